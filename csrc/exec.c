@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * exec.c: execvp(3) for a child that shares its creator's memory, and for the static init: the paths are
+ * given, nothing is allocated, and what stood in the way is kept so that the parent can explain it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+
+#include "syscalls.h"
+#include "walk.h"
+
+void mc_strings(const char **table, const char *list, uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		table[i] = list;
+		while (*list++)
+			;
+	}
+	table[count] = NULL;
+}
+
+static int look_at(struct mc_program *program, const char *path, int index)
+{
+	struct statx sx;
+	long fd, n;
+
+	if (mc_sys5(SYS_statx, MC_FD(AT_FDCWD), MC_PTR(path), 0, STATX_MODE, MC_PTR(&sx)) < 0)
+		return 0;
+	program->path = index;
+	program->mode = sx.stx_mode;
+	program->length = 0;
+	fd = mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	if (fd < 0)
+		return 1;
+	n = mc_sys3(SYS_read, fd, MC_PTR(program->head), MC_HEAD);
+	program->length = n > 0 ? (uint32_t)n : 0;
+	mc_sys1(SYS_close, fd);
+	return 1;
+}
+
+/* ENOENT and ENOTDIR of a path that is not there try the next one, EACCES too; what is there is reported. */
+long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program)
+{
+	long result = -ENOENT;
+
+	program->path = -1;
+	for (uint32_t i = 0; i < count; i++) {
+		long r = mc_sys3(SYS_execve, MC_PTR(path), MC_PTR(argv), MC_PTR(envp));
+
+		if (program->path < 0 && look_at(program, path, (int)i))
+			result = r;
+		if (program->path < 0)
+			result = r == -ENOTDIR ? -ENOENT : r;
+		if (r != -ENOENT && r != -ENOTDIR && r != -EACCES)
+			return r;
+		while (*path++)
+			;
+	}
+	return result;
+}

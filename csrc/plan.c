@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * plan.c: walks a plan (see native.h).
+ *
+ * Theory of operation. mc_plan_walk() runs in a child that shares its creator's memory (CLONE_VM), so from
+ * the first step to exec only async-signal-safe code runs: no malloc, no stdio, no errno, no libc wrapper,
+ * raw system calls alone. The plan is read-only; what a walk writes is its own mc_run: records, slots,
+ * the pointer table for exec. It knows nothing of containers: what a container is, is in the plan.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/bpf_common.h>
+#include <linux/filter.h>
+#include <linux/mount.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "native.h"
+#include "syscalls.h"
+#include "walk.h"
+
+uint64_t mc_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t); /* the vDSO: no system call, no errno */
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- arguments */
+
+static const struct mc_step *step_at(const struct mc_plan *plan, uint32_t i)
+{
+	return (const struct mc_step *)(plan + 1) + i;
+}
+
+static enum mc_kind kind_of(const struct mc_step *s, int i)
+{
+	return (s->kinds >> (2 * i)) & 3;
+}
+
+static uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
+{
+	switch (kind_of(s, i)) {
+	case MC_BYTES:
+		return MC_PTR((const char *)run->plan + s->arg[i]);
+	case MC_SLOT:
+		return MC_FD(run->slots[s->arg[i]]);
+	default:
+		return s->arg[i];
+	}
+}
+
+static const void *bytes(const struct mc_run *run, const struct mc_step *s, int i)
+{
+	return (const char *)run->plan + s->arg[i];
+}
+
+/* ---- a plan that came from elsewhere (a memfd) is checked once, so that the walk need not */
+
+static int list_is_sound(const struct mc_plan *plan, uint64_t offset, uint64_t count)
+{
+	for (; count > 0 && offset < plan->size; offset++)
+		if (((const char *)plan)[offset] == 0)
+			count--;
+	return count == 0;
+}
+
+static int args_are_sound(const struct mc_plan *plan, const struct mc_step *s)
+{
+	for (int i = 0; i < MC_ARGS; i++) {
+		if (kind_of(s, i) == MC_BYTES && s->arg[i] >= plan->size)
+			return 0;
+		if (kind_of(s, i) == MC_SLOT && s->arg[i] >= plan->nslots)
+			return 0;
+		if (kind_of(s, i) > MC_SLOT)
+			return 0;
+	}
+	return 1;
+}
+
+static int exec_is_sound(const struct mc_plan *plan, const struct mc_step *s)
+{
+	uint64_t room = plan->nstrings;
+
+	return s->arg[2] < room && s->arg[4] < room && s->arg[2] + s->arg[4] + 2 <= room &&
+	       (s->op == MC_EXEC_FD || list_is_sound(plan, s->arg[0], s->nr)) &&
+	       list_is_sound(plan, s->arg[1], s->arg[2]) && list_is_sound(plan, s->arg[3], s->arg[4]);
+}
+
+static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
+{
+	if (s->op >= MC_OPS || s->out < -1 || s->out >= (int32_t)plan->nslots || !args_are_sound(plan, s))
+		return 0;
+	switch (s->op) {
+	case MC_EXEC:
+	case MC_EXEC_FD:
+		return exec_is_sound(plan, s);
+	case MC_SECCOMP:
+		return s->arg[1] <= BPF_MAXINSNS && s->arg[2] + s->arg[1] * sizeof(struct sock_filter) <= plan->size;
+	default:
+		return 1;
+	}
+}
+
+int mc_plan_check(const void *data, size_t size)
+{
+	const struct mc_plan *plan = data;
+
+	if (size < sizeof(*plan) || plan->magic != MC_PLAN_MAGIC || plan->size != size)
+		return -EINVAL;
+	if (plan->nsteps > (size - sizeof(*plan)) / sizeof(struct mc_step))
+		return -EINVAL;
+	if (size > sizeof(*plan) && ((const char *)data)[size - 1] != 0)
+		return -EINVAL; /* so that every string ends inside */
+	for (uint32_t i = 0; i < plan->nsteps; i++)
+		if (!step_is_sound(plan, step_at(plan, i)))
+			return -EINVAL;
+	return 0;
+}
+
+/* ---- the steps that are more than one call */
+
+/* chdir(2) follows magic links, so a path can lead out of the root through a descriptor; getcwd tells. */
+static long do_chdir(const struct mc_run *run, const struct mc_step *s)
+{
+	char cwd[PATH_MAX];
+	long r = mc_sys1(SYS_chdir, value(run, s, 0));
+
+	if (r < 0)
+		return r;
+	r = mc_sys2(SYS_getcwd, MC_PTR(cwd), sizeof(cwd));
+	if (r < 0)
+		return r;
+	return cwd[0] == '/' ? 0 : -EXDEV; /* the kernel says "(unreachable)/..." */
+}
+
+/* The kernel's own structure for rt_sigaction; libc's differs. Eight-byte sets on both architectures. */
+struct kernel_sigaction {
+	uint64_t handler, flags, restorer, mask;
+};
+
+static long do_signals(const struct mc_step *s)
+{
+	const struct kernel_sigaction dfl = { 0 }; /* SIG_DFL is 0 */
+
+	for (int sig = 1; sig < _NSIG; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			mc_sys4(SYS_rt_sigaction, sig, MC_PTR(&dfl), 0, 8);
+	return mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&s->arg[0]), 0, 8);
+}
+
+/* Ends at the first number that the kernel does not know (EINVAL): no cap_last_cap needed. */
+static long do_capbset(const struct mc_step *s)
+{
+	for (int cap = 0; cap < 64; cap++) {
+		long r;
+
+		if (s->arg[0] >> cap & 1)
+			continue;
+		r = mc_sys5(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
+		if (r == -EINVAL)
+			break;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static long do_seccomp(const struct mc_run *run, const struct mc_step *s)
+{
+	struct sock_fprog program = { .len = (unsigned short)s->arg[1],
+				      .filter = (struct sock_filter *)bytes(run, s, 2) };
+
+	return mc_sys3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, s->arg[0], MC_PTR(&program));
+}
+
+static long do_idmap(const struct mc_run *run, const struct mc_step *s)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP,
+				   .userns_fd = (uint64_t)run->slots[s->arg[1]] };
+
+	return mc_sys5(SYS_mount_setattr, value(run, s, 0), MC_PTR(""), AT_EMPTY_PATH | s->arg[2], MC_PTR(&attr),
+		       sizeof(attr));
+}
+
+static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
+{
+	long r;
+
+	do
+		r = mc_sys3(nr, a, b, c);
+	while (r == -EINTR);
+	return r;
+}
+
+/* End of file means that whoever should say "go" is gone: never wait for the dead. */
+static long do_wait(const struct mc_run *run, const struct mc_step *s)
+{
+	char go = 0;
+	long r = retry(SYS_write, value(run, s, 0), MC_PTR("r"), 1);
+
+	if (r < 0)
+		return r;
+	r = retry(SYS_read, value(run, s, 1), MC_PTR(&go), 1);
+	if (r < 0)
+		return r;
+	return r == 1 && go == MC_GO ? 0 : -ECANCELED;
+}
+
+static long do_send_fd(const struct mc_run *run, const struct mc_step *s)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	char byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.bytes,
+			      .msg_controllen = sizeof(control.bytes) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int fd = (int)value(run, s, 1);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	return mc_sys3(SYS_sendmsg, value(run, s, 0), MC_PTR(&msg), MSG_NOSIGNAL);
+}
+
+static long do_exec(struct mc_run *run, const struct mc_step *s)
+{
+	const char **argv = run->strings, **envp = argv + s->arg[2] + 1;
+
+	mc_strings(argv, bytes(run, s, 1), s->arg[2]);
+	mc_strings(envp, bytes(run, s, 3), s->arg[4]);
+	if (s->op == MC_EXEC_FD)
+		return mc_sys5(SYS_execveat, value(run, s, 0), MC_PTR(""), MC_PTR(argv), MC_PTR(envp), AT_EMPTY_PATH);
+	return mc_exec(bytes(run, s, 0), s->nr, argv, envp, &run->program);
+}
+
+/* ---- the walk */
+
+static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
+{
+	switch ((enum mc_op)s->op) {
+	case MC_SYSCALL:
+		return mc_sys(s->nr, value(run, s, 0), value(run, s, 1), value(run, s, 2), value(run, s, 3),
+			      value(run, s, 4), value(run, s, 5));
+	case MC_CHDIR:
+		return do_chdir(run, s);
+	case MC_SIGNALS:
+		return do_signals(s);
+	case MC_CAPBSET:
+		return do_capbset(s);
+	case MC_SECCOMP:
+		return do_seccomp(run, s);
+	case MC_IDMAP:
+		return do_idmap(run, s);
+	case MC_WAIT:
+		return do_wait(run, s);
+	case MC_SEND_FD:
+		return do_send_fd(run, s);
+	case MC_FORK:
+		return mc_fork_sibling(run, s->arg[0], i + 1);
+	case MC_EXEC:
+	case MC_EXEC_FD:
+		return do_exec(run, s);
+	case MC_OPS:
+		break;
+	}
+	return -EINVAL;
+}
+
+static int tolerated(const struct mc_step *s, long result)
+{
+	return result < 0 && (-result == s->tolerate[0] || -result == s->tolerate[1]);
+}
+
+int mc_plan_walk_from(struct mc_run *run, uint32_t first)
+{
+	for (uint32_t i = first; i < run->plan->nsteps; i++) {
+		const struct mc_step *s = step_at(run->plan, i);
+		struct mc_record *record = &run->records[i];
+		long result;
+
+		record->start_ns = mc_now();
+		result = perform(run, s, i);
+		record->result = result;
+		record->end_ns = mc_now();
+		if (tolerated(s, result)) {
+			i += s->skip;
+			continue;
+		}
+		if (result < 0) {
+			run->failed = i;
+			return (int)result;
+		}
+		if (s->op == MC_FORK)
+			return 0; /* the sibling walks on */
+		if (s->out >= 0)
+			run->slots[s->out] = (int32_t)result;
+	}
+	return 0;
+}
+
+int mc_plan_walk(struct mc_run *run)
+{
+	run->failed = -1;
+	return mc_plan_walk_from(run, 0);
+}

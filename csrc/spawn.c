@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * spawn.c: the parent's side: makes the child that walks a plan, waits for it, reads cgroup files.
+ *
+ * Theory of operation. The child is made by clone3(CLONE_VM | CLONE_VFORK) on a stack of its own, which lies in
+ * this frame: the calling thread sleeps until the child has exec'd or ended, so the frame outlives it, nothing
+ * is copied whatever the caller's size, and the OOM killer spares the caller (in_vfork). Signals are blocked
+ * around the clone and CLONE_CLEAR_SIGHAND takes the handlers away, so that none of the caller's can run in the
+ * child on the caller's memory (as musl's posix_spawn does). The pid is there before the child runs
+ * (CLONE_PARENT_SETTID), for the thread that does the parent's half meanwhile.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "syscalls.h"
+#include "walk.h"
+
+#define CHILD_STACK (48 * 1024)   /* holds the sibling's too */
+#define SIBLING_STACK (24 * 1024)
+
+/* clone3 whose child calls fn(arg) on the stack in `args`, and ends with what that returned. */
+long mc_clone3_call(struct clone_args *args, size_t size, int (*fn)(void *), void *arg);
+
+#if defined(__x86_64__)
+__asm__(".text\n.type mc_clone3_call,@function\n.hidden mc_clone3_call\n.globl mc_clone3_call\n"
+	"mc_clone3_call:\n"
+	"	mov %rdx, %r8\n"      /* the kernel keeps r8 and r9, not rcx and r11 */
+	"	mov %rcx, %r9\n"
+	"	mov $435, %eax\n"     /* __NR_clone3 */
+	"	syscall\n"
+	"	test %rax, %rax\n"
+	"	jnz 1f\n"
+	"	xor %ebp, %ebp\n"
+	"	mov %r9, %rdi\n"
+	"	call *%r8\n"
+	"	mov %eax, %edi\n"
+	"	mov $60, %eax\n"      /* __NR_exit */
+	"	syscall\n"
+	"	hlt\n"
+	"1:	ret\n"
+	".size mc_clone3_call, .-mc_clone3_call\n");
+#elif defined(__aarch64__)
+__asm__(".text\n.type mc_clone3_call,%function\n.hidden mc_clone3_call\n.globl mc_clone3_call\n"
+	"mc_clone3_call:\n"
+	"	mov x8, #435\n"
+	"	svc #0\n"
+	"	cbz x0, 1f\n"
+	"	ret\n"
+	"1:	mov x29, #0\n"
+	"	mov x0, x3\n"
+	"	blr x2\n"
+	"	mov x8, #93\n"
+	"	svc #0\n"
+	"	brk #0\n"
+	".size mc_clone3_call, .-mc_clone3_call\n");
+#endif
+
+/* ---- dumpable is a property of the memory, which the child shares: a change of ids or a join of namespaces
+ * there makes the caller undumpable too. The last spawn to end puts it back. */
+
+static pthread_mutex_t dumpable_lock = PTHREAD_MUTEX_INITIALIZER;
+static int dumpable_depth, dumpable_before;
+
+static void dumpable_save(void)
+{
+	pthread_mutex_lock(&dumpable_lock);
+	if (dumpable_depth++ == 0)
+		dumpable_before = (int)mc_sys1(SYS_prctl, PR_GET_DUMPABLE);
+	pthread_mutex_unlock(&dumpable_lock);
+}
+
+static void dumpable_restore(void)
+{
+	pthread_mutex_lock(&dumpable_lock);
+	if (--dumpable_depth == 0 && mc_sys1(SYS_prctl, PR_GET_DUMPABLE) != dumpable_before)
+		mc_sys2(SYS_prctl, PR_SET_DUMPABLE, dumpable_before);
+	pthread_mutex_unlock(&dumpable_lock);
+}
+
+/* ---- the child */
+
+static int child_main(void *arg)
+{
+	return mc_plan_walk(arg) < 0 ? 127 : 0;
+}
+
+struct sibling {
+	struct mc_run *run;
+	uint32_t first;
+};
+
+static int sibling_main(void *arg)
+{
+	struct sibling *s = arg;
+
+	return mc_plan_walk_from(s->run, s->first) < 0 ? 127 : 0;
+}
+
+long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first)
+{
+	_Alignas(16) char stack[SIBLING_STACK];
+	struct sibling s = { run, first };
+	struct clone_args args = {
+		.flags = flags | CLONE_PARENT | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
+		.parent_tid = MC_PTR(&run->sibling),
+		.stack = MC_PTR(stack),
+		.stack_size = sizeof(stack),
+	};
+	long r = mc_clone3_call(&args, sizeof(args), sibling_main, &s);
+
+	return r < 0 ? r : 0;
+}
+
+/* The first child only made the second, which is ours too (CLONE_PARENT): bury one, watch the other. */
+static int adopt_sibling(struct mc_spawn *spawn)
+{
+	long fd;
+
+	mc_sys5(SYS_waitid, P_PIDFD, MC_FD(spawn->pidfd), 0, WEXITED, 0);
+	mc_sys1(SYS_close, MC_FD(spawn->pidfd));
+	spawn->pid = spawn->run.sibling;
+	fd = mc_sys2(SYS_pidfd_open, spawn->pid, 0); /* close-on-exec by itself */
+	spawn->pidfd = (int32_t)fd;
+	return fd < 0 ? (int)fd : 0;
+}
+
+static int clone_child(struct mc_spawn *spawn)
+{
+	_Alignas(16) char stack[CHILD_STACK];
+	struct clone_args args = {
+		.flags = spawn->flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
+		.pidfd = MC_PTR(&spawn->pidfd),
+		.parent_tid = MC_PTR(&spawn->pid),
+		.exit_signal = SIGCHLD,
+		.stack = MC_PTR(stack),
+		.stack_size = sizeof(stack),
+	};
+	long r;
+
+	if (spawn->cgroup >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)spawn->cgroup;
+	}
+	spawn->start_ns = mc_now();
+	r = mc_clone3_call(&args, sizeof(args), child_main, &spawn->run);
+	spawn->end_ns = mc_now();
+	return r < 0 ? (int)r : 0;
+}
+
+int mc_spawn(struct mc_spawn *spawn)
+{
+	const uint64_t all = ~0ull;
+	uint64_t before;
+	int r;
+
+	spawn->pidfd = spawn->pid = -1;
+	spawn->run.failed = spawn->run.program.path = -1;
+	spawn->run.sibling = 0;
+	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
+	dumpable_save();
+	r = clone_child(spawn);
+	dumpable_restore();
+	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
+	if (r == 0 && spawn->run.sibling > 0)
+		r = adopt_sibling(spawn);
+	return r;
+}
+
+/* ---- its end */
+
+/* 1 when it has ended, 0 at the timeout, -EINTR for the caller's signal handlers. timeout_ms -1: for ever. */
+int mc_pidfd_wait(int pidfd, int timeout_ms)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	struct timespec t = { timeout_ms / 1000, timeout_ms % 1000 * 1000000l };
+
+	return (int)mc_sys5(SYS_ppoll, MC_PTR(&p), 1, timeout_ms < 0 ? 0 : MC_PTR(&t), 0, 0);
+}
+
+static uint64_t microseconds(struct timeval t)
+{
+	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_usec;
+}
+
+/* status: the exit code, or minus the signal. rusage_us: user, system (microseconds), peak resident (KiB). */
+int mc_pidfd_reap(int pidfd, int *status, uint64_t rusage_us[3])
+{
+	siginfo_t info = { 0 };
+	struct rusage usage = { 0 };
+	long r = mc_sys5(SYS_waitid, P_PIDFD, MC_FD(pidfd), MC_PTR(&info), WEXITED, MC_PTR(&usage));
+
+	if (r < 0)
+		return (int)r;
+	*status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+	rusage_us[0] = microseconds(usage.ru_utime);
+	rusage_us[1] = microseconds(usage.ru_stime);
+	rusage_us[2] = (uint64_t)usage.ru_maxrss;
+	return 0;
+}
+
+/* ---- whole small files by directory descriptor, as cgroup v2's are */
+
+long mc_read_at(int dirfd, const char *name, char *buffer, size_t size)
+{
+	long n, fd = mc_sys4(SYS_openat, MC_FD(dirfd), MC_PTR(name), O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	n = mc_sys3(SYS_read, fd, MC_PTR(buffer), size);
+	mc_sys1(SYS_close, fd);
+	return n;
+}
+
+long mc_write_at(int dirfd, const char *name, const char *data, size_t size)
+{
+	long n, fd = mc_sys4(SYS_openat, MC_FD(dirfd), MC_PTR(name), O_WRONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	n = mc_sys3(SYS_write, fd, MC_PTR(data), size);
+	mc_sys1(SYS_close, fd);
+	return n;
+}
+
+long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+	return mc_sys(nr, a, b, c, d, e, f);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * walk.h: what the parts of the walk owe each other. */
+#ifndef MC_WALK_H
+#define MC_WALK_H
+
+#include "native.h"
+
+/* plan.c */
+int mc_plan_walk_from(struct mc_run *run, uint32_t first);
+
+/* spawn.c: a second child, of the same parent, that walks on from `first`; 0 once it has exec'd or ended. */
+long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first);
+
+/* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. */
+long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program);
+void mc_strings(const char **table, const char *list, uint64_t count);
+
+#endif

@@ -1,0 +1,100 @@
+"""What goes wrong, said in one line: what, the value, the reason, and a remedy.
+
+``Error`` is the root of all that this package raises on purpose; the command line prints it after
+``minicontainer: `` and ends with its ``exit_code`` (125 our own error, 126 cannot be invoked, 127 not found).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class Error(Exception):
+    """Any error of this package. ``str(error)`` is one line."""
+
+    exit_code = 125
+
+
+class SpecError(Error, ValueError):
+    """A mistake in a spec, found before any system call. Names the field (as its option), value and reason."""
+
+    def __init__(self, what: str, value: object, reason: str, hint: str = "") -> None:
+        self.what, self.value, self.reason, self.hint = what, value, reason, hint
+        super().__init__(sentence(what, value, reason, hint))
+
+
+class UnsupportedError(Error):
+    """This host cannot do what was asked: which ability is missing, why, and what to do about it."""
+
+    def __init__(self, what: str, value: object, reason: str, hint: str = "") -> None:
+        self.what, self.value, self.reason, self.hint = what, value, reason, hint
+        super().__init__(sentence(what, value, reason, hint))
+
+
+class StepError(Error, OSError):
+    """A primitive failed: an ``OSError`` whose message names the call, its arguments, the reason and a hint."""
+
+    def __init__(self, number: int, call: str, *, hint: str = "", where: str = "") -> None:
+        self.call = call
+        self.hint = hint or hint_for(number, call)
+        self.where = where
+        OSError.__init__(self, number, os.strerror(number))
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.call}: {os.strerror(self.errno or 0)}{hint}"
+
+
+class ProgramError(Error, OSError):
+    """The program cannot be executed in the container. ``exit_code`` 127: not found; 126: cannot be invoked."""
+
+    def __init__(self, number: int, program: str, reason: str, hint: str = "") -> None:
+        OSError.__init__(self, number, reason, program)
+        self.program, self.reason, self.hint = program, reason, hint
+        self.exit_code = 127 if number == errno.ENOENT else 126
+
+    def __str__(self) -> str:
+        return sentence("program", self.program, self.reason, self.hint)
+
+
+def sentence(what: str, value: object, reason: str, hint: str = "") -> str:
+    """``what value: reason (hint)``, on one line whatever the value holds."""
+    shown = "" if value is None else f" {quote(str(value))}"
+    return f"{what}{shown}: {reason}" + (f" ({hint})" if hint else "")
+
+
+def quote(text: str) -> str:
+    """Text as it may stand in a one-line message: plain where it can be, else as Python would write it."""
+    plain = text and text.isprintable() and not any(c.isspace() for c in text)
+    short = text if len(text) <= 200 else f"{text[:180]}...({len(text)} characters)"
+    return short if plain else repr(short)
+
+
+# (errno, call) -> hint; the call "" stands for any. Only where the errno misleads.
+HINTS: dict[tuple[int, str], str] = {
+    (errno.EPERM, "clone3"): (
+        "creating these namespaces needs CAP_SYS_ADMIN; without it a user namespace must be among them:"
+        " --userns private"
+    ),
+    (errno.EINVAL, "clone3"): "the kernel refuses this set of namespaces; is each of them compiled in?",
+    (errno.ENOSPC, "clone3"): "a namespace limit is reached: see sysctl user.max_*_namespaces",
+    (errno.EUSERS, "clone3"): "user namespaces are nested too deeply (32 levels)",
+    (errno.EAGAIN, "clone3"): "a process limit is reached: ulimit -u, pids.max, kernel.pid_max",
+    (errno.EBUSY, "clone3"): "the cgroup to be born in has children with controllers enabled",
+    (errno.EINVAL, "pivot_root"): "the root file system must be a mount point that is not shared",
+    (errno.EINVAL, "mount_setattr"): "the file system does not support ID-mapped mounts",
+    (errno.EPERM, "setgroups"): "supplementary groups need a mapped range of ids: newuidmap and /etc/subgid",
+    (errno.EINVAL, "setresuid"): "the user id has no mapping in this user namespace",
+    (errno.EINVAL, "setresgid"): "the group id has no mapping in this user namespace",
+    (errno.EINVAL, "setgroups"): "a group id has no mapping in this user namespace",
+    (errno.EDQUOT, "keyctl"): "the keyring quota is exhausted: sysctl kernel.keys.maxkeys",
+    (errno.EMFILE, ""): "the limit of open descriptors is reached: ulimit -n",
+    (errno.ENOSYS, ""): "this kernel does not have the call",
+}
+
+
+def hint_for(number: int, call: str) -> str:
+    """The remedy for a misleading errno of a call (written ``name(...)`` or ``name``), or ''."""
+    name = call.split("(", 1)[0]
+    return HINTS.get((number, name)) or HINTS.get((number, ""), "")

@@ -1,0 +1,38 @@
+"""The one door to the C core: the only importer of ``_native``. Nothing here decides anything.
+
+C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` that names the call and its object.
+"""
+
+from __future__ import annotations
+
+from minicontainer._native import ffi, lib
+from minicontainer.errors import StepError
+
+__all__ = ["check", "ffi", "lib", "now", "syscall"]
+
+now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
+
+
+def check(result: int, call: str, *what: object) -> int:
+    """``result``, or a ``StepError`` (an OSError) saying ``call(what...)`` where it is ``-errno``."""
+    if result < 0:
+        shown = ", ".join(repr(w) if isinstance(w, str) else str(w) for w in what)
+        raise StepError(-result, f"{call}({shown})")
+    return result
+
+
+def syscall(call: str, number: int, *args: int | bytes | None, what: tuple[object, ...] = ()) -> int:
+    """The system call ``number``, with ints, buffers (bytes, as they are) or None (NULL) as its arguments."""
+    keep = [ffi.from_buffer(a) if isinstance(a, bytes) else a for a in args]
+    raw = [_word(a) for a in keep]
+    raw += [0] * (6 - len(raw))
+    result: int = lib.mc_syscall(number, *raw)
+    return check(result, call, *(what or (a for a in args if a is not None)))
+
+
+def _word(value: object) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        return value & 0xFFFFFFFFFFFFFFFF
+    return int(ffi.cast("uintptr_t", value))

@@ -1,0 +1,495 @@
+"""The plan's language: system calls as data (see ``csrc/native.h``).
+
+A ``Step`` is one primitive with its arguments; a ``Plan`` is a list of steps, encoded once into the flat buffer that C
+walks in the child. Steps are made by the functions below, named as the man pages name the calls, and arguments print as
+the man page writes them::
+
+    plan = Plan([sethostname("box"), chdir("/"), execve(["/bin/true"], ["true"], [])])
+    print(plan.describe())
+
+Arguments are ints, ``Const("MS_NOSUID|MS_NODEV")``, strings and bytes (passed by address), ``Struct`` (bytes with a
+readable form), and ``Slot("name")``: a descriptor that the caller passes or that an earlier step made (``into=``).
+Pure: nothing here makes a system call.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from minicontainer.errors import SpecError, quote
+from minicontainer.native import ffi, lib
+
+
+class Const(int):
+    """Kernel constants by name, or-ed: the value is the compiler's, the text is what is printed."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Const:
+        value = 0
+        for name in text.split("|"):
+            value |= int(name, 0) if name[0].isdigit() else getattr(lib, name)
+        self = super().__new__(cls, value)
+        self.text = text
+        return self
+
+
+class Slot(str):
+    """A descriptor of a run, by name."""
+
+    __slots__ = ()
+
+
+class Octal(int):
+    """A mode: printed in octal."""
+
+    def __str__(self) -> str:
+        return f"{int(self):#o}"
+
+
+class Hex(int):
+    """A mask: printed in hexadecimal."""
+
+    def __str__(self) -> str:
+        return f"{int(self):#x}"
+
+
+class Struct(bytes):
+    """A structure passed by address, with the text that is printed for it."""
+
+    text: str
+
+    def __new__(cls, data: bytes, text: str) -> Struct:
+        self = super().__new__(cls, data)
+        self.text = text
+        return self
+
+
+@dataclass(frozen=True)
+class Step:
+    """One primitive.
+
+    into      slot that takes the resulting descriptor
+    tolerate  errno values (two at most) that are no failure; then the next ``skip`` steps are left out
+    phase     what it is for; ``--explain`` sums by it
+    """
+
+    call: str
+    args: tuple[object, ...] = ()
+    op: int = 0
+    nr: int = 0
+    into: Slot | None = None
+    tolerate: tuple[int, ...] = ()
+    skip: int = 0
+    phase: str = ""
+
+    def describe(self) -> str:
+        """The call as a man page would write it."""
+        into = f"{self.into} = " if self.into else ""
+        return f"{into}{self.call}({', '.join(map(show, self.args))})"
+
+
+def show(arg: object) -> str:
+    """One argument in words."""
+    if arg is None:
+        return "NULL"
+    if isinstance(arg, (Const, Struct)):
+        return arg.text
+    if isinstance(arg, Slot):
+        return f"<{arg}>"
+    if isinstance(arg, str):
+        return '"' + arg.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+    if isinstance(arg, bytes):
+        return show(arg.decode("latin-1")) if len(arg) <= 64 else f"<{len(arg)} bytes>"
+    if isinstance(arg, (list, tuple)):
+        shown = ", ".join(show(a) for a in arg[:8])
+        return f"[{shown}{f', ... {len(arg) - 8} more' if len(arg) > 8 else ''}]"
+    return str(arg)
+
+
+# ---- the encoding
+
+KINDS = {"imm": lib.MC_IMM, "bytes": lib.MC_BYTES, "slot": lib.MC_SLOT}
+HEADER = struct.Struct("=IIIIII")  # struct mc_plan
+STEP = struct.Struct("=HHhHHHI6Q")  # struct mc_step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps, and the slots that the caller fills (``inputs``, in this order)."""
+
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...] = ()
+
+    def __init__(self, steps: Iterable[Step], inputs: Iterable[str] = ()) -> None:
+        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "inputs", tuple(inputs))
+
+    def describe(self) -> str:
+        """The plan in words, a line a step, by phase."""
+        lines, phase = [], None
+        for step in self.steps:
+            if step.phase != phase:
+                phase = step.phase
+                lines.append(f"# {phase}")
+            lines.append(f"  {step.describe()}")
+        return "\n".join(lines)
+
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """Slot name -> index: the inputs first, then each step's ``into``."""
+        names = list(self.inputs) + [str(s.into) for s in self.steps if s.into]
+        return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+    @cached_property
+    def buffer(self) -> bytes:
+        """The flat form that C walks. Checked by C once, here."""
+        data = _Encoder(self).encode()
+        result = lib.mc_plan_check(data, len(data))
+        if result < 0:
+            raise ValueError("plan: its steps do not encode to a sound buffer")
+        return data
+
+    @cached_property
+    def nstrings(self) -> int:
+        """Pointers that the exec steps need, NULLs included."""
+        execs = [s for s in self.steps if s.op in (lib.MC_EXEC, lib.MC_EXEC_FD)]
+        return max((len(s.args[1]) + len(s.args[2]) + 2 for s in execs), default=0)  # type: ignore[arg-type]
+
+
+class _Encoder:
+    """Lays one plan out: header, steps, bytes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.base = HEADER.size + STEP.size * len(plan.steps)
+        self.tail = bytearray()
+        self.seen: dict[bytes, int] = {}
+
+    def encode(self) -> bytes:
+        plan = self.plan
+        steps = b"".join(self.step(s) for s in plan.steps)
+        self.tail += b"\0"
+        size = self.base + len(self.tail)
+        head = HEADER.pack(lib.MC_PLAN_MAGIC, size, len(plan.steps), len(plan.slots), plan.nstrings, 0)
+        return head + steps + bytes(self.tail)
+
+    def put(self, data: bytes) -> int:
+        """The offset of ``data`` in the buffer, NUL-terminated and aligned; equal bytes are laid once."""
+        if data not in self.seen:
+            self.tail += b"\0" * (-(self.base + len(self.tail)) % 8)
+            self.seen[data] = self.base + len(self.tail)
+            self.tail += data + b"\0"
+        return self.seen[data]
+
+    def arg(self, value: object) -> tuple[int, int]:
+        """(kind, word) of one argument."""
+        if value is None:
+            return KINDS["imm"], 0
+        if isinstance(value, Slot):
+            return KINDS["slot"], self.plan.slots[value]
+        if isinstance(value, str):
+            return KINDS["bytes"], self.put(os_bytes(value))
+        if isinstance(value, bytes):
+            return KINDS["bytes"], self.put(value)
+        if isinstance(value, int):
+            return KINDS["imm"], value & 0xFFFFFFFFFFFFFFFF
+        raise TypeError(f"a step cannot hold {value!r}")
+
+    def words(self, step: Step) -> list[tuple[int, int]]:
+        """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc."""
+        if step.op not in (lib.MC_EXEC, lib.MC_EXEC_FD):
+            return [self.arg(a) for a in step.args]
+        target, argv, envp = step.args
+        first = self.arg(target) if step.op == lib.MC_EXEC_FD else self.strings(target)
+        return [first, self.strings(argv), self.arg(len(argv)), self.strings(envp), self.arg(len(envp))]  # type: ignore[arg-type]
+
+    def strings(self, items: object) -> tuple[int, int]:
+        joined = b"\0".join(os_bytes(i) for i in items)  # type: ignore[attr-defined]
+        return KINDS["bytes"], self.put(joined)
+
+    def step(self, step: Step) -> bytes:
+        words = self.words(step)
+        kinds = sum(kind << (2 * i) for i, (kind, _) in enumerate(words))
+        values = [word for _, word in words] + [0] * (lib.MC_ARGS - len(words))
+        out = self.plan.slots[step.into] if step.into else -1
+        tolerate = (*step.tolerate, 0, 0)[:2]
+        return STEP.pack(step.op, kinds, out, step.skip, *tolerate, step.nr, *values)
+
+
+def os_bytes(value: str) -> bytes:
+    """A string as the kernel is given it (the file system encoding, as os.fsencode)."""
+    data = value.encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise SpecError("argument", value, "holds a NUL byte")
+    return data
+
+
+if HEADER.size != ffi.sizeof("struct mc_plan") or STEP.size != ffi.sizeof("struct mc_step"):
+    raise ImportError("minicontainer: plan.py and native.h disagree about the layout of a plan")
+
+
+# ---- the steps: one function a primitive, named as its man page
+
+
+@lru_cache(maxsize=512)
+def const(text: str) -> Const:
+    """``Const(text)``, made once."""
+    return Const(text)
+
+
+def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[int] = (), skip: int = 0) -> Step:
+    """Any system call that native.h's constants know, as a step."""
+    number = getattr(lib, f"SYS_{name}")
+    return Step(name, args, lib.MC_SYSCALL, number, Slot(into) if into else None, tuple(tolerate), skip)
+
+
+FDCWD = const("AT_FDCWD")
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: str = "0", data: str | None = None) -> Step:
+    """mount(2)."""
+    return call("mount", source, target, fstype, const(flags), data)
+
+
+def umount2(target: str, flags: str = "0") -> Step:
+    """umount2(2)."""
+    return call("umount2", target, const(flags))
+
+
+def pivot_root(new_root: str, put_old: str) -> Step:
+    """pivot_root(2)."""
+    return call("pivot_root", new_root, put_old)
+
+
+def open_tree(path: str, flags: str, into: str, at: Slot | Const = FDCWD) -> Step:
+    """open_tree(2): a detached copy of a mount (OPEN_TREE_CLONE), as a descriptor."""
+    return call("open_tree", at, path, const(flags), into=into)
+
+
+def move_mount(tree: Slot, target: str, at: Slot | Const = FDCWD, flags: str = "MOVE_MOUNT_F_EMPTY_PATH") -> Step:
+    """move_mount(2): attaches a detached mount."""
+    return call("move_mount", tree, "", at, target, const(flags))
+
+
+MOUNT_ATTR = struct.Struct("=QQQQ")  # struct mount_attr, MOUNT_ATTR_SIZE_VER0
+
+
+def mount_setattr(tree: Slot | Const, path: str, attrs: str, *, clear: str = "", recursive: bool = False) -> Step:
+    """mount_setattr(2): sets (and clears) MOUNT_ATTR_* of a mount."""
+    flags = "AT_EMPTY_PATH|AT_RECURSIVE" if recursive else "AT_EMPTY_PATH"
+    packed = MOUNT_ATTR.pack(const(attrs), const(clear) if clear else 0, 0, 0)
+    shown = f"{{attr_set={attrs}{', attr_clr=' + clear if clear else ''}}}"
+    return call("mount_setattr", tree, path, const(flags), Struct(packed, shown), MOUNT_ATTR.size)
+
+
+def idmap(tree: Slot, userns: Slot, *, recursive: bool = False) -> Step:
+    """mount_setattr(2) with MOUNT_ATTR_IDMAP: shows a detached tree with the ids of a user namespace."""
+    args = (tree, userns, const("AT_RECURSIVE") if recursive else 0)
+    return Step("mount_setattr_idmap", args, lib.MC_IDMAP)
+
+
+def fsopen(fstype: str, into: str) -> Step:
+    """fsopen(2)."""
+    return call("fsopen", fstype, const("FSOPEN_CLOEXEC"), into=into)
+
+
+def fsconfig(fs: Slot, key: str | None, value: str | None = None) -> Step:
+    """fsconfig(2): FSCONFIG_SET_STRING, FSCONFIG_SET_FLAG where there is no value, or (no key) CMD_CREATE."""
+    if key is None:
+        return call("fsconfig", fs, const("FSCONFIG_CMD_CREATE"), None, None, 0)
+    command = "FSCONFIG_SET_FLAG" if value is None else "FSCONFIG_SET_STRING"
+    return call("fsconfig", fs, const(command), key, value, 0)
+
+
+def fsmount(fs: Slot, attrs: str, into: str) -> Step:
+    """fsmount(2): the file system as a detached mount."""
+    return call("fsmount", fs, const("FSMOUNT_CLOEXEC"), const(attrs), into=into)
+
+
+OPEN_HOW = struct.Struct("=QQQ")  # struct open_how, OPEN_HOW_SIZE_VER0
+
+
+def openat2(path: str, flags: str, resolve: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
+    """openat2(2)."""
+    how = OPEN_HOW.pack(const(flags), mode, const(resolve))
+    shown = f"{{flags={flags}, mode={mode:#o}, resolve={resolve}}}"
+    return call("openat2", at, path, Struct(how, shown), OPEN_HOW.size, into=into)
+
+
+def openat(path: str, flags: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
+    """openat(2)."""
+    return call("openat", at, path, const(flags), mode, into=into)
+
+
+def mkdirat(at: Slot | Const, path: str, mode: int, *, tolerate: Sequence[int] = ()) -> Step:
+    """mkdirat(2)."""
+    return call("mkdirat", at, path, Octal(mode), tolerate=tolerate)
+
+
+def mknodat(at: Slot | Const, path: str, mode: str, permissions: int, device: int) -> Step:
+    """mknodat(2)."""
+    return call("mknodat", at, path, Const(f"{mode}|{permissions:#o}"), device)
+
+
+def symlinkat(target: str, at: Slot | Const, path: str) -> Step:
+    """symlinkat(2)."""
+    return call("symlinkat", target, at, path)
+
+
+def close(fd: Slot) -> Step:
+    """close(2)."""
+    return call("close", fd)
+
+
+def fchdir(fd: Slot) -> Step:
+    """fchdir(2)."""
+    return call("fchdir", fd)
+
+
+def write(fd: Slot, data: str) -> Step:
+    """write(2)."""
+    return call("write", fd, data, len(os_bytes(data)))
+
+
+def dup3(fd: Slot, number: int) -> Step:
+    """dup3(2), with the copy kept over exec."""
+    return call("dup3", fd, number, 0)
+
+
+def setns(fd: Slot, kind: str) -> Step:
+    """setns(2); kind is a CLONE_NEW* name."""
+    return call("setns", fd, const(kind))
+
+
+def unshare(flags: str) -> Step:
+    """unshare(2)."""
+    return call("unshare", const(flags))
+
+
+def sethostname(name: str) -> Step:
+    """sethostname(2)."""
+    return call("sethostname", name, len(os_bytes(name)))
+
+
+def prctl(option: str, *args: int) -> Step:
+    """prctl(2)."""
+    return call("prctl", const(option), *args, *([0] * (4 - len(args))))
+
+
+def setgroups(groups: Sequence[int]) -> Step:
+    """setgroups(2), raw: of this thread alone."""
+    return call("setgroups", len(groups), Struct(struct.pack(f"={len(groups)}I", *groups), show(list(groups))))
+
+
+def setresgid(gid: int) -> Step:
+    """setresgid(2), raw."""
+    return call("setresgid", gid, gid, gid)
+
+
+def setresuid(uid: int) -> Step:
+    """setresuid(2), raw."""
+    return call("setresuid", uid, uid, uid)
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> Step:
+    """capset(2) of the calling thread: masks of bit N for capability N."""
+    header = struct.pack("=Ii", lib._LINUX_CAPABILITY_VERSION_3, 0)
+    masks = (effective, permitted, inheritable)
+    data = struct.pack("=6I", *(m & 0xFFFFFFFF for m in masks), *(m >> 32 for m in masks))
+    shown = f"{{effective={effective:#x}, permitted={permitted:#x}, inheritable={inheritable:#x}}}"
+    return call("capset", Struct(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"), Struct(data, shown))
+
+
+def capbset_drop_all_but(keep: int) -> Step:
+    """prctl(PR_CAPBSET_DROP) of every capability whose bit is not in ``keep``."""
+    return Step("prctl_capbset_drop_all_but", (Hex(keep),), lib.MC_CAPBSET)
+
+
+def reset_signals(mask: int = 0) -> Step:
+    """rt_sigaction(SIG_DFL) of every signal, then rt_sigprocmask(SIG_SETMASK, mask)."""
+    return Step("reset_signals", (Hex(mask),), lib.MC_SIGNALS)
+
+
+def prlimit64(resource: int, soft: int, hard: int, name: str = "") -> Step:
+    """prlimit64(2) of the calling process; -1 is RLIM_INFINITY."""
+    packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
+    shown = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
+    return call("prlimit64", 0, resource, shown, None)
+
+
+def close_range(first: int) -> Step:
+    """close_range(2) of every descriptor from ``first`` up."""
+    return call("close_range", first, 0xFFFFFFFF, 0)
+
+
+def seccomp(program: bytes, flags: str = "0") -> Step:
+    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction)."""
+    shown = Struct(program, f"<{len(program) // 8} instructions>")
+    return Step("seccomp", (const(flags), len(program) // 8, shown), lib.MC_SECCOMP)
+
+
+def chdir(path: str) -> Step:
+    """chdir(2), refused (EXDEV) where it leads outside the root."""
+    return Step("chdir", (path,), lib.MC_CHDIR)
+
+
+def wait_for_parent(ready: Slot, go: Slot) -> Step:
+    """Tells the parent's half that the child is here, and waits until that is done (ECANCELED: it failed)."""
+    return Step("wait_for_parent", (ready, go), lib.MC_WAIT)
+
+
+def send_fd(sock: Slot, fd: Slot) -> Step:
+    """sendmsg(2) with SCM_RIGHTS: hands a descriptor to the parent."""
+    return Step("send_fd", (sock, fd), lib.MC_SEND_FD)
+
+
+def fork_sibling(flags: str = "0") -> Step:
+    """clone3(CLONE_PARENT): the steps after this one run in a second child, which a joined pid namespace needs."""
+    return Step("clone3", (const(flags),), lib.MC_FORK)
+
+
+def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:
+    """execve(2) of the first of ``paths`` that exists, as execvp(3)."""
+    return Step("execve", (tuple(paths), tuple(argv), tuple(envp)), lib.MC_EXEC, nr=len(paths))
+
+
+def execveat(fd: Slot, argv: Sequence[str], envp: Sequence[str]) -> Step:
+    """execveat(2) of a descriptor."""
+    return Step("execveat", (fd, tuple(argv), tuple(envp)), lib.MC_EXEC_FD)
+
+
+# ---- putting steps together
+
+
+class Builder:
+    """Collects steps under phases: ``with_phase("root")``, ``add(step, ...)``."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.inputs: list[str] = []
+        self.phase = ""
+
+    def input(self, name: str) -> Slot:
+        """A slot that the caller fills."""
+        if name not in self.inputs:
+            self.inputs.append(name)
+        return Slot(name)
+
+    def add(self, *steps: Step) -> None:
+        """Appends steps in the current phase."""
+        self.steps += [replace(s, phase=self.phase) for s in steps]
+
+    def optional(self, step: Step, *then: Step, missing: Sequence[int]) -> None:
+        """A step that may fail with ``missing``; the steps in ``then`` run only where it did not."""
+        self.add(replace(step, tolerate=tuple(missing), skip=len(then)), *then)
+
+    def plan(self) -> Plan:
+        """What was collected."""
+        return Plan(self.steps, self.inputs)
+
+
+__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "quote", "dataclass")]
