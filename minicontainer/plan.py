@@ -457,7 +457,7 @@ def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> St
     return Step("execve", (tuple(paths), tuple(argv), tuple(envp)), lib.MC_EXEC, nr=len(paths))
 
 
-def execveat(fd: Slot, argv: Sequence[str], envp: Sequence[str]) -> Step:
+def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execveat(2) of a descriptor."""
     return Step("execveat", (fd, tuple(argv), tuple(envp)), lib.MC_EXEC_FD)
 

@@ -1,0 +1,57 @@
+# Two commands: `make demo` shows a container on a fresh Debian or Ubuntu, `make test` runs the whole suite.
+# Both install what is missing (as root, or with sudo), and cost nothing when all is there.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT    := gcc libc6-dev python3-dev python3-venv libcap-dev busybox-static
+APT_TEST := qemu-system-x86 cpio kmod xz-utils strace uidmap
+SOURCES := $(wildcard csrc/*) setup.py pyproject.toml
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint clean
+
+# $(call packages,NAMES): installs those that are missing, and says which. Only Debian's tools are known here.
+define packages
+@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	[ -z "$$missing" ] || { echo "installing:" $$missing; \
+	  DEBIAN_FRONTEND=noninteractive $(ROOT) sh -c 'apt-get install -qy --no-install-recommends $$0 "$$@" >/dev/null || \
+	    { apt-get -q update && apt-get install -qy --no-install-recommends $$0 "$$@" >/dev/null; }' $$missing; }
+endef
+
+help:
+	@echo "make demo   an isolated shell, and the primitives it was made of"
+	@echo "make test   unit tests, native tests as root, and tests on a real kernel in a virtual machine"
+	@echo "make build  the extension and the static helpers, after a change in csrc/"
+	@echo "make lint   ruff and mypy"
+
+demo: $(VENV)/.built rootfs
+	$(ROOT) $(BIN)/minicontainer run --explain rootfs/ /bin/sh -c \
+	    'echo "hello from process $$$$ of $$(hostname), as uid $$(id -u)"; ps; ls /; ip link'
+
+test: $(VENV)/.test
+	$(BIN)/python tests/run.py
+
+build: $(VENV)/.built
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+rootfs: $(VENV)/.built
+	$(BIN)/minicontainer rootfs busybox rootfs
+	@touch rootfs
+
+$(VENV)/.built: $(SOURCES)
+	$(call packages,$(APT))
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m compileall -q minicontainer
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.built
+	$(call packages,$(APT_TEST))
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info rootfs minicontainer/_native.abi3.so minicontainer/libexec

@@ -1,0 +1,71 @@
+"""minicontainer: containers from Linux primitives, and a library to build them from.
+
+    import minicontainer as mc
+
+    r = mc.run(["/bin/echo", "hi"], rootfs="rootfs/", capture_output=True, text=True, timeout=5,
+               limits=mc.Limits(memory="64M", pids=32, cpus=0.5))
+    r.returncode, r.stdout, r.usage.walltime, r.usage.cputime, r.usage.memory_peak, r.timeline
+
+    with mc.Popen(["/bin/sh"], rootfs="rootfs/", stdin=mc.PIPE, stdout=mc.PIPE) as p:
+        p.pid, p.pidfd, p.cgroup, p.usage(), p.communicate(b"echo hello\\n")
+
+``run`` and ``Popen`` follow subprocess. Below them, ``minicontainer.linux`` has each primitive by itself, and
+``minicontainer.plan`` the steps of which a container is made. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CalledProcessError": "subprocess",
+    "DEVNULL": "minicontainer.container.process",
+    "Device": "minicontainer.spec",
+    "DeviceRate": "minicontainer.spec",
+    "Error": "minicontainer.errors",
+    "Limits": "minicontainer.spec",
+    "Mount": "minicontainer.spec",
+    "PIPE": "minicontainer.container.process",
+    "Plan": "minicontainer.plan",
+    "Popen": "minicontainer.container.process",
+    "ProgramError": "minicontainer.errors",
+    "Result": "minicontainer.container.result",
+    "STDOUT": "minicontainer.container.process",
+    "Spec": "minicontainer.spec",
+    "SpecError": "minicontainer.errors",
+    "StepError": "minicontainer.errors",
+    "TimeoutExpired": "subprocess",
+    "Ulimit": "minicontainer.spec",
+    "UnsupportedError": "minicontainer.errors",
+    "Usage": "minicontainer.container.result",
+    "create_container_exec": "minicontainer.container.aio",
+    "run": "minicontainer.container.process",
+}
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604 - the names of _HOME
+
+if TYPE_CHECKING:
+    from subprocess import CalledProcessError, TimeoutExpired
+
+    from minicontainer.container.aio import create_container_exec
+    from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen, run
+    from minicontainer.container.result import Result, Usage
+    from minicontainer.errors import Error, ProgramError, SpecError, StepError, UnsupportedError
+    from minicontainer.plan import Plan
+    from minicontainer.spec import Device, DeviceRate, Limits, Mount, Spec, Ulimit
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,107 @@
+"""The command line. Command groups are imported when they are used; only this package prints or exits.
+
+Exit codes: the program's own; 128+n when signal n ended it; 124 ``--timeout``; 125 our own error; 126 the program
+cannot be invoked; 127 it was not found. An error is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from minicontainer import __version__
+from minicontainer.errors import Error
+
+COMMANDS = {  # name -> (module, its click command, what it is for)
+    "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
+    "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
+    "rootfs": ("minicontainer.cli.rootfs", "group", "Make root file systems."),
+    "run": ("minicontainer.cli.run", "command", "Run a program in a container."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        import importlib
+
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Containers from Linux primitives."""
+
+
+def main() -> None:
+    """The entry point: turns whatever goes wrong into one line and a documented exit code."""
+    try:
+        code = cli.main(prog_name="minicontainer", standalone_mode=False)
+    except BaseException as e:
+        code = report(e)
+    _flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: BaseException) -> int:
+    """Prints an error as one line; its exit code. A bug keeps its traceback."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        return _quiet_pipe()
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return 130
+    if isinstance(error, click.ClickException):
+        return _say(error.format_message(), 125, hint=_help_hint(error))
+    if isinstance(error, Error):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return _say(f"{type(error).__name__}{where}: {error.strerror or error}", 125)
+    raise error
+
+
+def _help_hint(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    return f" (see {context.command_path} --help)" if context is not None else ""
+
+
+def _say(message: str, code: int, hint: str = "") -> int:
+    line = " ".join(message.split("\n"))
+    try:
+        print(f"minicontainer: {line}{hint}", file=sys.stderr)
+    except (OSError, ValueError):
+        pass  # nobody to tell: stderr is closed
+    return code
+
+
+def _flush() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        _quiet_pipe()
+
+
+def _quiet_pipe() -> int:
+    """A reader that went away is no error of ours; keeps the interpreter from complaining at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    return 141

@@ -1,0 +1,182 @@
+"""A container in the foreground: signals go in, the terminal is passed through, the end becomes our exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from select import POLLIN, poll
+from time import monotonic
+from typing import Any
+
+from minicontainer.container.process import Popen, signal_number
+from minicontainer.errors import sentence
+from minicontainer.spec import Spec
+
+FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
+TIMED_OUT = 124
+
+
+def foreground(spec: Spec, *, timeout: float | None, explain: str | None, meta: str | None) -> int:
+    """Runs ``spec`` to its end; the exit code that the command line documents."""
+    with Signals(spec) as signals:
+        process = Popen(spec)
+        try:
+            signals.attach(process)
+            if spec.tty:
+                from minicontainer.cli.terminal import Terminal
+
+                with Terminal(process.terminal) as terminal:
+                    timed_out = watch(process, signals, timeout, terminal)
+            else:
+                timed_out = watch(process, signals, timeout, None)
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            process.close()
+    _tell(process, timeout if timed_out else None)
+    _write_reports(process, explain, meta)
+    if timed_out:
+        return TIMED_OUT
+    return code if code >= 0 else 128 - code
+
+
+class Signals:
+    """Passes signals on to process 1: SIGTERM as the stop signal, with a kill ``stop_timeout`` later; a second
+    interrupt kills. ``fd`` is readable when one has come (signal.set_wakeup_fd), so that none is lost to a race."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.process: Popen | None = None
+        self.kill_at: float | None = None
+        self.on_resize: Callable[[], None] | None = None
+        self._spec = spec
+        self._stop = signal_number(spec.stop_signal)
+        self._pending: list[int] = []
+        self._interrupts = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for name in (*FORWARDED, "SIGWINCH"):
+            number = getattr(signal, name)
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self.fd)
+        os.close(self._write)
+
+    def attach(self, process: Popen) -> None:
+        """From here on signals go to ``process``, those first that came while it was made."""
+        self.process = process
+        pending, self._pending = self._pending, []
+        for number in pending:
+            self._forward(number)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if number == signal.SIGWINCH:
+            if self.on_resize is not None:
+                self.on_resize()
+        elif self.process is None:
+            self._pending.append(number)
+        else:
+            self._forward(number)
+
+    def _forward(self, number: int) -> None:
+        assert self.process is not None
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                self.process.kill()
+                return
+        if number == signal.SIGTERM:
+            self.kill_at = self.kill_at or monotonic() + self._spec.stop_timeout
+            number = self._stop
+        self.process.send_signal(number)
+
+    def drain(self) -> None:
+        """Empties the wakeup pipe."""
+        try:
+            while os.read(self.fd, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+
+def watch(process: Popen, signals: Signals, timeout: float | None, terminal: Any) -> bool:
+    """Waits for the end while signals and, with a terminal, bytes go both ways. True: the time was up."""
+    end = None if timeout is None else monotonic() + timeout
+    if terminal is not None:
+        signals.on_resize = terminal.resize
+    poller = poll()
+    poller.register(process.pidfd, POLLIN)
+    poller.register(signals.fd, POLLIN)
+    timed_out = False
+    while True:
+        if terminal is not None:
+            terminal.register(poller)
+        ready = dict(poller.poll(_left(end, signals.kill_at)))
+        if signals.fd in ready:
+            signals.drain()
+        if terminal is not None:
+            terminal.move(ready)
+        if process.pidfd in ready:
+            if terminal is not None:
+                terminal.finish()
+            return timed_out
+        if signals.kill_at is not None and monotonic() >= signals.kill_at:
+            signals.kill_at = None
+            process.kill()
+        if end is not None and monotonic() >= end:
+            end, timed_out = None, True
+            process.expire()
+
+
+def _left(*deadlines: float | None) -> int | None:
+    """Milliseconds to the nearest deadline."""
+    known = [d for d in deadlines if d is not None]
+    return max(0, int((min(known) - monotonic()) * 1000) + 1) if known else None
+
+
+# ---- afterwards
+
+
+def _tell(process: Popen, timeout: float | None) -> None:
+    """Why it ended, where its exit code alone does not say."""
+    if timeout is not None:
+        print(f"minicontainer: {sentence('--timeout', f'{timeout:g}', 'the container was killed')}", file=sys.stderr)
+    elif process.reason == "oom":
+        limit = process.spec.limits.memory
+        reason = "the container ran out of memory and was killed"
+        print(f"minicontainer: {sentence('--memory', limit, reason)}", file=sys.stderr)
+
+
+def _write_reports(process: Popen, explain: str | None, meta: str | None) -> None:
+    if explain == "":
+        print(process.timeline.format(), file=sys.stderr)
+    elif explain is not None:
+        _write_json(explain, process.timeline.as_dict())
+    if meta is not None:
+        from minicontainer.container.result import Result
+
+        assert process.returncode is not None
+        result: Result[bytes] = Result(
+            process.args, process.returncode, None, None, process.usage(), process.reason, process.timeline
+        )
+        _write_json(meta, result.meta() | {"id": process.id, "name": process.spec.name})
+
+
+def _write_json(path: str, data: object) -> None:
+    import json
+
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(data, f, indent=2)
+        f.write("\n")

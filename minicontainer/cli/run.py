@@ -1,0 +1,291 @@
+"""``minicontainer run``: docker's options and meanings, and ours; from words to a Spec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from minicontainer import spec as s
+from minicontainer.errors import SpecError, UnsupportedError
+
+
+class RunCommand(click.Command):
+    """Options end at the first positional; ``--explain`` may carry ``=json:FILE``, which click cannot express."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for i in self._options(ctx, args):
+            if args[i].startswith("--explain="):
+                args[i : i + 1] = ["--explain", "--explain-to", args[i].partition("=")[2]]
+                break
+        return super().parse_args(ctx, args)
+
+    def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
+        """The indices of the options, up to the first positional."""
+        valued = {o for p in self.get_params(ctx) if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
+        i = 0
+        while i < len(args) and args[i].startswith("-") and args[i] not in ("-", "--"):
+            yield i
+            word = args[i]
+            takes = word in valued if word.startswith("--") else _cluster_takes_next(word, valued)
+            i += 2 if takes else 1
+
+
+def _cluster_takes_next(word: str, valued: set[str]) -> bool:
+    """``-m`` takes the next word, ``-m64M`` holds its value, ``-it`` has none."""
+    for position, letter in enumerate(word[1:], 2):
+        if f"-{letter}" in valued:
+            return position == len(word)
+    return False
+
+
+option = click.option
+many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
+
+
+@click.command(
+    "run",
+    cls=RunCommand,
+    context_settings={"help_option_names": ["--help"], "allow_interspersed_args": False, "max_content_width": 100},
+)
+# ---- docker's
+@option("-i", "--interactive", is_flag=True, help="Accepted: stdin is always passed.")
+@option("-t", "--tty", "tty", is_flag=True, default=None, help="Give it a terminal (default at a terminal).")
+@option("--no-tty", is_flag=True, help="Pass the streams as they are.")
+@option("--name", help="A name, held while the container runs.")
+@option("--rm", is_flag=True, help="Accepted: nothing of a container is kept after its end.")
+@option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
+@option("--env-file", help="A file of such lines; # begins a comment.", **many)
+@option("-w", "--workdir", default="/", help="Directory in the container to start in.")
+@option("-u", "--user", help="NAME|UID[:GROUP|GID], names as in the container's /etc/passwd.")
+@option("--group-add", help="A further group.", **many)
+@option("-h", "--hostname", help="Its host name.")
+@option("-v", "--volume", help="SOURCE:TARGET[:ro].", **many)
+@option("--mount", help="type=bind|tmpfs,source=,target=,readonly,tmpfs-size=,tmpfs-mode=.", **many)
+@option("--tmpfs", help="TARGET[:size=64m,mode=1777,ro,exec].", **many)
+@option("--read-only", is_flag=True, help="ROOTFS cannot be written.")
+@option("--shm-size", default="64m", show_default=True, help="Size of /dev/shm.")
+@option("--device", help="/dev/x[:/dev/y[:rwm]].", **many)
+@option("--init", is_flag=True, help="A small process 1 that reaps and forwards signals.")
+@option("--entrypoint", help="The program; COMMAND is then its arguments.")
+@option("-m", "--memory", help="Limit of memory: bytes, or with k, m, g.")
+@option("--memory-swap", help="Limit of memory and swap together; -1 unlimited.")
+@option("--memory-reservation", help="Memory that is kept for it (memory.low).")
+@option("--cpus", help="Number of CPUs, such as 0.5.")
+@option("--cpu-shares", help="Weight, 2 to 262144.")
+@option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
+@option("--pids-limit", help="Most processes; -1 unlimited.")
+@option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
+@option("--device-read-bps", help="/dev/x:RATE in bytes a second.", **many)
+@option("--device-write-bps", help="/dev/x:RATE in bytes a second.", **many)
+@option("--device-read-iops", help="/dev/x:RATE in operations a second.", **many)
+@option("--device-write-iops", help="/dev/x:RATE in operations a second.", **many)
+@option("--ulimit", help="NAME=SOFT[:HARD].", **many)
+@option("--sysctl", help="NAME=VALUE, of a namespace of its own.", **many)
+@option("--cap-add", help="A capability to add, or ALL.", **many)
+@option("--cap-drop", help="A capability to drop, or ALL.", **many)
+@option("--security-opt", help="no-new-privileges[=false], seccomp=unconfined|FILE of compiled BPF.", **many)
+@option("--privileged", is_flag=True, help="All capabilities, nothing hidden, no no_new_privs.")
+@option("--network", default="none", show_default=True, help="none, host, ns:PATH or pid:N.")
+@option("--pid", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
+@option("--ipc", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
+@option("--uts", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
+@option("--cgroupns", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
+@option("--timens", default="host", show_default=True, help="host, private, ns:PATH or pid:N.")
+@option("--userns", help="host, private, keep-id, ns:PATH or pid:N. [default: host for root, else private]")
+@option("--stop-signal", default="TERM", show_default=True, help="What SIGTERM to us becomes inside.")
+@option("--stop-timeout", default="10", show_default=True, help="Seconds from there to the kill.")
+@option("--oom-score-adj", help="-1000 to 1000.")
+@option("--umask", default="022", show_default=True, help="In octal.")
+@option("--timeout", help="Seconds after which the whole container is killed (exit code 124).")
+# ---- ours
+@option("--ephemeral", is_flag=True, help="Changes to ROOTFS vanish with the container.")
+@option("--explain", is_flag=True, help="Show every primitive with its time; =json:FILE writes them as data.")
+@option("--explain-to", hidden=True)
+@option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
+@option("--meta", metavar="FILE", help="Write the result as JSON.")
+@click.argument("rootfs")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def command(ctx: click.Context, **words: Any) -> int:
+    """Run COMMAND (a shell, if there is none) in a container whose root is the directory ROOTFS.
+
+    Writes go to ROOTFS, as with chroot, unless --ephemeral or --read-only is given.
+    """
+    with named_options(ctx):
+        spec = spec_of(words)
+        limit = seconds("timeout", words["timeout"])
+        destination = explain_destination(words)
+        if words["dry_run"]:
+            from minicontainer.container.start import compiled
+
+            click.echo(compiled(spec)[1].describe())
+            return 0
+        from minicontainer.cli.foreground import foreground
+
+        return foreground(spec, timeout=limit, explain=destination, meta=words["meta"])
+
+
+@contextmanager
+def named_options(ctx: click.Context) -> Iterator[None]:
+    """An error about a field that is an option is said of the option."""
+    try:
+        yield
+    except (SpecError, UnsupportedError) as e:
+        first, _, rest = e.what.partition(" ")
+        names = {name for p in ctx.command.params for name in p.opts}
+        if f"--{first}" in names:
+            what = f"--{first}" + (f" {rest}" if rest else "")
+            raise type(e)(what, e.value, e.reason, e.hint) from None
+        raise
+
+
+def explain_destination(words: dict[str, Any]) -> str | None:
+    """None: not asked for; ``""``: stderr; else the file for JSON."""
+    if not words["explain"]:
+        return None
+    to = words["explain_to"]
+    if to is None:
+        return ""
+    if not to.startswith("json:") or to == "json:":
+        raise SpecError("explain", to, "must be json:FILE, or nothing")
+    return str(to[5:])
+
+
+def seconds(what: str, value: str | None) -> float | None:
+    """A positive number of seconds."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if not 0 < number < 10**9:
+        raise SpecError(what, value, "must be a positive number of seconds")
+    return number
+
+
+def spec_of(words: dict[str, Any]) -> s.Spec:
+    """The Spec of the command line's words."""
+    given = words["command"]
+    if words["entrypoint"] is not None:
+        given = (words["entrypoint"], *given)
+    return s.Spec(
+        args=given,
+        rootfs=words["rootfs"],
+        tty=_wants_tty(words),
+        env=_environment(words),
+        cwd=words["workdir"],
+        mounts=_mounts(words),
+        devices=tuple(map(s.Device.option, words["device"])),
+        limits=_limits(words),
+        ulimits=tuple(map(s.Ulimit.option, words["ulimit"])),
+        sysctls=dict(_pair("sysctl", item) for item in words["sysctl"]),
+        umask=_octal("umask", words["umask"]),
+        stop_timeout=_number("stop-timeout", words["stop_timeout"]),
+        oom_score_adj=_integer("oom-score-adj", words["oom_score_adj"]),
+        die_with_parent=True,
+        **_security(words["security_opt"]),
+        **{name: words[name] for name in SAME},
+    )
+
+
+# Options whose value is the field's of the same name.
+SAME = (
+    "name hostname user group_add read_only shm_size init cap_add cap_drop privileged network pid ipc uts cgroupns"
+    " timens userns stop_signal ephemeral"
+).split()
+
+
+def _wants_tty(words: dict[str, Any]) -> bool:
+    both = _is_terminal(0) and _is_terminal(1)
+    if words["tty"] and words["no_tty"]:
+        raise SpecError("tty", None, "cannot be with --no-tty")
+    if words["tty"] and not both:
+        raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
+    return both and not words["no_tty"] and not words["dry_run"]
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _environment(words: dict[str, Any]) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for path in words["env_file"]:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as f:
+                lines = [line.rstrip("\r\n") for line in f]
+        except OSError as e:
+            raise SpecError("env-file", path, (e.strerror or str(e)).lower()) from None
+        env |= s.parse_env(line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return env | s.parse_env(words["env"])
+
+
+def _mounts(words: dict[str, Any]) -> tuple[s.Mount, ...]:
+    mounts = [s.Mount.volume(v) for v in words["volume"]]
+    mounts += [s.Mount.option(v) for v in words["mount"]]
+    mounts += [s.Mount.tmpfs(v) for v in words["tmpfs"]]
+    return tuple(sorted(mounts, key=lambda m: m.target.count("/")))  # a parent before what lies in it
+
+
+def _limits(words: dict[str, Any]) -> s.Limits:
+    rates = {}
+    for what in ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops"):
+        name, in_bytes = what.replace("_", "-"), what.endswith("bps")
+        rates[what] = tuple(s.DeviceRate.option(name, v, bytes_per_second=in_bytes) for v in words[what])
+    return s.Limits(
+        memory=words["memory"],
+        memory_swap=words["memory_swap"],
+        memory_reservation=words["memory_reservation"],
+        cpus=words["cpus"],
+        cpu_shares=words["cpu_shares"],
+        cpuset_cpus=words["cpuset_cpus"],
+        pids=words["pids_limit"],
+        blkio_weight=words["blkio_weight"],
+        **rates,
+    )
+
+
+def _security(options: Sequence[str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for item in options:
+        key, _, value = item.replace(":", "=", 1).partition("=")
+        if key == "no-new-privileges" and value in ("", "true", "false"):
+            fields["no_new_privileges"] = value != "false"
+        elif key == "seccomp" and value:
+            fields["seccomp"] = value
+        else:
+            raise SpecError("security-opt", item, "is unknown", "no-new-privileges[=false], seccomp=unconfined|FILE")
+    return fields
+
+
+def _pair(what: str, item: str) -> tuple[str, str]:
+    key, equals, value = item.partition("=")
+    if not key or not equals:
+        raise SpecError(what, item, "must be NAME=VALUE")
+    return key, value
+
+
+def _octal(what: str, value: str) -> int:
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise SpecError(what, value, "must be octal, from 0 to 777") from None
+
+
+def _integer(what: str, value: str | None) -> int | None:
+    return None if value is None else s.whole(what, value, -(2**31), 2**31)
+
+
+def _number(what: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise SpecError(what, value, "must be a number of seconds") from None

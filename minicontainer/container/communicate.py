@@ -1,0 +1,120 @@
+"""``Popen.communicate``: feeds one pipe and drains two without a deadlock, as subprocess does."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minicontainer.container.process import Popen
+
+CHUNK = 65536
+
+
+class _Talk:
+    """The state of a conversation, kept on the Popen so that a call after a timeout goes on where the last stopped."""
+
+    def __init__(self, popen: Popen, given: bytes) -> None:
+        self.given = memoryview(given)
+        self.read: dict[str, list[bytes]] = {
+            name: [] for name in ("stdout", "stderr") if getattr(popen, name) is not None
+        }
+
+
+def communicate(popen: Popen, given: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:
+    """(stdout, stderr), None where there is no pipe. TimeoutExpired carries what came until then."""
+    deadline = None if timeout is None else monotonic() + timeout
+    talk: _Talk | None = popen.__dict__.get("_talk")
+    if talk is None:
+        talk = popen.__dict__["_talk"] = _Talk(popen, _encode(popen, given))
+    elif given:
+        raise ValueError("Cannot send input after starting communication")
+    if not _pump(popen, talk, deadline):
+        raise _expired(popen, talk, timeout)
+    for name in talk.read:
+        getattr(popen, name).close()
+    left = None if deadline is None else max(0.0, deadline - monotonic())
+    if not popen._wait(left):
+        raise _expired(popen, talk, timeout)
+    popen.wait()
+    return tuple(_decode(popen, talk, name, text) for name in ("stdout", "stderr"))  # type: ignore[return-value]
+
+
+def _encode(popen: Popen, given: Any) -> bytes:
+    if isinstance(given, str):
+        return given.encode(getattr(popen.stdin, "encoding", None) or "utf-8", getattr(popen.stdin, "errors", "strict"))
+    return bytes(given) if given else b""
+
+
+def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:
+    if name not in talk.read:
+        return None
+    data = b"".join(talk.read[name])
+    stream = getattr(popen, name)
+    if not text:
+        return data
+    return data.decode(stream.encoding, stream.errors).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _expired(popen: Popen, talk: _Talk, timeout: float | None) -> Exception:
+    import subprocess
+
+    both = [b"".join(talk.read[name]) if name in talk.read else None for name in ("stdout", "stderr")]
+    return subprocess.TimeoutExpired(popen.args, timeout or 0, output=both[0], stderr=both[1])
+
+
+def _pump(popen: Popen, talk: _Talk, deadline: float | None) -> bool:
+    """Moves bytes until both outputs have ended; False at the deadline."""
+    with selectors.PollSelector() as selector:
+        _register(popen, talk, selector)
+        while selector.get_map():
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return False
+            for key, _ in selector.select(left):
+                ended = _feed(key.fileobj, talk) if key.data == "stdin" else _drain(key.fileobj, talk.read[key.data])
+                if ended:
+                    selector.unregister(key.fileobj)
+                    if key.data == "stdin":
+                        _close_input(key.fileobj)
+    return True
+
+
+def _register(popen: Popen, talk: _Talk, selector: selectors.BaseSelector) -> None:
+    if popen.stdin is not None and not popen.stdin.closed:
+        if talk.given:
+            os.set_blocking(popen.stdin.fileno(), False)
+            selector.register(popen.stdin, selectors.EVENT_WRITE, "stdin")
+        else:
+            _close_input(popen.stdin)
+    for name in talk.read:
+        stream = getattr(popen, name)
+        if not stream.closed:
+            selector.register(stream, selectors.EVENT_READ, name)
+
+
+def _close_input(stream: Any) -> None:
+    try:
+        stream.close()
+    except BrokenPipeError:
+        pass
+
+
+def _feed(stream: Any, talk: _Talk) -> bool:
+    """Writes what the pipe takes; True when all is written or nobody reads."""
+    try:
+        talk.given = talk.given[os.write(stream.fileno(), talk.given[:CHUNK]) :]
+    except BlockingIOError:
+        return False
+    except BrokenPipeError:
+        return True
+    return not talk.given
+
+
+def _drain(stream: IO[Any], into: list[bytes]) -> bool:
+    """Reads what is there; True at end of file."""
+    data = os.read(stream.fileno(), CHUNK)
+    into.append(data)
+    return not data

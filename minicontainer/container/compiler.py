@@ -1,0 +1,403 @@
+"""``compile(spec, host) -> Plan``: what a container is, as a list of primitives. Pure; every phase is a function.
+
+Order matters, and is the safety of it: sources (binds, kernel file systems) are taken as detached trees *before*
+``pivot_root`` and attached *after* it, so that whatever ROOTFS holds can only resolve inside the container; volumes are
+attached before ``/proc`` is there, so that no magic link exists which a hostile image could route a path through.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import struct
+
+from minicontainer import plan as p
+from minicontainer.container.host import NODES, Host
+from minicontainer.native import lib
+from minicontainer.plan import FDCWD, Builder, Plan, Slot
+from minicontainer.spec import RLIMITS, Mount, Spec
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOSTNAME = "minicontainer"
+NAMESPACES = (  # field of Spec, CLONE flag; mnt is always new, user has its own rules
+    ("pid", "CLONE_NEWPID"),
+    ("network", "CLONE_NEWNET"),
+    ("uts", "CLONE_NEWUTS"),
+    ("ipc", "CLONE_NEWIPC"),
+    ("cgroupns", "CLONE_NEWCGROUP"),
+    ("timens", "CLONE_NEWTIME"),
+)
+JOINS = (("userns", "CLONE_NEWUSER"), *NAMESPACES)
+INIT_FD = 4
+MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attaching will miss by name
+
+
+def compile(spec: Spec, host: Host) -> Plan:
+    """The plan of ``spec`` on ``host``. Its inputs: stdin stdout stderr, and what the phases ask for by name."""
+    b = Builder()
+    for name in ("stdin", "stdout", "stderr"):
+        b.input(name)
+    _join_namespaces(b, spec)
+    _map_ids(b, host)
+    _take_sources(b, spec, host)
+    _enter_root(b, spec)
+    _populate_dev(b, spec, host)
+    _attach_mounts(b, spec, host, late=False)
+    _attach_proc(b, spec, host)
+    _attach_sys(b, spec, host)
+    _attach_mounts(b, spec, host, late=True)
+    _finish_root(b, spec)
+    _name_and_network(b, spec)
+    _stdio(b, spec)
+    _confine(b, spec, host)
+    _execute(b, spec, host)
+    return b.plan()
+
+
+def clone_flags(spec: Spec, host: Host) -> p.Const:
+    """The namespaces that clone3 makes. With a user namespace to join, the child makes them itself, inside it."""
+    if host.userns == "join":
+        return p.const("0")
+    names = ["CLONE_NEWNS", *_new_namespaces(spec)]
+    if host.userns != "host":
+        names.insert(0, "CLONE_NEWUSER")
+    return p.const("|".join(names))
+
+
+def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
+    """PATH, HOME, HOSTNAME, TERM at a terminal, and what was asked for."""
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname(spec), "HOME": host.identity.home}
+    if spec.tty:
+        env["TERM"] = term
+    return env | dict(spec.env)
+
+
+def hostname(spec: Spec) -> str:
+    """The container's host name."""
+    return spec.hostname or spec.name or (os.uname().nodename if spec.uts == "host" else HOSTNAME)
+
+
+def program_paths(program: str, path: str) -> list[str]:
+    """Where execvp(3) would look."""
+    if "/" in program:
+        return [program]
+    return [posixpath.join(directory or ".", program) for directory in path.split(":")]
+
+
+def _new_namespaces(spec: Spec) -> list[str]:
+    return [flag for field, flag in NAMESPACES if getattr(spec, field) in ("private", "none")]
+
+
+# ---- the phases
+
+
+def _join_namespaces(b: Builder, spec: Spec) -> None:
+    """A joined user namespace comes first: it gives the rights over the others. The child cannot be traced by
+    those who already live there (it shares our memory); spawn makes the caller dumpable again."""
+    b.phase = "join namespaces"
+    joins = [(field, flag) for field, flag in JOINS if spec.joined(field)]
+    if not joins:
+        return
+    b.add(p.prctl("PR_SET_DUMPABLE", 0))
+    b.add(*(p.setns(b.input(f"ns-{field}"), flag) for field, flag in joins))
+    if spec.joined("userns"):
+        b.add(p.setresgid(0), p.setresuid(0), p.unshare("|".join(["CLONE_NEWNS", *_new_namespaces(spec)])))
+    if spec.joined("pid") or (spec.joined("userns") and spec.pid == "private"):
+        b.add(p.fork_sibling())
+
+
+def _map_ids(b: Builder, host: Host) -> None:
+    """user_namespaces(7): one id can be mapped from inside; ranges need the parent's half."""
+    b.phase = "user namespace"
+    if host.userns in ("host", "join"):
+        return
+    if host.maps is None:
+        b.add(p.close(b.input("go-write")), p.wait_for_parent(b.input("ready"), b.input("go")))
+    else:
+        for name, content in (("setgroups", "deny"), ("uid_map", host.maps[0]), ("gid_map", host.maps[1])):
+            fd = Slot(name)
+            b.add(p.openat(f"/proc/self/{name}", "O_WRONLY|O_CLOEXEC", name), p.write(fd, content), p.close(fd))
+    if host.userns == "private":
+        b.add(p.setresgid(0), p.setresuid(0))
+
+
+def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
+    b.phase = "take sources"
+    b.add(p.call("umask", 0), p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
+    for i, mount in enumerate(spec.mounts):
+        _take_mount(b, mount, Slot(f"mount-{i}"))
+    if host.userns != "host":  # mknod(2) is not for user namespaces: show the host's nodes
+        for name, _, _ in NODES:
+            b.add(p.open_tree(f"/dev/{name}", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"node-{name}"))
+        for i, device in enumerate(spec.devices):
+            b.add(p.open_tree(device.source, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"device-{i}"))
+    safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
+    _take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
+    gid = {"gid": "5"} if host.maps is None else {}
+    _take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
+    _take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
+    if spec.ipc == "private":
+        _take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
+    _take_proc_and_sys(b, spec, host)
+
+
+def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
+    """A new proc needs the pid namespace to be ours, a new sysfs the network namespace; else the host's are shown."""
+    safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NODEV"
+    read_only = "" if spec.privileged else "|MOUNT_ATTR_RDONLY"
+    own = host.userns == "host"
+    if own or spec.pid != "host":
+        _take_fs(b, "proc", "proc", safe)
+    else:
+        b.add(p.open_tree("/proc", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "proc"))
+    if own or spec.network != "host":
+        _take_fs(b, "sysfs", "sys", safe + read_only)
+    else:
+        b.add(p.open_tree("/sys", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "sys"))
+        b.add(p.mount_setattr(Slot("sys"), "", safe + read_only, recursive=True))
+    if spec.cgroupns != "host" and host.cgroup2:
+        _take_fs(b, "cgroup2", "cgroup", safe + read_only, tolerate=(errno.EPERM, errno.EBUSY))
+
+
+def _take_fs(
+    b: Builder, fstype: str, name: str, attrs: str, *, tolerate: tuple[int, ...] = (), **options: str
+) -> None:
+    """A new file system as a detached mount."""
+    fs = Slot(f"fs-{name}")
+    b.add(p.fsopen(fstype, fs))
+    b.add(*(p.fsconfig(fs, key, value) for key, value in options.items()))
+    b.add(p.fsconfig(fs, None), p.fsmount(fs, attrs, name))
+
+
+def _take_mount(b: Builder, mount: Mount, tree: Slot) -> None:
+    attrs = [f"MOUNT_ATTR_{o.upper()}" for o in sorted(mount.options) if o.startswith("no")]
+    if mount.type == "tmpfs":
+        attrs += [f"MOUNT_ATTR_{o}" for o in ("NOSUID", "NODEV", "NOEXEC") if not _wants(mount, o)]
+        options = {"mode": f"{mount.mode if mount.mode is not None else 0o1777:o}"}
+        if mount.size is not None:
+            options["size"] = str(mount.size)
+        attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
+        _take_fs(b, "tmpfs", tree, "|".join(dict.fromkeys(attrs)) or "0", **options)
+        return
+    b.add(p.open_tree(mount.source or "", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", tree))
+    attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
+    if attrs:
+        b.add(p.mount_setattr(tree, "", "|".join(attrs), recursive=True))
+
+
+def _wants(mount: Mount, option: str) -> bool:
+    """Whether a tmpfs was asked for ``exec``, ``suid`` or ``dev``; docker's default is none of them."""
+    return option.removeprefix("NO").lower() in mount.options
+
+
+def _enter_root(b: Builder, spec: Spec) -> None:
+    """pivot_root(2), "pivot_root(".", ".")": the old root lies above the new one, and is detached from there."""
+    b.phase = "root"
+    tree = Slot("root")
+    if spec.ephemeral:
+        _overlay(b, spec)
+    else:
+        flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+        b.add(p.open_tree(spec.rootfs, flags, tree), p.move_mount(tree, spec.rootfs), p.fchdir(tree))
+    b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"), p.call("chdir", "/"))
+
+
+def _overlay(b: Builder, spec: Spec) -> None:
+    """Lower layer ROOTFS, upper layer in a tmpfs that lies over it in this namespace alone: nothing is left of it.
+    Relative names, so that no character of ROOTFS's path can be taken for an option."""
+    flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+    b.add(
+        p.open_tree(spec.rootfs, flags, "lower"),
+        p.mount("tmpfs", spec.rootfs, "tmpfs", "MS_NOSUID|MS_NODEV", "mode=755"),
+        p.call("chdir", spec.rootfs),
+        *(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")),
+        p.move_mount(Slot("lower"), "lower"),
+        p.mount("overlay", "merged", "overlay", "0", "lowerdir=lower,upperdir=upper,workdir=work"),
+        p.call("chdir", "merged"),
+    )
+
+
+def _populate_dev(b: Builder, spec: Spec, host: Host) -> None:
+    b.phase = "/dev"
+    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(Slot("dev"), "/dev"))
+    for name, major, minor in NODES:
+        _node(b, host, f"/dev/{name}", Slot(f"node-{name}"), (major, minor, 0o020666))
+    for target, name in (
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("/proc/kcore", "core"),
+        ("pts/ptmx", "ptmx"),
+    ):
+        b.add(p.symlinkat(target, FDCWD, f"/dev/{name}"))
+    for name in ("pts", "shm", *(["mqueue"] if spec.ipc == "private" else [])):
+        b.add(p.mkdirat(FDCWD, f"/dev/{name}", 0o755), p.move_mount(Slot(name), f"/dev/{name}"))
+    for i, (device, numbers) in enumerate(zip(spec.devices, host.device_nodes, strict=True)):
+        if device.target.startswith("/dev/"):
+            _make_parents(b, device.target)
+            _node(b, host, device.target, Slot(f"device-{i}"), numbers)
+
+
+def _node(b: Builder, host: Host, path: str, tree: Slot, numbers: tuple[int, int, int]) -> None:
+    """A device node: made, or where mknod is not permitted the host's node shown over a file."""
+    major, minor, mode = numbers
+    if host.userns == "host":
+        kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
+        b.add(p.mknodat(FDCWD, path, kind, mode & 0o777, os.makedev(major, minor)))
+    else:
+        b.add(p.mknodat(FDCWD, path, "S_IFREG", 0o666, 0), p.move_mount(tree, path))
+
+
+def _make_parents(b: Builder, path: str) -> None:
+    parts = posixpath.normpath(path).strip("/").split("/")
+    for i in range(1, len(parts)):
+        b.add(p.mkdirat(FDCWD, "/" + "/".join(parts[:i]), 0o755, tolerate=MADE))
+
+
+def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
+    """``late``: those below /proc and /sys, which must be there first."""
+    b.phase = "mounts"
+    for i, (mount, is_file) in enumerate(zip(spec.mounts, host.files, strict=True)):
+        target = posixpath.normpath(mount.target)
+        if target.startswith(("/proc", "/sys")) != late:
+            continue
+        _make_parents(b, target)
+        if is_file:
+            b.add(p.call("mknodat", FDCWD, target, p.Const("S_IFREG|0644"), 0, tolerate=MADE))
+        else:
+            b.add(p.mkdirat(FDCWD, target, 0o755, tolerate=MADE))
+        at = Slot(f"target-{i}")
+        b.add(
+            p.openat2(target, "O_PATH|O_CLOEXEC", "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS", at),
+            p.move_mount(Slot(f"mount-{i}"), "", at, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
+        )
+
+
+def _attach_proc(b: Builder, spec: Spec, host: Host) -> None:
+    """/proc, what of it is set (sysctls), hidden and read-only."""
+    b.phase = "/proc"
+    b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=MADE), p.move_mount(Slot("proc"), "/proc"))
+    for key, value in spec.sysctls.items():
+        path, fd = "/proc/sys/" + key.replace(".", "/"), Slot("sysctl")
+        b.add(p.openat(path, "O_WRONLY|O_CLOEXEC", fd), p.write(fd, value), p.close(fd))
+    if spec.oom_score_adj is not None:
+        fd = Slot("oom_score_adj")
+        b.add(p.openat("/proc/self/oom_score_adj", "O_WRONLY|O_CLOEXEC", fd))
+        b.add(p.write(fd, str(spec.oom_score_adj)), p.close(fd))
+    if spec.privileged:
+        return
+    _mask(b, [m for m in host.masked if m[0].startswith("/proc")])
+    for path in host.read_only:
+        b.add(
+            p.mount(path, path, None, "MS_BIND|MS_REC"),
+            p.mount_setattr(FDCWD, path, "MOUNT_ATTR_RDONLY", recursive=True),
+        )
+
+
+def _mask(b: Builder, masked: list[tuple[str, bool]]) -> None:
+    """The null device over files (our own /dev/null: /dev is ours), one empty tmpfs over directories."""
+    for path, is_directory in masked:
+        if is_directory:
+            b.add(p.mount("tmpfs", path, "tmpfs", "MS_RDONLY|MS_NOSUID|MS_NODEV|MS_NOEXEC", "size=0,mode=0"))
+        else:
+            b.add(p.mount("/dev/null", path, None, "MS_BIND"))
+
+
+def _attach_sys(b: Builder, spec: Spec, host: Host) -> None:
+    b.phase = "/sys"
+    b.add(p.mkdirat(FDCWD, "/sys", 0o555, tolerate=MADE), p.move_mount(Slot("sys"), "/sys"))
+    if spec.cgroupns != "host" and host.cgroup2:
+        b.add(p.move_mount(Slot("cgroup"), "/sys/fs/cgroup"))
+    if not spec.privileged:
+        _mask(b, [m for m in host.masked if m[0].startswith("/sys")])
+
+
+def _finish_root(b: Builder, spec: Spec) -> None:
+    if spec.read_only:
+        b.phase = "root"
+        b.add(p.mount_setattr(FDCWD, "/", "MOUNT_ATTR_RDONLY"))
+
+
+IFREQ_LO = struct.pack("=16sh22x", b"lo", lib.IFF_UP)  # struct ifreq, netdevice(7)
+
+
+def _name_and_network(b: Builder, spec: Spec) -> None:
+    b.phase = "hostname, network"
+    if spec.uts == "private":
+        b.add(p.sethostname(hostname(spec)))
+    if spec.network == "none":
+        sock = Slot("socket")
+        b.add(
+            p.call("socket", p.const("AF_INET"), p.const("SOCK_DGRAM|SOCK_CLOEXEC"), 0, into=sock),
+            p.call("ioctl", sock, p.const("SIOCSIFFLAGS"), p.Struct(IFREQ_LO, "{lo, IFF_UP}")),
+            p.close(sock),
+        )
+
+
+def _stdio(b: Builder, spec: Spec) -> None:
+    """A session of its own always: no byte can be pushed into the caller's terminal (TIOCSTI)."""
+    b.phase = "stdio"
+    b.add(p.call("setsid"))
+    if spec.tty:
+        _own_terminal(b)
+        return
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        b.add(p.dup3(Slot(name), number))
+
+
+def _own_terminal(b: Builder) -> None:
+    """A pty of the container's own devpts (pts(4)); the parent gets the other end."""
+    master, tty = Slot("master"), Slot("tty")
+    flags = "O_RDWR|O_NOCTTY|O_CLOEXEC"
+    b.add(
+        p.openat("/dev/pts/ptmx", flags, master),
+        p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
+        p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
+        p.send_fd(b.input("pty-socket"), master),
+        p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
+        *(p.dup3(tty, number) for number in (0, 1, 2)),
+        p.call("mknodat", FDCWD, "/dev/console", p.Const("S_IFREG|0600"), 0),
+        p.mount("/dev/pts/0", "/dev/console", None, "MS_BIND"),
+    )
+
+
+def _confine(b: Builder, spec: Spec, host: Host) -> None:
+    b.phase = "confine"
+    for limit in spec.ulimits:
+        b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
+    b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
+    mask, who = spec.capabilities(), host.identity
+    no_new_privileges = spec.no_new_privileges and not spec.privileged
+    if host.seccomp and not no_new_privileges:
+        b.add(p.seccomp(host.seccomp))  # while CAP_SYS_ADMIN is still there
+    b.add(p.capbset_drop_all_but(mask))
+    if host.maps is None:  # with setgroups denied, root's own groups are all there can be
+        b.add(p.setgroups(who.groups))
+    b.add(p.setresgid(who.gid), p.setresuid(who.uid))
+    b.add(p.capset(mask, mask, 0) if who.uid == 0 else p.capset(0, 0, 0))
+    b.add(p.call("umask", p.Octal(spec.umask)))
+    if no_new_privileges:
+        b.add(p.prctl("PR_SET_NO_NEW_PRIVS", 1))
+        if host.seccomp:
+            b.add(p.seccomp(host.seccomp))
+
+
+def _execute(b: Builder, spec: Spec, host: Host) -> None:
+    """No descriptor is left when the path of cwd is walked, so none can lead outside (CVE-2024-21626)."""
+    b.phase = "execute"
+    if spec.init:
+        init, report = b.input("init"), b.input("report")
+        b.add(p.dup3(report, INIT_FD - 1), p.call("dup3", init, INIT_FD, p.const("O_CLOEXEC")))
+    b.add(p.close_range(INIT_FD + 1 if spec.init else 3), p.chdir(spec.cwd))
+    if spec.die_with_parent:
+        b.add(p.prctl("PR_SET_PDEATHSIG", 9))
+    b.add(p.reset_signals())
+    env = environment(spec, host)
+    paths, envp = program_paths(spec.args[0], env["PATH"]), [f"{k}={v}" for k, v in env.items()]
+    if spec.init:
+        argv = ["minicontainer-init", str(len(paths)), *paths, *spec.args]
+        b.add(p.execveat(INIT_FD, argv, envp))
+    else:
+        b.add(p.execve(paths, spec.args, envp))

@@ -1,0 +1,229 @@
+"""What the compiler has to know of the host and of ROOTFS, gathered before it: facts in, so that it stays pure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+
+from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.linux.files import openat2
+from minicontainer.native import lib
+from minicontainer.spec import ID_MAX, Spec
+
+# Hidden from the container, as docker hides them: files by /dev/null, directories by an empty tmpfs.
+MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the program runs as, as numbers inside the container."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/root"
+
+
+@dataclass(frozen=True)
+class Host:
+    """The facts of one start; equal facts give the same plan.
+
+    userns        ``host``, ``private``, ``keep-id`` or ``join``
+    maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None where the parent's half does it
+    files         of spec.mounts: which sources are no directories
+    masked        (path, is a directory) of MASKED that exist here
+    read_only     of READ_ONLY that exist here
+    device_nodes  (major, minor, mode) of spec.devices
+    cgroup2       a cgroup2 file system can be mounted inside
+    """
+
+    userns: str
+    uid: int
+    gid: int
+    maps: tuple[str, str] | None
+    identity: Identity
+    files: tuple[bool, ...]
+    device_nodes: tuple[tuple[int, int, int], ...]
+    masked: tuple[tuple[str, bool], ...]
+    read_only: tuple[str, ...]
+    cgroup2: bool
+    seccomp: bytes = b""
+
+
+def check_rootfs(path: str) -> None:
+    """ROOTFS must be a directory that we may enter, and not the host's own root."""
+    try:
+        info = os.stat(path)
+    except OSError as e:
+        reason = "no such directory" if e.errno == errno.ENOENT else (e.strerror or str(e))
+        hint = "make one: minicontainer rootfs busybox DIR" if e.errno == errno.ENOENT else ""
+        raise SpecError("rootfs", path, reason, hint) from None
+    if not stat.S_ISDIR(info.st_mode):
+        raise SpecError("rootfs", path, "is not a directory", "unpack an archive: minicontainer rootfs tar FILE DIR")
+    root = os.stat("/")
+    if (info.st_dev, info.st_ino) == (root.st_dev, root.st_ino):
+        raise SpecError("rootfs", path, "is the host's own root", "give a directory of its own")
+    if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+        raise SpecError("rootfs", path, f"cannot be read by user id {os.geteuid()}", "chmod or chown it")
+
+
+def check_sources(spec: Spec) -> tuple[bool, ...]:
+    """Each bind source must be there; says which are no directories."""
+    files = []
+    for mount in spec.mounts:
+        if mount.type != "bind":
+            files.append(False)
+            continue
+        try:
+            files.append(not stat.S_ISDIR(os.stat(mount.source or "").st_mode))
+        except OSError as e:
+            reason = "no such file or directory" if e.errno == errno.ENOENT else (e.strerror or str(e))
+            raise SpecError("mount source", mount.source, reason, f"to be mounted on {mount.target}") from None
+    return tuple(files)
+
+
+def check_devices(spec: Spec) -> tuple[tuple[int, int, int], ...]:
+    """Each device must be a device node here."""
+    nodes = []
+    for device in spec.devices:
+        try:
+            info = os.stat(device.source)
+        except OSError as e:
+            raise SpecError("device", device.source, (e.strerror or str(e)).lower()) from None
+        if not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
+            raise SpecError("device", device.source, "is not a device node")
+        nodes.append((os.major(info.st_rdev), os.minor(info.st_rdev), info.st_mode))
+    return tuple(nodes)
+
+
+@lru_cache(maxsize=1)
+def kernel_paths() -> tuple[tuple[tuple[str, bool], ...], tuple[str, ...]]:
+    """Which of MASKED (and whether directories) and of READ_ONLY this kernel has."""
+    masked = tuple((path, os.path.isdir(path)) for path in MASKED if os.path.exists(path))
+    return masked, tuple(path for path in READ_ONLY if os.path.exists(path))
+
+
+@lru_cache(maxsize=1)
+def has_cgroup2() -> bool:
+    """Whether the kernel offers the cgroup2 file system."""
+    with open("/proc/filesystems", encoding="ascii") as f:
+        return any(line.split()[-1] == "cgroup2" for line in f)
+
+
+def seccomp_program(spec: Spec) -> bytes:
+    """The compiled filter of ``spec.seccomp`` (struct sock_filter[], as seccomp_export_bpf(3) writes)."""
+    if spec.seccomp in (None, "", "unconfined"):
+        return b""
+    try:
+        with open(str(spec.seccomp), "rb") as f:
+            program = f.read(8 * 4096 + 1)
+    except OSError as e:
+        raise SpecError("seccomp", spec.seccomp, (e.strerror or str(e)).lower()) from None
+    if not program or len(program) % 8 or len(program) > 8 * 4096:
+        raise SpecError("seccomp", spec.seccomp, "is no classic BPF program (1 to 4096 instructions of 8 bytes)")
+    return program
+
+
+# ---- names of users and groups, as the container knows them
+
+
+def identity(spec: Spec) -> Identity:
+    """Resolves ``spec.user`` and ``spec.group_add``; without either, root with no further group."""
+    if spec.user is None and not spec.group_add:
+        return Identity()
+    users, groups = _read(spec.rootfs, "etc/passwd"), _read(spec.rootfs, "etc/group")
+    name, _, group = (spec.user or "0").partition(":")
+    entry = _user(name, users)
+    uid = int(entry[2]) if entry else int(name)
+    gid = _group("user", group, groups) if group else int(entry[3]) if entry else 0
+    member = [int(g[2]) for g in groups if entry and not group and entry[0] in g[3].split(",")]
+    extra = [_group("group-add", g, groups) for g in spec.group_add]
+    home = entry[5] if entry and len(entry) > 5 and entry[5] else ("/root" if uid == 0 else "/")
+    return Identity(uid, gid, tuple(dict.fromkeys(member + extra)), home)
+
+
+def _read(rootfs: str, path: str) -> list[list[str]]:
+    """The lines of a colon-separated file of the container, opened so that no link leads outside; [] if missing."""
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = lib.O_RDONLY | lib.O_CLOEXEC | lib.O_NONBLOCK
+        fd = openat2(root, path, flags, resolve=lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS)
+    except OSError:
+        return []
+    finally:
+        os.close(root)
+    with open(fd, encoding="utf-8", errors="surrogateescape") as f:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
+        lines = f.read(2**20).splitlines()
+    fields = [line.split(":") for line in lines]
+    return [f for f in fields if len(f) >= 4 and re.fullmatch(r"\d{1,10}", f[2]) and int(f[2]) <= ID_MAX]
+
+
+def _user(name: str, users: list[list[str]]) -> list[str] | None:
+    found = [u for u in users if u[0] == name and u[3].isdigit()]
+    if not found and name.isdigit():
+        found = [u for u in users if int(u[2]) == int(name) and u[3].isdigit()]
+    if not found and not name.isdigit():
+        raise SpecError("user", name, "is not in the container's /etc/passwd", "give a number: --user 1000:1000")
+    return found[0] if found else None
+
+
+def _group(what: str, name: str, groups: list[list[str]]) -> int:
+    if name.isdigit():
+        return int(name)
+    for entry in groups:
+        if entry[0] == name:
+            return int(entry[2])
+    raise SpecError(what, name, "is not in the container's /etc/group", "give a number")
+
+
+# ---- user namespaces
+
+
+def userns_mode(spec: Spec) -> str:
+    """``host``, ``private``, ``keep-id`` or ``join`` of the spec's wish and of who asks."""
+    if spec.joined("userns"):
+        return "join"
+    mode = spec.userns or ("host" if os.geteuid() == 0 else "private")
+    if mode == "host" and os.geteuid() != 0:
+        raise UnsupportedError("userns", "host", "an ordinary user needs a user namespace", "--userns private")
+    return mode
+
+
+def check_userns_allowed() -> None:
+    """Why this host would refuse a new user namespace, in words that name the sysctl."""
+    for name, refusing, remedy in (
+        ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+        ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
+    ):
+        try:
+            with open(f"/proc/sys/{name}", encoding="ascii") as f:
+                value = f.read().strip()
+        except OSError:
+            continue
+        root_is_exempt = name.startswith("kernel/") and os.geteuid() == 0
+        if value == refusing and not root_is_exempt:
+            sysctl = name.replace("/", ".")
+            raise UnsupportedError("user namespace", None, f"disabled by sysctl {sysctl}={value}", f"as root: {remedy}")

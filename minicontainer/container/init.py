@@ -1,0 +1,42 @@
+"""The static process 1 of ``--init`` (csrc/init.c), run from a sealed memfd, and its report."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from minicontainer.container.compiler import INIT_FD
+from minicontainer.errors import StepError
+from minicontainer.linux.files import sealed_memfd
+from minicontainer.native import ffi
+
+
+def descriptor() -> int:
+    """The program as a new sealed memfd; its number is above those that the plan uses."""
+    fd = sealed_memfd("minicontainer-init", (Path(__file__).parent.parent / "libexec" / "init").read_bytes())
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, INIT_FD + 1)
+    finally:
+        os.close(fd)
+
+
+def report(fd: int) -> tuple[int, Any]:
+    """(errno, struct mc_program) of a program that did not start; (0, None) at end of file: it runs."""
+    size = 4 + ffi.sizeof("struct mc_program")
+    data = b""
+    while len(data) < size:
+        part = os.read(fd, size - len(data))
+        if not part:
+            break
+        data += part
+    if not data:
+        return 0, None
+    if len(data) < size:
+        raise StepError(errno.EPROTO, "read(init's report)")
+    program = ffi.new("struct mc_program *")
+    ffi.memmove(program, data[4:], size - 4)
+    return struct.unpack_from("=i", data)[0], program

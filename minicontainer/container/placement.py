@@ -1,0 +1,223 @@
+"""Where a container's cgroup goes, who owns it, and what a dead owner left behind.
+
+Theory of operation. All containers of one base share a home, so that one directory has to be looked at:
+
+    BASE/minicontainer/<id>-<pid>-<starttime>      one container, named after the process that made it
+    BASE/minicontainer.caller                      who lived in BASE itself, when that had to be empty
+
+BASE is the root of the hierarchy for who may write there (root), else the caller's own cgroup if that was delegated
+(cgroups(7) "Delegation"), else there is none: a container without limits runs anyway, one with limits cannot.
+Controllers are enabled from BASE down when a limit first needs them. A cgroup with member processes cannot give
+controllers to its children ("no internal processes"), so these go to the leaf beside the home; CLONE_INTO_CGROUP
+needs no more than that cgroup.procs of BASE, the common ancestor, is writable.
+
+The home is kept open, and looked for anew when it turns out to be gone or to be no longer ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+from minicontainer.errors import StepError, UnsupportedError
+from minicontainer.linux import cgroupfs
+from minicontainer.linux.cgroup import Cgroup, hierarchy
+
+HOME = "minicontainer"
+CALLER = "minicontainer.caller"
+NAME = re.compile(r"[0-9a-f]{12}-(\d+)-(\d+)")
+
+# Enabled in the home where its base has them: they cost a container nothing that it would notice, and tell its peaks.
+ACCOUNTING = frozenset({"memory", "pids", "io"})
+
+# What mkdirat says when the home was removed, its descriptor closed behind our back, or privileges were given up.
+GONE = (errno.ENOENT, errno.ENODEV, errno.EBADF, errno.ENOTDIR, errno.EACCES, errno.EPERM)
+
+SCOPE_HINT = "run it under: systemd-run --user --scope -p Delegate=yes"
+SERVICE_HINT = "systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids"
+
+Needs = Mapping[str, tuple[str, object]]  # controller -> the option that needs it, and its value
+
+_home: Cgroup | None = None
+_homeless = False
+_owner = (0, "")
+
+
+def place(ident: str, needed: Needs) -> Cgroup | None:
+    """Makes the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
+
+    None where this host gives the caller no place and nothing is needed; UnsupportedError where something is.
+    """
+    name = f"{ident}-{owner()}"
+    home = _home
+    if home is not None and home.enabled.issuperset(needed):
+        try:
+            return Cgroup.create(name, home)
+        except StepError as error:
+            if error.errno not in GONE:
+                raise
+    elif home is None and _homeless and not needed:
+        return None
+    home = _settle(needed)
+    return None if home is None else Cgroup.create(name, home)
+
+
+# ---- the home
+
+
+def _settle(needed: Needs) -> Cgroup | None:
+    """Finds the base, makes the home in it, and enables controllers on the way down."""
+    global _home, _homeless  # noqa: PLW0603
+    try:
+        _check_present(hierarchy(), needed)
+        base = _base()
+    except UnsupportedError as error:
+        if needed:
+            _refuse(next(iter(needed)), needed, error.reason, error.hint)
+        _homeless = True
+        return None
+    home = Cgroup.create(HOME, base, exist_ok=True)
+    _enable(base, needed)
+    _enable(home, needed)
+    _account(home)
+    _home = home
+    return home
+
+
+def _check_present(top: Cgroup, needed: Needs) -> None:
+    for controller in set(needed) - top.controllers if needed else ():
+        _refuse(controller, needed, *cgroupfs.absence(controller))
+
+
+def _base() -> Cgroup:
+    top = hierarchy()
+    if _writable(top):
+        return top
+    path = cgroupfs.membership()
+    own = Cgroup.open(path.removesuffix("/" + CALLER))
+    if _writable(own):
+        return own
+    if os.fstatvfs(own.fd).f_flag & os.ST_RDONLY:
+        raise UnsupportedError("cgroup", own.path, "cgroup2 is mounted read-only here", "mount it writable")
+    raise UnsupportedError("cgroup", own.path, f"{own.path} is not delegated to user {os.geteuid()}", SCOPE_HINT)
+
+
+def _writable(group: Cgroup) -> bool:
+    return all(
+        os.access(name, os.W_OK, dir_fd=group.fd, effective_ids=True)
+        for name in (".", "cgroup.procs", "cgroup.subtree_control")
+    )
+
+
+def _enable(group: Cgroup, needed: Needs) -> None:
+    missing = sorted(set(needed) - group.enabled)
+    if not missing:
+        return
+    for controller in set(missing) - group.controllers:
+        _refuse(controller, needed, f"the {controller} controller is not delegated to {group.path}", SERVICE_HINT)
+    try:
+        group.enable(*missing)
+    except StepError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _vacate(group)
+        group.enable(*missing)
+
+
+def _vacate(group: Cgroup) -> None:
+    """Moves the member processes to a leaf. Again and again, for they fork meanwhile."""
+    leaf = Cgroup.create(CALLER, group, exist_ok=True)
+    for _ in range(100):
+        members = [pid for pid in group.procs if pid]  # 0: of a pid namespace that we do not see
+        if not members:
+            return
+        for pid in members:
+            try:
+                leaf.add(pid)
+            except StepError as error:
+                if error.errno != errno.ESRCH:
+                    raise
+
+
+def _account(home: Cgroup) -> None:
+    extra = (home.controllers & ACCOUNTING) - home.enabled
+    if extra:
+        try:
+            home.enable(*sorted(extra))
+        except StepError as error:  # nobody asked for them: usage then says None
+            if error.errno not in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP):
+                raise
+
+
+def _refuse(controller: str, needed: Needs, reason: str, hint: str) -> NoReturn:
+    option, value = needed[controller]
+    raise UnsupportedError(option, value, reason, hint)
+
+
+# ---- owners
+
+
+def owner() -> str:
+    """``<pid>-<starttime>`` of this process: together they name it for as long as the host is up."""
+    global _owner  # noqa: PLW0603
+    pid, text = _owner
+    if pid != os.getpid():  # the first time, or forked since
+        number, _, start = _status("self") or (0, "", 0)
+        text = f"{number}-{start}"
+        _owner = (os.getpid(), text)
+    return text
+
+
+def _status(pid: str) -> tuple[int, str, int] | None:
+    """Number, state and start time (clock ticks since boot) from ``/proc/PID/stat``; None where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            head, _, tail = file.read().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = tail.split()  # from field 3 on; starttime is field 22 of proc(5)
+    return int(head.split(" ", 1)[0]), fields[0], int(fields[19])
+
+
+def alive(name: str) -> bool:
+    """Whether the owner of a container's cgroup lives, by the cgroup's name; a zombie does not."""
+    match = NAME.fullmatch(name)
+    status = _status(match[1]) if match else None
+    return match is not None and status is not None and status[1] not in "ZX" and status[2] == int(match[2])
+
+
+def stale() -> list[str]:
+    """The containers' cgroups (paths) that the caller could remove and whose owner is dead."""
+    return [path for home in _homes() for path in _members(home) if not alive(path.rpartition("/")[2])]
+
+
+def clean() -> list[str]:
+    """Removes what ``stale`` lists, with the processes in it; returns what was removed."""
+    removed = []
+    for path in stale():
+        try:
+            Cgroup.open(path).remove(kill=True)
+        except StepError as error:
+            if error.errno != errno.ENOENT:  # somebody else cleans too
+                raise
+            continue
+        removed.append(path)
+    return removed
+
+
+def _homes() -> Iterator[str]:
+    try:
+        top, own = hierarchy().path, cgroupfs.membership().removesuffix("/" + CALLER)
+    except UnsupportedError:
+        return
+    for base in dict.fromkeys((top, own)):
+        home = f"{base}/{HOME}"
+        if os.access(home, os.W_OK, effective_ids=True):
+            yield home
+
+
+def _members(home: str) -> list[str]:
+    return sorted(entry.path for entry in os.scandir(home) if NAME.fullmatch(entry.name))

@@ -1,0 +1,379 @@
+"""``run`` and ``Popen``: subprocess's names and meanings, for a whole container.
+
+``communicate``, ``wait``, ``poll``, ``returncode`` (negative for a signal), TimeoutExpired and CalledProcessError are
+subprocess's. What differs: ``kill`` ends the whole container and so does a timeout of ``run``; ``terminate`` sends the
+spec's stop signal to process 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+from _thread import allocate_lock
+from collections.abc import Sequence
+from time import monotonic
+from typing import IO, Any
+
+from minicontainer.container import limits
+from minicontainer.container.result import Result, Usage
+from minicontainer.container.start import Child, discard, start
+from minicontainer.errors import Error
+from minicontainer.native import check, ffi, lib, now
+from minicontainer.spec import Spec, make
+from minicontainer.timeline import Timeline
+
+PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's values
+
+Stream = "int | IO[Any] | None"
+
+
+class Popen:
+    """A running container.
+
+    args        the command, or a Spec
+    stdin, stdout, stderr   None (the caller's), PIPE, DEVNULL, a descriptor or a file; stderr also STDOUT
+    text, encoding, errors  make the pipes text, as in subprocess
+    spec fields by keyword (rootfs=, limits=, env=, network= ...), also as changes to a given Spec
+
+    ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the host gives none).
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str] | Spec,
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **fields: Any,
+    ) -> None:
+        self.stdin: IO[Any] | None = None
+        self.stdout: IO[Any] | None = None
+        self.stderr: IO[Any] | None = None
+        self.returncode: int | None = None
+        self._child: Child | None = None
+        self._lock = allocate_lock()
+        self._usage: Usage | None = None
+        self._reason = ""
+        self._killed_for = ""
+        self.spec = make(args, **fields)
+        self.args = self.spec.args
+        self._text = bool(text or encoding or errors)
+        if self._text and encoding is None:
+            encoding = "utf-8"
+        streams = _Streams(stdin, stdout, stderr)
+        try:
+            self._child = start(self.spec, streams.child)
+            streams.give(self, encoding, errors)
+        finally:
+            streams.close()
+
+    # -- who it is
+
+    @property
+    def _started(self) -> Child:
+        if self._child is None:
+            raise Error("container: was not started")
+        return self._child
+
+    @property
+    def pid(self) -> int:
+        """Process 1 of the container, as the caller's namespace counts."""
+        return self._started.pid
+
+    @property
+    def pidfd(self) -> int:
+        """Ready to read when process 1 has ended (pidfd_open(2)); -1 once it was waited for."""
+        return self._started.pidfd
+
+    @property
+    def cgroup(self) -> Any:
+        """The container's Cgroup, or None."""
+        return self._started.cgroup
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits."""
+        return self._started.id
+
+    @property
+    def terminal(self) -> int:
+        """The other end of the container's pty (tty=True), else -1. The Popen owns it."""
+        return self._started.terminal
+
+    @property
+    def timeline(self) -> Timeline:
+        """Every primitive that was done until now."""
+        return self._started.timeline()
+
+    @property
+    def reason(self) -> str:
+        """Why it ended: ``exited``, ``signal``, ``timeout``, ``oom``; '' while it runs."""
+        return self._reason
+
+    # -- what can be done with it
+
+    def send_signal(self, number: int) -> None:
+        """A signal to process 1 (which, as process 1, ignores those that it has no handler for)."""
+        with self._lock:
+            if self.returncode is None:
+                result = lib.mc_syscall(lib.SYS_pidfd_send_signal, self._started.pidfd, int(number), 0, 0, 0, 0)
+                if result != -errno.ESRCH:
+                    check(result, "pidfd_send_signal", self.pid, int(number))
+
+    def terminate(self) -> None:
+        """The spec's stop signal to process 1."""
+        self.send_signal(signal_number(self.spec.stop_signal))
+
+    def kill(self) -> None:
+        """Ends every process of the container."""
+        if self.returncode is None and self.cgroup is not None:
+            self.cgroup.kill()
+        self.send_signal(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stops every process of the container until ``thaw``."""
+        self._needs_cgroup("freeze").freeze()
+
+    def thaw(self) -> None:
+        """Lets them go on."""
+        self._needs_cgroup("thaw").thaw()
+
+    def _needs_cgroup(self, what: str) -> Any:
+        if self.cgroup is None:
+            raise Error(f"{what}: the container has no cgroup (this host gives this user none: minicontainer doctor)")
+        return self.cgroup
+
+    def usage(self) -> Usage:
+        """What it has used until now, or did use in all."""
+        with self._lock:
+            return self._usage or self._measure(None)
+
+    def poll(self) -> int | None:
+        """The return code, or None while it runs."""
+        if self.returncode is None and lib.mc_pidfd_wait(self._started.pidfd, 0) == 1:
+            self._reap()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for process 1 to end. TimeoutExpired leaves the container running, as in subprocess."""
+        if self.returncode is None:
+            if not self._wait(timeout):
+                import subprocess
+
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self._reap()
+        assert self.returncode is not None
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> bool:
+        deadline = None if timeout is None else monotonic() + timeout
+        while self.returncode is None:
+            left = -1 if deadline is None else max(0, int((deadline - monotonic()) * 1000 + 0.999))
+            ready = lib.mc_pidfd_wait(self._started.pidfd, min(left, 2**31 - 1))
+            if ready == 1:
+                return True
+            if ready == 0:
+                return False
+            if ready not in (-errno.EINTR, -errno.EBADF):
+                check(ready, "ppoll", self.pid)
+        return True
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """As subprocess: feeds stdin, reads stdout and stderr to their end, waits."""
+        from minicontainer.container.communicate import communicate
+
+        return communicate(self, input, timeout, text=self._text)
+
+    # -- its end
+
+    def _reap(self) -> None:
+        """Collects the end: status, final counters; removes the cgroup. Once, whichever thread comes first."""
+        with self._lock:
+            if self.returncode is not None:
+                return
+            child = self._started
+            begin = now()
+            status, rusage = ffi.new("int *"), ffi.new("uint64_t[3]")
+            check(lib.mc_pidfd_reap(child.pidfd, status, rusage), "waitid", child.pid)
+            child.note("wait", f"waitid(P_PIDFD, {child.pidfd}, WEXITED)", begin, child.pid)
+            self._usage = self._measure(rusage)
+            self._reason = self._why(status[0])
+            begin = now()
+            path = child.cgroup.path if child.cgroup is not None else ""
+            terminal, child.terminal = child.terminal, -1  # what is still in the pty is its reader's
+            discard(child)
+            child.terminal = terminal
+            if path:
+                child.note("remove", f'rmdir("{path}")', begin)
+            self.returncode = status[0]
+
+    def _measure(self, rusage: Any) -> Usage:
+        child = self._started
+        walltime = (now() - child.spawn.start_ns) / 1e9
+        max_rss = rusage[2] * 1024 if rusage is not None else None
+        if child.cgroup is None:
+            if rusage is None:
+                return Usage(walltime)
+            user, system = rusage[0] / 1e6, rusage[1] / 1e6
+            return Usage(walltime, user + system, user, system, max_rss=max_rss)
+        begin = now()
+        used = child.cgroup.usage()
+        child.note("measure", "read cpu.stat, *.pressure ...", begin)
+        return Usage(walltime=walltime, max_rss=max_rss, **used)
+
+    def _why(self, status: int) -> str:
+        cgroup = self._started.cgroup
+        if status and cgroup is not None and self.spec.limits.memory is not None and limits.oom_killed(cgroup):
+            return "oom"
+        if self._killed_for:
+            return self._killed_for
+        return "signal" if status < 0 else "exited"
+
+    def expire(self) -> None:
+        """Ends the container because its time is up: its ``reason`` is then ``timeout``."""
+        self._killed_for = "timeout"
+        self.kill()
+
+    # -- as a context
+
+    def close(self) -> None:
+        """Closes the streams and the terminal."""
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+        if self._child is not None and self._child.terminal >= 0:
+            os.close(self._child.terminal)
+            self._child.terminal = -1
+
+    def __enter__(self) -> Popen:
+        return self
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        if kind is not None:
+            self.kill()
+        self.close()
+        self.wait()
+
+    def __del__(self) -> None:
+        if getattr(self, "_child", None) is not None and self.returncode is None:
+            import warnings
+
+            warnings.warn(f"container {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"
+
+
+class _Streams:
+    """The three descriptors that the child gets, and the ends that stay here."""
+
+    def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
+        self._opened: list[int] = []
+        self._ours: list[int] = [-1, -1, -1]
+        child = [self._end(0, stdin), self._end(1, stdout)]
+        child.append(child[1] if stderr == STDOUT and stderr is not None else self._end(2, stderr))
+        self.child: tuple[int, int, int] = (child[0], child[1], child[2])
+
+    def _end(self, number: int, wish: Any) -> int:
+        if wish is None:
+            return number
+        if wish == PIPE and isinstance(wish, int):
+            read, write = os.pipe2(os.O_CLOEXEC)
+            theirs, self._ours[number] = (read, write) if number == 0 else (write, read)
+            self._opened += [theirs]
+            return theirs
+        if wish == DEVNULL and isinstance(wish, int):
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            self._opened.append(fd)
+            return fd
+        return wish if isinstance(wish, int) else int(wish.fileno())
+
+    def give(self, popen: Popen, encoding: str | None, errors: str | None) -> None:
+        """Makes our ends the Popen's files."""
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            fd = self._ours[number]
+            if fd < 0:
+                continue
+            self._ours[number] = -1
+            stream: Any = io.open(fd, "wb" if number == 0 else "rb", -1)
+            if encoding is not None:
+                stream = io.TextIOWrapper(stream, encoding=encoding, errors=errors, write_through=number == 0)
+            setattr(popen, name, stream)
+
+    def close(self) -> None:
+        """The child's ends, and ours where no Popen took them."""
+        for fd in self._opened + [fd for fd in self._ours if fd >= 0]:
+            os.close(fd)
+        self._opened, self._ours = [], [-1, -1, -1]
+
+
+def signal_number(name: str) -> int:
+    """15 of ``TERM``, ``SIGTERM``, ``15``."""
+    if name.isdigit():
+        return int(name)
+    return int(signal.Signals["SIG" + name.upper().removeprefix("SIG")])
+
+
+def run(
+    args: Sequence[str] | Spec,
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **keywords: Any,
+) -> Result[Any]:
+    """Runs a container to its end. Keywords are subprocess.run's and the fields of Spec.
+
+    On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
+    if capture_output:
+        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output")
+        keywords["stdout"] = keywords["stderr"] = PIPE
+    if input is not None:
+        if keywords.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used")
+        keywords["stdin"] = PIPE
+    process = Popen(args, **keywords)
+    stdout = stderr = None
+    try:
+        if process.stdin or process.stdout or process.stderr:
+            stdout, stderr = process.communicate(input, timeout)
+        else:
+            process.wait(timeout)
+    except BaseException as e:
+        _end(process, e)
+        raise
+    finally:
+        process.close()
+    assert process.returncode is not None
+    assert process._usage is not None
+    result = Result(process.args, process.returncode, stdout, stderr, process._usage, process.reason, process.timeline)
+    if check:
+        result.check_returncode()
+    return result
+
+
+def _end(process: Popen, error: BaseException) -> None:
+    """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams and the usage."""
+    import subprocess
+
+    if isinstance(error, subprocess.TimeoutExpired):
+        process.expire()
+        if process.stdout or process.stderr:
+            error.stdout, error.stderr = process.communicate()
+        process.wait()
+        error.usage = process.usage()  # type: ignore[attr-defined]
+        error.timeline = process.timeline  # type: ignore[attr-defined]
+        return
+    process.kill()
+    process.wait()

@@ -1,0 +1,102 @@
+"""Why a program could not be executed, from what the child saw of it (struct mc_program)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+
+from minicontainer.errors import ProgramError
+
+MACHINES = {  # e_machine, elf(5) and <elf.h>
+    2: "sparc",
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    43: "sparc64",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv",
+    258: "loongarch",
+}
+PT_INTERP = 3
+
+
+def explain(program: str, number: int, path: str | None, mode: int, head: bytes) -> ProgramError:
+    """The error of an execve that failed with ``number``: ``path`` is what stood there (None: nothing did)."""
+    if number == errno.E2BIG:
+        return ProgramError(number, program, "argument list too long", "the kernel's limit of one argument is 128 KiB")
+    if path is None:
+        return ProgramError(errno.ENOENT, program, "not found in the container", _where(program))
+    if stat.S_ISDIR(mode):
+        return ProgramError(errno.EACCES, path, "is a directory")
+    if not stat.S_ISREG(mode):
+        return ProgramError(errno.EACCES, path, "is not a regular file")
+    if number == errno.EACCES:
+        if not mode & 0o111:
+            return ProgramError(number, path, "is not executable", "chmod +x")
+        return ProgramError(number, path, "permission denied", "its mode, its interpreter's, or a noexec mount")
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return _missing_interpreter(path, head)
+    if number == errno.ENOEXEC:
+        return _bad_format(path, head)
+    return ProgramError(number, path, os.strerror(number).lower())
+
+
+def _where(program: str) -> str:
+    return "" if "/" in program else "in no directory of its PATH"
+
+
+def _missing_interpreter(path: str, head: bytes) -> ProgramError:
+    if head.startswith(b"#!"):
+        name = head[2:].split(b"\n")[0].split()
+        shown = os.fsdecode(name[0]) if name else "(none)"
+        return ProgramError(errno.ENOENT, path, f"its interpreter {shown} is missing in the container")
+    loader = elf_interpreter(head)
+    if loader:
+        return ProgramError(
+            errno.ENOENT, path, f"its loader {loader} is missing in the container", "a static program needs none"
+        )
+    return ProgramError(errno.ENOENT, path, "its interpreter is missing in the container")
+
+
+def _bad_format(path: str, head: bytes) -> ProgramError:
+    if not head:
+        return ProgramError(errno.ENOEXEC, path, "is empty")
+    if head.startswith(b"\x7fELF"):
+        built, host = elf_machine(head), os.uname().machine
+        if built != host:
+            return ProgramError(errno.ENOEXEC, path, f"built for {built}, host is {host}")
+        return ProgramError(errno.ENOEXEC, path, "is a damaged ELF file")
+    return ProgramError(errno.ENOEXEC, path, "is no program", "a script needs #! in its first line")
+
+
+def elf_machine(head: bytes) -> str:
+    """The architecture of an ELF header, by its usual name."""
+    if len(head) < 20:
+        return "an unknown machine"
+    order = ">" if head[5:6] == b"\x02" else "<"
+    number = struct.unpack_from(order + "H", head, 18)[0]
+    return MACHINES.get(number, f"machine {number}")
+
+
+def elf_interpreter(head: bytes) -> str | None:
+    """PT_INTERP of an ELF file, as far as its first bytes hold it."""
+    if len(head) < 64 or head[:4] != b"\x7fELF":
+        return None
+    order = ">" if head[5] == 2 else "<"
+    wide = head[4] == 2
+    table, size, count = struct.unpack_from(order + ("Q14xHH" if wide else "I10xHH"), head, 32 if wide else 28)
+    for i in range(min(count, 64)):
+        at = table + i * size
+        if at + (56 if wide else 32) > len(head):
+            return None
+        if struct.unpack_from(order + "I", head, at)[0] == PT_INTERP:
+            where = struct.unpack_from(order + ("Q" if wide else "I"), head, at + (8 if wide else 4))[0]
+            name = head[where : where + 256].split(b"\0")[0] if where < len(head) else b""
+            return os.fsdecode(name) or None
+    return None

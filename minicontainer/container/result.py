@@ -1,0 +1,70 @@
+"""What a run gives back: usage, reason, timeline. Names as BenchExec's and isolate's users know them, SI units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from minicontainer.timeline import Timeline
+
+T = TypeVar("T", str, bytes)
+
+
+class Usage(NamedTuple):
+    """What the container used. Seconds and bytes; None is unknown (this host does not tell), never 0 for unknown.
+
+    walltime         from the clone to the end of process 1
+    cputime          user and system, of every process of the container (of process 1 and those it waited for, where
+                     there is no cgroup)
+    memory_peak      cgroup memory.peak (None where the memory controller is not there)
+    max_rss          largest resident set of process 1 or a process it waited for (getrusage(2))
+    pids_peak        cgroup pids.peak (Linux 6.1)
+    io_read, io_write   bytes, cgroup io.stat
+    pressure_*_some  seconds in which some process waited for that resource (pressure stall information)
+    """
+
+    walltime: float
+    cputime: float | None = None
+    cputime_user: float | None = None
+    cputime_system: float | None = None
+    memory_peak: int | None = None
+    max_rss: int | None = None
+    pids_peak: int | None = None
+    io_read: int | None = None
+    io_write: int | None = None
+    pressure_cpu_some: float | None = None
+    pressure_memory_some: float | None = None
+    pressure_io_some: float | None = None
+
+
+@dataclass
+class Result(Generic[T]):
+    """As subprocess.CompletedProcess, and more. ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``."""
+
+    args: tuple[str, ...]
+    returncode: int
+    stdout: T | None
+    stderr: T | None
+    usage: Usage
+    reason: str
+    timeline: Timeline = field(repr=False)
+
+    def check_returncode(self) -> None:
+        """Raises CalledProcessError, with both streams, unless the program ended with 0."""
+        if self.returncode:
+            import subprocess
+
+            raise subprocess.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
+
+    def meta(self) -> dict[str, Any]:
+        """The result as data, for ``--meta``: what is unknown is null."""
+        code = self.returncode
+        return {
+            "args": list(self.args),
+            "returncode": code,
+            "exit_status": code if code >= 0 else None,
+            "exit_signal": -code if code < 0 else None,
+            "reason": self.reason,
+            "usage": self.usage._asdict(),
+        }

@@ -1,0 +1,311 @@
+"""From a spec to a running child: facts, plan, descriptors, cgroup, clone; and what went wrong, explained.
+
+Theory of operation. ``start`` gathers what the child needs as descriptors in an ExitStack, makes the cgroup that the
+child is born in, and calls ``mc_spawn``, which returns when the child has exec'd or ended. Then the records say how far
+it came. Everything that was made for a child that failed is undone before the error is raised.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import ExitStack
+from typing import Any
+
+from minicontainer.container import compiler, host, idmap, init, limits, names, program
+from minicontainer.errors import Error, SpecError, StepError, UnsupportedError
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import check, ffi, lib, now
+from minicontainer.plan import Plan
+from minicontainer.spec import Spec
+from minicontainer.timeline import Timeline
+
+Note = "tuple[str, str, int, int, int]"
+
+
+class Child:
+    """A started container's process: who it is, where it lives, what was done to make it."""
+
+    __slots__ = ("cgroup", "id", "name_lock", "notes", "pid", "pidfd", "plan", "records", "spawn", "terminal")
+
+    def __init__(self, identifier: str) -> None:
+        self.id = identifier
+        self.pid = self.pidfd = self.terminal = -1
+        self.name_lock = -1
+        self.cgroup: Cgroup | None = None
+        self.notes: list[tuple[str, str, int, int, int]] = []
+        self.plan: Plan | None = None
+        self.records: Any = None
+        self.spawn: Any = None
+
+    def timeline(self) -> Timeline:
+        """All that was done until now."""
+        records = bytes(ffi.buffer(self.records)) if self.records is not None else b""
+        return Timeline(self.notes, self.plan, records, self.spawn.end_ns if self.spawn is not None else 0)
+
+    def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
+        """Notes one primitive of the parent, which has just ended."""
+        self.notes.append((phase, call, start, now(), result))
+
+
+def facts(spec: Spec) -> host.Host:
+    """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss."""
+    host.check_rootfs(spec.rootfs)
+    mode = host.userns_mode(spec)
+    maps = idmap.own_maps(mode) if mode in ("private", "keep-id") else None
+    masked, read_only = host.kernel_paths()
+    return host.Host(
+        userns=mode,
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        maps=maps,
+        identity=host.identity(spec),
+        files=host.check_sources(spec) if spec.mounts else (),
+        device_nodes=host.check_devices(spec) if spec.devices else (),
+        masked=masked,
+        read_only=read_only,
+        cgroup2=host.has_cgroup2(),
+        seccomp=host.seccomp_program(spec) if spec.seccomp else b"",
+    )
+
+
+def compiled(spec: Spec) -> tuple[host.Host, Plan]:
+    """The plan of a spec here and now. A spec is immutable: while the facts are the same, so is its plan."""
+    found = facts(spec)
+    cached: tuple[host.Host, Plan] | None = spec.__dict__.get("_compiled")
+    if cached is None or cached[0] != found:
+        plan = compiler.compile(spec, found)
+        plan.buffer  # noqa: B018 - encodes it now, once
+        cached = (found, plan)
+        object.__setattr__(spec, "_compiled", cached)
+    return cached
+
+
+def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
+    """Starts the container of ``spec`` with three descriptors as its streams (ignored where it has its own terminal).
+
+    Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run)."""
+    facts_here, plan = compiled(spec)
+    child = Child(os.urandom(6).hex())
+    child.plan = plan
+    try:
+        child.name_lock = names.reserve(spec.name, child.id) if spec.name else -1
+        _make_cgroup(child, spec)
+        with ExitStack() as stack:
+            _spawn(child, spec, facts_here, stdio, stack)
+    except BaseException:
+        discard(child)
+        raise
+    return child
+
+
+def discard(child: Child) -> None:
+    """Undoes what was made for a child that has ended or never ran."""
+    if child.cgroup is not None:
+        child.cgroup.remove()
+        child.cgroup.close()
+        child.cgroup = None
+    if child.pidfd >= 0:
+        os.close(child.pidfd)
+        child.pidfd = -1
+    if child.terminal >= 0:
+        os.close(child.terminal)
+        child.terminal = -1
+    if child.name_lock >= 0:
+        names.release(child.name_lock)
+        child.name_lock = -1
+
+
+def _make_cgroup(child: Child, spec: Spec) -> None:
+    begin = now()
+    child.cgroup = limits.place(spec.limits, child.id)
+    if child.cgroup is None:
+        return
+    child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)
+    if spec.limits:
+        begin = now()
+        limits.apply(child.cgroup, spec.limits)
+        child.note("cgroup", "write limits", begin)
+
+
+# ---- the clone
+
+
+def _spawn(child: Child, spec: Spec, facts_here: host.Host, stdio: tuple[int, int, int], stack: ExitStack) -> None:
+    plan = child.plan
+    assert plan is not None
+    spawn = child.spawn = ffi.new("struct mc_spawn *")
+    inputs = _streams(spec, stdio, stack)
+    if len(plan.inputs) > 3:
+        inputs.update(_extra_inputs(child, spec, facts_here, stack))
+    records = child.records = ffi.new("struct mc_record[]", len(plan.steps))
+    slots = ffi.new("int32_t[]", len(plan.slots))
+    for name in plan.inputs:
+        slots[plan.slots[name]] = inputs[name]
+    strings = ffi.new("char *[]", plan.nstrings)
+    buffer = ffi.from_buffer(plan.buffer)
+    spawn.flags = compiler.clone_flags(spec, facts_here)
+    spawn.cgroup = child.cgroup.fd if child.cgroup is not None else -1
+    run = spawn.run
+    run.plan = ffi.cast("struct mc_plan *", buffer)
+    run.records, run.slots, run.strings = records, slots, ffi.cast("const char **", strings)
+    result = lib.mc_spawn(spawn)
+    child.pid, child.pidfd = spawn.pid, spawn.pidfd
+    _note_clone(child, spec, facts_here, result)
+    stack.close()  # ends the parent's half, if there is one
+    _explain(child, spec, facts_here, result)
+
+
+def _note_clone(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
+    flags = compiler.clone_flags(spec, facts_here).text
+    cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
+    call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags})"
+    value = result if result < 0 else child.pid
+    child.notes.append(("clone", call, child.spawn.start_ns, child.spawn.end_ns, value))
+
+
+def _streams(spec: Spec, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
+    """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there."""
+    found = {}
+    for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
+        if fd < 3 and not spec.tty:
+            try:
+                fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+            except OSError as e:
+                if e.errno != errno.EBADF:
+                    raise
+                fd = fcntl.fcntl(_null(stack), fcntl.F_DUPFD_CLOEXEC, 3)  # a closed stream is /dev/null inside
+            stack.callback(os.close, fd)
+        found[name] = fd
+    return found
+
+
+def _null(stack: ExitStack) -> int:
+    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitStack) -> dict[str, int]:
+    """What this plan asks for beyond the streams: namespaces, the parent's half, the terminal, init."""
+    found: dict[str, int] = {}
+    for field, _ in compiler.JOINS:
+        path = spec.joined(field)
+        if path:
+            found[f"ns-{field}"] = _open_namespace(field, path, stack)
+    if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
+        mode = facts_here.userns
+        half = idmap.ParentHalf(lambda pid: idmap.write_maps(mode, pid), child.spawn)
+        stack.callback(_end_half, child, half)
+        found.update({"ready": half.ready, "go": half.go, "go-write": half.go_write})
+    if spec.tty:
+        import socket
+
+        ours, theirs = socket.socketpair()
+        stack.callback(_take_terminal, child, ours, theirs)
+        found["pty-socket"] = theirs.fileno()
+    if spec.init:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)
+        os.close(write)
+        stack.callback(_read_report, child, spec, read, high)
+        found.update({"init": init.descriptor(), "report": high})
+        stack.callback(os.close, found["init"])
+    return found
+
+
+def _open_namespace(field: str, path: str, stack: ExitStack) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise SpecError(field, path, (e.strerror or str(e)).lower(), "a /proc/PID/ns file of a live process") from None
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _end_half(child: Child, half: idmap.ParentHalf) -> None:
+    half.close()
+    child.notes += half.notes
+    if half.error is not None:
+        _bury(child)
+        raise half.error
+
+
+def _take_terminal(child: Child, ours: Any, theirs: Any) -> None:
+    """The other end of the container's pty, which the child sent before it exec'd."""
+    import socket
+
+    with ours, theirs:
+        if child.pid > 0 and child.spawn.run.failed < 0:
+            _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_DONTWAIT)
+            child.terminal = fds[0]
+            os.set_inheritable(child.terminal, False)
+
+
+def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
+    """What init says of the program: end of file when it runs, else why it does not."""
+    os.close(write)
+    try:
+        if child.pid > 0 and child.spawn.run.failed < 0:
+            error, seen = init.report(read)
+            if error:
+                _bury(child)
+                raise explain_program(spec, child.plan, error, seen)
+    finally:
+        os.close(read)
+
+
+# ---- what went wrong
+
+
+def _bury(child: Child) -> None:
+    """Reaps a child that ended (or ends it) before it became the program."""
+    if child.pidfd >= 0:
+        lib.mc_syscall(lib.SYS_pidfd_send_signal, child.pidfd, 9, 0, 0, 0, 0)
+        while lib.mc_pidfd_wait(child.pidfd, -1) == -errno.EINTR:
+            pass
+        lib.mc_pidfd_reap(child.pidfd, ffi.new("int *"), ffi.new("uint64_t[3]"))
+
+
+def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
+    """Raises what kept the child from becoming the program; nothing where it has."""
+    if result < 0:
+        if -result in (errno.EPERM, errno.ENOSPC) and facts_here.userns != "host":
+            host.check_userns_allowed()
+        check(result, f"clone3({compiler.clone_flags(spec, facts_here).text}")
+    failed = child.spawn.run.failed
+    if failed < 0:
+        return
+    _bury(child)
+    assert child.plan is not None
+    step = child.plan.steps[failed]
+    number = -child.records[failed].result
+    if step.op == lib.MC_EXEC:
+        raise explain_program(spec, child.plan, number, child.spawn.run.program)
+    raise explain_step(spec, step.call, step.phase, step.describe(), number)
+
+
+def explain_program(spec: Spec, plan: Plan | None, number: int, seen: Any) -> Error:
+    """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
+    environment_path = spec.env.get("PATH", compiler.DEFAULT_PATH)
+    paths = compiler.program_paths(spec.args[0], environment_path)
+    path = paths[seen.path] if 0 <= seen.path < len(paths) else None
+    head = bytes(ffi.buffer(seen.head, seen.length))
+    return program.explain(spec.args[0] or "''", number, path, seen.mode, head)
+
+
+def explain_step(spec: Spec, call: str, phase: str, described: str, number: int) -> Error:
+    """The error of a failed step: in the user's words where it is the user's doing, else the step itself."""
+    reason = os.strerror(number).lower()
+    if phase == "execute" and call == "chdir":
+        hint = "leads outside the container" if number == errno.EXDEV else "in the container"
+        return SpecError("workdir", spec.cwd, reason if number != errno.EXDEV else "is no place inside", hint)
+    if phase == "root" and "overlay" in described and number in (errno.ENODEV, errno.EPERM, errno.EINVAL):
+        return UnsupportedError("ephemeral", spec.rootfs, f"overlay: {reason}", "see minicontainer doctor")
+    if call == "prlimit64" and number == errno.EPERM:
+        return StepError(number, described, hint="raising a hard limit needs CAP_SYS_RESOURCE")
+    if call == "wait_for_parent":
+        return StepError(number, described, hint="the id maps could not be written")
+    hint = f"of ROOTFS: is {call} target a link or a file there?" if number in (errno.ENOTDIR, errno.ELOOP) else ""
+    return StepError(number, described, hint=hint)

@@ -1,0 +1,420 @@
+"""``Cgroup``: a control group of version 2, held by a descriptor of its directory (cgroups(7), cgroup-v2.rst).
+
+    with Cgroup.create("experiment") as group:      # below the mount; needs no controller
+        group.add(pid)
+        group.freeze()
+        print(group.usage(), group.pressure("cpu")["some"].total)
+    # leaving it kills what is inside and removes the directory
+
+A primitive without policy: where containers' groups go, and what a limit means, is in ``container.limits``.
+Each failure is an OSError that names the call and the file. Bytes and seconds; ``None`` stands for "max".
+
+Creating and removing is part of a container's start, so that path is system calls and little else: names are
+relative to the parent's descriptor, nothing is read before it is asked for, and files that cannot exist are not
+tried (a failed open in cgroupfs costs 5 us, a read of a new file 10).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, TypeVar, overload
+
+from minicontainer.errors import StepError
+from minicontainer.linux import cgroupfiles as files
+from minicontainer.linux import cgroupfs
+from minicontainer.linux.cgroupfiles import Pressure, Usage
+from minicontainer.native import ffi, lib
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+ROOM = 16384  # bytes for one file: memory.stat has about 2000, io.stat 100 for each device
+
+CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
+
+_CHARS = ffi.typeof("char[]")
+_new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
+_read_at = lib.mc_read_at
+_unpack = ffi.unpack
+
+T = TypeVar("T")
+
+
+class Setting(Generic[T]):
+    """A file of the cgroup as an attribute: ``parse`` what it holds, ``show`` the lines to write, one by one."""
+
+    def __init__(self, file: str, parse: Callable[[str], T], show: Callable[[T], str]) -> None:
+        self.file, self.parse, self.show = file, parse, show
+
+    @overload
+    def __get__(self, cgroup: None, owner: Any = None) -> Setting[T]: ...
+    @overload
+    def __get__(self, cgroup: Cgroup, owner: Any = None) -> T: ...
+    def __get__(self, cgroup: Cgroup | None, owner: Any = None) -> Setting[T] | T:
+        return self if cgroup is None else self.parse(cgroup.read(self.file))
+
+    def __set__(self, cgroup: Cgroup, value: T) -> None:
+        for line in self.show(value).split("\n"):
+            cgroup.write(self.file, line)
+
+
+class Cgroup:
+    """A cgroup v2 directory. ``create`` or ``open`` one; ``fd`` is its directory (what CLONE_INTO_CGROUP takes).
+
+    As a context manager, one that was created is removed at the end with all that is in it; one that was opened is
+    only closed. Limits are attributes; reading or writing one whose controller is not enabled is ENOENT.
+    """
+
+    __slots__ = ("_enabled", "_parent", "created", "fd", "name", "path")
+
+    memory_max = Setting("memory.max", files.parse_number, files.show_number)
+    memory_high = Setting("memory.high", files.parse_number, files.show_number)
+    memory_low = Setting("memory.low", files.parse_number, files.show_number)
+    memory_min = Setting("memory.min", files.parse_number, files.show_number)
+    memory_swap_max = Setting("memory.swap.max", files.parse_number, files.show_number)
+    memory_oom_group = Setting("memory.oom.group", int, str)
+    pids_max = Setting("pids.max", files.parse_number, files.show_number)
+    cpu_max = Setting("cpu.max", files.parse_cpu_max, files.show_cpu_max)
+    cpu_weight = Setting("cpu.weight", int, str)
+    cpuset_cpus = Setting("cpuset.cpus", str.strip, str)
+    cpuset_mems = Setting("cpuset.mems", str.strip, str)
+    io_max = Setting("io.max", files.parse_nested, files.show_nested)
+    io_weight = Setting("io.weight", files.parse_default_weight, "default {}".format)
+
+    def __init__(self, fd: int, path: str, name: str, parent: Cgroup | None, created: bool) -> None:
+        self.fd, self.path, self.name, self.created = fd, path, name, created
+        self._parent = parent
+        self._enabled: frozenset[str] | None = None
+
+    @classmethod
+    def create(cls, name: str, parent: Cgroup | None = None, *, exist_ok: bool = False) -> Cgroup:
+        """mkdirat(2) of ``name`` in ``parent`` (default: the root of the hierarchy), and its descriptor."""
+        if parent is None:
+            parent = hierarchy()
+        created = True
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent.fd)
+        except OSError as error:
+            if error.errno != errno.EEXIST or not exist_ok:
+                path = f"{parent.path}/{name}"
+                raise StepError(error.errno or 0, f"mkdir({path!r})", hint=_mkdir_hint(error)) from None
+            created = False
+        path = parent.path + "/" + name
+        try:
+            return cls(_open_directory(name, parent.fd, path), path, name, parent, created)
+        except StepError:
+            if created:
+                os.rmdir(name, dir_fd=parent.fd)
+            raise
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Cgroup:
+        """The cgroup at ``path``, an absolute path of the file system."""
+        path = os.fspath(path)
+        return cls(_open_directory(path, None, path), path, path.rpartition("/")[2], None, False)
+
+    @classmethod
+    def own(cls) -> Cgroup:
+        """The cgroup that the calling process is in."""
+        return cls.open(cgroupfs.membership())
+
+    def __repr__(self) -> str:
+        return f"<Cgroup {self.path}{'' if self.fd >= 0 else ' (closed)'}>"
+
+    def __enter__(self) -> Cgroup:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.created:
+            self.remove(kill=True)
+        self.close()
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            close(self.fd)
+
+    def close(self) -> None:
+        """Closes the descriptor; the cgroup stays."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    # ---- files
+
+    def read(self, name: str) -> str:
+        """A file of the cgroup, whole."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError as error:
+            self._fail(error.errno or 0, "open", name)
+        try:
+            parts = []
+            while part := os.read(fd, ROOM):  # a list of processes comes in pages
+                parts.append(part)
+        except OSError as error:
+            self._fail(error.errno or 0, "read", name)
+        finally:
+            os.close(fd)
+        return b"".join(parts).decode()
+
+    def write(self, name: str, data: str) -> None:
+        """One write to a file of the cgroup."""
+        line = data.encode() + b"\n"
+        result: int = lib.mc_write_at(self.fd, name.encode(), line, len(line))
+        if result < 0:
+            self._fail(-result, "write", name, data)
+
+    def _fail(self, number: int, call: str, name: str, *what: str) -> NoReturn:
+        shown = ", ".join([repr(f"{self.path}/{name}"), *map(repr, what)])
+        raise StepError(number, f"{call}({shown})", hint=_file_hint(number, name)) from None
+
+    def _optional(self, name: bytes, buffer: Any) -> bytes | None:
+        """A small file in three system calls, or None where there is none (EOPNOTSUPP: psi=0 at boot)."""
+        size: int = _read_at(self.fd, name, buffer, ROOM)
+        if size < 0:
+            if -size in (errno.ENOENT, errno.EOPNOTSUPP):
+                return None
+            self._fail(-size, "read", name.decode())
+        data: bytes = _unpack(buffer, size)
+        return data
+
+    # ---- controllers
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The controllers that this cgroup has (cgroup.controllers): its parent's ``enabled``."""
+        return frozenset(self.read("cgroup.controllers").split())
+
+    @property
+    def enabled(self) -> frozenset[str]:
+        """The controllers that its children have (cgroup.subtree_control); remembered, ``enable`` asks again."""
+        if self._enabled is None:
+            self._enabled = frozenset(self.read("cgroup.subtree_control").split())
+        return self._enabled
+
+    def enable(self, *names: str) -> None:
+        """Gives controllers to its children. EBUSY where it has member processes itself and is not the root."""
+        self.write("cgroup.subtree_control", " ".join(f"+{name}" for name in names))
+        self._enabled = None
+
+    # ---- processes
+
+    @property
+    def procs(self) -> list[int]:
+        """The processes in it (not those of its children); 0 for each that this pid namespace does not show."""
+        return [int(pid) for pid in self.read("cgroup.procs").split()]
+
+    def add(self, pid: int) -> None:
+        """Moves a process (all its threads) here; 0 is the caller."""
+        self.write("cgroup.procs", str(pid))
+
+    def freeze(self, timeout: float = 10.0) -> None:
+        """Stops all processes in it and below, and returns when they stand still (ETIMEDOUT: thawed again)."""
+        self.write("cgroup.freeze", "1")
+        if not self.wait("frozen", 1, timeout):
+            self.write("cgroup.freeze", "0")
+            raise StepError(errno.ETIMEDOUT, f"freeze({self.path!r})", hint="a process is in an uninterruptible call")
+
+    def thaw(self, timeout: float = 10.0) -> None:
+        """Undoes ``freeze``; a cgroup stays frozen as long as one above it is (ETIMEDOUT)."""
+        self.write("cgroup.freeze", "0")
+        if not self.wait("frozen", 0, timeout):
+            raise StepError(errno.ETIMEDOUT, f"thaw({self.path!r})", hint="is a cgroup above it frozen?")
+
+    def kill(self) -> None:
+        """SIGKILL to all processes in it and below, so that none escapes by forking. Does not wait for their end."""
+        result: int = lib.mc_write_at(self.fd, b"cgroup.kill", b"1", 1)
+        if result == -errno.ENOENT:
+            self._kill_each()  # before 5.14 (commit 661ee6280931)
+        elif result < 0:
+            self._fail(-result, "write", "cgroup.kill", "1")
+
+    def _kill_each(self) -> None:
+        """``kill`` by hand. What is frozen neither forks nor exits, so the pids are theirs; SIGKILL reaches it."""
+        self.freeze()
+        try:
+            for directory, _, _, fd in os.fwalk(".", dir_fd=self.fd):
+                with Cgroup(os.dup(fd), f"{self.path}/{directory}", directory, None, False) as group:
+                    for pid in filter(None, group.procs):
+                        os.kill(pid, 9)
+        finally:
+            self.write("cgroup.freeze", "0")
+
+    # ---- what it tells
+
+    @property
+    def populated(self) -> bool:
+        """Whether a process is in it or below."""
+        return files.parse_flat(self.read("cgroup.events"))["populated"] == 1
+
+    @property
+    def events(self) -> dict[str, int]:
+        """``populated``, ``frozen``, and memory.events (``max``, ``oom``, ``oom_kill`` ...) where it has memory."""
+        return self._flat("cgroup.events") | self._flat("memory.events")
+
+    @property
+    def stat(self) -> dict[str, int]:
+        """cpu.stat (``usage_usec``, ``nr_throttled`` ...) and memory.stat (``anon``, ``file`` ... in bytes)."""
+        return self._flat("cpu.stat") | self._flat("memory.stat")
+
+    def _flat(self, name: str) -> dict[str, int]:
+        data = self._optional(name.encode(), _new_buffer(_CHARS, ROOM))
+        return {} if data is None else files.parse_flat(data.decode())
+
+    def pressure(self, resource: str) -> dict[str, Pressure]:
+        """``some`` and ``full`` of ``cpu``, ``memory``, ``io`` or ``irq`` (the kernel's psi)."""
+        return files.parse_pressure(self.read(f"{resource}.pressure"))
+
+    def usage(self, *, pressure: bool = True) -> Usage:
+        """What was used so far, by as few files as it takes: each costs about 10 us the first time.
+
+        Which of memory.peak, pids.peak and io.stat exist is known from the parent's ``enabled``, read once.
+        """
+        buffer = _new_buffer(_CHARS, ROOM)
+        parent = self._parent
+        has = self.controllers if parent is None or parent.fd < 0 else parent.enabled
+        get = self._optional
+        total, user, system = files.cpu_seconds(get(b"cpu.stat", buffer))
+        read, written = files.io_bytes(get(b"io.stat", buffer)) if "io" in has else (None, None)
+        return {
+            "cputime": total,
+            "cputime_user": user,
+            "cputime_system": system,
+            "memory_peak": files.whole(get(b"memory.peak", buffer)) if "memory" in has else None,
+            "pids_peak": files.whole(get(b"pids.peak", buffer)) if "pids" in has else None,
+            "io_read": read,
+            "io_write": written,
+            "pressure_cpu_some": files.stalled(get(b"cpu.pressure", buffer)) if pressure else None,
+            "pressure_memory_some": files.stalled(get(b"memory.pressure", buffer)) if pressure else None,
+            "pressure_io_some": files.stalled(get(b"io.pressure", buffer)) if pressure else None,
+        }
+
+    # ---- waiting and removal
+
+    def wait(self, event: str, value: int, timeout: float) -> bool:
+        """Waits until a line of cgroup.events has that value; False at the timeout (seconds).
+
+        The kernel tells by POLLPRI, but at most every 10 ms (cgroup_file_notify), hence the short naps at first.
+        """
+        import select
+        import time
+
+        wanted = f"{event} {value}\n".encode()
+        fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLPRI)
+            end, nap = time.monotonic() + timeout, 0.0005
+            while wanted not in os.pread(fd, 256, 0):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                poll.poll(min(nap, left) * 1000)
+                nap = min(nap * 2, 1.0)
+            return True
+        finally:
+            os.close(fd)
+
+    def remove(self, *, kill: bool = False, timeout: float = 10.0) -> None:
+        """rmdir(2), also of cgroups made inside, and closes. ``kill``: ends what is in it first.
+
+        Waits up to ``timeout`` seconds for processes to be gone (EBUSY then). One that is gone already is no error.
+        """
+        if self.fd < 0:
+            return
+        number = self._rmdir()
+        if number == errno.EBUSY:
+            self._empty(kill, timeout)
+            number = self._rmdir()
+        if number not in (0, errno.ENOENT):
+            raise StepError(number, f"rmdir({self.path!r})", hint=_file_hint(number, "")) from None
+        self.close()
+
+    def _rmdir(self) -> int:
+        try:
+            if self._parent is None or self._parent.fd < 0:
+                os.rmdir(self.path)
+            else:
+                os.rmdir(self.name, dir_fd=self._parent.fd)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def _empty(self, kill: bool, timeout: float) -> None:
+        """Makes rmdir possible. A cgroup counts as populated until the last of its processes is past exit."""
+        if kill:
+            self.kill()
+        if not self.wait("populated", 0, timeout):
+            pids = " ".join(map(str, self.procs[:5]))
+            raise StepError(errno.EBUSY, f"rmdir({self.path!r})", hint=f"processes are still in it: {pids}")
+        _remove_children(self.fd)
+
+
+_root: Cgroup | None = None
+
+
+def hierarchy() -> Cgroup:
+    """The root of the cgroup v2 hierarchy as it is mounted here; kept open. UnsupportedError where there is none."""
+    global _root  # noqa: PLW0603
+    root = _root
+    if root is None or root.fd < 0:
+        path = cgroupfs.unified().path.rstrip("/")
+        root = _root = Cgroup.open(path)
+    return root
+
+
+def _open_directory(name: str, at: int | None, path: str) -> int:
+    try:
+        return os.open(name, DIRECTORY, dir_fd=at)
+    except OSError as error:
+        raise StepError(error.errno or 0, f"open({path!r})") from None
+
+
+def _remove_children(fd: int) -> None:
+    """rmdir of all cgroups below, leaves first. One descriptor at a time: whoever was inside may have nested many."""
+    here, names = os.dup(fd), list[str]()
+    try:
+        while True:
+            child = _first_directory(here)
+            if child is None and not names:
+                return
+            there = os.open(child or "..", DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = there
+            if child is None:
+                os.rmdir(names.pop(), dir_fd=here)
+            else:
+                names.append(child)
+    finally:
+        os.close(here)
+
+
+def _first_directory(fd: int) -> str | None:
+    with os.scandir(fd) as entries:
+        return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
+
+
+# ---- remedies for the errno values that mislead here
+
+
+def _mkdir_hint(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "this cgroup is not yours: systemd-run --user --scope -p Delegate=yes"
+    if error.errno == errno.EAGAIN:
+        return "cgroup.max.descendants or cgroup.max.depth of a cgroup above is reached"
+    return ""
+
+
+def _file_hint(number: int, name: str) -> str:
+    controller = name.partition(".")[0]
+    if number == errno.ENOENT and controller in CONTROLLERS and not name.endswith(".pressure"):
+        return f"is the {controller} controller enabled? enable({controller!r}) of the parent"
+    if number in (errno.EOPNOTSUPP, errno.ENOENT) and name.endswith(".pressure"):
+        return "this kernel does not account pressure: boot with psi=1"
+    if number == errno.EBUSY and name == "cgroup.subtree_control":
+        return "it has member processes: move them to a leaf, or a child still uses the controller"
+    if number == errno.EBUSY and name == "cgroup.procs":
+        return "its children have controllers, so processes go to the leaves"
+    if number in (errno.EACCES, errno.EPERM):
+        return "not delegated to this user"
+    return ""

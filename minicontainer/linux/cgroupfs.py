@@ -1,0 +1,141 @@
+"""Where control groups are: cgroup mounts of this mount namespace, this process's own place, each controller's home.
+
+Read-only lookups in ``/proc/self/mountinfo``, ``/proc/self/cgroup`` and ``/proc/cgroups`` (proc(5), cgroups(7)).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from minicontainer.errors import UnsupportedError
+
+UNIFIED_HINT = "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"
+MOUNT_HINT = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+
+
+class CgroupMount(NamedTuple):
+    """One mounted hierarchy: ``version`` 1 or 2, its ``path``, the cgroup that is its ``root``, its ``options``."""
+
+    version: int
+    path: str
+    root: str
+    options: tuple[str, ...]
+
+
+class Absence(NamedTuple):
+    """Why cgroup v2 cannot give a controller, and what to do about it."""
+
+    reason: str
+    hint: str
+
+
+# cgroups(7): what a controller was called in version 1, and the option of the kernel that it needs.
+V1_NAMES = {"io": "blkio"}
+KERNEL_OPTIONS = {
+    "memory": "CONFIG_MEMCG",
+    "cpu": "CONFIG_CGROUP_SCHED",
+    "cpuset": "CONFIG_CPUSETS",
+    "io": "CONFIG_BLK_CGROUP",
+    "pids": "CONFIG_CGROUP_PIDS",
+}
+
+
+def parse_mounts(mountinfo: str) -> list[CgroupMount]:
+    """The cgroup mounts among the lines of ``/proc/PID/mountinfo``, in the order of mounting."""
+    found = []
+    for line in mountinfo.splitlines():
+        mount, separator, filesystem = line.partition(" - cgroup")
+        if not separator:
+            continue
+        fields, kind = mount.split(" "), filesystem.split(" ")
+        version = 2 if kind[0] == "2" else 1
+        found.append(CgroupMount(version, _unescape(fields[4]), _unescape(fields[3]), tuple(kind[-1].split(","))))
+    return found
+
+
+def mounts() -> list[CgroupMount]:
+    """The cgroup mounts that this process sees."""
+    return parse_mounts(_proc("self/mountinfo"))
+
+
+def unified() -> CgroupMount:
+    """The cgroup v2 mount to use: one that shows the whole hierarchy where there is one.
+
+    Hybrid hosts have it at ``/sys/fs/cgroup/unified``. Raises UnsupportedError where there is none.
+    """
+    found = [mount for mount in mounts() if mount.version == 2 and os.path.exists(mount.path + "/cgroup.procs")]
+    if not found:
+        raise UnsupportedError("cgroup v2", None, "no cgroup2 file system is mounted here", MOUNT_HINT)
+    return next((mount for mount in found if mount.root == "/"), found[0])
+
+
+def parse_membership(text: str) -> str | None:
+    """The cgroup v2 path in ``/proc/PID/cgroup`` (the line ``0::/path``), or None."""
+    for line in text.splitlines():
+        if line.startswith("0::"):
+            return line[3:].removesuffix(" (deleted)")
+    return None
+
+
+def membership() -> str:
+    """The directory of this process's own cgroup v2, below ``unified()``.
+
+    Raises UnsupportedError where the mount does not show it (it belongs to another cgroup namespace).
+    """
+    mount = unified()
+    path = parse_membership(_proc("self/cgroup")) or "/"
+    root = mount.root.rstrip("/")
+    if path != root and not path.startswith(root + "/"):
+        raise UnsupportedError("cgroup", path, f"is not below what is mounted at {mount.path}", "mount cgroup2 anew")
+    return (mount.path.rstrip("/") + path[len(root) :]).rstrip("/")
+
+
+def absence(controller: str) -> Absence:
+    """Why ``controller`` is not in the root's ``cgroup.controllers``: on version 1, switched off, or not built."""
+    return explain_absence(controller, mounts(), _optional("cgroups"))
+
+
+def explain_absence(controller: str, mounted: list[CgroupMount], table: str) -> Absence:
+    """``absence`` of what ``mounts()`` and ``/proc/cgroups`` say."""
+    name = V1_NAMES.get(controller, controller)
+    for mount in mounted:
+        if mount.version == 1 and name in mount.options:
+            return Absence(f"the {controller} controller is bound to cgroup v1 at {mount.path}", UNIFIED_HINT)
+    for line in table.splitlines():
+        fields = line.split()
+        if fields[:1] != [name] or len(fields) != 4:
+            continue
+        if fields[1] != "0":
+            return Absence(f"the {controller} controller is bound to cgroup v1, hierarchy {fields[1]}", UNIFIED_HINT)
+        if fields[3] == "0":
+            hint = f"boot without cgroup_disable={name}, or with cgroup_enable={name}"
+            return Absence(f"the {controller} controller is switched off", hint)
+        return Absence(
+            f"the {controller} controller is not given to this part of the hierarchy",
+            f"echo +{controller} into cgroup.subtree_control from the root down",
+        )
+    return Absence(
+        f"the {controller} controller is missing from this kernel",
+        f"a kernel with {KERNEL_OPTIONS.get(controller, 'it')}",
+    )
+
+
+def _unescape(path: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path) if "\\" in path else path
+
+
+def _proc(name: str) -> str:
+    try:
+        with open(f"/proc/{name}", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UnsupportedError("cgroup v2", f"/proc/{name}", "does not exist", "mount -t proc proc /proc") from None
+
+
+def _optional(name: str) -> str:
+    try:
+        return _proc(name)
+    except UnsupportedError:
+        return ""  # since 6.13 kernels without version 1 need not have it

@@ -1,0 +1,111 @@
+"""What was done, in order, with its time: the records of both sides of the clone, as events and as text."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from minicontainer.native import ffi
+from minicontainer.plan import Plan
+
+RECORD = struct.Struct("=QQq")  # struct mc_record
+if RECORD.size != ffi.sizeof("struct mc_record"):
+    raise ImportError("minicontainer: timeline.py and native.h disagree about a record")
+
+
+class Event(NamedTuple):
+    """One primitive as it happened. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: it never returned."""
+
+    side: str  # "parent" or "child"
+    phase: str
+    call: str
+    start: int
+    end: int
+    result: int  # what the call returned, or -errno
+
+    @property
+    def microseconds(self) -> float:
+        """How long it took."""
+        return max(0, self.end - self.start) / 1000
+
+
+class Timeline(Sequence[Event]):
+    """The events of one run, by time. Made from raw records only when it is looked at.
+
+    parent    (phase, call, start, end, result) as the parent noted them
+    records   the child's record page, ``started`` the end of the vfork (the end of the exec that began it)
+    """
+
+    def __init__(
+        self, parent: list[tuple[str, str, int, int, int]], plan: Plan | None, records: bytes, started: int
+    ) -> None:
+        self._parent, self._plan, self._records, self._started = parent, plan, records, started
+        self._events: list[Event] | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """All events, sorted by their start."""
+        if self._events is None:
+            events = [Event("parent", *note) for note in self._parent] + list(self._child_events())
+            self._events = sorted(events, key=lambda e: (e.start, -e.end))
+        return self._events
+
+    def _child_events(self) -> Iterator[Event]:
+        if self._plan is None:
+            return
+        for step, (start, end, result) in zip(self._plan.steps, RECORD.iter_unpack(self._records), strict=False):
+            if start:
+                ended = end or (self._started if step.call.startswith("exec") else 0)
+                yield Event("child", step.phase, step.describe(), start, ended, result)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self.events[index]
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def phases(self) -> dict[tuple[str, str], float]:
+        """(side, phase) -> microseconds, in the order in which the phases began. A call that holds others within
+        its time (clone3: the parent sleeps in it until the child's exec) is not summed."""
+        sums: dict[tuple[str, str], float] = {}
+        for event in self.events:
+            key = (event.side, event.phase)
+            sums[key] = sums.get(key, 0.0) + (0.0 if self._encloses(event) else event.microseconds)
+        return sums
+
+    def _encloses(self, event: Event) -> bool:
+        return event.side == "parent" and event.call.startswith("clone3")
+
+    def format(self) -> str:
+        """The table that ``--explain`` prints: microseconds since the first event, each call, the sum per phase."""
+        if not self.events:
+            return "no events"
+        first = self.events[0].start
+        lines = ["   at us    took  side    primitive"]
+        for e in self.events:
+            result = f" = {e.result}" if e.result >= 0 else f" = -1 {errno.errorcode.get(-e.result, '')}"
+            took = f"{e.microseconds:7.1f}" if e.end else "      ?"
+            lines.append(f"{(e.start - first) / 1000:8.1f} {took}  {e.side:6}  {e.call}{result if e.end else ''}")
+        lines.append("")
+        lines.append("     sum  side    phase")
+        lines += [f"{us:8.1f}  {side:6}  {phase}" for (side, phase), us in self.phases().items()]
+        return "\n".join(lines)
+
+    def as_dict(self) -> list[dict[str, object]]:
+        """The events as data: microseconds since the first."""
+        first = self.events[0].start if self.events else 0
+        return [
+            {
+                "side": e.side,
+                "phase": e.phase,
+                "call": e.call,
+                "at_us": (e.start - first) / 1000,
+                "took_us": e.microseconds if e.end else None,
+                "result": e.result if e.result >= 0 else None,
+                "error": os.strerror(-e.result) if e.result < 0 else None,
+            }
+            for e in self.events
+        ]
