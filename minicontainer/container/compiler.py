@@ -265,7 +265,7 @@ def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
             continue
         _make_parents(b, target)
         if is_file:
-            b.add(p.call("mknodat", FDCWD, target, p.Const("S_IFREG|0644"), 0, tolerate=MADE))
+            b.add(p.call("mknodat", FDCWD, target, p.Const("S_IFREG|0o644"), 0, tolerate=MADE))
         else:
             b.add(p.mkdirat(FDCWD, target, 0o755, tolerate=MADE))
         at = Slot(f"target-{i}")
@@ -358,7 +358,7 @@ def _own_terminal(b: Builder) -> None:
         p.send_fd(b.input("pty-socket"), master),
         p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
         *(p.dup3(tty, number) for number in (0, 1, 2)),
-        p.call("mknodat", FDCWD, "/dev/console", p.Const("S_IFREG|0600"), 0),
+        p.call("mknodat", FDCWD, "/dev/console", p.Const("S_IFREG|0o600"), 0),
         p.mount("/dev/pts/0", "/dev/console", None, "MS_BIND"),
     )
 

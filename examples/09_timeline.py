@@ -1,0 +1,22 @@
+"""9. Where the time goes: every primitive of both sides of the clone, as data.
+
+Run as root: python examples/09_timeline.py ROOTFS
+"""
+
+import sys
+
+import minicontainer as mc
+
+spec = mc.Spec(["/bin/true"], rootfs=sys.argv[1] if len(sys.argv) > 1 else "rootfs")
+for _ in range(20):  # warm
+    r = mc.run(spec)
+slowest = sorted(r.timeline, key=lambda e: -e.microseconds)[:6]
+for event in slowest:
+    print(f"{event.microseconds:8.1f} us  {event.side:6}  {event.call[:90]}")
+print()
+for (side, phase), us in r.timeline.phases().items():
+    print(f"{us:8.1f} us  {side:6}  {phase}")
+
+# expect: clone3\(CLONE_VM
+# expect: child   root
+# expect: parent  cgroup

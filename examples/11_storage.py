@@ -1,0 +1,30 @@
+"""11. What it may write: an ephemeral root, a volume, a tmpfs, a read-only root.
+
+Run as root: python examples/11_storage.py ROOTFS
+"""
+
+import os
+import sys
+import tempfile
+
+import minicontainer as mc
+
+rootfs = sys.argv[1] if len(sys.argv) > 1 else "rootfs"
+
+with tempfile.TemporaryDirectory() as data:
+    mc.run(
+        ["/bin/sh", "-c", "echo kept > /data/file; echo lost > /file"],
+        rootfs=rootfs,
+        ephemeral=True,
+        mounts=(mc.Mount("/data", source=data), mc.Mount("/scratch", type="tmpfs", size="1M")),
+        check=True,
+    )
+    print("in the volume:", open(f"{data}/file").read().strip())
+    print("in ROOTFS:", os.path.exists(f"{rootfs}/file"))
+
+r = mc.run(["/bin/touch", "/x"], rootfs=rootfs, read_only=True, capture_output=True, text=True)
+print(r.returncode, r.stderr.strip())
+
+# expect: in the volume: kept
+# expect: in ROOTFS: False
+# expect: 1 touch: /x: Read-only file system
