@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from minicontainer.container import limits
 from minicontainer.container.result import Result, Usage
-from minicontainer.container.start import Child, discard, start
+from minicontainer.container.start import Child, close, release, start
 from minicontainer.errors import Error
 from minicontainer.native import check, ffi, lib, now
 from minicontainer.spec import Spec, make
@@ -88,7 +88,8 @@ class Popen:
 
     @property
     def pidfd(self) -> int:
-        """Ready to read when process 1 has ended (pidfd_open(2)); -1 once it was waited for."""
+        """Ready to read when process 1 has ended (pidfd_open(2)). Open as long as this object, or until ``close``
+        after the end: a thread may still be waiting on it."""
         return self._started.pidfd
 
     @property
@@ -206,9 +207,7 @@ class Popen:
             self._reason = self._why(status[0])
             begin = now()
             path = child.cgroup.path if child.cgroup is not None else ""
-            terminal, child.terminal = child.terminal, -1  # what is still in the pty is its reader's
-            discard(child)
-            child.terminal = terminal
+            release(child)
             if path:
                 child.note("remove", f'rmdir("{path}")', begin)
             self.returncode = status[0]
@@ -243,16 +242,15 @@ class Popen:
     # -- as a context
 
     def close(self) -> None:
-        """Closes the streams and the terminal."""
+        """Closes the streams and, once the container has ended, what else this object holds."""
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 try:
                     stream.close()
                 except BrokenPipeError:
                     pass
-        if self._child is not None and self._child.terminal >= 0:
-            os.close(self._child.terminal)
-            self._child.terminal = -1
+        if self._child is not None and self.returncode is not None:
+            close(self._child)
 
     def __enter__(self) -> Popen:
         return self
@@ -262,12 +260,17 @@ class Popen:
             self.kill()
         self.close()
         self.wait()
+        self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_child", None) is not None and self.returncode is None:
+        child: Child | None = getattr(self, "_child", None)
+        if child is None:
+            return
+        if self.returncode is None:
             import warnings
 
             warnings.warn(f"container {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
+        close(child)
 
     def __repr__(self) -> str:
         return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"

@@ -95,26 +95,30 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
         with ExitStack() as stack:
             _spawn(child, spec, facts_here, stdio, stack)
     except BaseException:
-        discard(child)
+        release(child)
+        close(child)
         raise
     return child
 
 
-def discard(child: Child) -> None:
-    """Undoes what was made for a child that has ended or never ran."""
+def release(child: Child) -> None:
+    """Gives back what only a living child needs: its cgroup and its name."""
     if child.cgroup is not None:
         child.cgroup.remove()
         child.cgroup.close()
         child.cgroup = None
-    if child.pidfd >= 0:
-        os.close(child.pidfd)
-        child.pidfd = -1
-    if child.terminal >= 0:
-        os.close(child.terminal)
-        child.terminal = -1
     if child.name_lock >= 0:
         names.release(child.name_lock)
         child.name_lock = -1
+
+
+def close(child: Child) -> None:
+    """Closes the descriptors that stand for it."""
+    for field in ("pidfd", "terminal"):
+        fd = getattr(child, field)
+        setattr(child, field, -1)
+        if fd >= 0:
+            os.close(fd)
 
 
 def _make_cgroup(child: Child, spec: Spec) -> None:

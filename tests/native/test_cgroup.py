@@ -66,7 +66,7 @@ def test_one_that_was_opened_is_only_closed(group: Cgroup) -> None:
 
 
 def test_no_such_group() -> None:
-    with pytest.raises(StepError, match="open.*no-such.*No such file"):
+    with pytest.raises(StepError, match="no-such': No such file"):
         Cgroup.open(f"{hierarchy().path}/no-such")
 
 
@@ -81,7 +81,9 @@ def test_procs_and_own(group: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
 
 def test_many_processes_are_all_listed(group: Cgroup) -> None:
     """cgroup.procs comes in pages; each number takes 3 to 8 bytes of 4096."""
-    code = "import os, sys\npids = [os.fork() or (os.read(0, 1), os._exit(0)) for _ in range(1500)]\nprint(flush=True)\nos.read(0, 1)"
+    code = (
+        "import os\nfor _ in range(1500): os.fork() or (os.read(0, 1), os._exit(0))\nprint(flush=True)\nos.read(0, 1)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         group.add(process.pid)
@@ -163,8 +165,8 @@ def test_a_file_that_is_not_there_is_named(group: Cgroup) -> None:
         f"write('{group.path}/inner/memory.max', '1048576'): No such file or directory"
         " (is the memory controller enabled? enable('memory') of the parent)"
     )
-    with pytest.raises(StepError, match="no.such.file"):
-        group.read("no.such.file")
+    with pytest.raises(StepError, match="no-such-file"):
+        group.read("no-such-file")
 
 
 def test_remove_what_is_busy(group: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
@@ -237,7 +239,7 @@ import os, subprocess
 from minicontainer.container import limits
 from minicontainer.spec import Limits
 group = limits.place(Limits(), "{IDENT}")
-group.add(subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL).pid)
+group.add(subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
 print(group.path, flush=True)
 os.kill(os.getpid(), 9)
 """

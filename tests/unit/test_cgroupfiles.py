@@ -116,7 +116,7 @@ def test_a_mount_that_does_not_show_our_cgroup(monkeypatch: pytest.MonkeyPatch, 
 
 def test_no_cgroup2_mount_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroupfs, "mounts", lambda: cgroupfs.parse_mounts(HYBRID)[:3])
-    with pytest.raises(UnsupportedError, match="no cgroup2 file system is mounted here .mount -t cgroup2"):
+    with pytest.raises(UnsupportedError, match=r"no cgroup2 file system is mounted here \(mount -t cgroup2"):
         cgroupfs.unified()
 
 
