@@ -9,8 +9,12 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-# Static programs that run beside or inside a container; without libc where that is easy.
-HELPERS = {"init": ["csrc/init.c", "csrc/exec.c"], "floor": ["csrc/floor.c"]}
+# Static programs that run beside or inside a container: name -> (sources, further flags).
+HELPERS = {
+    "floor": (["csrc/floor.c"], []),
+    "init": (["csrc/init.c", "csrc/exec.c"], []),
+    "pause": (["csrc/pause.c"], ["-nostdlib", "-ffreestanding", "-Wl,--build-id=none"]),
+}
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
 
 
@@ -21,8 +25,8 @@ class BuildWithHelpers(build_ext):
         super().run()
         base = Path("." if self.inplace else self.build_lib) / "minicontainer" / "libexec"
         base.mkdir(parents=True, exist_ok=True)
-        for name, sources in HELPERS.items():
-            subprocess.run(["cc", *FLAGS, "-o", str(base / name), *sources], check=True)
+        for name, (sources, flags) in HELPERS.items():
+            subprocess.run(["cc", *FLAGS, *flags, "-o", str(base / name), *sources], check=True)
 
 
 setup(

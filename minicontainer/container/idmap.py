@@ -80,7 +80,7 @@ def write_maps(userns: str, pid: int) -> None:
     ):
         ranges = subordinate(path, os.geteuid())
         if not ranges:
-            raise UnsupportedError("user namespace", None, f"no range for user id {os.geteuid()} in {path}")
+            raise UnsupportedError("userns", userns, f"no range for user id {os.geteuid()} in {path}")
         _run(tool, pid, extents(userns, own, ranges))
 
 

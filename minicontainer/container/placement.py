@@ -52,15 +52,16 @@ def place(ident: str, needed: Needs) -> Cgroup | None:
     None where this host gives the caller no place and nothing is needed; UnsupportedError where something is.
     """
     name = f"{ident}-{owner()}"
-    home = _home
-    if home is not None and home.enabled.issuperset(needed):
+    if _home is None:
+        if _homeless and not needed:
+            return None
+    else:
         try:
-            return Cgroup.create(name, home)
+            if _home.enabled.issuperset(needed):
+                return Cgroup.create(name, _home)
         except StepError as error:
             if error.errno not in GONE:
                 raise
-    elif home is None and _homeless and not needed:
-        return None
     home = _settle(needed)
     return None if home is None else Cgroup.create(name, home)
 

@@ -84,13 +84,13 @@ class Popen:
     @property
     def pid(self) -> int:
         """Process 1 of the container, as the caller's namespace counts."""
-        return self._started.pid
+        return self._started.spawn.pid
 
     @property
     def pidfd(self) -> int:
         """Ready to read when process 1 has ended (pidfd_open(2)). Open as long as this object, or until ``close``
         after the end: a thread may still be waiting on it."""
-        return self._started.pidfd
+        return self._started.spawn.pidfd
 
     @property
     def cgroup(self) -> Any:
@@ -123,7 +123,7 @@ class Popen:
         """A signal to process 1 (which, as process 1, ignores those that it has no handler for)."""
         with self._lock:
             if self.returncode is None:
-                result = lib.mc_syscall(lib.SYS_pidfd_send_signal, self._started.pidfd, int(number), 0, 0, 0, 0)
+                result = lib.mc_syscall(lib.SYS_pidfd_send_signal, self._started.spawn.pidfd, int(number), 0, 0, 0, 0)
                 if result != -errno.ESRCH:
                     check(result, "pidfd_send_signal", self.pid, int(number))
 
@@ -157,7 +157,7 @@ class Popen:
 
     def poll(self) -> int | None:
         """The return code, or None while it runs."""
-        if self.returncode is None and lib.mc_pidfd_wait(self._started.pidfd, 0) == 1:
+        if self.returncode is None and lib.mc_pidfd_wait(self._started.spawn.pidfd, 0) == 1:
             self._reap()
         return self.returncode
 
@@ -176,7 +176,7 @@ class Popen:
         deadline = None if timeout is None else monotonic() + timeout
         while self.returncode is None:
             left = -1 if deadline is None else max(0, int((deadline - monotonic()) * 1000 + 0.999))
-            ready = lib.mc_pidfd_wait(self._started.pidfd, min(left, 2**31 - 1))
+            ready = lib.mc_pidfd_wait(self._started.spawn.pidfd, min(left, 2**31 - 1))
             if ready == 1:
                 return True
             if ready == 0:
@@ -201,8 +201,8 @@ class Popen:
             child = self._started
             begin = now()
             status, rusage = ffi.new("int *"), ffi.new("uint64_t[3]")
-            check(lib.mc_pidfd_reap(child.pidfd, status, rusage), "waitid", child.pid)
-            child.note("wait", f"waitid(P_PIDFD, {child.pidfd}, WEXITED)", begin, child.pid)
+            check(lib.mc_pidfd_reap(child.spawn.pidfd, status, rusage), "waitid", child.spawn.pid)
+            child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", begin, child.spawn.pid)
             self._usage = self._measure(rusage)
             self._reason = self._why(status[0])
             begin = now()
@@ -214,7 +214,7 @@ class Popen:
 
     def _measure(self, rusage: Any) -> Usage:
         child = self._started
-        walltime = (now() - child.spawn.start_ns) / 1e9
+        walltime = (now() - child.spawn.struct.start_ns) / 1e9
         max_rss = rusage[2] * 1024 if rusage is not None else None
         if child.cgroup is None:
             if rusage is None:

@@ -18,31 +18,32 @@ from minicontainer.errors import Error, SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import check, ffi, lib, now
 from minicontainer.plan import Plan
+from minicontainer.spawn import Spawn
 from minicontainer.spec import Spec
 from minicontainer.timeline import Timeline
-
-Note = "tuple[str, str, int, int, int]"
 
 
 class Child:
     """A started container's process: who it is, where it lives, what was done to make it."""
 
-    __slots__ = ("cgroup", "id", "name_lock", "notes", "pid", "pidfd", "plan", "records", "spawn", "terminal")
+    __slots__ = ("cgroup", "id", "name_lock", "notes", "spawn", "terminal")
 
-    def __init__(self, identifier: str) -> None:
+    def __init__(self, identifier: str, plan: Plan) -> None:
         self.id = identifier
-        self.pid = self.pidfd = self.terminal = -1
-        self.name_lock = -1
+        self.terminal = self.name_lock = -1
         self.cgroup: Cgroup | None = None
         self.notes: list[tuple[str, str, int, int, int]] = []
-        self.plan: Plan | None = None
-        self.records: Any = None
-        self.spawn: Any = None
+        self.spawn = Spawn(plan)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the plan was walked to its end."""
+        return self.spawn.pid > 0 and self.spawn.failed is None
 
     def timeline(self) -> Timeline:
         """All that was done until now."""
-        records = bytes(ffi.buffer(self.records)) if self.records is not None else b""
-        return Timeline(self.notes, self.plan, records, self.spawn.end_ns if self.spawn is not None else 0)
+        spawn = self.spawn
+        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns)
 
     def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
         """Notes one primitive of the parent, which has just ended."""
@@ -52,6 +53,7 @@ class Child:
 def facts(spec: Spec) -> host.Host:
     """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss."""
     host.check_rootfs(spec.rootfs)
+    host.check_time_namespace(spec)
     mode = host.userns_mode(spec)
     maps = idmap.own_maps(mode) if mode in ("private", "keep-id") else None
     masked, read_only = host.kernel_paths()
@@ -60,7 +62,7 @@ def facts(spec: Spec) -> host.Host:
         uid=os.geteuid(),
         gid=os.getegid(),
         maps=maps,
-        identity=host.identity(spec),
+        identity=host.identity(spec, mode),
         files=host.check_sources(spec) if spec.mounts else (),
         device_nodes=host.check_devices(spec) if spec.devices else (),
         masked=masked,
@@ -87,8 +89,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
     Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run)."""
     facts_here, plan = compiled(spec)
-    child = Child(os.urandom(6).hex())
-    child.plan = plan
+    child = Child(os.urandom(6).hex(), plan)
     try:
         child.name_lock = names.reserve(spec.name, child.id) if spec.name else -1
         _make_cgroup(child, spec)
@@ -114,11 +115,10 @@ def release(child: Child) -> None:
 
 def close(child: Child) -> None:
     """Closes the descriptors that stand for it."""
-    for field in ("pidfd", "terminal"):
-        fd = getattr(child, field)
-        setattr(child, field, -1)
-        if fd >= 0:
-            os.close(fd)
+    child.spawn.close()
+    fd, child.terminal = child.terminal, -1
+    if fd >= 0:
+        os.close(fd)
 
 
 def _make_cgroup(child: Child, spec: Spec) -> None:
@@ -137,36 +137,21 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
 
 
 def _spawn(child: Child, spec: Spec, facts_here: host.Host, stdio: tuple[int, int, int], stack: ExitStack) -> None:
-    plan = child.plan
-    assert plan is not None
-    spawn = child.spawn = ffi.new("struct mc_spawn *")
     inputs = _streams(spec, stdio, stack)
-    if len(plan.inputs) > 3:
+    if len(child.spawn.plan.inputs) > len(inputs):
         inputs.update(_extra_inputs(child, spec, facts_here, stack))
-    records = child.records = ffi.new("struct mc_record[]", len(plan.steps))
-    slots = ffi.new("int32_t[]", len(plan.slots))
-    for name in plan.inputs:
-        slots[plan.slots[name]] = inputs[name]
-    strings = ffi.new("char *[]", plan.nstrings)
-    buffer = ffi.from_buffer(plan.buffer)
-    spawn.flags = compiler.clone_flags(spec, facts_here)
-    spawn.cgroup = child.cgroup.fd if child.cgroup is not None else -1
-    run = spawn.run
-    run.plan = ffi.cast("struct mc_plan *", buffer)
-    run.records, run.slots, run.strings = records, slots, ffi.cast("const char **", strings)
-    result = lib.mc_spawn(spawn)
-    child.pid, child.pidfd = spawn.pid, spawn.pidfd
-    _note_clone(child, spec, facts_here, result)
+    flags = compiler.clone_flags(spec, facts_here)
+    result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1)
+    _note_clone(child, flags.text, result)
     stack.close()  # ends the parent's half, if there is one
     _explain(child, spec, facts_here, result)
 
 
-def _note_clone(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
-    flags = compiler.clone_flags(spec, facts_here).text
+def _note_clone(child: Child, flags: str, result: int) -> None:
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
     call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags})"
-    value = result if result < 0 else child.pid
-    child.notes.append(("clone", call, child.spawn.start_ns, child.spawn.end_ns, value))
+    struct = child.spawn.struct
+    child.notes.append(("clone", call, struct.start_ns, struct.end_ns, result if result < 0 else child.spawn.pid))
 
 
 def _streams(spec: Spec, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
@@ -200,7 +185,7 @@ def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitSt
             found[f"ns-{field}"] = _open_namespace(field, path, stack)
     if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
         mode = facts_here.userns
-        half = idmap.ParentHalf(lambda pid: idmap.write_maps(mode, pid), child.spawn)
+        half = idmap.ParentHalf(lambda pid: idmap.write_maps(mode, pid), child.spawn.struct)
         stack.callback(_end_half, child, half)
         found.update({"ready": half.ready, "go": half.go, "go-write": half.go_write})
     if spec.tty:
@@ -241,7 +226,7 @@ def _take_terminal(child: Child, ours: Any, theirs: Any) -> None:
     import socket
 
     with ours, theirs:
-        if child.pid > 0 and child.spawn.run.failed < 0:
+        if child.is_running:
             _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_DONTWAIT)
             child.terminal = fds[0]
             os.set_inheritable(child.terminal, False)
@@ -251,11 +236,11 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
     """What init says of the program: end of file when it runs, else why it does not."""
     os.close(write)
     try:
-        if child.pid > 0 and child.spawn.run.failed < 0:
+        if child.is_running:
             error, seen = init.report(read)
             if error:
                 _bury(child)
-                raise explain_program(spec, child.plan, error, seen)
+                raise explain_program(spec, error, seen)
     finally:
         os.close(read)
 
@@ -265,11 +250,9 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
 
 def _bury(child: Child) -> None:
     """Reaps a child that ended (or ends it) before it became the program."""
-    if child.pidfd >= 0:
-        lib.mc_syscall(lib.SYS_pidfd_send_signal, child.pidfd, 9, 0, 0, 0, 0)
-        while lib.mc_pidfd_wait(child.pidfd, -1) == -errno.EINTR:
-            pass
-        lib.mc_pidfd_reap(child.pidfd, ffi.new("int *"), ffi.new("uint64_t[3]"))
+    if child.spawn.pidfd >= 0:
+        child.spawn.kill()
+        child.spawn.wait()
 
 
 def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
@@ -278,22 +261,20 @@ def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> No
         if -result in (errno.EPERM, errno.ENOSPC) and facts_here.userns != "host":
             host.check_userns_allowed()
         check(result, f"clone3({compiler.clone_flags(spec, facts_here).text}")
-    failed = child.spawn.run.failed
-    if failed < 0:
+    failed = child.spawn.failed
+    if failed is None:
         return
     _bury(child)
-    assert child.plan is not None
-    step = child.plan.steps[failed]
-    number = -child.records[failed].result
+    step = child.spawn.plan.steps[failed]
+    number = -child.spawn.records[failed].result
     if step.op == lib.MC_EXEC:
-        raise explain_program(spec, child.plan, number, child.spawn.run.program)
+        raise explain_program(spec, number, child.spawn.struct.run.program)
     raise explain_step(spec, step.call, step.phase, step.describe(), number)
 
 
-def explain_program(spec: Spec, plan: Plan | None, number: int, seen: Any) -> Error:
+def explain_program(spec: Spec, number: int, seen: Any) -> Error:
     """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
-    environment_path = spec.env.get("PATH", compiler.DEFAULT_PATH)
-    paths = compiler.program_paths(spec.args[0], environment_path)
+    paths = compiler.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
     path = paths[seen.path] if 0 <= seen.path < len(paths) else None
     head = bytes(ffi.buffer(seen.head, seen.length))
     return program.explain(spec.args[0] or "''", number, path, seen.mode, head)

@@ -188,9 +188,10 @@ class Cgroup:
     @property
     def enabled(self) -> frozenset[str]:
         """The controllers that its children have (cgroup.subtree_control); remembered, ``enable`` asks again."""
-        if self._enabled is None:
-            self._enabled = frozenset(self.read("cgroup.subtree_control").split())
-        return self._enabled
+        enabled = self._enabled
+        if enabled is None:
+            enabled = self._enabled = frozenset(self.read("cgroup.subtree_control").split())
+        return enabled
 
     def enable(self, *names: str) -> None:
         """Gives controllers to its children. EBUSY where it has member processes itself and is not the root."""

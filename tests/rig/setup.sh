@@ -53,7 +53,7 @@ user() { # `rig`, uid 1000, instead of whom the host may have there; it may read
 	sed -i '/^rig:/d; /^[^:]*:[^:]*:1000:/d' /etc/passwd /etc/group
 	echo 'rig:x:1000:1000:rig:/home/rig:/bin/sh' >>/etc/passwd
 	echo 'rig:x:1000:' >>/etc/group
-	echo 'rig:*:19000:0:99999:7:::' >>/etc/shadow
+	{ echo 'rig:*:19000:0:99999:7:::' >>/etc/shadow; } 2>/dev/null
 	echo 'rig:100000:65536' | /run/busybox tee /etc/subuid >/etc/subgid
 	mkdir -p /home/rig /run/user/1000
 	mount -t tmpfs -o mode=755,uid=1000,gid=1000 tmpfs /home/rig

@@ -1,0 +1,40 @@
+"""Descriptors and paths: openat2(2), close_range(2), sealed memfds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+from minicontainer.native import lib, syscall
+
+OPEN_HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
+
+
+def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2): a descriptor of ``path`` below ``dirfd`` (AT_FDCWD: the current directory).
+
+    ``resolve`` is of ``lib.RESOLVE_*``; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached. OSError:
+    ELOOP for a forbidden link, EXDEV for a way out, and those of open(2)."""
+    how = OPEN_HOW.pack(flags | lib.O_CLOEXEC, mode, resolve)
+    return syscall("openat2", lib.SYS_openat2, dirfd, os.fsencode(path), how, OPEN_HOW.size, what=(dirfd, path))
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
+    """close_range(2): closes (or with CLOSE_RANGE_CLOEXEC marks) every descriptor from ``first`` to ``last``."""
+    syscall("close_range", lib.SYS_close_range, first, last, flags)
+
+
+def sealed_memfd(name: str, data: bytes) -> int:
+    """memfd_create(2) with ``data``, sealed: nobody who gets hold of it can change a byte (F_SEAL_WRITE ...)."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        seals = lib.F_SEAL_SEAL | lib.F_SEAL_SHRINK | lib.F_SEAL_GROW | lib.F_SEAL_WRITE
+        fcntl.fcntl(fd, lib.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,258 @@
+"""What the rig boots: a Debian kernel, an initramfs and a disk, made when first needed and kept in a cache.
+
+Theory of operation. The cache holds three things:
+
+    kernel/        of the package: ``release``, ``image`` (an ELF vmlinux, where we can unpack it: its PVH entry spares
+                   the guest the decompression), and lib/modules with what depmod says of them
+    initrd-HASH    busybox, init.sh, and the modules that init.sh loads; HASH is of all that it is made of
+    disk.img       an empty ext4 file system, sparse; runs write to a snapshot of it
+
+Each is made below ``making/`` and renamed when it is whole, by one process at a time (flock on ``lock``). So what is
+there is whole, and what a killed process left in ``making/`` is thrown away by the next. The package is downloaded by
+apt-get, with whatever proxy and mirrors apt is configured for, and never installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import lzma
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = "linux-image-amd64"
+DISK_SIZE = 1 << 30
+HERE = Path(__file__).resolve().parent
+
+# program -> the Debian package that has it
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "depmod": "kmod",
+    "mke2fs": "e2fsprogs",
+    "setpriv": "util-linux",
+    "prlimit": "util-linux",
+}
+
+# Needed for the root file system; and what is loaded while that is being mounted.
+ROOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+MODULES = (
+    *("kvm_amd", "virtio_blk", "ext4", "crc32c_generic", "fuse", "loop", "tun", "veth", "bridge"),
+    *("nf_tables", "nft_masq", "nft_nat", "nft_chain_nat", "nft_ct", "nf_conntrack", "xt_MASQUERADE"),
+)
+
+# Modules of hardware that the rig does not have: two thirds of the package.
+UNUSED_DRIVERS = frozenset(
+    "accel ata bluetooth comedi edac extcon firewire gpio gpu hid hwmon i2c i3c iio infiniband input isdn leds md "
+    "media message mfd mmc mtd nfc pcmcia platform power rtc scsi soundwire spi staging target thunderbolt usb "
+    "video w1 watchdog".split()
+)
+UNUSED_NET = frozenset("can ethernet phy usb wireless wwan".split())
+
+
+class RigError(Exception):
+    """The rig cannot start; the text says why."""
+
+
+class Boot(NamedTuple):
+    """Files for one VM."""
+
+    image: Path
+    initrd: Path
+    disk: Path
+    modules: Path
+
+    @property
+    def release(self) -> str:
+        return self.modules.name
+
+
+def tool(name: str) -> str:
+    """The path of a program, also when it is one that only root has in PATH."""
+    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if found is None:
+        raise RigError(f"{name} is missing (apt-get install {TOOLS[name]})")
+    return found
+
+
+def cache_directory() -> Path:
+    own, shared = os.environ.get("MINICONTAINER_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own).absolute() if own else Path(shared or Path.home() / ".cache") / "minicontainer"
+
+
+def prepare() -> Boot:
+    """What to boot; made first where it is missing."""
+    for name in TOOLS:
+        tool(name)
+    cache = cache_directory()
+    found = _find(cache)
+    if found is None:
+        cache.mkdir(parents=True, exist_ok=True)
+        with open(cache / "lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = _find(cache) or _fill(cache)
+    return found
+
+
+def _find(cache: Path) -> Boot | None:
+    """The whole set, or None."""
+    try:
+        release = (cache / "kernel/release").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    boot = _boot(cache, release)
+    return boot if boot.initrd.exists() and boot.disk.exists() else None
+
+
+def _boot(cache: Path, release: str) -> Boot:
+    busybox = os.stat(tool("busybox"))
+    parts = (release, ROOT_MODULES, MODULES, busybox.st_size, busybox.st_mtime_ns, (HERE / "init.sh").read_bytes())
+    name = "initrd-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return Boot(cache / "kernel/image", cache / name, cache / "disk.img", cache / "kernel/lib/modules" / release)
+
+
+def _fill(cache: Path) -> Boot:
+    """Makes what is missing; the caller holds the lock."""
+    making = cache / "making"
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir()
+    if not (cache / "kernel").exists():
+        _unpack(_download(making), making / "kernel")
+        (making / "kernel").rename(cache / "kernel")
+    boot = _boot(cache, (cache / "kernel/release").read_text(encoding="ascii"))
+    (making / "initrd").write_bytes(initramfs(boot))
+    (making / "initrd").rename(boot.initrd)
+    with open(making / "disk.img", "wb") as disk:
+        disk.truncate(DISK_SIZE)
+    _call(tool("mke2fs"), "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", str(making / "disk.img"))
+    (making / "disk.img").rename(boot.disk)
+    making.rmdir()
+    return boot
+
+
+def _call(*command: str, cwd: Path | None = None) -> str:
+    """Runs a command for its output; RigError with what it said when it fails."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise RigError(f"{command[0]} is missing") from None
+    if done.returncode:
+        raise RigError(f"{' '.join(command)} failed ({done.returncode}):\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+# ---- the kernel
+
+
+def _download(into: Path) -> Path:
+    """Downloads the package that PACKAGE depends on; with apt's lists made anew if it cannot otherwise."""
+    try:
+        return _download_once(into)
+    except RigError:
+        _call(*(() if os.geteuid() == 0 else ("sudo", "-n")), "apt-get", "-q", "update")
+        return _download_once(into)
+
+
+def _download_once(into: Path) -> Path:
+    lines = _call("apt-cache", "depends", PACKAGE).splitlines()
+    names = [line.split()[1] for line in lines if line.strip().startswith("Depends: linux-image-")]
+    if not names:
+        raise RigError(f"apt's lists have no {PACKAGE}")
+    _call("apt-get", "download", "-q", names[0], cwd=into)
+    return next(into.glob("*.deb"))
+
+
+def _unpack(package: Path, into: Path) -> None:
+    """Takes the kernel and its modules out of the package, which is removed."""
+    into.mkdir()
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
+        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./").removeprefix("usr/")
+                if member.isfile() and _is_wanted(name):
+                    target = into / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    with target.open("wb") as file:
+                        shutil.copyfileobj(content, file)
+    if unpacking.returncode:
+        raise RigError(f"{package.name} cannot be unpacked")
+    package.unlink()
+    (modules,) = (into / "lib/modules").iterdir()
+    (into / "usr").mkdir()
+    (into / "usr/lib").symlink_to("../lib")  # where depmod looks depends on the release
+    _call(tool("depmod"), "-b", str(into), modules.name)
+    (image,) = (into / "boot").glob("vmlinuz-*")
+    (into / "image").write_bytes(unpack_image(image.read_bytes()))
+    (into / "release").write_text(modules.name, encoding="ascii")
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a file of the package (``boot/...``, ``lib/modules/RELEASE/...``) is of use in the rig."""
+    match name.split("/"):
+        case ["boot", file]:
+            return file.startswith("vmlinuz-")
+        case ["lib", "modules", _, "kernel", "sound", *_]:
+            return False
+        case ["lib", "modules", _, "kernel", "drivers", "net", kind, *_]:
+            return kind not in UNUSED_NET
+        case ["lib", "modules", _, "kernel", "drivers", kind, *_]:
+            return kind not in UNUSED_DRIVERS
+        case ["lib", "modules", _, *_]:
+            return True
+    return False
+
+
+def unpack_image(image: bytes) -> bytes:
+    """The vmlinux in a bzImage; the bzImage itself where it is not compressed with xz.
+
+    Linux Documentation/arch/x86/boot.rst: setup_sects at 0x1f1, payload_offset and payload_length at 0x248.
+    """
+    start = (image[0x1F1] + 1) * 512 + int.from_bytes(image[0x248:0x24C], "little")
+    payload = image[start : start + int.from_bytes(image[0x24C:0x250], "little")]
+    if not payload.startswith(b"\xfd7zXZ"):
+        return image
+    return lzma.LZMADecompressor().decompress(payload)  # four bytes follow the stream: its size
+
+
+# ---- the initramfs
+
+
+def initramfs(boot: Boot) -> bytes:
+    """The archive, uncompressed: the guest has less time than the host has space."""
+    first = _load_order(boot.modules, ROOT_MODULES)
+    later = [path for path in _load_order(boot.modules, MODULES) if path not in first]
+    files = {"bin/busybox": Path(tool("busybox")).read_bytes(), "init": (HERE / "init.sh").read_bytes()}
+    for directory, paths in (("m", first), ("m2", later)):
+        for number, path in enumerate(paths):
+            content = (boot.modules / path).read_bytes()
+            name = f"{directory}/{number:03}-{path.rpartition('/')[2]}"
+            files[name.removesuffix(".xz")] = lzma.decompress(content) if path.endswith(".xz") else content
+    return b"".join(_cpio(["bin", "m", "m2", "proc", "sys", "dev", "lower", "up", "new"], files))
+
+
+def _load_order(modules: Path, wanted: tuple[str, ...]) -> list[str]:
+    """Paths of the wanted modules and of what they depend on, in the order of loading; built-in ones have none."""
+    dependencies = {}
+    for line in (modules / "modules.dep").read_text(encoding="ascii").splitlines():
+        path, _, needs = line.partition(":")
+        name = path.rpartition("/")[2].partition(".")[0].replace("-", "_")
+        dependencies[name] = [*reversed(needs.split()), path]  # modules.dep(5): the last is to be loaded first
+    return list(dict.fromkeys(path for name in wanted for path in dependencies.get(name, ())))
+
+
+def _cpio(directories: list[str], files: dict[str, bytes]) -> Iterator[bytes]:
+    """The "newc" format (Linux Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    entries = [(name, 0o040755, b"") for name in directories]
+    entries += [(name, 0o100755, content) for name, content in files.items()]
+    for number, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        header = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+        yield header + bytes(-len(header) % 4) + content + bytes(-len(content) % 4)
