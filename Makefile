@@ -44,13 +44,13 @@ rootfs: $(VENV)/.built
 $(VENV)/.built: $(SOURCES)
 	$(call packages,$(APT))
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable .
 	$(BIN)/python -m compileall -q minicontainer
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
 	$(call packages,$(APT_TEST))
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@
 
 clean:

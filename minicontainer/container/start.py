@@ -11,9 +11,9 @@ import errno
 import fcntl
 import os
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minicontainer.container import compiler, host, idmap, init, limits, names, program
+from minicontainer.container import compiler, host, limits
 from minicontainer.errors import Error, SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import check, ffi, lib, now
@@ -21,6 +21,9 @@ from minicontainer.plan import Plan
 from minicontainer.spawn import Spawn
 from minicontainer.spec import Spec
 from minicontainer.timeline import Timeline
+
+if TYPE_CHECKING:
+    from minicontainer.container.idmap import ParentHalf
 
 
 class Child:
@@ -55,7 +58,11 @@ def facts(spec: Spec) -> host.Host:
     host.check_rootfs(spec.rootfs)
     host.check_time_namespace(spec)
     mode = host.userns_mode(spec)
-    maps = idmap.own_maps(mode) if mode in ("private", "keep-id") else None
+    maps = None
+    if mode in ("private", "keep-id"):
+        from minicontainer.container import idmap
+
+        maps = idmap.own_maps(mode)
     masked, read_only = host.kernel_paths()
     return host.Host(
         userns=mode,
@@ -91,7 +98,10 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
     facts_here, plan = compiled(spec)
     child = Child(os.urandom(6).hex(), plan)
     try:
-        child.name_lock = names.reserve(spec.name, child.id) if spec.name else -1
+        if spec.name:
+            from minicontainer.container import names
+
+            child.name_lock = names.reserve(spec.name, child.id)
         _make_cgroup(child, spec)
         with ExitStack() as stack:
             _spawn(child, spec, facts_here, stdio, stack)
@@ -109,6 +119,8 @@ def release(child: Child) -> None:
         child.cgroup.close()
         child.cgroup = None
     if child.name_lock >= 0:
+        from minicontainer.container import names
+
         names.release(child.name_lock)
         child.name_lock = -1
 
@@ -184,6 +196,8 @@ def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitSt
         if path:
             found[f"ns-{field}"] = _open_namespace(field, path, stack)
     if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
+        from minicontainer.container import idmap
+
         mode = facts_here.userns
         half = idmap.ParentHalf(lambda pid: idmap.write_maps(mode, pid), child.spawn.struct)
         stack.callback(_end_half, child, half)
@@ -195,6 +209,8 @@ def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitSt
         stack.callback(_take_terminal, child, ours, theirs)
         found["pty-socket"] = theirs.fileno()
     if spec.init:
+        from minicontainer.container import init
+
         read, write = os.pipe2(os.O_CLOEXEC)
         high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)
         os.close(write)
@@ -213,7 +229,7 @@ def _open_namespace(field: str, path: str, stack: ExitStack) -> int:
     return fd
 
 
-def _end_half(child: Child, half: idmap.ParentHalf) -> None:
+def _end_half(child: Child, half: ParentHalf) -> None:
     half.close()
     child.notes += half.notes
     if half.error is not None:
@@ -234,6 +250,8 @@ def _take_terminal(child: Child, ours: Any, theirs: Any) -> None:
 
 def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
     """What init says of the program: end of file when it runs, else why it does not."""
+    from minicontainer.container import init
+
     os.close(write)
     try:
         if child.is_running:
@@ -274,6 +292,8 @@ def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> No
 
 def explain_program(spec: Spec, number: int, seen: Any) -> Error:
     """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
+    from minicontainer.container import program
+
     paths = compiler.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
     path = paths[seen.path] if 0 <= seen.path < len(paths) else None
     head = bytes(ffi.buffer(seen.head, seen.length))

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from minicontainer.errors import StepError
-from minicontainer.linux import cgroupfiles as files
+from minicontainer.linux import cgroupfiles as formats
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroupfiles import Pressure, Usage
 from minicontainer.native import ffi, lib
@@ -67,19 +67,19 @@ class Cgroup:
 
     __slots__ = ("_enabled", "_parent", "created", "fd", "name", "path")
 
-    memory_max = Setting("memory.max", files.parse_number, files.show_number)
-    memory_high = Setting("memory.high", files.parse_number, files.show_number)
-    memory_low = Setting("memory.low", files.parse_number, files.show_number)
-    memory_min = Setting("memory.min", files.parse_number, files.show_number)
-    memory_swap_max = Setting("memory.swap.max", files.parse_number, files.show_number)
+    memory_max = Setting("memory.max", formats.parse_number, formats.show_number)
+    memory_high = Setting("memory.high", formats.parse_number, formats.show_number)
+    memory_low = Setting("memory.low", formats.parse_number, formats.show_number)
+    memory_min = Setting("memory.min", formats.parse_number, formats.show_number)
+    memory_swap_max = Setting("memory.swap.max", formats.parse_number, formats.show_number)
     memory_oom_group = Setting("memory.oom.group", int, str)
-    pids_max = Setting("pids.max", files.parse_number, files.show_number)
-    cpu_max = Setting("cpu.max", files.parse_cpu_max, files.show_cpu_max)
+    pids_max = Setting("pids.max", formats.parse_number, formats.show_number)
+    cpu_max = Setting("cpu.max", formats.parse_cpu_max, formats.show_cpu_max)
     cpu_weight = Setting("cpu.weight", int, str)
     cpuset_cpus = Setting("cpuset.cpus", str.strip, str)
     cpuset_mems = Setting("cpuset.mems", str.strip, str)
-    io_max = Setting("io.max", files.parse_nested, files.show_nested)
-    io_weight = Setting("io.weight", files.parse_default_weight, "default {}".format)
+    io_max = Setting("io.max", formats.parse_nested, formats.show_nested)
+    io_weight = Setting("io.weight", formats.parse_default_weight, "default {}".format)
 
     def __init__(self, fd: int, path: str, name: str, parent: Cgroup | None, created: bool) -> None:
         self.fd, self.path, self.name, self.created = fd, path, name, created
@@ -246,7 +246,7 @@ class Cgroup:
     @property
     def populated(self) -> bool:
         """Whether a process is in it or below."""
-        return files.parse_flat(self.read("cgroup.events"))["populated"] == 1
+        return formats.parse_flat(self.read("cgroup.events"))["populated"] == 1
 
     @property
     def events(self) -> dict[str, int]:
@@ -260,11 +260,11 @@ class Cgroup:
 
     def _flat(self, name: str) -> dict[str, int]:
         data = self._optional(name.encode(), _new_buffer(_CHARS, ROOM))
-        return {} if data is None else files.parse_flat(data.decode())
+        return {} if data is None else formats.parse_flat(data.decode())
 
     def pressure(self, resource: str) -> dict[str, Pressure]:
         """``some`` and ``full`` of ``cpu``, ``memory``, ``io`` or ``irq`` (the kernel's psi)."""
-        return files.parse_pressure(self.read(f"{resource}.pressure"))
+        return formats.parse_pressure(self.read(f"{resource}.pressure"))
 
     def usage(self, *, pressure: bool = True) -> Usage:
         """What was used so far, by as few files as it takes: each costs about 10 us the first time.
@@ -275,19 +275,19 @@ class Cgroup:
         parent = self._parent
         has = self.controllers if parent is None or parent.fd < 0 else parent.enabled
         get = self._optional
-        total, user, system = files.cpu_seconds(get(b"cpu.stat", buffer))
-        read, written = files.io_bytes(get(b"io.stat", buffer)) if "io" in has else (None, None)
+        total, user, system = formats.cpu_seconds(get(b"cpu.stat", buffer))
+        read, written = formats.io_bytes(get(b"io.stat", buffer)) if "io" in has else (None, None)
         return {
             "cputime": total,
             "cputime_user": user,
             "cputime_system": system,
-            "memory_peak": files.whole(get(b"memory.peak", buffer)) if "memory" in has else None,
-            "pids_peak": files.whole(get(b"pids.peak", buffer)) if "pids" in has else None,
+            "memory_peak": formats.whole(get(b"memory.peak", buffer)) if "memory" in has else None,
+            "pids_peak": formats.whole(get(b"pids.peak", buffer)) if "pids" in has else None,
             "io_read": read,
             "io_write": written,
-            "pressure_cpu_some": files.stalled(get(b"cpu.pressure", buffer)) if pressure else None,
-            "pressure_memory_some": files.stalled(get(b"memory.pressure", buffer)) if pressure else None,
-            "pressure_io_some": files.stalled(get(b"io.pressure", buffer)) if pressure else None,
+            "pressure_cpu_some": formats.stalled(get(b"cpu.pressure", buffer)) if pressure else None,
+            "pressure_memory_some": formats.stalled(get(b"memory.pressure", buffer)) if pressure else None,
+            "pressure_io_some": formats.stalled(get(b"io.pressure", buffer)) if pressure else None,
         }
 
     # ---- waiting and removal
