@@ -302,6 +302,8 @@ class Limits:
             put("memory", size("memory", self.memory, least=4096))
         if self.memory_reservation is not None:
             put("memory_reservation", size("memory-reservation", self.memory_reservation, least=4096))
+            if self.memory is not None and int(self.memory_reservation) > int(self.memory):
+                raise SpecError("memory-reservation", self.memory_reservation, f"is above memory ({self.memory})")
         if self.memory_swap is not None:
             put("memory_swap", self._swap())
         if self.cpus is not None:

@@ -115,7 +115,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 def release(child: Child) -> None:
     """Gives back what only a living child needs: its cgroup and its name."""
     if child.cgroup is not None:
-        child.cgroup.remove()
+        child.cgroup.remove(kill=True)
         child.cgroup.close()
         child.cgroup = None
     if child.name_lock >= 0:

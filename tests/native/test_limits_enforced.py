@@ -198,9 +198,7 @@ print(time.monotonic() - start)
 @pytest.mark.needs("disk")
 def test_write_rate_is_kept_and_counted(place: Place, disk: tuple[str, str]) -> None:
     directory, device = disk
-    group = place(
-        Limits(device_write_bps=(DeviceRate(device, 2 * MIB),), device_read_iops=(DeviceRate(device, 1000),))
-    )
+    group = place(Limits(device_write_bps=(DeviceRate(device, 2 * MIB),), device_read_iops=(DeviceRate(device, 1000),)))
     number = limits.device_number("device", device)
     assert group.io_max == {number: {"rbps": None, "wbps": 2 * MIB, "riops": 1000, "wiops": None}}
     done = run_in(group, WRITE, f"{directory}/written-{os.getpid()}")
@@ -240,11 +238,10 @@ def as_user_in(group: Cgroup, code: str) -> subprocess.CompletedProcess[str]:
     imports = "from minicontainer.container import limits\nfrom minicontainer.spec import Limits"
     command = [sys.executable, "-c", f"import os, subprocess\n{imports}\n{code}"]
     start = f'echo 0 > "{group.path}/cgroup.procs"; exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
-    return subprocess.run(
-        ["sh", "-c", start, "sh", *command], capture_output=True, text=True, check=False, timeout=120
-    )
+    return subprocess.run(["sh", "-c", start, "sh", *command], capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.needs("user")
 @pytest.mark.needs("cgroup-memory")
 @pytest.mark.needs("cgroup-pids")
 def test_a_user_limits_below_a_delegated_cgroup(delegated: Cgroup) -> None:
@@ -270,6 +267,7 @@ print(os.path.exists(group.path), child.wait())
     assert "memory" in delegated.enabled
 
 
+@pytest.mark.needs("user")
 def test_a_user_without_a_delegated_cgroup_runs_without_limits_only() -> None:
     code = """
 print(limits.place(Limits(), "0123456789ab"), limits.place(Limits(), "0123456789ab"), limits.stale())
@@ -286,13 +284,12 @@ except UnsupportedError as error:
         assert nothing == "None None []"
         if "memory" in hierarchy().controllers:
             reason = f"{group.path} is not delegated to user {USER}"
-            assert (
-                refusal == f"memory {64 * MIB}: {reason} (run it under: systemd-run --user --scope -p Delegate=yes)"
-            )
+            assert refusal == f"memory {64 * MIB}: {reason} (run it under: systemd-run --user --scope -p Delegate=yes)"
         else:
             assert refusal.startswith(f"memory {64 * MIB}: the memory controller is bound to cgroup v1")
 
 
+@pytest.mark.needs("user")
 def test_a_user_without_limits_uses_a_delegated_cgroup(delegated: Cgroup) -> None:
     code = """
 group = limits.place(Limits(), "0123456789ab")
@@ -306,6 +303,7 @@ group.remove()
     assert done.stdout == f"{delegated.path}/minicontainer/0123456789ab\n0::/{delegated.name}\n"
 
 
+@pytest.mark.needs("user")
 @pytest.mark.needs("cgroup-memory")
 def test_a_controller_that_was_not_delegated(delegated: Cgroup) -> None:
     with Cgroup.create("inner", delegated) as inner:  # delegated gives its children no controllers

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -46,13 +47,12 @@ MODULES = (
     *("nf_tables", "nft_masq", "nft_nat", "nft_chain_nat", "nft_ct", "nf_conntrack", "xt_MASQUERADE"),
 )
 
-# Modules of hardware that the rig does not have: two thirds of the package.
-UNUSED_DRIVERS = frozenset(
-    "accel ata bluetooth comedi edac extcon firewire gpio gpu hid hwmon i2c i3c iio infiniband input isdn leds md "
-    "media message mfd mmc mtd nfc pcmcia platform power rtc scsi soundwire spi staging target thunderbolt usb "
-    "video w1 watchdog".split()
+# Modules for hardware that the rig does not have: two thirds of the package.
+UNUSED = re.compile(
+    r"lib/modules/[^/]+/kernel/(sound|drivers/(accel|ata|bluetooth|comedi|edac|extcon|firewire|gpio|gpu|hid|hwmon|i2c|i3c|"
+    r"iio|infiniband|input|isdn|leds|md|media|message|mfd|mmc|mtd|nfc|pcmcia|platform|power|rtc|scsi|soundwire|spi|"
+    r"staging|target|thunderbolt|usb|video|w1|watchdog|net/(can|ethernet|phy|usb|wireless|wwan)))/"
 )
-UNUSED_NET = frozenset("can ethernet phy usb wireless wwan".split())
 
 
 class RigError(Exception):
@@ -170,20 +170,7 @@ def _download_once(into: Path) -> Path:
 
 def _unpack(package: Path, into: Path) -> None:
     """Takes the kernel and its modules out of the package, which is removed."""
-    into.mkdir()
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
-        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
-            for member in archive:
-                name = member.name.removeprefix("./").removeprefix("usr/")
-                if member.isfile() and _is_wanted(name):
-                    target = into / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    with target.open("wb") as file:
-                        shutil.copyfileobj(content, file)
-    if unpacking.returncode:
-        raise RigError(f"{package.name} cannot be unpacked")
+    _extract(package, into)
     package.unlink()
     (modules,) = (into / "lib/modules").iterdir()
     (into / "usr").mkdir()
@@ -194,20 +181,27 @@ def _unpack(package: Path, into: Path) -> None:
     (into / "release").write_text(modules.name, encoding="ascii")
 
 
+def _extract(package: Path, into: Path) -> None:
+    """The files that _is_wanted says; those below usr/ as if they were not."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive,
+    ):
+        for member in archive:
+            name = member.name.removeprefix("./").removeprefix("usr/")
+            content = archive.extractfile(member) if member.isfile() and _is_wanted(name) else None
+            if content is not None:
+                (into / name).parent.mkdir(parents=True, exist_ok=True)
+                with open(into / name, "wb") as file:
+                    shutil.copyfileobj(content, file)
+    if unpacking.returncode:
+        raise RigError(f"{package.name} cannot be unpacked")
+
+
 def _is_wanted(name: str) -> bool:
-    """Whether a file of the package (``boot/...``, ``lib/modules/RELEASE/...``) is of use in the rig."""
-    match name.split("/"):
-        case ["boot", file]:
-            return file.startswith("vmlinuz-")
-        case ["lib", "modules", _, "kernel", "sound", *_]:
-            return False
-        case ["lib", "modules", _, "kernel", "drivers", "net", kind, *_]:
-            return kind not in UNUSED_NET
-        case ["lib", "modules", _, "kernel", "drivers", kind, *_]:
-            return kind not in UNUSED_DRIVERS
-        case ["lib", "modules", _, *_]:
-            return True
-    return False
+    """Whether a file of the package is of use in the rig."""
+    return name.startswith("boot/vmlinuz-") or (name.startswith("lib/modules/") and not UNUSED.match(name))
 
 
 def unpack_image(image: bytes) -> bytes:

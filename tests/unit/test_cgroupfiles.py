@@ -38,9 +38,7 @@ def test_cpu_max_survives_writing_and_reading(quota: int | None, period: int) ->
 
 
 @given(
-    st.dictionaries(
-        devices, st.dictionaries(st.sampled_from(["rbps", "wbps", "riops", "wiops"]), numbers, min_size=1)
-    )
+    st.dictionaries(devices, st.dictionaries(st.sampled_from(["rbps", "wbps", "riops", "wiops"]), numbers, min_size=1))
 )
 def test_io_max_survives_writing_and_reading(value: dict[str, dict[str, int | None]]) -> None:
     assert files.parse_nested(files.show_nested(value)) == value

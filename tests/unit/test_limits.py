@@ -101,9 +101,7 @@ def test_absent_cpus_are_refused_with_those_that_are_there() -> None:
         limits.check_cpus("2-5", "0-3\n")
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"), [("/dev/null", "is not a block device"), ("/dev/no-such", "No such file")]
-)
+@pytest.mark.parametrize(("path", "reason"), [("/dev/null", "is not a block device"), ("/dev/no-such", "No such file")])
 def test_what_is_no_block_device_is_refused(path: str, reason: str) -> None:
     with pytest.raises(SpecError, match=f"device-read-bps {path}: {reason}"):
         limits.settings(Limits(device_read_bps=(DeviceRate(path, 1),)))

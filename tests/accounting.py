@@ -1,0 +1,196 @@
+"""Which test ran where, and how it ended: a report of each pytest run, and the sum of several. A plugin and a command.
+
+    pytest --report native.json ...                     writes what became of each test
+    pytest --only-from native.json ...                  runs what an earlier report shows as lacking an ability
+    python tests/accounting.py summary REPORT...        the parts, what failed, what ran nowhere
+
+Theory of operation. A report is written when the tests are collected, with every outcome "unfinished", and again at the
+end: a run that is killed leaves a report that says so. With --collect-only it says what would be skipped for a
+missing ability ("skipped") and what not ("collected"). A part of the suite is a report, named as its file.
+
+A test counts as passed if it passed in one part and failed in none. The summary's status is 1 if there is any other:
+so no skip hides in a run that looks green. An expected failure (xfail) has not passed either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import pytest
+from abilities import missing
+
+SEVERITY = ("collected", "unfinished", "passed", "skipped", "failed")
+
+
+class Entry(TypedDict):
+    """What became of a test: an outcome of SEVERITY, why (skipped or failed), and seconds."""
+
+    outcome: str
+    reason: str
+    duration: float
+
+
+Report = dict[str, Entry]
+
+
+# ---- the plugin
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("accounting")
+    group.addoption("--report", type=Path, metavar="FILE", help="write what became of each test")
+    group.addoption(
+        "--only-from",
+        type=Path,
+        metavar="REPORT",
+        action="append",
+        default=[],
+        help="select the tests that this report shows as skipped for a missing ability (may be repeated)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("report")
+    if path is not None:
+        config.pluginmanager.register(Recorder(path.absolute()), "accounting-recorder")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    paths = config.getoption("only_from")
+    if not paths:
+        return
+    wanted = {name for path in paths for name in lacking(load(path))}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
+    items[:] = [item for item in items if item.nodeid in wanted]
+
+
+class Recorder:
+    """Keeps the report of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report: Report = {}
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._add(report.nodeid, "failed", _last_line(report.longreprtext), 0)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            reason = missing(item) if session.config.option.collectonly else ""
+            outcome = "unfinished" if not session.config.option.collectonly else "skipped" if reason else "collected"
+            self._add(item.nodeid, outcome, reason, 0)
+        self._write()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reason = ""
+        if report.skipped:
+            expected = getattr(report, "wasxfail", None)
+            reason = f"expected to fail: {expected}" if expected is not None else _skip_reason(report)
+        elif report.failed:
+            when = "" if report.when == "call" else f"{report.when}: "
+            reason = when + _last_line(report.longreprtext)
+        if report.when == "call" or not report.passed:
+            self._add(report.nodeid, report.outcome, reason, report.duration)
+        else:
+            self._add(report.nodeid, "unfinished", "", report.duration)
+
+    def pytest_sessionfinish(self) -> None:
+        self._write()
+
+    def _add(self, name: str, outcome: str, reason: str, seconds: float) -> None:
+        """Of several outcomes (set-up, call, teardown) the gravest stays."""
+        old = self.report.setdefault(name, Entry(outcome=outcome, reason=reason, duration=0))
+        old["duration"] = round(old["duration"] + seconds, 4)
+        if SEVERITY.index(outcome) > SEVERITY.index(old["outcome"]):
+            old["outcome"], old["reason"] = outcome, reason
+
+    def _write(self) -> None:
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text(json.dumps(self.report, indent=1), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return said.removeprefix("Skipped: ")
+
+
+def _last_line(text: str) -> str:
+    """The line of a traceback that says most: the last with pytest's mark for an error, else the last."""
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    marked = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return marked[0] if marked else lines[-1].strip()
+
+
+# ---- the sum
+
+
+def load(path: Path) -> Report:
+    report: Report = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+def lacking(report: Report) -> list[str]:
+    """The tests that were (or, by --collect-only, would be) skipped for a missing ability."""
+    return [name for name, e in report.items() if e["outcome"] == "skipped" and e["reason"].startswith("needs ")]
+
+
+def classify(parts: dict[str, Report]) -> dict[str, str]:
+    """Over all parts: each test as passed, failed or skipped (ran nowhere)."""
+    union: dict[str, str] = {}
+    for name in dict.fromkeys(name for report in parts.values() for name in report):
+        outcomes = {report[name]["outcome"] for report in parts.values() if name in report}
+        failed = outcomes & {"failed", "unfinished"}
+        union[name] = "failed" if failed else "passed" if "passed" in outcomes else "skipped"
+    return union
+
+
+def summary(paths: Sequence[Path]) -> int:
+    """Prints the sum of the reports; 1 if any test failed, or passed in no part, or a report is missing."""
+    absent = [path for path in paths if not path.exists()]
+    parts = {path.stem: load(path) for path in paths if path not in absent}
+    union = classify(parts)
+    print(f"{'part':<10}{'tests':>7}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for part, report in parts.items():
+        _print_part(part, report)
+    for path in absent:
+        print(f"{path.stem:<10} wrote no report")
+    for kind, title in (("failed", "failed"), ("skipped", "ran nowhere")):
+        names = [name for name, outcome in union.items() if outcome == kind]
+        if names:
+            print(f"\n{title}:")
+            print("\n".join(f"  {name}{_reasons(name, parts)}" for name in names))
+    count = Counter(union.values())
+    print(f"\n{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    return 1 if absent or count["failed"] or count["skipped"] or not count["passed"] else 0
+
+
+def _print_part(part: str, report: Report) -> None:
+    count = Counter(entry["outcome"] for entry in report.values())
+    failed, seconds = count["failed"] + count["unfinished"], sum(entry["duration"] for entry in report.values())
+    print(f"{part:<10}{len(report):>7}{count['passed']:>8}{failed:>8}{count['skipped']:>9}{seconds:>9.1f}")
+
+
+def _reasons(name: str, parts: dict[str, Report]) -> str:
+    """Of each part that did not pass the test: its name and why."""
+    entries = [(part, report[name]) for part, report in parts.items() if name in report]
+    told = [(part, entry["reason"] or entry["outcome"]) for part, entry in entries if entry["outcome"] != "passed"]
+    return "".join(f"\n      {part}: {reason}" for part, reason in told)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="accounting.py", description="What became of the tests of several runs.")
+    parser.add_argument("command", choices=["summary"])
+    parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT")
+    return summary(parser.parse_args(arguments).reports)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,3 @@
+"""The plugins of this suite: what tests need (abilities), what they get (fixtures), what they may not leave (leaks)."""
+
+pytest_plugins = ["abilities", "accounting", "fixtures", "leaks"]

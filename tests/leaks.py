@@ -1,0 +1,123 @@
+"""A test may leave nothing behind: what there is before and after it is compared. A pytest plugin.
+
+Theory of operation. ``snapshot()`` lists what this process and its containers hold, each thing as a line that names
+it; what is in the second and not in the first has leaked. Removal is often asynchronous (network interfaces, exiting
+processes), so the second is taken again for a while (SETTLE) before the test is failed.
+
+What minicontainer keeps on purpose is no leak: the control group that all containers live in (HOME), and one open
+descriptor of it and of the mount it is on.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from abilities import USER_ID, cgroup2_mounts
+
+SETTLE = 3.0
+WATCHED = ("native", "rig")
+HOMES = ("minicontainer", "minicontainer.caller")
+GROUPS = ("minicontainer*", "test-*")
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails any test of tests/native and tests/rig that leaks something."""
+    if request.node.path.parent.name not in WATCHED:
+        yield
+        return
+    before = snapshot()
+    yield
+    if leaked := leaked_since(before):
+        pytest.fail("leaked: " + "; ".join(leaked), pytrace=False)
+
+
+def leaked_since(before: Counter[str], settle: float = SETTLE) -> list[str]:
+    """What is there now and was not before, and does not go away by itself."""
+    deadline, pause = time.monotonic() + settle, 0.002
+    while leaked := snapshot() - before:
+        if time.monotonic() > deadline:
+            break
+        gc.collect()
+        time.sleep(pause)
+        pause = min(2 * pause, 0.2)
+    return sorted(leaked.elements())
+
+
+def snapshot() -> Counter[str]:
+    """One line for each thing held."""
+    return Counter(line for list_them in LISTS for line in list_them())
+
+
+def descriptors() -> Iterator[str]:
+    kept = {str(mount / home) for mount in cgroup2_mounts() for home in ("", *HOMES)}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:  # of the listing itself
+            continue
+        if target in kept:
+            kept.remove(target)
+        else:
+            yield f"descriptor {number} ({target})"
+
+
+def children() -> Iterator[str]:
+    for thread in os.listdir("/proc/self/task"):
+        for pid in _read(f"/proc/self/task/{thread}/children").split():
+            name, _, rest = _read(f"/proc/{pid}/stat").partition("(")[2].rpartition(")")
+            yield f"{'zombie' if rest.split()[:1] == ['Z'] else 'child'} {pid} ({name})"
+
+
+def mounts() -> Iterator[str]:
+    for line in _read("/proc/self/mountinfo").splitlines():
+        fields = line.split(" ")
+        yield f"mount {fields[4]} ({fields[fields.index('-') + 1]}, id {fields[0]})"
+
+
+def cgroups() -> Iterator[str]:
+    for mount in cgroup2_mounts():
+        for directory, _, _ in os.walk(mount):
+            names = Path(directory).relative_to(mount).parts
+            ours = any(fnmatch(name, pattern) for name in names for pattern in GROUPS)
+            if ours and names[-1] not in HOMES:
+                yield f"cgroup {directory}"
+
+
+def network() -> Iterator[str]:
+    for _, name in socket.if_nameindex():
+        yield f"interface {name}"
+    for directory in ("/run/netns", "/var/run/netns"):
+        if os.path.isdir(directory) and not os.path.islink(os.path.dirname(directory)):
+            yield from (f"network namespace {directory}/{name}" for name in os.listdir(directory))
+
+
+def state() -> Iterator[str]:
+    places = [
+        "/run",
+        os.environ.get("XDG_RUNTIME_DIR") or "/run",
+        f"/run/user/{USER_ID}",
+        f"/tmp/minicontainer-{USER_ID}",
+    ]
+    for place in dict.fromkeys(places):
+        for directory, _, files in os.walk(f"{place}/minicontainer"):
+            yield from (f"state file {directory}/{name}" for name in files)
+
+
+def _read(path: str) -> str:
+    """ "" where it has gone meanwhile."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+LISTS: tuple[Callable[[], Iterator[str]], ...] = (descriptors, children, mounts, cgroups, network, state)
