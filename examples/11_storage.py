@@ -19,7 +19,8 @@ with tempfile.TemporaryDirectory() as data:
         mounts=(mc.Mount("/data", source=data), mc.Mount("/scratch", type="tmpfs", size="1M")),
         check=True,
     )
-    print("in the volume:", open(f"{data}/file").read().strip())
+    with open(f"{data}/file") as f:
+        print("in the volume:", f.read().strip())
     print("in ROOTFS:", os.path.exists(f"{rootfs}/file"))
 
 r = mc.run(["/bin/touch", "/x"], rootfs=rootfs, read_only=True, capture_output=True, text=True)

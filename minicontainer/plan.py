@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from minicontainer.errors import SpecError, quote
+from minicontainer.errors import SpecError
 from minicontainer.native import ffi, lib
 
 
@@ -490,6 +490,3 @@ class Builder:
     def plan(self) -> Plan:
         """What was collected."""
         return Plan(self.steps, self.inputs)
-
-
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "quote", "dataclass")]

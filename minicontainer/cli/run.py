@@ -110,7 +110,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @click.argument("rootfs")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def command(ctx: click.Context, **words: Any) -> int:
+def command(ctx: click.Context, /, **words: Any) -> int:
     """Run COMMAND (a shell, if there is none) in a container whose root is the directory ROOTFS.
 
     Writes go to ROOTFS, as with chroot, unless --ephemeral or --read-only is given.

@@ -1,4 +1,4 @@
-"""The caller's terminal passed through to the container's pty: raw outside, sizes followed, restored whatever happens."""
+"""The caller's terminal passed through to the container's pty: raw outside, sizes followed, always restored."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Terminal:
             data = self._read(0)
             self._input_open = bool(data)
             self._to_master += data
-        if self.master in ready and self._master_open and not (ready[self.master] == POLLOUT):
+        if self.master in ready and self._master_open and ready[self.master] != POLLOUT:
             self._take()
         if self._to_master and self._master_open:
             self._to_master = self._to_master[self._write(self.master, self._to_master) :]

@@ -38,9 +38,9 @@ class Container:
                 self._transports.append(transport)
                 setattr(self, name, reader)
         if self.popen.stdin is not None:
-            transport, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, self.popen.stdin)
-            self._transports.append(transport)
-            self.stdin = asyncio.StreamWriter(transport, flow, None, loop)
+            writing, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, self.popen.stdin)
+            self._transports.append(writing)
+            self.stdin = asyncio.StreamWriter(writing, flow, None, loop)
 
     @property
     def pid(self) -> int:
@@ -77,11 +77,11 @@ class Container:
         """The return code, when process 1 has ended."""
         if self.popen.poll() is None:
             loop = asyncio.get_running_loop()
-            ended = loop.create_future()
+            ended = asyncio.Event()
             fd = self.popen.pidfd
-            loop.add_reader(fd, lambda: ended.done() or ended.set_result(None))
+            loop.add_reader(fd, ended.set)
             try:
-                await ended
+                await ended.wait()
             finally:
                 loop.remove_reader(fd)
             self.popen.poll()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minicontainer.container.process import Popen
@@ -39,7 +39,7 @@ def communicate(popen: Popen, given: Any, timeout: float | None, *, text: bool) 
     if not popen._wait(left):
         raise _expired(popen, talk, timeout)
     popen.wait()
-    return tuple(_decode(popen, talk, name, text) for name in ("stdout", "stderr"))  # type: ignore[return-value]
+    return tuple(_decode(popen, talk, name, text) for name in ("stdout", "stderr"))
 
 
 def _encode(popen: Popen, given: Any) -> bytes:
@@ -74,7 +74,7 @@ def _pump(popen: Popen, talk: _Talk, deadline: float | None) -> bool:
             if left is not None and left <= 0:
                 return False
             for key, _ in selector.select(left):
-                ended = _feed(key.fileobj, talk) if key.data == "stdin" else _drain(key.fileobj, talk.read[key.data])
+                ended = _feed(key.fd, talk) if key.data == "stdin" else _drain(key.fd, talk.read[key.data])
                 if ended:
                     selector.unregister(key.fileobj)
                     if key.data == "stdin":
@@ -102,10 +102,10 @@ def _close_input(stream: Any) -> None:
         pass
 
 
-def _feed(stream: Any, talk: _Talk) -> bool:
+def _feed(fd: int, talk: _Talk) -> bool:
     """Writes what the pipe takes; True when all is written or nobody reads."""
     try:
-        talk.given = talk.given[os.write(stream.fileno(), talk.given[:CHUNK]) :]
+        talk.given = talk.given[os.write(fd, talk.given[:CHUNK]) :]
     except BlockingIOError:
         return False
     except BrokenPipeError:
@@ -113,8 +113,8 @@ def _feed(stream: Any, talk: _Talk) -> bool:
     return not talk.given
 
 
-def _drain(stream: IO[Any], into: list[bytes]) -> bool:
+def _drain(fd: int, into: list[bytes]) -> bool:
     """Reads what is there; True at end of file."""
-    data = os.read(stream.fileno(), CHUNK)
+    data = os.read(fd, CHUNK)
     into.append(data)
     return not data

@@ -157,12 +157,10 @@ def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.open_tree("/sys", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "sys"))
         b.add(p.mount_setattr(Slot("sys"), "", safe + read_only, recursive=True))
     if spec.cgroupns != "host" and host.cgroup2:
-        _take_fs(b, "cgroup2", "cgroup", safe + read_only, tolerate=(errno.EPERM, errno.EBUSY))
+        _take_fs(b, "cgroup2", "cgroup", safe + read_only)
 
 
-def _take_fs(
-    b: Builder, fstype: str, name: str, attrs: str, *, tolerate: tuple[int, ...] = (), **options: str
-) -> None:
+def _take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> None:
     """A new file system as a detached mount."""
     fs = Slot(f"fs-{name}")
     b.add(p.fsopen(fstype, fs))

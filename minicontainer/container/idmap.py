@@ -88,7 +88,9 @@ def _run(tool: str, pid: int, parts: list[Extent]) -> None:
     import subprocess
 
     numbers = [str(number) for part in parts for number in part]
-    done = subprocess.run([tool, str(pid), *numbers], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [tool, str(pid), *numbers], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
     if done.returncode != 0:
         raise UnsupportedError(tool, str(pid), done.stderr.strip().replace("\n", "; ") or f"exit {done.returncode}")
 
@@ -96,7 +98,8 @@ def _run(tool: str, pid: int, parts: list[Extent]) -> None:
 class ParentHalf:
     """A thread that waits for the child's word, does ``work(pid)``, and releases the child or refuses.
 
-    ``ready`` and ``go`` are the child's ends; it closes its copy of ``go_write`` first. ``close()`` ends it all, whatever happened."""
+    ``ready`` and ``go`` are the child's ends; it closes its copy of ``go_write`` first.
+    ``close()`` ends it all, whatever happened."""
 
     def __init__(self, work: Callable[[int], None], spawn: Any) -> None:
         self.error: BaseException | None = None

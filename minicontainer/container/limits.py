@@ -11,15 +11,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 from minicontainer.container import placement
 from minicontainer.container.placement import clean, stale
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import now
 from minicontainer.spec import DeviceRate, Limits
 
 __all__ = ["Setting", "apply", "clean", "controllers", "oom_killed", "place", "settings", "stale"]
+
+Observe = Callable[[str, int], None]
 
 CPU_PERIOD = 100_000  # us, the kernel's default and docker's
 CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
@@ -72,15 +76,20 @@ def place(limits: Limits, ident: str) -> Cgroup | None:
     return placement.place(ident, controllers(limits))
 
 
-def apply(cgroup: Cgroup, limits: Limits) -> None:
-    """Writes the limits. SpecError for a CPU or device that is not there; UnsupportedError for a missing file."""
+def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> None:
+    """Writes the limits. SpecError for a CPU or device that is not there; UnsupportedError for a missing file.
+
+    ``observe(call, start_ns)`` is told of each write that was made."""
     if limits.cpuset_cpus is not None:
         check_cpus(limits.cpuset_cpus, cgroup.read("cpuset.cpus.effective"))
     missing: dict[str, Setting] = {}
     written: set[str] = set()
     for setting in settings(limits):
+        begin = now()
         if _write(cgroup, setting):
             written.add(setting.option)
+            if observe is not None:
+                observe(f'write("{setting.file}", "{setting.data}")', begin)
         else:
             missing.setdefault(setting.option, setting)
     for option, setting in missing.items():

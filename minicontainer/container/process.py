@@ -221,9 +221,7 @@ class Popen:
                 return Usage(walltime)
             user, system = rusage[0] / 1e6, rusage[1] / 1e6
             return Usage(walltime, user + system, user, system, max_rss=max_rss)
-        begin = now()
-        used = child.cgroup.usage()
-        child.note("measure", "read cpu.stat, *.pressure ...", begin)
+        used = child.cgroup.usage(observe=lambda call, begin: child.note("measure", call, begin))
         return Usage(walltime=walltime, max_rss=max_rss, **used)
 
     def _why(self, status: int) -> str:
@@ -307,7 +305,7 @@ class _Streams:
             if fd < 0:
                 continue
             self._ours[number] = -1
-            stream: Any = io.open(fd, "wb" if number == 0 else "rb", -1)
+            stream: Any = open(fd, "wb" if number == 0 else "rb")  # noqa: SIM115 - the Popen owns it
             if encoding is not None:
                 stream = io.TextIOWrapper(stream, encoding=encoding, errors=errors, write_through=number == 0)
             setattr(popen, name, stream)

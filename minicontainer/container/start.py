@@ -140,9 +140,7 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
         return
     child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)
     if spec.limits:
-        begin = now()
-        limits.apply(child.cgroup, spec.limits)
-        child.note("cgroup", "write limits", begin)
+        limits.apply(child.cgroup, spec.limits, lambda call, begin: child.note("cgroup", call, begin))
 
 
 # ---- the clone

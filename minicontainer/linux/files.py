@@ -14,8 +14,8 @@ OPEN_HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2): a descriptor of ``path`` below ``dirfd`` (AT_FDCWD: the current directory).
 
-    ``resolve`` is of ``lib.RESOLVE_*``; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached. OSError:
-    ELOOP for a forbidden link, EXDEV for a way out, and those of open(2)."""
+    ``resolve`` is of ``lib.RESOLVE_*``; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached.
+    OSError: ELOOP for a forbidden link, EXDEV for a way out, and those of open(2)."""
     how = OPEN_HOW.pack(flags | lib.O_CLOEXEC, mode, resolve)
     return syscall("openat2", lib.SYS_openat2, dirfd, os.fsencode(path), how, OPEN_HOW.size, what=(dirfd, path))
 

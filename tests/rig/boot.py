@@ -49,9 +49,10 @@ MODULES = (
 
 # Modules for hardware that the rig does not have: two thirds of the package.
 UNUSED = re.compile(
-    r"lib/modules/[^/]+/kernel/(sound|drivers/(accel|ata|bluetooth|comedi|edac|extcon|firewire|gpio|gpu|hid|hwmon|i2c|i3c|"
-    r"iio|infiniband|input|isdn|leds|md|media|message|mfd|mmc|mtd|nfc|pcmcia|platform|power|rtc|scsi|soundwire|spi|"
-    r"staging|target|thunderbolt|usb|video|w1|watchdog|net/(can|ethernet|phy|usb|wireless|wwan)))/"
+    r"lib/modules/[^/]+/kernel/(sound|drivers/("
+    r"accel|ata|bluetooth|comedi|edac|extcon|firewire|gpio|gpu|hid|hwmon|i2c|i3c|iio|infiniband|input|isdn|leds|md|"
+    r"media|message|mfd|mmc|mtd|nfc|pcmcia|platform|power|rtc|scsi|soundwire|spi|staging|target|thunderbolt|usb|"
+    r"video|w1|watchdog|net/(can|ethernet|phy|usb|wireless|wwan)))/"
 )
 
 
