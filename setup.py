@@ -10,10 +10,11 @@ from setuptools.command.build_ext import build_ext
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
+FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
 HELPERS = {
     "floor": (["csrc/floor.c"], []),
-    "init": (["csrc/init.c", "csrc/exec.c"], []),
-    "pause": (["csrc/pause.c"], ["-nostdlib", "-ffreestanding", "-Wl,--build-id=none"]),
+    "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
+    "pause": (["csrc/pause.c"], FREESTANDING),
 }
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
 

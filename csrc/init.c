@@ -8,84 +8,116 @@
  * terminal, passes every signal on to it, reaps whatever else ends up here, and ends as the program did (128+n for
  * signal n). Descriptor 3 is the report: closed by a successful exec, else it carries what went wrong
  * (struct report), so that the parent can tell the two apart by end of file.
- * It runs from a sealed memfd: no process of the container can open the host's copy through /proc/1/exe.
+ * It runs from a sealed memfd: no process of the container can open the host's copy through /proc/1/exe. The memfd is
+ * filled at each start, so the program is freestanding: no libc, a few kilobytes.
  */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include <fcntl.h>
 
+#include "syscalls.h"
 #include "walk.h"
 
 #define REPORT 3
+#define OUR_ERROR 125
 
-struct report {
+/* The kernel leaves argc, argv and the environment on the stack; the ABI wants it aligned at a call. */
+#ifdef __x86_64__
+__asm__(".globl _start\n_start:\n	mov %rsp, %rdi\n	and $-16, %rsp\n	call init_main\n	hlt\n");
+#else
+__asm__(".globl _start\n_start:\n	mov x0, sp\n	bl init_main\n	brk #0\n");
+#endif
+
+static struct report {
 	int32_t error;
 	struct mc_program program;
-};
+} report;
 
-static void start_program(char **argv, int npaths, const sigset_t *before)
+__attribute__((noreturn)) static void end(int status)
 {
-	struct report report = { 0 };
-	long r;
-
-	setpgid(0, 0);
-	tcsetpgrp(STDIN_FILENO, getpid()); /* fails where there is no terminal; SIGTTOU is blocked */
-	prctl(PR_SET_NAME, "minicontainer");
-	fcntl(REPORT, F_SETFD, FD_CLOEXEC);
-	sigprocmask(SIG_SETMASK, before, NULL);
-	/* the kernel lays the arguments one behind the other, as mc_exec wants its paths */
-	r = mc_exec(argv[0], (uint32_t)npaths, (const char **)argv + npaths, (const char **)environ, &report.program);
-	report.error = (int32_t)-r;
-	if (write(REPORT, &report, sizeof(report)) < 0)
-		_exit(125);
-	_exit(127);
+	for (;;)
+		mc_sys1(SYS_exit_group, status);
 }
 
-static int ended(int status)
+/* SIGTTOU is blocked, else taking the terminal would stop us; it fails where there is none. */
+static void lead_the_terminal(void)
 {
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	int32_t self = (int32_t)mc_sys0(SYS_getpid);
+
+	mc_sys2(SYS_setpgid, 0, 0);
+	mc_sys3(SYS_ioctl, 0, TIOCSPGRP, MC_PTR(&self));
+}
+
+/* `paths` are `npaths` strings, one behind the other, as the kernel lays arguments and mc_exec wants them. */
+__attribute__((noreturn)) static void start_program(char **paths, uint32_t npaths, char **envp, uint64_t mask)
+{
+	const char **argv = (const char **)paths + npaths;
+
+	lead_the_terminal();
+	mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("minicontainer"));
+	mc_sys3(SYS_fcntl, REPORT, F_SETFD, FD_CLOEXEC);
+	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&mask), 0, 8);
+	report.error = (int32_t)-mc_exec(paths[0], npaths, argv, (const char **)envp, &report.program);
+	mc_sys3(SYS_write, REPORT, MC_PTR(&report), sizeof(report));
+	end(127);
 }
 
 /* Reaps all that is to be reaped; -1 while the program lives, else what to end with. */
-static int reap(pid_t program)
+static int reap(long program)
 {
-	int status, result = -1;
-	pid_t pid;
+	int status = 0, result = -1;
+	long pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = mc_sys4(SYS_wait4, -1, MC_PTR(&status), WNOHANG, 0)) > 0)
 		if (pid == program)
-			result = ended(status);
+			result = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	return result;
 }
 
-int main(int argc, char **argv)
+/* Every signal is blocked, and fetched here: no handler, no race. */
+static int serve(long program, const uint64_t *all)
 {
-	sigset_t all, before;
-	int npaths = argc > 2 ? atoi(argv[1]) : 0, result = -1, sig;
-	pid_t program;
+	int result = -1;
 
-	if (npaths < 1 || argc < 3 + npaths)
-		return 125;
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	program = fork();
-	if (program < 0)
-		return 125;
-	if (program == 0)
-		start_program(argv + 2, npaths, &before);
-	close(REPORT);
 	while (result < 0) {
-		if (sigwait(&all, &sig) != 0)
-			continue;
+		long sig = mc_sys4(SYS_rt_sigtimedwait, MC_PTR(all), 0, 0, 8);
+
 		if (sig == SIGCHLD)
 			result = reap(program);
-		else
-			kill(program, sig);
+		else if (sig > 0)
+			mc_sys2(SYS_kill, program, sig);
 	}
 	return result;
+}
+
+static long number(const char *text)
+{
+	long n = 0;
+
+	for (; *text >= '0' && *text <= '9' && n < 1 << 20; text++)
+		n = 10 * n + *text - '0';
+	return *text ? -1 : n;
+}
+
+__attribute__((noreturn, used)) static void init_main(long *stack)
+{
+	const uint64_t all = ~0ull;
+	char **argv = (char **)(stack + 1), **envp = argv + stack[0] + 1;
+	long npaths = stack[0] > 2 ? number(argv[1]) : 0, program;
+	uint64_t before = 0;
+
+	if (npaths < 1 || stack[0] < 3 + npaths)
+		end(OUR_ERROR);
+	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
+	program = mc_sys5(SYS_clone, SIGCHLD, 0, 0, 0, 0); /* fork(2) */
+	if (program < 0)
+		end(OUR_ERROR);
+	if (program == 0)
+		start_program(argv + 2, (uint32_t)npaths, envp, before);
+	mc_sys1(SYS_close, REPORT);
+	end(serve(program, &all));
 }

@@ -98,6 +98,7 @@ struct mc_spawn {
 	int32_t pid;           /* out: as the caller sees it; set before the child runs                 */
 	uint64_t start_ns;     /* out: around clone3; the end is the child's exec or exit               */
 	uint64_t end_ns;
+	uint64_t caller_kib;   /* out: the caller's peak resident set; exec counts it as the child's too    */
 	struct mc_run run;
 };
 

@@ -63,7 +63,8 @@ static const void *bytes(const struct mc_run *run, const struct mc_step *s, int 
 	return (const char *)run->plan + s->arg[i];
 }
 
-/* ---- a plan that came from elsewhere (a memfd) is checked once, so that the walk need not */
+/* ---- a plan that came from elsewhere (a memfd) is checked once, so that the walk need not: what the walk itself
+ * reads and writes lies inside then. What the kernel is asked to do is up to the plan. */
 
 static int list_is_sound(const struct mc_plan *plan, uint64_t offset, uint64_t count)
 {
@@ -89,22 +90,29 @@ static int args_are_sound(const struct mc_plan *plan, const struct mc_step *s)
 static int exec_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 {
 	uint64_t room = plan->nstrings;
+	int target = s->op == MC_EXEC_FD || (kind_of(s, 0) == MC_BYTES && list_is_sound(plan, s->arg[0], s->nr));
 
-	return s->arg[2] < room && s->arg[4] < room && s->arg[2] + s->arg[4] + 2 <= room &&
-	       (s->op == MC_EXEC_FD || list_is_sound(plan, s->arg[0], s->nr)) &&
-	       list_is_sound(plan, s->arg[1], s->arg[2]) && list_is_sound(plan, s->arg[3], s->arg[4]);
+	return target && kind_of(s, 1) == MC_BYTES && kind_of(s, 3) == MC_BYTES && s->arg[2] < room &&
+	       s->arg[4] < room && s->arg[2] + s->arg[4] + 2 <= room && list_is_sound(plan, s->arg[1], s->arg[2]) &&
+	       list_is_sound(plan, s->arg[3], s->arg[4]);
+}
+
+static int filter_is_sound(const struct mc_plan *plan, const struct mc_step *s)
+{
+	return kind_of(s, 2) == MC_BYTES && s->arg[1] <= BPF_MAXINSNS &&
+	       s->arg[2] + s->arg[1] * sizeof(struct sock_filter) <= plan->size;
 }
 
 static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 {
-	if (s->op >= MC_OPS || s->out < -1 || s->out >= (int32_t)plan->nslots || !args_are_sound(plan, s))
+	if (s->op >= MC_OPS || s->out < -1 || s->out >= (int64_t)plan->nslots || !args_are_sound(plan, s))
 		return 0;
 	switch (s->op) {
 	case MC_EXEC:
 	case MC_EXEC_FD:
 		return exec_is_sound(plan, s);
 	case MC_SECCOMP:
-		return s->arg[1] <= BPF_MAXINSNS && s->arg[2] + s->arg[1] * sizeof(struct sock_filter) <= plan->size;
+		return filter_is_sound(plan, s);
 	default:
 		return 1;
 	}
@@ -185,7 +193,7 @@ static long do_seccomp(const struct mc_run *run, const struct mc_step *s)
 static long do_idmap(const struct mc_run *run, const struct mc_step *s)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP,
-				   .userns_fd = (uint64_t)run->slots[s->arg[1]] };
+				   .userns_fd = value(run, s, 1) };
 
 	return mc_sys5(SYS_mount_setattr, value(run, s, 0), MC_PTR(""), AT_EMPTY_PATH | s->arg[2], MC_PTR(&attr),
 		       sizeof(attr));

@@ -86,6 +86,31 @@ static void dumpable_restore(void)
 	pthread_mutex_unlock(&dumpable_lock);
 }
 
+/* A process forked by another thread meanwhile has a copy of our memory, and none of the spawns that were under way. */
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&dumpable_lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&dumpable_lock);
+}
+
+static void after_fork_in_child(void)
+{
+	if (dumpable_depth > 0)
+		mc_sys2(SYS_prctl, PR_SET_DUMPABLE, dumpable_before);
+	dumpable_depth = 0;
+	pthread_mutex_unlock(&dumpable_lock);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+	pthread_atfork(before_fork, after_fork, after_fork_in_child);
+}
+
 /* ---- the child */
 
 static int child_main(void *arg)
@@ -144,6 +169,7 @@ static int clone_child(struct mc_spawn *spawn)
 		.stack = MC_PTR(stack),
 		.stack_size = sizeof(stack),
 	};
+	struct rusage usage = { 0 };
 	long r;
 
 	if (spawn->cgroup >= 0) {
@@ -153,6 +179,8 @@ static int clone_child(struct mc_spawn *spawn)
 	spawn->start_ns = mc_now();
 	r = mc_clone3_call(&args, sizeof(args), child_main, &spawn->run);
 	spawn->end_ns = mc_now();
+	mc_sys2(SYS_getrusage, RUSAGE_SELF, MC_PTR(&usage));
+	spawn->caller_kib = (uint64_t)usage.ru_maxrss;
 	return r < 0 ? (int)r : 0;
 }
 
@@ -183,6 +211,8 @@ int mc_pidfd_wait(int pidfd, int timeout_ms)
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 	struct timespec t = { timeout_ms / 1000, timeout_ms % 1000 * 1000000l };
 
+	if (pidfd < 0)
+		return -EBADF; /* ppoll(2) would wait for ever */
 	return (int)mc_sys5(SYS_ppoll, MC_PTR(&p), 1, timeout_ms < 0 ? 0 : MC_PTR(&t), 0, 0);
 }
 

@@ -1,3 +1,3 @@
-"""The plugins of this suite: what tests need (abilities), what they get (fixtures), what they may not leave (leaks)."""
+"""The plugins of this suite: what tests need (abilities), what they get (supplies), what they may not leave (leaks)."""
 
-pytest_plugins = ["abilities", "accounting", "fixtures", "leaks"]
+pytest_plugins = ["abilities", "accounting", "supplies", "leaks"]

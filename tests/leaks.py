@@ -80,7 +80,8 @@ def children() -> Iterator[str]:
 def mounts() -> Iterator[str]:
     for line in _read("/proc/self/mountinfo").splitlines():
         fields = line.split(" ")
-        yield f"mount {fields[4]} ({fields[fields.index('-') + 1]}, id {fields[0]})"
+        if fields[4] != "/run/netns":  # ip-netns(8) makes it a mount point, once, when it is first used
+            yield f"mount {fields[4]} ({fields[fields.index('-') + 1]}, id {fields[0]})"
 
 
 def cgroups() -> Iterator[str]:

@@ -67,6 +67,9 @@ def report(error: BaseException) -> int:
         return _quiet_pipe()
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return 130
+    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2; a group without a command shows its help
+        click.echo(error.ctx.get_help())  # type: ignore[attr-defined]
+        return 0
     if isinstance(error, click.ClickException):
         return _say(error.format_message(), 125, hint=_help_hint(error))
     if isinstance(error, Error):

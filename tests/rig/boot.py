@@ -184,20 +184,24 @@ def _unpack(package: Path, into: Path) -> None:
 
 def _extract(package: Path, into: Path) -> None:
     """The files that _is_wanted says; those below usr/ as if they were not."""
-    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking,
-        tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive,
-    ):
-        for member in archive:
-            name = member.name.removeprefix("./").removeprefix("usr/")
-            content = archive.extractfile(member) if member.isfile() and _is_wanted(name) else None
-            if content is not None:
-                (into / name).parent.mkdir(parents=True, exist_ok=True)
-                with open(into / name, "wb") as file:
-                    shutil.copyfileobj(content, file)
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
+        assert unpacking.stdout is not None
+        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./").removeprefix("usr/")
+                if member.isfile() and _is_wanted(name):
+                    _copy_member(archive, member, into / name)
+        unpacking.stdout.read()  # padding; a closed pipe would kill dpkg-deb
     if unpacking.returncode:
         raise RigError(f"{package.name} cannot be unpacked")
+
+
+def _copy_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    content = archive.extractfile(member)
+    assert content is not None  # it is a file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def _is_wanted(name: str) -> bool:

@@ -257,14 +257,14 @@ def main(arguments: Sequence[str]) -> int:
             prepare()
             return 0
         return run(_job(options))
-    except RigError as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        return 128 + signal.SIGPIPE
+    except (RigError, OSError) as error:
         print(f"rig: {error}", file=sys.stderr)
         return BROKEN
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
-        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import pytest
 TESTS = Path(accounting.__file__).parent
 
 PROJECT = """
-import os
 import pytest
 
 def test_plain(): pass
@@ -27,7 +26,6 @@ def test_elsewhere(): pass
 def test_nowhere(): pass
 """
 BROKEN = """
-import os
 import pytest
 
 def test_fails(): assert 1 == 2

@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import leaks
@@ -91,12 +91,11 @@ KINDS = [
 
 @pytest.mark.parametrize("leak", KINDS)
 def test_each_kind_is_seen(
-    leak: Callable[[Path], contextmanager[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    leak: Callable[[Path], AbstractContextManager[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     before = leaks.snapshot()
-    with ExitStack() as stack:
-        expected = stack.enter_context(leak(tmp_path))  # type: ignore[arg-type]
+    with leak(tmp_path) as expected:
         assert [line for line in leaks.leaked_since(before, settle=0) if line.startswith(expected)]
     assert leaks.leaked_since(before) == []
 

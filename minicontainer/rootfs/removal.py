@@ -1,0 +1,88 @@
+"""Removes what a directory holds, without following a link, leaving the file system, or running out of descriptors.
+
+Theory of operation. A hostile tree can be deeper than the stack, PATH_MAX and the limit of open descriptors. So it is
+not walked: whatever directories a directory below the top holds are moved up to the top (rename(2)), which leaves
+it empty and removable. At most three descriptors are open, and each entry is touched a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from minicontainer.linux.files import openat2
+from minicontainer.native import lib
+
+INSIDE = lib.RESOLVE_BENEATH | lib.RESOLVE_NO_SYMLINKS | lib.RESOLVE_NO_XDEV
+
+
+def remove(parent: int, name: str) -> None:
+    """Removes ``name`` of the directory ``parent``, with all that it holds if it is a directory.
+
+    OSError: as unlinkat(2); EXDEV if something is mounted in it, and then what is mounted is not touched."""
+    if not _unlink(parent, name):
+        with_descriptor = open_directory(parent, name)
+        try:
+            empty(with_descriptor)
+        finally:
+            os.close(with_descriptor)
+        os.rmdir(name, dir_fd=parent)
+
+
+def empty(top: int) -> None:
+    """Removes all that the directory holds (a descriptor that can be read)."""
+    fresh = _fresh_names()
+    while names := os.listdir(top):
+        for name in names:
+            if not _unlink(top, name):
+                _flatten(top, name, fresh)
+                os.rmdir(name, dir_fd=top)
+
+
+def open_directory(parent: int, name: str) -> int:
+    """A descriptor to read and change the directory ``name`` with; its mode is made to allow that."""
+    place = openat2(parent, name, lib.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, 0, INSIDE)
+    try:
+        mode = os.fstat(place).st_mode
+        if mode & stat.S_IRWXU != stat.S_IRWXU and os.geteuid() != 0:
+            os.chmod(f"/proc/self/fd/{place}", stat.S_IMODE(mode) | stat.S_IRWXU)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=place)
+    finally:
+        os.close(place)
+
+
+def _flatten(top: int, name: str, fresh: Iterator[str]) -> None:
+    """Empties the directory ``name`` of ``top``: its own directories become directories of ``top``."""
+    below = open_directory(top, name)
+    try:
+        for child in os.listdir(below):
+            if not _unlink(below, child):
+                os.close(open_directory(below, child))  # so that it is ours to move: its ".." changes
+                os.rename(child, next(fresh), src_dir_fd=below, dst_dir_fd=top)
+    finally:
+        os.close(below)
+
+
+def _unlink(parent: int, name: str) -> bool:
+    """False if it is a directory that holds something."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except IsADirectoryError:
+        try:
+            os.rmdir(name, dir_fd=parent)
+        except OSError as e:
+            if e.errno != errno.ENOTEMPTY:
+                raise
+            return False
+    return True
+
+
+def _fresh_names() -> Iterator[str]:
+    """Names that no archive can have foreseen."""
+    token = os.urandom(12).hex()
+    number = 0
+    while True:
+        number += 1
+        yield f".{token}.{number}"
