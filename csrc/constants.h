@@ -13,6 +13,7 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
+#include <linux/kvm.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -33,11 +34,15 @@
 #include <asm/ioctls.h>
 #endif
 
+#ifndef SYS_mkdir /* x86 alone has the calls without ...at */
+#define SYS_mkdir -1
+#endif
+
 #if 0 /* for csrc/build.py alone */
 /* CDEF BEGIN */
 SYS_bpf SYS_capget SYS_capset SYS_clone3 SYS_close SYS_close_range SYS_chdir SYS_chroot SYS_dup3 SYS_execve SYS_execveat
 SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_getpid SYS_ioctl
-SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdirat SYS_mknodat SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
+SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
 SYS_openat SYS_openat2 SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_send_signal SYS_pivot_root SYS_prctl
 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups SYS_sethostname SYS_setns
 SYS_setpriority SYS_setresgid SYS_setresuid SYS_setsid SYS_socket SYS_symlinkat SYS_umask SYS_umount2 SYS_unshare
@@ -70,6 +75,8 @@ KEYCTL_JOIN_SESSION_KEYRING _LINUX_CAPABILITY_VERSION_3
 TIOCSCTTY TIOCGPTPEER TIOCSPTLCK TIOCSWINSZ SIOCGIFFLAGS SIOCSIFFLAGS IFF_UP IFF_RUNNING
 CGROUP2_SUPER_MAGIC PROC_SUPER_MAGIC SYSFS_MAGIC TMPFS_MAGIC OVERLAYFS_SUPER_MAGIC
 AUDIT_ARCH_X86_64 AUDIT_ARCH_AARCH64
+KVM_API_VERSION KVM_GET_API_VERSION KVM_CREATE_VM KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE KVM_CREATE_VCPU KVM_RUN
+KVM_SET_USER_MEMORY_REGION KVM_CAP_NR_VCPUS KVM_CAP_MAX_VCPUS KVM_EXIT_HLT
 /* CDEF END */
 #endif
 

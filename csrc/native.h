@@ -86,6 +86,7 @@ struct mc_run {
 	int32_t *slots;                /* nslots of them, -1 where empty                                */
 	const char **strings;          /* nstrings of them                                              */
 	int64_t failed;                /* index of the step that failed, or -1                          */
+	int64_t at;                    /* index of the step begun last; nsteps when all are done        */
 	int32_t sibling;               /* set by MC_FORK: the pid of who walks on, as the caller sees it  */
 	struct mc_program program;
 };

@@ -126,6 +126,8 @@ int mc_plan_check(const void *data, size_t size)
 		return -EINVAL;
 	if (plan->nsteps > (size - sizeof(*plan)) / sizeof(struct mc_step))
 		return -EINVAL;
+	if (plan->nslots > INT16_MAX || plan->nstrings / 2 > size)
+		return -EINVAL; /* more than its steps could name: who runs it allocates them */
 	if (size > sizeof(*plan) && ((const char *)data)[size - 1] != 0)
 		return -EINVAL; /* so that every string ends inside */
 	for (uint32_t i = 0; i < plan->nsteps; i++)
@@ -301,6 +303,7 @@ int mc_plan_walk_from(struct mc_run *run, uint32_t first)
 		struct mc_record *record = &run->records[i];
 		long result;
 
+		run->at = i;
 		record->start_ns = mc_now();
 		result = perform(run, s, i);
 		record->result = result;
@@ -318,11 +321,13 @@ int mc_plan_walk_from(struct mc_run *run, uint32_t first)
 		if (s->out >= 0)
 			run->slots[s->out] = (int32_t)result;
 	}
+	run->at = run->plan->nsteps;
 	return 0;
 }
 
 int mc_plan_walk(struct mc_run *run)
 {
 	run->failed = -1;
+	run->at = 0;
 	return mc_plan_walk_from(run, 0);
 }

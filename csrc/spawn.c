@@ -192,7 +192,7 @@ int mc_spawn(struct mc_spawn *spawn)
 
 	spawn->pidfd = spawn->pid = -1;
 	spawn->run.failed = spawn->run.program.path = -1;
-	spawn->run.sibling = 0;
+	spawn->run.sibling = spawn->run.at = 0;
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
 	dumpable_save();
 	r = clone_child(spawn);

@@ -23,6 +23,14 @@ from minicontainer.errors import SpecError
 from minicontainer.native import ffi, lib
 
 
+def known(name: str) -> int:
+    """The kernel's number for a name, as the compiler knows it."""
+    try:
+        return int(getattr(lib, name))
+    except AttributeError:
+        raise SpecError("constant", name, "is not among those of this package", "csrc/constants.h lists them") from None
+
+
 class Const(int):
     """Kernel constants by name, or-ed: the value is the compiler's, the text is what is printed."""
 
@@ -31,7 +39,7 @@ class Const(int):
     def __new__(cls, text: str) -> Const:
         value = 0
         for name in text.split("|"):
-            value |= int(name, 0) if name[0].isdigit() else getattr(lib, name)
+            value |= int(name, 0) if name[:1].isdigit() else known(name)
         self = super().__new__(cls, value)
         self.text = text
         return self
@@ -165,6 +173,7 @@ class _Encoder:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.filled = set(plan.inputs)
         self.base = HEADER.size + STEP.size * len(plan.steps)
         self.tail = bytearray()
         self.seen: dict[bytes, int] = {}
@@ -190,14 +199,16 @@ class _Encoder:
         if value is None:
             return KINDS["imm"], 0
         if isinstance(value, Slot):
+            if value not in self.filled:
+                raise ValueError(f"<{value}> is neither an input nor made by an earlier step")
             return KINDS["slot"], self.plan.slots[value]
         if isinstance(value, str):
             return KINDS["bytes"], self.put(os_bytes(value))
         if isinstance(value, bytes):
             return KINDS["bytes"], self.put(value)
-        if isinstance(value, int):
+        if isinstance(value, int) and -(2**63) <= value < 2**64:
             return KINDS["imm"], value & 0xFFFFFFFFFFFFFFFF
-        raise TypeError(f"a step cannot hold {value!r}")
+        raise ValueError(f"no system call takes {value!r}")
 
     def words(self, step: Step) -> list[tuple[int, int]]:
         """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc."""
@@ -212,12 +223,18 @@ class _Encoder:
         return KINDS["bytes"], self.put(joined)
 
     def step(self, step: Step) -> bytes:
-        words = self.words(step)
-        kinds = sum(kind << (2 * i) for i, (kind, _) in enumerate(words))
-        values = [word for _, word in words] + [0] * (lib.MC_ARGS - len(words))
-        out = self.plan.slots[step.into] if step.into else -1
-        tolerate = (*step.tolerate, 0, 0)[:2]
-        return STEP.pack(step.op, kinds, out, step.skip, *tolerate, step.nr, *values)
+        try:
+            words = self.words(step)
+            kinds = sum(kind << (2 * i) for i, (kind, _) in enumerate(words))
+            values = [word for _, word in words] + [0] * (lib.MC_ARGS - len(words))
+            out = self.plan.slots[step.into] if step.into else -1
+            tolerate = [*step.tolerate, *[0] * (2 - len(step.tolerate))]
+            packed = STEP.pack(step.op, kinds, out, step.skip, *tolerate, step.nr, *values)
+        except (ValueError, struct.error) as e:
+            reason = str(e) if not isinstance(e, struct.error) else "has more or larger parts than a step can hold"
+            raise SpecError("step", step.describe(), reason) from None
+        self.filled |= {step.into} if step.into else set()
+        return packed
 
 
 def os_bytes(value: str) -> bytes:
@@ -243,8 +260,7 @@ def const(text: str) -> Const:
 
 def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[int] = (), skip: int = 0) -> Step:
     """Any system call that native.h's constants know, as a step."""
-    number = getattr(lib, f"SYS_{name}")
-    return Step(name, args, lib.MC_SYSCALL, number, Slot(into) if into else None, tuple(tolerate), skip)
+    return Step(name, args, lib.MC_SYSCALL, known(f"SYS_{name}"), Slot(into) if into else None, tuple(tolerate), skip)
 
 
 FDCWD = const("AT_FDCWD")

@@ -17,10 +17,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from minicontainer.errors import StepError
+from minicontainer.errors import SpecError, StepError
 from minicontainer.native import check, ffi, lib
 from minicontainer.plan import Const, Plan, const
 from minicontainer.timeline import Timeline
+
+EXECS = (lib.MC_EXEC, lib.MC_EXEC_FD)
 
 
 class Spawn:
@@ -30,22 +32,25 @@ class Spawn:
     does the parent's half meanwhile.
     """
 
-    __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
+    __slots__ = ("pid", "pidfd", "plan", "reaped", "records", "result", "struct")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.struct: Any = ffi.new("struct mc_spawn *")
         self.records: Any = ffi.new("struct mc_record[]", max(1, len(plan.steps)))
-        self.pid = self.pidfd = -1
+        self.pid = self.pidfd = self.struct.pidfd = -1
         self.result = 0
+        self.reaped = False
 
     def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1) -> int:
         """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
 
         ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in."""
         plan, spawn = self.plan, self.struct
-        slots = ffi.new("int32_t[]", max(1, len(plan.slots)))
+        slots = ffi.new("int32_t[]", [-1] * max(1, len(plan.slots)))
         for name in plan.inputs:
+            if name not in inputs:
+                raise SpecError("plan input", name, "was not given", "inputs maps each name to a descriptor")
             slots[plan.slots[name]] = inputs[name]
         strings = ffi.new("char *[]", max(1, plan.nstrings))
         buffer = ffi.from_buffer(plan.buffer)
@@ -58,15 +63,15 @@ class Spawn:
         self.pid, self.pidfd = spawn.pid, spawn.pidfd
         return self.result
 
-    def start(self, flags: str | Const = "0", inputs: Mapping[str, int] | None = None, cgroup: int = -1) -> int:
-        """As ``clone``, with CLONE_NEW* flags by name; returns the pid. StepError for clone3 or the step that failed;
+    def start(self, flags: str | int = "0", inputs: Mapping[str, int] | None = None, cgroup: int = -1) -> int:
+        """As ``clone``, with CLONE_NEW* flags (by name too); returns the pid. StepError for clone3 or a failed step;
         the child is then reaped."""
         flags = const(flags) if isinstance(flags, str) else flags
-        check(self.clone(flags, inputs or {}, cgroup), f"clone3({flags.text})")
-        if self.failed is not None:
-            self.wait()
+        check(self.clone(flags, inputs or {}, cgroup), f"clone3({getattr(flags, 'text', hex(flags))})")
+        if self.failed is not None or self.interrupted is not None:
+            status = self.bury()
             self.close()
-            raise self.error()
+            raise self.error(status)
         return self.pid
 
     @property
@@ -74,10 +79,20 @@ class Spawn:
         """The index of the step that failed."""
         return self.struct.run.failed if self.struct.run.failed >= 0 else None
 
-    def error(self) -> StepError:
-        """What the failed step has to say."""
-        index = self.struct.run.failed
-        return StepError(-self.records[index].result, self.plan.steps[index].describe())
+    @property
+    def interrupted(self) -> int | None:
+        """The index of the step that the child was killed in; None where it came to exec, or to its end."""
+        run, steps = self.struct.run, self.plan.steps
+        if self.result < 0 or run.failed >= 0 or run.at >= len(steps) or steps[run.at].op in EXECS:
+            return None
+        return int(run.at)
+
+    def error(self, status: int = 0) -> StepError:
+        """What the failed step has to say; or that the child ended in it, with ``status`` as ``wait`` gave it."""
+        if self.failed is not None:
+            return StepError(-self.records[self.failed].result, self.plan.steps[self.failed].describe())
+        hint = f"the child was killed in it by signal {-status}" if status < 0 else f"the child ended in it with {status}"
+        return StepError(errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=hint)
 
     def wait(self) -> int:
         """Reaps the child: its exit code, or minus the signal that ended it."""
@@ -85,7 +100,22 @@ class Spawn:
             pass
         status = ffi.new("int *")
         check(lib.mc_pidfd_reap(self.pidfd, status, ffi.new("uint64_t[3]")), "waitid", self.pid)
+        self.reaped = True
         return int(status[0])
+
+    def bury(self) -> int:
+        """Kills and reaps, where there is a child that was not reaped; its status as of ``wait``, else 0. Also after an
+        exception out of ``clone`` (a signal handler's), which did not come so far as to note the pidfd."""
+        if self.reaped or self.struct.pidfd < 0:
+            return 0
+        self.pid, self.pidfd = self.struct.pid, self.struct.pidfd
+        self.kill()
+        try:
+            return self.wait()
+        except StepError as e:
+            if e.errno != errno.ECHILD:  # SIGCHLD is ignored: nothing is left of it
+                raise
+            return 0
 
     def kill(self) -> None:
         """SIGKILL, for a child that may have ended."""
@@ -101,6 +131,7 @@ class Spawn:
     def close(self) -> None:
         """Closes the pidfd."""
         fd, self.pidfd = self.pidfd, -1
+        self.struct.pidfd = -1
         if fd >= 0:
             os.close(fd)
 

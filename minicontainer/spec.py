@@ -9,17 +9,22 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from minicontainer.errors import SpecError
+from minicontainer.errors import SpecError, quote
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
+SIGNAL_MAX = 64  # signal(7): the highest real-time signal
+SECONDS_MAX = 10**9
 
 # getrlimit(2), by docker's names: the number is the kernel's, the same on every architecture we know.
 RLIMITS = {
@@ -69,6 +74,10 @@ def text(what: str, value: object, *, empty: bool = False) -> str:
         raise SpecError(what, value, "holds a NUL byte")
     if not value and not empty:
         raise SpecError(what, value, "is empty")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise SpecError(what, value, "holds half a character (a lone surrogate)") from None
     return value
 
 
@@ -93,11 +102,23 @@ def whole(what: str, value: object, least: int, most: int, unit: str = "") -> in
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,20}", value):
+    elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,20}", value):
         number = int(value)
     if number is None or not least <= number <= most:
         raise SpecError(what, value, f"must be a whole number{unit} from {least} to {most}")
     return number
+
+
+def decimal(what: str, value: object, least: float, most: float, unit: str) -> float:
+    """A number within bounds; a string such as ``1.5`` is taken too."""
+    number: float = math.nan
+    if isinstance(value, str):
+        number = float(value) if DECIMAL.fullmatch(value) else math.nan
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = value
+    if not least <= number <= most:
+        raise SpecError(what, value, f"must be a number of {unit} from {least} to {most}")
+    return float(number)
 
 
 def absolute(what: str, value: object) -> str:
@@ -112,10 +133,21 @@ def cpu_list(what: str, value: object) -> str:
     """``0-2,5``, as in cpuset(7) "List format"."""
     value = text(what, value)
     for part in value.split(","):
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part)
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise SpecError(what, value, "is no list of CPUs", "for example 0-2,5")
     return value
+
+
+@contextmanager
+def said_of(what: str, value: str) -> Iterator[None]:
+    """An error about a part of an option's value is said of the whole value, as it was typed."""
+    try:
+        yield
+    except SpecError as e:
+        part = e.what.split()[-1]
+        detail = e.reason if e.value is None or str(e.value) == value else f"{part} {quote(str(e.value))} {e.reason}"
+        raise SpecError(what, value, detail, e.hint) from None
 
 
 # ---- parts
@@ -139,16 +171,31 @@ class Mount:
         absolute("mount target", self.target)
         if os.path.normpath(self.target) == "/":
             raise SpecError("mount target", self.target, "is the root itself", "give it as ROOTFS")
-        if self.type not in ("bind", "tmpfs"):
-            raise SpecError("mount type", self.type, "must be bind or tmpfs")
         if self.type == "bind":
-            text("mount source", self.source)
-        if self.type == "tmpfs" and self.source:
+            self._check_bind()
+        elif self.type == "tmpfs":
+            self._check_tmpfs()
+        else:
+            raise SpecError("mount type", self.type, "must be bind or tmpfs")
+        object.__setattr__(self, "options", frozenset(self.options))
+        for option in sorted(self.options):
+            if option not in self.OPTIONS:
+                raise SpecError("mount option", option, f"must be one of {' '.join(sorted(self.OPTIONS))}")
+            if f"no{option}" in self.options:
+                raise SpecError("mount option", option, f"cannot be with no{option}")
+
+    def _check_bind(self) -> None:
+        text("mount source", self.source)
+        if self.size is not None or self.mode is not None:
+            raise SpecError("mount target", self.target, "a bind has no size or mode of its own", "type=tmpfs")
+
+    def _check_tmpfs(self) -> None:
+        if self.source:
             raise SpecError("mount source", self.source, "a tmpfs has none")
         if self.size is not None:
             object.__setattr__(self, "size", size("tmpfs size", self.size, least=4096))
-        for option in self.options - self.OPTIONS:
-            raise SpecError("mount option", option, f"must be one of {' '.join(sorted(self.OPTIONS))}")
+        if self.mode is not None and not 0 <= self.mode <= 0o7777:
+            raise SpecError("tmpfs mode", oct(self.mode), "must be from 0 to 7777, in octal")
 
     @classmethod
     def volume(cls, value: str) -> Mount:
@@ -161,8 +208,11 @@ class Mount:
         for mode in modes:
             if mode not in ("ro", "rw", *cls.OPTIONS):
                 raise SpecError("volume", value, f"unknown option {mode!r}", "ro, rw, exec, noexec, suid, dev ...")
+        if {"ro", "rw"} <= set(modes):
+            raise SpecError("volume", value, "cannot be both ro and rw")
         options = frozenset(modes) - {"ro", "rw"}
-        return cls(target, os.path.abspath(source), readonly="ro" in modes, options=options)
+        with said_of("volume", value):
+            return cls(target, os.path.abspath(source), readonly="ro" in modes, options=options)
 
     @classmethod
     def option(cls, value: str) -> Mount:
@@ -184,9 +234,12 @@ class Mount:
                 raise SpecError("mount", value, f"unknown item {item!r}", "type, source, target, readonly, tmpfs-size")
         if "target" not in fields:
             raise SpecError("mount", value, "has no target")
-        if fields["type"] == "bind" and fields.get("source"):
+        if fields["type"] == "bind":
+            if not fields.get("source"):
+                raise SpecError("mount", value, "has no source")
             fields["source"] = os.path.abspath(fields["source"])
-        return cls(**fields)
+        with said_of("mount", value):
+            return cls(**fields)
 
     @classmethod
     def tmpfs(cls, value: str) -> Mount:
@@ -206,22 +259,32 @@ class Mount:
                 options.add(item)
             else:
                 raise SpecError("tmpfs", value, f"unknown option {item!r}", "size=, mode=, ro, exec, noexec ...")
-        return cls(target, type="tmpfs", options=frozenset(options), **fields)
+        with said_of("tmpfs", value):
+            return cls(target, type="tmpfs", options=frozenset(options), **fields)
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device node of the host shown in the container; ``access`` of r, w and m as in the devices controller."""
+    """A device node of the host shown in the container, at a path below /dev.
+
+    ``access`` is of r, w and m, as in the devices controller; less than ``rw`` needs a device filter, which is not
+    there yet, and is refused."""
 
     source: str
     target: str
     access: str = "rwm"
 
     def __post_init__(self) -> None:
+        shown = f"{self.source}:{self.target}:{self.access}"
         absolute("device", self.source)
-        absolute("device", self.target)
+        target = os.path.normpath(absolute("device", self.target))
+        if not target.startswith("/dev/"):
+            raise SpecError("device", shown, "must be below /dev in the container")
+        object.__setattr__(self, "target", target)
         if not self.access or set(self.access) - set("rwm"):
-            raise SpecError("device", f"{self.source}:{self.target}:{self.access}", "access must be of r, w and m")
+            raise SpecError("device", shown, "access must be of r, w and m")
+        if not {"r", "w"} <= set(self.access):
+            raise SpecError("device", shown, "access cannot be restricted to less than rw yet", "leave it out")
 
     @classmethod
     def option(cls, value: str) -> Device:
@@ -255,7 +318,7 @@ class Ulimit:
         """``nofile=1024[:2048]``; ``unlimited`` or -1."""
         name, equals, given = text("ulimit", value).partition("=")
         numbers = [("-1" if part == "unlimited" else part) for part in given.split(":")]
-        if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|\d{1,19}", n) for n in numbers):
+        if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
             raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
         return cls(name, int(numbers[0]), int(numbers[-1]))
 
@@ -307,7 +370,7 @@ class Limits:
         if self.memory_swap is not None:
             put("memory_swap", self._swap())
         if self.cpus is not None:
-            put("cpus", self._cpus())
+            put("cpus", decimal("cpus", self.cpus, 0.01, 100_000, "CPUs"))
         if self.cpu_shares is not None:
             put("cpu_shares", whole("cpu-shares", self.cpu_shares, 2, 262144))
         if self.cpuset_cpus is not None:
@@ -328,15 +391,6 @@ class Limits:
         if total < int(self.memory):
             raise SpecError("memory-swap", total, f"is below memory ({self.memory})", "it is memory and swap together")
         return total
-
-    def _cpus(self) -> float:
-        try:
-            number = float(self.cpus)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = math.nan
-        if not 0.01 <= number <= 100_000 or isinstance(self.cpus, bool):
-            raise SpecError("cpus", self.cpus, "must be a number of CPUs from 0.01 to 100000")
-        return number
 
     def __bool__(self) -> bool:
         return self != Limits()
@@ -414,6 +468,10 @@ class Spec:
         self._put("rootfs", os.path.abspath(rootfs))
         self._put("cwd", absolute("workdir", self.cwd))
         self._put("mounts", tuple(self.mounts))
+        targets = [os.path.normpath(mount.target) for mount in self.mounts]
+        for target in targets:
+            if targets.count(target) > 1:
+                raise SpecError("mount target", target, "is given more than once")
         self._put("devices", tuple(self.devices))
 
     def _check_identity(self) -> None:
@@ -423,8 +481,8 @@ class Spec:
             text("hostname", self.hostname)
             if len(os.fsencode(self.hostname)) > HOSTNAME_MAX:
                 raise SpecError("hostname", self.hostname, f"is longer than {HOSTNAME_MAX} bytes")
-            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", self.hostname):
-                raise SpecError("hostname", self.hostname, "must be of letters, digits, - and .")
+            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", self.hostname):
+                raise SpecError("hostname", self.hostname, "must be of letters, digits, - _ and .")
         if self.user is not None:
             check_user("user", self.user)
         self._put("group_add", tuple(self.group_add))
@@ -450,8 +508,8 @@ class Spec:
         whole("umask", self.umask, 0, 0o777)
         if self.oom_score_adj is not None:
             whole("oom-score-adj", self.oom_score_adj, -1000, 1000)
-        if self.stop_timeout < 0 or self.stop_timeout != self.stop_timeout:
-            raise SpecError("stop-timeout", self.stop_timeout, "must not be negative")
+        signal_number("stop-signal", self.stop_signal)
+        self._put("stop_timeout", decimal("stop-timeout", self.stop_timeout, 0, SECONDS_MAX, "seconds"))
         if self.seccomp and self.seccomp.endswith(".json"):
             raise SpecError("seccomp", self.seccomp, "JSON profiles are not read yet", "unconfined, or compiled BPF")
 
@@ -462,8 +520,10 @@ class Spec:
             choices = plain.get(kind, ("private", "host"))
             if kind == "userns" and value is None:
                 continue
-            if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9]\d{0,9}", text(kind, value)):
+            if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
                 raise SpecError(kind, value, f"must be {', '.join(choices)}, ns:PATH or pid:N")
+        if self.hostname is not None and self.uts != "private":
+            raise SpecError("hostname", self.hostname, f"cannot be set with uts={self.uts}", "uts=private")
         for key, value in self.sysctls.items():
             check_sysctl(key, value, self)
 
@@ -494,10 +554,24 @@ def capability(what: str, name: str) -> str:
     return short
 
 
+def signal_number(what: str, name: str) -> int:
+    """15 of ``TERM``, ``SIGTERM``, ``15``; also ``RTMIN+3``."""
+    short = text(what, name).upper().removeprefix("SIG")
+    if re.fullmatch(r"[0-9]{1,2}", short):
+        return whole(what, name, 1, SIGNAL_MAX)
+    if match := re.fullmatch(r"RTMIN\+([0-9]{1,2})", short):
+        number = signal.SIGRTMIN + int(match[1])
+    else:
+        number = getattr(signal.Signals, f"SIG{short}", 0)
+    if not 1 <= number <= SIGNAL_MAX:
+        raise SpecError(what, name, "is no signal", "such as TERM, SIGINT, 15 or RTMIN+3")
+    return int(number)
+
+
 def check_id(what: str, value: str) -> None:
     """A numeric id in range, or a name to be looked up later."""
     text(what, value)
-    if re.fullmatch(r"[+-]?\d+", value):
+    if re.fullmatch(r"[+-]?[0-9]+", value):
         whole(what, value, 0, ID_MAX)
 
 
@@ -524,13 +598,13 @@ def check_sysctl(key: str, value: str, spec: Spec) -> None:
     raise SpecError("sysctl", key, "is the host's: no namespace keeps it apart")
 
 
-def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ) -> dict[str, str]:
+def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ, what: str = "env") -> dict[str, str]:
     """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's, and leaves it out where the caller has none."""
     env: dict[str, str] = {}
     for item in items:
-        key, equals, value = text("env", item, empty=True).partition("=")
+        key, equals, value = text(what, item, empty=True).partition("=")
         if not key:
-            raise SpecError("env", item, "has no name", "KEY=VALUE, or KEY to copy the caller's")
+            raise SpecError(what, item, "has no name", "KEY=VALUE, or KEY to copy the caller's")
         if equals:
             env[key] = value
         elif key in caller:

@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from minicontainer.native import ffi
 from minicontainer.plan import Plan
@@ -61,7 +61,11 @@ class Timeline(Sequence[Event]):
                 ended = end or (self._started if step.call.startswith("exec") else 0)
                 yield Event("child", step.phase, step.describe(), start, ended, result)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | list[Event]:
         return self.events[index]
 
     def __len__(self) -> int:
@@ -77,7 +81,7 @@ class Timeline(Sequence[Event]):
         return sums
 
     def _encloses(self, event: Event) -> bool:
-        return event.side == "parent" and event.call.startswith("clone3")
+        return event.call.startswith("clone3(")
 
     def format(self) -> str:
         """The table that ``--explain`` prints: microseconds since the first event, each call, the sum per phase."""

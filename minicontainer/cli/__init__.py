@@ -7,6 +7,7 @@ cannot be invoked; 127 it was not found. An error is one line on stderr.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -51,12 +52,24 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: turns whatever goes wrong into one line and a documented exit code."""
+    _open_streams()
     try:
         code = cli.main(prog_name="minicontainer", standalone_mode=False)
+        sys.stdout.flush()
     except BaseException as e:
         code = report(e)
-    _flush()
+    _drop_unwritten()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """A closed stdin, stdout or stderr becomes /dev/null, so that no descriptor of ours can take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            fd = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            setattr(sys, name, open(fd, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - for ever
 
 
 def report(error: BaseException) -> int:
@@ -64,7 +77,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        return _quiet_pipe()
+        return 128 + signal.SIGPIPE  # a reader that went away is no error of ours
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return 130
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2; a group without a command shows its help
@@ -94,17 +107,11 @@ def _say(message: str, code: int, hint: str = "") -> int:
     return code
 
 
-def _flush() -> None:
+def _drop_unwritten() -> None:
+    """Keeps the interpreter from complaining at its end of what stdout did not take; that has been said."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except (OSError, ValueError):
-        _quiet_pipe()
-
-
-def _quiet_pipe() -> int:
-    """A reader that went away is no error of ours; keeps the interpreter from complaining at its end."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
-    return 141
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)

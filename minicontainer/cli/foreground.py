@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from math import inf
 from select import POLLIN, poll
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minicontainer.container.process import Popen, signal_number
+from minicontainer.container.process import Popen
 from minicontainer.errors import sentence
-from minicontainer.spec import Spec
+from minicontainer.spec import Spec, signal_number
+
+if TYPE_CHECKING:
+    from minicontainer.cli.terminal import Terminal
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 TIMED_OUT = 124
+LONGEST = 10**9  # ms: what poll(2) can be asked to wait at once
 
 
 def foreground(spec: Spec, *, timeout: float | None, explain: str | None, meta: str | None) -> int:
@@ -24,13 +28,7 @@ def foreground(spec: Spec, *, timeout: float | None, explain: str | None, meta: 
         process = Popen(spec)
         try:
             signals.attach(process)
-            if spec.tty:
-                from minicontainer.cli.terminal import Terminal
-
-                with Terminal(process.terminal) as terminal:
-                    timed_out = watch(process, signals, timeout, terminal)
-            else:
-                timed_out = watch(process, signals, timeout, None)
+            timed_out = _watch_at_terminal(process, signals, timeout) if spec.tty else watch(process, signals, timeout)
             code = process.wait()
         except BaseException:
             process.kill()
@@ -47,14 +45,15 @@ def foreground(spec: Spec, *, timeout: float | None, explain: str | None, meta: 
 
 class Signals:
     """Passes signals on to process 1: SIGTERM as the stop signal, with a kill ``stop_timeout`` later; a second
-    interrupt kills. ``fd`` is readable when one has come (signal.set_wakeup_fd), so that none is lost to a race."""
+    interrupt kills. ``fd`` is readable when one has come (signal.set_wakeup_fd), so that none is lost to a race.
+    What the caller had ignored stays so (nohup(1), a shell's background jobs)."""
 
     def __init__(self, spec: Spec) -> None:
         self.process: Popen | None = None
         self.kill_at: float | None = None
-        self.on_resize: Callable[[], None] | None = None
+        self.terminal: Terminal | None = None
         self._spec = spec
-        self._stop = signal_number(spec.stop_signal)
+        self._stop = signal_number("stop-signal", spec.stop_signal)
         self._pending: list[int] = []
         self._interrupts = 0
         self._before: dict[int, Any] = {}
@@ -64,7 +63,8 @@ class Signals:
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for name in (*FORWARDED, "SIGWINCH"):
             number = getattr(signal, name)
-            self._before[number] = signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,8 +83,8 @@ class Signals:
 
     def _handle(self, number: int, _frame: object) -> None:
         if number == signal.SIGWINCH:
-            if self.on_resize is not None:
-                self.on_resize()
+            if self.terminal is not None:
+                self.terminal.resize()
         elif self.process is None:
             self._pending.append(number)
         else:
@@ -97,10 +97,21 @@ class Signals:
             if self._interrupts > 1:
                 self.process.kill()
                 return
+        if number == signal.SIGCONT and self.terminal is not None:
+            self.terminal.resume()
         if number == signal.SIGTERM:
-            self.kill_at = self.kill_at or monotonic() + self._spec.stop_timeout
+            self._kill_later()
             number = self._stop
         self.process.send_signal(number)
+
+    def hang_up(self) -> None:
+        """The terminal is gone: nobody will answer, so what does not heed SIGHUP is killed later."""
+        if self.kill_at is None and self.process is not None:
+            self._kill_later()
+            self.process.send_signal(signal.SIGHUP)
+
+    def _kill_later(self) -> None:
+        self.kill_at = self.kill_at or monotonic() + self._spec.stop_timeout
 
     def drain(self) -> None:
         """Empties the wakeup pipe."""
@@ -111,11 +122,20 @@ class Signals:
             pass
 
 
-def watch(process: Popen, signals: Signals, timeout: float | None, terminal: Any) -> bool:
+def _watch_at_terminal(process: Popen, signals: Signals, timeout: float | None) -> bool:
+    from minicontainer.cli.terminal import Terminal
+
+    with Terminal(process.terminal) as signals.terminal:
+        try:
+            return watch(process, signals, timeout)
+        finally:
+            signals.terminal = None
+
+
+def watch(process: Popen, signals: Signals, timeout: float | None) -> bool:
     """Waits for the end while signals and, with a terminal, bytes go both ways. True: the time was up."""
     end = None if timeout is None else monotonic() + timeout
-    if terminal is not None:
-        signals.on_resize = terminal.resize
+    terminal = signals.terminal
     poller = poll()
     poller.register(process.pidfd, POLLIN)
     poller.register(signals.fd, POLLIN)
@@ -128,12 +148,14 @@ def watch(process: Popen, signals: Signals, timeout: float | None, terminal: Any
             signals.drain()
         if terminal is not None:
             terminal.move(ready)
+            if terminal.hung_up:
+                signals.hang_up()
         if process.pidfd in ready:
             if terminal is not None:
                 terminal.finish()
             return timed_out
         if signals.kill_at is not None and monotonic() >= signals.kill_at:
-            signals.kill_at = None
+            signals.kill_at = inf
             process.kill()
         if end is not None and monotonic() >= end:
             end, timed_out = None, True
@@ -143,7 +165,7 @@ def watch(process: Popen, signals: Signals, timeout: float | None, terminal: Any
 def _left(*deadlines: float | None) -> int | None:
     """Milliseconds to the nearest deadline."""
     known = [d for d in deadlines if d is not None]
-    return max(0, int((min(known) - monotonic()) * 1000) + 1) if known else None
+    return int(max(0, min((min(known) - monotonic()) * 1000 + 1, LONGEST))) if known else None
 
 
 # ---- afterwards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -117,16 +118,16 @@ def command(ctx: click.Context, /, **words: Any) -> int:
     """
     with named_options(ctx):
         spec = spec_of(words)
-        limit = seconds("timeout", words["timeout"])
+        limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
         destination = explain_destination(words)
         if words["dry_run"]:
-            from minicontainer.container.start import compiled
+            from minicontainer.cli.dryrun import describe
 
-            click.echo(compiled(spec)[1].describe())
+            click.echo(os.fsencode(describe(spec)))
             return 0
         from minicontainer.cli.foreground import foreground
 
-        return foreground(spec, timeout=limit, explain=destination, meta=words["meta"])
+        return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]))
 
 
 @contextmanager
@@ -137,10 +138,10 @@ def named_options(ctx: click.Context) -> Iterator[None]:
     except (SpecError, UnsupportedError) as e:
         first, _, rest = e.what.partition(" ")
         names = {name for p in ctx.command.params for name in p.opts}
-        if f"--{first}" in names:
-            what = f"--{first}" + (f" {rest}" if rest else "")
-            raise type(e)(what, e.value, e.reason, e.hint) from None
-        raise
+        if f"--{first}" not in names:
+            raise
+        what = f"--{first}" + (f" {rest}" if rest else "")
+        raise type(e)(what, e.value, e.reason, e.hint) from None
 
 
 def explain_destination(words: dict[str, Any]) -> str | None:
@@ -152,20 +153,21 @@ def explain_destination(words: dict[str, Any]) -> str | None:
         return ""
     if not to.startswith("json:") or to == "json:":
         raise SpecError("explain", to, "must be json:FILE, or nothing")
-    return str(to[5:])
+    return writable("explain", str(to[5:]))
 
 
-def seconds(what: str, value: str | None) -> float | None:
-    """A positive number of seconds."""
-    if value is None:
+def writable(what: str, path: str | None) -> str | None:
+    """A file that can be written once the container has ended: found out before it starts."""
+    if path is None:
         return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1
-    if not 0 < number < 10**9:
-        raise SpecError(what, value, "must be a positive number of seconds")
-    return number
+    if os.path.isdir(path) or not path:
+        raise SpecError(what, path, "is a directory" if path else "is empty")
+    place = path if os.path.exists(path) else os.path.dirname(path) or "."
+    if not os.path.exists(place):
+        raise SpecError(what, path, f"there is no directory {place}")
+    if not os.access(place, os.W_OK):
+        raise SpecError(what, path, "cannot be written")
+    return path
 
 
 def spec_of(words: dict[str, Any]) -> s.Spec:
@@ -185,8 +187,8 @@ def spec_of(words: dict[str, Any]) -> s.Spec:
         ulimits=tuple(map(s.Ulimit.option, words["ulimit"])),
         sysctls=dict(_pair("sysctl", item) for item in words["sysctl"]),
         umask=_octal("umask", words["umask"]),
-        stop_timeout=_number("stop-timeout", words["stop_timeout"]),
-        oom_score_adj=_integer("oom-score-adj", words["oom_score_adj"]),
+        stop_timeout=s.decimal("stop-timeout", words["stop_timeout"], 0, s.SECONDS_MAX, "seconds"),
+        oom_score_adj=_adjustment(words["oom_score_adj"]),
         die_with_parent=True,
         **_security(words["security_opt"]),
         **{name: words[name] for name in SAME},
@@ -224,7 +226,8 @@ def _environment(words: dict[str, Any]) -> dict[str, str]:
                 lines = [line.rstrip("\r\n") for line in f]
         except OSError as e:
             raise SpecError("env-file", path, (e.strerror or str(e)).lower()) from None
-        env |= s.parse_env(line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+        told = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        env |= s.parse_env(told, what=f"env-file {path}")
     return env | s.parse_env(words["env"])
 
 
@@ -232,7 +235,7 @@ def _mounts(words: dict[str, Any]) -> tuple[s.Mount, ...]:
     mounts = [s.Mount.volume(v) for v in words["volume"]]
     mounts += [s.Mount.option(v) for v in words["mount"]]
     mounts += [s.Mount.tmpfs(v) for v in words["tmpfs"]]
-    return tuple(sorted(mounts, key=lambda m: m.target.count("/")))  # a parent before what lies in it
+    return tuple(sorted(mounts, key=lambda m: os.path.normpath(m.target).count("/")))  # a parent before its children
 
 
 def _limits(words: dict[str, Any]) -> s.Limits:
@@ -274,18 +277,10 @@ def _pair(what: str, item: str) -> tuple[str, str]:
 
 
 def _octal(what: str, value: str) -> int:
-    try:
-        return int(value, 8)
-    except ValueError:
-        raise SpecError(what, value, "must be octal, from 0 to 777") from None
+    if not re.fullmatch(r"(0o?)?[0-7]{1,3}", value):
+        raise SpecError(what, value, "must be octal, from 0 to 777")
+    return int(value, 8)
 
 
-def _integer(what: str, value: str | None) -> int | None:
-    return None if value is None else s.whole(what, value, -(2**31), 2**31)
-
-
-def _number(what: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise SpecError(what, value, "must be a number of seconds") from None
+def _adjustment(value: str | None) -> int | None:
+    return None if value is None else s.whole("oom-score-adj", value, -1000, 1000)

@@ -4,7 +4,8 @@
     out, err = await p.communicate(b"hi")
 
 The container is started in a worker thread (its caller sleeps until the program runs, a fraction of a millisecond);
-its end is a readable pidfd, its pipes are asyncio's streams.
+its end is a readable pidfd, its pipes are asyncio's streams. A cancelled start, or one cancelled within ``async with``,
+leaves no container; as in asyncio, a cancelled ``wait`` or ``communicate`` leaves it running.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Container:
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.popen.pidfd, self._end, loop)
         for name in ("stdout", "stderr"):
             pipe = getattr(self.popen, name)
             if pipe is not None:
@@ -38,9 +41,22 @@ class Container:
                 self._transports.append(transport)
                 setattr(self, name, reader)
         if self.popen.stdin is not None:
-            writing, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, self.popen.stdin)
+            unread = asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), loop=loop)  # for its flow control
+            writing, _ = await loop.connect_write_pipe(lambda: unread, self.popen.stdin)
             self._transports.append(writing)
-            self.stdin = asyncio.StreamWriter(writing, flow, None, loop)
+            self.stdin = asyncio.StreamWriter(writing, unread, None, loop)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Process 1 has ended: reap it, whoever waits."""
+        loop.remove_reader(self.popen.pidfd)
+        try:
+            self.popen.poll()
+        except Exception as e:
+            if not self._ended.done():
+                self._ended.set_exception(e)
+        else:
+            if not self._ended.done():
+                self._ended.set_result(None)
 
     @property
     def pid(self) -> int:
@@ -75,16 +91,7 @@ class Container:
 
     async def wait(self) -> int:
         """The return code, when process 1 has ended."""
-        if self.popen.poll() is None:
-            loop = asyncio.get_running_loop()
-            ended = asyncio.Event()
-            fd = self.popen.pidfd
-            loop.add_reader(fd, ended.set)
-            try:
-                await ended.wait()
-            finally:
-                loop.remove_reader(fd)
-            self.popen.poll()
+        await asyncio.shield(self._ended)
         assert self.popen.returncode is not None
         return self.popen.returncode
 
@@ -108,17 +115,32 @@ class Container:
     def close(self) -> None:
         """Closes the streams."""
         for transport in self._transports:
-            transport.close()
+            transport.abort() if isinstance(transport, asyncio.WriteTransport) else transport.close()
         self.popen.close()
+
+    async def _kill(self) -> None:
+        """Ends it and reaps it, though this task be cancelled meanwhile."""
+        self.kill()
+        while not self._ended.done():
+            try:
+                await asyncio.wait([self._ended])
+            except asyncio.CancelledError:
+                pass
 
     async def __aenter__(self) -> Container:
         return self
 
     async def __aexit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        if self.returncode is None and kind is not None:
-            self.kill()
-        await self.wait()
-        self.close()
+        """As Popen's: an exception (a cancellation too) ends the container, else its end is waited for."""
+        try:
+            if kind is None:
+                if self.stdin is not None:
+                    self.stdin.close()
+                await self.wait()
+        finally:
+            if self.returncode is None:
+                await self._kill()
+            self.close()
 
 
 async def _nothing() -> None:
@@ -135,13 +157,26 @@ async def create_container_exec(program: str | Spec, *args: str, **keywords: Any
         raise ValueError("streams are bytes, as those of asyncio.create_subprocess_exec")
     what = program if isinstance(program, Spec) else [program, *args]
     loop = asyncio.get_running_loop()
-    popen = await loop.run_in_executor(None, lambda: Popen(what, **keywords))
-    container = Container(popen)
+    starting = loop.run_in_executor(None, lambda: Popen(what, **keywords))
     try:
+        container = Container(await asyncio.shield(starting))
         await container._connect()
     except BaseException:
-        popen.kill()
-        popen.wait()
-        container.close()
+        await _undo(starting)
         raise
     return container
+
+
+async def _undo(starting: asyncio.Future[Popen]) -> None:
+    """A thread cannot be cancelled: waits for its container, and ends that."""
+    while not starting.done():
+        try:
+            await asyncio.wait([starting])
+        except asyncio.CancelledError:
+            pass
+    if starting.exception() is None:
+        popen = starting.result()
+        asyncio.get_running_loop().remove_reader(popen.pidfd)
+        popen.kill()
+        popen.wait()
+        popen.close()

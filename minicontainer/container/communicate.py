@@ -43,9 +43,14 @@ def communicate(popen: Popen, given: Any, timeout: float | None, *, text: bool) 
 
 
 def _encode(popen: Popen, given: Any) -> bytes:
-    if isinstance(given, str):
-        return given.encode(getattr(popen.stdin, "encoding", None) or "utf-8", getattr(popen.stdin, "errors", "strict"))
-    return bytes(given) if given else b""
+    """The input as bytes; text only where the stream is text, as in subprocess."""
+    if popen.stdin is None or given is None:
+        return b""
+    encoding = getattr(popen.stdin, "encoding", None)
+    if (encoding is None) == isinstance(given, str):
+        wanted = "bytes-like" if encoding is None else "str"
+        raise TypeError(f"input: a {wanted} object is required, not {type(given).__name__!r}")
+    return given.encode(encoding, popen.stdin.errors) if isinstance(given, str) else bytes(given)
 
 
 def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:
@@ -84,6 +89,7 @@ def _pump(popen: Popen, talk: _Talk, deadline: float | None) -> bool:
 
 def _register(popen: Popen, talk: _Talk, selector: selectors.BaseSelector) -> None:
     if popen.stdin is not None and not popen.stdin.closed:
+        _flush(popen.stdin)
         if talk.given:
             os.set_blocking(popen.stdin.fileno(), False)
             selector.register(popen.stdin, selectors.EVENT_WRITE, "stdin")
@@ -93,6 +99,14 @@ def _register(popen: Popen, talk: _Talk, selector: selectors.BaseSelector) -> No
         stream = getattr(popen, name)
         if not stream.closed:
             selector.register(stream, selectors.EVENT_READ, name)
+
+
+def _flush(stream: Any) -> None:
+    """What was written before goes first."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        pass
 
 
 def _close_input(stream: Any) -> None:

@@ -100,7 +100,7 @@ def check_sources(spec: Spec) -> tuple[bool, ...]:
             files.append(not stat.S_ISDIR(os.stat(mount.source or "").st_mode))
         except OSError as e:
             reason = "no such file or directory" if e.errno == errno.ENOENT else (e.strerror or str(e))
-            raise SpecError("mount source", mount.source, reason, f"to be mounted on {mount.target}") from None
+            raise SpecError("bind source", mount.source, reason, f"to be mounted on {mount.target}") from None
     return tuple(files)
 
 
@@ -180,20 +180,25 @@ def _read(rootfs: str, path: str) -> list[list[str]]:
             return []
         lines = f.read(2**20).splitlines()
     fields = [line.split(":") for line in lines]
-    return [f for f in fields if len(f) >= 4 and re.fullmatch(r"\d{1,10}", f[2]) and int(f[2]) <= ID_MAX]
+    return [f for f in fields if len(f) >= 4 and _is_id(f[2])]
+
+
+def _is_id(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,10}", text) is not None and int(text) <= ID_MAX
 
 
 def _user(name: str, users: list[list[str]]) -> list[str] | None:
-    found = [u for u in users if u[0] == name and u[3].isdigit()]
-    if not found and name.isdigit():
-        found = [u for u in users if int(u[2]) == int(name) and u[3].isdigit()]
-    if not found and not name.isdigit():
+    users = [u for u in users if _is_id(u[3])]
+    found = [u for u in users if u[0] == name]
+    if not found and _is_id(name):
+        found = [u for u in users if int(u[2]) == int(name)]
+    if not found and not _is_id(name):
         raise SpecError("user", name, "is not in the container's /etc/passwd", "give a number: --user 1000:1000")
     return found[0] if found else None
 
 
 def _group(what: str, name: str, groups: list[list[str]]) -> int:
-    if name.isdigit():
+    if _is_id(name):
         return int(name)
     for entry in groups:
         if entry[0] == name:

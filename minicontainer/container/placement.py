@@ -74,14 +74,14 @@ def _settle(needed: Needs) -> Cgroup | None:
     global _home, _homeless  # noqa: PLW0603
     try:
         _check_present(hierarchy(), needed)
-        base = _base()
+        below = base()
     except UnsupportedError as error:
         if needed:
             _refuse(next(iter(needed)), needed, error.reason, error.hint)
         _homeless = True
         return None
-    home = Cgroup.create(HOME, base, exist_ok=True)
-    _enable(base, needed)
+    home = Cgroup.create(HOME, below, exist_ok=True)
+    _enable(below, needed)
     _enable(home, needed)
     _account(home)
     _home = home
@@ -93,7 +93,8 @@ def _check_present(top: Cgroup, needed: Needs) -> None:
         _refuse(controller, needed, *cgroupfs.absence(controller))
 
 
-def _base() -> Cgroup:
+def base() -> Cgroup:
+    """The cgroup below which this caller's containers go. UnsupportedError saying why there is none."""
     top = hierarchy()
     if _writable(top):
         return top

@@ -1,17 +1,15 @@
 """``run`` and ``Popen``: subprocess's names and meanings, for a whole container.
 
 ``communicate``, ``wait``, ``poll``, ``returncode`` (negative for a signal), TimeoutExpired and CalledProcessError are
-subprocess's. What differs: ``kill`` ends the whole container and so does a timeout of ``run``; ``terminate`` sends the
-spec's stop signal to process 1.
+subprocess's. What differs: ``kill`` ends the whole container, and so do a timeout of ``run`` and an exception that
+leaves ``with Popen``; ``terminate`` sends the spec's stop signal to process 1.
 """
 
 from __future__ import annotations
 
 import errno
-import io
-import os
 import signal
-from _thread import allocate_lock
+from _thread import RLock
 from collections.abc import Sequence
 from time import monotonic
 from typing import IO, Any
@@ -19,14 +17,16 @@ from typing import IO, Any
 from minicontainer.container import limits
 from minicontainer.container.result import Result, Usage
 from minicontainer.container.start import Child, close, release, start
-from minicontainer.errors import Error
+from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
+from minicontainer.errors import Error, StepError
 from minicontainer.native import check, ffi, lib, now
-from minicontainer.spec import Spec, make
+from minicontainer.spec import Spec, make, signal_number
 from minicontainer.timeline import Timeline
 
-PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's values
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run", "signal_number"]
 
-Stream = "int | IO[Any] | None"
+UNKNOWN_STATUS = 255  # of a child whose status another wait took, as asyncio has it
+LONGEST = 2**31 - 1  # milliseconds
 
 
 class Popen:
@@ -37,7 +37,8 @@ class Popen:
     text, encoding, errors  make the pipes text, as in subprocess
     spec fields by keyword (rootfs=, limits=, env=, network= ...), also as changes to a given Spec
 
-    ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the host gives none).
+    ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the host gives none, and after
+    the end). Every method may be called from any thread, and from a signal handler.
     """
 
     def __init__(
@@ -57,21 +58,31 @@ class Popen:
         self.stderr: IO[Any] | None = None
         self.returncode: int | None = None
         self._child: Child | None = None
-        self._lock = allocate_lock()
+        self._lock = RLock()
+        self._reaping = False
         self._usage: Usage | None = None
         self._reason = ""
         self._killed_for = ""
         self.spec = make(args, **fields)
-        self.args = self.spec.args
+        self.args = list(self.spec.args)
         self._text = bool(text or encoding or errors)
         if self._text and encoding is None:
             encoding = "utf-8"
-        streams = _Streams(stdin, stdout, stderr)
+        streams = Streams(stdin, stdout, stderr)
         try:
             self._child = start(self.spec, streams.child)
             streams.give(self, encoding, errors)
+        except BaseException:
+            self._abandon()
+            raise
         finally:
             streams.close()
+
+    def _abandon(self) -> None:
+        if self._child is not None:
+            self.kill()
+            self.wait()
+            self.close()
 
     # -- who it is
 
@@ -115,7 +126,8 @@ class Popen:
     @property
     def reason(self) -> str:
         """Why it ended: ``exited``, ``signal``, ``timeout``, ``oom``; '' while it runs."""
-        return self._reason
+        with self._lock:
+            return self._reason
 
     # -- what can be done with it
 
@@ -129,13 +141,14 @@ class Popen:
 
     def terminate(self) -> None:
         """The spec's stop signal to process 1."""
-        self.send_signal(signal_number(self.spec.stop_signal))
+        self.send_signal(signal_number("stop-signal", self.spec.stop_signal))
 
     def kill(self) -> None:
         """Ends every process of the container."""
-        if self.returncode is None and self.cgroup is not None:
-            self.cgroup.kill()
-        self.send_signal(signal.SIGKILL)
+        with self._lock:
+            if self.returncode is None and self.cgroup is not None:
+                self.cgroup.kill()
+            self.send_signal(signal.SIGKILL)
 
     def freeze(self) -> None:
         """Stops every process of the container until ``thaw``."""
@@ -146,9 +159,12 @@ class Popen:
         self._needs_cgroup("thaw").thaw()
 
     def _needs_cgroup(self, what: str) -> Any:
-        if self.cgroup is None:
+        cgroup = self.cgroup
+        if self.returncode is not None:
+            raise Error(f"{what}: the container has ended")
+        if cgroup is None:
             raise Error(f"{what}: the container has no cgroup (this host gives this user none: minicontainer doctor)")
-        return self.cgroup
+        return cgroup
 
     def usage(self) -> Usage:
         """What it has used until now, or did use in all."""
@@ -163,25 +179,25 @@ class Popen:
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits for process 1 to end. TimeoutExpired leaves the container running, as in subprocess."""
-        if self.returncode is None:
-            if not self._wait(timeout):
-                import subprocess
+        if self.returncode is None and not self._wait(timeout):
+            import subprocess
 
-                raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            self._reap()
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self._reap()
         assert self.returncode is not None
         return self.returncode
 
     def _wait(self, timeout: float | None) -> bool:
+        """Whether it has ended; Python's signal handlers run meanwhile."""
         deadline = None if timeout is None else monotonic() + timeout
         while self.returncode is None:
-            left = -1 if deadline is None else max(0, int((deadline - monotonic()) * 1000 + 0.999))
-            ready = lib.mc_pidfd_wait(self._started.spawn.pidfd, min(left, 2**31 - 1))
+            left = -1 if deadline is None else int(min(LONGEST, max(0.0, (deadline - monotonic()) * 1000 + 0.999)))
+            ready = lib.mc_pidfd_wait(self._started.spawn.pidfd, left)
             if ready == 1:
                 return True
-            if ready == 0:
+            if ready == 0 and left < LONGEST:
                 return False
-            if ready not in (-errno.EINTR, -errno.EBADF):
+            if ready not in (0, -errno.EINTR, -errno.EBADF):
                 check(ready, "ppoll", self.pid)
         return True
 
@@ -196,26 +212,35 @@ class Popen:
     def _reap(self) -> None:
         """Collects the end: status, final counters; removes the cgroup. Once, whichever thread comes first."""
         with self._lock:
-            if self.returncode is not None:
+            if self.returncode is not None or self._reaping:
                 return
+            self._reaping = True  # a signal handler may come back here
             child = self._started
             begin = now()
             status, rusage = ffi.new("int *"), ffi.new("uint64_t[3]")
-            check(lib.mc_pidfd_reap(child.spawn.pidfd, status, rusage), "waitid", child.spawn.pid)
-            child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", begin, child.spawn.pid)
-            self._usage = self._measure(rusage)
-            self._reason = self._why(status[0])
-            begin = now()
-            path = child.cgroup.path if child.cgroup is not None else ""
-            release(child)
-            if path:
-                child.note("remove", f'rmdir("{path}")', begin)
-            self.returncode = status[0]
+            result = lib.mc_pidfd_reap(child.spawn.pidfd, status, rusage)
+            self.returncode = status[0] if result == 0 else UNKNOWN_STATUS
+            child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", begin, result or child.spawn.pid)
+            try:
+                self._usage = self._measure(rusage if result == 0 else None)
+                self._reason = self._why(self.returncode)
+            finally:
+                self._release(child)
+            if result < 0:
+                hint = "another wait took its status: SIGCHLD is ignored, or somebody waits for any child"
+                raise StepError(-result, f"waitid({self.pid})", hint=hint)
+
+    def _release(self, child: Child) -> None:
+        begin = now()
+        path = child.cgroup.path if child.cgroup is not None else ""
+        release(child)
+        if path:
+            child.note("remove", f'rmdir("{path}")', begin)
 
     def _measure(self, rusage: Any) -> Usage:
         child = self._started
         walltime = (now() - child.spawn.struct.start_ns) / 1e9
-        max_rss = rusage[2] * 1024 if rusage is not None else None
+        max_rss = _max_rss(rusage[2], child.spawn.struct.caller_kib) if rusage is not None else None
         if child.cgroup is None:
             if rusage is None:
                 return Usage(walltime)
@@ -228,7 +253,7 @@ class Popen:
         cgroup = self._started.cgroup
         if status and cgroup is not None and self.spec.limits.memory is not None and limits.oom_killed(cgroup):
             return "oom"
-        if self._killed_for:
+        if self._killed_for and status:
             return self._killed_for
         return "signal" if status < 0 else "exited"
 
@@ -274,54 +299,10 @@ class Popen:
         return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"
 
 
-class _Streams:
-    """The three descriptors that the child gets, and the ends that stay here."""
-
-    def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
-        self._opened: list[int] = []
-        self._ours: list[int] = [-1, -1, -1]
-        child = [self._end(0, stdin), self._end(1, stdout)]
-        child.append(child[1] if stderr == STDOUT and stderr is not None else self._end(2, stderr))
-        self.child: tuple[int, int, int] = (child[0], child[1], child[2])
-
-    def _end(self, number: int, wish: Any) -> int:
-        if wish is None:
-            return number
-        if wish == PIPE and isinstance(wish, int):
-            read, write = os.pipe2(os.O_CLOEXEC)
-            theirs, self._ours[number] = (read, write) if number == 0 else (write, read)
-            self._opened += [theirs]
-            return theirs
-        if wish == DEVNULL and isinstance(wish, int):
-            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            self._opened.append(fd)
-            return fd
-        return wish if isinstance(wish, int) else int(wish.fileno())
-
-    def give(self, popen: Popen, encoding: str | None, errors: str | None) -> None:
-        """Makes our ends the Popen's files."""
-        for number, name in enumerate(("stdin", "stdout", "stderr")):
-            fd = self._ours[number]
-            if fd < 0:
-                continue
-            self._ours[number] = -1
-            stream: Any = open(fd, "wb" if number == 0 else "rb")  # noqa: SIM115 - the Popen owns it
-            if encoding is not None:
-                stream = io.TextIOWrapper(stream, encoding=encoding, errors=errors, write_through=number == 0)
-            setattr(popen, name, stream)
-
-    def close(self) -> None:
-        """The child's ends, and ours where no Popen took them."""
-        for fd in self._opened + [fd for fd in self._ours if fd >= 0]:
-            os.close(fd)
-        self._opened, self._ours = [], [-1, -1, -1]
-
-
-def signal_number(name: str) -> int:
-    """15 of ``TERM``, ``SIGTERM``, ``15``."""
-    if name.isdigit():
-        return int(name)
-    return int(signal.Signals["SIG" + name.upper().removeprefix("SIG")])
+def _max_rss(peak: int, callers: int) -> int | None:
+    """Bytes, of KiB. At exec the kernel counts the memory that the child shared with its caller as the child's own
+    (exec_mmap, setmax_mm_hiwater_rss): what is not clearly above that is unknown. The counters are approximate."""
+    return peak * 1024 if peak > callers + callers // 8 else None
 
 
 def run(
@@ -365,13 +346,16 @@ def run(
 
 
 def _end(process: Popen, error: BaseException) -> None:
-    """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams and the usage."""
+    """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams (bytes, whatever
+    the mode, as subprocess's) and the usage."""
     import subprocess
 
     if isinstance(error, subprocess.TimeoutExpired):
         process.expire()
         if process.stdout or process.stderr:
-            error.stdout, error.stderr = process.communicate()
+            from minicontainer.container.communicate import communicate
+
+            error.stdout, error.stderr = communicate(process, None, None, text=False)
         process.wait()
         error.usage = process.usage()  # type: ignore[attr-defined]
         error.timeline = process.timeline  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -18,7 +19,8 @@ class Usage(NamedTuple):
     cputime          user and system, of every process of the container (of process 1 and those it waited for, where
                      there is no cgroup)
     memory_peak      cgroup memory.peak (None where the memory controller is not there)
-    max_rss          largest resident set of process 1 or a process it waited for (getrusage(2))
+    max_rss          largest resident set of process 1 or a process it waited for (getrusage(2)); None where it does
+                     not exceed that of the calling process, with which the kernel then mixes it up
     pids_peak        cgroup pids.peak (Linux 6.1)
     io_read, io_write   bytes, cgroup io.stat
     pressure_*_some  seconds in which some process waited for that resource (pressure stall information)
@@ -42,7 +44,7 @@ class Usage(NamedTuple):
 class Result(Generic[T]):
     """As subprocess.CompletedProcess, and more. ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``."""
 
-    args: tuple[str, ...]
+    args: Sequence[str]
     returncode: int
     stdout: T | None
     stderr: T | None

@@ -41,7 +41,7 @@ class Child:
     @property
     def is_running(self) -> bool:
         """Whether the plan was walked to its end."""
-        return self.spawn.pid > 0 and self.spawn.failed is None
+        return self.spawn.pid > 0 and self.spawn.failed is None and self.spawn.interrupted is None
 
     def timeline(self) -> Timeline:
         """All that was done until now."""
@@ -106,6 +106,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
         with ExitStack() as stack:
             _spawn(child, spec, facts_here, stdio, stack)
     except BaseException:
+        child.spawn.bury()
         release(child)
         close(child)
         raise
@@ -165,16 +166,12 @@ def _note_clone(child: Child, flags: str, result: int) -> None:
 
 
 def _streams(spec: Spec, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
-    """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there."""
+    """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there.
+    A negative one is /dev/null inside."""
     found = {}
     for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
         if fd < 3 and not spec.tty:
-            try:
-                fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-            except OSError as e:
-                if e.errno != errno.EBADF:
-                    raise
-                fd = fcntl.fcntl(_null(stack), fcntl.F_DUPFD_CLOEXEC, 3)  # a closed stream is /dev/null inside
+            fd = fcntl.fcntl(fd if fd >= 0 else _null(stack), fcntl.F_DUPFD_CLOEXEC, 3)
             stack.callback(os.close, fd)
         found[name] = fd
     return found
@@ -231,7 +228,7 @@ def _end_half(child: Child, half: ParentHalf) -> None:
     half.close()
     child.notes += half.notes
     if half.error is not None:
-        _bury(child)
+        child.spawn.bury()
         raise half.error
 
 
@@ -255,20 +252,13 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
         if child.is_running:
             error, seen = init.report(read)
             if error:
-                _bury(child)
+                child.spawn.bury()
                 raise explain_program(spec, error, seen)
     finally:
         os.close(read)
 
 
 # ---- what went wrong
-
-
-def _bury(child: Child) -> None:
-    """Reaps a child that ended (or ends it) before it became the program."""
-    if child.spawn.pidfd >= 0:
-        child.spawn.kill()
-        child.spawn.wait()
 
 
 def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
@@ -278,9 +268,11 @@ def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> No
             host.check_userns_allowed()
         check(result, f"clone3({compiler.clone_flags(spec, facts_here).text}")
     failed = child.spawn.failed
-    if failed is None:
+    if failed is None and child.spawn.interrupted is None:
         return
-    _bury(child)
+    status = child.spawn.bury()
+    if failed is None:
+        raise child.spawn.error(status)
     step = child.spawn.plan.steps[failed]
     number = -child.spawn.records[failed].result
     if step.op == lib.MC_EXEC:

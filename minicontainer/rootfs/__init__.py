@@ -11,7 +11,7 @@ archive, ``tree`` keeps every path inside, ``extract`` puts the members there.
 """
 
 from minicontainer.rootfs.applets import busybox
-from minicontainer.rootfs.archive import ArchiveError
 from minicontainer.rootfs.extract import MEMBERS, SIZE, Note, Report, tar
+from minicontainer.rootfs.stream import ArchiveError
 
 __all__ = ["MEMBERS", "SIZE", "ArchiveError", "Note", "Report", "busybox", "tar"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import BinaryIO
 
@@ -45,7 +46,8 @@ FILES = {
     "etc/group": f"root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:{USER}:\nnogroup:x:65534:\n",
     "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
     "etc/profile": (
-        "export PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}\nexport PS1='\\u@\\h:\\w\\$ '\n"
+        "export PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}\n"
+        "export PS1='\\u@\\h:\\w\\$ '\n"
     ),
 }
 
@@ -118,9 +120,18 @@ def _populate(root: int, program: str, applets: list[str]) -> None:
     for name, text in FILES.items():
         with _create(root, name, 0o644) as file:
             file.write(text.encode())
-    if os.geteuid() == 0:
-        os.chown("home/user", USER, USER, dir_fd=root)
+    _give_home(root)
     os.fchmod(root, MODE)
+
+
+def _give_home(root: int) -> None:
+    """Its home to the ordinary user, where we can: not being root, or with an id that is not mapped, it stays ours."""
+    if os.geteuid() == 0:
+        try:
+            os.chown("home/user", USER, USER, dir_fd=root)
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
 
 
 def _copy(root: int, program: str) -> None:

@@ -188,7 +188,7 @@ def _result(control: Path, job: Job, in_time: bool, seconds: float) -> int:
             print(f"rig: timeout after {job.timeout:g} s", file=sys.stderr)
             return TIMED_OUT
         said = (control / "qemu").read_text(errors="replace") + (control / "console").read_text(errors="replace")
-        raise RigError("the VM ended without a result\n" + "\n".join(said.splitlines()[-30:])) from None
+        raise RigError("the VM ended without a result\n" + "\n".join(said.splitlines()[-60:])) from None
     if job.time:
         times = f"boot {float(begun):.2f} s, command {float(ended) - float(begun):.2f} s, total {seconds:.2f} s"
         print(f"rig: {times}", file=sys.stderr)

@@ -1,0 +1,71 @@
+"""``minicontainer rootfs``: makes root file systems, of the host's busybox or of an archive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+SHOWN = 20  # notes that are printed one by one
+
+
+@click.group("rootfs", context_settings={"help_option_names": ["--help"]})
+def group() -> None:
+    """Make root file systems."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
+            signal.signal(number, _unwind)
+
+
+def _unwind(number: int, frame: object) -> None:
+    """A signal that ends us lets what is half made be removed."""
+    sys.exit(128 + number)
+
+
+@group.command("busybox")
+@click.argument("directory", metavar="DIR")
+def busybox(directory: str) -> None:
+    """Make DIR a small root file system of the host's static busybox.
+
+    It has busybox with a link for each applet, a few files in /etc with the users root, daemon, nobody and user
+    (1000), and the usual directories. DIR is made, or has to be empty; one that this command made is left as it is.
+    """
+    from minicontainer import rootfs
+
+    rootfs.busybox(directory)
+
+
+@group.command("tar")
+@click.argument("file", metavar="FILE")
+@click.argument("directory", metavar="DIR")
+@click.option("--max-size", default="16g", show_default=True, help="Most bytes of its files, holes counted: 512m, 2g.")
+@click.option("--max-members", default="1000000", show_default=True, help="Most entries that are made.")
+def tar(file: str, directory: str, max_size: str, max_members: str) -> None:
+    """Unpack the tar archive FILE (- for stdin) into DIR; no member can leave DIR.
+
+    FILE may be compressed with gzip, bzip2 or xz. A DIR that is missing is made, and is there whole or not at all;
+    one that holds something is added to, members replacing what has their name.
+
+    A leading / of names is dropped and .. is refused. Symbolic links are kept as they are, and lead nowhere out of
+    DIR while it is unpacked. As root, owners, all modes (set-uid, too) and devices are the archive's; as an ordinary
+    user everything is yours, without set-id bits and devices. What is left out is told on stderr.
+    """
+    from minicontainer import rootfs, spec
+
+    limit, members = spec.size("max-size", max_size), spec.whole("max-members", max_members, 1, 2**63 - 1)
+    report = rootfs.tar(_stdin() if file == "-" else file, directory, limit=limit, members=members)
+    for note in report.notes[:SHOWN]:
+        click.echo(f"minicontainer: {note}", err=True)
+    if len(report.notes) > SHOWN:
+        click.echo(f"minicontainer: and {len(report.notes) - SHOWN} more like these", err=True)
+
+
+def _stdin() -> Any:
+    if sys.stdin is None:
+        raise click.UsageError("the archive is to be read from stdin, which is closed")
+    if os.isatty(sys.stdin.fileno()):
+        raise click.UsageError("the archive is to be read from stdin, which is a terminal")
+    return sys.stdin.buffer

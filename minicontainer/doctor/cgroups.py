@@ -1,0 +1,119 @@
+"""Where the cgroup controllers are, where containers' cgroups can be made, and what works there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from minicontainer.container import placement
+from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
+from minicontainer.doctor.trial import held, walk
+from minicontainer.errors import UnsupportedError
+from minicontainer.linux import cgroupfs
+from minicontainer.linux.cgroup import Cgroup, hierarchy
+
+CONTROLLERS = {  # name -> the options of run that it enforces
+    "cpu": "--cpus, --cpu-shares",
+    "cpuset": "--cpuset-cpus",
+    "io": "--device-read-bps ...",
+    "memory": "--memory ...",
+    "pids": "--pids-limit",
+}
+PAUSE_LIMIT = 2.0  # seconds that a freeze may take
+
+
+def probes() -> list[Probe]:
+    """The hierarchy, each controller, the caller's place in it, and what works in a cgroup made there."""
+    return [
+        Probe("cgroup v2", mounted),
+        *(Probe(name, partial(controller, name)) for name in CONTROLLERS),
+        Probe("delegation", delegation),
+        Probe("CLONE_INTO_CGROUP", born),
+        Probe("cgroup.freeze", frozen),
+        Probe("cgroup.kill", killed),
+        Probe("pressure", pressure),
+    ]
+
+
+def mounted() -> Verdict:
+    """Where version 2 is mounted, and what else is."""
+    mount = cgroupfs.unified()
+    old = sum(m.version == 1 for m in cgroupfs.mounts())
+    beside = f", beside {old} of version 1" if old else ""
+    if mount.root != "/":
+        return note(f"at {mount.path}, which shows {mount.root} alone{beside}")
+    return ok(f"at {mount.path}{beside}")
+
+
+def controller(name: str) -> Verdict:
+    """Whether version 2 has it, else where it is."""
+    if name in hierarchy().controllers:
+        return ok(f"on v2: {CONTROLLERS[name]}")
+    reason, hint = cgroupfs.absence(name)
+    return no(f"{reason}: no {CONTROLLERS[name]}", hint)
+
+
+def delegation() -> Verdict:
+    """Where this caller's containers have their cgroups, and which controllers can be had there."""
+    base = placement.base()
+    with base if base is not hierarchy() else Cgroup.open(base.path) as own:
+        has, lacks = sorted(own.controllers & CONTROLLERS.keys()), sorted(CONTROLLERS.keys() - own.controllers)
+    if not lacks:
+        return ok(f"{base.path}: {' '.join(has)}")
+    given = hierarchy().controllers & set(lacks)
+    remedy = f"{placement.SERVICE_HINT}" if given else ""
+    return note(f"{base.path}: {' '.join(has) or 'no controllers'}, without {' '.join(lacks)}", remedy)
+
+
+def born() -> Verdict:
+    """A child that is born in a cgroup."""
+    with group() as place:
+        walk([], cgroup=place.fd)
+    return ok()
+
+
+def frozen() -> Verdict:
+    """Freezes a process and thaws it."""
+    with group() as place, held([], cgroup=place.fd):
+        place.freeze(PAUSE_LIMIT)
+        place.thaw(PAUSE_LIMIT)
+    return ok()
+
+
+def killed() -> Verdict:
+    """Kills a process by its cgroup."""
+    with group() as place, held([], cgroup=place.fd):
+        if not os.path.exists(f"{place.path}/cgroup.kill"):
+            return no("there is no cgroup.kill: each process is killed by itself", "Linux 5.14 or later")
+        place.write("cgroup.kill", "1")
+        if not place.wait("populated", 0, PAUSE_LIMIT):
+            return no("a process survives it")
+    return ok()
+
+
+def pressure() -> Verdict:
+    """Whether a cgroup tells of stalls (psi)."""
+    with group() as place:
+        place.pressure("cpu")
+    return ok()
+
+
+@contextmanager
+def group() -> Iterator[Cgroup]:
+    """A cgroup as a container gets it; afterwards it is gone, and their common home if it was not there before."""
+    home = f"{placement.base().path}/{placement.HOME}"
+    was_there = os.path.isdir(home)
+    made = placement.place(os.urandom(6).hex(), {})
+    if made is None:
+        raise UnsupportedError("cgroup", None, "none can be made here")
+    try:
+        yield made
+    finally:
+        made.remove(kill=True)
+        if not was_there:
+            try:
+                os.rmdir(home)
+            except OSError:
+                pass  # a container lives there by now

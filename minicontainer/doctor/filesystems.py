@@ -1,0 +1,105 @@
+"""Which mounts can be made: the mount API, proc in a new pid namespace, overlays, ID-mapped mounts."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+
+from minicontainer import plan as p
+from minicontainer.doctor.findings import Probe, Verdict, no, ok
+from minicontainer.doctor.trial import held, mount_flags, own_map, private, walk
+from minicontainer.errors import StepError
+from minicontainer.plan import FDCWD, Slot, Step
+
+TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+PLACE = "/proc"  # what a tmpfs is laid over, in a mount namespace of the trial's own: it is there
+
+
+def probes(directory: str) -> list[Probe]:
+    """``directory``: whose file system is asked about (a ROOTFS)."""
+    path = os.path.abspath(directory)
+    return [
+        Probe("mount API", mount_api, needed=True),
+        Probe("proc", proc, needed=True),
+        Probe("overlay", partial(overlay, path, userns=os.geteuid() != 0)),
+        *([Probe("overlay in a user namespace", partial(overlay, path, userns=True))] if os.geteuid() == 0 else []),
+        Probe("ID-mapped mounts", partial(id_mapped, path)),
+    ]
+
+
+def mount_api() -> Verdict:
+    """fsopen, fsconfig, fsmount, move_mount, open_tree, mount_setattr."""
+    fs, tree = Slot("fs"), Slot("tree")
+    walk(
+        [
+            *private(),
+            p.fsopen("tmpfs", fs),
+            p.fsconfig(fs, "mode", "755"),
+            p.fsconfig(fs, None),
+            p.fsmount(fs, "MOUNT_ATTR_NOSUID", tree),
+            p.move_mount(tree, PLACE),
+            p.open_tree(PLACE, TREE, "copy"),
+            p.mount_setattr(Slot("copy"), "", "MOUNT_ATTR_RDONLY", recursive=True),
+        ],
+        mount_flags(),
+    )
+    return ok("fsopen, fsmount, move_mount, open_tree, mount_setattr")
+
+
+def proc() -> Verdict:
+    """A proc of a new pid namespace, which the kernel refuses where the one that is visible is partly hidden."""
+    fs = Slot("fs")
+    steps = [p.fsopen("proc", fs), p.fsconfig(fs, None), p.fsmount(fs, "MOUNT_ATTR_NOSUID", "tree")]
+    try:
+        walk([*private(), *steps], f"{mount_flags()}|CLONE_NEWPID")
+    except StepError as error:
+        if error.errno == errno.EPERM:
+            reason = "refused, for parts of /proc are hidden here (is this a container?)"
+            return no(reason, "where this container is made: do not mask /proc")
+        raise
+    return ok("of a new pid namespace")
+
+
+def overlay(path: str, *, userns: bool) -> Verdict:
+    """An overlay as ``run --ephemeral`` makes it: ROOTFS below, a tmpfs above."""
+    steps = [*(own_map() if userns else []), *private(), *_overlay(path)]
+    try:
+        walk(steps, "CLONE_NEWUSER|CLONE_NEWNS" if userns else "CLONE_NEWNS")
+    except StepError as error:
+        if error.errno == errno.ENODEV:
+            return no("the kernel has no overlay file system: no --ephemeral", "as root: modprobe overlay")
+        if error.errno == errno.EPERM and userns:
+            return no(f"{error.call}: refused in a user namespace: no --ephemeral without root", "Linux 5.11 or later")
+        raise
+    return ok(f"over {path}")
+
+
+def _overlay(path: str) -> list[Step]:
+    return [
+        p.open_tree(path, TREE, "lower"),
+        p.mount("tmpfs", PLACE, "tmpfs", "MS_NOSUID|MS_NODEV", "mode=755"),
+        p.call("chdir", PLACE),
+        *(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")),
+        p.move_mount(Slot("lower"), "lower"),
+        p.mount("overlay", "merged", "overlay", "0", "lowerdir=lower,upperdir=upper,workdir=work"),
+        p.mkdirat(FDCWD, "merged/minicontainer-doctor", 0o755),  # goes to the upper layer
+    ]
+
+
+def id_mapped(path: str) -> Verdict:
+    """mount_setattr(2) with MOUNT_ATTR_IDMAP: the directory as a user namespace's ids would own it."""
+    with held(own_map(), "CLONE_NEWUSER") as holder:
+        userns = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        steps = [p.open_tree(path, TREE, "tree"), p.idmap(Slot("tree"), Slot("userns"))]
+        walk([*private(), *steps], mount_flags(), {"userns": userns})
+    except StepError as error:
+        if error.errno == errno.EINVAL:
+            return no(f"the file system of {path} does not support them", "ext4, xfs, btrfs, tmpfs since 6.3 ... do")
+        if error.errno == errno.EPERM:
+            return no(f"refused for the file system of {path}", "" if os.geteuid() == 0 else "as root")
+        raise
+    finally:
+        os.close(userns)
+    return ok(f"on the file system of {path}")

@@ -1,0 +1,83 @@
+"""The id ranges that a user may map into a user namespace, and the tools that map them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from functools import partial
+
+from minicontainer import plan as p
+from minicontainer.container import idmap
+from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
+from minicontainer.plan import Slot
+from minicontainer.spawn import Spawn
+
+PACKAGE = "apt-get install uidmap, or shadow-utils"
+FILES = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
+
+
+def probes() -> list[Probe]:
+    """Of the caller; of who called sudo, where root is that."""
+    uid = int(os.environ.get("SUDO_UID", "")) if os.environ.get("SUDO_UID", "").isdigit() else os.geteuid()
+    return [
+        *(Probe(path, partial(ranges, path, uid)) for path in FILES),
+        *(Probe(tool, partial(installed, tool)) for tool in ("newuidmap", "newgidmap")),
+        Probe("writing maps", written, needed=os.geteuid() == 0),
+    ]
+
+
+def ranges(path: str, uid: int) -> Verdict:
+    """The range of a user in /etc/subuid or /etc/subgid."""
+    if uid == 0:
+        return ok("root needs none: it maps every id")
+    found = idmap.subordinate(path, uid)
+    if found is None:
+        remedy = f"as root: usermod {FILES[path]} 100000-165535 {_name(uid)}"
+        return no(f"no range for user {_name(uid)}: one id can be mapped, the user's own", remedy)
+    start, count = found
+    return ok(f"user {_name(uid)}: {count} ids from {start}")
+
+
+def installed(tool: str) -> Verdict:
+    """Whether the tool is there and has the privilege that it is for."""
+    path = shutil.which(tool)
+    if path is None:
+        return no("is not installed: ordinary users can map one id, their own", PACKAGE)
+    if os.stat(path).st_mode & stat.S_ISUID:
+        return ok(f"{path}, set-uid")
+    if "security.capability" in os.listxattr(path):
+        return ok(f"{path}, with file capabilities")
+    return no(f"{path} is neither set-uid nor has it file capabilities", f"as root: chmod u+s {path}")
+
+
+def written() -> Verdict:
+    """Makes a user namespace and maps its ids, as a run does."""
+    if idmap.own_maps("private") is not None:
+        return note("one id, written by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
+    plan = p.Plan(
+        [p.close(Slot("go-write")), p.wait_for_parent(Slot("ready"), Slot("go"))], ["go-write", "ready", "go"]
+    )
+    with Spawn(plan) as child:
+        half = idmap.ParentHalf(lambda pid: idmap.write_maps("private", pid), child.struct)
+        inputs = {"go-write": half.go_write, "ready": half.ready, "go": half.go}
+        try:
+            result = child.clone(int(p.const("CLONE_NEWUSER")), inputs)
+        finally:
+            half.close()
+        if result >= 0:
+            child.wait()
+        if half.error is not None:
+            raise half.error
+        if result < 0:
+            return no(f"clone3(CLONE_NEWUSER): {os.strerror(-result)}")
+    return ok("root's own" if os.geteuid() == 0 else "by newuidmap and newgidmap")
+
+
+def _name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,69 @@
+"""Children to try a feature with: ``walk`` one through some steps, or ``hold`` one while it is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from minicontainer import plan as p
+from minicontainer.plan import Slot, Step
+from minicontainer.spawn import Spawn
+
+LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
+PAUSE = os.path.join(LIBEXEC, "pause")
+
+
+class Held(NamedTuple):
+    """A child that waits: its pid, and the Spawn that it came of."""
+
+    pid: int
+    child: Spawn
+
+
+def walk(
+    steps: Sequence[Step], flags: str = "0", inputs: Mapping[str, int] | None = None, *, cgroup: int = -1
+) -> None:
+    """A child in new namespaces (``flags``) that takes the steps and ends. StepError of the one that failed."""
+    with Spawn(p.Plan(steps, inputs or ())) as child:
+        child.start(flags, inputs, cgroup)
+        child.wait()
+
+
+@contextmanager
+def held(steps: Sequence[Step], flags: str = "0", *, cgroup: int = -1) -> Iterator[Held]:
+    """A child that takes the steps and then waits, to its death at the end of the block."""
+    last = [p.dup3(Slot("stdin"), 0), p.execve([PAUSE], ["pause"], [])]
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        with Spawn(p.Plan([*steps, *last], ["stdin"])) as child:
+            pid = child.start(flags, {"stdin": read}, cgroup)
+            try:
+                yield Held(pid, child)
+            finally:
+                child.kill()
+                child.wait()
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def mount_flags() -> str:
+    """What gives the caller a mount namespace to change."""
+    return "CLONE_NEWNS" if os.geteuid() == 0 else "CLONE_NEWUSER|CLONE_NEWNS"
+
+
+def private() -> list[Step]:
+    """First in a mount namespace: nothing of what follows gets out of it."""
+    return [p.mount(None, "/", None, "MS_REC|MS_PRIVATE")]
+
+
+def own_map() -> list[Step]:
+    """First in a user namespace: the caller's id is 0 (user_namespaces(7): the one map that anybody may write)."""
+    steps: list[Step] = []
+    maps = (("setgroups", "deny"), ("uid_map", f"0 {os.geteuid()} 1"), ("gid_map", f"0 {os.getegid()} 1"))
+    for name, content in maps:
+        steps.append(p.openat(f"/proc/self/{name}", "O_WRONLY|O_CLOEXEC", name))
+        steps += [p.write(Slot(name), content), p.close(Slot(name))]
+    return steps
