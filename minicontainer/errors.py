@@ -82,6 +82,10 @@ HINTS: dict[tuple[int, str], str] = {
     (errno.EUSERS, "clone3"): "user namespaces are nested too deeply (32 levels)",
     (errno.EAGAIN, "clone3"): "a process limit is reached: ulimit -u, pids.max, kernel.pid_max",
     (errno.EBUSY, "clone3"): "the cgroup to be born in has children with controllers enabled",
+    (errno.EPERM, "fsmount"): (
+        "in a user namespace a new /proc or /sys is only to be had where the caller's own is not covered by mounts"
+        " (as a container's is)"
+    ),
     (errno.EINVAL, "pivot_root"): "the root file system must be a mount point that is not shared",
     (errno.EINVAL, "mount_setattr"): "the file system does not support ID-mapped mounts",
     (errno.EPERM, "setgroups"): "supplementary groups need a mapped range of ids: newuidmap and /etc/subgid",

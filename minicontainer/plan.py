@@ -239,7 +239,10 @@ class _Encoder:
 
 def os_bytes(value: str) -> bytes:
     """A string as the kernel is given it (the file system encoding, as os.fsencode)."""
-    data = value.encode("utf-8", "surrogateescape")
+    try:
+        data = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise SpecError("argument", value, "holds half a character") from None
     if b"\0" in data:
         raise SpecError("argument", value, "holds a NUL byte")
     return data

@@ -129,6 +129,13 @@ def absolute(what: str, value: object) -> str:
     return path
 
 
+def distinct(what: str, targets: list[str]) -> None:
+    """No path of the container may be given twice: the one would hide the other."""
+    for target in targets:
+        if targets.count(target) > 1:
+            raise SpecError(what, target, "is given more than once")
+
+
 def cpu_list(what: str, value: object) -> str:
     """``0-2,5``, as in cpuset(7) "List format"."""
     value = text(what, value)
@@ -468,11 +475,9 @@ class Spec:
         self._put("rootfs", os.path.abspath(rootfs))
         self._put("cwd", absolute("workdir", self.cwd))
         self._put("mounts", tuple(self.mounts))
-        targets = [os.path.normpath(mount.target) for mount in self.mounts]
-        for target in targets:
-            if targets.count(target) > 1:
-                raise SpecError("mount target", target, "is given more than once")
         self._put("devices", tuple(self.devices))
+        distinct("target", [os.path.normpath(mount.target) for mount in self.mounts])
+        distinct("device", [device.target for device in self.devices])
 
     def _check_identity(self) -> None:
         if self.name is not None and not NAME.fullmatch(text("name", self.name, empty=True)):

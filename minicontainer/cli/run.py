@@ -136,6 +136,8 @@ def named_options(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except (SpecError, UnsupportedError) as e:
+        if e.what == "seccomp":
+            raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
         first, _, rest = e.what.partition(" ")
         names = {name for p in ctx.command.params for name in p.opts}
         if f"--{first}" not in names:

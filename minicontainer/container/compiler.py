@@ -49,7 +49,7 @@ def compile(spec: Spec, host: Host) -> Plan:
     _attach_mounts(b, spec, host, late=True)
     _finish_root(b, spec)
     _name_and_network(b, spec)
-    _stdio(b, spec)
+    _stdio(b, spec, host)
     _confine(b, spec, host)
     _execute(b, spec, host)
     return b.plan()
@@ -68,6 +68,8 @@ def clone_flags(spec: Spec, host: Host) -> p.Const:
 def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
     """PATH, HOME, HOSTNAME, TERM at a terminal, and what was asked for."""
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname(spec), "HOME": host.identity.home}
+    if spec.joined("uts"):
+        del env["HOSTNAME"]  # whatever it is there
     if spec.tty:
         env["TERM"] = term
     return env | dict(spec.env)
@@ -75,12 +77,12 @@ def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
 
 def hostname(spec: Spec) -> str:
     """The container's host name."""
-    return spec.hostname or spec.name or (os.uname().nodename if spec.uts == "host" else HOSTNAME)
+    return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or HOSTNAME
 
 
 def program_paths(program: str, path: str) -> list[str]:
     """Where execvp(3) would look."""
-    if "/" in program:
+    if "/" in program or not program:
         return [program]
     return [posixpath.join(directory or ".", program) for directory in path.split(":")]
 
@@ -136,10 +138,18 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     _take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
     gid = {"gid": "5"} if host.maps is None else {}
     _take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
-    _take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
-    if spec.ipc == "private":
+    if host.shm:
+        b.add(p.open_tree("/dev/shm", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "shm"))
+    else:
+        _take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
+    if _has_mqueue(spec, host):
         _take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
     _take_proc_and_sys(b, spec, host)
+
+
+def _has_mqueue(spec: Spec, host: Host) -> bool:
+    """The file system belongs to an IPC namespace: to mount it needs rights there."""
+    return spec.ipc == "private" or host.userns == "host"
 
 
 def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
@@ -219,8 +229,10 @@ def _overlay(b: Builder, spec: Spec) -> None:
 def _populate_dev(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "/dev"
     b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(Slot("dev"), "/dev"))
+    given = {device.target for device in spec.devices}
     for name, major, minor in NODES:
-        _node(b, host, f"/dev/{name}", Slot(f"node-{name}"), (major, minor, 0o020666))
+        if f"/dev/{name}" not in given:
+            _node(b, host, f"/dev/{name}", Slot(f"node-{name}"), (major, minor, 0o020666))
     for target, name in (
         ("/proc/self/fd", "fd"),
         ("/proc/self/fd/0", "stdin"),
@@ -230,12 +242,11 @@ def _populate_dev(b: Builder, spec: Spec, host: Host) -> None:
         ("pts/ptmx", "ptmx"),
     ):
         b.add(p.symlinkat(target, FDCWD, f"/dev/{name}"))
-    for name in ("pts", "shm", *(["mqueue"] if spec.ipc == "private" else [])):
+    for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
         b.add(p.mkdirat(FDCWD, f"/dev/{name}", 0o755), p.move_mount(Slot(name), f"/dev/{name}"))
     for i, (device, numbers) in enumerate(zip(spec.devices, host.device_nodes, strict=True)):
-        if device.target.startswith("/dev/"):
-            _make_parents(b, device.target)
-            _node(b, host, device.target, Slot(f"device-{i}"), numbers)
+        _make_parents(b, device.target)
+        _node(b, host, device.target, Slot(f"device-{i}"), numbers)
 
 
 def _node(b: Builder, host: Host, path: str, tree: Slot, numbers: tuple[int, int, int]) -> None:
@@ -278,7 +289,7 @@ def _attach_proc(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "/proc"
     b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=MADE), p.move_mount(Slot("proc"), "/proc"))
     for key, value in spec.sysctls.items():
-        path, fd = "/proc/sys/" + key.replace(".", "/"), Slot("sysctl")
+        path, fd = "/proc/sys/" + key.replace(".", "/"), Slot(f"sysctl-{key}")
         b.add(p.openat(path, "O_WRONLY|O_CLOEXEC", fd), p.write(fd, value), p.close(fd))
     if spec.oom_score_adj is not None:
         fd = Slot("oom_score_adj")
@@ -334,25 +345,29 @@ def _name_and_network(b: Builder, spec: Spec) -> None:
         )
 
 
-def _stdio(b: Builder, spec: Spec) -> None:
+def _stdio(b: Builder, spec: Spec, host: Host) -> None:
     """A session of its own always: no byte can be pushed into the caller's terminal (TIOCSTI)."""
     b.phase = "stdio"
     b.add(p.call("setsid"))
     if spec.tty:
-        _own_terminal(b)
+        _own_terminal(b, host)
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         b.add(p.dup3(Slot(name), number))
 
 
-def _own_terminal(b: Builder) -> None:
-    """A pty of the container's own devpts (pts(4)); the parent gets the other end."""
-    master, tty = Slot("master"), Slot("tty")
+def _own_terminal(b: Builder, host: Host) -> None:
+    """A pty of the container's own devpts (pts(4)), the program's user's; the parent gets the other end."""
+    master, tty, size = Slot("master"), Slot("tty"), host.window or (0, 0)
     flags = "O_RDWR|O_NOCTTY|O_CLOEXEC"
     b.add(
         p.openat("/dev/pts/ptmx", flags, master),
         p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
         p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
+        p.call(
+            "ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), "{{{}, {}}}".format(*size))
+        ),
+        p.call("fchown", tty, host.identity.uid, -1),
         p.send_fd(b.input("pty-socket"), master),
         p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
         *(p.dup3(tty, number) for number in (0, 1, 2)),

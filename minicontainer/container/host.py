@@ -57,6 +57,9 @@ class Host:
     read_only     of READ_ONLY that exist here
     device_nodes  (major, minor, mode) of spec.devices
     cgroup2       a cgroup2 file system can be mounted inside
+    seccomp       the compiled filter
+    window        rows and columns of the caller's terminal
+    shm           /dev/shm is the host's (with its IPC namespace)
     """
 
     userns: str
@@ -70,6 +73,8 @@ class Host:
     read_only: tuple[str, ...]
     cgroup2: bool
     seccomp: bytes = b""
+    window: tuple[int, int] | None = None
+    shm: bool = False
 
 
 def check_rootfs(path: str) -> None:
@@ -146,6 +151,17 @@ def seccomp_program(spec: Spec) -> bytes:
     return program
 
 
+def window() -> tuple[int, int] | None:
+    """Rows and columns of the terminal that the caller's streams are, if one is."""
+    for fd in (0, 1, 2):
+        try:
+            columns, rows = os.get_terminal_size(fd)
+        except OSError:
+            continue
+        return rows, columns
+    return None
+
+
 # ---- names of users and groups, as the container knows them
 
 
@@ -163,6 +179,17 @@ def identity(spec: Spec, userns: str) -> Identity:
     extra = [_group("group-add", g, groups) for g in spec.group_add]
     home = entry[5] if entry and len(entry) > 5 and entry[5] else ("/root" if uid == 0 else "/")
     return Identity(uid, gid, tuple(dict.fromkeys(member + extra)), home)
+
+
+def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
+    """With one id mapped (``maps``) the program can be no other, and can have no further group."""
+    remedy = "install newuidmap and newgidmap, with ranges in /etc/subuid and /etc/subgid"
+    inside = tuple(int(text.split()[0]) for text in maps)
+    if (who.uid, who.gid) != inside:
+        reason = "only {}:{} is mapped in this user namespace".format(*inside)
+        raise UnsupportedError("user", spec.user or f"{who.uid}:{who.gid}", reason, remedy)
+    if spec.group_add:
+        raise UnsupportedError("group-add", ",".join(spec.group_add), "no further group is mapped", remedy)
 
 
 def _read(rootfs: str, path: str) -> list[list[str]]:

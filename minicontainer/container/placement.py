@@ -11,12 +11,15 @@ Controllers are enabled from BASE down when a limit first needs them. A cgroup w
 controllers to its children ("no internal processes"), so these go to the leaf beside the home; CLONE_INTO_CGROUP
 needs no more than that cgroup.procs of BASE, the common ancestor, is writable.
 
+The owner also holds a flock(2) on the directory: a pid tells nothing to a process of another pid namespace.
+
 The home is kept open, and looked for anew when it turns out to be gone or to be no longer ours.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -58,12 +61,17 @@ def place(ident: str, needed: Needs) -> Cgroup | None:
     else:
         try:
             if _home.enabled.issuperset(needed):
-                return Cgroup.create(name, _home)
+                return _claimed(Cgroup.create(name, _home))
         except StepError as error:
             if error.errno not in GONE:
                 raise
     home = _settle(needed)
-    return None if home is None else Cgroup.create(name, home)
+    return None if home is None else _claimed(Cgroup.create(name, home))
+
+
+def _claimed(group: Cgroup) -> Cgroup:
+    fcntl.flock(group.fd, fcntl.LOCK_SH)
+    return group
 
 
 # ---- the home
@@ -193,7 +201,8 @@ def alive(name: str) -> bool:
 
 def stale() -> list[str]:
     """The containers' cgroups (paths) that the caller could remove and whose owner is dead."""
-    return [path for home in _homes() for path in _members(home) if not alive(path.rpartition("/")[2])]
+    found = [path for home in _homes() for path in _members(home)]
+    return [path for path in found if not alive(path.rpartition("/")[2]) and not _is_claimed(path)]
 
 
 def clean() -> list[str]:
@@ -208,6 +217,20 @@ def clean() -> list[str]:
             continue
         removed.append(path)
     return removed
+
+
+def _is_claimed(path: str) -> bool:
+    try:
+        group = Cgroup.open(path)
+    except StepError:
+        return True  # it has gone: nothing to clean
+    try:
+        fcntl.flock(group.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        group.close()
+    return False
 
 
 def _homes() -> Iterator[str]:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.container import compiler, host, limits
-from minicontainer.errors import Error, SpecError, StepError, UnsupportedError
+from minicontainer.errors import SpecError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import check, ffi, lib, now
 from minicontainer.plan import Plan
@@ -63,19 +63,24 @@ def facts(spec: Spec) -> host.Host:
         from minicontainer.container import idmap
 
         maps = idmap.own_maps(mode)
+    identity = host.identity(spec, mode)
+    if maps is not None:
+        host.check_mapped(spec, identity, maps)
     masked, read_only = host.kernel_paths()
     return host.Host(
         userns=mode,
         uid=os.geteuid(),
         gid=os.getegid(),
         maps=maps,
-        identity=host.identity(spec, mode),
+        identity=identity,
         files=host.check_sources(spec) if spec.mounts else (),
         device_nodes=host.check_devices(spec) if spec.devices else (),
         masked=masked,
         read_only=read_only,
         cgroup2=host.has_cgroup2(),
         seccomp=host.seccomp_program(spec) if spec.seccomp else b"",
+        window=host.window() if spec.tty else None,
+        shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
     )
 
 
@@ -189,7 +194,7 @@ def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitSt
     for field, _ in compiler.JOINS:
         path = spec.joined(field)
         if path:
-            found[f"ns-{field}"] = _open_namespace(field, path, stack)
+            found[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
     if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
         from minicontainer.container import idmap
 
@@ -215,11 +220,11 @@ def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitSt
     return found
 
 
-def _open_namespace(field: str, path: str, stack: ExitStack) -> int:
+def _open_namespace(field: str, wish: str, path: str, stack: ExitStack) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as e:
-        raise SpecError(field, path, (e.strerror or str(e)).lower(), "a /proc/PID/ns file of a live process") from None
+        raise SpecError(field, wish, (e.strerror or str(e)).lower(), "a /proc/PID/ns file of a live process") from None
     stack.callback(os.close, fd)
     return fd
 
@@ -245,7 +250,7 @@ def _take_terminal(child: Child, ours: Any, theirs: Any) -> None:
 
 def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
     """What init says of the program: end of file when it runs, else why it does not."""
-    from minicontainer.container import init
+    from minicontainer.container import explain, init
 
     os.close(write)
     try:
@@ -253,7 +258,7 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
             error, seen = init.report(read)
             if error:
                 child.spawn.bury()
-                raise explain_program(spec, error, seen)
+                raise explain.program_error(spec, error, seen)
     finally:
         os.close(read)
 
@@ -275,32 +280,8 @@ def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> No
         raise child.spawn.error(status)
     step = child.spawn.plan.steps[failed]
     number = -child.spawn.records[failed].result
+    from minicontainer.container import explain
+
     if step.op == lib.MC_EXEC:
-        raise explain_program(spec, number, child.spawn.struct.run.program)
-    raise explain_step(spec, step.call, step.phase, step.describe(), number)
-
-
-def explain_program(spec: Spec, number: int, seen: Any) -> Error:
-    """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
-    from minicontainer.container import program
-
-    paths = compiler.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
-    path = paths[seen.path] if 0 <= seen.path < len(paths) else None
-    head = bytes(ffi.buffer(seen.head, seen.length))
-    return program.explain(spec.args[0] or "''", number, path, seen.mode, head)
-
-
-def explain_step(spec: Spec, call: str, phase: str, described: str, number: int) -> Error:
-    """The error of a failed step: in the user's words where it is the user's doing, else the step itself."""
-    reason = os.strerror(number).lower()
-    if phase == "execute" and call == "chdir":
-        hint = "leads outside the container" if number == errno.EXDEV else "in the container"
-        return SpecError("workdir", spec.cwd, reason if number != errno.EXDEV else "is no place inside", hint)
-    if phase == "root" and "overlay" in described and number in (errno.ENODEV, errno.EPERM, errno.EINVAL):
-        return UnsupportedError("ephemeral", spec.rootfs, f"overlay: {reason}", "see minicontainer doctor")
-    if call == "prlimit64" and number == errno.EPERM:
-        return StepError(number, described, hint="raising a hard limit needs CAP_SYS_RESOURCE")
-    if call == "wait_for_parent":
-        return StepError(number, described, hint="the id maps could not be written")
-    hint = f"of ROOTFS: is {call} target a link or a file there?" if number in (errno.ENOTDIR, errno.ELOOP) else ""
-    return StepError(number, described, hint=hint)
+        raise explain.program_error(spec, number, child.spawn.struct.run.program)
+    raise explain.step_error(spec, step, number)

@@ -58,12 +58,11 @@ def controller(name: str) -> Verdict:
 def delegation() -> Verdict:
     """Where this caller's containers have their cgroups, and which controllers can be had there."""
     base = placement.base()
-    with base if base is not hierarchy() else Cgroup.open(base.path) as own:
-        has, lacks = sorted(own.controllers & CONTROLLERS.keys()), sorted(CONTROLLERS.keys() - own.controllers)
+    given = base.controllers
+    has, lacks = sorted(CONTROLLERS.keys() & given), sorted(CONTROLLERS.keys() - given)
     if not lacks:
         return ok(f"{base.path}: {' '.join(has)}")
-    given = hierarchy().controllers & set(lacks)
-    remedy = f"{placement.SERVICE_HINT}" if given else ""
+    remedy = placement.SERVICE_HINT if hierarchy().controllers & set(lacks) else ""
     return note(f"{base.path}: {' '.join(has) or 'no controllers'}, without {' '.join(lacks)}", remedy)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from minicontainer import plan as p
 from minicontainer.container.host import enters_time_namespace
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
-from minicontainer.doctor.staging import temporary
+from minicontainer.doctor.leftovers import temporary
 from minicontainer.doctor.trial import PAUSE, walk
+from minicontainer.linux import caps
 from minicontainer.native import lib
 from minicontainer.spec import CAPABILITIES, DEFAULT_CAPABILITIES, Mount
 
-ALL = (1 << len(CAPABILITIES)) - 1
-FEW = 6  # how many names fit a line
+FEW = 6  # names that fit a line
 
 
 def probes() -> list[Probe]:
@@ -71,52 +71,37 @@ def time_namespace() -> Verdict:
 
 def effective() -> Verdict:
     """What the caller may do now."""
-    return described(_mask("CapEff"))
+    return ok(in_words(caps.capabilities().effective))
 
 
 def bounding() -> Verdict:
     """What the caller can pass on at most."""
-    mask = _mask("CapBnd")
-    lacking = [name for name in CAPABILITIES if name in DEFAULT_CAPABILITIES and not mask >> _bit(name) & 1]
+    mask = caps.capabilities().bounding
+    lacking = DEFAULT_CAPABILITIES.difference(caps.names(mask))
     if lacking and os.geteuid() == 0:
-        return note(f"lacks {', '.join(lacking)} of a container's defaults", "start from a less restricted process")
-    return described(mask)
+        return note(f"lacks of a container's defaults: {_listed(lacking)}", "start from a less restricted process")
+    return ok(in_words(mask))
 
 
 def no_new_privs() -> Verdict:
     """Set, it keeps newuidmap(1) from its privilege."""
-    if _status("NoNewPrivs") == "1":
+    import prctl
+
+    if prctl.get_no_new_privs():
         return note("set: newuidmap and newgidmap cannot work", "start from a process without it")
     return ok("not set")
 
 
-def described(mask: int) -> Verdict:
-    """A mask of capabilities in few words."""
-    names = [name for name in CAPABILITIES if mask >> _bit(name) & 1]
-    if mask & ALL == ALL:
-        return ok(f"all {len(CAPABILITIES)}")
-    if len(names) > len(CAPABILITIES) - FEW:
-        return ok(f"all but {_listed([name for name in CAPABILITIES if name not in names])}")
-    return ok(_listed(names) if names else "none")
+def in_words(mask: int) -> str:
+    """A mask of capabilities."""
+    has = caps.names(mask)
+    lacks = set(CAPABILITIES).difference(has)
+    if not lacks:
+        return f"all {len(has)}"
+    if len(lacks) <= FEW:
+        return f"all but {_listed(lacks)}"
+    return _listed(has) if has else "none"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(name.lower().removeprefix("cap_") for name in names)
-
-
-def _bit(name: str) -> int:
-    return CAPABILITIES.index(name)
-
-
-def _mask(field: str) -> int:
-    return int(_status(field), 16)
-
-
-def _status(field: str) -> str:
-    """A line of /proc/self/status (proc(5))."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name == field:
-                return value.strip()
-    raise OSError(f"/proc/self/status has no {field}")
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(name.lower() for name in sorted(names))

@@ -8,6 +8,7 @@ caller. Killed meanwhile, the first leaves ``.XXXXXXXX.part`` behind (mode 0700)
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,10 +66,11 @@ def made(path: str) -> Iterator[int]:
         try:
             root = os.open(part, OPEN | os.O_NOFOLLOW, dir_fd=parent)
             try:
+                fcntl.flock(root, fcntl.LOCK_EX)  # tells the doctor that somebody is at work here
                 yield root
+                _rename(parent, part, name, path)
             finally:
                 os.close(root)
-            _rename(parent, part, name, path)
         except BaseException:
             remove(parent, part)
             raise

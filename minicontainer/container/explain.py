@@ -1,0 +1,164 @@
+"""What went wrong, in the user's words: a failed primitive said of the option that asked for it.
+
+``start`` hands over the step that failed and its errno. Where the step is the user's doing (a volume, a sysctl, a
+limit, an id) the error names that; else it is the step itself, as a StepError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from typing import Any
+
+from minicontainer.container import compiler, program
+from minicontainer.errors import Error, SpecError, StepError, UnsupportedError, hint_for
+from minicontainer.native import ffi
+from minicontainer.plan import Step
+from minicontainer.spec import CAPABILITIES, RLIMITS, Mount, Spec
+
+RANGES = "further ids need newuidmap, newgidmap and ranges in /etc/subuid and /etc/subgid"
+
+
+def program_error(spec: Spec, number: int, seen: Any) -> Error:
+    """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
+    paths = compiler.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
+    path = paths[seen.path] if 0 <= seen.path < len(paths) else None
+    head = bytes(ffi.buffer(seen.head, seen.length))
+    return program.explain(spec.args[0], number, path, seen.mode, head)
+
+
+def step_error(spec: Spec, step: Step, number: int) -> Error:
+    """The error of a step that failed with errno ``number``."""
+    reason = os.strerror(number).lower()
+    by_phase = {"mounts": _mount, "/dev": _place, "/proc": _place, "/sys": _place, "root": _root}
+    by_call = {
+        "chdir": _workdir,
+        "prlimit64": _ulimit,
+        "seccomp": _seccomp,
+        "setns": _namespace,
+        "setresuid": _identity,
+        "setresgid": _identity,
+        "setgroups": _identity,
+        "fchown": _identity,
+        "capset": _capabilities,
+        "prctl_capbset_drop_all_but": _capabilities,
+    }
+    for explain in (_setting, by_call.get(step.call), by_phase.get(step.phase)):
+        error = explain(spec, step, number, reason) if explain is not None else None
+        if error is not None:
+            return error
+    hint = "the id maps could not be written" if step.call == "wait_for_parent" else ""
+    return StepError(number, step.describe(), hint=hint)
+
+
+# ---- one function for each kind of doing; None where the step itself says it best
+
+
+def _workdir(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    if step.phase != "execute":
+        return None
+    if number == errno.EXDEV:
+        return SpecError("workdir", spec.cwd, "leads outside the container")
+    return SpecError("workdir", spec.cwd, reason, "in the container")
+
+
+def _ulimit(spec: Spec, step: Step, number: int, reason: str) -> Error:
+    limit = next(u for u in spec.ulimits if RLIMITS[u.name] == step.args[1])
+    hint = "to raise the hard limit needs CAP_SYS_RESOURCE" + "; nofile ends at sysctl fs.nr_open" * (
+        limit.name == "nofile"
+    )
+    return UnsupportedError("ulimit", f"{limit.name}={limit.soft}:{limit.hard}", reason, hint)
+
+
+def _seccomp(spec: Spec, _step: Step, number: int, reason: str) -> Error:
+    if number == errno.EINVAL:
+        reason = "the kernel refuses this program"
+    return SpecError("seccomp", spec.seccomp, reason, "classic BPF, as seccomp_export_bpf(3) writes it")
+
+
+def _namespace(spec: Spec, step: Step, number: int, reason: str) -> Error:
+    kind = str(step.args[0]).removeprefix("ns-")
+    hints = {
+        errno.EPERM: "joining it needs CAP_SYS_ADMIN in its user namespace: join that too, by --userns",
+        errno.EINVAL: "it is no namespace of that kind, or the caller's own",
+    }
+    return UnsupportedError(kind, getattr(spec, kind), reason, hints.get(number, ""))
+
+
+def _identity(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    if number != errno.EINVAL or step.phase == "user namespace":
+        return None
+    what, value = ("group-add", ",".join(spec.group_add)) if step.call == "setgroups" else ("user", spec.user)
+    return UnsupportedError(what, value, "has no mapping in this user namespace", RANGES)
+
+
+def _capabilities(spec: Spec, _step: Step, number: int, reason: str) -> Error | None:
+    if number != errno.EPERM:
+        return None
+    missing = spec.capabilities() & ~_permitted()
+    names = [name for bit, name in enumerate(CAPABILITIES) if missing >> bit & 1]
+    what = "privileged" if spec.privileged else "cap-add"
+    return UnsupportedError(
+        what, " ".join(names) or None, "the caller does not have it", "--cap-drop it, or run as root"
+    )
+
+
+def _permitted() -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as f:
+        return next(int(line.split()[1], 16) for line in f if line.startswith("CapPrm:"))
+
+
+def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    """The files that are opened and written for a sysctl and for the OOM score."""
+    slot = str(step.into or (step.args[0] if step.call == "write" else ""))
+    if slot.startswith("sysctl-"):
+        key = slot.removeprefix("sysctl-")
+        if number == errno.ENOENT:
+            reason = "this kernel has no such sysctl"
+        return SpecError("sysctl", f"{key}={spec.sysctls[key]}", reason)
+    if slot == "oom_score_adj":
+        return UnsupportedError("oom-score-adj", spec.oom_score_adj, reason, "to lower it needs CAP_SYS_RESOURCE")
+    return None
+
+
+def _mount(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    """A mount whose source cannot be taken or whose target cannot be made."""
+    mount = _mount_of(spec, step)
+    if mount is None:
+        return None
+    if number == errno.ENOTDIR or (number == errno.EINVAL and step.call == "move_mount"):
+        reason = "a file lies where a directory is needed, or the reverse"
+    if number == errno.ENOENT:
+        reason = "cannot be made: ROOTFS is read-only there, or a link leads nowhere"
+    return SpecError(f"{mount.type} target", mount.target, reason, f"for {mount.source}" if mount.source else "")
+
+
+def _mount_of(spec: Spec, step: Step) -> Mount | None:
+    slot = str(step.args[0] if step.call == "move_mount" else step.into or "")
+    number = slot.rpartition("-")[2]
+    if slot.startswith(("mount-", "target-")) and number.isdigit():
+        return spec.mounts[int(number)]
+    if step.call not in ("mkdirat", "mknodat"):
+        return None
+    path = str(step.args[1])
+    below = [m for m in spec.mounts if f"{posixpath.normpath(m.target)}/".startswith(f"{path}/")]
+    return below[0] if below else None
+
+
+def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    """/dev, /proc and /sys themselves, and devices."""
+    if step.call == "mknodat" or (step.call == "mkdirat" and str(step.args[1]).count("/") > 1):
+        return SpecError("device", str(step.args[1]), reason, "in the container") if spec.devices else None
+    if step.call != "move_mount" or number not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return None
+    reason = "is read-only and has no" if number == errno.ENOENT else "has a file or a link for"
+    return SpecError("rootfs", spec.rootfs, f"{reason} {step.args[3]}", "it must be a directory")
+
+
+def _root(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    if spec.ephemeral and "overlay" in step.describe() and number in (errno.ENODEV, errno.EPERM, errno.EINVAL):
+        return UnsupportedError("ephemeral", spec.rootfs, f"overlay: {reason}", "see minicontainer doctor")
+    if step.call == "open_tree" and number == errno.EINVAL:
+        return UnsupportedError("rootfs", spec.rootfs, reason, hint_for(number, "pivot_root"))
+    return None
