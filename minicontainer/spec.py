@@ -532,15 +532,23 @@ class Spec:
         for key, value in self.sysctls.items():
             check_sysctl(key, value, self)
 
-    def capabilities(self) -> int:
-        """The capability mask (bit N: capability N) that the program gets."""
+    def capabilities(self, permitted: int = -1) -> int:
+        """The capability mask (bit N: capability N) that the program gets: ``--privileged`` and ALL mean all that are
+        in ``permitted``, the caller's."""
         names = set(CAPABILITIES if self.privileged else DEFAULT_CAPABILITIES)
         add = {capability("cap-add", name) for name in self.cap_add}
         drop = {capability("cap-drop", name) for name in self.cap_drop}
         names = set(CAPABILITIES) if "ALL" in add else names
+        if self.wants_all:
+            names = {name for name in names if permitted >> CAPABILITIES.index(name) & 1}
         names = (set() if "ALL" in drop else names) | (add - {"ALL"})
         names -= drop
         return sum(1 << CAPABILITIES.index(name) for name in names)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether it asks for all capabilities without naming them."""
+        return self.privileged or any(capability("cap-add", name) == "ALL" for name in self.cap_add)
 
     def joined(self, kind: str) -> str | None:
         """The path of the namespace to join for ``kind`` (a field name), or None for private and host."""

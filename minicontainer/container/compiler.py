@@ -381,7 +381,7 @@ def _confine(b: Builder, spec: Spec, host: Host) -> None:
     for limit in spec.ulimits:
         b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
     b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
-    mask, who = spec.capabilities(), host.identity
+    mask, who = spec.capabilities(host.permitted), host.identity
     no_new_privileges = spec.no_new_privileges and not spec.privileged
     if host.seccomp and not no_new_privileges:
         b.add(p.seccomp(host.seccomp))  # while CAP_SYS_ADMIN is still there

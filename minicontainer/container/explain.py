@@ -13,9 +13,10 @@ from typing import Any
 
 from minicontainer.container import compiler, program
 from minicontainer.errors import Error, SpecError, StepError, UnsupportedError, hint_for
+from minicontainer.linux import caps
 from minicontainer.native import ffi
 from minicontainer.plan import Step
-from minicontainer.spec import CAPABILITIES, RLIMITS, Mount, Spec
+from minicontainer.spec import RLIMITS, Mount, Spec
 
 RANGES = "further ids need newuidmap, newgidmap and ranges in /etc/subuid and /etc/subgid"
 
@@ -96,17 +97,10 @@ def _identity(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
 def _capabilities(spec: Spec, _step: Step, number: int, reason: str) -> Error | None:
     if number != errno.EPERM:
         return None
-    missing = spec.capabilities() & ~_permitted()
-    names = [name for bit, name in enumerate(CAPABILITIES) if missing >> bit & 1]
-    what = "privileged" if spec.privileged else "cap-add"
+    missing = caps.names(spec.capabilities() & ~caps.capabilities().permitted)
     return UnsupportedError(
-        what, " ".join(names) or None, "the caller does not have it", "--cap-drop it, or run as root"
+        "capabilities", " ".join(missing), "the caller does not have them", "--cap-drop, or more rights"
     )
-
-
-def _permitted() -> int:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as f:
-        return next(int(line.split()[1], 16) for line in f if line.startswith("CapPrm:"))
 
 
 def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:

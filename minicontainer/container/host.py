@@ -60,6 +60,7 @@ class Host:
     seccomp       the compiled filter
     window        rows and columns of the caller's terminal
     shm           /dev/shm is the host's (with its IPC namespace)
+    permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
     """
 
     userns: str
@@ -75,6 +76,7 @@ class Host:
     seccomp: bytes = b""
     window: tuple[int, int] | None = None
     shm: bool = False
+    permitted: int = -1
 
 
 def check_rootfs(path: str) -> None:
@@ -149,6 +151,15 @@ def seccomp_program(spec: Spec) -> bytes:
     if not program or len(program) % 8 or len(program) > 8 * 4096:
         raise SpecError("seccomp", spec.seccomp, "is no classic BPF program (1 to 4096 instructions of 8 bytes)")
     return program
+
+
+def permitted(spec: Spec, userns: str) -> int:
+    """The caller's capabilities where all are asked for and no user namespace gives them."""
+    if userns != "host" or not spec.wants_all:
+        return -1
+    from minicontainer.linux import caps
+
+    return caps.capabilities().permitted
 
 
 def window() -> tuple[int, int] | None:

@@ -80,6 +80,7 @@ def facts(spec: Spec) -> host.Host:
         cgroup2=host.has_cgroup2(),
         seccomp=host.seccomp_program(spec) if spec.seccomp else b"",
         window=host.window() if spec.tty else None,
+        permitted=host.permitted(spec, mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
     )
 

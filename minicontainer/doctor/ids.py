@@ -23,7 +23,7 @@ def probes() -> list[Probe]:
     return [
         *(Probe(path, partial(ranges, path, uid)) for path in FILES),
         *(Probe(tool, partial(installed, tool)) for tool in ("newuidmap", "newgidmap")),
-        Probe("writing maps", written, needed=os.geteuid() == 0),
+        Probe("writing maps", written),
     ]
 
 

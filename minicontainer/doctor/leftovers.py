@@ -8,6 +8,7 @@ Directories are looked for only where asked, and only the caller's own ones that
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -82,7 +83,7 @@ def _remove_cgroup(path: str) -> bool:
     try:
         Cgroup.open(path).remove(kill=True)
     except StepError as error:
-        if isinstance(error, FileNotFoundError):
+        if error.errno == errno.ENOENT:
             return False
         raise
     return True

@@ -8,8 +8,7 @@ from typing import BinaryIO
 
 from minicontainer.container.program import elf_interpreter
 from minicontainer.errors import Error, SpecError, UnsupportedError, sentence
-from minicontainer.linux.files import openat2
-from minicontainer.rootfs.removal import INSIDE
+from minicontainer.rootfs.removal import open_inside
 from minicontainer.rootfs.staging import MODE, filled, made, open_existing
 
 PACKAGE = "install the package busybox-static"
@@ -102,7 +101,7 @@ def _applets(program: str) -> list[str]:
 
 def _is_ours(root: int) -> bool:
     try:
-        fd = openat2(root, MARK, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, 0, INSIDE)
+        fd = open_inside(root, MARK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     with open(fd, "rb") as file:

@@ -18,16 +18,26 @@ from minicontainer.native import lib
 INSIDE = lib.RESOLVE_BENEATH | lib.RESOLVE_NO_SYMLINKS | lib.RESOLVE_NO_XDEV
 
 
+def open_inside(directory: int, path: str, flags: int, resolve: int = INSIDE) -> int:
+    """A descriptor of ``path`` in ``directory``, resolved as openat2(2) is told (by default: no link, no way out).
+
+    OSError of the class that belongs to its errno, FileNotFoundError and so on."""
+    try:
+        return openat2(directory, path, flags, 0, resolve)
+    except OSError as e:
+        raise OSError(e.errno, os.strerror(e.errno or 0), path) from None
+
+
 def remove(parent: int, name: str) -> None:
     """Removes ``name`` of the directory ``parent``, with all that it holds if it is a directory.
 
     OSError: as unlinkat(2); EXDEV if something is mounted in it, and then what is mounted is not touched."""
     if not _unlink(parent, name):
-        with_descriptor = open_directory(parent, name)
+        top = open_directory(parent, name)
         try:
-            empty(with_descriptor)
+            empty(top)
         finally:
-            os.close(with_descriptor)
+            os.close(top)
         os.rmdir(name, dir_fd=parent)
 
 
@@ -43,7 +53,7 @@ def empty(top: int) -> None:
 
 def open_directory(parent: int, name: str) -> int:
     """A descriptor to read and change the directory ``name`` with; its mode is made to allow that."""
-    place = openat2(parent, name, lib.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, 0, INSIDE)
+    place = open_inside(parent, name, lib.O_PATH | os.O_DIRECTORY)
     try:
         mode = os.fstat(place).st_mode
         if mode & stat.S_IRWXU != stat.S_IRWXU and os.geteuid() != 0:

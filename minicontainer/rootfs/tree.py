@@ -10,12 +10,12 @@ a directory which another member has replaced meanwhile is not mistaken for it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 
-from minicontainer.linux.files import openat2
 from minicontainer.native import lib
-from minicontainer.rootfs.removal import INSIDE, remove
+from minicontainer.rootfs.removal import open_inside, remove
 
 IN_ROOT = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS | lib.RESOLVE_NO_XDEV
 PLACE = lib.O_PATH | os.O_DIRECTORY
@@ -38,10 +38,10 @@ class Tree:
         path = os.fsdecode(b"/".join(parts)) or "."
         for _ in range(TRIES):
             try:
-                return openat2(self._root, path, PLACE, 0, IN_ROOT)
+                return open_inside(self._root, path, PLACE, IN_ROOT)
             except BlockingIOError:
                 continue
-        return openat2(self._root, path, PLACE, 0, IN_ROOT)
+        return open_inside(self._root, path, PLACE, IN_ROOT)
 
     def needed(self, parts: Sequence[bytes], dress: Dress) -> int:
         """As ``directory``, but what is missing is made, and given its looks by ``dress``."""
@@ -55,7 +55,7 @@ class Tree:
                 self._made()
                 os.mkdir(name, 0o700, dir_fd=there)  # FileExistsError: a link to nothing is there
                 self.later(there, name, dress)
-                below = openat2(there, name, PLACE, 0, INSIDE)
+                below = open_inside(there, name, PLACE)
             finally:
                 os.close(there)
             there = below
@@ -78,7 +78,7 @@ class Tree:
 
     def later(self, parent: int, name: str, dress: Dress) -> None:
         """Has ``dress`` done to a directory when all is in its place."""
-        fd = openat2(parent, name, PLACE, 0, INSIDE)
+        fd = open_inside(parent, name, PLACE)
         try:
             path, seen = os.readlink(_link(fd)), os.fstat(fd)
         finally:
@@ -89,9 +89,11 @@ class Tree:
         """Gives the directories their looks, the deepest first; those that were replaced have gone."""
         for inode, (path, dress) in sorted(self._pending.items(), key=lambda item: _depth(item[1][0]), reverse=True):
             try:
-                fd = openat2(self._root, path, os.O_RDONLY | os.O_DIRECTORY, 0, INSIDE)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+                fd = open_inside(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as e:
+                if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue
+                raise
             try:
                 seen = os.fstat(fd)
                 if (seen.st_dev, seen.st_ino) == inode:

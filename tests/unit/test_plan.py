@@ -29,7 +29,7 @@ SANITIZED = [
 ]
 SANITIZED += ["-Wno-missing-field-initializers"]
 
-letters = st.characters(exclude_characters="\0", exclude_categories=("Cs",))
+letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 words = st.text(st.one_of(letters, st.just("\udcff")), max_size=40)  # what os.fsdecode makes of a byte
 names = st.sampled_from(["a", "b", "c", "d"])
 calls = st.sampled_from(["mount", "prctl", "openat", "close", "write", "symlinkat", "getpid", "umask"])

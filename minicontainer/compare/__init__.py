@@ -1,0 +1,1 @@
+"""Measurements of isolation on this host: each comparison in one interleaved run."""

@@ -1,0 +1,107 @@
+"""``minicontainer run`` as a user types it, for tests: what came out, what a program inside saw, how it was refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+Done = subprocess.CompletedProcess[str]
+Word = str | Path
+
+CLI = (sys.executable, "-m", "minicontainer")
+
+
+class Box:
+    """Runs containers of one root file system; ``run`` is a fixture that runs a command line."""
+
+    def __init__(self, run: Callable[..., Done], rootfs: Path) -> None:
+        self._run, self.rootfs = run, rootfs
+
+    def run(self, *words: Word, options: Sequence[Word] = (), rootfs: Word | None = None, **more: Any) -> Done:
+        """The command ``words`` with ``options`` before the root file system."""
+        return self._run("run", *options, self.rootfs if rootfs is None else rootfs, *words, **more)
+
+    def sh(self, script: str, *options: Word, **more: Any) -> str:
+        """The output of a shell script that has to end with 0 and say nothing on stderr."""
+        done = self.run("sh", "-c", script, options=options, **more)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout.strip()
+
+    def refused(self, *words: Word, code: int = 125, says: Sequence[str] = (), **more: Any) -> str:
+        """The one line with which it is refused; nothing else is said, and nothing is left."""
+        return refusal(self.run(*words, **more), code, says)
+
+
+def refusal(done: Done, code: int = 125, says: Sequence[str] = ()) -> str:
+    """The one line of an error: exit code, ``minicontainer: ``, every word of ``says``; stdout stays empty."""
+    assert done.returncode == code, done
+    assert not done.stdout, done
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("minicontainer: "), lines
+    for word in says:
+        assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
+    return lines[0]
+
+
+def copy_of(rootfs: Path, to: Path) -> Path:
+    """A root file system of one's own, to write in."""
+    shutil.copytree(rootfs, to, symlinks=True)
+    return to
+
+
+def python_options() -> list[str]:
+    """Volumes that show this Python, and the libraries that it needs, in the container; and how to call it there."""
+    places = {os.path.realpath(sys.base_prefix), "/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"}
+    shown = [place for place in sorted(places) if os.path.exists(place)]
+    return [word for place in shown for word in ("-v", f"{place}:{place}:ro")]
+
+
+def python() -> str:
+    """The path of this Python, without a virtual environment."""
+    return os.path.realpath(sys.executable)
+
+
+@contextlib.contextmanager
+def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command line in the background, killed at the end where it still runs."""
+    pipe = subprocess.PIPE
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
+    with subprocess.Popen([*CLI, *map(str, words)], text=True, **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line that the program inside writes."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def until(true: Callable[[], Any], seconds: float = 20) -> Any:
+    """Waits for something to be so."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def processes(marker: str) -> list[int]:
+    """The processes of this host whose command line holds ``marker``, but for ourselves."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            with contextlib.suppress(OSError):
+                if marker.encode() in Path(f"/proc/{entry}/cmdline").read_bytes():
+                    found.append(int(entry))
+    return found

@@ -1,0 +1,455 @@
+"""``compile(spec, host)``: that it is pure, and that the steps of any container stand in the order that makes it safe.
+
+Golden fragments, not whole dumps: what one option adds, and the rules that hold for every spec.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minicontainer.container.compiler import clone_flags, compile, environment, program_paths
+from minicontainer.container.host import Host, Identity
+from minicontainer.native import lib
+from minicontainer.plan import Plan, Slot, Step
+from minicontainer.spec import DEFAULT_CAPABILITIES, Device, Limits, Mount, Spec, Ulimit
+
+FILTER = b"\x06\0\0\0\0\0\xff\x7f"  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW
+
+
+def some_host(spec: Spec, **facts: Any) -> Host:
+    """The facts of a machine where root runs ``spec``."""
+    known = {
+        "userns": "host",
+        "uid": 0,
+        "gid": 0,
+        "maps": None,
+        "identity": Identity(),
+        "files": tuple((m.source or "").endswith(".txt") for m in spec.mounts),
+        "device_nodes": tuple((10, 200 + i, 0o020666) for i in range(len(spec.devices))),
+        "masked": (("/proc/kcore", False), ("/proc/acpi", True), ("/sys/firmware", True)),
+        "read_only": ("/proc/sys", "/proc/sysrq-trigger"),
+        "cgroup2": True,
+    }
+    return Host(**{**known, **facts})
+
+
+def plan_of(host: dict[str, Any] | None = None, **fields: Any) -> Plan:
+    fields.setdefault("rootfs", "/srv/root")
+    spec = Spec(("/bin/true",), **fields)
+    return compile(spec, some_host(spec, **(host or {})))
+
+
+def lines(plan: Plan, phase: str | None = None) -> list[str]:
+    return [s.describe() for s in plan.steps if phase is None or s.phase == phase]
+
+
+# ---- any spec
+
+flags = st.booleans()
+ids = st.integers(0, 2**32 - 2)
+identities = st.builds(Identity, uid=st.one_of(st.just(0), ids), gid=ids, groups=st.lists(ids, max_size=3).map(tuple))
+mounts = st.sampled_from(
+    [
+        Mount("/data", "/srv/data"),
+        Mount("/data/in/file.txt", "/srv/file.txt", readonly=True),
+        Mount("/proc/sys/x", "/srv/x"),
+        Mount("/sys/x", "/srv/x"),
+        Mount("/processed", "/srv/x", options=frozenset({"noexec", "nodev"})),
+        Mount("/tmp", type="tmpfs", size="1m", mode=0o700),
+        Mount("/etc/hosts", "/srv/hosts.txt"),
+    ]
+)
+devices = st.sampled_from([Device("/dev/fuse", "/dev/fuse"), Device("/dev/net/tun", "/dev/net/tun")])
+kinds = st.sampled_from(["private", "host", "pid:77"])
+
+
+@st.composite
+def compiled(draw: st.DrawFn) -> tuple[Spec, Host, Plan]:
+    """A spec, facts that go with it, and its plan."""
+    userns = draw(st.sampled_from([None, None, "private", "keep-id", "pid:77"]))
+    spec = Spec(
+        draw(st.sampled_from([("/bin/true",), ("sh", "-c", "x"), ()])),
+        rootfs="/srv/root",
+        ephemeral=draw(flags),
+        read_only=draw(flags),
+        init=draw(flags),
+        tty=draw(flags),
+        privileged=draw(flags),
+        no_new_privileges=draw(flags),
+        die_with_parent=draw(flags),
+        cwd=draw(st.sampled_from(["/", "/tmp"])),
+        env=draw(st.dictionaries(st.sampled_from(["A", "PATH", "HOME"]), st.text("xy/", max_size=4))),
+        mounts=tuple(draw(st.lists(mounts, max_size=3, unique_by=lambda m: m.target))),
+        devices=tuple(draw(st.lists(devices, max_size=2, unique_by=lambda d: d.target))),
+        ulimits=tuple(draw(st.lists(st.just(Ulimit("nofile", 64, 64)), max_size=1))),
+        cap_add=tuple(draw(st.lists(st.sampled_from(["ALL", "SYS_ADMIN", "net_admin"]), max_size=1))),
+        cap_drop=tuple(draw(st.lists(st.sampled_from(["ALL", "CHOWN"]), max_size=1))),
+        oom_score_adj=draw(st.sampled_from([None, 500])),
+        userns=userns,
+        network=draw(st.sampled_from(["none", "host", "pid:77"])),
+        pid=draw(kinds),
+        ipc=draw(kinds),
+        uts=draw(kinds),
+        cgroupns=draw(kinds),
+    )
+    host = some_host(
+        spec,
+        userns={None: "host", "pid:77": "join"}.get(userns, userns),
+        maps=draw(st.sampled_from([None, ("0 1000 1", "0 1000 1")])) if userns in ("private", "keep-id") else None,
+        identity=draw(identities),
+        cgroup2=draw(flags),
+        seccomp=draw(st.sampled_from([b"", FILTER])),
+    )
+    return spec, host, compile(spec, host)
+
+
+def where(plan: Plan, call: str, test: Callable[[Step], bool] = lambda s: True) -> list[int]:
+    """The positions of the steps that are this call."""
+    return [i for i, step in enumerate(plan.steps) if step.call == call and test(step)]
+
+
+def first_argument(value: object) -> Callable[[Step], bool]:
+    return lambda step: step.args[0] == value
+
+
+def taken_and_attached(plan: Plan) -> Iterator[tuple[str, int, int]]:
+    """Each detached mount: its slot, where it was taken, where it was attached."""
+    for i, step in enumerate(plan.steps):
+        if step.call in ("open_tree", "fsmount") and step.into:
+            for j in where(plan, "move_mount", first_argument(step.into)):
+                yield str(step.into), i, j
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: tuple[Spec, Host, Plan]) -> None:
+    _, _, plan = case
+    (pivot,) = where(plan, "pivot_root")
+    for slot, taken, attached in taken_and_attached(plan):
+        assert taken < pivot, slot
+        assert taken < attached, slot
+        assert (attached < pivot) == (slot in ("root", "lower")), slot
+    # nothing is opened by a host's path afterwards, and the old root goes at once
+    assert lines(plan)[pivot : pivot + 3] == ['pivot_root(".", ".")', 'umount2(".", MNT_DETACH)', 'chdir("/")']
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_no_magic_link_is_there_while_volumes_are_attached(case: tuple[Spec, Host, Plan]) -> None:
+    spec, _, plan = case
+    (proc,) = where(plan, "move_mount", first_argument("proc"))
+    for i, mount in enumerate(spec.mounts):
+        below = f"{mount.target}/".startswith(("/proc/", "/sys/"))
+        (attached,) = where(plan, "move_mount", first_argument(f"mount-{i}"))
+        assert (attached > proc) == below, mount.target
+        resolved = plan.steps[where(plan, "openat2", lambda s, i=i: s.into == f"target-{i}")[0]]  # type: ignore[misc]
+        assert "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS" in resolved.describe()
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, plan = case
+    phase = [s for s in plan.steps if s.phase == "confine"]
+    order = [s.call for s in phase]
+    assert order.index("prctl_capbset_drop_all_but") < order.index("setresuid")  # needs CAP_SETPCAP
+    assert order.index("setresgid") < order.index("setresuid") < order.index("capset")
+    assert ("setgroups" in order) == (host.maps is None)
+    if "setgroups" in order:
+        assert order.index("setgroups") < order.index("setresgid")
+    limits = [i for i, call in enumerate(order) if call == "prlimit64"]
+    assert all(i < order.index("setresuid") for i in limits)  # CAP_SYS_RESOURCE
+    protected = [i for i, s in enumerate(phase) if s.describe().startswith("prctl(PR_SET_NO_NEW_PRIVS")]
+    assert bool(protected) == (spec.no_new_privileges and not spec.privileged)
+    if host.seccomp:
+        assert order.count("seccomp") == 1
+        # an unprivileged process needs no_new_privs for it, one without no_new_privs needs CAP_SYS_ADMIN
+        assert order.index("seccomp") > protected[0] if protected else order.index("seccomp") < order.index("capset")
+    assert where(plan, "capset")[-1] > max(where(plan, "mount_setattr") + where(plan, "move_mount"))
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
+    spec, _, plan = case
+    end = [s.call for s in plan.steps if s.phase == "execute"]
+    assert end[-1] == ("execveat" if spec.init else "execve")
+    assert end.index("close_range") < end.index("chdir") < end.index("reset_signals")  # CVE-2024-21626
+    assert plan.steps[where(plan, "close_range")[0]].args[0] == (5 if spec.init else 3)
+    assert len([s for s in plan.steps if s.op in (lib.MC_EXEC, lib.MC_EXEC_FD)]) == 1
+    assert max(where(plan, "dup3")) < where(plan, "close_range")[0]
+    death = where(plan, "prctl", lambda s: s.describe().startswith("prctl(PR_SET_PDEATHSIG"))
+    assert bool(death) == spec.die_with_parent
+    assert all(i > max(where(plan, "setresuid")) for i in death)  # prctl(2): a change of ids clears it
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_what_is_read_only_becomes_so_last(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, plan = case
+    root = where(plan, "mount_setattr", lambda s: s.args[1] == "/")
+    made = where(plan, "mkdirat") + where(plan, "mknodat", lambda s: s.args[1] != "/dev/console")
+    assert len(root) == spec.read_only
+    assert all(i > max(made) for i in root)
+    hidden = where(plan, "mount_setattr", lambda s: s.args[1] in host.read_only)
+    assert len(hidden) == (0 if spec.privileged else len(host.read_only))
+    adjusted = where(plan, "openat", first_argument("x")) + where(plan, "openat", lambda s: "oom_score" in s.describe())
+    assert len(adjusted) == (spec.oom_score_adj is not None)
+    assert all(i < j for i in adjusted for j in hidden)
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_namespaces_are_joined_first_and_as_root_of_the_joined_one(case: tuple[Spec, Host, Plan]) -> None:
+    spec, _, plan = case
+    joins = where(plan, "setns")
+    wanted = [k for k in ("userns", "pid", "network", "uts", "ipc", "cgroupns") if spec.joined(k)]
+    assert [plan.steps[i].args[0] for i in joins] == [f"ns-{k}" for k in wanted]
+    if joins:
+        assert plan.steps[0].describe() == "prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)"
+        assert joins == list(range(1, 1 + len(joins)))
+    forks = where(plan, "clone3")
+    assert bool(forks) == bool(spec.joined("pid") or (spec.joined("userns") and spec.pid == "private"))
+    assert all(j < i < where(plan, "mount")[0] for i in forks for j in joins)
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_every_plan_encodes_and_every_input_is_known(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, plan = case
+    assert plan.buffer
+    allowed = {"stdin", "stdout", "stderr", "ready", "go", "go-write", "pty-socket", "init", "report"}
+    assert {name for name in plan.inputs if not name.startswith("ns-")} <= allowed
+    assert ("pty-socket" in plan.inputs) == spec.tty
+    assert ("init" in plan.inputs) == ("report" in plan.inputs) == spec.init
+    assert ("go" in plan.inputs) == (host.userns in ("private", "keep-id") and host.maps is None)
+    used = {a for s in plan.steps for a in s.args if isinstance(a, Slot)}
+    assert set(plan.inputs) - used <= {"stdin", "stdout", "stderr"}
+    assert all(s.phase for s in plan.steps)
+
+
+@given(compiled())
+@settings(deadline=None, max_examples=30)
+def test_equal_specs_and_facts_give_equal_plans(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, plan = case
+    again = compile(dataclasses.replace(spec), dataclasses.replace(host))
+    assert again == plan
+    assert again.buffer == plan.buffer
+
+
+PURITY = """
+import sys
+from minicontainer.container.compiler import compile
+from minicontainer.container.host import Host, Identity
+from minicontainer.spec import Mount, Spec
+spec = Spec(("x",), rootfs="/none", tty=True, init=True, mounts=(Mount("/a", "/none/a"),), ephemeral=True)
+host = Host("private", 1000, 1000, None, Identity(), (False,), (), (("/proc/kcore", False),), ("/proc/sys",), True)
+compile(spec, host).buffer
+seen = []
+sys.addaudithook(lambda event, args: seen.append(event))
+compile(spec, host).buffer
+print(sorted(set(seen) - {"object.__getattr__", "code.__new__"}))
+"""
+
+
+def test_compiling_touches_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", PURITY], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# ---- what an option adds
+
+
+def added(host: dict[str, Any] | None = None, **fields: Any) -> list[str]:
+    """The steps that the plan has and the plain one has not."""
+    plain = set(lines(plan_of()))
+    return [line for line in lines(plan_of(host, **fields)) if line not in plain]
+
+
+def removed(host: dict[str, Any] | None = None, **fields: Any) -> list[str]:
+    more = set(lines(plan_of(host, **fields)))
+    return [line for line in lines(plan_of()) if line not in more]
+
+
+def test_the_plain_container() -> None:
+    plan = plan_of()
+    assert lines(plan, "root") == [
+        'root = open_tree(AT_FDCWD, "/srv/root", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
+        'move_mount(<root>, "", AT_FDCWD, "/srv/root", MOVE_MOUNT_F_EMPTY_PATH)',
+        "fchdir(<root>)",
+        'pivot_root(".", ".")',
+        'umount2(".", MNT_DETACH)',
+        'chdir("/")',
+    ]
+    mask = sum(1 << i for i in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))  # docker's 0xa80425fb
+    assert mask == 0xA80425FB
+    assert len(DEFAULT_CAPABILITIES) == 14
+    assert f"prctl_capbset_drop_all_but({mask:#x})" in lines(plan)
+    assert lines(plan)[-1].startswith('execve(["/bin/true"], ["/bin/true"], [')
+    assert 'sethostname("minicontainer", 13)' in lines(plan)
+    assert "ioctl(<socket>, SIOCSIFFLAGS, {lo, IFF_UP})" in lines(plan)
+    assert "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)" in lines(plan)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"umask": 0o77}, ["umask(0o77)"]),
+        ({"read_only": True}, ['mount_setattr(AT_FDCWD, "/", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)']),
+        ({"ulimits": (Ulimit("core", 0, -1),)}, ["prlimit64(0, 4, {0, RLIM_INFINITY}, NULL)"]),
+        ({"die_with_parent": True}, ["prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)"]),
+        ({"cwd": "/tmp"}, ['chdir("/tmp")']),
+        ({"shm_size": "1m"}, ['fsconfig(<fs-shm>, FSCONFIG_SET_STRING, "size", "1048576", 0)']),
+        (
+            {"oom_score_adj": 500},
+            [
+                'oom_score_adj = openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY|O_CLOEXEC, 0)',
+                'write(<oom_score_adj>, "500", 3)',
+                "close(<oom_score_adj>)",
+            ],
+        ),
+        (
+            {"mounts": (Mount("/a/b", "/srv/x", readonly=True),)},
+            [
+                'mount-0 = open_tree(AT_FDCWD, "/srv/x", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
+                'mount_setattr(<mount-0>, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY}, 32)',
+                'mkdirat(AT_FDCWD, "/a", 0o755)',
+                'mkdirat(AT_FDCWD, "/a/b", 0o755)',
+                'target-0 = openat2(AT_FDCWD, "/a/b",'
+                " {flags=O_PATH|O_CLOEXEC, mode=0o0, resolve=RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}, 24)",
+                'move_mount(<mount-0>, "", <target-0>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)',
+            ],
+        ),
+        ({"limits": Limits(memory="64M")}, []),  # limits are the cgroup's, not the child's
+        ({"name": "n", "hostname": "minicontainer"}, []),
+    ],
+)
+def test_what_an_option_adds(fields: dict[str, Any], expected: list[str]) -> None:
+    assert added(**fields) == expected
+
+
+def test_a_sysctl_is_written_while_proc_can_be() -> None:
+    steps = lines(plan_of(sysctls={"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "0"}))
+    (opened,) = [i for i, line in enumerate(steps) if '"/proc/sys/net/ipv4/ip_forward"' in line]
+    (attached,) = [i for i, line in enumerate(steps) if line.startswith('move_mount(<proc>, "", AT_FDCWD, "/proc"')]
+    (sealed,) = [i for i, line in enumerate(steps) if line.startswith('mount("/proc/sys", "/proc/sys"')]
+    slot = steps[opened].partition(" = ")[0]
+    assert attached < opened < steps.index(f'write(<{slot}>, "1", 1)') < steps.index(f"close(<{slot}>)") < sealed
+    assert any('"/proc/sys/kernel/shm_rmid_forced"' in line for line in steps)
+
+
+def test_a_file_is_mounted_on_a_file() -> None:
+    assert 'mknodat(AT_FDCWD, "/a.txt", S_IFREG|0o644, 0)' in added(mounts=(Mount("/a.txt", "/srv/a.txt"),))
+
+
+def test_a_tmpfs_is_made_with_dockers_restrictions_unless_lifted() -> None:
+    plain = added(mounts=(Mount("/t", type="tmpfs", size=8192, mode=0o700),))
+    assert 'fsconfig(<fs-mount-0>, FSCONFIG_SET_STRING, "mode", "700", 0)' in plain
+    assert 'fsconfig(<fs-mount-0>, FSCONFIG_SET_STRING, "size", "8192", 0)' in plain
+    made = "mount-0 = fsmount(<fs-mount-0>, FSMOUNT_CLOEXEC, "
+    assert made + "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC)" in plain
+    lifted = added(mounts=(Mount("/t", type="tmpfs", options=frozenset({"exec", "suid", "dev"})),))
+    assert made + "0)" in lifted
+
+
+def test_ephemeral_is_an_overlay_whose_upper_layer_is_a_tmpfs() -> None:
+    extra = added(ephemeral=True)
+    overlay = 'mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work")'
+    assert extra.index('mount("tmpfs", "/srv/root", "tmpfs", MS_NOSUID|MS_NODEV, "mode=755")') < extra.index(overlay)
+    odd = plan_of(ephemeral=True, rootfs="/srv/a,b:c")
+    assert overlay in lines(odd)  # no character of the path can become an option
+
+
+def test_privileged_masks_nothing_and_keeps_every_capability() -> None:
+    gone = removed(privileged=True)
+    assert any(line.startswith('mount("/dev/null", "/proc/kcore"') for line in gone)
+    assert any(line.startswith("prctl(PR_SET_NO_NEW_PRIVS") for line in gone)
+    assert f"prctl_capbset_drop_all_but({2**41 - 1:#x})" in added(privileged=True)
+
+
+def test_another_user_loses_all_capabilities() -> None:
+    extra = added({"identity": Identity(1000, 100, (5, 6))}, user="1000:100")
+    assert extra == [
+        "setgroups(2, [5, 6])",
+        "setresgid(100, 100, 100)",
+        "setresuid(1000, 1000, 1000)",
+        "capset({_LINUX_CAPABILITY_VERSION_3, 0}, {effective=0x0, permitted=0x0, inheritable=0x0})",
+    ]
+
+
+def test_in_a_user_namespace_the_host_s_device_nodes_are_shown() -> None:
+    facts = {"userns": "private", "uid": 1000, "gid": 1000, "maps": ("0 1000 1", "0 1000 1")}
+    plan = plan_of(facts)
+    assert lines(plan, "user namespace")[:3] == [
+        'setgroups = openat(AT_FDCWD, "/proc/self/setgroups", O_WRONLY|O_CLOEXEC, 0)',
+        'write(<setgroups>, "deny", 4)',
+        "close(<setgroups>)",
+    ]
+    assert 'write(<uid_map>, "0 1000 1", 8)' in lines(plan)
+    assert 'node-null = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)' in lines(plan)
+    assert not [s for s in plan.steps if s.call == "mknodat" and "S_IFCHR" in s.describe()]
+    assert not where(plan, "setgroups")
+
+
+def test_ranges_of_ids_are_the_parent_s_half() -> None:
+    plan = plan_of({"userns": "private", "uid": 1000, "gid": 1000})
+    assert lines(plan, "user namespace")[:2] == ["close(<go-write>)", "wait_for_parent(<ready>, <go>)"]
+
+
+@pytest.mark.parametrize(
+    ("userns", "fields", "expected"),
+    [
+        ("host", {}, "CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWNET|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWCGROUP"),
+        (
+            "private",
+            {"network": "host", "ipc": "host"},
+            "CLONE_NEWUSER|CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWUTS|CLONE_NEWCGROUP",
+        ),
+        ("host", {"pid": "host", "uts": "pid:1", "cgroupns": "host"}, "CLONE_NEWNS|CLONE_NEWNET|CLONE_NEWIPC"),
+        (
+            "host",
+            {"timens": "private"},
+            "CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWNET|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWCGROUP|CLONE_NEWTIME",
+        ),
+        ("join", {"userns": "pid:7"}, "0"),
+    ],
+)
+def test_clone_flags(userns: str, fields: dict[str, Any], expected: str) -> None:
+    spec = Spec((), rootfs="/srv/root", **fields)
+    assert clone_flags(spec, some_host(spec, userns=userns)).text == expected
+
+
+def test_environment_is_what_was_asked_for_and_little_more() -> None:
+    spec = Spec((), rootfs="/r", env={"A": "1", "HOME": "/h"}, hostname="box")
+    found = environment(spec, some_host(spec))
+    assert found == {"PATH": found["PATH"], "HOSTNAME": "box", "HOME": "/h", "A": "1"}
+    assert "/usr/bin" in found["PATH"].split(":")
+
+
+@pytest.mark.parametrize(
+    ("program", "path", "expected"),
+    [
+        ("/bin/x", "/a:/b", ["/bin/x"]),
+        ("./x", "/a", ["./x"]),
+        ("x", "/a:/b", ["/a/x", "/b/x"]),
+        ("x", "/a::/b", ["/a/x", "./x", "/b/x"]),  # execvp(3): an empty one is the current directory
+        ("x", "", ["./x"]),
+    ],
+)
+def test_a_program_is_looked_for_as_execvp_does(program: str, path: str, expected: list[str]) -> None:
+    assert program_paths(program, path) == expected
+
+
+def test_host_names() -> None:
+    assert f"HOSTNAME={os.uname().nodename}" in str(plan_of(uts="host").steps[-1].args[2])
+    assert not where(plan_of(uts="host"), "sethostname")
+    assert 'sethostname("n1", 2)' in lines(plan_of(name="n1"))
