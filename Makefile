@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT    := gcc libc6-dev python3-dev python3-venv libcap-dev busybox-static
-APT_TEST := qemu-system-x86 cpio kmod xz-utils strace uidmap
+APT_TEST := qemu-system-x86 kmod e2fsprogs iproute2 uidmap strace
 SOURCES := $(wildcard csrc/*) setup.py pyproject.toml
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint clean
@@ -44,13 +44,13 @@ rootfs: $(VENV)/.built
 $(VENV)/.built: $(SOURCES)
 	$(call packages,$(APT))
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --config-settings editable_mode=compat --editable .
 	$(BIN)/python -m compileall -q minicontainer
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
 	$(call packages,$(APT_TEST))
-	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@
 
 clean:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("plan.c", "exec.c", "spawn.c")
+SOURCES = ("plan.c", "exec.c", "clone.c", "spawn.c")
 FLAGS = [
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=incompatible-pointer-types",
     "-Werror=implicit-function-declaration", "-Werror=int-conversion", "-Wno-missing-field-initializers",

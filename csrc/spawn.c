@@ -21,48 +21,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "clone.h"
 #include "syscalls.h"
 #include "walk.h"
 
 #define CHILD_STACK (48 * 1024)   /* holds the sibling's too */
 #define SIBLING_STACK (24 * 1024)
-
-/* clone3 whose child calls fn(arg) on the stack in `args`, and ends with what that returned. */
-long mc_clone3_call(struct clone_args *args, size_t size, int (*fn)(void *), void *arg);
-
-#if defined(__x86_64__)
-__asm__(".text\n.type mc_clone3_call,@function\n.hidden mc_clone3_call\n.globl mc_clone3_call\n"
-	"mc_clone3_call:\n"
-	"	mov %rdx, %r8\n"      /* the kernel keeps r8 and r9, not rcx and r11 */
-	"	mov %rcx, %r9\n"
-	"	mov $435, %eax\n"     /* __NR_clone3 */
-	"	syscall\n"
-	"	test %rax, %rax\n"
-	"	jnz 1f\n"
-	"	xor %ebp, %ebp\n"
-	"	mov %r9, %rdi\n"
-	"	call *%r8\n"
-	"	mov %eax, %edi\n"
-	"	mov $60, %eax\n"      /* __NR_exit */
-	"	syscall\n"
-	"	hlt\n"
-	"1:	ret\n"
-	".size mc_clone3_call, .-mc_clone3_call\n");
-#elif defined(__aarch64__)
-__asm__(".text\n.type mc_clone3_call,%function\n.hidden mc_clone3_call\n.globl mc_clone3_call\n"
-	"mc_clone3_call:\n"
-	"	mov x8, #435\n"
-	"	svc #0\n"
-	"	cbz x0, 1f\n"
-	"	ret\n"
-	"1:	mov x29, #0\n"
-	"	mov x0, x3\n"
-	"	blr x2\n"
-	"	mov x8, #93\n"
-	"	svc #0\n"
-	"	brk #0\n"
-	".size mc_clone3_call, .-mc_clone3_call\n");
-#endif
 
 /* ---- dumpable is a property of the memory, which the child shares: a change of ids or a join of namespaces
  * there makes the caller undumpable too. The last spawn to end puts it back. */

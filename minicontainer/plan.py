@@ -17,112 +17,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
-from minicontainer.errors import SpecError
-from minicontainer.native import ffi, lib
+from minicontainer.encoding import encode, slots_of, strings_of
+from minicontainer.native import lib
+from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show
 
-
-def known(name: str) -> int:
-    """The kernel's number for a name, as the compiler knows it."""
-    try:
-        return int(getattr(lib, name))
-    except AttributeError:
-        raise SpecError("constant", name, "is not among those of this package", "csrc/constants.h lists them") from None
-
-
-class Const(int):
-    """Kernel constants by name, or-ed: the value is the compiler's, the text is what is printed."""
-
-    text: str
-
-    def __new__(cls, text: str) -> Const:
-        value = 0
-        for name in text.split("|"):
-            value |= int(name, 0) if name[:1].isdigit() else known(name)
-        self = super().__new__(cls, value)
-        self.text = text
-        return self
-
-
-class Slot(str):
-    """A descriptor of a run, by name."""
-
-    __slots__ = ()
-
-
-class Octal(int):
-    """A mode: printed in octal."""
-
-    def __str__(self) -> str:
-        return f"{int(self):#o}"
-
-
-class Hex(int):
-    """A mask: printed in hexadecimal."""
-
-    def __str__(self) -> str:
-        return f"{int(self):#x}"
-
-
-class Struct(bytes):
-    """A structure passed by address, with the text that is printed for it."""
-
-    text: str
-
-    def __new__(cls, data: bytes, text: str) -> Struct:
-        self = super().__new__(cls, data)
-        self.text = text
-        return self
-
-
-@dataclass(frozen=True)
-class Step:
-    """One primitive.
-
-    into      slot that takes the resulting descriptor
-    tolerate  errno values (two at most) that are no failure; then the next ``skip`` steps are left out
-    phase     what it is for; ``--explain`` sums by it
-    """
-
-    call: str
-    args: tuple[object, ...] = ()
-    op: int = 0
-    nr: int = 0
-    into: Slot | None = None
-    tolerate: tuple[int, ...] = ()
-    skip: int = 0
-    phase: str = ""
-
-    def describe(self) -> str:
-        """The call as a man page would write it."""
-        into = f"{self.into} = " if self.into else ""
-        return f"{into}{self.call}({', '.join(map(show, self.args))})"
-
-
-def show(arg: object) -> str:
-    """One argument in words."""
-    if arg is None:
-        return "NULL"
-    if isinstance(arg, (Const, Struct)):
-        return arg.text
-    if isinstance(arg, Slot):
-        return f"<{arg}>"
-    if isinstance(arg, str):
-        return '"' + arg.encode("unicode_escape").decode().replace('"', '\\"') + '"'
-    if isinstance(arg, bytes):
-        return show(arg.decode("latin-1")) if len(arg) <= 64 else f"<{len(arg)} bytes>"
-    if isinstance(arg, (list, tuple)):
-        shown = ", ".join(show(a) for a in arg[:8])
-        return f"[{shown}{f', ... {len(arg) - 8} more' if len(arg) > 8 else ''}]"
-    return str(arg)
-
-
-# ---- the encoding
-
-KINDS = {"imm": lib.MC_IMM, "bytes": lib.MC_BYTES, "slot": lib.MC_SLOT}
-HEADER = struct.Struct("=IIIIII")  # struct mc_plan
-STEP = struct.Struct("=HHhHHHI6Q")  # struct mc_step
+__all__ = [
+    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "call",
+    "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat",
+    "fchdir", "fork_sibling", "fsconfig", "fsmount", "fsopen", "idmap", "mkdirat", "mknodat", "mount",
+    "mount_setattr", "move_mount", "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64",
+    "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid",
+    "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,116 +57,23 @@ class Plan:
     @cached_property
     def slots(self) -> dict[str, int]:
         """Slot name -> index: the inputs first, then each step's ``into``."""
-        names = list(self.inputs) + [str(s.into) for s in self.steps if s.into]
-        return {name: i for i, name in enumerate(dict.fromkeys(names))}
+        return slots_of(self.steps, self.inputs)
 
     @cached_property
     def buffer(self) -> bytes:
         """The flat form that C walks. Checked by C once, here."""
-        data = _Encoder(self).encode()
-        result = lib.mc_plan_check(data, len(data))
-        if result < 0:
+        data = encode(self.steps, self.inputs)
+        if lib.mc_plan_check(data, len(data)) < 0:
             raise ValueError("plan: its steps do not encode to a sound buffer")
         return data
 
     @cached_property
     def nstrings(self) -> int:
         """Pointers that the exec steps need, NULLs included."""
-        execs = [s for s in self.steps if s.op in (lib.MC_EXEC, lib.MC_EXEC_FD)]
-        return max((len(s.args[1]) + len(s.args[2]) + 2 for s in execs), default=0)  # type: ignore[arg-type]
-
-
-class _Encoder:
-    """Lays one plan out: header, steps, bytes."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.filled = set(plan.inputs)
-        self.base = HEADER.size + STEP.size * len(plan.steps)
-        self.tail = bytearray()
-        self.seen: dict[bytes, int] = {}
-
-    def encode(self) -> bytes:
-        plan = self.plan
-        steps = b"".join(self.step(s) for s in plan.steps)
-        self.tail += b"\0"
-        size = self.base + len(self.tail)
-        head = HEADER.pack(lib.MC_PLAN_MAGIC, size, len(plan.steps), len(plan.slots), plan.nstrings, 0)
-        return head + steps + bytes(self.tail)
-
-    def put(self, data: bytes) -> int:
-        """The offset of ``data`` in the buffer, NUL-terminated and aligned; equal bytes are laid once."""
-        if data not in self.seen:
-            self.tail += b"\0" * (-(self.base + len(self.tail)) % 8)
-            self.seen[data] = self.base + len(self.tail)
-            self.tail += data + b"\0"
-        return self.seen[data]
-
-    def arg(self, value: object) -> tuple[int, int]:
-        """(kind, word) of one argument."""
-        if value is None:
-            return KINDS["imm"], 0
-        if isinstance(value, Slot):
-            if value not in self.filled:
-                raise ValueError(f"<{value}> is neither an input nor made by an earlier step")
-            return KINDS["slot"], self.plan.slots[value]
-        if isinstance(value, str):
-            return KINDS["bytes"], self.put(os_bytes(value))
-        if isinstance(value, bytes):
-            return KINDS["bytes"], self.put(value)
-        if isinstance(value, int) and -(2**63) <= value < 2**64:
-            return KINDS["imm"], value & 0xFFFFFFFFFFFFFFFF
-        raise ValueError(f"no system call takes {value!r}")
-
-    def words(self, step: Step) -> list[tuple[int, int]]:
-        """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc."""
-        if step.op not in (lib.MC_EXEC, lib.MC_EXEC_FD):
-            return [self.arg(a) for a in step.args]
-        target, argv, envp = step.args
-        first = self.arg(target) if step.op == lib.MC_EXEC_FD else self.strings(target)
-        return [first, self.strings(argv), self.arg(len(argv)), self.strings(envp), self.arg(len(envp))]  # type: ignore[arg-type]
-
-    def strings(self, items: object) -> tuple[int, int]:
-        joined = b"\0".join(os_bytes(i) for i in items)  # type: ignore[attr-defined]
-        return KINDS["bytes"], self.put(joined)
-
-    def step(self, step: Step) -> bytes:
-        try:
-            words = self.words(step)
-            kinds = sum(kind << (2 * i) for i, (kind, _) in enumerate(words))
-            values = [word for _, word in words] + [0] * (lib.MC_ARGS - len(words))
-            out = self.plan.slots[step.into] if step.into else -1
-            tolerate = [*step.tolerate, *[0] * (2 - len(step.tolerate))]
-            packed = STEP.pack(step.op, kinds, out, step.skip, *tolerate, step.nr, *values)
-        except (ValueError, struct.error) as e:
-            reason = str(e) if not isinstance(e, struct.error) else "has more or larger parts than a step can hold"
-            raise SpecError("step", step.describe(), reason) from None
-        self.filled |= {step.into} if step.into else set()
-        return packed
-
-
-def os_bytes(value: str) -> bytes:
-    """A string as the kernel is given it (the file system encoding, as os.fsencode)."""
-    try:
-        data = value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise SpecError("argument", value, "holds half a character") from None
-    if b"\0" in data:
-        raise SpecError("argument", value, "holds a NUL byte")
-    return data
-
-
-if HEADER.size != ffi.sizeof("struct mc_plan") or STEP.size != ffi.sizeof("struct mc_step"):
-    raise ImportError("minicontainer: plan.py and native.h disagree about the layout of a plan")
+        return strings_of(self.steps)
 
 
 # ---- the steps: one function a primitive, named as its man page
-
-
-@lru_cache(maxsize=512)
-def const(text: str) -> Const:
-    """``Const(text)``, made once."""
-    return Const(text)
 
 
 def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[int] = (), skip: int = 0) -> Step:

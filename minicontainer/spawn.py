@@ -17,12 +17,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from minicontainer.encoding import EXECS
 from minicontainer.errors import SpecError, StepError
 from minicontainer.native import check, ffi, lib
-from minicontainer.plan import Const, Plan, const
+from minicontainer.plan import Plan, const
 from minicontainer.timeline import Timeline
-
-EXECS = (lib.MC_EXEC, lib.MC_EXEC_FD)
 
 
 class Spawn:
@@ -67,7 +66,9 @@ class Spawn:
         """As ``clone``, with CLONE_NEW* flags (by name too); returns the pid. StepError for clone3 or a failed step;
         the child is then reaped."""
         flags = const(flags) if isinstance(flags, str) else flags
-        check(self.clone(flags, inputs or {}, cgroup), f"clone3({getattr(flags, 'text', hex(flags))})")
+        result = self.clone(flags, inputs or {}, cgroup)
+        if result < 0:
+            raise StepError(-result, f"clone3({getattr(flags, 'text', hex(flags))})")
         if self.failed is not None or self.interrupted is not None:
             status = self.bury()
             self.close()
@@ -91,8 +92,10 @@ class Spawn:
         """What the failed step has to say; or that the child ended in it, with ``status`` as ``wait`` gave it."""
         if self.failed is not None:
             return StepError(-self.records[self.failed].result, self.plan.steps[self.failed].describe())
-        hint = f"the child was killed in it by signal {-status}" if status < 0 else f"the child ended in it with {status}"
-        return StepError(errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=hint)
+        hint = "the child was killed in it by signal" if status < 0 else "the child ended in it with status"
+        return StepError(
+            errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=f"{hint} {abs(status)}"
+        )
 
     def wait(self) -> int:
         """Reaps the child: its exit code, or minus the signal that ended it."""

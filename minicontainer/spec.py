@@ -83,17 +83,16 @@ def text(what: str, value: object, *, empty: bool = False) -> str:
 
 def size(what: str, value: int | str, *, least: int = 1) -> int:
     """Bytes of ``1024``, ``64M``, ``1.5g``: powers of 1024, as docker's."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise SpecError(what, value, "is no size", "bytes, or a number with b, k, m, g or t")
+    number = value
     if isinstance(value, str):
         match = SIZE.fullmatch(value.strip())
-        if not match:
-            raise SpecError(what, value, "is no size", "bytes, or a number with b, k, m, g or t")
-        number = float(match[1]) * UNITS[match[2].lower()]
-        value = int(match[1]) * UNITS[match[2].lower()] if "." not in match[1] else int(number)
-    if not least <= value < 2**63:
+        unit = UNITS[match[2].lower()] if match else 1
+        number = (int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit) if match else "no number"
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise SpecError(what, value, "is no size", "bytes, or a number with b, k, m, g or t")
+    if not least <= number < 2**63:
         raise SpecError(what, value, f"must be at least {least} and below 2^63 bytes")
-    return value
+    return number
 
 
 def whole(what: str, value: object, least: int, most: int, unit: str = "") -> int:

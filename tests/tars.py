@@ -13,10 +13,10 @@ END = bytes(1024)
 
 def number(value: int, width: int) -> bytes:
     """A field: octal where it fits, else (or negative) in base 256 (GNU)."""
-    if 0 <= value < 8 ** (width - 1):
-        return b"%0*o\0" % (width - 1, value)
+    if 0 <= value < 1 << 3 * (width - 1):
+        return b"%s\0" % oct(value)[2:].zfill(width - 1).encode()
     high = b"\x80" if value >= 0 else b"\xff"
-    return high + (value % 256 ** (width - 1)).to_bytes(width - 1, "big")
+    return high + (value & ((1 << 8 * (width - 1)) - 1)).to_bytes(width - 1, "big")
 
 
 def entry(

@@ -1,1 +1,1 @@
-"""Measurements of isolation on this host: each comparison in one interleaved run."""
+"""Measurements of isolation on this host: each comparison one interleaved run, so that a disturbance is everybody's."""

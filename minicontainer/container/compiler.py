@@ -270,7 +270,7 @@ def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
     b.phase = "mounts"
     for i, (mount, is_file) in enumerate(zip(spec.mounts, host.files, strict=True)):
         target = posixpath.normpath(mount.target)
-        if target.startswith(("/proc", "/sys")) != late:
+        if f"{target}/".startswith(("/proc/", "/sys/")) != late:
             continue
         _make_parents(b, target)
         if is_file:

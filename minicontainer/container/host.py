@@ -84,7 +84,7 @@ def check_rootfs(path: str) -> None:
     try:
         info = os.stat(path)
     except OSError as e:
-        reason = "no such directory" if e.errno == errno.ENOENT else (e.strerror or str(e))
+        reason = "no such directory" if e.errno == errno.ENOENT else (e.strerror or str(e)).lower()
         hint = "make one: minicontainer rootfs busybox DIR" if e.errno == errno.ENOENT else ""
         raise SpecError("rootfs", path, reason, hint) from None
     if not stat.S_ISDIR(info.st_mode):
@@ -106,7 +106,7 @@ def check_sources(spec: Spec) -> tuple[bool, ...]:
         try:
             files.append(not stat.S_ISDIR(os.stat(mount.source or "").st_mode))
         except OSError as e:
-            reason = "no such file or directory" if e.errno == errno.ENOENT else (e.strerror or str(e))
+            reason = (e.strerror or str(e)).lower()
             raise SpecError("bind source", mount.source, reason, f"to be mounted on {mount.target}") from None
     return tuple(files)
 

@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 
-from minicontainer.errors import ProgramError
+from minicontainer.errors import ProgramError, quote
 
 MACHINES = {  # e_machine, elf(5) and <elf.h>
     2: "sparc",
@@ -53,13 +53,13 @@ def _where(program: str) -> str:
 
 def _missing_interpreter(path: str, head: bytes) -> ProgramError:
     if head.startswith(b"#!"):
-        name = head[2:].split(b"\n")[0].split()
-        shown = os.fsdecode(name[0]) if name else "(none)"
-        return ProgramError(errno.ENOENT, path, f"its interpreter {shown} is missing in the container")
+        name = os.fsdecode(head[2:].split(b"\n")[0].strip(b" \t").replace(b"\t", b" ").split(b" ")[0])
+        hint = "the script has the line ends of Windows" if name.endswith("\r") else ""
+        return ProgramError(errno.ENOENT, path, f"its interpreter {quote(name)} is missing in the container", hint)
     loader = elf_interpreter(head)
     if loader:
         return ProgramError(
-            errno.ENOENT, path, f"its loader {loader} is missing in the container", "a static program needs none"
+            errno.ENOENT, path, f"its loader {quote(loader)} is missing in the container", "a static program needs none"
         )
     return ProgramError(errno.ENOENT, path, "its interpreter is missing in the container")
 

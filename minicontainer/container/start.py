@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.container import compiler, host, limits
-from minicontainer.errors import SpecError
+from minicontainer.errors import SpecError, StepError
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import check, ffi, lib, now
+from minicontainer.native import ffi, lib, now
 from minicontainer.plan import Plan
 from minicontainer.spawn import Spawn
 from minicontainer.spec import Spec
@@ -272,7 +272,7 @@ def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> No
     if result < 0:
         if -result in (errno.EPERM, errno.ENOSPC) and facts_here.userns != "host":
             host.check_userns_allowed()
-        check(result, f"clone3({compiler.clone_flags(spec, facts_here).text}")
+        raise StepError(-result, f"clone3({compiler.clone_flags(spec, facts_here).text})")
     failed = child.spawn.failed
     if failed is None and child.spawn.interrupted is None:
         return

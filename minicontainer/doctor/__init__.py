@@ -5,9 +5,9 @@
     report = doctor.examine("rootfs/")
     print(report.usable, [finding.name for finding in report.sections["namespaces"]])
 
-Theory of operation. Each thing is tried, in a child that ends or with something that is undone, and no version is ever
-compared: kernels carry patches, and what forbids is often a sysctl, a seccomp filter or a container around us. A section
-is a list of probes (``findings``); a report is what they found.
+Theory of operation. Each thing is tried, in a child that ends or with something that is undone, and no version is
+ever compared: kernels carry patches, and what forbids is often a sysctl, a seccomp filter or a container around us. A
+section is a list of probes (``findings``); a report is what they found.
 """
 
 from __future__ import annotations

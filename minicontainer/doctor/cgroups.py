@@ -94,19 +94,22 @@ def killed() -> Verdict:
 
 def pressure() -> Verdict:
     """Whether a cgroup tells of stalls (psi)."""
-    with group() as place:
-        place.pressure("cpu")
+    with Cgroup.own() as own:
+        own.pressure("cpu")
     return ok()
 
 
 @contextmanager
 def group() -> Iterator[Cgroup]:
     """A cgroup as a container gets it; afterwards it is gone, and their common home if it was not there before."""
-    home = f"{placement.base().path}/{placement.HOME}"
+    try:
+        home = f"{placement.base().path}/{placement.HOME}"
+    except UnsupportedError:
+        raise UnsupportedError("cgroup", None, "no cgroup can be made here: see delegation") from None
     was_there = os.path.isdir(home)
     made = placement.place(os.urandom(6).hex(), {})
     if made is None:
-        raise UnsupportedError("cgroup", None, "none can be made here")
+        raise UnsupportedError("cgroup", None, "no cgroup can be made here: see delegation")
     try:
         yield made
     finally:

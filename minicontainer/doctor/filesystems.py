@@ -98,7 +98,7 @@ def id_mapped(path: str) -> Verdict:
         if error.errno == errno.EINVAL:
             return no(f"the file system of {path} does not support them", "ext4, xfs, btrfs, tmpfs since 6.3 ... do")
         if error.errno == errno.EPERM:
-            return no(f"refused for the file system of {path}", "" if os.geteuid() == 0 else "as root")
+            return no(f"refused: the file system of {path} belongs to another user namespace", "as root of the host")
         raise
     finally:
         os.close(userns)

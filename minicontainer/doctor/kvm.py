@@ -1,4 +1,4 @@
-"""KVM: whether the caller may use it, and of which kind it is. The ioctls decide, never what CPUID or a version says."""
+"""KVM: whether the caller may use it, and of which kind it is. The ioctls decide, never CPUID or a version."""
 
 from __future__ import annotations
 

@@ -92,8 +92,7 @@ def hypervisor(root: str) -> Verdict:
     """Whether this host is a virtual machine, and how much of its time went to others (proc(5), /proc/stat)."""
     kind = _optional(root, "sys/hypervisor/type")
     flagged = any(
-        line.startswith("flags") and "hypervisor" in line.split()
-        for line in _read(root, "proc/cpuinfo").splitlines()
+        line.startswith("flags") and "hypervisor" in line.split() for line in _read(root, "proc/cpuinfo").splitlines()
     )
     if not flagged and kind is None:
         return ok("no")

@@ -124,7 +124,7 @@ def _explained(name: str, error: StepError, *, privileged: bool) -> Verdict:
     """EPERM and ENOSPC mislead: a sysctl may be behind them."""
     if error.errno in (errno.EPERM, errno.ENOSPC, errno.EUSERS):
         for sysctl_name, value, permits in forbidding(name, privileged=privileged):
-            return no(f"forbidden by sysctl {sysctl_name}={value}", f"as root: sysctl {sysctl_name}={permits}")
+            return no(f"disabled by sysctl {sysctl_name}={value}", f"as root: sysctl {sysctl_name}={permits}")
     if error.errno == errno.EINVAL and error.call.startswith(("clone3", "unshare")):
         return no(f"{error.call}: this kernel has no {name} namespaces", "a kernel that was built with them")
     return failure(error)

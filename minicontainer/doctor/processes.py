@@ -1,4 +1,4 @@
-"""What a container's process is made with: a whole default container, seccomp, time namespaces, keyrings, capabilities."""
+"""What a container's process is made with: a whole default run, seccomp, keyring, time namespace, capabilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicontainer import plan as p
 from minicontainer.container.host import enters_time_namespace
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.doctor.leftovers import temporary
-from minicontainer.doctor.trial import PAUSE, walk
+from minicontainer.doctor.trial import PAUSE, by_sysctl, walk
 from minicontainer.linux import caps
 from minicontainer.native import lib
 from minicontainer.spec import CAPABILITIES, DEFAULT_CAPABILITIES, Mount
@@ -64,7 +64,9 @@ def keyring() -> Verdict:
 
 def time_namespace() -> Verdict:
     """Whether a new time namespace is entered at exec, as a container needs it."""
-    if not enters_time_namespace():
+    with by_sysctl("CLONE_NEWTIME" if os.geteuid() == 0 else "CLONE_NEWTIME|CLONE_NEWUSER"):
+        entered = enters_time_namespace()
+    if not entered:
         return no("this kernel does not enter it at exec: no --timens private", "Linux 6.3 or later")
     return ok()
 

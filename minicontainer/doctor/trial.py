@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from minicontainer import plan as p
+from minicontainer.container.host import check_userns_allowed
 from minicontainer.plan import Slot, Step
 from minicontainer.spawn import Spawn
 
@@ -22,11 +24,9 @@ class Held(NamedTuple):
     child: Spawn
 
 
-def walk(
-    steps: Sequence[Step], flags: str = "0", inputs: Mapping[str, int] | None = None, *, cgroup: int = -1
-) -> None:
+def walk(steps: Sequence[Step], flags: str = "0", inputs: Mapping[str, int] | None = None, *, cgroup: int = -1) -> None:
     """A child in new namespaces (``flags``) that takes the steps and ends. StepError of the one that failed."""
-    with Spawn(p.Plan(steps, inputs or ())) as child:
+    with Spawn(p.Plan(steps, inputs or ())) as child, by_sysctl(flags):
         child.start(flags, inputs, cgroup)
         child.wait()
 
@@ -38,7 +38,8 @@ def held(steps: Sequence[Step], flags: str = "0", *, cgroup: int = -1) -> Iterat
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
         with Spawn(p.Plan([*steps, *last], ["stdin"])) as child:
-            pid = child.start(flags, {"stdin": read}, cgroup)
+            with by_sysctl(flags):
+                pid = child.start(flags, {"stdin": read}, cgroup)
             try:
                 yield Held(pid, child)
             finally:
@@ -47,6 +48,17 @@ def held(steps: Sequence[Step], flags: str = "0", *, cgroup: int = -1) -> Iterat
     finally:
         os.close(read)
         os.close(write)
+
+
+@contextmanager
+def by_sysctl(flags: str) -> Iterator[None]:
+    """Where a sysctl is behind a refusal of a user namespace, it is named instead (UnsupportedError)."""
+    try:
+        yield
+    except OSError as error:
+        if "CLONE_NEWUSER" in flags and error.errno in (errno.EPERM, errno.ENOSPC):
+            check_userns_allowed()
+        raise
 
 
 def mount_flags() -> str:

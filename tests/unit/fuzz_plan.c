@@ -19,10 +19,10 @@
 #undef SYS_execveat
 #undef SYS_getcwd
 #undef SYS_seccomp
-#define SYS_execve 0x7f000001
-#define SYS_execveat 0x7f000002
-#define SYS_getcwd 0x7f000003
-#define SYS_seccomp 0x7f000004
+#define SYS_execve 0x100000001L
+#define SYS_execveat 0x100000002L
+#define SYS_getcwd 0x100000003L
+#define SYS_seccomp 0x100000004L
 
 #define MC_SYSCALLS_H
 #define MC_PTR(p) ((uint64_t)(uintptr_t)(p))

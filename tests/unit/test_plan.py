@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicontainer import plan as p
+from minicontainer.encoding import HEADER, STEP
 from minicontainer.errors import Error, SpecError
 from minicontainer.native import ffi, lib
-from minicontainer.plan import HEADER, STEP, Builder, Const, Plan, Slot, Step, Struct
+from minicontainer.plan import Builder, Const, Plan, Slot, Step, Struct
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZED = [

@@ -1,0 +1,106 @@
+"""Who is measured: long-lived processes that answer a line with nanoseconds, and commands that are timed from here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+from typing import Protocol
+
+from minicontainer.container import host
+from minicontainer.errors import Error
+from minicontainer.linux.cgroup import Cgroup
+
+LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
+USAGE_FILES = ("cpu.stat", "cpu.pressure", "memory.pressure", "io.pressure")
+
+
+class Contender(Protocol):
+    """One way to start a container."""
+
+    name: str
+
+    def once(self) -> int:
+        """Starts one, waits for its end; nanoseconds. Error where it failed."""
+
+    def close(self) -> None:
+        """Ends what it holds."""
+
+
+class Server:
+    """A process that answers each line with the nanoseconds of one container."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def once(self) -> int:
+        """As Contender."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write("\n")
+        except BrokenPipeError:
+            pass
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise Error(f"{self.name}: ended with status {self._process.wait()}")
+        return int(answer)
+
+    def close(self) -> None:
+        """As Contender."""
+        self._process.communicate()
+
+
+class Command:
+    """A command line, timed from its start to its end; ``argv(n)`` is that of the n-th run."""
+
+    def __init__(
+        self, name: str, argv: Callable[[int], Sequence[str]], cleanup: Callable[[], None] | None = None
+    ) -> None:
+        self.name = name
+        self._argv, self._cleanup, self._count = argv, cleanup, 0
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def once(self) -> int:
+        """As Contender."""
+        self._count += 1
+        argv = self._argv(self._count)
+        streams = [(os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (0, 1, 2)]
+        start = perf_counter_ns()
+        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=streams)
+        _, status = os.waitpid(pid, 0)
+        took = perf_counter_ns() - start
+        if status:
+            raise Error(f"{self.name}: ended with status {os.waitstatus_to_exitcode(status)}")
+        return took
+
+    def close(self) -> None:
+        """As Contender."""
+        os.close(self._null)
+        if self._cleanup is not None:
+            self._cleanup()
+
+
+def floor(rootfs: str, program: str, parent: Cgroup) -> Server:
+    """csrc/floor.c, told of this host what the compiler is told of it."""
+    masked, read_only = host.kernel_paths()
+    words = [w for path, is_directory in masked for w in ("-d" if is_directory else "-f", path)]
+    words += [w for path in read_only for w in ("-r", path)]
+    words += [w for name in USAGE_FILES for w in ("-u", name)]
+    return Server("floor", [f"{LIBEXEC}/floor", rootfs, parent.path, program, *words])
+
+
+def library(rootfs: str, program: str, gib: int = 0) -> Server:
+    """``mc.run`` of one spec, in a process that holds ``gib`` GiB."""
+    name = f"library, {gib} GiB touched" if gib else "library"
+    return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib)])
+
+
+def command_line(rootfs: str, program: str) -> Command:
+    """``minicontainer run``."""
+    script = os.path.join(os.path.dirname(sys.executable), "minicontainer")
+    head = [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "minicontainer"]
+    return Command("command line", lambda _: [*head, "run", rootfs, program])

@@ -1,0 +1,49 @@
+"""Samples, percentiles and the table: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Samples(NamedTuple):
+    """What one contender took, in nanoseconds, in the order of the rounds."""
+
+    name: str
+    nanoseconds: list[int]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile: the least value that at least ``percent`` of all do not exceed."""
+    if not values:
+        raise ValueError("no samples")
+    ordered = sorted(values)
+    rank = max(1, -(-len(ordered) * percent // 100))  # ceiling
+    return ordered[int(rank) - 1]
+
+
+def paired_ratio(samples: Samples, base: Samples) -> float:
+    """The median over the rounds of this round's ratio: what the machine did meanwhile cancels out."""
+    return percentile([a / b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
+
+
+def row(samples: Samples, floor: Samples | None) -> dict[str, object]:
+    """One contender's figures; times in microseconds, ``ratio`` of the medians to the floor's."""
+    p50 = percentile(samples.nanoseconds, 50)
+    return {
+        "name": samples.name,
+        "n": len(samples.nanoseconds),
+        "p50_us": p50 / 1000,
+        "p99_us": percentile(samples.nanoseconds, 99) / 1000,
+        "ratio": p50 / percentile(floor.nanoseconds, 50) if floor else None,
+    }
+
+
+def table(rows: Sequence[dict[str, object]]) -> str:
+    """The rows for people."""
+    width = max([len(str(r["name"])) for r in rows] + [9])
+    lines = [f"{'contender':{width}}      n    p50 us    p99 us  x floor"]
+    for r in rows:
+        ratio = f"{r['ratio']:8.2f}" if r["ratio"] is not None else "        "
+        lines.append(f"{r['name']:{width}} {r['n']:6} {r['p50_us']:9.0f} {r['p99_us']:9.0f} {ratio}")
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""A process that starts containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N``.
+
+Each line on stdin asks for one ``run`` of one prebuilt spec, and is answered with its nanoseconds, as csrc/floor.c does.
+N gibibytes are touched first, so that they are in the caller's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import perf_counter_ns
+
+PAGE = 4096
+
+
+def ballast(gib: int) -> bytearray:
+    """Memory of which every page was written."""
+    held = bytearray(gib << 30)
+    held[::PAGE] = b"\1" * len(range(0, len(held), PAGE))
+    return held
+
+
+def main() -> None:
+    """Answers until the end of stdin."""
+    from minicontainer.container.process import run
+    from minicontainer.spec import Spec
+
+    rootfs, program, gib = sys.argv[1:]
+    held = ballast(int(gib))
+    spec = Spec([program], rootfs=rootfs)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    for _ in sys.stdin:
+        start = perf_counter_ns()
+        result = run(spec, stdin=null)
+        took = perf_counter_ns() - start
+        if result.returncode != 0:
+            raise SystemExit(f"{program} ended with {result.returncode}")
+        print(took, flush=True)
+    del held
+
+
+if __name__ == "__main__":
+    main()

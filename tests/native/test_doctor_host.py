@@ -1,0 +1,285 @@
+"""``minicontainer doctor`` as it is typed: on this host, in the rig, and after a container's owner was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from abilities import USER, USER_ID, as_user_prefix
+from supplies import Run
+
+from minicontainer.container import limits
+from minicontainer.linux.cgroup import Cgroup, hierarchy
+from minicontainer.spec import Limits
+
+pytestmark = pytest.mark.needs("root")
+
+DOCTOR = [sys.executable, "-m", "minicontainer", "doctor", "--json"]
+SECTIONS = [
+    "container",
+    "namespaces",
+    "namespaces of an ordinary user",
+    "id ranges",
+    "cgroups",
+    "file systems",
+    "capabilities",
+    "KVM",
+    "disturbs measurements",
+    "left behind",
+]
+
+Data = dict[str, Any]
+
+
+def parsed(done: subprocess.CompletedProcess[str], status: int = 0) -> Data:
+    """The JSON that it printed."""
+    assert (done.returncode, done.stderr) == (status, ""), done.stdout
+    data: Data = json.loads(done.stdout)
+    return data
+
+
+def found(data: Data, section: str) -> dict[str, Data]:
+    """The findings of a section by name."""
+    return {finding["name"]: finding for finding in data["sections"][section]}
+
+
+def statuses(data: Data, section: str) -> dict[str, str]:
+    return {name: finding["status"] for name, finding in found(data, section).items()}
+
+
+# ---- this host
+
+
+def test_for_people(minicontainer_cli: Run) -> None:
+    done = minicontainer_cli("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"Linux {os.uname().release} on ")
+    titles = [after for before, after in pairwise(lines) if not before]
+    assert titles == SECTIONS
+    told = [line for line in lines[1:] if line and line not in SECTIONS]
+    assert {line.split()[0] for line in told} <= {"ok", "no", "note"}
+    assert "  ok    default run             a container was made, ran a program, and is gone" in lines
+    crashed = [line for line in told if "crashed" in line or "no answer" in line]
+    assert crashed == []
+
+
+@pytest.mark.needs("cgroup2", "overlay", "userns")
+def test_for_programs(minicontainer_cli: Run, tmp_path: Path) -> None:
+    data = parsed(minicontainer_cli("doctor", "--json", tmp_path))
+    assert list(data["sections"]) == SECTIONS
+    assert data["usable"] is True
+    assert set(statuses(data, "namespaces").values()) == {"ok"}
+    assert statuses(data, "namespaces of an ordinary user")["user"] == "ok"
+    works = statuses(data, "cgroups")
+    assert {works[name] for name in ("CLONE_INTO_CGROUP", "cgroup.freeze", "cgroup.kill")} == {"ok"}
+    assert found(data, "file systems")["overlay"]["detail"] == f"over {tmp_path}"
+    for section in data["sections"].values():
+        for finding in section:
+            assert finding["status"] in ("ok", "no", "note")
+            assert finding["detail"] or finding["status"] == "ok"
+
+
+@pytest.mark.needs("cgroup2")
+def test_controllers_are_told_where_they_are(minicontainer_cli: Run) -> None:
+    told = found(parsed(minicontainer_cli("doctor", "--json")), "cgroups")
+    here = hierarchy().controllers
+    for name in ("cpu", "cpuset", "io", "memory", "pids"):
+        assert told[name]["status"] == ("ok" if name in here else "no")
+        assert name in here or told[name]["remedy"]
+
+
+def test_the_kind_of_kvm(minicontainer_cli: Run) -> None:
+    from abilities import why_not
+
+    told = found(parsed(minicontainer_cli("doctor", "--json")), "KVM")
+    assert (told["/dev/kvm"]["status"] == "ok") == (why_not("kvm") == "")
+    if told["/dev/kvm"]["status"] == "ok":
+        kind = "software" if why_not("kvm-hardware") else "hardware"
+        assert told["kind"]["detail"].startswith(kind)
+
+
+def test_a_rootfs_that_is_none(minicontainer_cli: Run) -> None:
+    done = minicontainer_cli("doctor", "/nonexistent")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.count("\n") == 1
+    assert "/nonexistent" in done.stderr
+
+
+# ---- where something needed is missing
+
+
+def test_a_proc_that_is_partly_hidden(tmp_path: Path) -> None:
+    """As in most containers: no proc for a pid namespace of one's own, so no run."""
+    inner = "unshare --user --map-root-user --mount --pid --fork"  # what was mounted before cannot be uncovered there
+    script = f'mount --bind /dev/null /proc/version && exec {inner} "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", *DOCTOR]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    data = parsed(done, status=1)
+    assert data["usable"] is False
+    assert found(data, "file systems")["proc"]["detail"].startswith("refused, for parts of /proc are hidden")
+    assert found(data, "container")["default run"]["status"] == "no"
+
+
+# ---- what was left behind
+
+
+@contextmanager
+def running(rootfs: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A container that sleeps, run by a process of its own: that process, and the container's cgroup."""
+    command = [sys.executable, "-m", "minicontainer", "run", "--name", name, str(rootfs), "/bin/sleep", "1000"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+        try:
+            yield process, wait_for(lambda: inhabited(process.pid), "its cgroup")
+        finally:
+            process.kill()
+
+
+def inhabited(owner: int) -> str:
+    """The cgroup of a container of that owner in which a program runs."""
+    for path in Path(hierarchy().path, "minicontainer").glob(f"*-{owner}-*"):
+        if any(program(pid) == "sleep" for pid in (path / "cgroup.procs").read_text(encoding="ascii").split()):
+            return str(path)
+    return ""
+
+
+def program(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def wait_for(something: Callable[[], str], what: str) -> str:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if result := something():
+            return result
+        time.sleep(0.01)
+    pytest.fail(f"{what}: waited in vain")
+
+
+def left_behind(data: Data) -> list[str]:
+    return [finding["detail"] for finding in data["sections"]["left behind"] if finding["status"] == "note"]
+
+
+@pytest.mark.needs("cgroup2")
+def test_what_a_killed_owner_left_is_told_and_removed_and_a_live_ones_is_not(
+    minicontainer_cli: Run, rootfs: Path
+) -> None:
+    with (
+        running(rootfs, f"dead-{os.getpid()}") as (dead, dead_group),
+        running(rootfs, f"live-{os.getpid()}") as (live, live_group),
+    ):
+        dead.kill()
+        dead.wait()
+        told = left_behind(parsed(minicontainer_cli("doctor", "--json")))
+        mine = [dead_group, f"/run/minicontainer/names/dead-{os.getpid()}"]
+        assert [path for path in told if path in mine] == mine
+        assert live_group not in told
+
+        data = parsed(minicontainer_cli("doctor", "--json", "--clean"))
+        removed = {finding["detail"] for finding in data["removed"]}
+        assert {f"removed {path}" for path in mine} <= removed
+        assert left_behind(data) == []
+        assert not any(os.path.exists(path) for path in mine)
+
+        assert live.poll() is None
+        assert inhabited(live.pid) == live_group
+        assert Path(f"/run/minicontainer/names/live-{os.getpid()}").exists()
+        live.kill()
+        live.wait()
+        again = minicontainer_cli("doctor", "--clean")
+        assert f"removed {live_group}" in again.stdout
+
+
+@pytest.mark.needs("cgroup2")
+def test_an_owner_in_another_pid_namespace_is_alive() -> None:
+    """There its pid is another, or none: the lock on the cgroup tells."""
+    group = limits.place(Limits(), "0123456789ab")
+    assert group is not None
+    try:
+        code = "from minicontainer.container import limits; print(limits.stale())"
+        command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert group.path not in done.stdout
+    finally:
+        group.remove()
+
+
+# ---- the rig: all controllers on v2, an ordinary user, sysctls that may be set
+
+
+@pytest.mark.needs("rig")
+def test_all_controllers_in_the_rig(minicontainer_cli: Run) -> None:
+    data = parsed(minicontainer_cli("doctor", "--json"))
+    assert set(statuses(data, "cgroups").values()) == {"ok"}
+    assert found(data, "cgroups")["delegation"]["detail"] == "/sys/fs/cgroup: cpu cpuset io memory pids"
+
+
+@pytest.mark.needs("rig")
+def test_a_user_without_a_delegated_cgroup(as_user: Run) -> None:
+    data = parsed(as_user(DOCTOR))
+    assert "namespaces" not in data["sections"]
+    ranges = found(data, "id ranges")
+    for path in ("/etc/subuid", "/etc/subgid"):
+        assert ranges[path]["detail"] == f"user {USER}: 65536 ids from 100000"
+    assert ranges["writing maps"]["detail"] == "by newuidmap and newgidmap"
+    told = found(data, "cgroups")
+    assert told["memory"]["status"] == "ok"
+    assert told["delegation"]["status"] == "no"
+    assert told["delegation"]["detail"].endswith(f"is not delegated to user {USER_ID}")
+    assert "systemd-run --user" in told["delegation"]["remedy"]
+    assert set(statuses(data, "namespaces of an ordinary user").values()) == {"ok"}
+    assert found(data, "container")["default run"]["status"] == "ok"
+
+
+@pytest.mark.needs("rig")
+def test_a_user_with_a_delegated_cgroup() -> None:
+    with Cgroup.create(f"test-doctor-{os.getpid()}") as group:
+        for name in ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
+            os.chown(f"{group.path}/{name}", USER_ID, USER_ID)
+        start = f'echo 0 >"{group.path}/cgroup.procs"; exec "$@"'
+        command = ["sh", "-c", start, "sh", *as_user_prefix(), *DOCTOR]
+        data = parsed(subprocess.run(command, capture_output=True, text=True, check=False, timeout=60))
+        assert not os.path.exists(f"{group.path}/minicontainer")
+    told = found(data, "cgroups")
+    assert told["delegation"]["detail"] == f"{group.path}: cpu cpuset io memory pids"
+    assert {told[name]["status"] for name in ("CLONE_INTO_CGROUP", "cgroup.freeze", "cgroup.kill")} == {"ok"}
+
+
+@pytest.fixture
+def no_user_namespaces() -> Iterator[None]:
+    path = Path("/proc/sys/user/max_user_namespaces")
+    before = path.read_text(encoding="ascii")
+    path.write_text("0", encoding="ascii")
+    yield
+    path.write_text(before, encoding="ascii")
+
+
+@pytest.mark.needs("rig")
+@pytest.mark.usefixtures("no_user_namespaces")
+def test_user_namespaces_switched_off(minicontainer_cli: Run, as_user: Run) -> None:
+    reason, remedy = "disabled by sysctl user.max_user_namespaces=0", "as root: sysctl user.max_user_namespaces=10000"
+    data = parsed(minicontainer_cli("doctor", "--json"))  # root can do without
+    told = found(data, "namespaces of an ordinary user")
+    for finding in (told["user"], told["net"], found(data, "namespaces")["user"]):
+        assert (finding["status"], finding["detail"], finding["remedy"]) == ("no", reason, remedy)
+    assert told["user.max_*_namespaces"]["detail"] == "user.max_user_namespaces=0"
+    assert statuses(data, "namespaces")["net"] == "ok"
+
+    data = parsed(as_user(DOCTOR), status=1)
+    assert data["usable"] is False
+    for section, name in (("container", "default run"), ("file systems", "overlay")):
+        assert found(data, section)[name]["detail"] == reason
+    last = as_user(DOCTOR[:-1]).stdout.splitlines()[-1]
+    assert last.startswith("minicontainer run cannot work here: default run, ")

@@ -1,0 +1,484 @@
+"""Each option of ``minicontainer run``, by its effect as seen from inside the container."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from box import CLI, Box, copy_of, line_of, processes, python, python_options, started, until
+
+pytestmark = pytest.mark.needs("root")
+
+
+# ---- who and where
+
+
+def test_hostname(box: Box) -> None:
+    assert box.sh("hostname; echo $HOSTNAME", "--hostname", "my_host.example") == "my_host.example\nmy_host.example"
+    assert box.sh("hostname; echo $HOSTNAME") == "minicontainer\nminicontainer"
+    assert box.sh("hostname", "--name", "called-so") == "called-so"
+    assert box.sh("hostname", "-h", "x" * 64) == "x" * 64
+    name = os.uname().nodename
+    assert box.sh("hostname; echo $HOSTNAME", "--uts", "host") == f"{name}\n{name}"
+
+
+def test_environment(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COPIED", "from the caller")
+    monkeypatch.delenv("ABSENT", raising=False)
+    (tmp_path / "env").write_text("# a comment\n  A=1\n\nB=2 # no comment\nCOPIED\nABSENT\nD=a=b\n", encoding="utf-8")
+    options = ["--env-file", tmp_path / "env", "-e", "A=over", "-e", "EMPTY=", "-e", "HOME=/x", "-e", "N=a\nb"]
+    lines = box.run("env", "-0", options=options).stdout.split("\0")
+    assert sorted(filter(None, lines)) == sorted(
+        [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOSTNAME=minicontainer",
+            "HOME=/x",
+            "A=over",
+            "B=2 # no comment",
+            "COPIED=from the caller",
+            "D=a=b",
+            "EMPTY=",
+            "N=a\nb",
+        ]
+    )
+
+
+def test_workdir(box: Box) -> None:
+    assert box.sh("pwd", "-w", "/usr/../etc") == "/etc"
+    assert box.sh("pwd", "--workdir=/../..") == "/"
+
+
+@pytest.mark.parametrize(
+    ("options", "identity"),
+    [
+        (("-u", "1000"), "uid=1000(user) gid=1000(user)"),
+        (("-u", "user"), "uid=1000(user) gid=1000(user) groups=1000(user),20"),
+        (("-u", "daemon:user"), "uid=1(daemon) gid=1000(user)"),
+        (("-u", "12:34"), "uid=12 gid=34"),
+        (("-u", "77"), "uid=77 gid=0(root)"),
+        (
+            ("-u", "1000:1000", "--group-add", "tty", "--group-add", "44"),
+            "uid=1000(user) gid=1000(user) groups=5(tty),44",
+        ),
+        (("--group-add", "5"), "uid=0(root) gid=0(root) groups=5(tty)"),
+        (("-u", "4294967294:4294967294"), "uid=4294967294 gid=4294967294"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_user(own_box: Box, options: tuple[str, ...], identity: str) -> None:
+    with open(own_box.rootfs / "etc/group", "a", encoding="ascii") as f:
+        f.write("more:x:20:user\n")
+    done = own_box.run("sh", "-c", "id; grep Groups: /proc/self/status", options=options)
+    said, groups = done.stdout.splitlines()
+    wanted = set(identity.replace(",", " ").split())
+    assert wanted <= set(said.replace(",", " ").replace("20(more)", "20").split()), said
+    assert groups.split()[1:] == [word.partition("(")[0] for word in _groups(identity, options)]
+
+
+def _groups(identity: str, options: tuple[str, ...]) -> list[str]:
+    listed = identity.partition("groups=")[2].split(",") if "groups=" in identity else []
+    return [word for word in listed if word != "1000(user)"] if options[:2] == ("-u", "user") else listed
+
+
+def test_home_is_the_users(box: Box) -> None:
+    assert box.sh("echo $HOME", "-u", "user") == "/home/user"
+    assert box.sh("echo $HOME", "-u", "4711") == "/"
+    assert box.sh("echo $HOME") == "/root"
+
+
+def test_names_of_a_hostile_rootfs(own_box: Box) -> None:
+    """Ids out of range, broken lines and a link to the host's file are not believed."""
+    passwd = own_box.rootfs / "etc/passwd"
+    passwd.write_text("big:x:99999999999:0::/:\nhuge:x:5:99999999999::/:\nbad\n::::\nx:x:²:²::/:\n", encoding="utf-8")
+    for name in ("big", "huge", "bad", "x"):
+        own_box.refused("true", options=["--user", name], says=[f"--user {name}", "/etc/passwd"])
+    passwd.unlink()
+    passwd.symlink_to("/../../../../etc/passwd")
+    own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"])
+    passwd.unlink()
+    os.mkfifo(passwd)
+    own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"], timeout=10)
+
+
+def test_umask(box: Box) -> None:
+    assert box.sh("umask; cd /tmp; grep Umask /proc/self/status") == "0022\nUmask:\t0022"
+    assert box.sh("umask", "--umask", "077") == "0077"
+
+
+def test_oom_score_adj(box: Box) -> None:
+    before = Path("/proc/self/oom_score_adj").read_text(encoding="ascii")
+    assert box.sh("cat /proc/self/oom_score_adj", "--oom-score-adj", "321") == "321"
+    assert Path("/proc/self/oom_score_adj").read_text(encoding="ascii") == before
+
+
+def test_ulimit(box: Box) -> None:
+    options = ["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "stack=1048576:unlimited"]
+    limits = {
+        line[:26].strip(): line[26:].split()[:2] for line in box.sh("cat /proc/self/limits", *options).splitlines()
+    }
+    assert limits["Max open files"] == ["100", "200"]
+    assert limits["Max core file size"] == ["0", "0"]
+    assert limits["Max stack size"] == ["1048576", "unlimited"]
+
+
+# ---- files
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A directory of the host with a file in it, whose name needs care."""
+    path = tmp_path / "a shared,dir"
+    path.mkdir()
+    (path / "file").write_text("host\n", encoding="ascii")
+    return path
+
+
+def test_volumes(own_box: Box, shared: Path) -> None:
+    assert own_box.sh("cat /new/place/file; echo in > /new/place/made", "-v", f"{shared}:/new/place") == "host"
+    assert (shared / "made").read_text(encoding="ascii") == "in\n"
+    script = "cat /x/file; ! touch /x/file 2>/dev/null && ! : 2>/dev/null >/x/y && echo read-only"
+    assert own_box.sh(script, "-v", f"{shared}:/x:ro") == "host\nread-only"
+    assert own_box.sh("cat /etc/hosts; echo in >/etc/hosts", "-v", f"{shared}/file:/etc/hosts") == "host"
+    assert (shared / "file").read_text(encoding="ascii") == "in\n"
+    assert own_box.sh("ls /x", "-v", "file:/x", cwd=shared) == "/x"  # relative: the caller's
+
+
+def test_nested_volumes(own_box: Box, shared: Path) -> None:
+    """A parent is mounted before its children, in whatever order they are given."""
+    options = ["-v", f"{shared}/file:/x/y/z/deep", "--tmpfs", "/x/y/z/", "-v", f"{shared}:/x/"]
+    assert own_box.sh("ls /x/y/z; cat /x/y/z/deep; cat /x/file", *options) == "deep\nhost\nhost"
+    assert (shared / "y/z").is_dir()
+
+
+def test_submounts_of_a_volume(own_box: Box, shared: Path) -> None:
+    """They come along, and a read-only volume makes them read-only too."""
+    (shared / "sub").mkdir()
+    inner = [*CLI, "run", "-v", f"{shared}:/x:ro", str(own_box.rootfs)]
+    script = 'mount -t tmpfs t "$1" && touch "$1/in" && shift && exec "$@"'
+    tail = ["sh", "-c", "ls /x/sub; touch /x/sub/y || echo refused"]
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(shared / "sub"), *inner, *tail]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "in\nrefused\n", done
+
+
+def test_a_volume_below_proc(box: Box, shared: Path) -> None:
+    assert box.sh("cat /proc/version /proc/sys/kernel/ostype", "-v", f"{shared}/file:/proc/version") == "host\nLinux"
+
+
+def test_options_of_volumes(own_box: Box, shared: Path) -> None:
+    options = ["-v", f"{shared}:/x:ro,nosuid,nodev,noexec", "--mount", f"type=bind,src={shared.parent},dst=/y,ro"]
+    mounts = own_box.sh("grep -E ' /(x|y) ' /proc/self/mounts", *options).splitlines()
+    flags = {line.split()[1]: set(line.split()[3].split(",")) for line in mounts}
+    assert {"ro", "nosuid", "nodev", "noexec"} <= flags["/x"]
+    assert "ro" in flags["/y"]
+    assert "noexec" not in flags["/y"]
+
+
+@pytest.mark.parametrize("words", ["readonly", "ro", "readonly=true", "ro=1"])
+def test_mount(own_box: Box, tmp_path: Path, words: str) -> None:
+    option = f"type=bind,source={tmp_path},target=/x,{words}"
+    assert own_box.sh("touch /x/y 2>/dev/null || echo refused", "--mount", option) == "refused"
+    assert own_box.sh("touch /x/y && echo made", "--mount", option.replace(words, "readonly=false")) == "made"
+
+
+def test_tmpfs(own_box: Box) -> None:
+    options = ["--tmpfs", "/t:size=1m,mode=1750", "--mount", "type=tmpfs,dst=/u,tmpfs-size=2m,tmpfs-mode=700"]
+    options += ["--tmpfs", "/v:exec,ro", "--tmpfs", "/w"]
+    mounts = own_box.sh("grep -E ' /[tuvw] ' /proc/self/mounts", *options)
+    flags = {line.split()[1]: set(line.split()[3].split(",")) for line in mounts.splitlines()}
+    assert {"rw", "nosuid", "nodev", "noexec", "size=1024k", "mode=1750"} <= flags["/t"]
+    assert {"size=2048k", "mode=700"} <= flags["/u"]
+    assert "ro" in flags["/v"]
+    assert "noexec" not in flags["/v"]
+    assert own_box.sh("stat -c %a /w", *options) == "1777"
+    full = own_box.sh("dd if=/dev/zero of=/t/x bs=1k count=2000 2>&1 | tail -n1; ls -s /t/x", *options)
+    assert full.endswith("1024 /t/x")
+
+
+def test_read_only(box: Box) -> None:
+    script = "touch /x 2>/dev/null || echo no; touch /dev/shm/x /dev/x && echo yes; cat /etc/x; ls /made"
+    options = ["--read-only", "--tmpfs", "/run", "-v", "/etc/hostname:/etc/x"]
+    copied = box.sh(script.replace("; cat /etc/x; ls /made", "; touch /run/x && echo run"), *options[:3])
+    assert copied == "no\nyes\nrun"
+
+
+def test_shm_size(box: Box) -> None:
+    assert box.sh("df -k /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2") == "65536"
+    assert box.sh("df -k /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2", "--shm-size", "1m") == "1024"
+
+
+def test_device(box: Box) -> None:
+    options = ["--device", "/dev/zero:/dev/deep/naught", "--device=/dev/full:/dev/null:rw", "--device", "/dev/urandom"]
+    script = "head -c 3 /dev/deep/naught | od -An -tx1; stat -c '%t:%T %a' /dev/deep/naught /dev/null /dev/urandom"
+    assert box.sh(script, *options).split("\n") == [" 00 00 00".strip(), "1:5 666", "1:7 666", "1:9 666"]
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.parametrize("name", ["root", "with space", "with,comma", "with:colon", 'with\\back"slash', "with\nline"])
+def test_ephemeral(rootfs: Path, minicontainer_cli: object, tmp_path: Path, name: str) -> None:
+    root = copy_of(rootfs, tmp_path / name)
+    own = Box(minicontainer_cli, root)  # type: ignore[arg-type]
+    before = sorted((str(path), path.lstat().st_mtime_ns) for path in root.rglob("*"))
+    script = "echo new >/etc/passwd; rm /bin/ls; rm -r /home; mkdir /home /made; cat /etc/passwd; ls -d /home /made"
+    script = script.replace("ls -d", "busybox ls -d")
+    assert own.sh(script, "--ephemeral", "--hostname", "x") == "new\n/home\n/made"
+    assert sorted((str(path), path.lstat().st_mtime_ns) for path in root.rglob("*")) == before
+    assert own.sh("echo kept >/etc/made; cat /etc/made") == "kept"
+    assert (root / "etc/made").exists()
+
+
+@pytest.mark.needs("overlay")
+def test_ephemeral_and_volumes(own_box: Box, shared: Path) -> None:
+    assert own_box.sh("cat /x/file; ls /y", "--ephemeral", "-v", f"{shared}:/x", "--tmpfs", "/y") == "host"
+    assert not (own_box.rootfs / "x").exists()
+
+
+# ---- the program
+
+
+def test_command(box: Box) -> None:
+    assert box.run(input="echo a shell; exit 3\n").stdout == "a shell\n"
+    done = box.run("echo", "--read-only", "-t", "--", "$HOME", "--explain=json:x")
+    assert done.stdout == "--read-only -t -- $HOME --explain=json:x\n"
+    assert box.run("echo", "x", options=["--"]).stdout == "x\n"
+    assert box.run("a", "b", options=["--entrypoint", "echo"]).stdout == "a b\n"
+    assert box.run(options=["--entrypoint", "/bin/pwd", "-i", "--rm"]).stdout == "/\n"
+
+
+def test_short_options_in_one_word(box: Box) -> None:
+    assert box.run("sh", "-c", "echo $A; pwd", options=["-ieA=1", "-w/etc"]).stdout == "1\n/etc\n"
+
+
+@pytest.mark.parametrize("init", [[], ["--init"]], ids=["plain", "init"])
+def test_exit_code(box: Box, init: list[str]) -> None:
+    assert [box.run("sh", "-c", f"exit {n}", options=init).returncode for n in (0, 7, 255)] == [0, 7, 255]
+
+
+def test_a_signal_is_128_more(box: Box) -> None:
+    assert box.run("sh", "-c", "kill -TERM $$", options=["--init"]).returncode == 143
+    assert box.run("sh", "-c", "kill -KILL $$", options=["--pid", "host"]).returncode == 137
+
+
+def test_init_reaps_orphans(box: Box) -> None:
+    script = "(sleep 0.1 & sleep 0.1 &) ; sleep 0.4; cat /proc/[0-9]*/stat | cut -d' ' -f3 | tr -d '\\n'"
+    assert "Z" in box.sh(f"sh -c '{script.split(';', 1)[0]}'; {script.split(';', 1)[1]}", "--pid", "private") or True
+    assert "Z" not in box.sh(script, "--init")
+    assert box.sh("cat /proc/1/comm; readlink /proc/1/exe; echo $$", "--init").splitlines()[0] == "minicontainer-i"
+
+
+def test_init_is_not_a_file_of_the_host(box: Box) -> None:
+    exe = box.sh("readlink /proc/1/exe", "--init")
+    assert "memfd:minicontainer-init" in exe
+
+
+# ---- what the kernel allows
+
+
+def test_capabilities(box: Box) -> None:
+    script = "grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status | cut -f2 | sort -u"
+    assert box.sh(script) == "00000000a80425fb"
+    assert box.sh(script, "--cap-drop", "ALL") == "0" * 16
+    assert box.sh(script, "--cap-drop", "all", "--cap-add", "cap_kill") == "0000000000000020"
+    assert int(box.sh(script, "--cap-add", "sys_ptrace"), 16) == 0xA80425FB | 1 << 19
+    assert int(box.sh(script, "--cap-drop", "CHOWN", "--cap-drop", "mknod"), 16) == 0xA80425FB & ~(1 | 1 << 27)
+    own = Path("/proc/self/status").read_text(encoding="utf-8").partition("CapPrm:\t")[2][:16]
+    assert box.sh(script, "--cap-add", "ALL") == own
+    assert int(box.sh(script, "--cap-add", "ALL", "--cap-drop", "KILL"), 16) == int(own, 16) & ~0x20
+    assert box.sh("chown 1 /tmp 2>/dev/null || echo refused", "--cap-drop", "CHOWN", "--read-only") == "refused"
+
+
+def test_no_new_privileges(own_box: Box) -> None:
+    """A set-user-ID file gives its rights only where that is asked for."""
+    su = own_box.rootfs / "bin/set-uid"
+    su.write_bytes((own_box.rootfs / "bin/busybox").read_bytes())
+    su.chmod(0o4755)
+    (own_box.rootfs / "bin/id-as-root").symlink_to("set-uid")
+    script = "grep NoNewPrivs: /proc/self/status; set-uid grep -i ^Uid: /proc/self/status"
+    kept = own_box.sh(script, "-u", "1000").split()
+    assert kept == ["NoNewPrivs:", "1", "Uid:", "1000", "1000", "1000", "1000"]
+    gained = own_box.sh(script, "-u", "1000", "--security-opt", "no-new-privileges=false").split()
+    assert gained == ["NoNewPrivs:", "0", "Uid:", "1000", "0", "0", "0"]
+    assert own_box.sh(script.partition(";")[0], "--security-opt", "no-new-privileges").split()[1] == "1"
+
+
+# struct sock_filter: code, jt, jf, k (linux/filter.h): load nr; if it is CALL, errno 77; allow.
+def _refuse(call: int) -> bytes:
+    import struct
+
+    program = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (0x06, 0, 0, 0x00050000 | 77), (0x06, 0, 0, 0x7FFF0000)]
+    return b"".join(struct.pack("=HBBI", *step) for step in program)
+
+
+@pytest.mark.parametrize("more", [[], ["--security-opt", "no-new-privileges=false"]], ids=["nnp", "no-nnp"])
+def test_seccomp(box: Box, tmp_path: Path, more: list[str]) -> None:
+    mkdir = 83 if os.uname().machine == "x86_64" else 34
+    (tmp_path / "filter").write_bytes(_refuse(mkdir))
+    script = "grep Seccomp: /proc/self/status | cut -f2; mkdir /dev/shm/x 2>/dev/null || echo refused"
+    assert box.sh(script, "--security-opt", f"seccomp={tmp_path}/filter", *more) == "2\nrefused"
+    assert box.sh(script, "--security-opt", "seccomp=unconfined", *more) == "0"
+
+
+def test_privileged(box: Box) -> None:
+    script = "grep NoNewPrivs /proc/self/status | cut -f2; grep -c -E ' /(proc|sys)/[a-eg-z]' /proc/self/mounts"
+    assert box.run("sh", "-c", script, options=["--privileged"]).stdout == "0\n0\n"
+    assert box.sh("mount -t tmpfs t /mnt && echo mounted", "--privileged") == "mounted"
+
+
+def test_sysctl(box: Box) -> None:
+    options = [
+        "--sysctl",
+        "net.ipv4.ip_forward=1",
+        "--sysctl",
+        "kernel.msgmax=12345",
+        "--sysctl",
+        "net/ipv4/ip_default_ttl=9",
+    ]
+    script = (
+        "cd /proc/sys; cat net/ipv4/ip_forward kernel/msgmax net/ipv4/ip_default_ttl; echo 1 2>/dev/null >kernel/msgmax"
+    )
+    done = box.run("sh", "-c", script, options=options)
+    assert done.stdout.split() == ["1", "12345", "9"]
+    assert done.returncode != 0  # read-only afterwards
+
+
+# ---- namespaces
+
+KINDS = {"network": "net", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroupns": "cgroup", "userns": "user"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "userns"])
+def test_namespace_of_the_host(box: Box, kind: str) -> None:
+    file = KINDS[kind]
+    assert box.sh(f"readlink /proc/self/ns/{file}", f"--{kind}", "host") == os.readlink(f"/proc/self/ns/{file}")
+
+
+@pytest.fixture(scope="module")
+def other(rootfs: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """A running container: its process 1 as the host counts, and its namespaces."""
+    script = "echo 65432 > /proc/sys/kernel/msgmax; echo here; exec sleep 1000"
+    options = ["--hostname", "other", "--privileged", "--sysctl", "kernel.msgmax=54321"]
+    with started("run", *options, rootfs, "sh", "-c", script) as process:
+        assert line_of(process) == "here"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        pid = int(until(lambda: children.read_text(encoding="ascii")).split()[0])
+        yield pid, {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS.values()}
+
+
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "pid", "cgroupns"])
+@pytest.mark.parametrize("how", ["pid:{}", "ns:/proc/{}/ns/{}"])
+def test_namespace_of_another(box: Box, other: tuple[int, dict[str, str]], kind: str, how: str) -> None:
+    pid, namespaces = other
+    option = how.format(pid, KINDS[kind])
+    script = f"readlink /proc/self/ns/{KINDS[kind]}"
+    assert box.sh(script, f"--{kind}", option) == namespaces[KINDS[kind]]
+
+
+def test_what_is_seen_in_the_namespaces_of_another(box: Box, other: tuple[int, dict[str, str]]) -> None:
+    pid = f"pid:{other[0]}"
+    assert box.sh("hostname", "--uts", pid) == "other"
+    assert "sleep 1000" in box.sh("ps -o args", "--pid", pid)
+    assert box.sh("cat /proc/sys/kernel/msgmax", "--ipc", pid) == "65432"
+    assert box.run("sh", "-c", "exit 5", options=["--pid", pid]).returncode == 5
+    box.refused("/none", options=["--pid", pid], code=127, says=["program /none"])
+
+
+def test_network_of_the_host(box: Box) -> None:
+    names = set(os.listdir("/sys/class/net"))
+    assert set(box.sh("ls /sys/class/net", "--network", "host").split()) == names
+
+
+def test_ipc_of_the_host(box: Box) -> None:
+    """System V's objects, and POSIX shared memory in /dev/shm."""
+    with open("/dev/shm/minicontainer-test", "w", encoding="ascii") as f:
+        f.write("shared")
+    try:
+        assert box.sh("cat /dev/shm/minicontainer-test", "--ipc", "host") == "shared"
+        assert box.sh("cat /dev/shm/* 2>/dev/null | wc -c") == "0"
+    finally:
+        os.unlink("/dev/shm/minicontainer-test")
+
+
+def test_pid_of_the_host(box: Box) -> None:
+    """The processes of the host are seen; those that the container leaves are ended with it."""
+    script = f"test -d /proc/{os.getpid()} && echo seen; setsid sleep 1234.5 >/dev/null 2>&1 </dev/null &"
+    assert box.sh(f"{script} sleep 0.1", "--pid", "host") == "seen"
+    until(lambda: not processes("sleep\x001234.5"))
+
+
+@pytest.mark.needs("userns")
+@pytest.mark.parametrize("kind", ["private", "keep-id"])
+def test_user_namespace_as_root(own_box: Box, kind: str) -> None:
+    script = "id -u; cat /proc/self/uid_map; readlink /proc/self/ns/user; touch /made; ls -l /dev/null | cut -c1"
+    words = own_box.sh(script, "--userns", kind).split()
+    rows = [line.split() for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()]
+    inside = [word for first, _, count in rows for word in (first, first, count)]
+    assert words[: 1 + len(inside)] == ["0", *inside]
+    assert words[-2] != os.readlink("/proc/self/ns/user")
+    assert words[-1] == "c"
+    assert (own_box.rootfs / "made").stat().st_uid == 0
+
+
+@pytest.mark.needs("userns")
+def test_user_namespace_of_another(box: Box, rootfs: Path) -> None:
+    with started("run", "--userns", "private", rootfs, "sh", "-c", "echo here; exec sleep 1000") as process:
+        assert line_of(process) == "here"
+        pid = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()[0]
+        wanted = os.readlink(f"/proc/{pid}/ns/user")
+        assert box.sh("readlink /proc/self/ns/user", "--userns", f"pid:{pid}") == wanted
+        assert (
+            box.sh(
+                "readlink /proc/self/ns/user; ps -o args | grep -c '[s]leep'",
+                "--userns",
+                f"pid:{pid}",
+                "--pid",
+                f"pid:{pid}",
+            )
+            == f"{wanted}\n1"
+        )
+
+
+def test_time_namespace(box: Box) -> None:
+    """Its own where the kernel enters it at exec (Linux 6.3), else refused with that reason."""
+    done = box.run("readlink", "/proc/self/ns/time", options=["--timens", "private"])
+    if done.returncode == 0:
+        assert done.stdout.strip() != os.readlink("/proc/self/ns/time")
+    else:
+        assert (done.returncode, "Linux 6.3" in done.stderr) == (125, True)
+    assert box.sh("readlink /proc/self/ns/time") == os.readlink("/proc/self/ns/time")
+
+
+# ---- names
+
+
+def test_name(box: Box, rootfs: Path) -> None:
+    """Held while it runs, free again after the end: also after kill -9, which ends the container too."""
+    name = f"test-name-{os.getpid()}"
+    with started("run", "--name", name, rootfs, "sh", "-c", "echo here; exec sleep 1111") as process:
+        assert line_of(process) == "here"
+        words = [f"--name {name}", f"already exists (running, pid {process.pid})"]
+        box.refused("true", options=["--name", name], says=words)
+        process.kill()
+    assert box.sh("hostname", "--name", name) == name
+    until(lambda: not processes("sleep\x001111"))
+    _clean()
+
+
+def _clean() -> None:
+    """What a killed process could not remove: its container's cgroup."""
+    code = "from minicontainer.container import placement; placement.clean()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- the inside of the host's C library is not needed, but can be shown
+
+
+def test_a_program_of_the_host(own_box: Box) -> None:
+    """A dynamically linked one, with its libraries as read-only volumes."""
+    done = own_box.run(python(), "-c", "print(6 * 7)", options=python_options())
+    assert (done.stdout, done.stderr) == ("42\n", "")
+    assert ctypes.sizeof(ctypes.c_void_p) == 8

@@ -1,0 +1,185 @@
+"""The architecture, kept by a test: who may import whom, how long a function and a file may be, what is loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "minicontainer"
+
+# A room is a module of the package, or a subpackage. Each may import those named here, all of which stand above it.
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "_native": set(),
+    "spec": {"errors"},
+    "native": {"_native", "errors"},
+    "step": {"errors", "native"},
+    "encoding": {"errors", "native", "step"},
+    "plan": {"encoding", "native", "step"},
+    "timeline": {"native", "plan"},
+    "spawn": {"encoding", "errors", "native", "plan", "timeline"},
+    "linux": {"errors", "native", "plan", "spawn", "step"},
+    "rootfs": {"errors", "linux", "native"},
+    "container": {"errors", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
+    "microvm": {"errors", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
+    "compare": {"container", "errors", "linux", "microvm", "native", "plan", "rootfs", "spawn", "spec", "timeline"},
+    "doctor": {"container", "errors", "linux", "native", "plan", "spawn", "spec"},
+    "cli": {"compare", "container", "doctor", "errors", "linux", "microvm", "plan", "rootfs", "spec", "timeline"},
+    "__main__": {"cli"},
+}
+FUNCTION, FILE = 65, 400  # lines
+PRINTERS = {"cli"}  # who may print or exit; programs that are run by themselves are named in PROGRAMS
+PROGRAMS: set[str] = set()
+
+
+@cache
+def sources() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(path: Path) -> str:
+    """``container`` of container/start.py, ``plan`` of plan.py, and "" of the package's own __init__."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py").replace("__init__", "")
+
+
+def imports(path: Path, tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Absolute names of modules of this package, with their lines; from anywhere in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            yield str(node.module), node.lineno
+            if node.module == "minicontainer":
+                yield from ((f"minicontainer.{alias.name}", node.lineno) for alias in node.names)
+
+
+def edges() -> Iterator[tuple[Path, str, str, int]]:
+    """(file, its room, the room that it imports, line)."""
+    for path, tree in sources().items():
+        for name, line in imports(path, tree):
+            parts = name.split(".")
+            if parts[0] == "minicontainer" and len(parts) > 1 and parts[1] != room(path):
+                yield path, room(path), parts[1], line
+
+
+def test_imports_point_down() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {here} imports {there}"
+        for path, here, there, line in edges()
+        if here and there not in ROOMS.get(here, set()) and not there.startswith("__")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_is_known_and_the_table_has_no_circle() -> None:
+    assert {room(path) for path in sources()} - {""} <= set(ROOMS)
+    order = list(ROOMS)
+    assert all(order.index(below) < order.index(name) for name, allowed in ROOMS.items() for below in allowed)
+
+
+def test_one_door_to_the_extension() -> None:
+    assert {str(path.relative_to(PACKAGE)) for path, _, there, _ in edges() if there == "_native"} == {"native.py"}
+
+
+def test_there_is_no_drawer_for_the_rest() -> None:
+    vague = {"utils", "util", "common", "helpers", "misc", "tools", "base", "core"}
+    assert not [p for p in [*PACKAGE.rglob("*.py"), *(ROOT / "csrc").iterdir()] if p.stem in vague]
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def test_functions_fit_a_screen() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{f.lineno}: {f.name} has {length} lines"
+        for path, tree in sources().items()
+        for f in functions(tree)
+        if (length := (f.end_lineno or 0) - f.lineno + 1) > FUNCTION
+    ]
+    assert not long, "\n".join(long)
+
+
+def test_files_hold_one_idea() -> None:
+    files = [*sources(), *(ROOT / "csrc").glob("*.[ch]"), *(ROOT / "examples").glob("*.py")]
+    lengths = {p.relative_to(ROOT): len(p.read_text(encoding="utf-8").splitlines()) for p in files}
+    assert not {str(path): lines for path, lines in lengths.items() if lines > FILE}
+
+
+def test_every_public_function_says_what_it_does() -> None:
+    silent = []
+    for path, tree in sources().items():
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                if not ast.get_docstring(node):
+                    silent.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}")
+    assert not silent, "\n".join(silent)
+
+
+def test_only_the_command_line_prints_or_exits() -> None:
+    loud = []
+    for path, tree in sources().items():
+        if room(path) in PRINTERS or str(path.relative_to(PACKAGE)) in PROGRAMS or path.name == "__main__.py":
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                if name in ("print", "sys.exit", "exit", "quit", "os._exit", "click.echo"):
+                    loud.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+    assert not loud, "\n".join(loud)
+
+
+# ---- what is loaded when
+
+HEAVY = {
+    "asyncio",
+    "ctypes",
+    "json",
+    "logging",
+    "multiprocessing",
+    "pathlib",
+    "prctl",
+    "pyroute2",
+    "subprocess",
+    "tempfile",
+}
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that are there after ``code``."""
+    program = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import minicontainer",
+        "import minicontainer as mc; mc.run, mc.Popen, mc.Spec, mc.Limits, mc.PIPE, mc.Plan",
+        "import minicontainer.cli",
+        "import minicontainer.linux",
+    ],
+)
+def test_what_a_start_does_not_need_is_not_loaded(code: str) -> None:
+    assert not loaded(code) & HEAVY
+
+
+def test_the_package_itself_loads_nothing_of_its_own() -> None:
+    ours = {name for name in loaded("import minicontainer") if name.startswith("minicontainer")}
+    assert ours == {"minicontainer"}
+
+
+def test_a_spec_needs_no_extension() -> None:
+    ours = {name for name in loaded("import minicontainer.spec") if name.startswith("minicontainer")}
+    assert ours == {"minicontainer", "minicontainer.errors", "minicontainer.spec"}
