@@ -112,6 +112,7 @@ __attribute__((noreturn, used)) static void init_main(long *stack)
 
 	if (npaths < 1 || stack[0] < 3 + npaths)
 		end(OUR_ERROR);
+	mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("init")); /* the kernel gave it the memfd's */
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
 	program = mc_sys5(SYS_clone, SIGCHLD, 0, 0, 0, 0); /* fork(2) */
 	if (program < 0)

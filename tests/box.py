@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -71,14 +72,21 @@ def python() -> str:
 
 @contextlib.contextmanager
 def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command line in the background, killed at the end where it still runs."""
+    """The command line in the background; at the end two interrupts kill its container, where it still runs."""
     pipe = subprocess.PIPE
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
     with subprocess.Popen([*CLI, *map(str, words)], text=True, **streams) as process:
         try:
             yield process
         finally:
-            process.kill()
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)  # a second one that comes too soon is one with the first
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def line_of(process: subprocess.Popen[str]) -> str:

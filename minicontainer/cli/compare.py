@@ -26,7 +26,7 @@ def startup(rounds: int, rootfs: str | None, json_file: str | None) -> None:
     from minicontainer.compare.startup import WARM_UP, measure
 
     stderr = click.get_text_stream("stderr")
-    with click.progressbar(length=rounds + WARM_UP, label="rounds", file=stderr, hidden=not stderr.isatty()) as bar:
+    with click.progressbar(range(rounds + WARM_UP), label="rounds", file=stderr, hidden=not stderr.isatty()) as bar:
         report = measure(rounds=rounds, rootfs=rootfs, progress=lambda _: bar.update(1))
     _print(report)
     if json_file:

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from minicontainer.container import host
 from minicontainer.errors import Error
-from minicontainer.linux.cgroup import Cgroup
 
 LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
 USAGE_FILES = ("cpu.stat", "cpu.pressure", "memory.pressure", "io.pressure")
@@ -57,9 +56,7 @@ class Server:
 class Command:
     """A command line, timed from its start to its end; ``argv(n)`` is that of the n-th run."""
 
-    def __init__(
-        self, name: str, argv: Callable[[int], Sequence[str]], cleanup: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, name: str, argv: Callable[[int], list[str]], cleanup: Callable[[], None] | None = None) -> None:
         self.name = name
         self._argv, self._cleanup, self._count = argv, cleanup, 0
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -84,13 +81,18 @@ class Command:
             self._cleanup()
 
 
-def floor(rootfs: str, program: str, parent: Cgroup) -> Server:
-    """csrc/floor.c, told of this host what the compiler is told of it."""
+def floor_command(rootfs: str, program: str, parent: str) -> list[str]:
+    """csrc/floor.c, told of this host what the compiler is told of it; ``parent`` is the cgroup that holds all."""
     masked, read_only = host.kernel_paths()
     words = [w for path, is_directory in masked for w in ("-d" if is_directory else "-f", path)]
     words += [w for path in read_only for w in ("-r", path)]
     words += [w for name in USAGE_FILES for w in ("-u", name)]
-    return Server("floor", [f"{LIBEXEC}/floor", rootfs, parent.path, program, *words])
+    return [f"{LIBEXEC}/floor", rootfs, parent, program, *words]
+
+
+def floor(rootfs: str, program: str, parent: str) -> Server:
+    """The floor."""
+    return Server("floor", floor_command(rootfs, program, parent))
 
 
 def library(rootfs: str, program: str, gib: int = 0) -> Server:

@@ -21,7 +21,6 @@ from minicontainer.compare.peers import peers
 from minicontainer.compare.statistics import Samples, paired_ratio, row
 from minicontainer.container import placement
 from minicontainer.errors import UnsupportedError
-from minicontainer.linux.cgroup import Cgroup
 
 WARM_UP = 10
 GIB = 4
@@ -60,11 +59,10 @@ def _entrants(rootfs: str) -> tuple[list[Contender], dict[str, str]]:
     home = placement.place("c0mpare00000", {})
     if home is None:
         raise UnsupportedError("compare startup", None, "this host gives no cgroup", "minicontainer doctor")
-    parent = Cgroup.open(os.path.dirname(home.path))
     home.remove()
     home.close()
+    parent = os.path.dirname(home.path)
     found: list[Contender] = [contenders.floor(rootfs, PROGRAM, parent), contenders.library(rootfs, PROGRAM)]
-    parent.close()
     able, unable = peers(rootfs, PROGRAM)
     if machine.available_bytes() > (GIB + 2) << 30:
         found.append(contenders.library(rootfs, PROGRAM, GIB))

@@ -1,6 +1,6 @@
-"""A process that starts containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N``.
+"""Containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N``.
 
-Each line on stdin asks for one ``run`` of one prebuilt spec, and is answered with its nanoseconds, as csrc/floor.c does.
+Each line on stdin asks for one ``run`` of one prebuilt spec and is answered with its nanoseconds, as csrc/floor.c's.
 N gibibytes are touched first, so that they are in the caller's memory.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
 
     rootfs, program, gib = sys.argv[1:]
     held = ballast(int(gib))
-    spec = Spec([program], rootfs=rootfs)
+    spec = Spec((program,), rootfs=rootfs)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for _ in sys.stdin:
         start = perf_counter_ns()

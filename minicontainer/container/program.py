@@ -5,25 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 
 from minicontainer.errors import ProgramError, quote
-
-MACHINES = {  # e_machine, elf(5) and <elf.h>
-    2: "sparc",
-    3: "i386",
-    8: "mips",
-    20: "ppc",
-    21: "ppc64",
-    22: "s390x",
-    40: "arm",
-    43: "sparc64",
-    62: "x86_64",
-    183: "aarch64",
-    243: "riscv",
-    258: "loongarch",
-}
-PT_INTERP = 3
+from minicontainer.linux import elf
 
 
 def explain(program: str, number: int, path: str | None, mode: int, head: bytes) -> ProgramError:
@@ -56,7 +40,7 @@ def _missing_interpreter(path: str, head: bytes) -> ProgramError:
         name = os.fsdecode(head[2:].split(b"\n")[0].strip(b" \t").replace(b"\t", b" ").split(b" ")[0])
         hint = "the script has the line ends of Windows" if name.endswith("\r") else ""
         return ProgramError(errno.ENOENT, path, f"its interpreter {quote(name)} is missing in the container", hint)
-    loader = elf_interpreter(head)
+    loader = elf.interpreter(head)
     if loader:
         return ProgramError(
             errno.ENOENT, path, f"its loader {quote(loader)} is missing in the container", "a static program needs none"
@@ -68,35 +52,8 @@ def _bad_format(path: str, head: bytes) -> ProgramError:
     if not head:
         return ProgramError(errno.ENOEXEC, path, "is empty")
     if head.startswith(b"\x7fELF"):
-        built, host = elf_machine(head), os.uname().machine
+        built, host = elf.machine(head), os.uname().machine
         if built != host:
             return ProgramError(errno.ENOEXEC, path, f"built for {built}, host is {host}")
         return ProgramError(errno.ENOEXEC, path, "is a damaged ELF file")
     return ProgramError(errno.ENOEXEC, path, "is no program", "a script needs #! in its first line")
-
-
-def elf_machine(head: bytes) -> str:
-    """The architecture of an ELF header, by its usual name."""
-    if len(head) < 20:
-        return "an unknown machine"
-    order = ">" if head[5:6] == b"\x02" else "<"
-    number = struct.unpack_from(order + "H", head, 18)[0]
-    return MACHINES.get(number, f"machine {number}")
-
-
-def elf_interpreter(head: bytes) -> str | None:
-    """PT_INTERP of an ELF file, as far as its first bytes hold it."""
-    if len(head) < 64 or head[:4] != b"\x7fELF":
-        return None
-    order = ">" if head[5] == 2 else "<"
-    wide = head[4] == 2
-    table, size, count = struct.unpack_from(order + ("Q14xHH" if wide else "I10xHH"), head, 32 if wide else 28)
-    for i in range(min(count, 64)):
-        at = table + i * size
-        if at + (56 if wide else 32) > len(head):
-            return None
-        if struct.unpack_from(order + "I", head, at)[0] == PT_INTERP:
-            where = struct.unpack_from(order + ("Q" if wide else "I"), head, at + (8 if wide else 4))[0]
-            name = head[where : where + 256].split(b"\0")[0] if where < len(head) else b""
-            return os.fsdecode(name) or None
-    return None

@@ -6,8 +6,8 @@ import errno
 import os
 from typing import BinaryIO
 
-from minicontainer.container.program import elf_interpreter
 from minicontainer.errors import Error, SpecError, UnsupportedError, sentence
+from minicontainer.linux import elf
 from minicontainer.rootfs.removal import open_inside
 from minicontainer.rootfs.staging import MODE, filled, made, open_existing
 
@@ -83,7 +83,7 @@ def static_busybox() -> tuple[str, list[str]]:
         raise UnsupportedError("busybox", None, "is not in PATH", PACKAGE)
     with open(program, "rb") as file:
         head = file.read(1 << 16)
-    if loader := elf_interpreter(head):
+    if loader := elf.interpreter(head):
         raise UnsupportedError("busybox", program, f"is not static, it needs {loader}", PACKAGE)
     return program, _applets(program)
 

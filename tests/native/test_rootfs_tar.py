@@ -98,7 +98,7 @@ def test_a_mount_in_the_directory_is_not_entered_and_not_removed(tmp_path: Path)
         ([entry(b"a/m", data=b"x")], "mount point|busy"),
     ):
         (tmp_path / "a.tar").write_bytes(whole(*members))
-        inner = [sys.executable, "-c", script, tmp_path / "a.tar", tmp_path / "jail"]
+        inner: list[str | Path] = [sys.executable, "-c", script, tmp_path / "a.tar", tmp_path / "jail"]
         command = ["unshare", "--mount", "sh", "-ec", mounted, tmp_path, *inner]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.count("\n") == 1, done.stderr
@@ -120,7 +120,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(whole(entry(b"d/ok"), entry(b"d/big", data=bytes(3 << 20))))
     (tmp_path / "m").mkdir()
     mounted = 'mount -t tmpfs -o size=1m small "$0" && exec "$@"'
-    inner = [sys.executable, "-c", script, tmp_path / "a.tar", tmp_path / "m"]
+    inner: list[str | Path] = [sys.executable, "-c", script, tmp_path / "a.tar", tmp_path / "m"]
     command = ["unshare", "--mount", "sh", "-ec", mounted, tmp_path / "m", *inner]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "member d/big: No space left on device\n[]\n"
@@ -171,10 +171,10 @@ def test_an_ordinary_user(user_directory: Path, as_user: Run) -> None:
     done = as_user([sys.executable, "-m", "minicontainer", "rootfs", "tar", archive, out])
     assert (done.returncode, done.stdout) == (0, "")
     told = done.stderr.splitlines()
-    assert told == [
-        "minicontainer: member closed/suid: its set-id bits are left out: it belongs to an ordinary user here",
-        "minicontainer: member capable: its extended attribute security.capability is left out: Operation not permitted",
-        "minicontainer: member null: skipped: to make a character device needs the privilege CAP_MKNOD",
+    assert [line.removeprefix("minicontainer: member ") for line in told] == [
+        "closed/suid: its set-id bits are left out: it belongs to an ordinary user here",
+        "capable: its extended attribute security.capability is left out: Operation not permitted",
+        "null: skipped: to make a character device needs the privilege CAP_MKNOD",
     ]
     assert {path.lstat().st_uid for path in [out, *out.rglob("*")]} == {user_directory.stat().st_uid}
     assert stat.S_IMODE((out / "closed/suid").stat().st_mode) == 0o755

@@ -25,18 +25,30 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"encoding", "native", "step"},
     "timeline": {"native", "plan"},
     "spawn": {"encoding", "errors", "native", "plan", "timeline"},
-    "linux": {"errors", "native", "plan", "spawn", "step"},
+    "linux": {"errors", "native", "plan", "spawn", "spec", "step"},
     "rootfs": {"errors", "linux", "native"},
     "container": {"errors", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
     "microvm": {"errors", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
     "compare": {"container", "errors", "linux", "microvm", "native", "plan", "rootfs", "spawn", "spec", "timeline"},
-    "doctor": {"container", "errors", "linux", "native", "plan", "spawn", "spec"},
-    "cli": {"compare", "container", "doctor", "errors", "linux", "microvm", "plan", "rootfs", "spec", "timeline"},
+    "doctor": {"container", "errors", "linux", "native", "plan", "rootfs", "spawn", "spec"},
+    "cli": {
+        "compare",
+        "container",
+        "doctor",
+        "errors",
+        "linux",
+        "microvm",
+        "native",
+        "plan",
+        "rootfs",
+        "spec",
+        "timeline",
+    },
     "__main__": {"cli"},
 }
 FUNCTION, FILE = 65, 400  # lines
 PRINTERS = {"cli"}  # who may print or exit; programs that are run by themselves are named in PROGRAMS
-PROGRAMS: set[str] = set()
+PROGRAMS = {"compare/worker.py"}
 
 
 @cache
@@ -120,9 +132,9 @@ def test_every_public_function_says_what_it_does() -> None:
     for path, tree in sources().items():
         assert ast.get_docstring(tree), path
         for node in tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-                if not ast.get_docstring(node):
-                    silent.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}")
+            public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+            if public and not ast.get_docstring(node):  # type: ignore[arg-type]
+                silent.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}")  # type: ignore[attr-defined]
     assert not silent, "\n".join(silent)
 
 

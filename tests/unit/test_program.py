@@ -10,25 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.container.program import MACHINES, elf_interpreter, elf_machine, explain
+from minicontainer.container.program import explain
+from minicontainer.linux.elf import MACHINES, interpreter, machine
 
 FILE, DIRECTORY, FIFO = 0o100755, 0o040755, 0o010755
 HOST = os.uname().machine
 OTHER = 183 if HOST == "x86_64" else 62
 
 
-def elf(machine: int, interpreter: bytes = b"", *, wide: bool = True, big: bool = False) -> bytes:
+def elf(number: int, loader: bytes = b"", *, wide: bool = True, big: bool = False) -> bytes:
     """The first bytes of an ELF file, with one program header (elf(5))."""
     order = ">" if big else "<"
     ident = b"\x7fELF" + bytes([2 if wide else 1, 2 if big else 1, 1]) + bytes(9)
     at = 120 if wide else 84
     if wide:
-        head = ident + struct.pack(order + "HHIQQQIHHHHHH", 2, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-        table = struct.pack(order + "IIQQQQQQ", 3, 4, at, 0, 0, len(interpreter), 0, 1)
+        head = ident + struct.pack(order + "HHIQQQIHHHHHH", 2, number, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+        table = struct.pack(order + "IIQQQQQQ", 3, 4, at, 0, 0, len(loader), 0, 1)
     else:
-        head = ident + struct.pack(order + "HHIIIIIHHHHHH", 2, machine, 1, 0, 52, 0, 0, 52, 32, 1, 0, 0, 0)
-        table = struct.pack(order + "IIIIIIII", 3, at, 0, 0, len(interpreter), 0, 4, 1)
-    return head + (table if interpreter else bytes(len(table))) + interpreter + b"\0"
+        head = ident + struct.pack(order + "HHIIIIIHHHHHH", 2, number, 1, 0, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+        table = struct.pack(order + "IIIIIIII", 3, at, 0, 0, len(loader), 0, 4, 1)
+    return head + (table if loader else bytes(len(table))) + loader + b"\0"
 
 
 @pytest.mark.parametrize(
@@ -83,20 +84,20 @@ def test_a_damaged_program_of_this_machine() -> None:
 @pytest.mark.parametrize("big", [True, False])
 def test_the_loader_of_any_elf_file(wide: bool, big: bool) -> None:
     head = elf(20, b"/lib/ld.so.1", wide=wide, big=big)
-    assert elf_interpreter(head) == "/lib/ld.so.1"
-    assert elf_machine(head) == "ppc"
-    assert elf_interpreter(elf(20, wide=wide, big=big)) is None
+    assert interpreter(head) == "/lib/ld.so.1"
+    assert machine(head) == "ppc"
+    assert interpreter(elf(20, wide=wide, big=big)) is None
 
 
 def test_the_loader_of_a_real_program() -> None:
     with open("/proc/self/exe", "rb") as f:
         head = f.read(1024)
-    assert elf_machine(head) == HOST
-    assert (elf_interpreter(head) or "/").startswith("/")
+    assert machine(head) == HOST
+    assert (interpreter(head) or "/").startswith("/")
 
 
 @given(st.one_of(st.binary(max_size=1024), st.binary(max_size=1000).map(lambda tail: b"\x7fELF" + tail)))
 def test_any_file_can_be_explained(head: bytes) -> None:
     for number in (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.EPERM):
         assert str(explain("x", number, "/x", FILE, head)).isprintable()
-    elf_interpreter(head)
+    interpreter(head)
