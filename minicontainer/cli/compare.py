@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -25,8 +26,9 @@ def startup(rounds: int, rootfs: str | None, json_file: str | None) -> None:
     """
     from minicontainer.compare.startup import WARM_UP, measure
 
-    stderr = click.get_text_stream("stderr")
-    with click.progressbar(range(rounds + WARM_UP), label="rounds", file=stderr, hidden=not stderr.isatty()) as bar:
+    with click.progressbar(
+        range(rounds + WARM_UP), label="rounds", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
         report = measure(rounds=rounds, rootfs=rootfs, progress=lambda _: bar.update(1))
     _print(report)
     if json_file:

@@ -44,13 +44,14 @@ def communicate(popen: Popen, given: Any, timeout: float | None, *, text: bool) 
 
 def _encode(popen: Popen, given: Any) -> bytes:
     """The input as bytes; text only where the stream is text, as in subprocess."""
-    if popen.stdin is None or given is None:
+    stream: Any = popen.stdin
+    if stream is None or given is None:
         return b""
-    encoding = getattr(popen.stdin, "encoding", None)
+    encoding = getattr(stream, "encoding", None)
     if (encoding is None) == isinstance(given, str):
         wanted = "bytes-like" if encoding is None else "str"
         raise TypeError(f"input: a {wanted} object is required, not {type(given).__name__!r}")
-    return given.encode(encoding, popen.stdin.errors) if isinstance(given, str) else bytes(given)
+    return given.encode(encoding, stream.errors) if isinstance(given, str) else bytes(given)
 
 
 def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:

@@ -98,6 +98,7 @@ def parse_default_weight(text: str) -> int:
 
 
 def cpu_seconds(data: bytes | None) -> tuple[float | None, float | None, float | None]:
+    """(both, user, system) of cpu.stat."""
     if data is None:
         return None, None, None
     fields = data.split(None, 6)  # usage_usec, user_usec, system_usec come first (cgroup_base_stat_cputime_show)
@@ -105,10 +106,12 @@ def cpu_seconds(data: bytes | None) -> tuple[float | None, float | None, float |
 
 
 def whole(data: bytes | None) -> int | None:
+    """The number of a file that holds one."""
     return None if data is None else int(data)
 
 
 def io_bytes(data: bytes | None) -> tuple[int | None, int | None]:
+    """(read, written) over all devices of io.stat."""
     if data is None:
         return None, None
     devices = parse_nested(data.decode()).values()
@@ -116,6 +119,7 @@ def io_bytes(data: bytes | None) -> tuple[int | None, int | None]:
 
 
 def stalled(data: bytes | None) -> float | None:
+    """The total of the line ``some`` of a pressure file."""
     if data is None:
         return None
     start = data.index(b"total=") + 6  # the line "some" comes first
