@@ -47,15 +47,29 @@ class StepError(Error, OSError):
 
 
 class ProgramError(Error, OSError):
-    """The program cannot be executed in the container. ``exit_code`` 127: not found; 126: cannot be invoked."""
+    """The program cannot be executed in the container. ``exit_code`` 127: not found; 126: cannot be invoked.
+
+    As with subprocess, it is also a FileNotFoundError where it is missing, a PermissionError where it may not be run."""
+
+    def __new__(cls, number: int, program: str, reason: str, hint: str = "") -> ProgramError:
+        kinds = {errno.ENOENT: ProgramNotFoundError, errno.EACCES: ProgramPermissionError}
+        kind = kinds.get(number, cls) if cls is ProgramError else cls
+        return super().__new__(kind, number, reason, program)
 
     def __init__(self, number: int, program: str, reason: str, hint: str = "") -> None:
-        OSError.__init__(self, number, reason, program)
         self.program, self.reason, self.hint = program, reason, hint
         self.exit_code = 127 if number == errno.ENOENT else 126
 
     def __str__(self) -> str:
         return sentence("program", self.program, self.reason, self.hint)
+
+
+class ProgramNotFoundError(ProgramError, FileNotFoundError):
+    """There is no such program, or what should load it is missing."""
+
+
+class ProgramPermissionError(ProgramError, PermissionError):
+    """It is there, and may not be executed."""
 
 
 def sentence(what: str, value: object, reason: str, hint: str = "") -> str:

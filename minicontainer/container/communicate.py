@@ -67,7 +67,7 @@ def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:
 def _expired(popen: Popen, talk: _Talk, timeout: float | None) -> Exception:
     import subprocess
 
-    both = [b"".join(talk.read[name]) if name in talk.read else None for name in ("stdout", "stderr")]
+    both = [b"".join(talk.read.get(name, ())) or None for name in ("stdout", "stderr")]
     return subprocess.TimeoutExpired(popen.args, timeout or 0, output=both[0], stderr=both[1])
 
 
