@@ -43,7 +43,11 @@ _HOME = {
     "create_container_exec": "minicontainer.container.aio",
     "run": "minicontainer.container.process",
 }
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604 - the names of _HOME
+__all__ = [
+    "__version__", "CalledProcessError", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Mount", "PIPE",
+    "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError", "TimeoutExpired",
+    "Ulimit", "UnsupportedError", "Usage", "create_container_exec", "run",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from subprocess import CalledProcessError, TimeoutExpired

@@ -49,7 +49,7 @@ class StepError(Error, OSError):
 class ProgramError(Error, OSError):
     """The program cannot be executed in the container. ``exit_code`` 127: not found; 126: cannot be invoked.
 
-    As with subprocess, it is also a FileNotFoundError where it is missing, a PermissionError where it may not be run."""
+    As with subprocess, it is also a FileNotFoundError where it is missing, a PermissionError where it may not run."""
 
     def __new__(cls, number: int, program: str, reason: str, hint: str = "") -> ProgramError:
         kinds = {errno.ENOENT: ProgramNotFoundError, errno.EACCES: ProgramPermissionError}

@@ -26,14 +26,15 @@ def entry(
     *,
     link: bytes = b"",
     size: int | None = None,
-    mode: int = 0o644,
+    mode: int | None = None,
     owner: tuple[int, int] = (0, 0),
     mtime: int = 0,
     device: tuple[int, int] = (0, 0),
     sparse: bytes = b"",
 ) -> bytes:
     """A header (ustar; with ``sparse``, the old GNU kind) and the data, padded."""
-    head = name.ljust(100, b"\0") + number(mode, 8) + number(owner[0], 8) + number(owner[1], 8)
+    permissions = mode if mode is not None else 0o755 if kind == DIRECTORY else 0o644
+    head = name.ljust(100, b"\0") + number(permissions, 8) + number(owner[0], 8) + number(owner[1], 8)
     head += number(len(data) if size is None else size, 12) + number(mtime, 12) + b" " * 8 + kind
     head += link.ljust(100, b"\0") + (b"ustar  \0" if sparse else b"ustar\00000") + bytes(64)
     head += number(device[0], 8) + number(device[1], 8)

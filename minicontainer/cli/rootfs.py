@@ -38,7 +38,7 @@ def busybox(directory: str) -> None:
     rootfs.busybox(directory)
 
 
-@group.command("tar")
+@group.command("tar", short_help="Unpack a tar archive; no member can leave DIR.")
 @click.argument("file", metavar="FILE")
 @click.argument("directory", metavar="DIR")
 @click.option("--max-size", default="16g", show_default=True, help="Most bytes of its files, holes counted: 512m, 2g.")

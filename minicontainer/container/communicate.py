@@ -47,11 +47,11 @@ def _encode(popen: Popen, given: Any) -> bytes:
     stream: Any = popen.stdin
     if stream is None or given is None:
         return b""
-    encoding = getattr(stream, "encoding", None)
+    encoding: str | None = getattr(stream, "encoding", None)
     if (encoding is None) == isinstance(given, str):
         wanted = "bytes-like" if encoding is None else "str"
         raise TypeError(f"input: a {wanted} object is required, not {type(given).__name__!r}")
-    return given.encode(encoding, stream.errors) if isinstance(given, str) else bytes(given)
+    return bytes(given) if encoding is None else bytes(given.encode(encoding, stream.errors))
 
 
 def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:

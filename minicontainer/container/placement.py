@@ -74,6 +74,15 @@ def _claimed(group: Cgroup) -> Cgroup:
     return group
 
 
+def discard(ident: str) -> None:
+    """Removes what a ``place`` that was interrupted may have made."""
+    if _home is not None:
+        try:
+            os.rmdir(f"{ident}-{owner()}", dir_fd=_home.fd)
+        except OSError:
+            pass  # it was not made
+
+
 # ---- the home
 
 

@@ -15,8 +15,9 @@ from time import monotonic
 from typing import IO, Any
 
 from minicontainer.container import limits
+from minicontainer.container.child import Child
 from minicontainer.container.result import Result, Usage
-from minicontainer.container.start import Child, close, release, start
+from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError
 from minicontainer.native import check, ffi, lib, now
@@ -220,6 +221,7 @@ class Popen:
             status, rusage = ffi.new("int *"), ffi.new("uint64_t[3]")
             result = lib.mc_pidfd_reap(child.spawn.pidfd, status, rusage)
             self.returncode = status[0] if result == 0 else UNKNOWN_STATUS
+            child.spawn.reaped = True
             child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", begin, result or child.spawn.pid)
             try:
                 self._usage = self._measure(rusage if result == 0 else None)
@@ -233,7 +235,7 @@ class Popen:
     def _release(self, child: Child) -> None:
         begin = now()
         path = child.cgroup.path if child.cgroup is not None else ""
-        release(child)
+        child.release()
         if path:
             child.note("remove", f'rmdir("{path}")', begin)
 
@@ -273,7 +275,7 @@ class Popen:
                 except BrokenPipeError:
                     pass
         if self._child is not None and self.returncode is not None:
-            close(self._child)
+            self._child.close()
 
     def __enter__(self) -> Popen:
         return self
@@ -286,14 +288,13 @@ class Popen:
         self.close()
 
     def __del__(self) -> None:
+        """As subprocess's: who drops a running container lets it run."""
         child: Child | None = getattr(self, "_child", None)
-        if child is None:
-            return
-        if self.returncode is None:
+        if child is not None and self.returncode is None:
+            child.disowned = True
             import warnings
 
             warnings.warn(f"container {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
-        close(child)
 
     def __repr__(self) -> str:
         return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"
@@ -303,6 +304,13 @@ def _max_rss(peak: int, callers: int) -> int | None:
     """Bytes, of KiB. At exec the kernel counts the memory that the child shared with its caller as the child's own
     (exec_mmap, setmax_mm_hiwater_rss): what is not clearly above that is unknown. The counters are approximate."""
     return peak * 1024 if peak > callers + callers // 8 else None
+
+
+class _Run(Popen):
+    """Of ``run``, which has it to itself: dropped (an exception came before ``run`` held it), it ends."""
+
+    def __del__(self) -> None:
+        """The Child sees to it."""
 
 
 def run(
@@ -325,7 +333,7 @@ def run(
         if keywords.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used")
         keywords["stdin"] = PIPE
-    process = Popen(args, **keywords)
+    process = _Run(args, **keywords)
     stdout = stderr = None
     try:
         if process.stdin or process.stdout or process.stderr:

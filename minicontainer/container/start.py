@@ -13,44 +13,15 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from minicontainer.container import compiler, host, limits
+from minicontainer.container import compiler, host, limits, placement
+from minicontainer.container.child import Child
 from minicontainer.errors import SpecError, StepError
-from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi, lib, now
+from minicontainer.native import lib, now
 from minicontainer.plan import Plan
-from minicontainer.spawn import Spawn
 from minicontainer.spec import Spec
-from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
     from minicontainer.container.idmap import ParentHalf
-
-
-class Child:
-    """A started container's process: who it is, where it lives, what was done to make it."""
-
-    __slots__ = ("cgroup", "id", "name_lock", "notes", "spawn", "terminal")
-
-    def __init__(self, identifier: str, plan: Plan) -> None:
-        self.id = identifier
-        self.terminal = self.name_lock = -1
-        self.cgroup: Cgroup | None = None
-        self.notes: list[tuple[str, str, int, int, int]] = []
-        self.spawn = Spawn(plan)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the plan was walked to its end."""
-        return self.spawn.pid > 0 and self.spawn.failed is None and self.spawn.interrupted is None
-
-    def timeline(self) -> Timeline:
-        """All that was done until now."""
-        spawn = self.spawn
-        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns)
-
-    def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
-        """Notes one primitive of the parent, which has just ended."""
-        self.notes.append((phase, call, start, now(), result))
 
 
 def facts(spec: Spec) -> host.Host:
@@ -112,37 +83,18 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
         with ExitStack() as stack:
             _spawn(child, spec, facts_here, stdio, stack)
     except BaseException:
-        child.spawn.bury()
-        release(child)
-        close(child)
+        child.discard()
         raise
     return child
 
 
-def release(child: Child) -> None:
-    """Gives back what only a living child needs: its cgroup and its name."""
-    if child.cgroup is not None:
-        child.cgroup.remove(kill=True)
-        child.cgroup.close()
-        child.cgroup = None
-    if child.name_lock >= 0:
-        from minicontainer.container import names
-
-        names.release(child.name_lock)
-        child.name_lock = -1
-
-
-def close(child: Child) -> None:
-    """Closes the descriptors that stand for it."""
-    child.spawn.close()
-    fd, child.terminal = child.terminal, -1
-    if fd >= 0:
-        os.close(fd)
-
-
 def _make_cgroup(child: Child, spec: Spec) -> None:
     begin = now()
-    child.cgroup = limits.place(spec.limits, child.id)
+    try:
+        child.cgroup = limits.place(spec.limits, child.id)
+    except BaseException:
+        placement.discard(child.id)
+        raise
     if child.cgroup is None:
         return
     child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)

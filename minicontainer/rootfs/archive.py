@@ -13,7 +13,6 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minicontainer.errors import sentence
 from minicontainer.rootfs.stream import BLOCK, ArchiveError, Readable, Stream
 
 FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK_DEVICE, FIFO, UNKNOWN = (
@@ -63,7 +62,7 @@ class Member:
     type: str  # its type as the archive has it
 
     def error(self, reason: str) -> ArchiveError:
-        return ArchiveError(sentence("member", self.shown, reason))
+        return ArchiveError(reason, self.shown)
 
 
 class Archive:
@@ -79,7 +78,7 @@ class Archive:
             self._stream.next_member()
         if self._stream.last != bytes(BLOCK):
             damaged = len(self._stream.last) == BLOCK
-            raise ArchiveError(f"the archive is {'damaged: a header is wrong' if damaged else 'truncated'}")
+            raise ArchiveError("is damaged: a header is wrong" if damaged else "is truncated")
         self._stream.drain()
 
     def contents(self, size: int) -> bytes:
@@ -95,9 +94,9 @@ class Archive:
         except ArchiveError:
             raise
         except (tarfile.TarError, ValueError, LookupError, ArithmeticError, TypeError) as e:
-            raise ArchiveError(f"no tar archive, or a damaged one: {e}") from e
+            raise ArchiveError(f"is no tar archive, or a damaged one: {e}") from e
         except RecursionError as e:
-            raise ArchiveError("damaged: too many headers of one member") from e
+            raise ArchiveError("is damaged: too many headers of one member") from e
         return info
 
 
@@ -127,7 +126,7 @@ def member_of(info: tarfile.TarInfo) -> Member:
 
 
 def _wrong(info: tarfile.TarInfo, reason: str) -> ArchiveError:
-    return ArchiveError(sentence("member", info.name, reason))
+    return ArchiveError(reason, info.name)
 
 
 def _raw(text: str) -> bytes:

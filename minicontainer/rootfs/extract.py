@@ -88,7 +88,11 @@ def tar(
         extraction = Extraction(root, a.Archive(source), limit, members)
         if existing is None:
             extraction.tree.later(root, ".", plain_directory)
-        return extraction.run()
+        try:
+            return extraction.run()
+        except ArchiveError as e:
+            e.archive = os.fspath(file) if isinstance(file, (str, os.PathLike)) else None
+            raise
 
 
 def plain_directory(fd: int) -> None:
@@ -134,12 +138,14 @@ class Extraction:
         self._size += member.size
         self._made()
         if self._size > self._limit:
-            raise member.error(f"the archive unpacks to more than the limit of {self._limit} bytes (--max-size)")
+            raise member.error(
+                f"with it, the archive unpacks to more than the limit of {self._limit} bytes (--max-size)"
+            )
 
     def _made(self) -> None:
         self._made_entries += 1
         if self._made_entries > self._entries:
-            raise ArchiveError(f"the archive unpacks to more than the limit of {self._entries} entries (--max-members)")
+            raise ArchiveError(f"unpacks to more than the limit of {self._entries} entries (--max-members)")
 
     def _note(self, member: a.Member, what: str) -> None:
         self._notes.append(Note(member.shown, what))

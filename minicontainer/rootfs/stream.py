@@ -25,7 +25,18 @@ DIGITS = re.compile(rb"[0-9]{1000}")
 
 
 class ArchiveError(Error):
-    """What is wrong with an archive, or with one of its members, or why a member cannot be put in its place."""
+    """What is wrong with an archive, or with one of its members, or why a member cannot be put in its place.
+
+    ``member`` is its name, ``archive`` the path of the file; None: it is about none, or it has none."""
+
+    def __init__(self, reason: str, member: str | None = None, archive: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.member, self.archive = reason, member, archive
+
+    def __str__(self) -> str:
+        if self.member is not None:
+            return sentence("member", self.member, self.reason)
+        return sentence("archive", self.archive, self.reason)
 
 
 class Readable(Protocol):
@@ -50,7 +61,7 @@ class Stream:
     def seek(self, position: int) -> int:
         """Forward to ``position``; what cannot be reached shows at the next read."""
         if position < self._position:
-            raise ArchiveError("a size in the archive is wrong: it leads back")
+            raise ArchiveError("is damaged: a size leads back")
         while self._position < position and self._get(min(CHUNK, position - self._position)):
             pass
         return self._position
@@ -63,7 +74,7 @@ class Stream:
         self.last = self._exactly(size)
         if not self.last and size:
             if self._ended:
-                raise ArchiveError("the archive is truncated")
+                raise ArchiveError("is truncated")
             self._ended = True
         if size > BLOCK and DIGITS.search(self.last):
             # tarfile's search for hdrcharset takes quadratic time over digits (as in CVE-2024-6232)
@@ -74,7 +85,7 @@ class Stream:
         """For contents: exactly ``size`` bytes. ArchiveError if there are fewer."""
         got = self._exactly(size)
         if len(got) < size:
-            raise ArchiveError("the archive is truncated")
+            raise ArchiveError("is truncated")
         return got
 
     def next_member(self) -> None:
@@ -106,10 +117,10 @@ class Stream:
 def _explained(error: Exception) -> Exception:
     """The ArchiveError of what a decompressor raised; other errors (of reading the file) are left as they are."""
     if isinstance(error, EOFError):
-        return ArchiveError("the archive is truncated: its compressed data ends early")
+        return ArchiveError("is truncated: its compressed data ends early")
     foreign = isinstance(error, OSError) and error.errno is None
     if foreign or type(error).__module__ in ("zlib", "_lzma", "lzma") or "zstd" in type(error).__module__:
-        return ArchiveError(f"the compressed data is damaged: {error}")
+        return ArchiveError(f"its compressed data is damaged: {error}")
     return error
 
 
@@ -177,4 +188,4 @@ def open_archive(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         return open(path, "rb", 0)
     except OSError as e:
-        raise ArchiveError(sentence("archive", os.fspath(path), os.strerror(e.errno or errno.EIO))) from e
+        raise ArchiveError(os.strerror(e.errno or errno.EIO), archive=os.fspath(path)) from e

@@ -61,7 +61,7 @@ def statuses(data: Data, section: str) -> dict[str, str]:
 
 def test_for_people(minicontainer_cli: Run) -> None:
     done = minicontainer_cli("doctor")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"Linux {os.uname().release} on ")
     titles = [after for before, after in pairwise(lines) if not before]

@@ -1,0 +1,72 @@
+"""A started container's process, and what only it needs: its cgroup, its name, the descriptors that stand for it."""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import ffi, now
+from minicontainer.plan import Plan
+from minicontainer.spawn import Spawn
+from minicontainer.timeline import Timeline
+
+
+class Child:
+    """Who it is, where it lives, what was done to make it.
+
+    Nothing is left of one that is dropped, unless ``disowned``: an exception out of a signal handler can come at any
+    moment, also before anybody holds what was made."""
+
+    __slots__ = ("cgroup", "disowned", "id", "name_lock", "notes", "spawn", "terminal")
+
+    def __init__(self, identifier: str, plan: Plan) -> None:
+        self.id = identifier
+        self.terminal = self.name_lock = -1
+        self.cgroup: Cgroup | None = None
+        self.notes: list[tuple[str, str, int, int, int]] = []
+        self.disowned = False
+        self.spawn = Spawn(plan)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the plan was walked to its end."""
+        return self.spawn.pid > 0 and self.spawn.failed is None and self.spawn.interrupted is None
+
+    def timeline(self) -> Timeline:
+        """All that was done until now."""
+        spawn = self.spawn
+        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns)
+
+    def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
+        """Notes one primitive of the parent, which has just ended."""
+        self.notes.append((phase, call, start, now(), result))
+
+    def release(self) -> None:
+        """Gives back what only a living child needs: its cgroup, with whatever is still in it, and its name."""
+        if self.cgroup is not None:
+            self.cgroup.remove(kill=True)
+            self.cgroup = None
+        if self.name_lock >= 0:
+            from minicontainer.container import names
+
+            fd, self.name_lock = self.name_lock, -1
+            names.release(fd)
+
+    def close(self) -> None:
+        """Closes the descriptors that stand for it."""
+        self.spawn.close()
+        fd, self.terminal = self.terminal, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def discard(self) -> None:
+        """Ends it, and leaves nothing."""
+        self.spawn.bury()
+        self.release()
+        self.close()
+
+    def __del__(self) -> None:
+        if self.disowned:
+            self.close()
+        else:
+            self.discard()

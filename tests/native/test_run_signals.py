@@ -1,0 +1,148 @@
+"""Signals to ``minicontainer run``: passed on to process 1, and the end that they make."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from box import CLI, line_of, processes, started, until
+
+pytestmark = pytest.mark.needs("root")
+
+NAMES = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ALRM", "CONT")
+TRAPS = "; ".join(f"trap 'echo got {name}' {name}" for name in NAMES)
+LOOP = "echo ready; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["plain", "init"])
+def test_forwarded(rootfs: Path, init: tuple[str, ...]) -> None:
+    with started("run", *init, rootfs, "sh", "-c", f"{TRAPS}; {LOOP}") as process:
+        assert line_of(process) == "ready"
+        for name in NAMES:
+            process.send_signal(signal.Signals[f"SIG{name}"])
+            assert line_of(process) == f"got {name}"
+
+
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["plain", "init"])
+def test_the_exit_code_of_who_heeds_it(rootfs: Path, init: tuple[str, ...]) -> None:
+    with started("run", *init, rootfs, "sh", "-c", f"trap 'exit 44' TERM; {LOOP}") as process:
+        assert line_of(process) == "ready"
+        process.terminate()
+        assert process.wait(20) == 44
+
+
+def test_init_lets_signals_do_what_they_do(rootfs: Path) -> None:
+    """Process 1 ignores what it has no handler for; behind --init the program is not process 1."""
+    with started("run", "--init", rootfs, "sh", "-c", LOOP) as process:
+        assert line_of(process) == "ready"
+        process.terminate()
+        assert process.wait(20) == 143
+
+
+def test_stop_signal(rootfs: Path) -> None:
+    """SIGTERM becomes it; the container's own words then."""
+    for name in ("QUIT", "SIGUSR1", "12", "RTMIN+3"):
+        trap = {"SIGUSR1": "USR1", "12": "USR2", "RTMIN+3": "37"}.get(name, name)
+        with started("run", "--stop-signal", name, rootfs, "sh", "-c", f"trap 'exit 45' {trap}; {LOOP}") as process:
+            assert line_of(process) == "ready"
+            process.terminate()
+            assert process.wait(20) == 45, name
+
+
+def test_stop_timeout(rootfs: Path) -> None:
+    """Who does not heed it is killed, with all of the container."""
+    seconds = f"80{os.getpid()}"
+    script = f"trap 'echo no' TERM; (trap '' TERM; setsid sleep {seconds} &) ; {LOOP}"
+    with started("run", "--stop-timeout", "0.4", rootfs, "sh", "-c", script) as process:
+        assert line_of(process) == "ready"
+        begin = time.monotonic()
+        process.terminate()
+        assert line_of(process) == "no"
+        time.sleep(0.1)
+        process.terminate()  # a second one does not make it longer
+        assert process.wait(20) == 137
+        assert 0.35 < time.monotonic() - begin < 10
+    until(lambda: not processes(f"sleep\0{seconds}"))
+
+
+def test_a_second_interrupt_kills(rootfs: Path) -> None:
+    with started("run", rootfs, "sh", "-c", f"trap 'echo no' INT; {LOOP}") as process:
+        assert line_of(process) == "ready"
+        process.send_signal(signal.SIGINT)
+        assert line_of(process) == "no"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 137
+
+
+def test_a_storm_of_signals(rootfs: Path) -> None:
+    """None is lost that the kernel keeps, and none gets us out of step."""
+    with started(
+        "run", rootfs, "sh", "-c", f"n=0; trap 'n=$((n+1))' USR1; trap 'echo $n; exit 6' TERM; {LOOP}"
+    ) as process:
+        assert line_of(process) == "ready"
+        for _ in range(500):
+            process.send_signal(signal.SIGUSR1)
+        process.terminate()
+        assert int(line_of(process)) > 0
+        assert process.wait(20) == 6
+
+
+def test_signals_while_it_starts(rootfs: Path) -> None:
+    """At any moment: it ends by the signal, or runs and is told of it. Nothing is left (the leak check sees that)."""
+    for delay in (0.0, 0.02, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.15):
+        command = [
+            *CLI,
+            "run",
+            "--stop-timeout",
+            "0.2",
+            rootfs,
+            "sh",
+            "-c",
+            "trap 'exit 7' TERM; while :; do sleep 0.02; done",
+        ]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+            time.sleep(delay)
+            process.terminate()
+            assert process.wait(20) in (-signal.SIGTERM, 7, 137, 143), delay
+
+
+@pytest.mark.parametrize(("name", "number"), [("HUP", signal.SIGHUP), ("INT", signal.SIGINT)])
+def test_what_the_caller_ignores_stays_ignored(rootfs: Path, name: str, number: signal.Signals) -> None:
+    """nohup(1), and the background jobs of a shell without job control."""
+    command = [
+        "env",
+        f"--ignore-signal={name}",
+        *CLI,
+        "run",
+        str(rootfs),
+        "sh",
+        "-c",
+        f"trap 'echo got {name}' {name}; {LOOP}",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert line_of(process) == "ready"
+            process.send_signal(number)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR2)
+            assert process.poll() is None
+            (pid,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+            os.kill(int(pid), signal.SIGKILL)
+            assert process.wait(20) == 137
+            assert process.stdout is not None
+            assert process.stdout.read() == ""
+        finally:
+            process.kill()
+
+
+def test_signals_of_a_container_with_the_hosts_processes(rootfs: Path) -> None:
+    with started("run", "--pid", "host", rootfs, "sh", "-c", LOOP) as process:
+        assert line_of(process) == "ready"
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(20) == 128 + signal.SIGUSR1

@@ -1,0 +1,313 @@
+"""``minicontainer run`` typed by a person at a terminal: an interactive shell with job control, and the terminal as it
+was when it is over, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from box import CLI, Box, processes, until
+from ptys import Session, session
+
+pytestmark = pytest.mark.needs("root")
+
+PROMPT = r"# (\x1b\[6n)?$"  # busybox asks for the position of the cursor
+At = Callable[..., Session]
+
+
+@pytest.fixture
+def at(rootfs: Path) -> Iterator[At]:
+    """``at(OPTION..., command=[...])``: a container at a terminal."""
+    with ExitStack() as stack:
+
+        def open_session(*options: str, command: tuple[str, ...] = (), rows: int = 24, columns: int = 80) -> Session:
+            return stack.enter_context(session("run", *options, rootfs, *command, rows=rows, columns=columns))
+
+        yield open_session
+
+
+@pytest.fixture
+def shell(at: At) -> Session:
+    """An interactive shell at its first prompt."""
+    opened = at(command=("/bin/sh",))
+    opened.expect(PROMPT)
+    return opened
+
+
+def child_of(process: subprocess.Popen[bytes]) -> int:
+    """Process 1 of the container of a session."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return int(until(lambda: path.read_text(encoding="ascii").split())[0])
+
+
+# ---- a working shell
+
+
+def test_a_shell(shell: Session) -> None:
+    shell.type("echo $((6 * 7)) is; tty; exit 5\r")
+    shell.expect(r"42 is\r\n/dev/pts/0\r\n")
+    assert shell.ends() == 5
+
+
+def test_no_command_means_a_shell(at: At) -> None:
+    opened = at()
+    opened.expect(PROMPT)
+    opened.type("exit\r")
+    assert opened.ends() == 0
+
+
+def test_job_control(shell: Session) -> None:
+    shell.type("sleep 1000 &\r")
+    shell.expect(PROMPT)
+    shell.type("jobs\r")
+    shell.expect(r"\[1\]\+? +Running +sleep 1000")
+    shell.expect(PROMPT)
+    shell.type("fg\r")
+    shell.expect(r"sleep 1000\r\n")
+    shell.type("\x1a")  # Ctrl-Z
+    shell.expect(r"\[1\]\+ +Stopped +sleep 1000")
+    shell.expect(PROMPT)
+    shell.type("bg; kill %1; wait %1; echo code $?\r")
+    shell.expect(r"code 143")
+
+
+def test_an_interrupt_goes_to_the_foreground_job(shell: Session) -> None:
+    """Ctrl-C is a byte for us: the container's terminal makes the signal, and only for its job."""
+    shell.type("trap 'echo trapped' INT\r")
+    shell.expect(PROMPT)
+    for _ in range(3):
+        shell.type("sleep 1000\r")
+        shell.expect("sleep 1000\r\n")
+        time.sleep(0.2)
+        shell.type("\x03")
+        shell.expect(r"\^C")
+        shell.expect(PROMPT)
+    shell.type("echo still here\r")
+    shell.expect("here\r\nstill here")
+    shell.type("cat\r\x04")
+    shell.expect(PROMPT)
+    shell.type("\x04")  # end of file: the end of the shell
+    assert shell.ends() in (0, 130)
+
+
+def test_job_control_with_init(at: At) -> None:
+    opened = at("--init", command=("/bin/sh",))
+    opened.expect(PROMPT)
+    opened.type("sleep 1000\r")
+    opened.expect("sleep 1000\r\n")
+    time.sleep(0.2)
+    opened.type("\x1a")
+    opened.expect("Stopped")
+    opened.type("fg\r")
+    opened.expect("sleep 1000\r\n")
+    time.sleep(0.2)
+    opened.type("\x03")
+    opened.expect(PROMPT)
+    opened.type("exit 9\r")
+    assert opened.ends() == 9
+
+
+# ---- the terminal belongs to the container
+
+
+def test_the_terminal_inside(at: At) -> None:
+    script = """tty; readlink /proc/self/fd/0; stat -c '%t:%T' /dev/pts/0 /dev/console; ls /dev/pts; echo $TERM
+        grep -c ' /dev/console ' /proc/self/mounts; cut -d' ' -f1,4,5,6 /proc/self/stat; echo over >/dev/console"""
+    opened = at(command=("sh", "-c", script))
+    opened.ends()
+    lines = opened.seen.decode().split("\r\n")
+    assert lines[:2] == ["/dev/pts/0", "/dev/pts/0"]
+    assert lines[2] == lines[3]  # the same device
+    assert lines[4:6] == ["0", "ptmx"]
+    assert lines[6:8] == ["xterm", "1"]
+    assert lines[8].split()[2:] == ["1", "1"]  # process group and session of process 1
+    assert lines[9] == "over"
+
+
+def test_the_terminal_is_the_users(at: At) -> None:
+    opened = at("--user", "1000", command=("sh", "-c", "stat -c %u /dev/pts/0; echo open >/dev/pts/0"))
+    assert opened.ends() == 0
+    assert opened.seen == b"1000\r\nopen\r\n"
+
+
+def test_no_byte_gets_into_our_terminal(at: At) -> None:
+    """TIOCSTI works on a controlling terminal: the container's is its own, also without a pty."""
+    opened = at("--no-tty", command=("sh", "-c", "cut -d' ' -f7 /proc/self/stat; readlink /proc/self/fd/0"))
+    assert opened.ends() == 0
+    assert opened.seen.split()[0] == b"0"  # no controlling terminal
+    assert opened.seen.split()[1].startswith(b"/dev/pts/")
+
+
+def test_when_a_terminal_is_given(rootfs: Path) -> None:
+    """By default where stdin and stdout both are one; ``-t`` asks for it, ``--no-tty`` refuses it."""
+    script = "test -t 0 && echo in; test -t 1 && echo out; test -c /dev/pts/0 && echo own"
+    inner = " ".join([*CLI, "run", "%s", str(rootfs), "sh", "-c", f"'{script}'"])
+    for option, redirection, said in (
+        ("", "", "in out own"),
+        ("-t", "", "in out own"),
+        ("-it", "", "in out own"),
+        ("--no-tty", "", "in out"),
+        ("", "| cat", "in"),
+        ("", "</dev/null", "out"),
+    ):
+        done = subprocess.run(
+            ["script", "-qec", f"{inner % option} {redirection}", "/dev/null"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout.split() == said.split(), (option, redirection, done)
+
+
+# ---- size
+
+
+def test_size(at: At) -> None:
+    """There from the first instruction on, and followed."""
+    opened = at(
+        command=("sh", "-c", "stty size; trap 'stty size' WINCH; while :; do sleep 0.05; done"), rows=33, columns=101
+    )
+    opened.expect("33 101\r\n")
+    time.sleep(0.2)
+    opened.set_size(44, 133)
+    opened.expect("44 133\r\n")
+    opened.set_size(10, 20)
+    opened.expect("10 20\r\n")
+
+
+# ---- restored
+
+
+def restored(opened: Session, before: list[object]) -> None:
+    until(lambda: opened.attributes() == before)
+
+
+def test_restored_after_the_end(at: At) -> None:
+    opened = at(command=("sh", "-c", "stty raw -echo; echo ready; read x"))
+    before = _cooked()
+    opened.expect("ready")
+    assert opened.is_raw()
+    opened.type("\n")
+    opened.ends()
+    restored(opened, before)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1], ids=lambda n: n.name
+)
+def test_restored_after_a_signal(at: At, number: signal.Signals) -> None:
+    opened = at(command=("sh", "-c", "trap 'exit 3' TERM HUP QUIT USR1; echo ready; while :; do sleep 0.05; done"))
+    opened.expect("ready")
+    assert opened.is_raw()
+    opened.process.send_signal(number)
+    assert opened.ends() == 3
+    restored(opened, _cooked())
+
+
+def test_restored_after_the_container_was_killed(at: At) -> None:
+    opened = at(command=("sh", "-c", "echo ready; sleep 1000"))
+    opened.expect("ready")
+    os.kill(child_of(opened.process), signal.SIGKILL)
+    assert opened.ends() == 137
+    restored(opened, _cooked())
+
+
+def test_restored_after_a_timeout_and_an_error(at: At) -> None:
+    opened = at("--timeout", "0.5", command=("sleep", "1000"))
+    assert opened.ends() == 124
+    assert b"minicontainer: --timeout 0.5" in opened.seen
+    restored(opened, _cooked())
+    opened = at(command=("/none",))
+    assert opened.ends() == 127
+    assert opened.seen.count(b"\n") == 1
+    restored(opened, _cooked())
+
+
+def test_stopped_and_continued(at: At) -> None:
+    """A shell sets its own modes while we are stopped; afterwards the terminal is ours again."""
+    opened = at(command=("/bin/sh",))
+    opened.expect(PROMPT)
+    opened.process.send_signal(signal.SIGSTOP)
+    termios.tcsetattr(opened.slave, termios.TCSANOW, _cooked())
+    opened.set_size(50, 60)
+    opened.process.send_signal(signal.SIGCONT)
+    until(opened.is_raw)
+    opened.type("stty size\r")
+    opened.expect("50 60")
+
+
+def _cooked() -> list[object]:
+    """The attributes of a new terminal."""
+    master, slave = os.openpty()
+    try:
+        return termios.tcgetattr(slave)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_the_terminal_goes_away(at: At) -> None:
+    """A closed window: SIGHUP, no input, and the container does not outlive it."""
+    seconds = f"79{os.getpid()}"
+    opened = at("--stop-timeout", "1", command=("sh", "-c", f"echo ready; sleep {seconds}; sleep {seconds}"))
+    opened.expect("ready")
+    os.close(opened.master)
+    os.close(opened.slave)
+    assert opened.process.wait(20) in (129, 137)
+    until(lambda: not processes(f"sleep\0{seconds}"))
+
+
+# ---- much data
+
+
+def test_a_large_paste(own_box: Box) -> None:
+    """Faster than it is read, and more than any buffer holds: nothing is lost or changed."""
+    lines = "".join(f"{n:06} {'x' * 60}\n" for n in range(6000))
+    with session(
+        "run", own_box.rootfs, "sh", "-c", "stty raw -echo; echo ready; sleep 0.3; head -c 408000 >/pasted"
+    ) as opened:
+        opened.expect("ready")
+        opened.type(lines)
+        assert opened.ends() == 0
+    assert (own_box.rootfs / "pasted").read_text(encoding="ascii") == lines
+
+
+def test_a_flood(at: At) -> None:
+    """Ten megabytes through the terminal, read slowly at first."""
+    opened = at(command=("sh", "-c", "stty -opost; seq -f %015.0f 600000 2>/dev/null || seq 1000000 1600000; echo END"))
+    time.sleep(0.5)
+    opened.expect("END", seconds=60)
+    assert opened.ends() == 0
+
+
+def test_all_of_a_flood_arrives(at: At) -> None:
+    opened = at(command=("sh", "-c", "stty -opost; head -c 3000000 /dev/zero | tr '\\0' x"))
+    assert opened.ends(60) == 0
+    assert opened.seen == b"x" * 3_000_000
+
+
+def test_a_terminal_that_stands_still(at: At) -> None:
+    """Nobody reads what a flood writes: a timeout ends it all the same."""
+    opened = at("--timeout", "1", command=("yes",))
+    children = f"/proc/{opened.process.pid}/task/{opened.process.pid}/children"
+    until(lambda: Path(children).read_text(encoding="ascii"))
+    until(lambda: not Path(children).read_text(encoding="ascii").split(), 20)
+    assert opened.ends() == 124
+    assert opened.seen.startswith(b"y\r\ny\r\n")
+
+
+def test_what_is_written_to_the_terminal_later(at: At) -> None:
+    """A program may close its streams and open its terminal again."""
+    script = "exec 3</dev/tty <&- >&- 2>&-; exec 3<&-; sleep 0.3; echo later >/dev/tty; sleep 0.2; echo last >/dev/tty"
+    opened = at(command=("sh", "-c", script))
+    assert opened.ends() == 0
+    assert opened.seen == b"later\r\nlast\r\n"
