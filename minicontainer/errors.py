@@ -33,17 +33,35 @@ class UnsupportedError(Error):
 
 
 class StepError(Error, OSError):
-    """A primitive failed: an ``OSError`` whose message names the call, its arguments, the reason and a hint."""
+    """A primitive failed: an ``OSError`` whose message names the call, its arguments, the reason and a hint.
+
+    It is also what Python makes of that errno: FileNotFoundError, PermissionError, FileExistsError ..."""
+
+    def __new__(cls, number: int, call: str, *, hint: str = "", where: str = "") -> StepError:
+        return super().__new__(_with_errno_class(cls, number), number, os.strerror(number))
 
     def __init__(self, number: int, call: str, *, hint: str = "", where: str = "") -> None:
         self.call = call
         self.hint = hint or hint_for(number, call)
         self.where = where
-        OSError.__init__(self, number, os.strerror(number))
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.call}: {os.strerror(self.errno or 0)}{hint}"
+
+
+_errno_classes: dict[tuple[type[StepError], type[OSError]], type[StepError]] = {}
+
+
+def _with_errno_class(cls: type[StepError], number: int) -> type[StepError]:
+    """``cls`` that is also the built-in class of that errno, made once."""
+    builtin = type(OSError(number, ""))
+    if issubclass(cls, builtin):
+        return cls
+    found = _errno_classes.get((cls, builtin))
+    if found is None:
+        found = _errno_classes[cls, builtin] = type(cls.__name__, (cls, builtin), {"__module__": cls.__module__})
+    return found
 
 
 class ProgramError(Error, OSError):

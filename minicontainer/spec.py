@@ -419,7 +419,7 @@ class Spec:
                  ``keep-id`` (the caller is itself inside); None: ``host`` for root, else ``private``
     """
 
-    args: tuple[str, ...] = ()
+    args: Sequence[str] = ()  # kept as a tuple
     rootfs: str = ""
     ephemeral: bool = False
     name: str | None = None
@@ -631,4 +631,4 @@ def make(args: Sequence[str] | Spec, **fields: Any) -> Spec:
     unknown = set(fields) - set(Spec.__dataclass_fields__)
     if unknown:
         raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
-    return Spec(args if isinstance(args, (str, bytes)) else tuple(args), **fields)  # type: ignore[arg-type]
+    return Spec(args if isinstance(args, (str, bytes)) else tuple(args), **fields)

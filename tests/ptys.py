@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -56,12 +57,12 @@ class Session:
 
     def read(self, seconds: float) -> bytes:
         """What comes within that time, at most one piece."""
-        readable, _, _ = select.select([self.master], [], [], seconds)
-        if not readable:
-            return b""
         try:
+            readable, _, _ = select.select([self.master], [], [], seconds)
+            if not readable:
+                return b""
             data = os.read(self.master, 65536)
-        except OSError:  # EIO: nobody has the other side open
+        except OSError:  # EIO: nobody has the other side open; or we have closed ours
             return b""
         self.seen += data
         return data
@@ -86,9 +87,18 @@ class Session:
         return self.process.returncode
 
     def close(self) -> None:
-        if self.process.poll() is None:
+        """Two interrupts end a container that still runs."""
+        for _ in range(2):
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGINT)
+                time.sleep(0.05)  # a second one that comes too soon is one with the first
+        try:
+            self.ends()
+        finally:
             self.process.kill()
-        self.process.wait()
+            self._close()
+
+    def _close(self) -> None:
         for fd in (self.master, self.slave):
             with contextlib.suppress(OSError):
                 os.close(fd)

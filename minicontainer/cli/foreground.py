@@ -52,6 +52,7 @@ class Signals:
         self.process: Popen | None = None
         self.kill_at: float | None = None
         self.terminal: Terminal | None = None
+        self.urgent = False  # one has come that asks for an end
         self._spec = spec
         self._stop = signal_number("stop-signal", spec.stop_signal)
         self._pending: list[int] = []
@@ -82,6 +83,7 @@ class Signals:
             self._forward(number)
 
     def _handle(self, number: int, _frame: object) -> None:
+        self.urgent |= number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
         if number == signal.SIGWINCH:
             if self.terminal is not None:
                 self.terminal.resize()
@@ -125,9 +127,15 @@ class Signals:
 def _watch_at_terminal(process: Popen, signals: Signals, timeout: float | None) -> bool:
     from minicontainer.cli.terminal import Terminal
 
-    with Terminal(process.terminal) as signals.terminal:
+    with Terminal(process.terminal) as terminal:
+        signals.terminal = terminal
         try:
-            return watch(process, signals, timeout)
+            timed_out = watch(process, signals, timeout)
+            process.wait()  # nothing of the container is left while its last words are shown
+            signals.urgent = False
+            while not terminal.finished(signals.fd) and not signals.urgent:
+                signals.drain()
+            return timed_out
         finally:
             signals.terminal = None
 
@@ -151,8 +159,6 @@ def watch(process: Popen, signals: Signals, timeout: float | None) -> bool:
             if terminal.hung_up:
                 signals.hang_up()
         if process.pidfd in ready:
-            if terminal is not None:
-                terminal.finish()
             return timed_out
         if signals.kill_at is not None and monotonic() >= signals.kill_at:
             signals.kill_at = inf
@@ -190,7 +196,7 @@ def _write_reports(process: Popen, explain: str | None, meta: str | None) -> Non
         from minicontainer.container.result import Result
 
         assert process.returncode is not None
-        result: Result[bytes] = Result(
+        result: Result = Result(
             process.args, process.returncode, None, None, process.usage(), process.reason, process.timeline
         )
         _write_json(meta, result.meta() | {"id": process.id, "name": process.spec.name})

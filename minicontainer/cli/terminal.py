@@ -60,7 +60,10 @@ class Terminal:
 
     def resume(self) -> None:
         """Raw mode and size: at the start, and when we were stopped and go on (a shell sets its own meanwhile)."""
-        tty.setraw(0, termios.TCSANOW)
+        try:
+            tty.setraw(0, termios.TCSANOW)
+        except termios.error:
+            pass  # ours is gone: hung_up will tell
         self.resize()
 
     def resize(self) -> None:
@@ -69,7 +72,7 @@ class Terminal:
             size = fcntl.ioctl(1, termios.TIOCGWINSZ, struct.pack("4H", 0, 0, 0, 0))
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
         except OSError:
-            pass  # ours is gone: hung_up will tell
+            pass
 
     def register(self, poller: Any) -> None:
         """What to wait for now."""
@@ -98,15 +101,18 @@ class Terminal:
             self._to_out.clear()
             self.hung_up = True
 
-    def finish(self) -> None:
-        """After the end: what the container wrote last."""
+    def finished(self, interrupt: int) -> bool:
+        """After the end: shows what the container wrote last. False when ``interrupt`` is readable before all is."""
         while data := _read(self._master):
             self._to_out += data
         poller = poll()
         poller.register(self._out, POLLOUT)
+        poller.register(interrupt, POLLIN)
         while self._to_out:
-            poller.poll()
+            if interrupt in dict(poller.poll()):
+                return False
             self._show()
+        return True
 
 
 def _watch(poller: Any, fd: int, events: int) -> None:

@@ -12,7 +12,7 @@ import signal
 from _thread import RLock
 from collections.abc import Sequence
 from time import monotonic
-from typing import IO, Any
+from typing import Any
 
 from minicontainer.container import limits
 from minicontainer.container.child import Child
@@ -54,9 +54,9 @@ class Popen:
         errors: str | None = None,
         **fields: Any,
     ) -> None:
-        self.stdin: IO[Any] | None = None
-        self.stdout: IO[Any] | None = None
-        self.stderr: IO[Any] | None = None
+        self.stdin: Any = None  # a file where it was PIPE, else None
+        self.stdout: Any = None
+        self.stderr: Any = None
         self.returncode: int | None = None
         self._child: Child | None = None
         self._lock = RLock()
@@ -321,7 +321,7 @@ def run(
     timeout: float | None = None,
     check: bool = False,
     **keywords: Any,
-) -> Result[Any]:
+) -> Result:
     """Runs a container to its end. Keywords are subprocess.run's and the fields of Spec.
 
     On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""

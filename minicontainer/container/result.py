@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from minicontainer.timeline import Timeline
-
-T = TypeVar("T", str, bytes)
 
 
 class Usage(NamedTuple):
@@ -41,13 +39,13 @@ class Usage(NamedTuple):
 
 
 @dataclass
-class Result(Generic[T]):
+class Result:
     """As subprocess.CompletedProcess, and more. ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``."""
 
     args: Sequence[str]
     returncode: int
-    stdout: T | None
-    stderr: T | None
+    stdout: Any  # bytes or str; None where it was no pipe
+    stderr: Any
     usage: Usage
     reason: str
     timeline: Timeline = field(repr=False)

@@ -36,10 +36,48 @@ _HOME = {
     "unshare": "namespaces",
 }
 _MODULES = ("caps", "cgroup", "files", "keyring", "mounts", "namespaces", "network", "process", "seccomp")
-__all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604 - the names of _HOME
+__all__ = [
+    "CapSets",
+    "Cgroup",
+    "caps",
+    "cgroup",
+    "clone3",
+    "close_range",
+    "files",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "join_session_keyring",
+    "keyring",
+    "links",
+    "loopback_up",
+    "mount",
+    "mount_setattr",
+    "mountinfo",
+    "mounts",
+    "move_mount",
+    "namespaces",
+    "network",
+    "open_tree",
+    "openat2",
+    "pidfd_getfd",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pivot_root",
+    "process",
+    "sealed_memfd",
+    "seccomp",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "start_time",
+    "umount",
+    "unshare",
+]
 
 if TYPE_CHECKING:
-    from minicontainer.linux import caps, files, keyring, mounts, namespaces, network, process, seccomp
+    from minicontainer.linux import caps, cgroup, files, keyring, mounts, namespaces, network, process, seccomp
     from minicontainer.linux.caps import CapSets
     from minicontainer.linux.cgroup import Cgroup
     from minicontainer.linux.files import close_range, openat2, sealed_memfd
@@ -73,4 +111,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

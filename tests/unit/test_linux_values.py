@@ -53,9 +53,7 @@ def escape(path: str) -> str:
     return re.sub(r"[ \t\n\\#]", lambda m: f"\\{ord(m[0]):03o}", path)
 
 
-names = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1).map(
-    lambda s: "/" + s
-)
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).map(lambda s: "/" + s)
 
 
 @given(names, names, st.lists(st.sampled_from(["shared:1", "master:2", "propagate_from:3", "unbindable"]), unique=True))
