@@ -164,7 +164,7 @@ static void confine(void)
 	for (int cap = 0; cap < 64; cap++)
 		if (!(CAPABILITIES >> cap & 1) && mc_sys5(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) == -EINVAL)
 			break;
-	CALL(setgroups, 0, 0, 0, 0, 0);
+	CALL(setgroups, 0, &header, 0, 0, 0); /* none */
 	CALL(setresgid, 0, 0, 0, 0, 0);
 	CALL(setresuid, 0, 0, 0, 0, 0);
 	CALL(capset, &header, data, 0, 0, 0);

@@ -25,11 +25,11 @@ class Box:
     def __init__(self, run: Callable[..., Done], rootfs: Path) -> None:
         self._run, self.rootfs = run, rootfs
 
-    def run(self, *words: Word, options: Sequence[Word] = (), rootfs: Word | None = None, **more: Any) -> Done:
+    def run(self, *words: Word, options: Sequence[object] = (), rootfs: Word | None = None, **more: Any) -> Done:
         """The command ``words`` with ``options`` before the root file system."""
         return self._run("run", *options, self.rootfs if rootfs is None else rootfs, *words, **more)
 
-    def sh(self, script: str, *options: Word, **more: Any) -> str:
+    def sh(self, script: str, *options: object, **more: Any) -> str:
         """The output of a shell script that has to end with 0 and say nothing on stderr."""
         done = self.run("sh", "-c", script, options=options, **more)
         assert (done.returncode, done.stderr) == (0, ""), done

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from minicontainer.errors import SpecError
+
 SETTINGS = {"help_option_names": ["--help"]}
 
 
@@ -17,19 +19,25 @@ def group() -> None:
 
 @group.command("startup", context_settings=SETTINGS)
 @click.option("-n", "--rounds", type=click.IntRange(1), default=200, show_default=True, help="Rounds.")
-@click.option("--rootfs", metavar="DIR", help="A root file system (a copy is used). [default: one program]")
+@click.option("--rootfs", metavar="DIR", help="Run /bin/true of this root file system. [default: the smallest program]")
+@click.option("--only", metavar="NAME", multiple=True, help="A contender besides the floor; may be given again.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all figures and samples as JSON.")
-def startup(rounds: int, rootfs: str | None, json_file: str | None) -> None:
+def startup(rounds: int, rootfs: str | None, only: tuple[str, ...], json_file: str | None) -> None:
     """From nothing to a program's end and back, in one interleaved run of everybody.
 
     The floor is a C program of ours that makes the same system calls with nothing around them.
     """
-    from minicontainer.compare.startup import WARM_UP, measure
+    from minicontainer.cli.run import writable
+    from minicontainer.compare.startup import NAMES, WARM_UP, measure
 
+    for name in only:
+        if name not in NAMES:
+            raise SpecError("--only", name, "is no contender", ", ".join(NAMES))
+    writable("--json", json_file)
     with click.progressbar(
         range(rounds + WARM_UP), label="rounds", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:
-        report = measure(rounds=rounds, rootfs=rootfs, progress=lambda _: bar.update(1))
+        report = measure(rounds=rounds, rootfs=rootfs, only=only or NAMES, progress=lambda _: bar.update(1))
     _print(report)
     if json_file:
         import json

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from minicontainer.container import compiler, limits
+from minicontainer.container import limits
 from minicontainer.container.start import compiled
 from minicontainer.spec import Spec
 
 
 def describe(spec: Spec) -> str:
     """The parent's part, then the child's plan, phase by phase."""
-    facts, plan = compiled(spec)
+    _, plan, flags = compiled(spec)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
-    lines.append(
-        f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{compiler.clone_flags(spec, facts).text})"
-    )
+    lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{flags.text})")
     return "\n".join(lines) + "\n" + plan.describe()

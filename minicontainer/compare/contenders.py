@@ -11,9 +11,18 @@ from typing import Protocol
 
 from minicontainer.container import host
 from minicontainer.errors import Error
+from minicontainer.linux.cgroup import Cgroup
 
 LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
-USAGE_FILES = ("cpu.stat", "cpu.pressure", "memory.pressure", "io.pressure")
+USAGE = (  # what Cgroup.usage reads, in its order, and the controller that it takes
+    ("cpu.stat", None),
+    ("io.stat", "io"),
+    ("memory.peak", "memory"),
+    ("pids.peak", "pids"),
+    ("cpu.pressure", None),
+    ("memory.pressure", None),
+    ("io.pressure", None),
+)
 
 
 class Contender(Protocol):
@@ -33,7 +42,9 @@ class Server:
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self._process = subprocess.Popen(  # an interrupt is ours to handle: it ends when we close its stdin
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+        )
 
     def once(self) -> int:
         """As Contender."""
@@ -45,7 +56,7 @@ class Server:
             pass
         answer = self._process.stdout.readline()
         if not answer:
-            raise Error(f"{self.name}: ended with status {self._process.wait()}")
+            raise Error(f"ended with status {self._process.wait()}")
         return int(answer)
 
     def close(self) -> None:
@@ -60,44 +71,56 @@ class Command:
         self.name = name
         self._argv, self._cleanup, self._count = argv, cleanup, 0
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._said = os.memfd_create("stderr", os.MFD_CLOEXEC)
 
     def once(self) -> int:
-        """As Contender."""
+        """As Contender. An Error says what the command said last on stderr."""
         self._count += 1
         argv = self._argv(self._count)
-        streams = [(os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (0, 1, 2)]
+        streams = [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate((self._null, self._null, self._said))]
         start = perf_counter_ns()
         pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=streams)
         _, status = os.waitpid(pid, 0)
         took = perf_counter_ns() - start
         if status:
-            raise Error(f"{self.name}: ended with status {os.waitstatus_to_exitcode(status)}")
+            said = os.pread(self._said, 2**16, max(0, os.fstat(self._said).st_size - 2**16))
+            raise Error(f"{last_line(said)} (status {os.waitstatus_to_exitcode(status)})".strip())
         return took
 
     def close(self) -> None:
         """As Contender."""
         os.close(self._null)
+        os.close(self._said)
         if self._cleanup is not None:
             self._cleanup()
 
 
-def floor_command(rootfs: str, program: str, parent: str) -> list[str]:
-    """csrc/floor.c, told of this host what the compiler is told of it; ``parent`` is the cgroup that holds all."""
+def last_line(said: bytes) -> str:
+    """The last line of what a program said on stderr: the reason, mostly."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def floor_command(rootfs: str, program: str, home: str) -> list[str]:
+    """csrc/floor.c, told of this host what the library finds out; ``home`` is the cgroup that holds all containers'."""
     masked, read_only = host.kernel_paths()
     words = [w for path, is_directory in masked for w in ("-d" if is_directory else "-f", path)]
     words += [w for path in read_only for w in ("-r", path)]
-    words += [w for name in USAGE_FILES for w in ("-u", name)]
-    return [f"{LIBEXEC}/floor", rootfs, parent, program, *words]
+    with Cgroup.open(home) as group:
+        words += [
+            w for name, controller in USAGE if not controller or controller in group.enabled for w in ("-u", name)
+        ]
+    return [f"{LIBEXEC}/floor", rootfs, home, program, *words]
 
 
-def floor(rootfs: str, program: str, parent: str) -> Server:
+def floor(rootfs: str, program: str, home: str) -> Server:
     """The floor."""
-    return Server("floor", floor_command(rootfs, program, parent))
+    return Server("floor", floor_command(rootfs, program, home))
 
 
 def library(rootfs: str, program: str, gib: int = 0) -> Server:
     """``mc.run`` of one spec, in a process that holds ``gib`` GiB."""
-    name = f"library, {gib} GiB touched" if gib else "library"
+    name = f"library-{gib}GiB" if gib else "library"
     return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib)])
 
 
@@ -105,4 +128,4 @@ def command_line(rootfs: str, program: str) -> Command:
     """``minicontainer run``."""
     script = os.path.join(os.path.dirname(sys.executable), "minicontainer")
     head = [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "minicontainer"]
-    return Command("command line", lambda _: [*head, "run", rootfs, program])
+    return Command("command-line", lambda _: [*head, "run", rootfs, program])

@@ -6,75 +6,110 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from minicontainer.compare.contenders import Command
+from minicontainer.compare.contenders import Command, last_line
 from minicontainer.errors import Error
+from minicontainer.linux import mount, unshare
+from minicontainer.linux.cgroupfs import unified
+
+CGROUPS = "/sys/fs/cgroup"
 
 
-def peers(rootfs: str, program: str) -> tuple[list[Command], dict[str, str]]:
-    """(those that can run, name -> why not): each is tried once."""
-    able, unable = [], {}
-    for name, make in PEERS.items():
-        if shutil.which(name) is None:
-            unable[name] = "not installed"
-            continue
-        try:
-            command = make(rootfs, program)
-        except (Error, OSError, subprocess.SubprocessError) as e:
-            unable[name] = f"cannot be set up: {e}"
-            continue
-        try:
-            command.once()
-        except (Error, OSError) as e:
-            command.close()
-            unable[name] = f"cannot run here: {e}"
-            continue
-        able.append(command)
-    return able, unable
+def peer(name: str, rootfs: str, program: str, scratch: str) -> Command | str:
+    """The runtime ``name``, tried once; or why it cannot be measured. ``scratch`` is a directory for files."""
+    if shutil.which(name) is None:
+        return "not installed"
+    try:
+        command = PEERS[name](rootfs, program, scratch)
+    except subprocess.CalledProcessError as e:
+        return f"cannot be set up: {last_line(e.stderr) or e}"
+    except OSError as e:
+        return f"cannot be set up: {e}"
+    try:
+        command.once()
+    except (Error, OSError) as e:
+        command.close()
+        return f"cannot run here: {e}"
+    return command
 
 
-def bwrap(rootfs: str, program: str) -> Command:
+class CgroupView(Command):
+    """A command that is started by a thread which sees the cgroup2 hierarchy, alone, at /sys/fs/cgroup."""
+
+    def __init__(self, name: str, argv: Callable[[int], list[str]]) -> None:
+        super().__init__(name, argv)
+        self._thread = ThreadPoolExecutor(1, initializer=self._enter)
+
+    @staticmethod
+    def _enter() -> None:
+        source = unified().path
+        unshare("CLONE_NEWNS")
+        mount(None, "/", None, "MS_REC|MS_PRIVATE")
+        mount(source, CGROUPS, None, "MS_BIND")
+
+    def once(self) -> int:
+        """As Contender."""
+        return self._thread.submit(super().once).result()
+
+    def close(self) -> None:
+        """As Contender."""
+        self._thread.shutdown()
+        super().close()
+
+
+# ---- who
+
+
+def bwrap(rootfs: str, program: str, _scratch: str) -> Command:
     """bubblewrap with every namespace but user."""
     words = "bwrap --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try".split()
     words += ["--bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev", program]
     return Command("bwrap", lambda _: words)
 
 
-def unshare(rootfs: str, program: str) -> Command:
-    """util-linux's unshare, and chroot."""
+def util_linux(rootfs: str, program: str, _scratch: str) -> Command:
+    """unshare(1) with every namespace but user, and chroot(1)."""
     words = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork"]
     return Command("unshare", lambda _: [*words, "chroot", rootfs, program])
 
 
-def oci(runtime: str) -> Callable[[str, str], Command]:
-    """runc and crun: a bundle of their own default spec, without a terminal."""
-
-    def make(rootfs: str, program: str) -> Command:
-        bundle = tempfile.mkdtemp(prefix=f"minicontainer-{runtime}-")
-        subprocess.run([runtime, "spec"], cwd=bundle, check=True, capture_output=True)
-        path = os.path.join(bundle, "config.json")
-        with open(path, encoding="utf-8") as f:
-            config = json.load(f)
-        config["process"] |= {"terminal": False, "args": [program]}
-        config["root"] = {"path": rootfs, "readonly": False}
-        with open(path, "w", encoding="utf-8") as f:
-            json.dump(config, f)
-        name = f"minicontainer-compare-{os.getpid()}"
-        argv = [runtime, "run", "--bundle", bundle]
-        return Command(runtime, lambda n: [*argv, f"{name}-{n}"], lambda: shutil.rmtree(bundle))
-
-    return make
+def runc(rootfs: str, program: str, scratch: str) -> Command:
+    """runc with its own default bundle."""
+    return Command("runc", oci("runc", rootfs, program, scratch))
 
 
-def podman(rootfs: str, program: str) -> Command:
+def crun(rootfs: str, program: str, scratch: str) -> Command:
+    """crun with its own default bundle; it refuses hybrid hosts whose cgroup2 has a controller."""
+    kind = Command if unified().path == CGROUPS else CgroupView
+    return kind("crun", oci("crun", rootfs, program, scratch))
+
+
+def oci(runtime: str, rootfs: str, program: str, scratch: str) -> Callable[[int], list[str]]:
+    """The command lines that run a bundle of the runtime's default spec, without a terminal."""
+    bundle = os.path.join(scratch, runtime)
+    os.mkdir(bundle)
+    subprocess.run([runtime, "spec"], cwd=bundle, check=True, capture_output=True)
+    path = os.path.join(bundle, "config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    config["process"] |= {"terminal": False, "args": [program]}
+    config["root"] = {"path": rootfs, "readonly": False}
+    config["linux"].pop("resources", None)  # ours has no limits, and no filter of devices either
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    name = f"minicontainer-compare-{os.getpid()}"
+    return lambda n: [runtime, "run", "--bundle", bundle, f"{name}-{n}"]
+
+
+def podman(rootfs: str, program: str, _scratch: str) -> Command:
     """podman on the same directory, without a network."""
     words = ["podman", "run", "--rm", "--network", "none", "--rootfs", rootfs, program]
     return Command("podman", lambda _: words)
 
 
-def docker(rootfs: str, program: str) -> Command:
+def docker(rootfs: str, program: str, _scratch: str) -> Command:
     """docker, with the directory imported as an image."""
     image = f"minicontainer-compare-{os.getpid()}"
     with subprocess.Popen(["tar", "-C", rootfs, "-c", "."], stdout=subprocess.PIPE) as tar:
@@ -87,11 +122,11 @@ def docker(rootfs: str, program: str) -> Command:
     return Command("docker", lambda _: words, remove)
 
 
-PEERS: dict[str, Callable[[str, str], Command]] = {
+PEERS: dict[str, Callable[[str, str, str], Command]] = {
     "bwrap": bwrap,
-    "unshare": unshare,
-    "crun": oci("crun"),
-    "runc": oci("runc"),
+    "unshare": util_linux,
+    "crun": crun,
+    "runc": runc,
     "podman": podman,
     "docker": docker,
 }

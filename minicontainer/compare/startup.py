@@ -1,8 +1,8 @@
 """``compare startup``: from nothing to a program's end and back to nothing, by everybody, in one interleaved run.
 
 Each round asks every contender once, in a new random order; so load, caches and the kernel's deferred work fall on all
-alike, and ratios mean something on a noisy machine. The program is csrc/pause.c with nothing to read: its own cost is
-that of an exec.
+alike, and ratios mean something on a noisy machine. Without a root file system of the user's, the program is
+csrc/pause.c with nothing to read, whose own cost is that of an exec; with one it is its /bin/true.
 """
 
 from __future__ import annotations
@@ -11,92 +11,107 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from minicontainer.compare import contenders, machine
 from minicontainer.compare.contenders import LIBEXEC, Contender
-from minicontainer.compare.peers import peers
+from minicontainer.compare.peers import PEERS, peer
 from minicontainer.compare.statistics import Samples, paired_ratio, row
-from minicontainer.container import placement
-from minicontainer.errors import UnsupportedError
+from minicontainer.container import host, placement
+from minicontainer.errors import Error, UnsupportedError
 
-WARM_UP = 10
+WARM_UP = 10  # rounds
 GIB = 4
-PROGRAM = "/bin/pause"
+LARGE = f"library-{GIB}GiB"
+NAMES = ("floor", "library", LARGE, "command-line", *PEERS)
 
 
 def measure(
-    *, rounds: int = 200, rootfs: str | None = None, progress: Callable[[int], None] = lambda _: None
+    *,
+    rounds: int = 200,
+    rootfs: str | None = None,
+    only: Collection[str] = NAMES,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The comparison as data: ``machine``, ``rows`` (floor first), ``unable``, ``samples``, ``paired``."""
+    """The comparison as data: ``machine``, ``rows`` (floor first), ``paired``, ``unable``, ``samples_ns``.
+
+    ``only`` names the contenders; the floor is always among them. ``progress`` is called after each round, WARM_UP of
+    which come first and are not counted."""
     if os.geteuid() != 0:
         raise UnsupportedError("compare startup", None, "the floor needs root", "sudo")
-    with _rootfs(rootfs) as directory, ExitStack() as stack:
-        entrants, unable = _entrants(directory)
-        for entrant in entrants:
-            stack.callback(entrant.close)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="minicontainer-compare-"))
+        program = "/bin/true" if rootfs else "/bin/pause"
+        directory = os.path.abspath(rootfs) if rootfs else _smallest(scratch, program)
+        host.check_rootfs(directory)
+        entrants, unable = [], {}
+        for name in NAMES:
+            if name in only or name == "floor":
+                found = _entrant(name, directory, program, scratch)
+                if isinstance(found, str):
+                    unable[name] = found
+                else:
+                    stack.callback(found.close)
+                    entrants.append(found)
         samples = interleave(entrants, rounds, progress)
-    return _report(samples, unable)
+    return {"program": program, **_report(samples, unable)}
+
+
+def _smallest(scratch: str, program: str) -> str:
+    """A root file system of one static program."""
+    directory = os.path.join(scratch, "rootfs")
+    os.makedirs(directory + os.path.dirname(program))
+    shutil.copy(os.path.join(LIBEXEC, "pause"), directory + program)
+    return directory
+
+
+def _entrant(name: str, rootfs: str, program: str, scratch: str) -> Contender | str:
+    """A contender, ready; or why there is none."""
+    if name == "floor":
+        return contenders.floor(rootfs, program, home())
+    if name == "command-line":
+        return contenders.command_line(rootfs, program)
+    if name in PEERS:
+        return peer(name, rootfs, program, scratch)
+    gib = GIB if name == LARGE else 0
+    if gib and machine.available_bytes() < (gib + 2) << 30:
+        return f"less than {gib + 2} GiB of memory are available"
+    return contenders.library(rootfs, program, gib)
+
+
+def home() -> str:
+    """The cgroup in which the library makes containers' own, as it leaves it."""
+    group = placement.place("c0de00000000", {})
+    if group is None:
+        raise UnsupportedError("compare startup", None, "this host gives no cgroup", "minicontainer doctor")
+    with group:
+        return os.path.dirname(group.path)
 
 
 def interleave(entrants: Sequence[Contender], rounds: int, progress: Callable[[int], None]) -> list[Samples]:
     """``rounds`` rounds of all, after a warm-up that is not counted."""
     samples = [Samples(entrant.name, []) for entrant in entrants]
     for number in range(-WARM_UP, rounds):
-        order = list(range(len(entrants)))
-        random.shuffle(order)
-        for i in order:
-            took = entrants[i].once()
+        for i in random.sample(range(len(entrants)), len(entrants)):
+            try:
+                took = entrants[i].once()
+            except Error as e:
+                raise Error(f"compare startup: {entrants[i].name} failed: {e}") from None
             if number >= 0:
                 samples[i].nanoseconds.append(took)
         progress(number)
     return samples
 
 
-def _entrants(rootfs: str) -> tuple[list[Contender], dict[str, str]]:
-    home = placement.place("c0mpare00000", {})
-    if home is None:
-        raise UnsupportedError("compare startup", None, "this host gives no cgroup", "minicontainer doctor")
-    home.remove()
-    home.close()
-    parent = os.path.dirname(home.path)
-    found: list[Contender] = [contenders.floor(rootfs, PROGRAM, parent), contenders.library(rootfs, PROGRAM)]
-    able, unable = peers(rootfs, PROGRAM)
-    if machine.available_bytes() > (GIB + 2) << 30:
-        found.append(contenders.library(rootfs, PROGRAM, GIB))
-    else:
-        unable[f"library, {GIB} GiB touched"] = f"less than {GIB + 2} GiB of memory are available"
-    return [*found, contenders.command_line(rootfs, PROGRAM), *able], unable
-
-
-@contextmanager
-def _rootfs(given: str | None) -> Iterator[str]:
-    """A root file system with the program in it: a copy's cost is nobody's, so it is made beside the given one."""
-    directory = tempfile.mkdtemp(prefix="minicontainer-compare-")
-    try:
-        path = os.path.join(directory, "rootfs")
-        if given is not None:
-            shutil.copytree(given, path, symlinks=True)
-        os.makedirs(os.path.join(path, "bin"), exist_ok=True)
-        shutil.copy(os.path.join(LIBEXEC, "pause"), path + PROGRAM)
-        os.chmod(directory, 0o755)
-        yield path
-    finally:
-        shutil.rmtree(directory)
-
-
 def _report(samples: list[Samples], unable: dict[str, str]) -> dict[str, Any]:
     by_name = {s.name: s for s in samples}
-    large = by_name.get(f"library, {GIB} GiB touched")
-    paired = {"library / floor": paired_ratio(by_name["library"], by_name["floor"])}
-    if large is not None:
-        paired[f"library with {GIB} GiB / library"] = paired_ratio(large, by_name["library"])
+    pairs = [(a, b) for a, b in (("library", "floor"), (LARGE, "library")) if a in by_name and b in by_name]
     return {
         "machine": machine.describe(),
         "rows": [row(s, by_name["floor"]) for s in samples],
-        "paired": paired,
+        "paired": {f"{a} / {b}": paired_ratio(by_name[a], by_name[b]) for a, b in pairs},
         "unable": unable,
         "samples_ns": {s.name: s.nanoseconds for s in samples},
     }

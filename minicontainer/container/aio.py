@@ -115,6 +115,8 @@ class Container:
     def close(self) -> None:
         """Closes the streams."""
         for transport in self._transports:
+            if transport.is_closing():
+                continue
             transport.abort() if isinstance(transport, asyncio.WriteTransport) else transport.close()
         self.popen.close()
 

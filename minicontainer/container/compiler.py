@@ -13,7 +13,9 @@ import posixpath
 import struct
 
 from minicontainer import plan as p
-from minicontainer.container.host import NODES, Host
+from minicontainer.container import dev
+from minicontainer.container.dev import MADE, make_parents, take_fs
+from minicontainer.container.host import Host
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
 from minicontainer.spec import RLIMITS, Mount, Spec
@@ -30,7 +32,6 @@ NAMESPACES = (  # field of Spec, CLONE flag; mnt is always new, user has its own
 )
 JOINS = (("userns", "CLONE_NEWUSER"), *NAMESPACES)
 INIT_FD = 4
-MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attaching will miss by name
 
 
 def compile(spec: Spec, host: Host) -> Plan:
@@ -41,8 +42,8 @@ def compile(spec: Spec, host: Host) -> Plan:
     _join_namespaces(b, spec)
     _map_ids(b, host)
     _take_sources(b, spec, host)
-    _enter_root(b, spec)
-    _populate_dev(b, spec, host)
+    _enter_root(b, spec, host)
+    dev.populate(b, spec, host)
     _attach_mounts(b, spec, host, late=False)
     _attach_proc(b, spec, host)
     _attach_sys(b, spec, host)
@@ -129,27 +130,8 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     b.add(p.call("umask", 0), p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
     for i, mount in enumerate(spec.mounts):
         _take_mount(b, mount, Slot(f"mount-{i}"))
-    if host.userns != "host":  # mknod(2) is not for user namespaces: show the host's nodes
-        for name, _, _ in NODES:
-            b.add(p.open_tree(f"/dev/{name}", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"node-{name}"))
-        for i, device in enumerate(spec.devices):
-            b.add(p.open_tree(device.source, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"device-{i}"))
-    safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
-    _take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
-    gid = {"gid": "5"} if host.maps is None else {}
-    _take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
-    if host.shm:
-        b.add(p.open_tree("/dev/shm", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "shm"))
-    else:
-        _take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
-    if _has_mqueue(spec, host):
-        _take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
+    dev.take(b, spec, host)
     _take_proc_and_sys(b, spec, host)
-
-
-def _has_mqueue(spec: Spec, host: Host) -> bool:
-    """The file system belongs to an IPC namespace: to mount it needs rights there."""
-    return spec.ipc == "private" or host.userns == "host"
 
 
 def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
@@ -158,24 +140,16 @@ def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
     read_only = "" if spec.privileged else "|MOUNT_ATTR_RDONLY"
     own = host.userns == "host"
     if own or spec.pid != "host":
-        _take_fs(b, "proc", "proc", safe)
+        take_fs(b, "proc", "proc", safe)
     else:
         b.add(p.open_tree("/proc", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "proc"))
     if own or spec.network != "host":
-        _take_fs(b, "sysfs", "sys", safe + read_only)
+        take_fs(b, "sysfs", "sys", safe + read_only)
     else:
         b.add(p.open_tree("/sys", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "sys"))
         b.add(p.mount_setattr(Slot("sys"), "", safe + read_only, recursive=True))
     if spec.cgroupns != "host" and host.cgroup2:
-        _take_fs(b, "cgroup2", "cgroup", safe + read_only)
-
-
-def _take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> None:
-    """A new file system as a detached mount."""
-    fs = Slot(f"fs-{name}")
-    b.add(p.fsopen(fstype, fs))
-    b.add(*(p.fsconfig(fs, key, value) for key, value in options.items()))
-    b.add(p.fsconfig(fs, None), p.fsmount(fs, attrs, name))
+        take_fs(b, "cgroup2", "cgroup", safe + read_only)
 
 
 def _take_mount(b: Builder, mount: Mount, tree: Slot) -> None:
@@ -186,7 +160,7 @@ def _take_mount(b: Builder, mount: Mount, tree: Slot) -> None:
         if mount.size is not None:
             options["size"] = str(mount.size)
         attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
-        _take_fs(b, "tmpfs", tree, "|".join(dict.fromkeys(attrs)) or "0", **options)
+        take_fs(b, "tmpfs", tree, "|".join(dict.fromkeys(attrs)) or "0", **options)
         return
     b.add(p.open_tree(mount.source or "", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", tree))
     attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
@@ -199,21 +173,23 @@ def _wants(mount: Mount, option: str) -> bool:
     return option.removeprefix("NO").lower() in mount.options
 
 
-def _enter_root(b: Builder, spec: Spec) -> None:
+def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     """pivot_root(2), "pivot_root(".", ".")": the old root lies above the new one, and is detached from there."""
     b.phase = "root"
     tree = Slot("root")
     if spec.ephemeral:
-        _overlay(b, spec)
+        _overlay(b, spec, host)
     else:
         flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
         b.add(p.open_tree(spec.rootfs, flags, tree), p.move_mount(tree, spec.rootfs), p.fchdir(tree))
     b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"), p.call("chdir", "/"))
 
 
-def _overlay(b: Builder, spec: Spec) -> None:
+def _overlay(b: Builder, spec: Spec, host: Host) -> None:
     """Lower layer ROOTFS, upper layer in a tmpfs that lies over it in this namespace alone: nothing is left of it.
-    Relative names, so that no character of ROOTFS's path can be taken for an option."""
+    Relative names, so that no character of ROOTFS's path can be taken for an option. In a user namespace its marks are
+    user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
+    own_marks = "" if host.userns == "host" else ",userxattr"
     flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
     b.add(
         p.open_tree(spec.rootfs, flags, "lower"),
@@ -221,48 +197,9 @@ def _overlay(b: Builder, spec: Spec) -> None:
         p.call("chdir", spec.rootfs),
         *(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")),
         p.move_mount(Slot("lower"), "lower"),
-        p.mount("overlay", "merged", "overlay", "0", "lowerdir=lower,upperdir=upper,workdir=work"),
+        p.mount("overlay", "merged", "overlay", "0", f"lowerdir=lower,upperdir=upper,workdir=work{own_marks}"),
         p.call("chdir", "merged"),
     )
-
-
-def _populate_dev(b: Builder, spec: Spec, host: Host) -> None:
-    b.phase = "/dev"
-    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(Slot("dev"), "/dev"))
-    given = {device.target for device in spec.devices}
-    for name, major, minor in NODES:
-        if f"/dev/{name}" not in given:
-            _node(b, host, f"/dev/{name}", Slot(f"node-{name}"), (major, minor, 0o020666))
-    for target, name in (
-        ("/proc/self/fd", "fd"),
-        ("/proc/self/fd/0", "stdin"),
-        ("/proc/self/fd/1", "stdout"),
-        ("/proc/self/fd/2", "stderr"),
-        ("/proc/kcore", "core"),
-        ("pts/ptmx", "ptmx"),
-    ):
-        b.add(p.symlinkat(target, FDCWD, f"/dev/{name}"))
-    for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
-        b.add(p.mkdirat(FDCWD, f"/dev/{name}", 0o755), p.move_mount(Slot(name), f"/dev/{name}"))
-    for i, (device, numbers) in enumerate(zip(spec.devices, host.device_nodes, strict=True)):
-        _make_parents(b, device.target)
-        _node(b, host, device.target, Slot(f"device-{i}"), numbers)
-
-
-def _node(b: Builder, host: Host, path: str, tree: Slot, numbers: tuple[int, int, int]) -> None:
-    """A device node: made, or where mknod is not permitted the host's node shown over a file."""
-    major, minor, mode = numbers
-    if host.userns == "host":
-        kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
-        b.add(p.mknodat(FDCWD, path, kind, mode & 0o777, os.makedev(major, minor)))
-    else:
-        b.add(p.mknodat(FDCWD, path, "S_IFREG", 0o666, 0), p.move_mount(tree, path))
-
-
-def _make_parents(b: Builder, path: str) -> None:
-    parts = posixpath.normpath(path).strip("/").split("/")
-    for i in range(1, len(parts)):
-        b.add(p.mkdirat(FDCWD, "/" + "/".join(parts[:i]), 0o755, tolerate=MADE))
 
 
 def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
@@ -272,7 +209,7 @@ def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
         target = posixpath.normpath(mount.target)
         if f"{target}/".startswith(("/proc/", "/sys/")) != late:
             continue
-        _make_parents(b, target)
+        make_parents(b, target)
         if is_file:
             b.add(p.call("mknodat", FDCWD, target, p.Const("S_IFREG|0o644"), 0, tolerate=MADE))
         else:
@@ -350,30 +287,10 @@ def _stdio(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "stdio"
     b.add(p.call("setsid"))
     if spec.tty:
-        _own_terminal(b, host)
+        dev.own_terminal(b, host)
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         b.add(p.dup3(Slot(name), number))
-
-
-def _own_terminal(b: Builder, host: Host) -> None:
-    """A pty of the container's own devpts (pts(4)), the program's user's; the parent gets the other end."""
-    master, tty, size = Slot("master"), Slot("tty"), host.window or (0, 0)
-    flags = "O_RDWR|O_NOCTTY|O_CLOEXEC"
-    b.add(
-        p.openat("/dev/pts/ptmx", flags, master),
-        p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
-        p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
-        p.call(
-            "ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), "{{{}, {}}}".format(*size))
-        ),
-        p.call("fchown", tty, host.identity.uid, -1),
-        p.send_fd(b.input("pty-socket"), master),
-        p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
-        *(p.dup3(tty, number) for number in (0, 1, 2)),
-        p.call("mknodat", FDCWD, "/dev/console", p.Const("S_IFREG|0o600"), 0),
-        p.mount("/dev/pts/0", "/dev/console", None, "MS_BIND"),
-    )
 
 
 def _confine(b: Builder, spec: Spec, host: Host) -> None:

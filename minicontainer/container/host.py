@@ -61,6 +61,7 @@ class Host:
     window        rows and columns of the caller's terminal
     shm           /dev/shm is the host's (with its IPC namespace)
     permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
+    lasting       nothing of it can change but who asks
     """
 
     userns: str
@@ -77,6 +78,17 @@ class Host:
     window: tuple[int, int] | None = None
     shm: bool = False
     permitted: int = -1
+    lasting: bool = False
+
+    def is_settled(self) -> bool:
+        """Whether all of it must still be so."""
+        return self.lasting and self.uid == os.geteuid() and self.gid == os.getegid()
+
+
+def is_lasting(spec: Spec, userns: str) -> bool:
+    """Whether the facts come of the spec and of who asks alone; else files, or a terminal, have to be looked at."""
+    looked_at = spec.user or spec.group_add or spec.mounts or spec.devices or spec.seccomp or spec.tty
+    return userns == "host" and spec.ipc != "host" and not looked_at and not spec.wants_all
 
 
 def check_rootfs(path: str) -> None:

@@ -17,7 +17,7 @@ from minicontainer.container import compiler, host, limits, placement
 from minicontainer.container.child import Child
 from minicontainer.errors import SpecError, StepError
 from minicontainer.native import lib, now
-from minicontainer.plan import Plan
+from minicontainer.plan import Const, Plan
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -53,17 +53,22 @@ def facts(spec: Spec) -> host.Host:
         window=host.window() if spec.tty else None,
         permitted=host.permitted(spec, mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
+        lasting=host.is_lasting(spec, mode),
     )
 
 
-def compiled(spec: Spec) -> tuple[host.Host, Plan]:
-    """The plan of a spec here and now. A spec is immutable: while the facts are the same, so is its plan."""
+def compiled(spec: Spec) -> tuple[host.Host, Plan, Const]:
+    """The plan of a spec here and now, and clone3's flags. A spec is immutable: while the facts are the same, so is its
+    plan."""
+    cached: tuple[host.Host, Plan, Const] | None = spec.__dict__.get("_compiled")
+    if cached is not None and cached[0].is_settled():
+        host.check_rootfs(spec.rootfs)
+        return cached
     found = facts(spec)
-    cached: tuple[host.Host, Plan] | None = spec.__dict__.get("_compiled")
     if cached is None or cached[0] != found:
         plan = compiler.compile(spec, found)
         plan.buffer  # noqa: B018 - encodes it now, once
-        cached = (found, plan)
+        cached = (found, plan, compiler.clone_flags(spec, found))
         object.__setattr__(spec, "_compiled", cached)
     return cached
 
@@ -72,7 +77,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
     """Starts the container of ``spec`` with three descriptors as its streams (ignored where it has its own terminal).
 
     Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run)."""
-    facts_here, plan = compiled(spec)
+    facts_here, plan, flags = compiled(spec)
     child = Child(os.urandom(6).hex(), plan)
     try:
         if spec.name:
@@ -81,7 +86,13 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
             child.name_lock = names.reserve(spec.name, child.id)
         _make_cgroup(child, spec)
         with ExitStack() as stack:
-            _spawn(child, spec, facts_here, stdio, stack)
+            inputs = _streams(spec, stdio, stack)
+            if len(plan.inputs) > len(inputs):
+                inputs.update(_extra_inputs(child, spec, facts_here, stack))
+            result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1)
+            _note_clone(child, flags.text, result)
+        # the parent's half, if there is one, has ended too
+        _explain(child, spec, facts_here, result)
     except BaseException:
         child.discard()
         raise
@@ -103,17 +114,6 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
 
 
 # ---- the clone
-
-
-def _spawn(child: Child, spec: Spec, facts_here: host.Host, stdio: tuple[int, int, int], stack: ExitStack) -> None:
-    inputs = _streams(spec, stdio, stack)
-    if len(child.spawn.plan.inputs) > len(inputs):
-        inputs.update(_extra_inputs(child, spec, facts_here, stack))
-    flags = compiler.clone_flags(spec, facts_here)
-    result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1)
-    _note_clone(child, flags.text, result)
-    stack.close()  # ends the parent's half, if there is one
-    _explain(child, spec, facts_here, result)
 
 
 def _note_clone(child: Child, flags: str, result: int) -> None:

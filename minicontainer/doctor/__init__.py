@@ -46,7 +46,8 @@ class Report:
 
 def examine(directory: str = ".") -> Report:
     """Asks everything. ``directory``: a ROOTFS, whose file system is asked about."""
-    found = {name: [ask(probe) for probe in section] for name, section in sections(directory).items()}
+    with cgroups.home_restored():
+        found = {name: [ask(probe) for probe in section] for name, section in sections(directory).items()}
     found["left behind"] = leftovers.findings(directory)
     return Report(found)
 

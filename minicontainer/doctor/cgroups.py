@@ -101,21 +101,32 @@ def pressure() -> Verdict:
 
 @contextmanager
 def group() -> Iterator[Cgroup]:
-    """A cgroup as a container gets it; afterwards it is gone, and their common home if it was not there before."""
+    """A cgroup as a container gets it; afterwards it is gone."""
     try:
-        home = f"{placement.base().path}/{placement.HOME}"
+        made = placement.place(os.urandom(6).hex(), {})
     except UnsupportedError:
-        raise UnsupportedError("cgroup", None, "no cgroup can be made here: see delegation") from None
-    was_there = os.path.isdir(home)
-    made = placement.place(os.urandom(6).hex(), {})
+        made = None
     if made is None:
         raise UnsupportedError("cgroup", None, "no cgroup can be made here: see delegation")
     try:
         yield made
     finally:
         made.remove(kill=True)
-        if not was_there:
+
+
+@contextmanager
+def home_restored() -> Iterator[None]:
+    """The containers' common home is gone at the end of the block if it was not there before."""
+    try:
+        home = f"{placement.base().path}/{placement.HOME}"
+    except UnsupportedError:
+        home = ""
+    was_there = os.path.isdir(home)
+    try:
+        yield
+    finally:
+        if home and not was_there:
             try:
                 os.rmdir(home)
             except OSError:
-                pass  # a container lives there by now
+                pass  # nothing was made there, or a container of somebody's lives there by now

@@ -29,8 +29,8 @@ MODULES = {
 
 
 def probes() -> list[Probe]:
-    """The device, a machine, and the kind."""
-    return [Probe(DEVICE, device), Probe("virtual machine", machine), Probe("kind", kind)]
+    """The device, and what is behind it."""
+    return [Probe(DEVICE, device), Probe("virtual CPUs", cpus), Probe("kind", kind)]
 
 
 def device() -> Verdict:
@@ -48,23 +48,22 @@ def device() -> Verdict:
     return ok()
 
 
-def machine() -> Verdict:
-    """Makes a virtual machine, and asks how many processors one may have."""
+def cpus() -> Verdict:
+    """How many a virtual machine may have."""
     with ExitStack() as stack:
         system = _closing(stack, _open())
-        _closing(stack, fcntl.ioctl(system, lib.KVM_CREATE_VM, 0))
         most = fcntl.ioctl(system, lib.KVM_CHECK_EXTENSION, lib.KVM_CAP_MAX_VCPUS)
         advised = fcntl.ioctl(system, lib.KVM_CHECK_EXTENSION, lib.KVM_CAP_NR_VCPUS)
-    return ok(f"{advised} virtual CPUs advised, {most} at most")
+    return ok(f"{advised} advised, {most} at most")
 
 
 def kind() -> Verdict:
-    """Hardware or software, tried with a guest of two instructions; and by which module."""
+    """Hardware or software, tried with a machine and its two instructions; and by which module."""
     loaded = [text for name, text in MODULES.items() if os.path.isdir(f"/sys/module/{name}")]
     named = f" ({', '.join(loaded)})" if loaded else ""
     if os.uname().machine != "x86_64":
         with ExitStack() as stack:
-            _closing(stack, _open())
+            _closing(stack, fcntl.ioctl(_closing(stack, _open()), lib.KVM_CREATE_VM, 0))
         return ok(f"of {os.uname().machine}{named}")
     if not runs_on_hardware():
         return note(f"software{named}: privileged guest code is interpreted, about 1000 times slower")

@@ -59,7 +59,7 @@ async def communicate_much(create: Create) -> Any:
 @case
 async def communicate_with_nothing(create: Create) -> Any:
     p = await create("/bin/cat", stdin=-1, stdout=-1)
-    return await p.communicate()
+    return await p.communicate(b"")  # without any, asyncio before 3.12 leaves stdin open for ever
 
 
 @case

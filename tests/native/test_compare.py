@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minicontainer.compare import contenders
+from minicontainer.compare import contenders, startup
 from minicontainer.compare.contenders import LIBEXEC
-from minicontainer.linux.cgroup import Cgroup
 
 pytestmark = pytest.mark.needs("root", "cgroup2")
 
@@ -30,28 +29,39 @@ def small_rootfs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+FDS = ("fsconfig", "fsmount", "move_mount", "fchdir", "dup3", "close", "ioctl")  # of these the first argument is one
+
+
+def plain(call: str) -> str:
+    """A call as strace writes it, but for what may differ: descriptors, addresses, the result."""
+    call = re.sub(rf"^({'|'.join(FDS)})\(\d+", r"\1(fd", call)
+    return re.sub(r"\b0x[0-9a-f]{8,}", "address", re.split(r" <unfinished|\) += ", call)[0])
+
+
 def traced(command: list[str], trace: Path) -> tuple[list[str], list[str]]:
-    """The system calls of the last of three containers: (the parent's, from the cgroup to its removal; the child's)."""
+    """The system calls of the last of three containers: the names of the parent's, from the cgroup to its removal; and
+    the child's with their arguments, up to its exec."""
     subprocess.run(
         ["strace", "-f", "-qq", "-o", str(trace), *command], input="\n\n\n", text=True, check=True, capture_output=True
     )
     lines = [line.split(maxsplit=1) for line in trace.read_text(encoding="utf-8", errors="replace").splitlines()]
     parent = lines[0][0]
     last = [pid for pid, _ in lines if pid != parent][-1]
-    calls = [(pid, m[1]) for pid, text in lines if (m := re.match(r"(\w+)\(", text))]
+    made = [(pid, m[1], text) for pid, text in lines if (m := re.match(r"(\w+)\(", text))]
+    calls = [(pid, name) for pid, name, _ in made]
     begins = [i for i, (pid, name) in enumerate(calls) if pid == parent and name == "mkdirat"][-1]
     ends = [i for i, (pid, name) in enumerate(calls) if pid == parent and name == "unlinkat"][-1]
     ours = [name for pid, name in calls[begins : ends + 3] if pid == parent]
-    return ours, [name for pid, name in calls if pid == last]
+    theirs = [plain(text) for pid, _, text in made if pid == last]
+    return ours, theirs[: 1 + max(i for i, call in enumerate(theirs) if call.startswith("execve("))]
 
 
 def test_the_floor_makes_the_librarys_calls(small_rootfs: Path, tmp_path: Path) -> None:
-    """The child's are the same, in the same order; the parent's are, but for what is listed above."""
+    """The child's are the same with the same arguments, in the same order; the parent's are, but for what is listed
+    above."""
     library = [sys.executable, "-m", "minicontainer.compare.worker", str(small_rootfs), "/bin/pause", "0"]
-    with Cgroup.create("test-floor") as parent:
-        floor = contenders.floor_command(str(small_rootfs), "/bin/pause", parent.path)
-        floor_parent, floor_child = traced(floor, tmp_path / "floor.trace")
-        parent.remove()
+    floor = contenders.floor_command(str(small_rootfs), "/bin/pause", startup.home())
+    floor_parent, floor_child = traced(floor, tmp_path / "floor.trace")
     library_parent, library_child = traced(library, tmp_path / "library.trace")
     assert len(library_child) > 150
     assert library_child == floor_child
@@ -59,15 +69,19 @@ def test_the_floor_makes_the_librarys_calls(small_rootfs: Path, tmp_path: Path) 
     assert len(library_parent) - len(floor_parent) <= 8
 
 
+def compare(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "minicontainer", "compare", "startup", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
 def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "minicontainer", "compare", "startup", "-n", "3", "--json", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = compare("-n", "3", "--json", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
     names = [row["name"] for row in data["rows"]]
     assert names[:2] == ["floor", "library"]
-    assert "command line" in names
+    assert "command-line" in names
     assert all(len(samples) == 3 and min(samples) > 0 for samples in data["samples_ns"].values())
     assert data["rows"][0]["ratio"] == 1
     assert set(data["machine"]) >= {"processor", "kernel", "cgroups", "load average"}
@@ -75,3 +89,29 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
         assert re.search(rf"^{re.escape(name)} +3 ", done.stdout, re.MULTILINE)
     for name, reason in data["unable"].items():
         assert f"not measured: {name}: {reason}" in done.stdout
+
+
+def test_contenders_can_be_chosen_and_run_in_a_root_file_system_of_ones_own(rootfs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    done = compare("-n", "2", "--only", "library", "--rootfs", rootfs, "--json", target)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(target.read_text(encoding="utf-8"))
+    assert list(data["samples_ns"]) == ["floor", "library"]
+    assert list(data["paired"]) == ["library / floor"]
+    assert data["program"] == "/bin/true"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--only", "nobody"), "--only nobody: is no contender (floor, library"),
+        (("--rootfs", "/nowhere"), "/nowhere: no such directory"),
+        (("--json", "/nowhere/figures"), "/nowhere"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_measured(words: tuple[str, ...], said: str) -> None:
+    done = compare(*words)
+    assert done.returncode == 125
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout

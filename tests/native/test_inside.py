@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from box import CLI, Box, python, python_options
@@ -51,10 +52,15 @@ def facts(request: pytest.FixtureRequest, rootfs: Path) -> Facts:
         command = ["env", "--block-signal=TERM", "--ignore-signal=PIPE", "--ignore-signal=USR1", *command]
 
     def run(*words: str) -> str:
-        options = {"pass_fds": [fd], "env": {**os.environ, "SECRET": "of the host"}, "umask": 0o777, "input": ""}
+        options: dict[str, Any] = {
+            "pass_fds": [fd],
+            "env": {**os.environ, "SECRET": "of the host"},
+            "umask": 0o777,
+            "input": "",
+        }
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=True, **options)
         assert done.stderr == ""
-        return done.stdout
+        return str(done.stdout)
 
     fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:

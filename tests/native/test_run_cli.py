@@ -136,7 +136,7 @@ def test_a_timeout_that_is_not_reached(box: Box) -> None:
 def test_closed_streams(rootfs: Path, tmp_path: Path, closed: str, init: str) -> None:
     """What was closed is /dev/null inside; no descriptor of ours is there in its place."""
     (tmp_path / "out").touch()
-    script = "for n in 0 1 2; do seen=\"$seen $(readlink /proc/$$/fd/$n)\"; done; echo $seen >/out"
+    script = 'for n in 0 1 2; do seen="$seen $(readlink /proc/$$/fd/$n)"; done; echo $seen >/out'
     words = ["run", *init.split(), "-v", f"{tmp_path}/out:/out", str(rootfs), "sh", "-c", script]
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", *CLI, *words]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)

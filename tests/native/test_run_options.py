@@ -226,6 +226,15 @@ def test_ephemeral(rootfs: Path, minicontainer_cli: object, tmp_path: Path, name
     assert (root / "etc/made").exists()
 
 
+@pytest.mark.needs("overlay", "userns")
+def test_ephemeral_in_a_user_namespace(own_box: Box) -> None:
+    script = "echo new >/etc/passwd; rm /etc/hosts; mkdir /made; cat /etc/passwd; ls /etc/hosts 2>/dev/null"
+    done = own_box.run("sh", "-c", script, options=["--ephemeral", "--userns", "private"])
+    assert (done.stdout, done.stderr) == ("new\n", "")
+    assert (own_box.rootfs / "etc/hosts").exists()
+    assert not (own_box.rootfs / "made").exists()
+
+
 @pytest.mark.needs("overlay")
 def test_ephemeral_and_volumes(own_box: Box, shared: Path) -> None:
     assert own_box.sh("cat /x/file; ls /y", "--ephemeral", "-v", f"{shared}:/x", "--tmpfs", "/y") == "host"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from box import CLI, Box, processes, until
@@ -189,7 +190,7 @@ def test_size(at: At) -> None:
 # ---- restored
 
 
-def restored(opened: Session, before: list[object]) -> None:
+def restored(opened: Session, before: list[Any]) -> None:
     until(lambda: opened.attributes() == before)
 
 
@@ -247,7 +248,7 @@ def test_stopped_and_continued(at: At) -> None:
     opened.expect("50 60")
 
 
-def _cooked() -> list[object]:
+def _cooked() -> list[Any]:
     """The attributes of a new terminal."""
     master, slave = os.openpty()
     try:

@@ -194,4 +194,4 @@ def test_the_package_itself_loads_nothing_of_its_own() -> None:
 
 def test_a_spec_needs_no_extension() -> None:
     ours = {name for name in loaded("import minicontainer.spec") if name.startswith("minicontainer")}
-    assert ours == {"minicontainer", "minicontainer.errors", "minicontainer.spec"}
+    assert {name.split(".")[1] for name in ours - {"minicontainer"}} == {"errors", "spec"}

@@ -1,0 +1,111 @@
+"""The container's /dev: a tmpfs with its nodes, pts, shm and mqueue; and a terminal of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import struct
+
+from minicontainer import plan as p
+from minicontainer.container.host import NODES, Host
+from minicontainer.native import lib
+from minicontainer.plan import FDCWD, Builder, Slot
+from minicontainer.spec import Spec
+
+MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attaching will miss by name
+
+
+def take(b: Builder, spec: Spec, host: Host) -> None:
+    """Takes its parts as detached mounts, before the root is entered."""
+    if host.userns != "host":  # mknod(2) is not for user namespaces: show the host's nodes
+        for name, _, _ in NODES:
+            b.add(p.open_tree(f"/dev/{name}", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"node-{name}"))
+        for i, device in enumerate(spec.devices):
+            b.add(p.open_tree(device.source, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"device-{i}"))
+    safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
+    take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
+    gid = {"gid": "5"} if host.maps is None else {}
+    take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
+    if host.shm:
+        b.add(p.open_tree("/dev/shm", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "shm"))
+    else:
+        take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
+    if _has_mqueue(spec, host):
+        take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
+
+
+def populate(b: Builder, spec: Spec, host: Host) -> None:
+    """Attaches it, and makes the nodes, links and devices in it."""
+    b.phase = "/dev"
+    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(Slot("dev"), "/dev"))
+    given = {device.target for device in spec.devices}
+    for name, major, minor in NODES:
+        if f"/dev/{name}" not in given:
+            _node(b, host, f"/dev/{name}", Slot(f"node-{name}"), (major, minor, 0o020666))
+    for target, name in (
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("/proc/kcore", "core"),
+        ("pts/ptmx", "ptmx"),
+    ):
+        b.add(p.symlinkat(target, FDCWD, f"/dev/{name}"))
+    for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
+        b.add(p.mkdirat(FDCWD, f"/dev/{name}", 0o755), p.move_mount(Slot(name), f"/dev/{name}"))
+    for i, (device, numbers) in enumerate(zip(spec.devices, host.device_nodes, strict=True)):
+        make_parents(b, device.target)
+        _node(b, host, device.target, Slot(f"device-{i}"), numbers)
+
+
+def _node(b: Builder, host: Host, path: str, tree: Slot, numbers: tuple[int, int, int]) -> None:
+    """A device node: made, or where mknod is not permitted the host's node shown over a file."""
+    major, minor, mode = numbers
+    if host.userns == "host":
+        kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
+        b.add(p.mknodat(FDCWD, path, kind, mode & 0o777, os.makedev(major, minor)))
+    else:
+        b.add(p.mknodat(FDCWD, path, "S_IFREG", 0o666, 0), p.move_mount(tree, path))
+
+
+def own_terminal(b: Builder, host: Host) -> None:
+    """A pty of the container's own devpts (pts(4)), the program's user's; the parent gets the other end."""
+    master, tty, size = Slot("master"), Slot("tty"), host.window or (0, 0)
+    flags = "O_RDWR|O_NOCTTY|O_CLOEXEC"
+    b.add(
+        p.openat("/dev/pts/ptmx", flags, master),
+        p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
+        p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
+        p.call(
+            "ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), "{{{}, {}}}".format(*size))
+        ),
+        p.call("fchown", tty, host.identity.uid, -1),
+        p.send_fd(b.input("pty-socket"), master),
+        p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
+        *(p.dup3(tty, number) for number in (0, 1, 2)),
+        p.call("mknodat", FDCWD, "/dev/console", p.Const("S_IFREG|0o600"), 0),
+        p.mount("/dev/pts/0", "/dev/console", None, "MS_BIND"),
+    )
+
+
+def _has_mqueue(spec: Spec, host: Host) -> bool:
+    """The file system belongs to an IPC namespace: to mount it needs rights there."""
+    return spec.ipc == "private" or host.userns == "host"
+
+
+# ---- also for other places
+
+
+def take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> None:
+    """A new file system as a detached mount."""
+    fs = Slot(f"fs-{name}")
+    b.add(p.fsopen(fstype, fs))
+    b.add(*(p.fsconfig(fs, key, value) for key, value in options.items()))
+    b.add(p.fsconfig(fs, None), p.fsmount(fs, attrs, name))
+
+
+def make_parents(b: Builder, path: str) -> None:
+    parts = posixpath.normpath(path).strip("/").split("/")
+    for i in range(1, len(parts)):
+        b.add(p.mkdirat(FDCWD, "/" + "/".join(parts[:i]), 0o755, tolerate=MADE))

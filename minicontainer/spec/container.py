@@ -1,0 +1,220 @@
+"""The whole: ``Spec``, immutable and checked when it is made."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minicontainer.errors import SpecError
+from minicontainer.spec.limits import Limits
+from minicontainer.spec.parts import Device, Mount, Ulimit
+from minicontainer.spec.values import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    HOSTNAME_MAX,
+    NAME,
+    SECONDS_MAX,
+    absolute,
+    capability,
+    check_id,
+    check_user,
+    decimal,
+    distinct,
+    signal_number,
+    size,
+    text,
+    whole,
+)
+
+# sysctl(8) names that a namespace keeps to itself, and the namespace they need.
+NAMESPACED_SYSCTLS = (
+    ("net.", "network"),
+    ("kernel.msgmax", "ipc"),
+    ("kernel.msgmnb", "ipc"),
+    ("kernel.msgmni", "ipc"),
+    ("kernel.sem", "ipc"),
+    ("kernel.shm", "ipc"),
+    ("fs.mqueue.", "ipc"),
+    ("kernel.domainname", "uts"),
+)
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One container to be: immutable, checked when it is made. ``replace(spec, ...)`` gives a changed copy.
+
+    args         what to run; args[0] is found by the container's PATH (empty: /bin/sh)
+    rootfs       directory that becomes ``/``
+    ephemeral    rootfs is the lower layer of an overlay whose changes vanish
+    user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
+    network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns timens`` also take ``ns:PATH`` (a
+                 /proc/PID/ns file) or ``pid:N`` (that process's)
+    userns       ``host``, ``private`` (the caller is root inside, with further ids where newuidmap gives them),
+                 ``keep-id`` (the caller is itself inside); None: ``host`` for root, else ``private``
+    """
+
+    args: Sequence[str] = ()  # kept as a tuple
+    rootfs: str = ""
+    ephemeral: bool = False
+    name: str | None = None
+    hostname: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: str | None = None
+    group_add: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    read_only: bool = False
+    shm_size: int | str = 64 * 2**20
+    devices: tuple[Device, ...] = ()
+    init: bool = False
+    tty: bool = False
+    limits: Limits = NO_LIMITS
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    seccomp: str | None = None  # None or "unconfined": no filter; else a file of compiled classic BPF
+    no_new_privileges: bool = True
+    privileged: bool = False
+    network: str = "none"
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    cgroupns: str = "private"
+    timens: str = "host"
+    userns: str | None = None
+    stop_signal: str = "TERM"
+    stop_timeout: float = 10.0
+    oom_score_adj: int | None = None
+    umask: int = 0o022
+    die_with_parent: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_program()
+        self._check_identity()
+        self._check_environment()
+        self._check_kernel_settings()
+        self._check_namespaces()
+
+    def _put(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_program(self) -> None:
+        if isinstance(self.args, (str, bytes)):
+            raise SpecError("args", self.args, "must be a sequence of strings", "as subprocess takes them")
+        args = tuple(text("argument", os.fspath(a), empty=True) for a in self.args)
+        self._put("args", args or ("/bin/sh",))
+        rootfs = text("rootfs", self.rootfs)
+        self._put("rootfs", os.path.abspath(rootfs))
+        self._put("cwd", absolute("workdir", self.cwd))
+        self._put("mounts", tuple(self.mounts))
+        self._put("devices", tuple(self.devices))
+        distinct("target", [os.path.normpath(mount.target) for mount in self.mounts])
+        distinct("device", [device.target for device in self.devices])
+
+    def _check_identity(self) -> None:
+        if self.name is not None and not NAME.fullmatch(text("name", self.name, empty=True)):
+            raise SpecError("name", self.name, f"must match {NAME.pattern}")
+        if self.hostname is not None:
+            text("hostname", self.hostname)
+            if len(os.fsencode(self.hostname)) > HOSTNAME_MAX:
+                raise SpecError("hostname", self.hostname, f"is longer than {HOSTNAME_MAX} bytes")
+            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", self.hostname):
+                raise SpecError("hostname", self.hostname, "must be of letters, digits, - _ and .")
+        if self.user is not None:
+            check_user("user", self.user)
+        self._put("group_add", tuple(self.group_add))
+        for group in self.group_add:
+            check_id("group-add", group)
+
+    def _check_environment(self) -> None:
+        env = {}
+        for key, value in dict(self.env).items():
+            if "=" in text("env", key):
+                raise SpecError("env", key, "a name cannot hold =")
+            env[key] = text(f"env {key}", value, empty=True)
+        self._put("env", env)
+
+    def _check_kernel_settings(self) -> None:
+        self._put("shm_size", size("shm-size", self.shm_size, least=4096))
+        self._put("ulimits", tuple(self.ulimits))
+        for what, names in (("cap-add", self.cap_add), ("cap-drop", self.cap_drop)):
+            for name in names:
+                capability(what, name)
+        self._put("cap_add", tuple(self.cap_add))
+        self._put("cap_drop", tuple(self.cap_drop))
+        whole("umask", self.umask, 0, 0o777)
+        if self.oom_score_adj is not None:
+            whole("oom-score-adj", self.oom_score_adj, -1000, 1000)
+        signal_number("stop-signal", self.stop_signal)
+        self._put("stop_timeout", decimal("stop-timeout", self.stop_timeout, 0, SECONDS_MAX, "seconds"))
+        if self.seccomp and self.seccomp.endswith(".json"):
+            raise SpecError("seccomp", self.seccomp, "JSON profiles are not read yet", "unconfined, or compiled BPF")
+
+    def _check_namespaces(self) -> None:
+        plain = {"network": ("none", "host"), "userns": ("private", "host", "keep-id")}
+        for kind in ("network", "pid", "ipc", "uts", "cgroupns", "timens", "userns"):
+            value = getattr(self, kind)
+            choices = plain.get(kind, ("private", "host"))
+            if kind == "userns" and value is None:
+                continue
+            if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
+                raise SpecError(kind, value, f"must be {', '.join(choices)}, ns:PATH or pid:N")
+        if self.hostname is not None and self.uts != "private":
+            raise SpecError("hostname", self.hostname, f"cannot be set with uts={self.uts}", "uts=private")
+        for key, value in self.sysctls.items():
+            check_sysctl(key, value, self)
+
+    def capabilities(self, permitted: int = -1) -> int:
+        """The capability mask (bit N: capability N) that the program gets: ``--privileged`` and ALL mean all that are
+        in ``permitted``, the caller's."""
+        names = set(CAPABILITIES if self.privileged else DEFAULT_CAPABILITIES)
+        add = {capability("cap-add", name) for name in self.cap_add}
+        drop = {capability("cap-drop", name) for name in self.cap_drop}
+        names = set(CAPABILITIES) if "ALL" in add else names
+        if self.wants_all:
+            names = {name for name in names if permitted >> CAPABILITIES.index(name) & 1}
+        names = (set() if "ALL" in drop else names) | (add - {"ALL"})
+        names -= drop
+        return sum(1 << CAPABILITIES.index(name) for name in names)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether it asks for all capabilities without naming them."""
+        return self.privileged or any(capability("cap-add", name) == "ALL" for name in self.cap_add)
+
+    def joined(self, kind: str) -> str | None:
+        """The path of the namespace to join for ``kind`` (a field name), or None for private and host."""
+        value = getattr(self, kind) or ""
+        files = {"network": "net", "userns": "user", "cgroupns": "cgroup", "timens": "time"}
+        if value.startswith("pid:"):
+            return f"/proc/{value[4:]}/ns/{files.get(kind, kind)}"
+        return value[3:] if value.startswith("ns:") else None
+
+
+def check_sysctl(key: str, value: str, spec: Spec) -> None:
+    """Only what a namespace of the container's own keeps apart: the host's are not its to set."""
+    text("sysctl", value)
+    if not re.fullmatch(r"[a-zA-Z0-9_-]+([./][a-zA-Z0-9_-]+)+", text("sysctl", key)):
+        raise SpecError("sysctl", key, "must be NAME=VALUE", "as in net.ipv4.ip_forward=1")
+    for prefix, kind in NAMESPACED_SYSCTLS:
+        if key.replace("/", ".").startswith(prefix):
+            if getattr(spec, kind) == "host":
+                raise SpecError("sysctl", key, f"is the host's with {kind}=host")
+            return
+    raise SpecError("sysctl", key, "is the host's: no namespace keeps it apart")
+
+
+def make(args: Sequence[str] | Spec, **fields: Any) -> Spec:
+    """The spec that ``run``, ``Popen`` and the asyncio form are given: a Spec (with changes), or its fields."""
+    if isinstance(args, Spec):
+        return replace(args, **fields) if fields else args
+    unknown = set(fields) - set(Spec.__dataclass_fields__)
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
+    return Spec(args if isinstance(args, (str, bytes)) else tuple(args), **fields)

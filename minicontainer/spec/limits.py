@@ -1,0 +1,81 @@
+"""What a container's cgroup may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minicontainer.errors import SpecError
+from minicontainer.spec.values import cpu_list, decimal, size, text, whole
+
+
+@dataclass(frozen=True)
+class DeviceRate:
+    """A limit of one block device: ``rate`` bytes or operations per second."""
+
+    path: str
+    rate: int
+
+    @classmethod
+    def option(cls, what: str, value: str, *, bytes_per_second: bool) -> DeviceRate:
+        """``/dev/sda:1m`` or ``/dev/sda:1000``."""
+        path, colon, rate = text(what, value).rpartition(":")
+        if not colon or not path.startswith("/"):
+            raise SpecError(what, value, "must be /DEVICE:RATE")
+        number = size(what, rate) if bytes_per_second else whole(what, rate, 1, 2**63 - 1, "of operations a second")
+        return cls(path, number)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the container's cgroup may use. None: no limit. Sizes in bytes (or ``"64M"``), ``cpus`` a number of CPUs."""
+
+    memory: int | str | None = None
+    memory_swap: int | str | None = None  # memory and swap together, as docker's; -1 unlimited
+    memory_reservation: int | str | None = None
+    cpus: float | str | None = None
+    cpu_shares: int | str | None = None  # docker's 2 to 262144; 1024 is the default weight
+    cpuset_cpus: str | None = None
+    pids: int | str | None = None  # -1: unlimited
+    blkio_weight: int | str | None = None  # docker's 10 to 1000
+    device_read_bps: tuple[DeviceRate, ...] = ()
+    device_write_bps: tuple[DeviceRate, ...] = ()
+    device_read_iops: tuple[DeviceRate, ...] = ()
+    device_write_iops: tuple[DeviceRate, ...] = ()
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        if self.memory is not None:
+            put("memory", size("memory", self.memory, least=4096))
+        if self.memory_reservation is not None:
+            put("memory_reservation", size("memory-reservation", self.memory_reservation, least=4096))
+            if self.memory is not None and int(self.memory_reservation) > int(self.memory):
+                raise SpecError("memory-reservation", self.memory_reservation, f"is above memory ({self.memory})")
+        if self.memory_swap is not None:
+            put("memory_swap", self._swap())
+        if self.cpus is not None:
+            put("cpus", decimal("cpus", self.cpus, 0.01, 100_000, "CPUs"))
+        if self.cpu_shares is not None:
+            put("cpu_shares", whole("cpu-shares", self.cpu_shares, 2, 262144))
+        if self.cpuset_cpus is not None:
+            cpu_list("cpuset-cpus", self.cpuset_cpus)
+        if self.pids is not None:
+            put("pids", whole("pids-limit", self.pids, -1, 2**22, "of processes (-1: unlimited)"))
+            if self.pids == 0:
+                raise SpecError("pids-limit", 0, "must be at least 1 (or -1: unlimited)")
+        if self.blkio_weight is not None:
+            put("blkio_weight", whole("blkio-weight", self.blkio_weight, 10, 1000))
+
+    def _swap(self) -> int:
+        if self.memory_swap in (-1, "-1"):
+            return -1
+        total = size("memory-swap", self.memory_swap)  # type: ignore[arg-type]
+        if self.memory is None:
+            raise SpecError("memory-swap", total, "needs a limit of memory", "--memory")
+        if total < int(self.memory):
+            raise SpecError("memory-swap", total, f"is below memory ({self.memory})", "it is memory and swap together")
+        return total
+
+    def __bool__(self) -> bool:
+        return self != Limits()

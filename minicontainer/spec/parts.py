@@ -1,0 +1,181 @@
+"""Mounts, devices and resource limits (getrlimit(2)), also as docker's command line writes them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from minicontainer.errors import SpecError
+from minicontainer.spec.values import RLIMITS, absolute, said_of, size, text, whole
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mount of the container: ``bind`` (``source`` on the host) or ``tmpfs`` (``size`` bytes, ``mode``)."""
+
+    target: str
+    source: str | None = None
+    type: str = "bind"
+    readonly: bool = False
+    size: int | str | None = None
+    mode: int | None = None
+    options: frozenset[str] = frozenset()
+
+    OPTIONS = frozenset({"exec", "noexec", "suid", "nosuid", "dev", "nodev"})
+
+    def __post_init__(self) -> None:
+        absolute("mount target", self.target)
+        if os.path.normpath(self.target) == "/":
+            raise SpecError("mount target", self.target, "is the root itself", "give it as ROOTFS")
+        if self.type == "bind":
+            self._check_bind()
+        elif self.type == "tmpfs":
+            self._check_tmpfs()
+        else:
+            raise SpecError("mount type", self.type, "must be bind or tmpfs")
+        object.__setattr__(self, "options", frozenset(self.options))
+        for option in sorted(self.options):
+            if option not in self.OPTIONS:
+                raise SpecError("mount option", option, f"must be one of {' '.join(sorted(self.OPTIONS))}")
+            if f"no{option}" in self.options:
+                raise SpecError("mount option", option, f"cannot be with no{option}")
+
+    def _check_bind(self) -> None:
+        text("mount source", self.source)
+        if self.size is not None or self.mode is not None:
+            raise SpecError("mount target", self.target, "a bind has no size or mode of its own", "type=tmpfs")
+
+    def _check_tmpfs(self) -> None:
+        if self.source:
+            raise SpecError("mount source", self.source, "a tmpfs has none")
+        if self.size is not None:
+            object.__setattr__(self, "size", size("tmpfs size", self.size, least=4096))
+        if self.mode is not None and not 0 <= self.mode <= 0o7777:
+            raise SpecError("tmpfs mode", oct(self.mode), "must be from 0 to 7777, in octal")
+
+    @classmethod
+    def volume(cls, value: str) -> Mount:
+        """``src:dst[:ro|rw]``; a relative ``src`` is the caller's, as podman takes ``./src``."""
+        parts = text("volume", value).split(":")
+        if len(parts) not in (2, 3) or not all(parts):
+            raise SpecError("volume", value, "must be SOURCE:TARGET[:ro]")
+        source, target, *rest = parts
+        modes = rest[0].split(",") if rest else []
+        for mode in modes:
+            if mode not in ("ro", "rw", *cls.OPTIONS):
+                raise SpecError("volume", value, f"unknown option {mode!r}", "ro, rw, exec, noexec, suid, dev ...")
+        if {"ro", "rw"} <= set(modes):
+            raise SpecError("volume", value, "cannot be both ro and rw")
+        options = frozenset(modes) - {"ro", "rw"}
+        with said_of("volume", value):
+            return cls(target, os.path.abspath(source), readonly="ro" in modes, options=options)
+
+    @classmethod
+    def option(cls, value: str) -> Mount:
+        """docker's ``--mount type=bind,source=/a,target=/b,readonly``."""
+        known = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+        fields: dict[str, Any] = {"type": "bind"}
+        for item in text("mount", value).split(","):
+            key, equals, given = item.partition("=")
+            key = known.get(key, key)
+            if key == "readonly" and given in ("", "true", "1", "false", "0"):
+                fields[key] = given in ("", "true", "1")
+            elif key in ("type", "source", "target") and equals:
+                fields[key] = given
+            elif key == "tmpfs-size" and equals:
+                fields["size"] = given
+            elif key == "tmpfs-mode" and re.fullmatch(r"[0-7]{1,4}", given):
+                fields["mode"] = int(given, 8)
+            else:
+                raise SpecError("mount", value, f"unknown item {item!r}", "type, source, target, readonly, tmpfs-size")
+        if "target" not in fields:
+            raise SpecError("mount", value, "has no target")
+        if fields["type"] == "bind":
+            if not fields.get("source"):
+                raise SpecError("mount", value, "has no source")
+            fields["source"] = os.path.abspath(fields["source"])
+        with said_of("mount", value):
+            return cls(**fields)
+
+    @classmethod
+    def tmpfs(cls, value: str) -> Mount:
+        """docker's ``--tmpfs /path[:size=64m,mode=1777,ro,noexec]``."""
+        target, _, given = text("tmpfs", value).partition(":")
+        fields: dict[str, Any] = {}
+        options = set()
+        for item in filter(None, given.split(",")):
+            key, _, number = item.partition("=")
+            if key == "size":
+                fields["size"] = number
+            elif key == "mode" and re.fullmatch(r"[0-7]{1,4}", number):
+                fields["mode"] = int(number, 8)
+            elif item in ("ro", "rw"):
+                fields["readonly"] = item == "ro"
+            elif item in cls.OPTIONS:
+                options.add(item)
+            else:
+                raise SpecError("tmpfs", value, f"unknown option {item!r}", "size=, mode=, ro, exec, noexec ...")
+        with said_of("tmpfs", value):
+            return cls(target, type="tmpfs", options=frozenset(options), **fields)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device node of the host shown in the container, at a path below /dev.
+
+    ``access`` is of r, w and m, as in the devices controller; less than ``rw`` needs a device filter, which is not
+    there yet, and is refused."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+    def __post_init__(self) -> None:
+        shown = f"{self.source}:{self.target}:{self.access}"
+        absolute("device", self.source)
+        target = os.path.normpath(absolute("device", self.target))
+        if not target.startswith("/dev/"):
+            raise SpecError("device", shown, "must be below /dev in the container")
+        object.__setattr__(self, "target", target)
+        if not self.access or set(self.access) - set("rwm"):
+            raise SpecError("device", shown, "access must be of r, w and m")
+        if not {"r", "w"} <= set(self.access):
+            raise SpecError("device", shown, "access cannot be restricted to less than rw yet", "leave it out")
+
+    @classmethod
+    def option(cls, value: str) -> Device:
+        """``/dev/x[:/dev/y[:rwm]]``."""
+        parts = text("device", value).split(":")
+        if len(parts) > 3:
+            raise SpecError("device", value, "must be HOST[:CONTAINER[:rwm]]")
+        if len(parts) == 2 and not parts[1].startswith("/"):
+            return cls(parts[0], parts[0], parts[1])
+        return cls(parts[0], parts[1] if len(parts) > 1 else parts[0], *parts[2:])
+
+
+@dataclass(frozen=True)
+class Ulimit:
+    """One resource limit (getrlimit(2)); -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+    def __post_init__(self) -> None:
+        if self.name not in RLIMITS:
+            raise SpecError("ulimit", self.name, "is no resource limit", " ".join(RLIMITS))
+        for value in (self.soft, self.hard):
+            whole(f"ulimit {self.name}", value, -1, 2**63 - 1)
+        if self.hard != -1 and (self.soft == -1 or self.soft > self.hard):
+            raise SpecError("ulimit", f"{self.name}={self.soft}:{self.hard}", "the soft limit is above the hard one")
+
+    @classmethod
+    def option(cls, value: str) -> Ulimit:
+        """``nofile=1024[:2048]``; ``unlimited`` or -1."""
+        name, equals, given = text("ulimit", value).partition("=")
+        numbers = [("-1" if part == "unlimited" else part) for part in given.split(":")]
+        if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
+            raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
+        return cls(name, int(numbers[0]), int(numbers[-1]))

@@ -1,0 +1,197 @@
+"""Single values of a spec: texts, numbers, identifiers.
+
+Each check takes what is being set, for the error, and gives the value back as the kernel will have it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from minicontainer.errors import SpecError, quote
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
+ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
+UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
+SIGNAL_MAX = 64  # signal(7): the highest real-time signal
+SECONDS_MAX = 10**9
+
+# getrlimit(2), by docker's names: the number is the kernel's, the same on every architecture we know.
+RLIMITS = {
+    name: number
+    for number, name in enumerate(
+        "cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio rttime".split()
+    )
+}
+
+# capabilities(7), in the kernel's order.
+CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
+    " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
+    " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL"
+    " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+
+# docker's fourteen (0xa80425fb).
+DEFAULT_CAPABILITIES = frozenset(
+    "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL"
+    " AUDIT_WRITE".split()
+)
+
+
+# ---- texts and numbers
+
+
+def text(what: str, value: object, *, empty: bool = False) -> str:
+    """A string that the kernel can take: no NUL byte in it."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise SpecError(what, value, f"must be a string, not {type(value).__name__}")
+    if "\0" in value:
+        raise SpecError(what, value, "holds a NUL byte")
+    if not value and not empty:
+        raise SpecError(what, value, "is empty")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise SpecError(what, value, "holds half a character (a lone surrogate)") from None
+    return value
+
+
+def size(what: str, value: int | str, *, least: int = 1) -> int:
+    """Bytes of ``1024``, ``64M``, ``1.5g``: powers of 1024, as docker's."""
+    number = value
+    if isinstance(value, str):
+        match = SIZE.fullmatch(value.strip())
+        unit = UNITS[match[2].lower()] if match else 1
+        number = (int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit) if match else "no number"
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise SpecError(what, value, "is no size", "bytes, or a number with b, k, m, g or t")
+    if not least <= number < 2**63:
+        raise SpecError(what, value, f"must be at least {least} and below 2^63 bytes")
+    return number
+
+
+def whole(what: str, value: object, least: int, most: int, unit: str = "") -> int:
+    """A whole number within bounds; digits in a string are taken too."""
+    unit = f" {unit}" if unit else ""
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,20}", value):
+        number = int(value)
+    if number is None or not least <= number <= most:
+        raise SpecError(what, value, f"must be a whole number{unit} from {least} to {most}")
+    return number
+
+
+def decimal(what: str, value: object, least: float, most: float, unit: str) -> float:
+    """A number within bounds; a string such as ``1.5`` is taken too."""
+    number: float = math.nan
+    if isinstance(value, str):
+        number = float(value) if DECIMAL.fullmatch(value) else math.nan
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = value
+    if not least <= number <= most:
+        raise SpecError(what, value, f"must be a number of {unit} from {least} to {most}")
+    return float(number)
+
+
+def absolute(what: str, value: object) -> str:
+    """An absolute path of the container; ``..`` cannot lead above its root (the kernel clamps it there)."""
+    path = text(what, value)
+    if not path.startswith("/"):
+        raise SpecError(what, path, "must be an absolute path in the container")
+    return path
+
+
+def distinct(what: str, targets: list[str]) -> None:
+    """No path of the container may be given twice: the one would hide the other."""
+    for target in targets:
+        if targets.count(target) > 1:
+            raise SpecError(what, target, "is given more than once")
+
+
+def cpu_list(what: str, value: object) -> str:
+    """``0-2,5``, as in cpuset(7) "List format"."""
+    value = text(what, value)
+    for part in value.split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise SpecError(what, value, "is no list of CPUs", "for example 0-2,5")
+    return value
+
+
+@contextmanager
+def said_of(what: str, value: str) -> Iterator[None]:
+    """An error about a part of an option's value is said of the whole value, as it was typed."""
+    try:
+        yield
+    except SpecError as e:
+        part = e.what.split()[-1]
+        detail = e.reason if e.value is None or str(e.value) == value else f"{part} {quote(str(e.value))} {e.reason}"
+        raise SpecError(what, value, detail, e.hint) from None
+
+
+# ---- names
+
+
+def capability(what: str, name: str) -> str:
+    """``NET_ADMIN`` of ``net_admin``, ``CAP_NET_ADMIN``; ``ALL`` stays."""
+    short = text(what, name).upper().removeprefix("CAP_")
+    if short != "ALL" and short not in CAPABILITIES:
+        raise SpecError(what, name, "is no capability", "see capabilities(7), or ALL")
+    return short
+
+
+def signal_number(what: str, name: str) -> int:
+    """15 of ``TERM``, ``SIGTERM``, ``15``; also ``RTMIN+3``."""
+    short = text(what, name).upper().removeprefix("SIG")
+    if re.fullmatch(r"[0-9]{1,2}", short):
+        return whole(what, name, 1, SIGNAL_MAX)
+    if match := re.fullmatch(r"RTMIN\+([0-9]{1,2})", short):
+        number = signal.SIGRTMIN + int(match[1])
+    else:
+        number = getattr(signal.Signals, f"SIG{short}", 0)
+    if not 1 <= number <= SIGNAL_MAX:
+        raise SpecError(what, name, "is no signal", "such as TERM, SIGINT, 15 or RTMIN+3")
+    return int(number)
+
+
+def check_id(what: str, value: str) -> None:
+    """A numeric id in range, or a name to be looked up later."""
+    text(what, value)
+    if re.fullmatch(r"[+-]?[0-9]+", value):
+        whole(what, value, 0, ID_MAX)
+
+
+def check_user(what: str, value: str) -> None:
+    """``NAME|UID[:GROUP|GID]``."""
+    user, colon, group = text(what, value).partition(":")
+    if not user or (colon and not group) or ":" in group:
+        raise SpecError(what, value, "must be NAME|UID[:GROUP|GID]")
+    check_id(what, user)
+    if group:
+        check_id(what, group)
+
+
+def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ, what: str = "env") -> dict[str, str]:
+    """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's, and leaves it out where the caller has none."""
+    env: dict[str, str] = {}
+    for item in items:
+        key, equals, value = text(what, item, empty=True).partition("=")
+        if not key:
+            raise SpecError(what, item, "has no name", "KEY=VALUE, or KEY to copy the caller's")
+        if equals:
+            env[key] = value
+        elif key in caller:
+            env[key] = caller[key]
+    return env
