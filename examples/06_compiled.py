@@ -10,7 +10,7 @@ import minicontainer as mc
 from minicontainer.container.start import compiled
 
 spec = mc.Spec(["/bin/true"], rootfs=sys.argv[1] if len(sys.argv) > 1 else "rootfs", hostname="box")
-host, plan = compiled(spec)
+plan = compiled(spec)[1]
 for phase, steps in Counter(step.phase for step in plan.steps).items():
     print(f"{steps:3} steps: {phase}")
 print(plan.steps[-1].describe())

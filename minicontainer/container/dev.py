@@ -106,6 +106,7 @@ def take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> N
 
 
 def make_parents(b: Builder, path: str) -> None:
+    """The directories on the way to ``path`` in the container."""
     parts = posixpath.normpath(path).strip("/").split("/")
     for i in range(1, len(parts)):
         b.add(p.mkdirat(FDCWD, "/" + "/".join(parts[:i]), 0o755, tolerate=MADE))

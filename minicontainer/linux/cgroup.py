@@ -25,12 +25,10 @@ from minicontainer.errors import StepError
 from minicontainer.linux import cgroupfiles as formats
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroupfiles import Pressure, Usage
+from minicontainer.linux.cgrouphints import file_hint, mkdir_hint
 from minicontainer.native import ffi, lib, now
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 ROOM = 16384  # bytes for one file: memory.stat has about 2000, io.stat 100 for each device
-
-CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
 
 _CHARS = ffi.typeof("char[]")
 _new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
@@ -97,7 +95,7 @@ class Cgroup:
         except OSError as error:
             if error.errno != errno.EEXIST or not exist_ok:
                 path = f"{parent.path}/{name}"
-                raise StepError(error.errno or 0, f"mkdir({path!r})", hint=_mkdir_hint(error)) from None
+                raise StepError(error.errno or 0, f"mkdir({path!r})", hint=mkdir_hint(error)) from None
             created = False
         path = parent.path + "/" + name
         try:
@@ -166,7 +164,7 @@ class Cgroup:
 
     def _fail(self, number: int, call: str, name: str, *what: str) -> NoReturn:
         shown = ", ".join([repr(f"{self.path}/{name}"), *map(repr, what)])
-        raise StepError(number, f"{call}({shown})", hint=_file_hint(number, name)) from None
+        raise StepError(number, f"{call}({shown})", hint=file_hint(number, name)) from None
 
     def _optional(self, name: bytes, buffer: Any) -> bytes | None:
         """A small file in three system calls, or None where there is none (EOPNOTSUPP: psi=0 at boot)."""
@@ -339,7 +337,7 @@ class Cgroup:
             self._empty(kill, timeout)
             number = self._rmdir()
         if number not in (0, errno.ENOENT):
-            raise StepError(number, f"rmdir({self.path!r})", hint=_file_hint(number, "")) from None
+            raise StepError(number, f"rmdir({self.path!r})", hint=file_hint(number, "")) from None
         self.close()
 
     def _rmdir(self) -> int:
@@ -359,7 +357,7 @@ class Cgroup:
         if not self.wait("populated", 0, timeout):
             pids = " ".join(map(str, self.procs[:5]))
             raise StepError(errno.EBUSY, f"rmdir({self.path!r})", hint=f"processes are still in it: {pids}")
-        _remove_children(self.fd)
+        cgroupfs.remove_children(self.fd)
 
 
 _root: Cgroup | None = None
@@ -377,56 +375,6 @@ def hierarchy() -> Cgroup:
 
 def _open_directory(name: str, at: int | None, path: str) -> int:
     try:
-        return os.open(name, DIRECTORY, dir_fd=at)
+        return os.open(name, cgroupfs.DIRECTORY, dir_fd=at)
     except OSError as error:
         raise StepError(error.errno or 0, f"open({path!r})") from None
-
-
-def _remove_children(fd: int) -> None:
-    """rmdir of all cgroups below, leaves first. One descriptor at a time: whoever was inside may have nested many."""
-    here, names = os.dup(fd), list[str]()
-    try:
-        while True:
-            child = _first_directory(here)
-            if child is None and not names:
-                return
-            there = os.open(child or "..", DIRECTORY, dir_fd=here)
-            os.close(here)
-            here = there
-            if child is None:
-                os.rmdir(names.pop(), dir_fd=here)
-            else:
-                names.append(child)
-    finally:
-        os.close(here)
-
-
-def _first_directory(fd: int) -> str | None:
-    with os.scandir(fd) as entries:
-        return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
-
-
-# ---- remedies for the errno values that mislead here
-
-
-def _mkdir_hint(error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "this cgroup is not yours: systemd-run --user --scope -p Delegate=yes"
-    if error.errno == errno.EAGAIN:
-        return "cgroup.max.descendants or cgroup.max.depth of a cgroup above is reached"
-    return ""
-
-
-def _file_hint(number: int, name: str) -> str:
-    controller = name.partition(".")[0]
-    if number == errno.ENOENT and controller in CONTROLLERS and not name.endswith(".pressure"):
-        return f"is the {controller} controller enabled? enable({controller!r}) of the parent"
-    if number in (errno.EOPNOTSUPP, errno.ENOENT) and name.endswith(".pressure"):
-        return "this kernel does not account pressure: boot with psi=1"
-    if number == errno.EBUSY and name == "cgroup.subtree_control":
-        return "it has member processes: move them to a leaf, or a child still uses the controller"
-    if number == errno.EBUSY and name == "cgroup.procs":
-        return "its children have controllers, so processes go to the leaves"
-    if number in (errno.EACCES, errno.EPERM):
-        return "not delegated to this user"
-    return ""

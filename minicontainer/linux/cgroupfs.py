@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from minicontainer.errors import UnsupportedError
 
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 UNIFIED_HINT = "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"
 MOUNT_HINT = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 
@@ -139,3 +141,27 @@ def _optional(name: str) -> str:
         return _proc(name)
     except UnsupportedError:
         return ""  # since 6.13 kernels without version 1 need not have it
+
+
+def remove_children(fd: int) -> None:
+    """rmdir of all cgroups below, leaves first. One descriptor at a time: whoever was inside may have nested many."""
+    here, names = os.dup(fd), list[str]()
+    try:
+        while True:
+            child = _first_directory(here)
+            if child is None and not names:
+                return
+            there = os.open(child or "..", DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = there
+            if child is None:
+                os.rmdir(names.pop(), dir_fd=here)
+            else:
+                names.append(child)
+    finally:
+        os.close(here)
+
+
+def _first_directory(fd: int) -> str | None:
+    with os.scandir(fd) as entries:
+        return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)

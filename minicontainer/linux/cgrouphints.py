@@ -1,0 +1,32 @@
+"""Remedies for the errno values that mislead in a cgroup v2 hierarchy (cgroups(7), cgroup-v2.rst)."""
+
+from __future__ import annotations
+
+import errno
+
+CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
+
+
+def mkdir_hint(error: OSError) -> str:
+    """Why a cgroup could not be made."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "this cgroup is not yours: systemd-run --user --scope -p Delegate=yes"
+    if error.errno == errno.EAGAIN:
+        return "cgroup.max.descendants or cgroup.max.depth of a cgroup above is reached"
+    return ""
+
+
+def file_hint(number: int, name: str) -> str:
+    """Why file ``name`` of a cgroup could not be read or written."""
+    controller = name.partition(".")[0]
+    if number == errno.ENOENT and controller in CONTROLLERS and not name.endswith(".pressure"):
+        return f"is the {controller} controller enabled? enable({controller!r}) of the parent"
+    if number in (errno.EOPNOTSUPP, errno.ENOENT) and name.endswith(".pressure"):
+        return "this kernel does not account pressure: boot with psi=1"
+    if number == errno.EBUSY and name == "cgroup.subtree_control":
+        return "it has member processes: move them to a leaf, or a child still uses the controller"
+    if number == errno.EBUSY and name == "cgroup.procs":
+        return "its children have controllers, so processes go to the leaves"
+    if number in (errno.EACCES, errno.EPERM):
+        return "not delegated to this user"
+    return ""

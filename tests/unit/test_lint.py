@@ -1,0 +1,40 @@
+"""The linters, the types and the C compiler's warnings are tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+C_FILES = sorted((ROOT / "csrc").glob("*.c"))
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]
+
+
+@pytest.mark.parametrize("words", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_linter(words: list[str]) -> None:
+    target = ["."] if words[0] == "ruff" else []
+    done = subprocess.run(
+        [sys.executable, "-m", *words, *target], cwd=ROOT, capture_output=True, text=True, check=False, timeout=190
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("source", C_FILES, ids=lambda path: path.name)
+def test_c_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
+    command = [
+        "cc",
+        "-std=gnu11",
+        "-O2",
+        *WARNINGS,
+        "-I",
+        str(ROOT / "csrc"),
+        "-c",
+        "-o",
+        str(tmp_path / "o"),
+        str(source),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
