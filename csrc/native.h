@@ -88,6 +88,8 @@ struct mc_run {
 	int64_t failed;                /* index of the step that failed, or -1                          */
 	int64_t at;                    /* index of the step begun last; nsteps when all are done        */
 	int32_t sibling;               /* set by MC_FORK: the pid of who walks on, as the caller sees it  */
+	int32_t blocked;               /* mc_spawn blocked all signals: until MC_SIGNALS, or exec         */
+	uint64_t sigmask;              /* the caller's, which exec then restores                          */
 	struct mc_program program;
 };
 

@@ -157,13 +157,14 @@ struct kernel_sigaction {
 	uint64_t handler, flags, restorer, mask;
 };
 
-static long do_signals(const struct mc_step *s)
+static long do_signals(struct mc_run *run, const struct mc_step *s)
 {
 	const struct kernel_sigaction dfl = { 0 }; /* SIG_DFL is 0 */
 
 	for (int sig = 1; sig < _NSIG; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
 			mc_sys4(SYS_rt_sigaction, sig, MC_PTR(&dfl), 0, 8);
+	run->blocked = 0;
 	return mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&s->arg[0]), 0, 8);
 }
 
@@ -251,6 +252,8 @@ static long do_exec(struct mc_run *run, const struct mc_step *s)
 {
 	const char **argv = run->strings, **envp = argv + s->arg[2] + 1;
 
+	if (run->blocked) /* a plan without MC_SIGNALS: the program gets the caller's mask, as of posix_spawn(3) */
+		mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&run->sigmask), 0, 8);
 	mc_strings(argv, bytes(run, s, 1), s->arg[2]);
 	mc_strings(envp, bytes(run, s, 3), s->arg[4]);
 	if (s->op == MC_EXEC_FD)
@@ -269,7 +272,7 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 	case MC_CHDIR:
 		return do_chdir(run, s);
 	case MC_SIGNALS:
-		return do_signals(s);
+		return do_signals(run, s);
 	case MC_CAPBSET:
 		return do_capbset(s);
 	case MC_SECCOMP:

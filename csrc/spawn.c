@@ -158,6 +158,8 @@ int mc_spawn(struct mc_spawn *spawn)
 	spawn->run.failed = spawn->run.program.path = -1;
 	spawn->run.sibling = spawn->run.at = 0;
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
+	spawn->run.sigmask = before;
+	spawn->run.blocked = 1;
 	dumpable_save();
 	r = clone_child(spawn);
 	dumpable_restore();

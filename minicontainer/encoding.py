@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from minicontainer.errors import SpecError
 from minicontainer.native import ffi, lib
@@ -18,38 +19,40 @@ if HEADER.size != ffi.sizeof("struct mc_plan") or STEP.size != ffi.sizeof("struc
     raise ImportError("minicontainer: encoding.py and native.h disagree about the layout of a plan")
 
 
-def slots_of(steps: Sequence[Step], inputs: Sequence[str]) -> dict[str, int]:
-    """Slot name -> index: the inputs first, then each step's ``into``."""
+class Encoded(NamedTuple):
+    """A plan as C takes it.
+
+    slots     name -> index: the inputs first, then each step's ``into``
+    nstrings  the most pointers that one exec of it needs, its two NULLs included
+    """
+
+    buffer: bytes
+    slots: dict[str, int]
+    nstrings: int
+
+
+def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
+    """Lays out a plan. SpecError naming the step that cannot be encoded."""
     names = [*inputs, *(str(s.into) for s in steps if s.into)]
-    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+    slots = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    nstrings = max((len(s.args[1]) + len(s.args[2]) + 2 for s in steps if s.op in EXECS), default=0)  # type: ignore[arg-type]
+    return Encoded(_Encoder(steps, slots, set(inputs)).encode(nstrings), slots, nstrings)
 
 
-def strings_of(steps: Sequence[Step]) -> int:
-    """The most pointers that one exec of the steps needs, its two NULLs included."""
-    return max((len(s.args[1]) + len(s.args[2]) + 2 for s in steps if s.op in EXECS), default=0)  # type: ignore[arg-type]
+class _Encoder:
+    """Lays steps out: header, steps, bytes. ``filled``: the slots that hold a descriptor as far as it has come."""
 
-
-def encode(steps: Sequence[Step], inputs: Sequence[str]) -> bytes:
-    """The buffer. SpecError naming the step that cannot be encoded."""
-    return Encoder(steps, inputs).encode()
-
-
-class Encoder:
-    """Lays steps out: header, steps, bytes."""
-
-    def __init__(self, steps: Sequence[Step], inputs: Sequence[str]) -> None:
-        self.steps = steps
-        self.slots = slots_of(steps, inputs)
-        self.filled = set(inputs)
+    def __init__(self, steps: Sequence[Step], slots: dict[str, int], filled: set[str]) -> None:
+        self.steps, self.slots, self.filled = steps, slots, filled
         self.base = HEADER.size + STEP.size * len(steps)
         self.tail = bytearray()
         self.seen: dict[bytes, int] = {}
 
-    def encode(self) -> bytes:
+    def encode(self, nstrings: int) -> bytes:
         steps = b"".join(map(self.step, self.steps))
         self.tail += b"\0"
         size = self.base + len(self.tail)
-        head = HEADER.pack(lib.MC_PLAN_MAGIC, size, len(self.steps), len(self.slots), strings_of(self.steps), 0)
+        head = HEADER.pack(lib.MC_PLAN_MAGIC, size, len(self.steps), len(self.slots), nstrings, 0)
         return head + steps + bytes(self.tail)
 
     def put(self, data: bytes) -> int:

@@ -16,14 +16,22 @@ now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
 def check(result: int, call: str, *what: object) -> int:
     """``result``, or a ``StepError`` (an OSError) saying ``call(what...)`` where it is ``-errno``."""
     if result < 0:
-        shown = ", ".join(repr(w) if isinstance(w, str) else str(w) for w in what)
-        raise StepError(-result, f"{call}({shown})")
+        raise StepError(-result, f"{call}({', '.join(map(_shown, what))})")
     return result
 
 
-def syscall(call: str, number: int, *args: int | bytes | None, what: tuple[object, ...] = ()) -> int:
-    """The system call ``number``, with ints, buffers (bytes, as they are) or None (NULL) as its arguments."""
-    keep = [ffi.from_buffer(a) if isinstance(a, bytes) else a for a in args]
+def _shown(value: object) -> str:
+    """As a man page would write it; constants by name where they have one (``step.Const``)."""
+    if value is None:
+        return "NULL"
+    return getattr(value, "text", "") or (repr(value) if isinstance(value, str) else str(value))
+
+
+def syscall(call: str, number: int, *args: int | bytes | bytearray | None, what: tuple[object, ...] = ()) -> int:
+    """The system call ``number``, with ints, buffers or None (NULL) as its arguments.
+
+    Bytes are passed by address as they are; where the kernel writes, it must be a bytearray."""
+    keep = [ffi.from_buffer(a) if isinstance(a, (bytes, bytearray)) else a for a in args]
     raw = [_word(a) for a in keep]
     raw += [0] * (6 - len(raw))
     result: int = lib.mc_syscall(number, *raw)

@@ -17,9 +17,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-from minicontainer.encoding import encode, slots_of, strings_of
+from minicontainer.encoding import Encoded, encode
 from minicontainer.native import lib
 from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show
 
@@ -54,23 +53,32 @@ class Plan:
             lines.append(f"  {step.describe()}")
         return "\n".join(lines)
 
-    @cached_property
-    def slots(self) -> dict[str, int]:
-        """Slot name -> index: the inputs first, then each step's ``into``."""
-        return slots_of(self.steps, self.inputs)
+    # Kept in the instance, not by functools.cached_property: until Python 3.12 that has a lock for all instances, which
+    # another thread may hold when this process is forked.
 
-    @cached_property
+    @property
     def buffer(self) -> bytes:
         """The flat form that C walks. Checked by C once, here."""
-        data = encode(self.steps, self.inputs)
-        if lib.mc_plan_check(data, len(data)) < 0:
-            raise ValueError("plan: its steps do not encode to a sound buffer")
-        return data
+        return self._encoded().buffer
 
-    @cached_property
+    @property
+    def slots(self) -> dict[str, int]:
+        """Slot name -> index: the inputs first, then each step's ``into``."""
+        return self._encoded().slots
+
+    @property
     def nstrings(self) -> int:
         """Pointers that the exec steps need, NULLs included."""
-        return strings_of(self.steps)
+        return self._encoded().nstrings
+
+    def _encoded(self) -> Encoded:
+        kept: Encoded | None = self.__dict__.get("_kept")
+        if kept is None:
+            kept = encode(self.steps, self.inputs)
+            if lib.mc_plan_check(kept.buffer, len(kept.buffer)) < 0:
+                raise ValueError("plan: its steps do not encode to a sound buffer")
+            object.__setattr__(self, "_kept", kept)
+        return kept
 
 
 # ---- the steps: one function a primitive, named as its man page
@@ -244,7 +252,8 @@ def capbset_drop_all_but(keep: int) -> Step:
 
 
 def reset_signals(mask: int = 0) -> Step:
-    """rt_sigaction(SIG_DFL) of every signal, then rt_sigprocmask(SIG_SETMASK, mask)."""
+    """rt_sigaction(SIG_DFL) of every signal, then rt_sigprocmask(SIG_SETMASK, mask). Until then all signals are blocked
+    (in a plan without it until exec, which restores the caller's mask)."""
     return Step("reset_signals", (Hex(mask),), lib.MC_SIGNALS)
 
 

@@ -17,6 +17,7 @@ Done = subprocess.CompletedProcess[str]
 Word = str | Path
 
 CLI = (sys.executable, "-m", "minicontainer")
+HEEDING = ("env", "--default-signal")  # before a command: no signal is ignored, whatever pytest was started by ignores
 
 
 class Box:
@@ -75,7 +76,7 @@ def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """The command line in the background; at the end two interrupts kill its container, where it still runs."""
     pipe = subprocess.PIPE
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
-    with subprocess.Popen([*CLI, *map(str, words)], text=True, **streams) as process:
+    with subprocess.Popen([*HEEDING, *CLI, *map(str, words)], text=True, **streams) as process:
         try:
             yield process
         finally:

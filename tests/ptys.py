@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from box import CLI, Word
+from box import CLI, HEEDING, Word
 
 PATIENCE = 20.0
 
@@ -28,7 +28,7 @@ class Session:
         self.seen = b""
         self.set_size(rows, columns)
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *map(str, command)], stdin=self.slave, stdout=self.slave, stderr=self.slave
+            ["setsid", "--ctty", *HEEDING, *map(str, command)], stdin=self.slave, stdout=self.slave, stderr=self.slave
         )
 
     def set_size(self, rows: int, columns: int) -> None:

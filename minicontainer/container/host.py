@@ -104,7 +104,8 @@ def check_rootfs(path: str) -> None:
     root = os.stat("/")
     if (info.st_dev, info.st_ino) == (root.st_dev, root.st_ino):
         raise SpecError("rootfs", path, "is the host's own root", "give a directory of its own")
-    if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+    open_to_all = info.st_mode & 0o555 == 0o555
+    if not open_to_all and not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
         raise SpecError("rootfs", path, f"cannot be read by user id {os.geteuid()}", "chmod or chown it")
 
 

@@ -73,7 +73,7 @@ def place(limits: Limits, ident: str) -> Cgroup | None:
 
     None where it does not and no limit was asked for; UnsupportedError saying why and what to do where one was.
     """
-    return placement.place(ident, controllers(limits))
+    return placement.place(ident, controllers(limits) if limits else {})
 
 
 def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> None:

@@ -11,6 +11,7 @@ import errno
 import signal
 from _thread import RLock
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -248,7 +249,7 @@ class Popen:
                 return Usage(walltime)
             user, system = rusage[0] / 1e6, rusage[1] / 1e6
             return Usage(walltime, user + system, user, system, max_rss=max_rss)
-        used = child.cgroup.usage(observe=lambda call, begin: child.note("measure", call, begin))
+        used = child.cgroup.usage(observe=partial(child.note, "measure"))
         return Usage(walltime=walltime, max_rss=max_rss, **used)
 
     def _why(self, status: int) -> str:

@@ -85,13 +85,18 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
             child.name_lock = names.reserve(spec.name, child.id)
         _make_cgroup(child, spec)
-        with ExitStack() as stack:
-            inputs = _streams(spec, stdio, stack)
-            if len(plan.inputs) > len(inputs):
-                inputs.update(_extra_inputs(child, spec, facts_here, stack))
-            result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1)
-            _note_clone(child, flags.text, result)
-        # the parent's half, if there is one, has ended too
+        opened: list[int] = []
+        try:
+            inputs = _streams(spec, stdio, opened)
+            if len(plan.inputs) == len(inputs):
+                result = _clone(child, flags, inputs)
+            else:
+                with ExitStack() as stack:  # its end is that of the parent's half, if there is one
+                    inputs.update(_extra_inputs(child, spec, facts_here, stack))
+                    result = _clone(child, flags, inputs)
+        finally:
+            for fd in opened:
+                os.close(fd)
         _explain(child, spec, facts_here, result)
     except BaseException:
         child.discard()
@@ -116,29 +121,30 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
 # ---- the clone
 
 
-def _note_clone(child: Child, flags: str, result: int) -> None:
+def _clone(child: Child, flags: Const, inputs: dict[str, int]) -> int:
+    result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1)
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
-    call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags})"
+    call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
     struct = child.spawn.struct
     child.notes.append(("clone", call, struct.start_ns, struct.end_ns, result if result < 0 else child.spawn.pid))
+    return result
 
 
-def _streams(spec: Spec, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
+def _streams(spec: Spec, stdio: tuple[int, int, int], opened: list[int]) -> dict[str, int]:
     """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there.
-    A negative one is /dev/null inside."""
+    A negative one is /dev/null inside. ``opened`` gets what has to be closed."""
     found = {}
     for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
         if fd < 3 and not spec.tty:
-            fd = fcntl.fcntl(fd if fd >= 0 else _null(stack), fcntl.F_DUPFD_CLOEXEC, 3)
-            stack.callback(os.close, fd)
+            fd = fcntl.fcntl(fd if fd >= 0 else _null(opened), fcntl.F_DUPFD_CLOEXEC, 3)
+            opened.append(fd)
         found[name] = fd
     return found
 
 
-def _null(stack: ExitStack) -> int:
-    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    return fd
+def _null(opened: list[int]) -> int:
+    opened.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+    return opened[-1]
 
 
 def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitStack) -> dict[str, int]:

@@ -25,10 +25,10 @@ KINDS = {  # name -> (clone flag, its user.max_*_namespaces)
 DEFAULT = ("mount", "pid", "net", "uts", "ipc", "cgroup")  # what a default run makes, besides user for who is not root
 NOBODY = 65534
 
-# What forbids ordinary users to have user namespaces: sysctl -> (value that forbids, value that permits, where from).
+# What forbids ordinary users to have user namespaces: sysctl -> (value that forbids, value that permits).
 SWITCHES = {
-    "kernel.unprivileged_userns_clone": ("0", "1", "Debian's and Arch's kernels"),
-    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0", "Ubuntu's kernels"),
+    "kernel.unprivileged_userns_clone": ("0", "1"),  # of Debian's and Arch's kernels
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # of Ubuntu's
 }
 LIMIT = "10000"
 
@@ -79,7 +79,7 @@ def by_user(name: str) -> Verdict:
 def switch(name: str) -> Verdict:
     """A sysctl of some distributions."""
     value = sysctl(name)
-    forbids, permits, _ = SWITCHES[name]
+    forbids, permits = SWITCHES[name]
     if value is None:
         return ok("not on this kernel")
     if value == forbids:
@@ -115,7 +115,7 @@ def forbidding(name: str, *, privileged: bool) -> Iterator[tuple[str, str, str]]
         if sysctl(sysctl_name) == "0":
             yield sysctl_name, "0", LIMIT
     if not privileged:
-        for sysctl_name, (forbids, permits, _) in SWITCHES.items():
+        for sysctl_name, (forbids, permits) in SWITCHES.items():
             if sysctl(sysctl_name) == forbids:
                 yield sysctl_name, forbids, permits
 

@@ -1,53 +1,46 @@
 """Primitives: each a thin typed function named as its man page names it, usable alone, raising OSError with the call
-and its object. No policy. Flags are ints (``lib.X``) or names (``"CLONE_NEWUTS|CLONE_NEWNS"``)."""
+and its object. No policy. Flags are ints (``linux.constants.X``) or names (``"CLONE_NEWUTS|CLONE_NEWNS"``)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-_HOME = {
-    "Cgroup": "cgroup",
-    "CapSets": "caps",
-    "clone3": "namespaces",
-    "close_range": "files",
-    "fsconfig": "mounts",
-    "fsmount": "mounts",
-    "fsopen": "mounts",
-    "fspick": "mounts",
-    "join_session_keyring": "keyring",
-    "links": "network",
-    "loopback_up": "network",
-    "mount": "mounts",
-    "mount_setattr": "mounts",
-    "mountinfo": "mounts",
-    "move_mount": "mounts",
-    "open_tree": "mounts",
-    "openat2": "files",
-    "pidfd_getfd": "process",
-    "pidfd_open": "process",
-    "pidfd_send_signal": "process",
-    "pivot_root": "namespaces",
-    "sealed_memfd": "files",
-    "setdomainname": "namespaces",
-    "sethostname": "namespaces",
-    "setns": "namespaces",
-    "start_time": "process",
-    "umount": "mounts",
-    "unshare": "namespaces",
+_NAMES = {  # where each stands; a module is imported when one of its names is asked for
+    "caps": "CapSets cap_ambient capabilities capbset_drop capbset_read capset",
+    "cgroup": "Cgroup",
+    "files": "close_range openat2 sealed_memfd",
+    "keyring": "join_session_keyring",
+    "mounts": "MountInfo fsconfig fsmount fsopen fspick mount mount_setattr mountinfo move_mount open_tree statfs_type"
+    " umount",
+    "namespaces": "clone3 getdomainname gethostname open_namespaces pivot_root setdomainname sethostname setns unshare",
+    "network": "Link links loopback_up",
+    "process": "Ended personality pidfd_getfd pidfd_open pidfd_send_signal pidfd_wait prctl prlimit start_time waitid",
 }
-_MODULES = ("caps", "cgroup", "files", "keyring", "mounts", "namespaces", "network", "process", "seccomp")
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULES = ("caps", "cgroup", "constants", "files", "keyring", "mounts", "namespaces", "network", "process", "seccomp")
 __all__ = [
     "CapSets",
     "Cgroup",
+    "Ended",
+    "Link",
+    "MountInfo",
+    "cap_ambient",
+    "capabilities",
+    "capbset_drop",
+    "capbset_read",
     "caps",
+    "capset",
     "cgroup",
     "clone3",
     "close_range",
+    "constants",
     "files",
     "fsconfig",
     "fsmount",
     "fsopen",
     "fspick",
+    "getdomainname",
+    "gethostname",
     "join_session_keyring",
     "keyring",
     "links",
@@ -59,12 +52,17 @@ __all__ = [
     "move_mount",
     "namespaces",
     "network",
+    "open_namespaces",
     "open_tree",
     "openat2",
+    "personality",
     "pidfd_getfd",
     "pidfd_open",
     "pidfd_send_signal",
+    "pidfd_wait",
     "pivot_root",
+    "prctl",
+    "prlimit",
     "process",
     "sealed_memfd",
     "seccomp",
@@ -72,17 +70,31 @@ __all__ = [
     "sethostname",
     "setns",
     "start_time",
+    "statfs_type",
     "umount",
     "unshare",
+    "waitid",
 ]
 
 if TYPE_CHECKING:
-    from minicontainer.linux import caps, cgroup, files, keyring, mounts, namespaces, network, process, seccomp
-    from minicontainer.linux.caps import CapSets
+    from minicontainer.linux import (
+        caps,
+        cgroup,
+        constants,
+        files,
+        keyring,
+        mounts,
+        namespaces,
+        network,
+        process,
+        seccomp,
+    )
+    from minicontainer.linux.caps import CapSets, cap_ambient, capabilities, capbset_drop, capbset_read, capset
     from minicontainer.linux.cgroup import Cgroup
     from minicontainer.linux.files import close_range, openat2, sealed_memfd
     from minicontainer.linux.keyring import join_session_keyring
     from minicontainer.linux.mounts import (
+        MountInfo,
         fsconfig,
         fsmount,
         fsopen,
@@ -92,11 +104,33 @@ if TYPE_CHECKING:
         mountinfo,
         move_mount,
         open_tree,
+        statfs_type,
         umount,
     )
-    from minicontainer.linux.namespaces import clone3, pivot_root, setdomainname, sethostname, setns, unshare
-    from minicontainer.linux.network import links, loopback_up
-    from minicontainer.linux.process import pidfd_getfd, pidfd_open, pidfd_send_signal, start_time
+    from minicontainer.linux.namespaces import (
+        clone3,
+        getdomainname,
+        gethostname,
+        open_namespaces,
+        pivot_root,
+        setdomainname,
+        sethostname,
+        setns,
+        unshare,
+    )
+    from minicontainer.linux.network import Link, links, loopback_up
+    from minicontainer.linux.process import (
+        Ended,
+        personality,
+        pidfd_getfd,
+        pidfd_open,
+        pidfd_send_signal,
+        pidfd_wait,
+        prctl,
+        prlimit,
+        start_time,
+        waitid,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from minicontainer.native import lib, syscall
 from minicontainer.spec import CAPABILITIES
+from minicontainer.spec import capability as short_name
+from minicontainer.step import const
 
 
 class CapSets(NamedTuple):
@@ -18,6 +20,10 @@ class CapSets(NamedTuple):
     effective: int
     bounding: int
     ambient: int
+
+    def names(self) -> dict[str, list[str]]:
+        """Set -> names of its capabilities."""
+        return {field: names(value) for field, value in self._asdict().items()}
 
 
 def capabilities(pid: int | str = "thread-self") -> CapSets:
@@ -31,15 +37,28 @@ def capabilities(pid: int | str = "thread-self") -> CapSets:
     return CapSets(*(found[key] for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")))
 
 
+def number(capability: str) -> int:
+    """12 of ``NET_ADMIN``, ``cap_net_admin``, ``12``; ValueError for what is none."""
+    if capability.isascii() and capability.isdigit() and int(capability) < 64:
+        return int(capability)
+    name = short_name("capability", capability)
+    if name == "ALL":
+        raise ValueError("capability ALL: stands for many, and one is wanted")
+    return CAPABILITIES.index(name)
+
+
 def names(mask: int) -> list[str]:
     """``["CHOWN", ...]`` of a mask; numbers without a name here as ``"63"``."""
-    known = dict(enumerate(CAPABILITIES))
-    return [known.get(bit, str(bit)) for bit in range(64) if mask >> bit & 1]
+    named = dict(enumerate(CAPABILITIES))
+    return [named.get(bit, str(bit)) for bit in range(64) if mask >> bit & 1]
 
 
 def mask(names: Iterable[str]) -> int:
     """The mask of ``NET_ADMIN``, ``cap_net_admin`` ...; ValueError for a name that is none."""
-    return sum(1 << CAPABILITIES.index(name.upper().removeprefix("CAP_")) for name in set(names))
+    value = 0
+    for name in names:
+        value |= 1 << number(name)
+    return value
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
@@ -52,20 +71,30 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 def capbset_drop(capability: str) -> None:
     """prctl(PR_CAPBSET_DROP) of the calling thread."""
-    number = CAPABILITIES.index(capability.upper().removeprefix("CAP_"))
-    syscall("prctl", lib.SYS_prctl, lib.PR_CAPBSET_DROP, number, 0, 0, 0, what=("PR_CAPBSET_DROP", capability))
+    option = const("PR_CAPBSET_DROP")
+    syscall("prctl", lib.SYS_prctl, option, number(capability), 0, 0, 0, what=(option, capability))
+
+
+def capbset_read(capability: str) -> bool:
+    """prctl(PR_CAPBSET_READ) of the calling thread; OSError for one that this kernel does not know."""
+    option = const("PR_CAPBSET_READ")
+    return bool(syscall("prctl", lib.SYS_prctl, option, number(capability), 0, 0, 0, what=(option, capability)))
 
 
 def cap_ambient(operation: str, capability: str = "") -> int:
     """prctl(PR_CAP_AMBIENT): ``RAISE``, ``LOWER``, ``IS_SET`` of one capability, or ``CLEAR_ALL``."""
-    number = CAPABILITIES.index(capability.upper().removeprefix("CAP_")) if capability else 0
-    value = getattr(lib, f"PR_CAP_AMBIENT_{operation}")
-    what = (f"PR_CAP_AMBIENT_{operation}", capability)
-    return syscall("prctl", lib.SYS_prctl, lib.PR_CAP_AMBIENT, value, number, 0, 0, what=what)
+    if (operation == "CLEAR_ALL") == bool(capability):
+        raise ValueError(f"PR_CAP_AMBIENT_{operation}: CLEAR_ALL takes no capability, the others take one")
+    option, wanted = const("PR_CAP_AMBIENT"), const(f"PR_CAP_AMBIENT_{operation}")
+    bit = number(capability) if capability else 0
+    what = (option, wanted, capability or bit)
+    return syscall("prctl", lib.SYS_prctl, option, wanted, bit, 0, 0, what=what)
 
 
 def has(capability: str) -> bool:
-    """Whether the calling thread has it in effect (through python-prctl)."""
+    """Whether the calling thread has it in effect (through python-prctl, but for what is newer than that)."""
     import prctl
 
-    return bool(getattr(prctl.cap_effective, capability.lower().removeprefix("cap_")))
+    bit = number(capability)
+    found = getattr(prctl.cap_effective, names(1 << bit)[0].lower(), None)
+    return bool(capabilities().effective >> bit & 1) if found is None else bool(found)

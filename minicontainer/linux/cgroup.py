@@ -36,6 +36,7 @@ _read_at = lib.mc_read_at
 _unpack = ffi.unpack
 
 T = TypeVar("T")
+Observe = Callable[[str, int], None]  # is told of a call, and when it began (nanoseconds)
 
 
 class Setting(Generic[T]):
@@ -166,9 +167,12 @@ class Cgroup:
         shown = ", ".join([repr(f"{self.path}/{name}"), *map(repr, what)])
         raise StepError(number, f"{call}({shown})", hint=file_hint(number, name)) from None
 
-    def _optional(self, name: bytes, buffer: Any) -> bytes | None:
+    def _optional(self, name: bytes, buffer: Any, observe: Observe | None = None) -> bytes | None:
         """A small file in three system calls, or None where there is none (EOPNOTSUPP: psi=0 at boot)."""
+        begin = now()
         size: int = _read_at(self.fd, name, buffer, ROOM)
+        if observe is not None:
+            observe(f'read("{name.decode()}")', begin)
         if size < 0:
             if -size in (errno.ENOENT, errno.EOPNOTSUPP):
                 return None
@@ -264,7 +268,7 @@ class Cgroup:
         """``some`` and ``full`` of ``cpu``, ``memory``, ``io`` or ``irq`` (the kernel's psi)."""
         return formats.parse_pressure(self.read(f"{resource}.pressure"))
 
-    def usage(self, *, pressure: bool = True, observe: Callable[[str, int], None] | None = None) -> Usage:
+    def usage(self, *, pressure: bool = True, observe: Observe | None = None) -> Usage:
         """What was used so far, by as few files as it takes: each costs about 10 us the first time.
 
         ``observe(call, start_ns)`` is told of each file that was read.
@@ -274,30 +278,24 @@ class Cgroup:
         buffer = _new_buffer(_CHARS, ROOM)
         parent = self._parent
         has = self.controllers if parent is None or parent.fd < 0 else parent.enabled
-        get = self._optional if observe is None else self._observed(observe)
-        total, user, system = formats.cpu_seconds(get(b"cpu.stat", buffer))
-        read, written = formats.io_bytes(get(b"io.stat", buffer)) if "io" in has else (None, None)
+
+        def get(name: bytes) -> bytes | None:
+            return self._optional(name, buffer, observe)
+
+        total, user, system = formats.cpu_seconds(get(b"cpu.stat"))
+        read, written = formats.io_bytes(get(b"io.stat")) if "io" in has else (None, None)
         return {
             "cputime": total,
             "cputime_user": user,
             "cputime_system": system,
-            "memory_peak": formats.whole(get(b"memory.peak", buffer)) if "memory" in has else None,
-            "pids_peak": formats.whole(get(b"pids.peak", buffer)) if "pids" in has else None,
+            "memory_peak": formats.whole(get(b"memory.peak")) if "memory" in has else None,
+            "pids_peak": formats.whole(get(b"pids.peak")) if "pids" in has else None,
             "io_read": read,
             "io_write": written,
-            "pressure_cpu_some": formats.stalled(get(b"cpu.pressure", buffer)) if pressure else None,
-            "pressure_memory_some": formats.stalled(get(b"memory.pressure", buffer)) if pressure else None,
-            "pressure_io_some": formats.stalled(get(b"io.pressure", buffer)) if pressure else None,
+            "pressure_cpu_some": formats.stalled(get(b"cpu.pressure")) if pressure else None,
+            "pressure_memory_some": formats.stalled(get(b"memory.pressure")) if pressure else None,
+            "pressure_io_some": formats.stalled(get(b"io.pressure")) if pressure else None,
         }
-
-    def _observed(self, observe: Callable[[str, int], None]) -> Callable[[bytes, Any], bytes | None]:
-        def get(name: bytes, buffer: Any) -> bytes | None:
-            begin = now()
-            data = self._optional(name, buffer)
-            observe(f'read("{name.decode()}")', begin)
-            return data
-
-        return get
 
     # ---- waiting and removal
 

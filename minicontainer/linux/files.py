@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 
+from minicontainer.linux.arguments import StrPath
+from minicontainer.linux.arguments import flags as number
+from minicontainer.linux.arguments import path as encoded
 from minicontainer.native import lib, syscall
+from minicontainer.plan import OPEN_HOW
 
-OPEN_HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
 
-
-def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+def openat2(dirfd: int, path: StrPath, flags: int | str, mode: int = 0, resolve: int | str = 0) -> int:
     """openat2(2): a descriptor of ``path`` below ``dirfd`` (AT_FDCWD: the current directory).
 
-    ``resolve`` is of ``lib.RESOLVE_*``; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached.
+    ``resolve`` is of RESOLVE_*; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached.
     OSError: ELOOP for a forbidden link, EXDEV for a way out, and those of open(2)."""
-    how = OPEN_HOW.pack(flags | lib.O_CLOEXEC, mode, resolve)
-    return syscall("openat2", lib.SYS_openat2, dirfd, os.fsencode(path), how, OPEN_HOW.size, what=(dirfd, path))
+    how = OPEN_HOW.pack(number(flags) | lib.O_CLOEXEC, mode, number(resolve))
+    what = (dirfd, os.fspath(path))
+    return syscall("openat2", lib.SYS_openat2, dirfd, encoded(path), how, OPEN_HOW.size, what=what)
 
 
-def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
+def close_range(first: int, last: int = 0xFFFFFFFF, flags: int | str = 0) -> None:
     """close_range(2): closes (or with CLOSE_RANGE_CLOEXEC marks) every descriptor from ``first`` to ``last``."""
-    syscall("close_range", lib.SYS_close_range, first, last, flags)
+    syscall("close_range", lib.SYS_close_range, first, last, number(flags))
 
 
 def sealed_memfd(name: str, data: bytes) -> int:
     """memfd_create(2) with ``data``, sealed: nobody who gets hold of it can change a byte (F_SEAL_WRITE ...)."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    flags = lib.MFD_CLOEXEC | lib.MFD_ALLOW_SEALING
+    fd = syscall("memfd_create", lib.SYS_memfd_create, encoded(name), flags, what=(name,))
     try:
         view = memoryview(data)
         while view:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from minicontainer.linux.arguments import path
 from minicontainer.native import lib, syscall
+from minicontainer.step import const
 
 
-def join_session_keyring() -> int:
-    """keyctl(KEYCTL_JOIN_SESSION_KEYRING): a new anonymous session keyring for this process; its serial number."""
-    return syscall("keyctl", lib.SYS_keyctl, lib.KEYCTL_JOIN_SESSION_KEYRING, None, what=("JOIN_SESSION_KEYRING",))
+def join_session_keyring(name: str | None = None) -> int:
+    """keyctl(KEYCTL_JOIN_SESSION_KEYRING): the serial number of this process's new session keyring.
+
+    Without a name it is new and anonymous; with one, a keyring of that name that the caller may search is joined, or
+    else made."""
+    operation = const("KEYCTL_JOIN_SESSION_KEYRING")
+    given = None if name is None else path(name)
+    return syscall("keyctl", lib.SYS_keyctl, operation, given, what=(operation, name))

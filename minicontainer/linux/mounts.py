@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from typing import NamedTuple
 
-from minicontainer.linux.flags import flags as number
-from minicontainer.linux.namespaces import path
+from minicontainer.errors import StepError
+from minicontainer.linux.arguments import StrPath, path
+from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
-
-MOUNT_ATTR = struct.Struct("=QQQQ")  # struct mount_attr: set, clear, propagation, userns_fd
+from minicontainer.plan import MOUNT_ATTR
 
 
 def mount(
-    source: str | None, target: str, fstype: str | None = None, flags: int | str = 0, data: str | None = None
+    source: StrPath | None, target: StrPath, fstype: str | None = None, flags: int | str = 0, data: str | None = None
 ) -> None:
     """mount(2); flags of MS_*."""
-    args = [None if a is None else path(a) for a in (source, target, fstype)]
-    last = None if data is None else path(data)
-    syscall("mount", lib.SYS_mount, *args, number(flags), last, what=(source, target, fstype, flags, data))
+    given = (source, target, fstype, data)
+    a, b, c, d = (None if g is None else path(g) for g in given)
+    shown = [None if g is None else os.fspath(g) for g in given]
+    options = number(flags)
+    syscall("mount", lib.SYS_mount, a, b, c, options, d, what=(*shown[:3], options, shown[3]))
 
 
-def umount(target: str, flags: int | str = 0) -> None:
+def umount(target: StrPath, flags: int | str = 0) -> None:
     """umount2(2); flags of MNT_* and UMOUNT_NOFOLLOW."""
-    syscall("umount2", lib.SYS_umount2, path(target), number(flags), what=(target, flags))
+    options = number(flags)
+    syscall("umount2", lib.SYS_umount2, path(target), options, what=(os.fspath(target), options))
 
 
-def open_tree(target: str, flags: int | str = 0, dirfd: int = lib.AT_FDCWD) -> int:
+def open_tree(target: StrPath, flags: int | str = 0, dirfd: int = lib.AT_FDCWD) -> int:
     """open_tree(2): a mount as a descriptor; with OPEN_TREE_CLONE (and AT_RECURSIVE) a detached copy."""
-    value = number(flags) | lib.OPEN_TREE_CLOEXEC
-    return syscall("open_tree", lib.SYS_open_tree, dirfd, path(target), value, what=(target, flags))
+    given = number(flags)
+    what = (os.fspath(target), given)
+    return syscall("open_tree", lib.SYS_open_tree, dirfd, path(target), given | lib.OPEN_TREE_CLOEXEC, what=what)
 
 
-def move_mount(tree: int, target: str, flags: int | str = "MOVE_MOUNT_F_EMPTY_PATH", dirfd: int = lib.AT_FDCWD) -> None:
+def move_mount(
+    tree: int, target: StrPath, flags: int | str = "MOVE_MOUNT_F_EMPTY_PATH", dirfd: int = lib.AT_FDCWD
+) -> None:
     """move_mount(2): attaches the mount of descriptor ``tree`` at ``target``."""
-    syscall("move_mount", lib.SYS_move_mount, tree, b"", dirfd, path(target), number(flags), what=(tree, target))
+    given = number(flags)
+    what = (tree, os.fspath(target), given)
+    syscall("move_mount", lib.SYS_move_mount, tree, b"", dirfd, path(target), given, what=what)
 
 
 def fsopen(fstype: str) -> int:
@@ -43,27 +52,55 @@ def fsopen(fstype: str) -> int:
     return syscall("fsopen", lib.SYS_fsopen, path(fstype), lib.FSOPEN_CLOEXEC, what=(fstype,))
 
 
-def fspick(target: str, flags: int | str = 0, dirfd: int = lib.AT_FDCWD) -> int:
+def fspick(target: StrPath, flags: int | str = 0, dirfd: int = lib.AT_FDCWD) -> int:
     """fspick(2): the configuration of a mounted file system."""
-    value = number(flags) | lib.FSPICK_CLOEXEC
-    return syscall("fspick", lib.SYS_fspick, dirfd, path(target), value, what=(target,))
+    given = number(flags)
+    what = (os.fspath(target), given)
+    return syscall("fspick", lib.SYS_fspick, dirfd, path(target), given | lib.FSPICK_CLOEXEC, what=what)
 
 
-def fsconfig(fd: int, command: int | str, key: str | None = None, value: str | None = None, aux: int = 0) -> None:
-    """fsconfig(2); command of FSCONFIG_*."""
-    key_data, value_data = (None if a is None else path(a) for a in (key, value))
-    shown = (command, key, value)
-    syscall("fsconfig", lib.SYS_fsconfig, fd, number(command), key_data, value_data, aux, what=shown)
+def fsconfig(
+    fd: int, command: int | str, key: str | None = None, value: str | bytes | None = None, aux: int = 0
+) -> None:
+    """fsconfig(2); command of FSCONFIG_*. Bytes are for FSCONFIG_SET_BINARY, ``aux`` the descriptor of FSCONFIG_SET_FD.
+
+    OSError with what the file system itself has to say, where it says something."""
+    first = None if key is None else path(key)
+    second = path(value) if isinstance(value, str) else value
+    if isinstance(value, bytes):
+        aux = aux or len(value)
+    wanted = number(command)
+    what = (fd, wanted, key, value, aux)
+    try:
+        syscall("fsconfig", lib.SYS_fsconfig, fd, wanted, first, second, aux, what=what)
+    except StepError as e:
+        raise _with_its_words(e, fd) from None
 
 
 def fsmount(fd: int, attrs: int | str = 0) -> int:
     """fsmount(2): a detached mount of what ``fsconfig`` made; attrs of MOUNT_ATTR_*."""
-    return syscall("fsmount", lib.SYS_fsmount, fd, lib.FSMOUNT_CLOEXEC, number(attrs), what=(fd, attrs))
+    given = number(attrs)
+    try:
+        return syscall("fsmount", lib.SYS_fsmount, fd, lib.FSMOUNT_CLOEXEC, given, what=(fd, given))
+    except StepError as e:
+        raise _with_its_words(e, fd) from None
+
+
+def _with_its_words(error: StepError, fd: int) -> StepError:
+    """The error with the messages of the file system, which a read of its configuration gives (fsopen(2))."""
+    words: list[str] = []
+    try:
+        ours = os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[fscontext]"  # nothing else may be read from
+        while ours and len(words) < 8:  # a ring of eight
+            words.append(os.read(fd, 4096).decode(errors="replace").strip()[2:])  # after the level: "e "
+    except OSError:
+        pass  # ENODATA: that is all; or no such descriptor, which the error at hand tells
+    return StepError(error.errno or 0, error.call, hint="; ".join(words) or error.hint)
 
 
 def mount_setattr(
     dirfd: int,
-    target: str = "",
+    target: StrPath = "",
     *,
     attr_set: int | str = 0,
     attr_clr: int | str = 0,
@@ -74,11 +111,22 @@ def mount_setattr(
     """mount_setattr(2) of ``target`` below ``dirfd``, or with "" of the mount that ``dirfd`` is.
 
     ``userns_fd`` makes it an ID-mapped mount (MOUNT_ATTR_IDMAP); the mount must then be detached."""
-    flags = (lib.AT_EMPTY_PATH if not target else 0) | (lib.AT_RECURSIVE if recursive else 0)
-    wanted = number(attr_set) | (0 if userns_fd is None else lib.MOUNT_ATTR_IDMAP)
-    attr = MOUNT_ATTR.pack(wanted, number(attr_clr), number(propagation), userns_fd or 0)
-    shown = (target or dirfd, attr_set, attr_clr)
-    syscall("mount_setattr", lib.SYS_mount_setattr, dirfd, path(target), flags, attr, len(attr), what=shown)
+    flags = (lib.AT_EMPTY_PATH if not os.fspath(target) else 0) | (lib.AT_RECURSIVE if recursive else 0)
+    words = (number(attr_set), number(attr_clr), number(propagation), userns_fd or 0)
+    idmap = 0 if userns_fd is None else lib.MOUNT_ATTR_IDMAP
+    attr = MOUNT_ATTR.pack(words[0] | idmap, *words[1:])
+    what = (os.fspath(target) or dirfd, *words)
+    syscall("mount_setattr", lib.SYS_mount_setattr, dirfd, path(target), flags, attr, len(attr), what=what)
+
+
+def statfs_type(target: StrPath | int) -> int:
+    """f_type of statfs(2), or of fstatfs(2) for a descriptor: compare with ``constants.CGROUP2_SUPER_MAGIC`` ..."""
+    buffer = bytearray(512)  # struct statfs is smaller everywhere; f_type is its first word
+    if isinstance(target, int):
+        syscall("fstatfs", lib.SYS_fstatfs, target, buffer, what=(target,))
+    else:
+        syscall("statfs", lib.SYS_statfs, path(target), buffer, what=(os.fspath(target),))
+    return int(struct.unpack_from("=Q", buffer)[0])
 
 
 class MountInfo(NamedTuple):

@@ -3,51 +3,80 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from minicontainer.linux.flags import flags as number
+from minicontainer.linux.arguments import StrPath, path
+from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
-from minicontainer.plan import Plan, const
+from minicontainer.plan import Plan, Step
 from minicontainer.spawn import Spawn
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
 def clone3(
-    plan: Plan, flags: int | str = 0, inputs: Mapping[str, int] | None = None, cgroup: int = -1
+    plan: Plan | Iterable[Step],
+    flags: int | str = 0,
+    inputs: Mapping[str, int] | None = None,
+    cgroup: int = -1,
 ) -> tuple[int, int]:
-    """clone3(2) of a child that walks ``plan``: (pid, pidfd), once it has exec'd or ended.
+    """clone3(2) of a child that walks ``plan``: (pid, pidfd), once it has exec'd or ended. The caller reaps and closes.
 
     ``flags`` of CLONE_NEW*; ``inputs`` a descriptor above 2 for each of the plan's; ``cgroup`` the directory to be born
-    in. OSError for clone3, or for the step that failed, by its call."""
-    child = Spawn(plan)
-    child.start(const(flags) if isinstance(flags, str) else flags, inputs, cgroup)
+    in. The program gets the caller's signal mask, and what the caller ignores it ignores (Python: SIGPIPE), unless
+    ``plan.reset_signals()`` is among the steps. OSError for clone3, or for the step that failed, by its call."""
+    child = Spawn(plan if isinstance(plan, Plan) else Plan(plan))
+    child.start(flags, inputs, cgroup)
     return child.pid, child.pidfd
 
 
 def unshare(flags: int | str) -> None:
     """unshare(2) of the calling thread."""
-    syscall("unshare", lib.SYS_unshare, number(flags), what=(flags,))
+    syscall("unshare", lib.SYS_unshare, number(flags))
 
 
-def setns(target: int | str, flags: int | str = 0) -> None:
+def setns(target: int | StrPath, flags: int | str = 0) -> None:
     """setns(2): joins the namespace of a /proc/PID/ns file (path or descriptor), or those of a pidfd by ``flags``."""
-    fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC) if isinstance(target, str) else target
+    kind = number(flags)
+    if isinstance(target, int):
+        syscall("setns", lib.SYS_setns, target, kind)
+        return
+    fd = os.open(path(target), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        syscall("setns", lib.SYS_setns, fd, number(flags), what=(target, flags))
+        syscall("setns", lib.SYS_setns, fd, kind, what=(os.fspath(target), kind))
     finally:
-        if isinstance(target, str):
-            os.close(fd)
+        os.close(fd)
 
 
 def namespaces(pid: int | str = "self") -> dict[str, str]:
-    """Kind -> ``uts:[4026531838]`` of a process: the text changes with the namespace."""
-    return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS if os.path.exists(f"/proc/{pid}/ns/{kind}")}
+    """Kind -> ``uts:[4026531838]`` of a process, for each kind of this kernel: the text changes with the namespace.
+
+    OSError where there is no such process, or it may not be looked at (ptrace(2), access mode checking)."""
+    return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in _kinds(pid)}
 
 
-def pivot_root(new_root: str, put_old: str) -> None:
+def open_namespaces(pid: int | str = "self", kinds: Iterable[str] | None = None) -> dict[str, int]:
+    """Kind -> descriptor for ``setns``, which keeps the namespace alive; close-on-exec. The caller closes them."""
+    opened: dict[str, int] = {}
+    try:
+        for kind in _kinds(pid) if kinds is None else kinds:
+            opened[kind] = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    except BaseException:
+        for fd in opened.values():
+            os.close(fd)
+        raise
+    return opened
+
+
+def _kinds(pid: int | str) -> list[str]:
+    there = set(os.listdir(f"/proc/{pid}/ns"))
+    return [kind for kind in KINDS if kind in there]
+
+
+def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
     """pivot_root(2)."""
-    syscall("pivot_root", lib.SYS_pivot_root, path(new_root), path(put_old), what=(new_root, put_old))
+    what = (os.fspath(new_root), os.fspath(put_old))
+    syscall("pivot_root", lib.SYS_pivot_root, path(new_root), path(put_old), what=what)
 
 
 def sethostname(name: str) -> None:
@@ -56,15 +85,18 @@ def sethostname(name: str) -> None:
     syscall("sethostname", lib.SYS_sethostname, data, len(data), what=(name,))
 
 
+def gethostname() -> str:
+    """The node name of this uts namespace (uname(2))."""
+    return os.uname().nodename
+
+
 def setdomainname(name: str) -> None:
-    """setdomainname(2) of this uts namespace."""
+    """setdomainname(2) of this uts namespace: the NIS domain name."""
     data = os.fsencode(name)
     syscall("setdomainname", lib.SYS_setdomainname, data, len(data), what=(name,))
 
 
-def path(name: str) -> bytes:
-    """A path for the kernel. ValueError for a NUL byte, at which it would end."""
-    data = os.fsencode(name)
-    if b"\0" in data:
-        raise ValueError(f"{name!r} holds a NUL byte")
-    return data
+def getdomainname() -> str:
+    """The NIS domain name of this uts namespace; ``(none)`` where none was set."""
+    with open("/proc/sys/kernel/domainname", encoding="utf-8", errors="surrogateescape") as f:
+        return f.read().rstrip("\n")

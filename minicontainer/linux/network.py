@@ -1,14 +1,16 @@
-"""Network namespaces from the inside: the loopback, and what links there are (pyroute2, imported only here)."""
+"""Network interfaces of a namespace (netdevice(7), rtnetlink(7))."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 import struct
 from typing import Any, NamedTuple
 
-from minicontainer.native import lib
+from minicontainer.linux.arguments import StrPath
+from minicontainer.native import lib, syscall
+from minicontainer.step import const
+
+IFREQ = struct.Struct("=16sh22x")  # struct ifreq: ifr_name, ifr_flags
 
 
 class Link(NamedTuple):
@@ -24,11 +26,15 @@ class Link(NamedTuple):
 def loopback_up() -> None:
     """Brings ``lo`` up in this network namespace (netdevice(7), SIOCSIFFLAGS)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        fcntl.ioctl(sock, lib.SIOCSIFFLAGS, struct.pack("=16sh22x", b"lo", lib.IFF_UP))
+        get, put = const("SIOCGIFFLAGS"), const("SIOCSIFFLAGS")
+        request = bytearray(IFREQ.pack(b"lo", 0))
+        syscall("ioctl", lib.SYS_ioctl, sock.fileno(), get, request, what=(get, "lo"))
+        wanted = IFREQ.pack(b"lo", IFREQ.unpack(request)[1] | lib.IFF_UP)
+        syscall("ioctl", lib.SYS_ioctl, sock.fileno(), put, wanted, what=(put, "lo", const("IFF_UP")))
 
 
-def links(netns: str | None = None) -> list[Link]:
-    """The interfaces of a network namespace (a path such as /proc/PID/ns/net; None: ours), by index.
+def links(netns: int | StrPath | None = None) -> list[Link]:
+    """The interfaces of a network namespace, by index: of a /proc/PID/ns/net (path or descriptor), or of ours.
 
     The namespace is entered by a thread of its own, which ends with it."""
     from concurrent.futures import ThreadPoolExecutor
@@ -37,17 +43,13 @@ def links(netns: str | None = None) -> list[Link]:
         return pool.submit(_links, netns).result()
 
 
-def _links(netns: str | None) -> list[Link]:
+def _links(netns: int | StrPath | None) -> list[Link]:
     from pyroute2 import IPRoute
 
     if netns is not None:
-        fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            from minicontainer.linux.namespaces import setns
+        from minicontainer.linux.namespaces import setns
 
-            setns(fd, "CLONE_NEWNET")
-        finally:
-            os.close(fd)
+        setns(netns, "CLONE_NEWNET")
     with IPRoute() as ip:
         found = [_link(message, ip.get_addr(index=message["index"])) for message in ip.get_links()]
     return sorted(found)

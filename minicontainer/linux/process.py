@@ -1,25 +1,65 @@
-"""Processes: pidfds, start times, names, subreapers."""
+"""Processes: pidfds and how they end, start times, limits, personality, prctl(2)."""
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import struct
+import time
+from typing import NamedTuple
 
-from minicontainer.native import lib, syscall
+from minicontainer.linux.arguments import flags as number
+from minicontainer.native import check, ffi, lib, syscall
+
+RLIMIT = struct.Struct("=QQ")  # struct rlimit64: soft, hard
+INT_MAX = 2**31 - 1
+UNLIMITED = 2**64 - 1
 
 
-def pidfd_open(pid: int) -> int:
+def pidfd_open(pid: int, flags: int | str = 0) -> int:
     """pidfd_open(2): readable when the process has ended; close-on-exec."""
-    return syscall("pidfd_open", lib.SYS_pidfd_open, pid, 0, what=(pid,))
+    return syscall("pidfd_open", lib.SYS_pidfd_open, pid, number(flags), what=(pid,))
 
 
-def pidfd_send_signal(pidfd: int, number: int) -> None:
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
     """pidfd_send_signal(2)."""
-    syscall("pidfd_send_signal", lib.SYS_pidfd_send_signal, pidfd, number, None, 0, what=(pidfd, number))
+    syscall("pidfd_send_signal", lib.SYS_pidfd_send_signal, pidfd, signal, None, 0, what=(pidfd, int(signal)))
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
-    """pidfd_getfd(2): a copy of another process's descriptor (needs the right to trace it)."""
+    """pidfd_getfd(2): a copy of another process's descriptor, close-on-exec (needs the right to trace it)."""
     return syscall("pidfd_getfd", lib.SYS_pidfd_getfd, pidfd, fd, 0, what=(pidfd, fd))
+
+
+def pidfd_wait(pidfd: int, timeout: float | None = None) -> bool:
+    """Waits until the process has ended (ppoll(2)): False when ``timeout`` seconds are over first. Reaps nothing."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    while True:
+        left = max(0.0, deadline - time.monotonic()) * 1000
+        milliseconds = -1 if left == math.inf else min(math.ceil(left), INT_MAX)
+        ended = lib.mc_pidfd_wait(pidfd, milliseconds)
+        if ended == -errno.EINTR or (ended == 0 and left > INT_MAX):
+            continue  # a signal: Python has run its handler by now
+        return bool(check(ended, "ppoll", pidfd))
+
+
+class Ended(NamedTuple):
+    """How a child ended, and what it used with the children that it waited for (getrusage(2))."""
+
+    status: int  # the exit code, or minus the signal
+    utime: float  # seconds
+    stime: float  # seconds
+    maxrss: int  # bytes; that of the process that made it is counted as its own (fork and exec keep it)
+
+
+def waitid(pidfd: int) -> Ended:
+    """waitid(2) of a child by its pidfd: waits for its end, and reaps it. ECHILD where it is no child of ours."""
+    status, usage = ffi.new("int *"), ffi.new("uint64_t[3]")
+    while (result := lib.mc_pidfd_reap(pidfd, status, usage)) == -errno.EINTR:
+        continue
+    check(result, "waitid", pidfd)
+    return Ended(status[0], usage[0] / 1e6, usage[1] / 1e6, usage[2] * 1024)
 
 
 def start_time(pid: int) -> int:
@@ -28,9 +68,31 @@ def start_time(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             data = f.read()
-    except FileNotFoundError:
-        raise ProcessLookupError(f"no process {pid}") from None
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between open and read
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/stat") from None
     return int(data[data.rindex(b")") + 2 :].split()[19])
+
+
+def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
+    """prlimit64(2): (soft, hard) as it was, and set to ``limits`` where given; -1 is unlimited.
+
+    ``resource`` is of the standard library's ``resource.RLIMIT_*``; pid 0 is the calling process."""
+    old = bytearray(RLIMIT.size)
+    new = None if limits is None else RLIMIT.pack(limits[0] & UNLIMITED, limits[1] & UNLIMITED)
+    syscall("prlimit64", lib.SYS_prlimit64, pid, resource, new, old, what=(pid, resource, limits))
+    soft, hard = (-1 if value == UNLIMITED else value for value in RLIMIT.unpack(old))
+    return soft, hard
+
+
+def personality(persona: int | str = 0xFFFFFFFF) -> int:
+    """personality(2) of the calling thread: as it was, and set to ``persona``, as ``"ADDR_NO_RANDOMIZE"``."""
+    return syscall("personality", lib.SYS_personality, number(persona))
+
+
+def prctl(option: int | str, *args: int) -> int:
+    """prctl(2) with integers: ``prctl("PR_SET_NO_NEW_PRIVS", 1)``; those not given are 0."""
+    given = number(option)
+    return syscall("prctl", lib.SYS_prctl, given, *(*args, 0, 0, 0, 0)[:4], what=(given, *args))
 
 
 def set_name(name: str) -> None:
@@ -42,8 +104,22 @@ def set_name(name: str) -> None:
     prctl.set_name(name)
 
 
+def get_name() -> str:
+    """The name of this thread (prctl(PR_GET_NAME))."""
+    import prctl
+
+    return str(prctl.get_name())
+
+
 def set_child_subreaper(on: bool = True) -> None:
     """Makes orphans among this process's descendants its children (prctl(PR_SET_CHILD_SUBREAPER))."""
     import prctl
 
     prctl.set_child_subreaper(1 if on else 0)
+
+
+def get_child_subreaper() -> bool:
+    """Whether this process is a subreaper (prctl(PR_GET_CHILD_SUBREAPER))."""
+    import prctl
+
+    return bool(prctl.get_child_subreaper())

@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from collections.abc import Iterable
 
+from minicontainer.errors import StepError
+from minicontainer.linux.arguments import flags as number
 from minicontainer.native import ffi, lib, syscall
+from minicontainer.step import Struct, const
 
 INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
-LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
+LOAD, RETURN = 0x20, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_RET|BPF_K
+JUMP_EQUAL, JUMP_AT_LEAST = 0x15, 0x35  # BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JGE|BPF_K
 NR, ARCH = 0, 4  # offsets in struct seccomp_data
+MAX_ERRNO = 4095
 
 
 def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
-    """A program (struct sock_filter[]) that answers ``error`` to the named calls and allows the others; a call of
-    another architecture's table kills. ValueError for a name that native.h's constants do not know."""
-    numbers = []
-    for name in names:
-        number = getattr(lib, f"SYS_{name}", None)
-        if number is None:
-            raise ValueError(f"{name!r} is no system call that is known here")
-        if number >= 0:  # else this architecture does not have it
-            numbers.append(number)
-    arch = lib.AUDIT_ARCH_X86_64 if os.uname().machine == "x86_64" else lib.AUDIT_ARCH_AARCH64
-    program = [
-        (LOAD, 0, 0, ARCH),
-        (JUMP_EQUAL, 1, 0, arch),
-        (RETURN, 0, 0, lib.SECCOMP_RET_KILL_PROCESS),
-        (LOAD, 0, 0, NR),
-    ]
-    for number in numbers:
-        program += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, lib.SECCOMP_RET_ERRNO | error)]
+    """A program (struct sock_filter[]) that answers ``error`` to the named calls and allows the others.
+
+    A call by another table of numbers (i386, x32) kills the process: it would mean another call there. ValueError for
+    a name that csrc/constants.h does not list as SYS_*."""
+    if not 0 < error <= MAX_ERRNO:
+        raise ValueError(f"{error} is no errno (1 to {MAX_ERRNO})")
+    kill = (RETURN, 0, 0, lib.SECCOMP_RET_KILL_PROCESS)
+    program = [(LOAD, 0, 0, ARCH), (JUMP_EQUAL, 1, 0, lib.AUDIT_ARCH_NATIVE), kill, (LOAD, 0, 0, NR)]
+    if lib.X32_SYSCALL_BIT:
+        program += [(JUMP_AT_LEAST, 0, 1, lib.X32_SYSCALL_BIT), kill]
+    for call in map(_number, names):
+        if call >= 0:  # else this architecture does not have it
+            program += [(JUMP_EQUAL, 0, 1, call), (RETURN, 0, 0, lib.SECCOMP_RET_ERRNO | error)]
     program.append((RETURN, 0, 0, lib.SECCOMP_RET_ALLOW))
     return b"".join(INSTRUCTION.pack(*i) for i in program)
 
 
-def load(program: bytes, flags: int = 0) -> None:
-    """seccomp(SECCOMP_SET_MODE_FILTER) of the calling thread, for good; needs no_new_privs or CAP_SYS_ADMIN."""
+def _number(name: str) -> int:
+    found = getattr(lib, f"SYS_{name}", None)
+    if not isinstance(found, int):
+        raise ValueError(f"{name!r} is no system call that is known here (csrc/constants.h lists them)")
+    return found
+
+
+def load(program: bytes, flags: int | str = 0) -> None:
+    """seccomp(SECCOMP_SET_MODE_FILTER) of the calling thread, for good; needs no_new_privs or CAP_SYS_ADMIN.
+
+    ``flags`` of SECCOMP_FILTER_FLAG_* that return no descriptor."""
+    count, rest = divmod(len(program), INSTRUCTION.size)
+    if rest or not 0 < count <= 0xFFFF:
+        raise ValueError(f"{len(program)} bytes are no filter: {INSTRUCTION.size} an instruction, 65535 at most")
     buffer = ffi.from_buffer(program)
-    header = struct.pack("=H6xQ", len(program) // 8, int(ffi.cast("uintptr_t", buffer)))
-    count = f"{len(program) // 8} instructions"
-    syscall("seccomp", lib.SYS_seccomp, lib.SECCOMP_SET_MODE_FILTER, flags, header, what=(count,))
+    header = struct.pack("=H6xQ", count, int(ffi.cast("uintptr_t", buffer)))
+    operation, options = const("SECCOMP_SET_MODE_FILTER"), number(flags)
+    what = (operation, options, Struct(b"", f"<{count} instructions>"))
+    stuck = syscall("seccomp", lib.SYS_seccomp, operation, options, header, what=what)
+    if stuck:  # SECCOMP_FILTER_FLAG_TSYNC: a thread that could not follow
+        raise StepError(errno.ESRCH, f"seccomp({operation.text})", hint=f"thread {stuck} has a filter of its own")
+
+
+def action_avail(action: int | str) -> bool:
+    """seccomp(SECCOMP_GET_ACTION_AVAIL): whether this kernel has an action, such as ``"SECCOMP_RET_LOG"``."""
+    operation, wanted = const("SECCOMP_GET_ACTION_AVAIL"), number(action)
+    try:
+        syscall("seccomp", lib.SYS_seccomp, operation, 0, struct.pack("=I", wanted), what=(operation, wanted))
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:
+            raise
+        return False
+    return True

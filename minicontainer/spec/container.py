@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.limits import Limits
+from minicontainer.spec.limits import NO_LIMITS, Limits
 from minicontainer.spec.parts import Device, Mount, Ulimit
 from minicontainer.spec.values import (
     CAPABILITIES,
@@ -40,8 +40,6 @@ NAMESPACED_SYSCTLS = (
     ("fs.mqueue.", "ipc"),
     ("kernel.domainname", "uts"),
 )
-
-NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)

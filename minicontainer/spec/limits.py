@@ -78,4 +78,7 @@ class Limits:
         return total
 
     def __bool__(self) -> bool:
-        return self != Limits()
+        return self is not NO_LIMITS and self != NO_LIMITS
+
+
+NO_LIMITS = Limits()

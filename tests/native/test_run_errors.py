@@ -155,6 +155,17 @@ def test_options(box: Box, mistake: Bad) -> None:
     box.refused("echo", "started", options=options, says=[word.strip() for word in mistake.says.split(";")])
 
 
+def test_a_descriptor_of_the_caller_is_no_way_out(box: Box) -> None:
+    """CVE-2024-21626: /proc/self/fd/N of a directory of the host."""
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for number in {fd, *range(3, 8)}:
+            options = ["--workdir", f"/proc/self/fd/{number}"]
+            box.refused("pwd", options=options, says=["--workdir /proc/self/fd/"], pass_fds=[fd])
+    finally:
+        os.close(fd)
+
+
 def test_values_that_a_table_cannot_hold(box: Box, tmp_path: Path) -> None:
     box.refused("true", options=["--hostname", "x" * 65], says=["longer than 64 bytes"])
     box.refused("true", options=["--name", "x" * 65], says=["{0,63}"])
@@ -208,10 +219,16 @@ def test_words_of_the_command_line(minicontainer_cli: Run) -> None:
     refusal(minicontainer_cli("--jump"), says=["No such option", "--jump"])
 
 
+@pytest.mark.parametrize("what", ["file", "link", "absolute link", "broken link"])
 @pytest.mark.parametrize("place", ["dev", "proc", "sys"])
-def test_a_file_where_a_directory_must_be(own_box: Box, place: str) -> None:
-    (own_box.rootfs / place).rmdir()
-    (own_box.rootfs / place).touch()
+def test_what_may_not_be_where_a_directory_must_be(own_box: Box, place: str, what: str) -> None:
+    """Nothing of it is followed: neither within ROOTFS nor out of it."""
+    path = own_box.rootfs / place
+    path.rmdir()
+    if what == "file":
+        path.touch()
+    else:
+        path.symlink_to({"link": "tmp", "absolute link": f"/{place}", "broken link": "/none"}[what])
     own_box.refused("true", says=["rootfs", str(own_box.rootfs), f"/{place}", "directory"])
 
 

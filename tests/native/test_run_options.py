@@ -383,6 +383,7 @@ def test_namespace_of_another(box: Box, other: tuple[int, dict[str, str]], kind:
 def test_what_is_seen_in_the_namespaces_of_another(box: Box, other: tuple[int, dict[str, str]]) -> None:
     pid = f"pid:{other[0]}"
     assert box.sh("hostname", "--uts", pid) == "other"
+    assert "HOSTNAME" not in box.run("env", options=["--uts", pid]).stdout  # it is not ours to tell
     assert "sleep 1000" in box.sh("ps -o args", "--pid", pid)
     assert box.sh("cat /proc/sys/kernel/msgmax", "--ipc", pid) == "65432"
     assert box.run("sh", "-c", "exit 5", options=["--pid", pid]).returncode == 5

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from box import CLI, line_of, processes, started, until
+from box import CLI, HEEDING, line_of, processes, started, until
 
 pytestmark = pytest.mark.needs("root")
 
@@ -96,7 +96,7 @@ def test_signals_while_it_starts(rootfs: Path) -> None:
     """At any moment: it ends by the signal, or runs and is told of it. Nothing is left (the leak check sees that)."""
     for delay in (0.0, 0.02, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.15):
         script = "trap 'exit 7' TERM; while :; do sleep 0.02; done"
-        command = [*CLI, "run", "--stop-timeout", "0.2", str(rootfs), "sh", "-c", script]
+        command = [*HEEDING, *CLI, "run", "--stop-timeout", "0.2", str(rootfs), "sh", "-c", script]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
             time.sleep(delay)
             process.terminate()

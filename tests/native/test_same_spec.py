@@ -1,0 +1,65 @@
+"""One spec run again and again: what was found out once is not looked up again, unless it can have changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import copy_of
+
+import minicontainer as mc
+from minicontainer.container import host
+from minicontainer.container.start import compiled
+
+pytestmark = pytest.mark.needs("root", "cgroup2")
+
+
+def test_a_plain_spec_is_looked_at_once(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = mc.Spec(("/bin/true",), rootfs=str(rootfs))
+    first = compiled(spec)
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "identity", lambda *_: pytest.fail("looked up again"))
+        assert compiled(spec) is first
+
+
+def test_another_asker_is_looked_at_anew(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compiled(mc.Spec(("/bin/true",), rootfs=str(rootfs)))[0]
+    assert found.is_settled()
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert not found.is_settled()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"user": "1000"},
+        {"group_add": ("5",)},
+        {"ipc": "host"},
+        {"privileged": True},
+        {"userns": "private"},
+        {"mounts": (mc.Mount.volume("/etc:/mnt:ro"),)},
+        {"devices": (mc.Device.option("/dev/null:/dev/other"),)},
+    ],
+)
+def test_what_hangs_on_files_or_rights_is_looked_at_each_time(rootfs: Path, fields: dict[str, Any]) -> None:
+    assert not compiled(mc.Spec(("/bin/true",), rootfs=str(rootfs), **fields))[0].is_settled()
+
+
+def test_a_root_file_system_that_goes_is_missed(rootfs: Path, tmp_path: Path) -> None:
+    spec = mc.Spec(("/bin/true",), rootfs=str(copy_of(rootfs, tmp_path / "root")))
+    assert mc.run(spec).returncode == 0
+    (tmp_path / "root").rename(tmp_path / "elsewhere")
+    with pytest.raises(mc.SpecError, match="no such directory"):
+        mc.run(spec)
+    (tmp_path / "root").symlink_to("/")
+    with pytest.raises(mc.SpecError, match="the host's own root"):
+        mc.run(spec)
+
+
+def test_a_users_number_is_the_one_of_now(rootfs: Path, tmp_path: Path) -> None:
+    root = copy_of(rootfs, tmp_path / "root")
+    spec = mc.Spec(("id", "-u"), rootfs=str(root), user="someone")
+    for number in ("1234", "1235"):
+        (root / "etc" / "passwd").write_text(f"someone:x:{number}:{number}::/:/bin/sh\n", encoding="ascii")
+        assert mc.run(spec, capture_output=True, text=True).stdout == f"{number}\n"

@@ -1,0 +1,216 @@
+"""Safe from many threads at once: no leak, no cross-talk, no deadlock, also beside forks of other threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import minicontainer as mc
+
+pytestmark = pytest.mark.needs("root")
+
+
+def echo(rootfs: Path, word: str, **fields: Any) -> str:
+    """What a container says that is given a word on each of its ways in."""
+    script = 'read line; echo "$0 $WORD $(hostname) $line"; echo "$0" >&2; exit 7'
+    r = mc.run(
+        ["/bin/sh", "-c", script, word],
+        rootfs=rootfs,
+        env={"WORD": word},
+        hostname=word,
+        input=f"{word}\n",
+        capture_output=True,
+        text=True,
+        **fields,
+    )
+    assert (r.returncode, r.stderr) == (7, f"{word}\n")
+    return str(r.stdout)
+
+
+def test_eight_threads_with_fifty_containers_each(rootfs: Path) -> None:
+    def work(thread: int) -> list[str]:
+        return [echo(rootfs, f"t{thread}n{n}") for n in range(50)]
+
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(work, range(8)))
+    for thread, lines in enumerate(results):
+        assert lines == [" ".join([f"t{thread}n{n}"] * 4) + "\n" for n in range(50)]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_spec_from_many_threads(rootfs: Path) -> None:
+    spec = mc.Spec(("/bin/echo", "x"), rootfs=str(rootfs))
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: mc.run(spec, capture_output=True).stdout, range(100)))
+    assert set(results) == {b"x\n"}
+
+
+@pytest.mark.parametrize("fields", [{"userns": "private"}, {"init": True}, {"tty": True}, {"ephemeral": True}])
+def test_with_a_parent_s_half_and_descriptors_of_its_own(rootfs: Path, fields: dict[str, Any]) -> None:
+    def work(_: int) -> int:
+        return mc.run(["/bin/sh", "-c", "exit 5"], rootfs=rootfs, **fields).returncode
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(work, range(48))) == {5}
+
+
+def test_failures_among_successes(rootfs: Path) -> None:
+    def work(n: int) -> Any:
+        if n % 3 == 0:
+            with pytest.raises(mc.ProgramError, match=f"/no/such/{n}"):
+                mc.run([f"/no/such/{n}"], rootfs=rootfs, capture_output=True)
+            return "missing"
+        if n % 3 == 1:
+            with pytest.raises(mc.TimeoutExpired):
+                mc.run(["/bin/sleep", "60"], rootfs=rootfs, timeout=0.05, capture_output=True)
+            return "timeout"
+        return mc.run(["/bin/echo", str(n)], rootfs=rootfs, capture_output=True).stdout
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(work, range(60)))
+    assert found == [("missing", "timeout", f"{n}\n".encode())[n % 3] for n in range(60)]
+
+
+def test_beside_forks_and_subprocesses_of_other_threads(rootfs: Path) -> None:
+    """A fork copies whatever is locked at that moment: the forked process must be able to start containers too."""
+    mc.run(["/bin/true"], rootfs=rootfs)  # what is imported now needs no import lock in the forked process
+    stop, errors = threading.Event(), []
+
+    def guard(call: Callable[[], None]) -> None:
+        try:
+            while not stop.is_set():
+                call()
+        except BaseException as e:
+            errors.append(e)
+
+    def forks() -> None:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.alarm(20)  # a deadlock ends here
+                code = mc.run(["/bin/true"], rootfs=rootfs).returncode
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    def spawns() -> None:
+        done = subprocess.run(["/bin/echo", "x"], stdout=subprocess.PIPE, check=True)
+        assert done.stdout == b"x\n"
+
+    def containers() -> None:
+        assert echo(rootfs, "w").startswith("w w w w")
+
+    threads = [threading.Thread(target=guard, args=(call,)) for call in (forks, spawns, containers, containers)]
+    for t in threads:
+        t.start()
+    time.sleep(3)
+    stop.set()
+    for t in threads:
+        t.join(60)
+    assert not any(t.is_alive() for t in threads)
+    assert not errors
+
+
+def test_in_a_thread_with_a_small_stack(rootfs: Path) -> None:
+    code = """
+import sys, threading
+import minicontainer as mc
+threading.stack_size(256 << 10)
+found = []
+t = threading.Thread(target=lambda: found.append(mc.run(["/bin/echo", "x"], rootfs=sys.argv[1], capture_output=True)))
+t.start()
+t.join()
+print(found[0].stdout)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(rootfs)], capture_output=True, text=True, check=True)
+    assert done.stdout == "b'x\\n'\n"
+
+
+def test_a_container_outlives_the_thread_that_started_it(rootfs: Path) -> None:
+    """A parent-death signal would follow the creating thread: it is not asked for by default."""
+    started: list[mc.Popen] = []
+    thread = threading.Thread(
+        target=lambda: started.append(mc.Popen(["/bin/cat"], rootfs=rootfs, stdin=mc.PIPE, stdout=mc.PIPE))
+    )
+    thread.start()
+    thread.join()
+    with started[0] as p:
+        time.sleep(0.1)
+        assert p.poll() is None
+        assert p.communicate(b"still here") == (b"still here", None)
+
+
+def test_dumpable_is_put_back_after_overlapping_starts(rootfs: Path) -> None:
+    """A change of ids in a child that shares our memory makes us undumpable for that while."""
+    code = """
+import ctypes, sys
+from concurrent.futures import ThreadPoolExecutor
+import minicontainer as mc
+prctl = ctypes.CDLL(None).prctl
+def work(n):
+    return mc.run(["/bin/true"], rootfs=sys.argv[1], user=str(1000 + n)).returncode
+with ThreadPoolExecutor(8) as pool:
+    assert set(pool.map(work, range(80))) == {0}
+print(prctl(3))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(rootfs)], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+def test_signals_while_threads_start_containers(rootfs: Path) -> None:
+    """A storm of signals with a Python handler: blocked around the clone, none is lost, none runs in a child."""
+    code = """
+import os, signal, sys, threading
+import minicontainer as mc
+seen, me = [], os.getpid()
+signal.signal(signal.SIGUSR1, lambda *a: seen.append(os.getpid()))
+stop = threading.Event()
+def storm():
+    while not stop.wait(0.0005):
+        os.kill(me, signal.SIGUSR1)
+def work(out):
+    for n in range(25):
+        out.append(mc.run(["/bin/echo", str(n)], rootfs=sys.argv[1], capture_output=True).stdout)
+outs = [[] for _ in range(4)]
+threads = [threading.Thread(target=work, args=(o,)) for o in outs]
+sender = threading.Thread(target=storm)
+sender.start()
+for t in threads: t.start()
+work(mine := [])
+for t in threads: t.join()
+stop.set()
+sender.join()
+assert all(o == [b"%d\\n" % n for n in range(25)] for o in [*outs, mine])
+assert set(seen) == {me} and len(seen) > 10
+print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(rootfs)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+def test_kills_at_any_moment(rootfs: Path) -> None:
+    """Random kills from another thread: run ends, says what happened, and leaves nothing."""
+    rng = random.Random(3)
+    for _ in range(20):
+        with mc.Popen(["/bin/sh", "-c", "sleep 0.03; sleep 0.03"], rootfs=rootfs, stdout=mc.PIPE) as p:
+            timer = threading.Timer(rng.uniform(0, 0.08), p.kill)
+            timer.start()
+            p.communicate(timeout=20)
+            timer.join()
+        assert (p.returncode, p.reason) in ((0, "exited"), (-signal.SIGKILL, "signal"))
