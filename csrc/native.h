@@ -101,6 +101,9 @@ struct mc_spawn {
 	int32_t pid;           /* out: as the caller sees it; set before the child runs                 */
 	uint64_t start_ns;     /* out: around clone3; the end is the child's exec or exit               */
 	uint64_t end_ns;
+	int32_t reaped;        /* out, of mc_spawn_reap: the two below are those of its end             */
+	int32_t status;        /* exit code, or minus the signal                                        */
+	uint64_t rusage[3];    /* user and system microseconds, peak resident set in KiB                */
 	uint64_t caller_kib;   /* out: the caller's peak resident set; exec counts it as the child's too    */
 	struct mc_run run;
 };
@@ -110,6 +113,7 @@ uint64_t mc_now(void);
 int mc_plan_check(const void *plan, size_t size);
 int mc_plan_walk(struct mc_run *run);
 int mc_spawn(struct mc_spawn *spawn);
+int mc_spawn_reap(struct mc_spawn *spawn);
 int mc_pidfd_wait(int pidfd, int timeout_ms);
 int mc_pidfd_reap(int pidfd, int *status, uint64_t rusage_us[3]);
 long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);

@@ -203,6 +203,15 @@ int mc_pidfd_reap(int pidfd, int *status, uint64_t rusage_us[3])
 	return 0;
 }
 
+/* A second time it is what it was: the caller can be interrupted before it has seen the first. */
+int mc_spawn_reap(struct mc_spawn *spawn)
+{
+	int r = spawn->reaped ? 0 : mc_pidfd_reap(spawn->pidfd, &spawn->status, spawn->rusage);
+
+	spawn->reaped = r == 0;
+	return r;
+}
+
 /* ---- whole small files by directory descriptor, as cgroup v2's are */
 
 long mc_read_at(int dirfd, const char *name, char *buffer, size_t size)

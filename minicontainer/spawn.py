@@ -31,7 +31,7 @@ class Spawn:
     does the parent's half meanwhile.
     """
 
-    __slots__ = ("pid", "pidfd", "plan", "reaped", "records", "result", "struct")
+    __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -39,7 +39,6 @@ class Spawn:
         self.records: Any = ffi.new("struct mc_record[]", max(1, len(plan.steps)))
         self.pid = self.pidfd = self.struct.pidfd = -1
         self.result = 0
-        self.reaped = False
 
     def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1) -> int:
         """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
@@ -101,15 +100,13 @@ class Spawn:
         """Reaps the child: its exit code, or minus the signal that ended it."""
         while lib.mc_pidfd_wait(self.pidfd, -1) == -errno.EINTR:
             pass
-        status = ffi.new("int *")
-        check(lib.mc_pidfd_reap(self.pidfd, status, ffi.new("uint64_t[3]")), "waitid", self.pid)
-        self.reaped = True
-        return int(status[0])
+        check(lib.mc_spawn_reap(self.struct), "waitid", self.pid)
+        return int(self.struct.status)
 
     def bury(self) -> int:
         """Kills and reaps, where there is a child that was not reaped; its status as of ``wait``, else 0. Also after an
         exception out of ``clone`` (a signal handler's), which did not come so far as to note the pidfd."""
-        if self.reaped or self.struct.pidfd < 0:
+        if self.struct.reaped or self.struct.pidfd < 0:
             return 0
         self.pid, self.pidfd = self.struct.pid, self.struct.pidfd
         self.kill()

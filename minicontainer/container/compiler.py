@@ -127,7 +127,13 @@ def _map_ids(b: Builder, host: Host) -> None:
 
 def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "take sources"
-    b.add(p.call("umask", 0), p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
+    b.add(p.call("umask", 0))
+    if host.chrooted:
+        b.add(p.openat("/", "O_PATH|O_CLOEXEC", "chroot"), p.openat("/proc/self/ns/mnt", "O_RDONLY|O_CLOEXEC", "mnt"))
+        b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"))
+    b.add(p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
+    if host.chrooted:
+        b.add(p.fchdir(Slot("chroot")), p.call("chroot", "."))
     for i, mount in enumerate(spec.mounts):
         _take_mount(b, mount, Slot(f"mount-{i}"))
     dev.take(b, spec, host)
@@ -174,14 +180,24 @@ def _wants(mount: Mount, option: str) -> bool:
 
 
 def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
-    """pivot_root(2), "pivot_root(".", ".")": the old root lies above the new one, and is detached from there."""
+    """pivot_root(2), "pivot_root(".", ".")": the old root lies above the new one, and is detached from there.
+
+    A caller in a chroot has another root than its mount namespace, above which the container would then lie, and from
+    which chroot(2) and ".." lead out of it. setns(2) to the namespace that we are in gives us the true root, and that
+    is left behind."""
     b.phase = "root"
     tree = Slot("root")
     if spec.ephemeral:
         _overlay(b, spec, host)
+        if host.chrooted:
+            b.add(p.openat(".", "O_PATH|O_CLOEXEC", tree))
     else:
         flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
-        b.add(p.open_tree(spec.rootfs, flags, tree), p.move_mount(tree, spec.rootfs), p.fchdir(tree))
+        b.add(p.open_tree(spec.rootfs, flags, tree), p.move_mount(tree, spec.rootfs))
+        if not host.chrooted:
+            b.add(p.fchdir(tree))
+    if host.chrooted:
+        b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"), p.fchdir(tree))
     b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"), p.call("chdir", "/"))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.linux import namespaces
 from minicontainer.linux.files import openat2
 from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, dup3, execve
@@ -61,6 +62,7 @@ class Host:
     window        rows and columns of the caller's terminal
     shm           /dev/shm is the host's (with its IPC namespace)
     permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
+    chrooted      the caller's root is not that of its mount namespace
     lasting       nothing of it can change but who asks
     """
 
@@ -78,11 +80,13 @@ class Host:
     window: tuple[int, int] | None = None
     shm: bool = False
     permitted: int = -1
+    chrooted: bool = False
     lasting: bool = False
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""
-        return self.lasting and self.uid == os.geteuid() and self.gid == os.getegid()
+        same = self.uid == os.geteuid() and self.gid == os.getegid() and self.chrooted == chrooted(self.userns)
+        return self.lasting and same
 
 
 def is_lasting(spec: Spec, userns: str) -> bool:
@@ -150,6 +154,20 @@ def has_cgroup2() -> bool:
     """Whether the kernel offers the cgroup2 file system."""
     with open("/proc/filesystems", encoding="ascii") as f:
         return any(line.split()[-1] == "cgroup2" for line in f)
+
+
+def chrooted(userns: str) -> bool:
+    """Whether the caller is in a chroot. With a new user namespace it is not asked: the kernel gives none there."""
+    if userns in ("private", "keep-id"):
+        return False
+    root = os.stat("/")
+    return _is_chrooted(root.st_dev, root.st_ino)
+
+
+@lru_cache(maxsize=1)
+def _is_chrooted(device: int, inode: int) -> bool:
+    """For as long as the root is this directory."""
+    return namespaces.is_chrooted()
 
 
 def seccomp_program(spec: Spec) -> bytes:

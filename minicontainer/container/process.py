@@ -21,7 +21,7 @@ from minicontainer.container.result import Result, Usage
 from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError
-from minicontainer.native import check, ffi, lib, now
+from minicontainer.native import check, lib, now
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.timeline import Timeline
 
@@ -61,7 +61,6 @@ class Popen:
         self.returncode: int | None = None
         self._child: Child | None = None
         self._lock = RLock()
-        self._reaping = False
         self._usage: Usage | None = None
         self._reason = ""
         self._killed_for = ""
@@ -214,18 +213,15 @@ class Popen:
     def _reap(self) -> None:
         """Collects the end: status, final counters; removes the cgroup. Once, whichever thread comes first."""
         with self._lock:
-            if self.returncode is not None or self._reaping:
-                return
-            self._reaping = True  # a signal handler may come back here
-            child = self._started
+            child, struct = self._started, self._started.spawn.struct
             begin = now()
-            status, rusage = ffi.new("int *"), ffi.new("uint64_t[3]")
-            result = lib.mc_pidfd_reap(child.spawn.pidfd, status, rusage)
-            self.returncode = status[0] if result == 0 else UNKNOWN_STATUS
-            child.spawn.reaped = True
+            result = lib.mc_spawn_reap(struct)
+            if self.returncode is not None:  # before, or by a signal handler that came back here meanwhile
+                return
+            self.returncode = struct.status if result == 0 else UNKNOWN_STATUS
             child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", begin, result or child.spawn.pid)
             try:
-                self._usage = self._measure(rusage if result == 0 else None)
+                self._usage = self._measure(struct.rusage if result == 0 else None)
                 self._reason = self._why(self.returncode)
             finally:
                 self._release(child)

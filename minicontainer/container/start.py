@@ -23,6 +23,8 @@ from minicontainer.spec import Spec
 if TYPE_CHECKING:
     from minicontainer.container.idmap import ParentHalf
 
+USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp filter or a security module forbids it"
+
 
 def facts(spec: Spec) -> host.Host:
     """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss."""
@@ -52,6 +54,7 @@ def facts(spec: Spec) -> host.Host:
         seccomp=host.seccomp_program(spec) if spec.seccomp else b"",
         window=host.window() if spec.tty else None,
         permitted=host.permitted(spec, mode),
+        chrooted=host.chrooted(mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
         lasting=host.is_lasting(spec, mode),
     )
@@ -228,9 +231,11 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
 def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
     """Raises what kept the child from becoming the program; nothing where it has."""
     if result < 0:
-        if -result in (errno.EPERM, errno.ENOSPC) and facts_here.userns != "host":
+        new_userns = facts_here.userns in ("private", "keep-id")
+        if new_userns and -result in (errno.EPERM, errno.ENOSPC):
             host.check_userns_allowed()
-        raise StepError(-result, f"clone3({compiler.clone_flags(spec, facts_here).text})")
+        call = f"clone3({compiler.clone_flags(spec, facts_here).text})"
+        raise StepError(-result, call, hint=USERNS_REFUSED if new_userns and result == -errno.EPERM else "")
     failed = child.spawn.failed
     if failed is None and child.spawn.interrupted is None:
         return

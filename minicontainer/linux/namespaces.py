@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from minicontainer.linux.arguments import StrPath, path
 from minicontainer.linux.arguments import flags as number
@@ -77,6 +79,44 @@ def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
     """pivot_root(2)."""
     what = (os.fspath(new_root), os.fspath(put_old))
     syscall("pivot_root", lib.SYS_pivot_root, path(new_root), path(put_old), what=what)
+
+
+def is_chrooted() -> bool:
+    """Whether our root is another than that of our mount namespace (chroot(2)). Then the kernel gives no user namespace
+    (clone(2), EPERM), and pivot_root(2) leaves what lies above our root in reach.
+
+    Looked at by a thread: setns(2) to the namespace that it is in gives it the true root. False where that is not
+    permitted: without CAP_SYS_CHROOT nothing leaves its root."""
+    here = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    roots = [here]
+    try:
+        ended = allocate_lock()
+        ended.acquire()
+        start_new_thread(_open_true_root, (roots, ended))
+        ended.acquire()
+        return len({_which_directory(fd) for fd in roots}) > 1
+    finally:
+        for fd in roots:
+            os.close(fd)
+
+
+def _open_true_root(roots: list[int], ended: Any) -> None:
+    try:
+        unshare("CLONE_FS")
+        setns("/proc/thread-self/ns/mnt", "CLONE_NEWNS")
+        roots.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except PermissionError:
+        pass
+    finally:
+        ended.release()
+
+
+def _which_directory(fd: int) -> tuple[int, int, str]:
+    """Of which mount, too: the same directory may be in several (proc(5), fdinfo)."""
+    info = os.fstat(fd)
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as f:
+        mount = next(line for line in f if line.startswith("mnt_id:"))
+    return info.st_dev, info.st_ino, mount
 
 
 def sethostname(name: str) -> None:

@@ -118,6 +118,7 @@ def test_a_rootfs_that_is_none(minicontainer_cli: Run) -> None:
 # ---- where something needed is missing
 
 
+@pytest.mark.needs("userns")
 def test_a_proc_that_is_partly_hidden(tmp_path: Path) -> None:
     """As in most containers: no proc for a pid namespace of one's own, so no run."""
     inner = "unshare --user --map-root-user --mount --pid --fork"  # what was mounted before cannot be uncovered there

@@ -133,6 +133,7 @@ def test_mounts_old_and_new(tmp_path: Path) -> None:
     assert out == "['file']\nEROFS\nTrue True\nFalse\n"
 
 
+@pytest.mark.needs("userns")
 def test_an_idmapped_mount_shows_other_owners(tmp_path: Path) -> None:
     """With a user namespace that maps 0 to 100000, files of root's are shown as of id 100000."""
     (tmp_path / "tree").mkdir()

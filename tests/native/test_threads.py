@@ -58,7 +58,16 @@ def test_one_spec_from_many_threads(rootfs: Path) -> None:
     assert set(results) == {b"x\n"}
 
 
-@pytest.mark.parametrize("fields", [{"userns": "private"}, {"init": True}, {"tty": True}, {"ephemeral": True}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"userns": "private"}, marks=pytest.mark.needs("userns")),
+        {"init": True},
+        {"tty": True},
+        {"ephemeral": True},
+    ],
+    ids=str,
+)
 def test_with_a_parent_s_half_and_descriptors_of_its_own(rootfs: Path, fields: dict[str, Any]) -> None:
     def work(_: int) -> int:
         return mc.run(["/bin/sh", "-c", "exit 5"], rootfs=rootfs, **fields).returncode

@@ -108,6 +108,7 @@ def compiled(draw: st.DrawFn) -> tuple[Spec, Host, Plan]:
         identity=draw(identities),
         cgroup2=draw(flags),
         seccomp=draw(st.sampled_from([b"", FILTER])),
+        chrooted=draw(flags) and userns in (None, "pid:77"),
     )
     return spec, host, compile(spec, host)
 
@@ -211,7 +212,7 @@ def test_what_is_read_only_becomes_so_last(case: tuple[Spec, Host, Plan]) -> Non
 @settings(deadline=None)
 def test_namespaces_are_joined_first_and_as_root_of_the_joined_one(case: tuple[Spec, Host, Plan]) -> None:
     spec, _, plan = case
-    joins = where(plan, "setns")
+    joins = where(plan, "setns", lambda s: s.args[0] != "mnt")
     wanted = [k for k in ("userns", "pid", "network", "uts", "ipc", "cgroupns") if spec.joined(k)]
     assert [plan.steps[i].args[0] for i in joins] == [f"ns-{k}" for k in wanted]
     if joins:
@@ -264,6 +265,15 @@ print(sorted(set(seen) - {"object.__getattr__", "code.__new__"}))
 def test_compiling_touches_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", PURITY], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_a_chroot_is_left_for_the_true_root_before_the_pivot(case: tuple[Spec, Host, Plan]) -> None:
+    _, host, plan = case
+    last = [s.describe() for s in plan.steps[: where(plan, "pivot_root")[0]]][-2:]
+    assert (last == ["setns(<mnt>, CLONE_NEWNS)", "fchdir(<root>)"]) == host.chrooted
+    assert (lines(plan, "take sources").count('chroot(".")') == 1) == host.chrooted
 
 
 # ---- what an option adds
