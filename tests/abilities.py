@@ -197,6 +197,14 @@ def _disk() -> str:
     return "" if os.path.ismount(path) and os.access(path, os.W_OK) else os.strerror(errno.ENODEV) + f" at {path}"
 
 
+def _true_root() -> str:
+    """Whether our root is that of our mount namespace, which nsenter(1) sets."""
+    enter = ["nsenter", "--mount=/proc/self/ns/mnt", "stat", "-c", "%d:%i", "/"]
+    done = subprocess.run(enter, capture_output=True, text=True, check=False)
+    here = os.stat("/")
+    return "" if done.stdout == f"{here.st_dev}:{here.st_ino}\n" else done.stderr.strip() or "we are in a chroot"
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "user": _user,
@@ -209,4 +217,5 @@ PROBES: dict[str, Callable[[], str]] = {
     "rig": _rig,
     "rig-host": _rig_host,
     "disk": _disk,
+    "true-root": _true_root,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -66,7 +67,8 @@ def snapshot(top: Path, *, times: bool = True) -> dict[str, tuple[object, ...]]:
     """All that a tree is: names, kinds, modes, owners, times, contents, which names are one file, attributes."""
     seen: dict[int, str] = {}
     found: dict[str, tuple[object, ...]] = {}
-    for path in [top, *sorted(top.rglob("*"))]:
+    below = (Path(where, name) for where, *names in os.walk(top) for name in itertools.chain(*names))
+    for path in [top, *sorted(below)]:
         at = os.lstat(path)
         name = str(path.relative_to(top))
         held: object = None

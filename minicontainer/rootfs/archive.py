@@ -89,6 +89,8 @@ class Archive:
         try:
             if self._tar is None:
                 self._tar = tarfile.TarFile(fileobj=self._stream, mode="r", encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
+                if self._tar.firstmember is None:  # type: ignore[attr-defined]  # next would read beyond what stopped it
+                    return None
             info = self._tar.next()
             self._tar.members.clear()  # type: ignore[attr-defined]  # they would be kept, all of them
         except ArchiveError:

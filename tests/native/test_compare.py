@@ -56,6 +56,7 @@ def traced(command: list[str], trace: Path) -> tuple[list[str], list[str]]:
     return ours, theirs[: 1 + max(i for i, call in enumerate(theirs) if call.startswith("execve("))]
 
 
+@pytest.mark.needs("true-root")
 def test_the_floor_makes_the_librarys_calls(small_rootfs: Path, tmp_path: Path) -> None:
     """The child's are the same with the same arguments, in the same order; the parent's are, but for what is listed
     above."""

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.needs("root")
 
 def run(code: str, *args: object) -> str:
     """Runs ``code`` with the primitives at hand, as a process of its own."""
-    head = "import os, sys, errno\nfrom minicontainer import linux\nfrom minicontainer.native import lib\n"
+    head = "import os, signal, sys, errno\nfrom minicontainer import linux\nfrom minicontainer.native import lib\n"
     command = [sys.executable, "-c", head + code, *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -133,28 +134,41 @@ def test_mounts_old_and_new(tmp_path: Path) -> None:
     assert out == "['file']\nEROFS\nTrue True\nFalse\n"
 
 
+IDMAPPED = """
+d = sys.argv[1]
+r, w = os.pipe()
+pid = os.fork()
+if pid == 0:
+    linux.unshare("CLONE_NEWUSER")
+    os.write(w, b"x")
+    signal.pause()
+os.close(w)
+os.read(r, 1)
+for name in ("uid_map", "gid_map"):
+    open(f"/proc/{pid}/{name}", "w").write("0 100000 1000")
+userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+os.kill(pid, 9)
+os.waitpid(pid, 0)
+linux.unshare("CLONE_NEWNS")
+linux.mount(None, "/", None, "MS_REC|MS_PRIVATE")
+tree = linux.open_tree(d + "/tree", "OPEN_TREE_CLONE")
+try:
+    linux.mount_setattr(tree, userns_fd=userns)
+except OSError as e:
+    sys.exit(print(e))
+linux.move_mount(tree, d + "/view")
+print(os.stat(d + "/tree/file").st_uid, os.stat(d + "/view/file").st_uid)
+"""
+
+
 @pytest.mark.needs("userns")
 def test_an_idmapped_mount_shows_other_owners(tmp_path: Path) -> None:
     """With a user namespace that maps 0 to 100000, files of root's are shown as of id 100000."""
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "view").mkdir()
-    (tmp_path / "tree" / "file").touch()
-    out = run(
-        "d = sys.argv[1]\n"
-        "r, w = os.pipe(); pid = os.fork()\n"
-        "if pid == 0:\n    linux.unshare('CLONE_NEWUSER'); os.write(w, b'x'); import time; time.sleep(100)\n"
-        "os.read(r, 1)\n"
-        "for n in ('uid_map', 'gid_map'):\n    open(f'/proc/{pid}/{n}', 'w').write('0 100000 1000')\n"
-        "userns = os.open(f'/proc/{pid}/ns/user', os.O_RDONLY)\n"
-        "os.kill(pid, 9); os.waitpid(pid, 0)\n"
-        "linux.unshare('CLONE_NEWNS'); linux.mount(None, '/', None, 'MS_REC|MS_PRIVATE')\n"
-        "tree = linux.open_tree(d + '/tree', 'OPEN_TREE_CLONE')\n"
-        "try:\n    linux.mount_setattr(tree, userns_fd=userns)\n"
-        "except OSError as e:\n    print(e); sys.exit()\n"
-        "linux.move_mount(tree, d + '/view')\n"
-        "print(os.stat(d + '/tree/file').st_uid, os.stat(d + '/view/file').st_uid)\n",
-        tmp_path,
-    )
+    with tempfile.TemporaryDirectory(dir=os.environ.get("RIG_DISK", tmp_path)) as place:
+        (Path(place) / "tree").mkdir()
+        (Path(place) / "view").mkdir()
+        (Path(place) / "tree" / "file").touch()
+        out = run(IDMAPPED, Path(place))
     if "does not support ID-mapped mounts" in out:
         pytest.skip(f"needs ID-mapped mounts of the file system of {tmp_path}: {out.strip()}")
     assert out == "0 100000\n"
