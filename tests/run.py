@@ -85,7 +85,7 @@ class Suite:
         files = list(dict.fromkeys(name.partition("::")[0] for name in lacking))
         selection = [f"--only-from={path}" for path in collected]
         machine = [sys.executable, str(TESTS / "rig/vm.py"), *RIG_OPTIONS, "--output", str(self.reports), "--"]
-        command = ["nice", *machine, *self.pytest("rig", *selection, where=files)]
+        command = ["nice", *machine, *self.pytest("rig", "-p", "pytest_timeout", *selection, where=files)]
         with open(self.reports / "rig.log", "wb") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
