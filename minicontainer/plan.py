@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from minicontainer.encoding import Encoded, encode
 from minicontainer.native import lib
@@ -324,11 +324,11 @@ class Builder:
 
     def add(self, *steps: Step) -> None:
         """Appends steps in the current phase."""
-        self.steps += [replace(s, phase=self.phase) for s in steps]
+        self.steps += [s._replace(phase=self.phase) for s in steps]
 
     def optional(self, step: Step, *then: Step, missing: Sequence[int]) -> None:
         """A step that may fail with ``missing``; the steps in ``then`` run only where it did not."""
-        self.add(replace(step, tolerate=tuple(missing), skip=len(then)), *then)
+        self.add(step._replace(tolerate=tuple(missing), skip=len(then)), *then)
 
     def plan(self) -> Plan:
         """What was collected."""

@@ -5,8 +5,8 @@ Pure: nothing here makes a system call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from minicontainer.errors import SpecError
 from minicontainer.native import lib
@@ -71,8 +71,7 @@ class Struct(bytes):
         return self
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One primitive.
 
     into      slot that takes the resulting descriptor

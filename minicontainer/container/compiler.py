@@ -11,6 +11,7 @@ import errno
 import os
 import posixpath
 import struct
+from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
 from minicontainer.container import dev
@@ -18,7 +19,10 @@ from minicontainer.container.dev import MADE, make_parents, take_fs
 from minicontainer.container.host import Host
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
-from minicontainer.spec import RLIMITS, Mount, Spec
+from minicontainer.spec import RLIMITS, Spec
+
+if TYPE_CHECKING:
+    from minicontainer.spec import Mount
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOSTNAME = "minicontainer"

@@ -6,8 +6,8 @@ import errno
 import os
 import re
 import stat
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import namespaces
@@ -37,8 +37,7 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the program runs as, as numbers inside the container."""
 
     uid: int = 0
@@ -47,8 +46,7 @@ class Identity:
     home: str = "/root"
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """The facts of one start; equal facts give the same plan.
 
     userns        ``host``, ``private``, ``keep-id`` or ``join``
@@ -152,8 +150,8 @@ def kernel_paths() -> tuple[tuple[tuple[str, bool], ...], tuple[str, ...]]:
 @lru_cache(maxsize=1)
 def has_cgroup2() -> bool:
     """Whether the kernel offers the cgroup2 file system."""
-    with open("/proc/filesystems", encoding="ascii") as f:
-        return any(line.split()[-1] == "cgroup2" for line in f)
+    with open("/proc/filesystems", "rb") as f:
+        return any(line.split()[-1] == b"cgroup2" for line in f)
 
 
 def chrooted(userns: str) -> bool:

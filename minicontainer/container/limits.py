@@ -12,14 +12,17 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container import placement
 from minicontainer.container.placement import clean, stale
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import now
-from minicontainer.spec import DeviceRate, Limits
+from minicontainer.spec import Limits
+
+if TYPE_CHECKING:
+    from minicontainer.spec import DeviceRate
 
 __all__ = ["Setting", "apply", "clean", "controllers", "oom_killed", "place", "settings", "stale"]
 

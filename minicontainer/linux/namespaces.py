@@ -111,11 +111,11 @@ def _open_true_root(roots: list[int], ended: Any) -> None:
         ended.release()
 
 
-def _which_directory(fd: int) -> tuple[int, int, str]:
+def _which_directory(fd: int) -> tuple[int, int, bytes]:
     """Of which mount, too: the same directory may be in several (proc(5), fdinfo)."""
     info = os.fstat(fd)
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as f:
-        mount = next(line for line in f if line.startswith("mnt_id:"))
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as f:
+        mount = next(line for line in f if line.startswith(b"mnt_id:"))
     return info.st_dev, info.st_ino, mount
 
 

@@ -4,9 +4,10 @@ Texts are taken as docker's command line takes them (``"64M"``, ``"src:dst:ro"``
 command line and a script say the same; sizes are bytes, times seconds.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from minicontainer.spec.container import Spec, make
-from minicontainer.spec.limits import DeviceRate, Limits
-from minicontainer.spec.parts import Device, Mount, Ulimit
+from minicontainer.spec.limits import Limits
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -25,6 +26,11 @@ from minicontainer.spec.values import (
     text,
     whole,
 )
+
+if TYPE_CHECKING:
+    from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
+
+PARTS = ("Device", "DeviceRate", "Mount", "Ulimit")  # imported when one is asked for: most containers have none
 
 __all__ = [
     "CAPABILITIES",
@@ -51,3 +57,11 @@ __all__ = [
     "text",
     "whole",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in PARTS:
+        from minicontainer.spec import parts
+
+        return getattr(parts, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

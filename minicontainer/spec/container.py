@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicontainer.errors import SpecError
 from minicontainer.spec.limits import NO_LIMITS, Limits
-from minicontainer.spec.parts import Device, Mount, Ulimit
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -28,6 +27,9 @@ from minicontainer.spec.values import (
     text,
     whole,
 )
+
+if TYPE_CHECKING:
+    from minicontainer.spec.parts import Device, Mount, Ulimit
 
 # sysctl(8) names that a namespace keeps to itself, and the namespace they need.
 NAMESPACED_SYSCTLS = (

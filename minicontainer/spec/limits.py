@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.values import cpu_list, decimal, size, text, whole
+from minicontainer.spec.values import cpu_list, decimal, size, whole
 
-
-@dataclass(frozen=True)
-class DeviceRate:
-    """A limit of one block device: ``rate`` bytes or operations per second."""
-
-    path: str
-    rate: int
-
-    @classmethod
-    def option(cls, what: str, value: str, *, bytes_per_second: bool) -> DeviceRate:
-        """``/dev/sda:1m`` or ``/dev/sda:1000``."""
-        path, colon, rate = text(what, value).rpartition(":")
-        if not colon or not path.startswith("/"):
-            raise SpecError(what, value, "must be /DEVICE:RATE")
-        number = size(what, rate) if bytes_per_second else whole(what, rate, 1, 2**63 - 1, "of operations a second")
-        return cls(path, number)
+if TYPE_CHECKING:
+    from minicontainer.spec.parts import DeviceRate
 
 
 @dataclass(frozen=True)

@@ -179,3 +179,20 @@ class Ulimit:
         if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
             raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
         return cls(name, int(numbers[0]), int(numbers[-1]))
+
+
+@dataclass(frozen=True)
+class DeviceRate:
+    """A limit of one block device: ``rate`` bytes or operations per second."""
+
+    path: str
+    rate: int
+
+    @classmethod
+    def option(cls, what: str, value: str, *, bytes_per_second: bool) -> DeviceRate:
+        """``/dev/sda:1m`` or ``/dev/sda:1000``."""
+        path, colon, rate = text(what, value).rpartition(":")
+        if not colon or not path.startswith("/"):
+            raise SpecError(what, value, "must be /DEVICE:RATE")
+        number = size(what, rate) if bytes_per_second else whole(what, rate, 1, 2**63 - 1, "of operations a second")
+        return cls(path, number)

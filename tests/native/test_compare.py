@@ -35,7 +35,7 @@ FDS = ("fsconfig", "fsmount", "move_mount", "fchdir", "dup3", "close", "ioctl") 
 def plain(call: str) -> str:
     """A call as strace writes it, but for what may differ: descriptors, addresses, the result."""
     call = re.sub(rf"^({'|'.join(FDS)})\(\d+", r"\1(fd", call)
-    return re.sub(r"\b0x[0-9a-f]{8,}", "address", re.split(r" <unfinished|\) += ", call)[0])
+    return re.sub(r"\b0x[0-9a-f]{6,}", "address", re.split(r" <unfinished|\) += ", call)[0])
 
 
 def traced(command: list[str], trace: Path) -> tuple[list[str], list[str]]:
