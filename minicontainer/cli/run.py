@@ -132,7 +132,7 @@ def command(ctx: click.Context, /, **words: Any) -> int:
 
 @contextmanager
 def named_options(ctx: click.Context) -> Iterator[None]:
-    """An error about a field that is an option is said of the option."""
+    """An error about a field that is an option is said of the option, with the value that was typed."""
     try:
         yield
     except (SpecError, UnsupportedError) as e:
@@ -143,7 +143,9 @@ def named_options(ctx: click.Context) -> Iterator[None]:
         if f"--{first}" not in names:
             raise
         what = f"--{first}" + (f" {rest}" if rest else "")
-        raise type(e)(what, e.value, e.reason, e.hint) from None
+        typed = None if rest else ctx.params.get(first.replace("-", "_"))
+        shown = typed if isinstance(typed, str) and str(e.value) not in typed else e.value  # a part says more
+        raise type(e)(what, shown, e.reason, e.hint) from None
 
 
 def explain_destination(words: dict[str, Any]) -> str | None:

@@ -184,14 +184,14 @@ def check_user(what: str, value: str) -> None:
 
 
 def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ, what: str = "env") -> dict[str, str]:
-    """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's, and leaves it out where the caller has none."""
+    """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's. Where the caller has none, which docker does not mind,
+    it is an error."""
     env: dict[str, str] = {}
     for item in items:
         key, equals, value = text(what, item, empty=True).partition("=")
         if not key:
             raise SpecError(what, item, "has no name", "KEY=VALUE, or KEY to copy the caller's")
-        if equals:
-            env[key] = value
-        elif key in caller:
-            env[key] = caller[key]
+        if not equals and key not in caller:
+            raise SpecError(what, item, "is not set here, so there is nothing to copy", "KEY=VALUE")
+        env[key] = value if equals else caller[key]
     return env

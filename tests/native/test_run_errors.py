@@ -36,8 +36,8 @@ MISTAKES = bad(
     --memory 1                      | --memory 1; at least 4096
     --memory=                       | --memory ''; is no size
     --memory 99999999t              | 2^63
-    -m 64m --memory-swap 32m        | --memory-swap; below memory
-    --memory-swap 32m               | --memory-swap; needs a limit of memory
+    -m 64m --memory-swap 32m        | --memory-swap 32m; below memory
+    --memory-swap 32m               | --memory-swap 32m; needs a limit of memory
     -m 64m --memory-reservation 65m | --memory-reservation; above memory
     --cpus 0                        | --cpus 0; from 0.01 to 100000
     --cpus -1                       | --cpus -1; from 0.01
@@ -73,6 +73,7 @@ MISTAKES = bad(
     --security-opt apparmor=x       | --security-opt apparmor=x; no-new-privileges
     --security-opt no-new-privileges=maybe | --security-opt; is unknown
     --env =x                        | --env =x; has no name
+    --env NOT_SET_HERE              | --env NOT_SET_HERE; is not set here
     --env-file /none                | --env-file /none; no such file
     --env-file /etc                 | --env-file /etc; is a directory
     --workdir etc                   | --workdir etc; absolute

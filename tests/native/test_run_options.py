@@ -29,8 +29,7 @@ def test_hostname(box: Box) -> None:
 
 def test_environment(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COPIED", "from the caller")
-    monkeypatch.delenv("ABSENT", raising=False)
-    (tmp_path / "env").write_text("# a comment\n  A=1\n\nB=2 # no comment\nCOPIED\nABSENT\nD=a=b\n", encoding="utf-8")
+    (tmp_path / "env").write_text("# a comment\n  A=1\n\nB=2 # no comment\nCOPIED\nD=a=b\n", encoding="utf-8")
     options = ["--env-file", tmp_path / "env", "-e", "A=over", "-e", "EMPTY=", "-e", "HOME=/x", "-e", "N=a\nb"]
     lines = box.run("env", "-0", options=options).stdout.split("\0")
     assert sorted(filter(None, lines)) == sorted(

@@ -188,7 +188,8 @@ def test_environment(env: dict[str, str]) -> None:
 
 def test_environment_of_the_caller() -> None:
     caller = {"A": "1", "B": "2=3"}
-    assert s.parse_env(["A", "B", "C", "A=x", "D="], caller) == {"A": "x", "B": "2=3", "D": ""}
+    assert s.parse_env(["A", "B", "A=x", "D="], caller) == {"A": "x", "B": "2=3", "D": ""}
+    refused(lambda: s.parse_env(["C"], caller), "env C", "is not set here")
     for wrong in ("", "=", "=x", "A=\0", "\0=1"):
         refused(s.parse_env, "env", given=([wrong], caller))
     refused(lambda: s.parse_env(["=x"], caller, what="env-file /x"), "env-file /x =x")
