@@ -44,6 +44,9 @@ class Spawn:
         """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
 
         ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in."""
+        if flags & lib.CLONE_NEWTIME:
+            hint = "the child shares our memory: make unshare a step of its plan, and exec enters it"
+            raise SpecError("flags", "CLONE_NEWTIME", "cannot be given to clone3 here", hint)
         plan, spawn = self.plan, self.struct
         slots = ffi.new("int32_t[]", [-1] * max(1, len(plan.slots)))
         for name in plan.inputs:

@@ -13,7 +13,7 @@ from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import namespaces
 from minicontainer.linux.files import openat2
 from minicontainer.native import lib
-from minicontainer.plan import Plan, Slot, dup3, execve
+from minicontainer.plan import Plan, Slot, dup3, execve, unshare
 from minicontainer.spawn import Spawn
 from minicontainer.spec import ID_MAX, Spec
 
@@ -309,8 +309,8 @@ def enters_time_namespace() -> bool:
     """Whether a child that shares its creator's memory enters its new time namespace at exec (Linux 6.3, commit
     2b5f9dad32ed): tried, with a child that waits to be looked at."""
     pause = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", "pause")
-    plan = Plan([dup3(Slot("stdin"), 0), execve([pause], ["pause"], [])], ["stdin"])
-    flags = "CLONE_NEWTIME" if os.geteuid() == 0 else "CLONE_NEWTIME|CLONE_NEWUSER"
+    plan = Plan([unshare("CLONE_NEWTIME"), dup3(Slot("stdin"), 0), execve([pause], ["pause"], [])], ["stdin"])
+    flags = "0" if os.geteuid() == 0 else "CLONE_NEWUSER"
     read, write = os.pipe2(os.O_CLOEXEC)
     with Spawn(plan) as child:
         try:

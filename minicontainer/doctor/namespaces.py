@@ -54,7 +54,7 @@ def by_root(name: str) -> Verdict:
     """Tries to make one."""
     flag, _ = KINDS[name]
     try:
-        walk([], flag)
+        walk([p.unshare(flag)])
     except StepError as error:
         return _explained(name, error, privileged=True)
     return ok()

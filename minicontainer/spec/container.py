@@ -52,10 +52,11 @@ class Spec:
     rootfs       directory that becomes ``/``
     ephemeral    rootfs is the lower layer of an overlay whose changes vanish
     user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
-    network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns timens`` also take ``ns:PATH`` (a
+    network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a
                  /proc/PID/ns file) or ``pid:N`` (that process's)
     userns       ``host``, ``private`` (the caller is root inside, with further ids where newuidmap gives them),
                  ``keep-id`` (the caller is itself inside); None: ``host`` for root, else ``private``
+    timens       ``host`` or ``private``
     """
 
     args: Sequence[str] = ()  # kept as a tuple
@@ -158,7 +159,10 @@ class Spec:
 
     def _check_namespaces(self) -> None:
         plain = {"network": ("none", "host"), "userns": ("private", "host", "keep-id")}
-        for kind in ("network", "pid", "ipc", "uts", "cgroupns", "timens", "userns"):
+        if self.timens not in ("private", "host"):
+            hint = "one cannot be joined here: setns(2) wants a process that shares no memory"
+            raise SpecError("timens", self.timens, "must be private or host", hint)
+        for kind in ("network", "pid", "ipc", "uts", "cgroupns", "userns"):
             value = getattr(self, kind)
             choices = plain.get(kind, ("private", "host"))
             if kind == "userns" and value is None:
@@ -191,7 +195,7 @@ class Spec:
     def joined(self, kind: str) -> str | None:
         """The path of the namespace to join for ``kind`` (a field name), or None for private and host."""
         value = getattr(self, kind) or ""
-        files = {"network": "net", "userns": "user", "cgroupns": "cgroup", "timens": "time"}
+        files = {"network": "net", "userns": "user", "cgroupns": "cgroup"}
         if value.startswith("pid:"):
             return f"/proc/{value[4:]}/ns/{files.get(kind, kind)}"
         return value[3:] if value.startswith("ns:") else None

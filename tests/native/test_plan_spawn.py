@@ -409,3 +409,12 @@ with Spawn(p.Plan([p.sethostname("box"), p.execve(["/bin/hostname", "/bin/uname"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_a_time_namespace_is_no_flag_of_a_clone_that_shares_memory() -> None:
+    """Kernels before 6.3 would leave its clock page in our memory: clock_gettime would spin, once it is gone."""
+    with Spawn(p.Plan([p.call("getpid")])) as child, pytest.raises(SpecError, match="CLONE_NEWTIME"):
+        child.start("CLONE_NEWTIME")
+    with Spawn(p.Plan([p.unshare("CLONE_NEWTIME")])) as child:
+        child.start()
+        assert child.wait() == 0
