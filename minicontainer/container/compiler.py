@@ -131,7 +131,7 @@ def _map_ids(b: Builder, host: Host) -> None:
 
 def _unshare_time(b: Builder, spec: Spec) -> None:
     """time_namespaces(7): exec enters it (Linux 6.3, commit 2b5f9dad32ed). Never by a flag of clone3: before that
-    commit the child is in it at once, and its caller, whose memory it shares, keeps a clock page of it that is freed."""
+    commit the child is in it at once, and its caller, whose memory it shares, keeps a clock page that is freed."""
     b.phase = "time namespace"
     if spec.timens == "private":
         b.add(p.unshare("CLONE_NEWTIME"))
