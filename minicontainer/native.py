@@ -24,7 +24,7 @@ def _shown(value: object) -> str:
     """As a man page would write it; constants by name where they have one (``step.Const``)."""
     if value is None:
         return "NULL"
-    return getattr(value, "text", "") or (repr(value) if isinstance(value, str) else str(value))
+    return getattr(value, "text", "") or (repr(value) if isinstance(value, str) else format(value))
 
 
 def syscall(call: str, number: int, *args: int | bytes | bytearray | None, what: tuple[object, ...] = ()) -> int:

@@ -109,7 +109,7 @@ def show(arg: object) -> str:
     if isinstance(arg, (list, tuple)):
         shown = ", ".join(show(a) for a in arg[:8])
         return f"[{shown}{f', ... {len(arg) - 8} more' if len(arg) > 8 else ''}]"
-    return str(arg)
+    return format(arg)  # not str: before Python 3.11 that of a signal is its name
 
 
 def os_bytes(value: str) -> bytes:

@@ -184,7 +184,8 @@ def loaded(code: str) -> set[str]:
     ],
 )
 def test_what_a_start_does_not_need_is_not_loaded(code: str) -> None:
-    assert not loaded(code) & HEAVY
+    clicks = loaded("import click") if "cli" in code else set()  # before Python 3.11 its uuid takes subprocess
+    assert not (loaded(code) - clicks) & HEAVY
 
 
 def test_the_package_itself_loads_nothing_of_its_own() -> None:
