@@ -1,5 +1,6 @@
-"""The extension and the static helpers; all metadata and tool settings are in pyproject.toml."""
+"""The extension, the static helpers and the guests; all metadata and tool settings are in pyproject.toml."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,38 @@ HELPERS = {
 }
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
 
+# Guests of virtual machines: name -> kind. Their sources are csrc/guests/NAME.S, or NAME.c.
+GUESTS = {
+    "bios": "bios",
+    "bootsector": "sector",
+    **dict.fromkeys(["exits", "flood", "hello", "loop", "pio-storm", "self-modifying"], "real"),
+    **dict.fromkeys(["echo", "hello32", "hole", "mmio-nowhere", "smp", "timer", "triple-fault"], "protected"),
+    **dict.fromkeys(["hello64", "memory", "sieve"], "long"),
+}
+FLAT = ["-m32", "-Wl,-T,csrc/guests/flat.ld"]
+KINDS = {
+    "bios": [*FLAT, "-Wl,--defsym=BASE=0"],
+    "sector": [*FLAT, "-Wl,--defsym=BASE=0x7c00"],
+    "real": [*FLAT, "-Wl,--defsym=BASE=0x1000"],
+    "protected": ["-m32", "-Wl,-T,csrc/guests/elf.ld"],
+    "long": ["-m64", "-Wl,-T,csrc/guests/elf.ld"],
+}
+# -n: segments need not begin at whole pages. Symbols stay, for debuggers.
+GUEST_FLAGS = [*FREESTANDING, "-O2", "-Wall", "-Wextra", "-static", "-no-pie", "-fno-pic", "-fcf-protection=none"]
+GUEST_FLAGS += ["-fno-asynchronous-unwind-tables", "-mno-red-zone", "-mgeneral-regs-only"]
+GUEST_FLAGS += ["-Wl,-n", "-Wl,-z,noexecstack"]
+
+
+def build_guests(directory: Path) -> None:
+    """The guests, into ``directory``: by the compiler alone, since none of them needs a library."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, kind in GUESTS.items():
+        (source,) = Path("csrc/guests").glob(f"{name}.[Sc]")
+        subprocess.run(["cc", *GUEST_FLAGS, *KINDS[kind], "-o", str(directory / name), str(source)], check=True)
+
 
 class BuildWithHelpers(build_ext):
-    """build_ext, and then the helpers into minicontainer/libexec."""
+    """build_ext, and then the helpers into minicontainer/libexec, and the guests beside them."""
 
     def run(self) -> None:
         super().run()
@@ -28,6 +58,8 @@ class BuildWithHelpers(build_ext):
         base.mkdir(parents=True, exist_ok=True)
         for name, (sources, flags) in HELPERS.items():
             subprocess.run(["cc", *FLAGS, *flags, "-o", str(base / name), *sources], check=True)
+        if platform.machine() == "x86_64":
+            build_guests(base / "guests")
 
 
 setup(

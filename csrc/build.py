@@ -1,38 +1,50 @@
 """The cffi builder of ``minicontainer._native`` (out-of-line API mode, one extension).
 
-The part of ``native.h`` between the CDEF marks is the declaration; the names between those of ``constants.h``
-are declared as ``#define NAME ...``, so that the compiler fills in the kernel's values and none is typed here.
+What stands between the CDEF marks of the headers is the declaration. Names of kernel constants, which have a list in
+``constants.h`` and ``kvm.h``, are declared as ``#define NAME ...``, so that the compiler fills in the kernel's values
+and none is typed here. Virtual machines (``vcpu.h``, ``kvm.h``) are for x86_64 alone.
 """
 
+import platform
 from pathlib import Path
 
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("plan.c", "exec.c", "clone.c", "spawn.c")
+SOURCES = ["plan.c", "exec.c", "clone.c", "spawn.c"]
+HEADERS = ["native.h", "constants.h"]
 FLAGS = [
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=incompatible-pointer-types",
     "-Werror=implicit-function-declaration", "-Werror=int-conversion", "-Wno-missing-field-initializers",
     "-Wno-unused-function",
 ]  # fmt: skip
+if platform.machine() == "x86_64":
+    SOURCES += ["kvmrun.c", "vcpu.c", "serial.c", "lz4.c"]
+    HEADERS += ["vcpu.h", "kvm.h"]
 
 
-def marked(name: str) -> str:
-    """The declarations of one header: what lies between its CDEF marks."""
+def marked(name: str, kind: str) -> str:
+    """What lies between the marks of a header; nothing where it has none of this kind."""
     text = (HERE / name).read_text(encoding="utf-8")
-    return text.split("/* CDEF BEGIN */")[1].split("/* CDEF END */")[0]
+    return text.partition(f"/* {kind} BEGIN */")[2].partition(f"/* {kind} END */")[0]
+
+
+def declare(ffi: FFI) -> None:
+    """Structures, functions and constants of all headers."""
+    for name in HEADERS:
+        ffi.cdef(marked(name, "CDEF"))
+        ffi.cdef("\n".join(f"#define {constant} ..." for constant in marked(name, "NAMES").split()))
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(marked("native.h"))
-ffibuilder.cdef("\n".join(f"#define {name} ..." for name in marked("constants.h").split()))
+declare(ffibuilder)
 ffibuilder.set_source(
     "minicontainer._native",
-    '#include "native.h"\n#include "constants.h"\n',
+    "".join(f'#include "{name}"\n' for name in HEADERS),
     sources=[f"csrc/{name}" for name in SOURCES],
     include_dirs=[str(HERE)],
     extra_compile_args=FLAGS,
-    extra_link_args=["-pthread"],
+    extra_link_args=["-pthread", "-lrt"],
     py_limited_api=True,
 )
 

@@ -13,7 +13,6 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
-#include <linux/kvm.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -51,7 +50,7 @@
 #endif
 
 #if 0 /* for csrc/build.py alone */
-/* CDEF BEGIN */
+/* NAMES BEGIN */
 SYS_bpf SYS_capget SYS_capset SYS_clone3 SYS_close SYS_close_range SYS_chdir SYS_chroot SYS_dup3 SYS_execve SYS_execveat
 SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_getpid SYS_ioctl
 SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
@@ -92,9 +91,7 @@ TIOCSCTTY TIOCGPTPEER TIOCSPTLCK TIOCSWINSZ SIOCGIFFLAGS SIOCSIFFLAGS IFF_UP IFF
 NSFS_MAGIC CGROUP2_SUPER_MAGIC PROC_SUPER_MAGIC SYSFS_MAGIC TMPFS_MAGIC OVERLAYFS_SUPER_MAGIC
 AUDIT_ARCH_X86_64 AUDIT_ARCH_AARCH64 AUDIT_ARCH_NATIVE X32_SYSCALL_BIT
 ADDR_NO_RANDOMIZE PER_LINUX
-KVM_API_VERSION KVM_GET_API_VERSION KVM_CREATE_VM KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE KVM_CREATE_VCPU KVM_RUN
-KVM_SET_USER_MEMORY_REGION KVM_CAP_NR_VCPUS KVM_CAP_MAX_VCPUS KVM_EXIT_HLT
-/* CDEF END */
+/* NAMES END */
 #endif
 
 #endif

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
 
 from minicontainer.native import ffi
@@ -44,6 +44,13 @@ class Timeline(Sequence[Event]):
     ) -> None:
         self._parent, self._plan, self._records, self._started = parent, plan, records, started
         self._events: list[Event] | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Timeline:
+        """A timeline of events that are there already."""
+        made = cls([], None, b"", 0)
+        made._events = list(events)
+        return made
 
     @property
     def events(self) -> list[Event]:

@@ -19,6 +19,7 @@ from minicontainer.errors import Error
 COMMANDS = {  # name -> (module, its click command, what it is for)
     "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
+    "kvm-boot": ("minicontainer.cli.kvmboot", "command", "Boot a kernel in a virtual machine."),
     "rootfs": ("minicontainer.cli.rootfs", "group", "Make root file systems."),
     "run": ("minicontainer.cli.run", "command", "Run a program in a container."),
 }
@@ -47,7 +48,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Containers from Linux primitives."""
+    """Containers from Linux primitives, and virtual machines from /dev/kvm."""
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def startup(rounds: int, rootfs: str | None, only: tuple[str, ...], json_file: s
 
     The floor is a C program of ours that makes the same system calls with nothing around them.
     """
-    from minicontainer.cli.run import writable
+    from minicontainer.cli.options import writable
     from minicontainer.compare.startup import NAMES, WARM_UP, measure
 
     for name in only:

@@ -10,6 +10,7 @@ from select import POLLIN, poll
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from minicontainer.cli.options import write_json
 from minicontainer.container.process import Popen
 from minicontainer.errors import sentence
 from minicontainer.spec import Spec, signal_number
@@ -191,7 +192,7 @@ def _write_reports(process: Popen, explain: str | None, meta: str | None) -> Non
     if explain == "":
         print(process.timeline.format(), file=sys.stderr)
     elif explain is not None:
-        _write_json(explain, process.timeline.as_dict())
+        write_json(explain, process.timeline.as_dict())
     if meta is not None:
         from minicontainer.container.result import Result
 
@@ -199,12 +200,4 @@ def _write_reports(process: Popen, explain: str | None, meta: str | None) -> Non
         result: Result = Result(
             process.args, process.returncode, None, None, process.usage(), process.reason, process.timeline
         )
-        _write_json(meta, result.meta() | {"id": process.id, "name": process.spec.name})
-
-
-def _write_json(path: str, data: object) -> None:
-    import json
-
-    with open(path, "w", encoding="utf-8") as f:
-        json.dump(data, f, indent=2)
-        f.write("\n")
+        write_json(meta, result.meta() | {"id": process.id, "name": process.spec.name})

@@ -4,44 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from minicontainer import spec as s
-from minicontainer.errors import SpecError, UnsupportedError
-
-
-class RunCommand(click.Command):
-    """Options end at the first positional; ``--explain`` may carry ``=json:FILE``, which click cannot express."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for i in self._options(ctx, args):
-            if args[i].startswith("--explain="):
-                args[i : i + 1] = ["--explain", "--explain-to", args[i].partition("=")[2]]
-                break
-        return super().parse_args(ctx, args)
-
-    def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
-        """The indices of the options, up to the first positional."""
-        valued = {o for p in self.get_params(ctx) if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
-        i = 0
-        while i < len(args) and args[i].startswith("-") and args[i] not in ("-", "--"):
-            yield i
-            word = args[i]
-            takes = word in valued if word.startswith("--") else _cluster_takes_next(word, valued)
-            i += 2 if takes else 1
-
-
-def _cluster_takes_next(word: str, valued: set[str]) -> bool:
-    """``-m`` takes the next word, ``-m64M`` holds its value, ``-it`` has none."""
-    for position, letter in enumerate(word[1:], 2):
-        if f"-{letter}" in valued:
-            return position == len(word)
-    return False
-
+from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable
+from minicontainer.errors import SpecError
 
 option = click.option
 many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
@@ -49,7 +19,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 
 @click.command(
     "run",
-    cls=RunCommand,
+    cls=OptionalValues,
     context_settings={"help_option_names": ["--help"], "allow_interspersed_args": False, "max_content_width": 100},
 )
 # ---- docker's
@@ -119,7 +89,7 @@ def command(ctx: click.Context, /, **words: Any) -> int:
     with named_options(ctx):
         spec = spec_of(words)
         limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
-        destination = explain_destination(words)
+        destination = json_destination("explain", words["explain_to"]) if words["explain"] else None
         if words["dry_run"]:
             from minicontainer.cli.dryrun import describe
 
@@ -128,50 +98,6 @@ def command(ctx: click.Context, /, **words: Any) -> int:
         from minicontainer.cli.foreground import foreground
 
         return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]))
-
-
-@contextmanager
-def named_options(ctx: click.Context) -> Iterator[None]:
-    """An error about a field that is an option is said of the option, with the value that was typed."""
-    try:
-        yield
-    except (SpecError, UnsupportedError) as e:
-        if e.what == "seccomp":
-            raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
-        first, _, rest = e.what.partition(" ")
-        names = {name for p in ctx.command.params for name in p.opts}
-        if f"--{first}" not in names:
-            raise
-        what = f"--{first}" + (f" {rest}" if rest else "")
-        typed = None if rest else ctx.params.get(first.replace("-", "_"))
-        shown = typed if isinstance(typed, str) and str(e.value) not in typed else e.value  # a part says more
-        raise type(e)(what, shown, e.reason, e.hint) from None
-
-
-def explain_destination(words: dict[str, Any]) -> str | None:
-    """None: not asked for; ``""``: stderr; else the file for JSON."""
-    if not words["explain"]:
-        return None
-    to = words["explain_to"]
-    if to is None:
-        return ""
-    if not to.startswith("json:") or to == "json:":
-        raise SpecError("explain", to, "must be json:FILE, or nothing")
-    return writable("explain", str(to[5:]))
-
-
-def writable(what: str, path: str | None) -> str | None:
-    """A file that can be written once the container has ended: found out before it starts."""
-    if path is None:
-        return None
-    if os.path.isdir(path) or not path:
-        raise SpecError(what, path, "is a directory" if path else "is empty")
-    place = path if os.path.exists(path) else os.path.dirname(path) or "."
-    if not os.path.exists(place):
-        raise SpecError(what, path, f"there is no directory {place}")
-    if not os.access(place, os.W_OK):
-        raise SpecError(what, path, "cannot be written")
-    return path
 
 
 def spec_of(words: dict[str, Any]) -> s.Spec:

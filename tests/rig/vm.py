@@ -136,7 +136,7 @@ def _qemu(control: Path, job: Job, boot: Boot) -> list[str]:
     loglevel = "loglevel=7" if job.verbose else "quiet"
     return [
         *(tool("setpriv"), "--pdeathsig", "KILL", tool("prlimit"), f"--nofile={files}:{files}"),
-        *(tool("qemu-system-x86_64"), "-name", "rig", "-accel", "tcg,thread=single", "-cpu", "max,+svm"),
+        *(tool("qemu-system-x86_64"), "-name", "rig", "-accel", "tcg,thread=multi", "-cpu", "max,+svm"),
         *("-M", "q35,smm=off,hpet=off,vmport=off,sata=off,smbus=off"),
         *("-smp", str(job.cpus), "-m", str(job.memory), "-nodefaults", "-no-user-config"),
         *("-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0x501,iosize=1"),

@@ -174,13 +174,14 @@ def test_why_kvm_cannot_be_opened(
     device = tmp_path / "kvm"
     device.touch()
     device.chmod(mode)
-    monkeypatch.setattr(kvm, "DEVICE", str(device))
 
-    def refuse() -> int:
+    def refuse(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(kvm, "_open", refuse)
-    verdict = kvm.device()
+    monkeypatch.setattr(kvm, "DEVICE", str(device))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        verdict = kvm.device()
     assert verdict.status == "no"
     assert words in verdict.detail
     assert verdict.remedy

@@ -17,7 +17,10 @@ from minicontainer.step import const
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(minicontainer.__file__).parent
 STUB = ast.parse((PACKAGE / "_native.pyi").read_text(encoding="utf-8"))
-NATIVE_H = (ROOT / "csrc" / "native.h").read_text(encoding="utf-8").split("CDEF BEGIN")[1].split("CDEF END")[0]
+NATIVE_H = "".join(
+    (ROOT / "csrc" / name).read_text(encoding="utf-8").split("CDEF BEGIN")[1].split("CDEF END")[0]
+    for name in ("native.h", "vcpu.h")
+)
 
 
 def members(name: str) -> dict[str, ast.stmt]:
@@ -56,8 +59,8 @@ def test_what_the_stub_says_of_ffi_is_there() -> None:
 
 
 def test_every_listed_constant_is_a_number() -> None:
-    text = (ROOT / "csrc" / "constants.h").read_text(encoding="utf-8").split("CDEF BEGIN */")[1].split("/* CDEF")[0]
-    names = text.split()
+    texts = [(ROOT / "csrc" / name).read_text(encoding="utf-8") for name in ("constants.h", "kvm.h")]
+    names = [name for text in texts for name in text.split("NAMES BEGIN */")[1].split("/* NAMES")[0].split()]
     assert sorted(set(names)) == sorted(names), "a name is listed twice"
     assert all(isinstance(getattr(lib, name), int) for name in names)
 

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * bios: as much of a PC's firmware as a boot sector needs to print. No guest of its own: it is loaded at F000:0000,
+ * and the interrupt vectors at address 0 are made to lead here (minicontainer/kvm/boot/flat.py). Real mode.
+ *
+ * INT 10h, AH = 0Eh: prints AL ("teletype"), here to the serial port. INT 10h with another AH: does nothing. Every
+ * other interrupt: returns with the carry flag set, which is how a BIOS says "error". All registers are kept.
+ */
+#include "guest.h"
+
+	.code16
+	.globl _start
+_start:
+	.word	video           /* the first two words: where INT 10h and all others go */
+	.word	other
+
+video:
+	cmp	$0x0e, %ah
+	jne	1f
+	push	%dx
+	mov	$SERIAL, %dx
+	out	%al, %dx
+	pop	%dx
+1:	iret
+
+/* INT has pushed the flags, cs and ip; IRET takes them back. So the carry flag is set in what lies on the stack. */
+other:
+	push	%bp
+	mov	%sp, %bp
+	orb	$1, 6(%bp)      /* above bp: bp itself, ip, cs, flags                   */
+	pop	%bp
+	iret

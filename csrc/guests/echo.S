@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * echo: sends back what it receives by the serial port; a carriage return (Enter) with a line feed after it. Sleeps
+ * until the port interrupts. Protected mode, with interrupts: it asks for interrupt controllers by its note. Ends
+ * with 0 by the debug-exit port when it receives Ctrl-D (04h).
+ */
+#include "guest.h"
+#include "interrupts.h"
+
+#define LINE 4                  /* the first serial port's interrupt                    */
+#define IER_RECEIVED 1          /* 16550: interrupt when there is something to read     */
+#define MCR_OUT2 8              /* which on a PC lets its interrupts out                */
+#define LSR_READY 1             /* there is something to read                           */
+#define CTRL_D 4
+
+	NOTE(IRQCHIP, 1)
+
+	.code32
+	.globl _start
+_start:
+	cld
+	mov	$message, %esi
+	mov	$(end - message), %ecx
+	mov	$SERIAL, %edx
+	rep	outsb                   /* ecx bytes from esi on to port dx             */
+
+	GATE	LINE, received
+	lidt	idtr
+	PIC_ONLY LINE
+	mov	$SERIAL_MCR, %edx
+	mov	$MCR_OUT2, %al
+	out	%al, %dx
+	mov	$SERIAL_IER, %edx       /* from here on: what is there already interrupts too */
+	mov	$IER_RECEIVED, %al
+	out	%al, %dx
+	sti
+sleep:
+	hlt
+	jmp	sleep
+
+/* Reads all there is: the line is edge triggered, and rises again only when it has fallen. */
+received:
+	push	%eax
+	push	%edx
+next:
+	mov	$SERIAL_LSR, %edx
+	in	%dx, %al
+	test	$LSR_READY, %al
+	jz	empty
+	mov	$SERIAL, %edx
+	in	%dx, %al
+	cmp	$CTRL_D, %al
+	je	finish
+	out	%al, %dx
+	cmp	$'\r', %al
+	jne	next
+	mov	$'\n', %al
+	out	%al, %dx
+	jmp	next
+empty:
+	PUT	END_OF_INTERRUPT, PIC1
+	pop	%edx
+	pop	%eax
+	RETURN
+
+finish:
+	PUT	0, DEBUG_EXIT           /* the machine ends here                        */
+	cli
+	hlt
+
+	.data
+message:
+	.ascii "Type, and it comes back. Ctrl-D ends.\r\n"
+end:
+idtr:
+	.word	IDT_SIZE - 1            /* the table's last byte                        */
+	.long	idt                     /* and where it is                              */
+
+	.bss
+	.balign 8
+idt:
+	.skip	IDT_SIZE

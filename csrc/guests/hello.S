@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * hello: a line on the serial port. Real mode: 16 bits, as a PC's processor wakes up. Flat: these very bytes are
+ * loaded at 0x1000 and entered there, every segment register 0. Ends with HLT.
+ */
+#include "guest.h"
+
+	.code16
+	.globl _start
+_start:
+	cld                     /* lodsb is to go upwards                               */
+	mov	$message, %si
+	mov	$SERIAL, %dx
+next:
+	lodsb                   /* al = the byte at ds:si; si + 1                       */
+	test	%al, %al        /* 0 is the end                                         */
+	jz	done
+	out	%al, %dx        /* leaves the guest: KVM_EXIT_IO                        */
+	jmp	next
+done:
+	hlt                     /* leaves the guest for good: KVM_EXIT_HLT              */
+
+message:
+	.asciz "Hello from real mode.\n"

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * pio-storm: writes to a port that nobody has, for ever: as many exits as there can be. A limit of time or of exits
+ * ends it. Real mode, flat, at 0x1000.
+ */
+#define NOWHERE 0x1234
+
+	.code16
+	.globl _start
+_start:
+	mov	$NOWHERE, %dx
+1:	out	%al, %dx
+	jmp	1b

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * triple-fault: an exception that cannot be delivered, nor the one that this is, nor the one that that is: the
+ * processor gives up, and a PC would reset. Protected mode, ELF. Ends with KVM_EXIT_SHUTDOWN.
+ */
+	.code32
+	.globl _start
+_start:
+	lidt	nothing                 /* from here on no exception has a handler      */
+	ud2                             /* and this is one                              */
+	hlt
+
+nothing:
+	.word	0                       /* the table's last byte: it holds no gate      */
+	.long	0

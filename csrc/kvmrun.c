@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * kvmrun.c: ioctls of KVM as they are, and what struct kvm_run says after KVM_RUN (Linux Documentation/virt/kvm/api.rst,
+ * "The kvm_run structure").
+ */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vcpu.h"
+
+int mc_ioctl(int fd, unsigned long request, void *argument)
+{
+	int r = ioctl(fd, request, argument);
+
+	return r < 0 ? -errno : r;
+}
+
+int mc_ioctl_value(int fd, unsigned long request, unsigned long argument)
+{
+	int r = ioctl(fd, request, argument);
+
+	return r < 0 ? -errno : r;
+}
+
+/* ---- struct kvm_run */
+
+void mc_run_immediate(void *run, int on)
+{
+	((struct kvm_run *)run)->immediate_exit = (uint8_t)on;
+}
+
+/* struct kvm_sync_regs of `run`; which parts are to be written at exits, and which were changed and are to be read. */
+void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty)
+{
+	struct kvm_run *r = run;
+
+	r->kvm_valid_regs = valid;
+	r->kvm_dirty_regs = dirty;
+	return &r->s.regs;
+}
+
+static void words(struct mc_exit *e, const void *from, uint32_t n)
+{
+	e->nwords = n < MC_WORDS ? n : MC_WORDS;
+	memcpy(e->words, from, e->nwords * sizeof(uint64_t));
+}
+
+static void decode_debug(const struct kvm_run *r, struct mc_exit *e)
+{
+	const uint64_t w[] = { r->debug.arch.exception, r->debug.arch.pc, r->debug.arch.dr6, r->debug.arch.dr7 };
+
+	words(e, w, 4);
+}
+
+static void decode_access(struct kvm_run *r, struct mc_exit *e)
+{
+	if (e->reason == KVM_EXIT_IO) {
+		e->address = r->io.port;
+		e->size = r->io.size;
+		e->count = r->io.count;
+		e->write = r->io.direction == KVM_EXIT_IO_OUT;
+		e->data = (char *)r + r->io.data_offset;
+	} else {
+		e->address = r->mmio.phys_addr;
+		e->size = r->mmio.len;
+		e->count = 1;
+		e->write = r->mmio.is_write;
+		e->data = r->mmio.data;
+	}
+}
+
+void mc_exit_decode(void *run, struct mc_exit *e)
+{
+	struct kvm_run *r = run;
+
+	e->reason = r->exit_reason;
+	e->nwords = e->flags = e->size = e->count = e->write = 0;
+	e->address = 0;
+	e->data = NULL;
+	switch (r->exit_reason) {
+	case KVM_EXIT_IO:
+	case KVM_EXIT_MMIO:
+		decode_access(r, e);
+		break;
+	case KVM_EXIT_DEBUG:
+		decode_debug(r, e);
+		break;
+	case KVM_EXIT_UNKNOWN:
+		words(e, &r->hw.hardware_exit_reason, 1);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		words(e, &r->fail_entry.hardware_entry_failure_reason, 1);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		e->flags = r->internal.suberror;
+		words(e, r->internal.data, r->internal.ndata);
+		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		e->flags = r->system_event.type;
+		words(e, r->system_event.data, r->system_event.ndata);
+		break;
+	case KVM_EXIT_HYPERCALL:
+		e->address = r->hypercall.nr;
+		words(e, r->hypercall.args, 6);
+		break;
+	case KVM_EXIT_X86_RDMSR:
+	case KVM_EXIT_X86_WRMSR:
+		e->address = r->msr.index;
+		e->write = r->exit_reason == KVM_EXIT_X86_WRMSR;
+		e->flags = r->msr.reason;
+		words(e, &r->msr.data, 1);
+		break;
+	}
+}

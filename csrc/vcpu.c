@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * vcpu.c: runs a virtual CPU until there is something to decide.
+ *
+ * Theory of operation. mc_vcpu_begin makes the calling thread the virtual CPU's, mc_vcpu_run enters the guest until there
+ * is something for the caller, mc_vcpu_end lets go. An exit for a port or for memory is a list of items (one, or many for
+ * `rep outsb`); each is dealt with here, or given to the caller, who comes back with the answer; then KVM_RUN goes on.
+ *
+ * To be stopped from elsewhere, a virtual CPU is sent KICK. Its handler sets immediate_exit, so that a KVM_RUN that is
+ * about to begin returns at once too: no kick is lost. Whoever is kicked looks at what the board says (stop, deadline),
+ * and else goes on. At the deadline a timer sends the same signal to this thread alone. Where HLT is handled in the kernel,
+ * a machine in which nothing can happen any more is found by a kick too: the caller's, when it has been idle for long.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "native.h"
+#include "vcpu.h"
+
+#define KICK SIGRTMAX
+#define RETRY_NS 10000000l
+
+static __thread struct mc_vcpu *current;
+static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
+static int handler_error;
+
+/* ---- the thread of a virtual CPU */
+
+static void kicked(int signal)
+{
+	(void)signal;
+	if (current)
+		((struct kvm_run *)current->run)->immediate_exit = 1;
+}
+
+static void install_handler(void)
+{
+	struct sigaction action = { .sa_handler = kicked }; /* no SA_RESTART: calls are to return */
+
+	handler_error = sigaction(KICK, &action, NULL) < 0 ? -errno : 0;
+}
+
+static int start_timer(struct mc_vcpu *v)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK };
+	struct itimerspec when = { .it_interval = { 0, RETRY_NS } };
+	uint64_t now = mc_now();
+	uint64_t ns = v->board->deadline_ns > now ? v->board->deadline_ns - now : 1;
+	timer_t timer;
+
+	event._sigev_un._tid = v->thread;
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0)
+		return -errno;
+	when.it_value = (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+	v->timer = (uint64_t)(uintptr_t)timer;
+	v->has_timer = 1;
+	return timer_settime(timer, 0, &when, NULL) < 0 ? -errno : 0;
+}
+
+int mc_vcpu_begin(struct mc_vcpu *v)
+{
+	sigset_t kick;
+	int r;
+
+	pthread_once(&handler_once, install_handler);
+	if (handler_error)
+		return handler_error;
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	v->outer = current;
+	v->thread = (int32_t)syscall(SYS_gettid);
+	current = v;
+	r = v->board->deadline_ns ? start_timer(v) : 0;
+	if (r < 0)
+		mc_vcpu_end(v);
+	return r;
+}
+
+int mc_vcpu_end(struct mc_vcpu *v)
+{
+	if (v->has_timer)
+		timer_delete((timer_t)(uintptr_t)v->timer);
+	v->has_timer = 0;
+	if (current == v)
+		current = v->outer;
+	__atomic_store_n(&v->thread, 0, __ATOMIC_SEQ_CST);
+	((struct kvm_run *)v->run)->immediate_exit = 0;
+	return 0;
+}
+
+int mc_vcpu_kick(struct mc_vcpu *v)
+{
+	int32_t thread = __atomic_load_n(&v->thread, __ATOMIC_SEQ_CST);
+
+	if (thread && syscall(SYS_tgkill, getpid(), thread, KICK) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Nanoseconds of processor time that the thread has used; 0 where there is none. */
+uint64_t mc_vcpu_thread_ns(struct mc_vcpu *v)
+{
+	int32_t thread = __atomic_load_n(&v->thread, __ATOMIC_SEQ_CST);
+	struct timespec t = { 0 };
+
+	/* a thread's clock by its id: CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED (Linux include/linux/posix-timers_types.h) */
+	if (thread)
+		clock_gettime((clockid_t)(~(unsigned)thread << 3 | 6), &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- accesses */
+
+static uint64_t load(const struct mc_exit *e, uint32_t item)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, (const char *)e->data + (size_t)item * e->size, e->size);
+	return value;
+}
+
+static void store(struct mc_exit *e, uint32_t item)
+{
+	memcpy((char *)e->data + (size_t)item * e->size, &e->value, e->size);
+}
+
+/* What a register of the serial port does with one item; as mc_serial_write. */
+static int serial_item(struct mc_vcpu *v)
+{
+	struct mc_exit *e = &v->exit;
+	int offset = (int)e->address - MC_SERIAL_PORT;
+
+	if (e->write)
+		return mc_serial_write(v->board->serial, offset, (int)(e->value & 0xff));
+	e->value = ~0xffull | (uint64_t)mc_serial_read(v->board->serial, offset);
+	store(e, v->item);
+	return 0;
+}
+
+/* The items of an exit that are for C: 1 when it took them all, 0 when they are the caller's; or a stop, or -errno. */
+static int handle_here(struct mc_vcpu *v)
+{
+	struct mc_exit *e = &v->exit;
+	int r = 0;
+
+	if (e->reason != KVM_EXIT_IO || !v->board->serial)
+		return 0;
+	if (e->address == MC_DEBUG_CONSOLE_PORT && e->write && e->size == 1) {
+		for (uint32_t n; v->item < e->count && r == 0; v->item += r == 0 ? n : 0) {
+			n = e->count - v->item < 1024 ? e->count - v->item : 1024;
+			r = mc_serial_print(v->board->serial, (char *)e->data + v->item, n);
+		}
+		return r == 0 ? 1 : r;
+	}
+	if (e->address < MC_SERIAL_PORT || e->address > MC_SERIAL_PORT + 7)
+		return 0;
+	for (; v->item < e->count && r == 0; v->item += r == 0) {
+		e->value = load(e, v->item);
+		r = serial_item(v);
+	}
+	return r == 0 ? 1 : r;
+}
+
+/* Deals with what can be done here of the exit at hand. 0: all done; else what mc_vcpu_run returns. */
+static int handle(struct mc_vcpu *v)
+{
+	struct mc_exit *e = &v->exit;
+	int r;
+
+	if (e->count == 0) { /* neither a port nor memory: all the caller's */
+		v->open = 0;
+		return (int)e->reason;
+	}
+	if (v->open == 2) { /* the caller has had this item */
+		if (!e->write)
+			store(e, v->item);
+		v->item++;
+		v->open = 1;
+	} else {
+		r = handle_here(v);
+		if (r < 0)
+			return r;
+		if (r == 1) {
+			v->open = 0;
+			return 0;
+		}
+	}
+	if (v->item >= e->count) {
+		v->open = 0;
+		return 0;
+	}
+	e->value = e->write ? load(e, v->item) : ~0ull; /* nobody there: the bus floats high */
+	v->open = 2;
+	if (e->reason == KVM_EXIT_IO && e->address == MC_DEBUG_EXIT_PORT && e->write)
+		return MC_STOP_DEBUG_EXIT;
+	return (int)e->reason;
+}
+
+/* ---- the loop */
+
+/* HLT with interrupts off, seen from outside: nothing but an NMI or INIT could wake it. Whether all are so. */
+static int is_dead(struct mc_vcpu *v)
+{
+	struct kvm_mp_state state = { 0 };
+	uint32_t now = 0;
+
+	if (!v->board->irqchip)
+		return 0;
+	if (((struct kvm_run *)v->run)->if_flag == 0 && ioctl(v->fd, KVM_GET_MP_STATE, &state) == 0)
+		now = state.mp_state == KVM_MP_STATE_HALTED || state.mp_state == KVM_MP_STATE_UNINITIALIZED;
+	if (now != v->is_halted)
+		__atomic_add_fetch(&v->board->halted, now ? 1 : -1u, __ATOMIC_SEQ_CST);
+	v->is_halted = now;
+	return __atomic_load_n(&v->board->halted, __ATOMIC_SEQ_CST) == v->board->cpus;
+}
+
+static int why_stop(const struct mc_vcpu *v)
+{
+	const struct mc_board *b = v->board;
+
+	if (__atomic_load_n(&b->stop, __ATOMIC_SEQ_CST))
+		return MC_STOP_ASKED;
+	if (b->max_exits && __atomic_load_n(&b->exits, __ATOMIC_RELAXED) >= b->max_exits)
+		return MC_STOP_EXITS;
+	if (b->deadline_ns && (v->left_ns ? v->left_ns : mc_now()) >= b->deadline_ns)
+		return MC_STOP_DEADLINE;
+	return 0;
+}
+
+static void account(struct mc_vcpu *v, uint64_t now)
+{
+	const struct mc_exit *e = &v->exit;
+	uint64_t took = now - v->left_ns;
+
+	if (v->left_ns == 0)
+		return;
+	v->host_ns[e->reason % MC_REASONS] += took;
+	if (v->ports && e->reason == KVM_EXIT_IO) {
+		v->ports[2 * e->address]++;
+		v->ports[2 * e->address + 1] += took;
+	}
+}
+
+/* KVM_RUN once. 0: there is an exit; MC_STOP_SIGNAL: a signal came; or -errno. */
+static int enter(struct mc_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	uint64_t before = mc_now();
+	int r;
+
+	account(v, before);
+	v->entered_ns = before;
+	do
+		r = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+	while (r == -EAGAIN); /* a processor that was waiting for its SIPI has got it */
+	v->left_ns = mc_now();
+	v->guest_ns += v->left_ns - before;
+	if (r == -EINTR) {
+		run->immediate_exit = 0;
+		v->left_ns = 0;
+		return MC_STOP_SIGNAL;
+	}
+	if (r < 0)
+		return r;
+	mc_exit_decode(run, &v->exit);
+	v->counts[v->exit.reason % MC_REASONS]++;
+	__atomic_add_fetch(&v->board->exits, 1, __ATOMIC_RELAXED);
+	v->item = 0;
+	v->open = 1;
+	return 0;
+}
+
+/* After a signal: ours, which says what the board says; or one of the caller's, whose handlers are to run. */
+static int after_signal(struct mc_vcpu *v)
+{
+	int r = why_stop(v);
+
+	if (r == 0 && is_dead(v))
+		r = MC_STOP_HALTED;
+	return r ? r : MC_STOP_SIGNAL;
+}
+
+int mc_vcpu_run(struct mc_vcpu *v)
+{
+	const int was_open = v->open;
+	int r = was_open ? 0 : why_stop(v);
+
+	while (r == 0) {
+		if (v->open == 0) {
+			r = enter(v);
+			if (r)
+				break;
+		}
+		r = handle(v);
+		if (r == 0)
+			r = v->board->trace ? MC_STOP_TRACE : why_stop(v);
+	}
+	if (r == MC_STOP_SIGNAL)
+		r = after_signal(v);
+	else if (r == -ENOBUFS || r == -EINTR)
+		r = r == -EINTR ? after_signal(v) : MC_STOP_OUTPUT;
+	return r;
+}

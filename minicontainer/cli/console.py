@@ -1,0 +1,118 @@
+"""The serial console of a machine: standard input goes to its port, and a terminal is raw meanwhile, always restored.
+
+Theory of operation. What the guest sends is written by C, to standard output. A thread reads standard input: from a
+terminal everything, so that the escape works whatever the guest does (what the guest has no place for is lost, as on a
+real line); from a pipe or file only as much as the guest takes, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import termios
+import threading
+import tty
+from select import POLLIN, poll
+from typing import Any
+
+from minicontainer.kvm.machine import Machine
+
+ESCAPE = 0x01  # Ctrl-A
+CHUNK = 1024
+PATIENCE = 0.01  # seconds until the guest is offered again what it had no place for
+HELP = (
+    "\r\nCtrl-A x   end the machine\r\nCtrl-A h   this help\r\nCtrl-A Ctrl-A   send Ctrl-A\r\n"
+    "Everything else, Ctrl-C too, goes to the guest.\r\n"
+)
+
+
+class Console:
+    """``with Console(machine): machine.run()``. The machine has been started."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._terminal = os.isatty(0)
+        self._saved: list[Any] | None = None
+        self._escaped = False
+        self._over = threading.Event()
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Console:
+        if self._terminal:
+            self._saved = termios.tcgetattr(0)
+            self._raw()
+            self._before = signal.signal(signal.SIGCONT, lambda *_: self._raw())
+            print("minicontainer: Ctrl-A x ends the machine, Ctrl-A h helps", file=sys.stderr, flush=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        os.write(self._waker, b"!")
+        self._thread.join()
+        os.close(self._wake)
+        os.close(self._waker)
+        if self._saved is not None:
+            signal.signal(signal.SIGCONT, self._before)
+            try:
+                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            except termios.error:
+                pass  # it is gone
+
+    def _raw(self) -> None:
+        """Raw input; output as it was: guests that end lines with \\n alone are shown well. Again after a stop
+        (SIGCONT)."""
+        try:
+            tty.setraw(0, termios.TCSANOW)
+            mode = termios.tcgetattr(0)
+            mode[1] |= termios.OPOST
+            termios.tcsetattr(0, termios.TCSANOW, mode)
+        except termios.error:
+            pass
+
+    def _read(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        poller = poll()
+        poller.register(0, POLLIN)
+        poller.register(self._wake, POLLIN)
+        while not self._over.is_set():
+            ready = dict(poller.poll())
+            if 0 not in ready or not self._take():
+                return
+
+    def _take(self) -> bool:
+        """Moves what can be read now; False at the end of input."""
+        try:
+            data = os.read(0, CHUNK)
+        except OSError:
+            return False
+        if not data:
+            return False
+        if self._terminal:
+            self._machine.serial.input(self._keys(data), overrun=True)
+            return True
+        while data and not self._over.wait(0):
+            data = data[self._machine.serial.input(data) :]
+            if data:
+                self._over.wait(PATIENCE)
+        return True
+
+    def _keys(self, data: bytes) -> bytes:
+        """What of the keys is for the guest; the escapes are ours."""
+        passed = bytearray()
+        for byte in data:
+            if not self._escaped:
+                self._escaped = byte == ESCAPE
+                if not self._escaped:
+                    passed.append(byte)
+                continue
+            self._escaped = False
+            if byte in b"xX":
+                self._machine.stop()
+            elif byte in b"hH?":
+                os.write(2, HELP.encode())
+            elif byte == ESCAPE:
+                passed.append(byte)
+        return bytes(passed)

@@ -1,0 +1,274 @@
+"""``minicontainer kvm-boot``: from words to a Machine, and what is told of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import click
+
+from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable, write_json
+from minicontainer.errors import SpecError
+from minicontainer.kvm import boot
+from minicontainer.kvm.boot.kernel import Kernel
+from minicontainer.kvm.boot.pc import APPEND
+from minicontainer.kvm.machine import Machine
+from minicontainer.kvm.result import Outcome, Result
+
+EPILOG = """KERNEL is recognised: a flat 16-bit binary (loaded and entered at 0x1000), a boot sector, an ELF file for
+i386 or x86_64, one with a PVH note, a Linux bzImage; or the name of a guest of ours (--list); ./NAME is a file.
+
+At a terminal Ctrl-A x ends the machine, Ctrl-A h helps. Exit codes: 0 halted with interrupts off, powered off, reset;
+the byte that the guest wrote to port 0xf4; 120 --max-exits; 121 triple fault; 122 internal error (an instruction that
+KVM cannot emulate); 123 refused entry; 124 --timeout; 125 our error; 126 KERNEL cannot be booted; 127 it was not
+found; 130 Ctrl-C."""
+
+option = click.option
+
+
+@click.command(
+    "kvm-boot",
+    cls=OptionalValues,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["--help"], "max_content_width": 100},
+)
+@option("--list", "list_guests", is_flag=True, help="List the guests that come with minicontainer.")
+@option("--mode", help="real, protected, long, user64 (long mode at CPL 3), pvh or linux.")
+@option(
+    "--load-address", metavar="ADDRESS", help="Where a flat binary goes. [default: 0x1000; 0x100000 but in real mode]"
+)
+@option("--entry", metavar="ADDRESS", help="Where it is entered. [default: as the file says]")
+@option("-m", "--memory", metavar="SIZE", help="Bytes, or with k, m, g. [default: 2m; 256m for Linux]")
+@option("--cpus", metavar="N", help="Processors. [default: as many as the guest asks for, mostly 1]")
+@option(
+    "--irqchip", is_flag=True, default=None, help="Interrupt controllers and a timer, where the guest asks for none."
+)
+@option("--initrd", metavar="FILE", help="Linux's initial root file system.")
+@option("--append", metavar="TEXT", help=f"Linux's command line. [default: {APPEND}]")
+@option("--timeout", metavar="SECONDS", help="End it then (exit code 124).")
+@option("--max-exits", metavar="N", help="End it after so many exits (exit code 120).")
+@option("--serial", default="stdio", show_default=True, metavar="WHERE", help="stdio, none, or a file for the output.")
+@option("--explain", is_flag=True, help="Show every ioctl with its time, then the exits; =json:FILE as data.")
+@option("--explain-to", hidden=True)
+@option("--trace", is_flag=True, help="Show every exit as it happens; =FILE writes them there.")
+@option("--trace-to", hidden=True)
+@option("--stats", is_flag=True, help="Count exits, with their time, by reason and by port.")
+@option("--step", is_flag=True, help="Single-step, showing registers and instructions; =N the first N alone.")
+@option("--step-to", hidden=True)
+@option("--dump-registers", is_flag=True, help="Show the registers at the end.")
+@option("--dump-memory", metavar="A:N", multiple=True, help="Show N bytes at the address A at the end.")
+@option("--json", "json_file", metavar="FILE", help="Write the result as JSON.")
+@option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb there before the first instruction.")
+@click.argument("kernel", required=False)
+@click.pass_context
+def command(ctx: click.Context, /, **words: Any) -> int:
+    """Boot KERNEL in a virtual machine of /dev/kvm."""
+    if words["list_guests"]:
+        from minicontainer.kvm import guests
+
+        width = max(map(len, guests.GUESTS))
+        click.echo("\n".join(f"{name:{width}}  {text}" for name, text in guests.GUESTS.items()))
+        return 0
+    if words["kernel"] is None:
+        raise click.UsageError("Missing argument 'KERNEL'.", ctx)
+    with named_options(ctx):
+        return Boot(words).run()
+
+
+class Boot:
+    """One run of the command: options checked, machine made, run and told of."""
+
+    def __init__(self, words: dict[str, Any]) -> None:
+        self.words = words
+        self.path = find(words["kernel"])
+        self.json = writable("json", words["json_file"])
+        self.explain = json_destination("explain", words["explain_to"]) if words["explain"] else None
+        self.dumps = [span(text) for text in words["dump_memory"]]
+        self.recorder: Any = None
+        self.observers: list[Any] = []
+
+    def run(self) -> int:
+        """The exit code."""
+        with ExitStack() as stack:
+            output = self._output(stack)
+            machine = self._machine(stack, output)
+            result = self._run(machine)
+            self._report(machine, result)
+        return result.returncode
+
+    # ---- before
+
+    def _output(self, stack: ExitStack) -> int:
+        """The descriptor for what the guest sends."""
+        where = self.words["serial"]
+        if where == "stdio":
+            return 1
+        path = os.devnull if where == "none" else writable("serial", where)
+        assert path is not None
+        return stack.enter_context(open(path, "wb", buffering=0)).fileno()
+
+    def _machine(self, stack: ExitStack, output: int) -> Machine:
+        words = self.words
+        if self.explain is not None:
+            from minicontainer.kvm.explain import Recorder
+
+            self.recorder = Recorder()
+        with Kernel(self.path) as kernel:
+            memory = words["memory"] if words["memory"] is not None else boot.memory_wanted(kernel)
+            machine = stack.enter_context(
+                Machine(
+                    memory,
+                    words["cpus"],
+                    irqchip=words["irqchip"],
+                    serial=output,
+                    want_ports=words["stats"],
+                    watch=self.recorder,
+                )
+            )
+            machine.load(
+                kernel,
+                mode=words["mode"],
+                load_address=number("load-address", words["load_address"]),
+                entry=number("entry", words["entry"]),
+                initrd=words["initrd"],
+                append=words["append"],
+            )
+        self._observe(stack, machine)
+        return machine
+
+    def _observe(self, stack: ExitStack, machine: Machine) -> None:
+        """Those that want to be told of every exit."""
+        if self.recorder is not None:
+            self.recorder.phase = "processors"
+            self.observers.append(self.recorder.exit)
+        if self.words["trace"]:
+            from minicontainer.cli.observers import trace_to
+
+            self.observers.append(trace_to(stack, writable("trace", self.words["trace_to"])))
+        if self.observers:
+            from minicontainer.kvm.trace import Tracer
+
+            machine.tracer = Tracer(self.observers)
+        if self.words["step"]:
+            from minicontainer.cli.observers import Stepper
+
+            Stepper(machine, count("step", self.words["step_to"]))
+
+    # ---- the run
+
+    def _run(self, machine: Machine) -> Result:
+        timeout, most = self.words["timeout"], self.words["max_exits"]
+        machine.start()
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(ended_by_signals())
+                if self.words["gdb"] is not None:
+                    self._serve_gdb(stack, machine)
+                if self.words["serial"] == "stdio":
+                    from minicontainer.cli.console import Console
+
+                    stack.enter_context(Console(machine))
+                return machine.run(timeout, most)
+        except KeyboardInterrupt:
+            rip = machine.processors[0].vcpu.get_regs().rip
+            return machine.result(Outcome("interrupted", detail=f"rip {rip:#x}"))
+
+    def _serve_gdb(self, stack: ExitStack, machine: Machine) -> None:
+        from minicontainer.kvm import gdb
+
+        host, _, port = self.words["gdb"].rpartition(":")
+        if not port.isdecimal() or int(port) > 65535:
+            raise SpecError("gdb", self.words["gdb"], "must be [HOST:]PORT")
+        server = stack.enter_context(gdb.Server(machine, host or "127.0.0.1", int(port)))
+        print("minicontainer: gdb is awaited at {}:{}".format(*server.address[:2]), file=sys.stderr, flush=True)
+
+    # ---- afterwards
+
+    def _report(self, machine: Machine, result: Result) -> None:
+        from minicontainer.cli import kvmreport
+
+        kvmreport.end(self.path, result, self.words)
+        if self.recorder is not None:
+            kvmreport.explain(self.recorder, self.explain)
+        if self.words["stats"]:
+            kvmreport.stats(result)
+        if self.words["dump_registers"]:
+            kvmreport.registers(result)
+        for address, length in self.dumps:
+            kvmreport.memory(machine, address, length)
+        if self.json is not None:
+            write_json(self.json, {"kernel": self.path, **result.as_dict()})
+
+
+class Terminated(BaseException):
+    """A signal that ends us; the machine and the terminal are put right on the way out."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise here, unless the caller had them ignored; the exit code is then 128 and the signal."""
+    import signal
+
+    def end(number: int, _frame: object) -> None:
+        raise Terminated(number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    except Terminated as ended:
+        raise click.exceptions.Exit(ended.exit_code) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---- words
+
+
+def find(kernel: str) -> str:
+    """The file of KERNEL: a guest of ours by its name, or a path."""
+    if os.sep in kernel:
+        return kernel
+    from minicontainer.kvm import guests
+
+    return guests.path(kernel) if kernel in guests.GUESTS else kernel
+
+
+def number(what: str, text: str | None) -> int | None:
+    """An address: decimal, or hexadecimal with 0x."""
+    if text is None:
+        return None
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 52:
+        raise SpecError(what, text, "is no address", "such as 0x100000")
+    return value
+
+
+def count(what: str, text: str | None) -> int | None:
+    """A positive number, or nothing."""
+    from minicontainer.spec import whole
+
+    return None if text is None else whole(what, text, 1, 2**63 - 1)
+
+
+def span(text: str) -> tuple[int, int]:
+    """A:N."""
+    address, colon, length = text.partition(":")
+    if not colon:
+        raise SpecError("dump-memory", text, "must be ADDRESS:BYTES", "such as 0x1000:64")
+    found = number("dump-memory", address), number("dump-memory", length)
+    assert found[0] is not None
+    assert found[1] is not None
+    return found[0], found[1]

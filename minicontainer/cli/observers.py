@@ -1,0 +1,56 @@
+"""What follows a machine as it runs: the trace of its exits, and its single steps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import IO
+
+from minicontainer.kvm.disassembly import instruction
+from minicontainer.kvm.drive import Processor
+from minicontainer.kvm.exits import DebugExit
+from minicontainer.kvm.machine import Machine
+from minicontainer.kvm.trace import Exit, line
+
+GENERAL = "rax rbx rcx rdx rsi rdi rsp rbp".split()
+
+
+def trace_to(stack: ExitStack, path: str | None) -> Callable[[Exit], None]:
+    """Writes each exit as a line, to stderr or to a file."""
+    file: IO[str] = sys.stderr
+    if path is not None:
+        file = stack.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
+    start: list[int] = []
+
+    def tell(exit_: Exit) -> None:
+        if not start:
+            start.append(exit_.entered)
+        print(line(exit_, start[0]), file=file)
+
+    return tell
+
+
+class Stepper:
+    """Shows each instruction of the first processor before it is executed; ``most`` of them, or all."""
+
+    def __init__(self, machine: Machine, most: int | None) -> None:
+        self._machine, self._most, self._done = machine, most, 0
+        machine.on_debug = self._stepped
+        machine.start()
+        first = machine.processors[0]
+        first.vcpu.set_guest_debug(single_step=True)
+        self._show(first)
+
+    def _stepped(self, processor: Processor, _exit: DebugExit) -> None:
+        self._done += 1
+        if self._most is not None and self._done >= self._most:
+            processor.vcpu.set_guest_debug()
+        else:
+            self._show(processor)
+
+    def _show(self, processor: Processor) -> None:
+        regs = processor.vcpu.get_regs()
+        code = instruction(processor.vcpu, self._machine.memory)
+        values = " ".join(f"{name}={getattr(regs, name):x}" for name in GENERAL)
+        print(f"{regs.rip:#010x}  {code:40}  {values} rflags={regs.rflags:x}", file=sys.stderr)

@@ -1,0 +1,100 @@
+"""What commands share: options whose value is optional, errors that name options, files that will be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from minicontainer.errors import SpecError, UnsupportedError
+
+
+class OptionalValues(click.Command):
+    """A command in which an option may carry a value or none, which click cannot express: where there is a hidden
+    option ``--explain-to`` beside a flag ``--explain``, ``--explain=X`` is the flag, and X is the hidden one's
+    value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {name for p in self.get_params(ctx) for name in p.opts}
+        for i in reversed(list(self._options(ctx, args))):
+            flag, equals, value = args[i].partition("=")
+            if equals and f"{flag}-to" in names:
+                args[i : i + 1] = [flag, f"{flag}-to", value]
+        return super().parse_args(ctx, args)
+
+    def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
+        """The indices of the options: up to the first positional, or, where they may come later too, up to ``--``."""
+        valued = {o for p in self.get_params(ctx) if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
+        i = 0
+        while i < len(args) and args[i] != "--":
+            word = args[i]
+            if not word.startswith("-") or word == "-":
+                if not ctx.allow_interspersed_args:
+                    return
+                i += 1
+                continue
+            yield i
+            takes = word in valued if word.startswith("--") else _cluster_takes_next(word, valued)
+            i += 2 if takes else 1
+
+
+def _cluster_takes_next(word: str, valued: set[str]) -> bool:
+    """``-m`` takes the next word, ``-m64M`` holds its value, ``-it`` has none."""
+    for position, letter in enumerate(word[1:], 2):
+        if f"-{letter}" in valued:
+            return position == len(word)
+    return False
+
+
+@contextmanager
+def named_options(ctx: click.Context) -> Iterator[None]:
+    """An error about a field that is an option is said of the option, with the value that was typed."""
+    try:
+        yield
+    except (SpecError, UnsupportedError) as e:
+        if e.what == "seccomp":
+            raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
+        first, _, rest = e.what.partition(" ")
+        names = {name for p in ctx.command.params for name in p.opts}
+        if f"--{first}" not in names:
+            raise
+        what = f"--{first}" + (f" {rest}" if rest else "")
+        typed = None if rest else ctx.params.get(first.replace("-", "_"))
+        shown = typed if isinstance(typed, str) and str(e.value) not in typed else e.value  # a part says more
+        raise type(e)(what, shown, e.reason, e.hint) from None
+
+
+def json_destination(what: str, value: str | None) -> str:
+    """Of ``--explain=json:FILE``: FILE, which can be written; of ``--explain`` alone "", which is stderr."""
+    if value is None:
+        return ""
+    if not value.startswith("json:") or value == "json:":
+        raise SpecError(what, value, "must be json:FILE, or nothing")
+    path = writable(what, value[5:])
+    assert path is not None
+    return path
+
+
+def writable(what: str, path: str | None) -> str | None:
+    """A file that can be written once the container has ended: found out before it starts."""
+    if path is None:
+        return None
+    if os.path.isdir(path) or not path:
+        raise SpecError(what, path, "is a directory" if path else "is empty")
+    place = path if os.path.exists(path) else os.path.dirname(path) or "."
+    if not os.path.exists(place):
+        raise SpecError(what, path, f"there is no directory {place}")
+    if not os.access(place, os.W_OK):
+        raise SpecError(what, path, "cannot be written")
+    return path
+
+
+def write_json(path: str, data: object) -> None:
+    """A report as data."""
+    import json
+
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(data, f, indent=2)
+        f.write("\n")

@@ -1,0 +1,96 @@
+"""Kernels: recognised by their first bytes, judged, and loaded into guest memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minicontainer.errors import SpecError
+from minicontainer.kvm.boot import elf, flat
+from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError
+from minicontainer.kvm.memory import GuestMemory
+
+__all__ = ["MODES", "Entry", "Kernel", "KernelError", "Options", "load", "memory_wanted"]
+
+MODES = ("real", "protected", "long", "user64", "pvh", "linux")
+MEMORY, LINUX_MEMORY = 2 << 20, 256 << 20  # bytes, where the user says nothing
+ALLOWED = {  # the modes in which each kind of file can be entered; the first is what it gets by itself
+    "flat": ("real", "protected", "long", "user64"),
+    "boot-sector": ("real",),
+    "elf32": ("protected", "pvh"),
+    "elf64": ("long", "user64", "pvh"),
+    "bzimage": ("linux", "pvh"),
+}
+
+
+class Options(NamedTuple):
+    """What the caller says of a kernel; None is what the file itself says."""
+
+    mode: str | None = None
+    load_address: int | None = None
+    entry: int | None = None
+    initrd: str | None = None
+    append: str | None = None
+
+
+def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> Entry:  # noqa: B008 - immutable
+    """Puts the kernel, and what goes with it, into memory; how it is to be entered."""
+    _check(kernel, options)
+    if kernel.kind in ("elf32", "elf64"):
+        return _load_elf(kernel, memory, options)
+    if kernel.kind == "bzimage":
+        from minicontainer.kvm.boot import linux
+
+        return linux.load_bzimage(kernel, memory, options.mode, options.initrd, options.append)
+    _no_linux(kernel, options)
+    if kernel.kind == "boot-sector" and options.load_address is None and options.entry is None:
+        return flat.load_sector(kernel, memory)
+    return flat.load(kernel, memory, options.mode or "real", options.load_address, options.entry)
+
+
+def memory_wanted(kernel: Kernel) -> int:
+    """Bytes of memory for a kernel whose user says nothing: 2 MiB, or what its segments need; 256 MiB for Linux."""
+    if kernel.kind == "bzimage":
+        return LINUX_MEMORY
+    if kernel.kind in ("elf32", "elf64"):
+        found = elf.parse(kernel)
+        end = max(s.paddr + s.memsz for s in found.segments)
+        return LINUX_MEMORY if found.pvh is not None else max(MEMORY, min(-(-end >> 20) << 20, LINUX_MEMORY))
+    return max(MEMORY, min(-(-(kernel.size + flat.ADDRESS) >> 20) << 20, LINUX_MEMORY))
+
+
+def _load_elf(kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
+    found = elf.parse(kernel)
+    if options.mode == "pvh" and found.pvh is None:
+        raise SpecError("mode", "pvh", f"{kernel.path} has no PVH note")
+    if options.mode == "pvh" or (options.mode is None and found.pvh is not None):
+        if options.entry is not None:
+            raise SpecError("entry", hex(options.entry), "a PVH kernel says itself where it is entered")
+        from minicontainer.kvm.boot import pvh
+
+        return pvh.load(kernel, memory, found, options.initrd, options.append)
+    _no_linux(kernel, options)
+    own = ALLOWED[kernel.kind][0]
+    mode = options.mode or ("user64" if own == "long" and found.flags & elf.WANTS_USER64 else own)
+    return elf.load(kernel, memory, found, mode, options.entry)
+
+
+def _check(kernel: Kernel, options: Options) -> None:
+    """Options that this kind of file does not take are mistakes."""
+    allowed = ALLOWED[kernel.kind]
+    if kernel.kind == "boot-sector" and options.mode not in (None, "real"):
+        kernel.kind, allowed = "flat", ALLOWED["flat"]
+    if options.mode is not None and options.mode not in MODES:
+        raise SpecError("mode", options.mode, "is no mode", ", ".join(MODES))
+    if options.mode is not None and options.mode not in allowed:
+        raise SpecError("mode", options.mode, f"a {kernel.kind} file is entered in {' or '.join(allowed)}")
+    if options.load_address is not None and kernel.kind not in ("flat", "boot-sector"):
+        raise SpecError("load-address", hex(options.load_address), f"a {kernel.kind} file says itself where it goes")
+    if options.entry is not None and kernel.kind == "bzimage":
+        raise SpecError("entry", hex(options.entry), "a bzImage says itself where it is entered")
+
+
+def _no_linux(kernel: Kernel, options: Options) -> None:
+    """What only Linux takes."""
+    for name, value in (("initrd", options.initrd), ("append", options.append)):
+        if value is not None:
+            raise SpecError(name, value, f"a {kernel.kind} file takes none: only Linux (bzImage, or ELF with PVH) does")

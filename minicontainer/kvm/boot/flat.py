@@ -1,0 +1,63 @@
+"""Flat binaries, loaded and entered at one address; and boot sectors, with as much of a BIOS as lets them print."""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.errors import SpecError
+from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.memory import GuestMemory
+
+REAL_ADDRESS = 0x1000  # as Linux's tools/testing and LWN's "Using the KVM API" have it
+ADDRESS = 0x100000  # above what PCs have below 1 MiB
+SECTOR_ADDRESS = 0x7C00
+BIOS_SEGMENT = 0xF000
+BIOS = os.path.join(os.path.dirname(__file__), "..", "..", "libexec", "guests", "bios")
+VECTORS = 256
+VIDEO = 0x10
+
+
+def load(kernel: Kernel, memory: GuestMemory, mode: str, load_address: int | None, entry: int | None) -> Entry:
+    """A flat binary in real, protected or long mode."""
+    default = REAL_ADDRESS if mode == "real" else ADDRESS
+    address = default if load_address is None else load_address
+    _copy(kernel, memory, address)
+    start = address if entry is None else entry
+    if not 0 <= start < memory.end:
+        raise SpecError("entry", hex(start), f"is outside memory ({memory.describe()})")
+    if mode != "real":
+        return Entry("flat", mode, start, {}, [(address, kernel.size)])
+    if start > 0xFFFF:
+        raise SpecError("entry", hex(start), "is beyond the first 64 KiB, which real mode enters", "--mode protected")
+    return Entry("flat", "real", start, {"rsp": REAL_ADDRESS}, [(address, kernel.size)])
+
+
+def load_sector(kernel: Kernel, memory: GuestMemory) -> Entry:
+    """A boot sector at 0x7c00, as a PC's BIOS enters it: DL is the drive. INT 10h prints; other calls return with
+    carry."""
+    _copy(kernel, memory, SECTOR_ADDRESS)
+    _bios(kernel, memory)
+    return Entry("boot-sector", "real", SECTOR_ADDRESS, {"rsp": SECTOR_ADDRESS, "rdx": 0x80}, [(SECTOR_ADDRESS, 512)])
+
+
+def _copy(kernel: Kernel, memory: GuestMemory, address: int) -> None:
+    _, size = memory.regions[0].address, memory.regions[0].size
+    if address < 0 or address + kernel.size > size:
+        raise kernel.error(
+            f"its {kernel.size} bytes at {address:#x} do not fit into memory ({memory.describe()})", "--memory"
+        )
+    with memory.view(address, kernel.size) as view:
+        kernel.read_into(view, 0, "the file")
+
+
+def _bios(kernel: Kernel, memory: GuestMemory) -> None:
+    """csrc/guests/bios.S at F000:0, and the interrupt vectors that lead to it: its words 0 and 1 are the offsets of
+    what INT 10h does, and of what all others do."""
+    with open(BIOS, "rb") as file:
+        code = file.read()
+    if memory.size < (BIOS_SEGMENT << 4) + len(code):
+        raise kernel.error("a boot sector needs 1 MiB of memory", "--memory 1M")
+    memory.write(BIOS_SEGMENT << 4, code)
+    video, other = code[:2], code[2:4]
+    segment = BIOS_SEGMENT.to_bytes(2, "little")
+    memory.write(0, b"".join((video if i == VIDEO else other) + segment for i in range(VECTORS)))

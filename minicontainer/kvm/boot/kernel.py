@@ -1,0 +1,113 @@
+"""A kernel file: opened, measured, recognised by its first bytes; read only where it has been judged."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple, TypeVar
+
+from minicontainer.errors import Error, sentence
+
+HEAD = 4096
+SECTOR = 512
+Self = TypeVar("Self", bound="Kernel")
+
+
+class KernelError(Error):
+    """A file cannot be booted: which, where in it, and why. ``exit_code`` 126, and 127 where there is none."""
+
+    exit_code = 126
+
+    def __init__(self, path: str, reason: str, hint: str = "", *, exit_code: int = 126) -> None:
+        self.path, self.reason, self.hint, self.exit_code = path, reason, hint, exit_code
+        super().__init__(sentence("kernel", path, reason, hint))
+
+
+class Entry(NamedTuple):
+    """How a processor enters what was loaded.
+
+    mode       real, protected, long, user64
+    registers  by name, beside rip and rflags
+    used       (address, size) of what lies in memory: tables go elsewhere
+    irqchip    the guest wants interrupts; ``cpus``: and at least so many processors
+    linux      it is Linux: the machine needs what Linux needs of a PC"""
+
+    kind: str
+    mode: str
+    rip: int
+    registers: dict[str, int]
+    used: list[tuple[int, int]]
+    segment: int = 0
+    irqchip: bool = False
+    cpus: int = 1
+    linux: bool = False
+
+
+class Kernel:
+    """A file, and what it is: ``kind`` is flat, boot-sector, elf32, elf64 or bzimage."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            raise KernelError(path, os.strerror(error.errno or 0), exit_code=127 if missing else 126) from None
+        try:
+            self.size = self._measure()
+            self.head = os.pread(self.fd, HEAD, 0)
+            self.kind = recognise(self.head, self.size)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    def _measure(self) -> int:
+        status = os.fstat(self.fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise self.error("is a directory")
+        if not stat.S_ISREG(status.st_mode):
+            raise self.error("is no regular file")
+        if status.st_size == 0:
+            raise self.error("is empty")
+        return status.st_size
+
+    def error(self, reason: str, hint: str = "") -> KernelError:
+        """What is wrong with it."""
+        return KernelError(self.path, reason, hint)
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """``length`` bytes that must be there; ``what`` they are, for the error."""
+        if offset < 0 or offset + length > self.size:
+            raise self.error(f"{what} lies at {offset:#x} to {offset + length:#x}, beyond its {self.size} bytes")
+        if offset + length <= len(self.head):
+            return self.head[offset : offset + length]
+        data = os.pread(self.fd, length, offset)
+        if len(data) != length:
+            raise self.error(f"{what} could be read only to {offset + len(data):#x}: does it change?")
+        return data
+
+    def read_into(self, view: memoryview, offset: int, what: str) -> None:
+        """Fills ``view`` from ``offset`` on, with no copy between."""
+        done = 0
+        while done < len(view):
+            count = os.preadv(self.fd, [view[done:]], offset + done)
+            if count == 0:
+                raise self.error(f"{what} ends at {offset + done:#x}: does it change?")
+            done += count
+
+
+def recognise(head: bytes, size: int) -> str:
+    """What a file is, by its first bytes. What is nothing else is a flat binary."""
+    if head[:4] == b"\x7fELF":
+        return "elf32" if head[4:5] == b"\x01" else "elf64"
+    if head[0x202:0x206] == b"HdrS":  # Linux Documentation/arch/x86/boot.rst
+        return "bzimage"
+    if size == SECTOR and head[510:512] == b"\x55\xaa":
+        return "boot-sector"
+    return "flat"

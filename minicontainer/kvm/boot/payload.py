@@ -1,0 +1,118 @@
+"""The kernel inside a bzImage, unpacked here instead of in the guest, and entered through its PVH note."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Any
+
+from minicontainer.kvm.boot import elf, pvh
+from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError, recognise
+from minicontainer.kvm.memory import GuestMemory
+from minicontainer.native import ffi, lib
+
+LZ4_LEGACY = b"\x02\x21\x4c\x18"  # lz4's doc/lz4_Frame_format.md, "Legacy frame"
+LZ4_BLOCK = 8 << 20  # of a legacy frame, unpacked
+
+
+class Unpacked(Kernel):
+    """A kernel in memory instead of in a file."""
+
+    def __init__(self, path: str, content: bytes | mmap.mmap) -> None:
+        self.path, self.content, self.size, self.head = path, content, len(content), content[:4096]
+        self.kind = recognise(self.head, self.size)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """As Kernel."""
+        if offset < 0 or offset + length > self.size:
+            raise self.error(f"{what} lies at {offset:#x} to {offset + length:#x}, beyond its {self.size} bytes")
+        return self.content[offset : offset + length]
+
+    def read_into(self, view: memoryview, offset: int, what: str) -> None:
+        """As Kernel."""
+        with memoryview(self.content) as whole, whole[offset : offset + len(view)] as part:
+            view[:] = part
+
+
+def load(
+    kernel: Kernel, place: tuple[int, int], memory: GuestMemory, initrd: str | None, append: str | None
+) -> Entry | str:
+    """Unpacks what lies at (offset, length) of the file and loads it; or why that cannot be."""
+    offset, length = place
+    if length < 8:
+        return "it does not say where its payload is"
+    packed = kernel.read(offset, length, "its payload")
+    size = int.from_bytes(packed[-4:], "little")  # appended by Linux's build (boot.rst, "payload_length")
+    if size > memory.size:
+        return f"its payload unpacks to {size >> 20} MiB, and there are {memory.size >> 20} MiB of memory"
+    unpack = next((f for magic, f in FORMATS.items() if packed.startswith(magic)), None)
+    if unpack is None:
+        return f"its payload's format (it begins with {packed[:4].hex(' ')}) is unknown here"
+    content = unpack(packed, size)
+    if content is None:
+        return "its payload is damaged"
+    try:
+        inner = Unpacked(kernel.path, content)
+        if inner.kind != "elf64":
+            return "its payload is no ELF file"
+        found = elf.parse(inner)
+        if found.pvh is None:
+            return "it has no PVH note (CONFIG_PVH)"
+        return pvh.load(inner, memory, found, initrd, append)
+    except KernelError as error:
+        return error.reason
+    finally:
+        if isinstance(content, mmap.mmap):
+            content.close()
+
+
+# ---- formats
+
+
+def lz4(packed: bytes, size: int) -> mmap.mmap | None:
+    """A legacy frame: blocks, each with its length before it, of LZ4_BLOCK unpacked bytes but for the last."""
+    content = mmap.mmap(-1, size or 1)
+    source, target = ffi.from_buffer(packed), ffi.from_buffer(content)
+    at, done, end = len(LZ4_LEGACY), 0, len(packed) - 4
+    while at + 4 <= end and done < size:
+        length = int.from_bytes(packed[at : at + 4], "little")
+        at += 4
+        room = min(LZ4_BLOCK, size - done)
+        count = -1 if at + length > end else lib.mc_lz4_block(source + at, length, target + done, room)
+        if count < 0:
+            break
+        at, done = at + length, done + count
+    ffi.release(target)
+    if done == size:
+        return content
+    content.close()
+    return None
+
+
+def _with(module: str, make: str) -> Callable[[bytes, int], bytes | None]:
+    """An unpacker of the standard library's."""
+
+    def unpack(packed: bytes, size: int) -> bytes | None:
+        import importlib
+
+        decompressor: Any = getattr(importlib.import_module(module), make)
+        arguments = (31,) if module == "zlib" else ()  # zlib: with a gzip header
+        try:
+            content: bytes = decompressor(*arguments).decompress(packed, size + 1)
+        except Exception:  # each module has an error of its own for bad data
+            return None
+        return content if len(content) == size else None
+
+    return unpack
+
+
+FORMATS: dict[bytes, Callable[[bytes, int], bytes | mmap.mmap | None]] = {
+    LZ4_LEGACY: lz4,
+    b"\xfd7zXZ": _with("lzma", "LZMADecompressor"),
+    b"\x5d\0\0": _with("lzma", "LZMADecompressor"),
+    b"\x1f\x8b": _with("zlib", "decompressobj"),
+    b"BZh": _with("bz2", "BZ2Decompressor"),
+}

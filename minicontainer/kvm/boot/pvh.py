@@ -1,0 +1,40 @@
+"""The PVH entry (Xen docs/misc/pvh.pandoc; Linux arch/x86/platform/pvh): 32-bit, no paging, RBX has the start info."""
+
+from __future__ import annotations
+
+import struct
+
+from minicontainer.kvm import acpi
+from minicontainer.kvm.boot import elf, pc
+from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.memory import GuestMemory
+
+START_MAGIC = 0x336EC578  # "xEn3"
+START_INFO = struct.Struct("<IIIIQQQQII")  # struct hvm_start_info, version 1 (Xen public/arch-x86/hvm/start_info.h)
+MODULE = struct.Struct("<QQQQ")
+RANGE = struct.Struct("<QQII")
+COMMAND_LINE_MAX = 2048  # Linux: COMMAND_LINE_SIZE
+HIGHEST_INITRD = 0x7FFFFFFF
+
+
+def load(kernel: Kernel, memory: GuestMemory, found: elf.Elf, initrd: str | None, append: str | None) -> Entry:
+    """An ELF kernel with a PVH note, with an initrd and a command line."""
+    end = max(s.paddr + s.memsz for s in found.segments)
+    pc.check_memory(kernel, memory, end)
+    entry = elf.load(kernel, memory, found, "protected", found.pvh)
+    command_line, _ = pc.write_command_line(memory, append, COMMAND_LINE_MAX)
+    address, size = pc.load_initrd(memory, initrd, end, HIGHEST_INITRD)
+    _write_start_info(memory, command_line, address, size)
+    used = [*entry.used, (pc.INFO, pc.COMMAND_LINE + pc.COMMAND_LINE_MAX - pc.INFO)]
+    return entry._replace(kind="pvh", registers={"rbx": pc.INFO}, used=used, irqchip=True, linux=True)
+
+
+def _write_start_info(memory: GuestMemory, command_line: int, initrd: int, size: int) -> None:
+    modules = pc.INFO + START_INFO.size
+    ranges = pc.memory_map(memory)
+    memory.write(modules, MODULE.pack(initrd, size, 0, 0))
+    memory.write(pc.MEMORY_MAP, b"".join(RANGE.pack(r.address, r.size, r.kind, 0) for r in ranges))
+    info = START_INFO.pack(
+        START_MAGIC, 1, 0, int(size > 0), modules, command_line, acpi.ADDRESS, pc.MEMORY_MAP, len(ranges), 0
+    )
+    memory.write(pc.INFO, info)

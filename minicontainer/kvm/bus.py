@@ -1,0 +1,60 @@
+"""Ports and addresses that are no memory, and who answers there."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import NamedTuple
+
+from minicontainer.errors import SpecError
+
+PORTS = 0x10000
+
+
+class Access(NamedTuple):
+    """One access of a guest: of ``size`` bytes, at a port or a guest physical address. ``value`` is what it writes."""
+
+    address: int
+    size: int
+    write: bool
+    value: int
+    vcpu: int
+
+
+# Gives the value that is read; None is what nobody there would give, all ones.
+Handler = Callable[[Access], int | None]
+
+
+class Bus:
+    """Who answers at a port (``ports``), or at an address."""
+
+    def __init__(self) -> None:
+        self.ports: dict[int, Handler] = {}
+        self._starts: list[int] = []
+        self._ranges: list[tuple[int, int, Handler]] = []
+
+    def add_ports(self, first: int, count: int, handler: Handler) -> None:
+        """``count`` ports from ``first`` on. One port has one owner; a later one replaces it."""
+        if count < 1 or not 0 <= first <= PORTS - count:
+            raise SpecError("port", first, f"{count} of them from there on are not all within 0 to {PORTS - 1}")
+        self.ports.update(dict.fromkeys(range(first, first + count), handler))
+
+    def add_addresses(self, first: int, size: int, handler: Handler) -> None:
+        """``size`` bytes of the guest's physical addresses. Two ranges may not overlap."""
+        if size < 1 or first < 0:
+            raise SpecError("address", hex(first), f"{size} bytes from there on are no range")
+        at = bisect_right(self._starts, first)
+        before, after = self._ranges[at - 1 : at] if at else [], self._ranges[at : at + 1]
+        for start, end, _ in (*before, *after):
+            if first < end and start < first + size:
+                raise SpecError("address", hex(first), f"overlaps the device at {start:#x} to {end:#x}")
+        self._starts.insert(at, first)
+        self._ranges.insert(at, (first, first + size, handler))
+
+    def at_address(self, address: int) -> Handler | None:
+        """Who answers at a guest physical address."""
+        at = bisect_right(self._starts, address) - 1
+        if at < 0:
+            return None
+        _, end, handler = self._ranges[at]
+        return handler if address < end else None

@@ -1,0 +1,87 @@
+"""What the CPUID instruction tells a guest: what the host and KVM support, and each processor's own place among
+them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicontainer.kvm.system import Kvm
+from minicontainer.native import ffi
+
+HTT = 1 << 28  # leaf 1, EDX: leaf 1's count of processors is valid
+HYPERVISOR, TSC_DEADLINE, X2APIC = 1 << 31, 1 << 24, 1 << 21  # leaf 1, ECX
+PDCM = 1 << 15  # leaf 1, ECX: performance capabilities, whose MSR there is not
+LEVEL_THREAD, LEVEL_CORE = 1, 2  # leaf 0xb, ECX[15:8]
+
+_supported: list[Any] = []
+_made: dict[tuple[int, int, bool], Any] = {}
+
+
+def supported(kvm: Kvm) -> Any:
+    """KVM_GET_SUPPORTED_CPUID, once per process: the host's processor does not change."""
+    if not _supported:
+        _supported.append(kvm.get_supported_cpuid())
+    return _supported[0]
+
+
+def features(kvm: Kvm, leaf: int, index: int = 0) -> tuple[int, int, int, int]:
+    """(EAX, EBX, ECX, EDX) of a leaf; zeros where there is none."""
+    for e in entries(supported(kvm)):
+        if e.function == leaf and e.index == index:
+            return e.eax, e.ebx, e.ecx, e.edx
+    return 0, 0, 0, 0
+
+
+def entries(cpuid: Any) -> list[Any]:
+    """The entries of a ``struct kvm_cpuid2``."""
+    return [cpuid.entries[i] for i in range(cpuid.nent)]
+
+
+def of_processor(kvm: Kvm, number: int, count: int, *, irqchip: bool) -> Any:
+    """The ``struct kvm_cpuid2 *`` of processor ``number`` of ``count``: each a core with one thread, in one package.
+
+    APIC ids: leaf 1 EBX[31:24], leaf 0xb EDX (Intel SDM volume 2, CPUID; as Firecracker normalises them)."""
+    key = number, count, irqchip
+    if key not in _made:
+        _made[key] = _patched(supported(kvm), number, count, irqchip=irqchip)
+    return _made[key]
+
+
+def _patched(source: Any, number: int, count: int, *, irqchip: bool) -> Any:
+    cpuid = ffi.new("struct kvm_cpuid2 *", {"entries": source.nent + 2})
+    kept = [e for e in entries(source) if e.function not in (0xB, 0x1F)]
+    for i, entry in enumerate(kept):
+        ffi.memmove(ffi.addressof(cpuid.entries, i), ffi.addressof(entry), ffi.sizeof("struct kvm_cpuid_entry2"))
+    cpuid.nent = len(kept)
+    for e in entries(cpuid):
+        _patch(e, number, count, irqchip=irqchip)
+    if any(e.function == 0xB for e in entries(source)):
+        _add_topology(cpuid, number, count)
+    return cpuid
+
+
+def _patch(e: Any, number: int, count: int, *, irqchip: bool) -> None:
+    if e.function == 0x1:
+        e.ebx = e.ebx & 0xFFFF | count << 16 | number << 24
+        e.ecx = (e.ecx & ~(PDCM | (0 if irqchip else TSC_DEADLINE | X2APIC))) | HYPERVISOR
+        if irqchip:
+            e.ecx |= TSC_DEADLINE  # KVM's local APIC has it; KVM_GET_SUPPORTED_CPUID does not say so
+        e.edx = e.edx | HTT if count > 1 else e.edx & ~HTT
+    elif e.function == 0x4:
+        e.eax = e.eax & 0x3FFF | (count - 1 & 0x3F) << 26  # cores in the package; each cache is one core's
+    elif e.function == 0x80000008:
+        e.ecx = e.ecx & ~0xF0FF | _bits(count) << 12 | count - 1  # AMD: cores, and the bits of the APIC id for them
+
+
+def _bits(count: int) -> int:
+    """How many bits number ``count`` things."""
+    return (count - 1).bit_length()
+
+
+def _add_topology(cpuid: Any, number: int, count: int) -> None:
+    levels = ((0, 0, 1, LEVEL_THREAD), (1, _bits(count), count, LEVEL_CORE))
+    for index, shift, processors, level in levels:
+        e = cpuid.entries[cpuid.nent]
+        e.function, e.index, e.flags = 0xB, index, 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+        e.eax, e.ebx, e.ecx, e.edx = shift, processors, level << 8 | index, number
+        cpuid.nent += 1

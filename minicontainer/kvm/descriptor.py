@@ -1,0 +1,65 @@
+"""What Kvm, Vm and Vcpu have in common: a descriptor that they own, and ioctls that are named in errors and
+timelines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from minicontainer.native import check, ffi, lib, now
+
+# Told of every ioctl: (call, start, end in nanoseconds of CLOCK_MONOTONIC, result or -errno).
+Watch = Callable[[str, int, int, int], None]
+Self = TypeVar("Self", bound="Descriptor")
+
+
+class Descriptor:
+    """Owns ``fd`` until ``close()``, the end of a ``with``, or at the latest its collection."""
+
+    def __init__(self, fd: int, watch: Watch | None = None) -> None:
+        self.fd = fd
+        self.watch = watch
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the descriptor; what the kernel keeps for it goes with the last one that refers to it."""
+        fd, self.fd = getattr(self, "fd", -1), -1
+        if fd >= 0:
+            os.close(fd)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.fd
+
+    def ioctl(self, name: str, argument: Any = ffi.NULL, *what: object) -> int:
+        """ioctl(2) ``name`` (``"KVM_GET_REGS"``) with a structure. StepError (an OSError) names it, and ``what`` it
+        was for."""
+        return self._told(lib.mc_ioctl, name, argument, what)
+
+    def ioctl_value(self, name: str, argument: int = 0) -> int:
+        """ioctl(2) ``name`` with a number."""
+        return self._told(lib.mc_ioctl_value, name, argument, (argument,) if argument else ())
+
+    def _told(self, function: Callable[..., int], name: str, argument: Any, what: tuple[object, ...]) -> int:
+        if self.watch is None:
+            result = function(self.fd, getattr(lib, name), argument)
+        else:
+            start = now()
+            result = function(self.fd, getattr(lib, name), argument)
+            self.watch(f"{name}({', '.join(map(str, what))})", start, now(), result)
+        return result if result >= 0 else check(result, name, *what)
+
+    def get(self, name: str, struct: str) -> Any:
+        """A structure that the ioctl fills in."""
+        value = ffi.new(struct + " *")
+        self.ioctl(name, value)
+        return value

@@ -1,0 +1,147 @@
+"""Runs one processor of a machine until the machine's end: what C cannot deal with goes to the bus, or is an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from minicontainer.kvm.bus import Access
+from minicontainer.kvm.exits import NAMES, DebugExit, InternalErrorExit, IoExit, typed
+from minicontainer.kvm.result import Outcome
+from minicontainer.native import check, ffi, lib
+
+if TYPE_CHECKING:
+    from minicontainer.kvm.machine import Machine
+    from minicontainer.kvm.vcpu import Vcpu
+
+IO, MMIO, DEBUG = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_DEBUG
+SIGNAL, TRACE = lib.MC_STOP_SIGNAL, lib.MC_STOP_TRACE
+MASK = 0xFFFFFFFFFFFFFFFF
+
+
+class GuestEnd(Exception):
+    """Raised by a device: the guest has ended the machine."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class Processor:
+    """One virtual CPU of a machine with its side of the exits."""
+
+    def __init__(self, machine: Machine, vcpu: Vcpu, number: int) -> None:
+        self.vcpu, self.number = vcpu, number
+        self._machine = machine
+        self.control = ffi.new("struct mc_vcpu *", {"fd": vcpu.fd, "run": vcpu.run_page, "board": machine.board})
+        self.ports = machine.want_ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
+        if self.ports:
+            self.control.ports = self.ports
+        self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if machine.tracer is not None else None
+
+    def run(self) -> Outcome | None:
+        """Until the end: None when another processor, or somebody outside, brought it about."""
+        check(lib.mc_vcpu_begin(self.control), "mc_vcpu_begin")
+        try:
+            self._pass_gate()
+            return self._loop(self.control.exit)
+        except GuestEnd as end:
+            return Outcome(end.reason, self.number)
+        finally:
+            lib.mc_vcpu_end(self.control)
+            self._wake_gate()
+
+    def kick(self) -> None:
+        """Brings it out of its guest, or away from the gate, to look at the board."""
+        lib.mc_vcpu_kick(self.control)
+        self._wake_gate()
+
+    def _pass_gate(self) -> None:
+        gate = self._machine.gate
+        if gate is not None:
+            gate.wait(self)
+
+    def _wake_gate(self) -> None:
+        gate = self._machine.gate
+        if gate is not None:
+            gate.wake()
+
+    def _loop(self, e: Any) -> Outcome | None:
+        run, control, number = lib.mc_vcpu_run, self.control, self.number
+        port_handler, address_handler = self._machine.bus.ports.get, self._machine.bus.at_address
+        handler: Callable[[Access], int | None] | None
+        while True:
+            reason = run(control)
+            if reason == IO:
+                handler = port_handler(e.address)
+            elif reason == MMIO:
+                handler = address_handler(e.address)
+            elif reason == SIGNAL:
+                self._pass_gate()
+                continue
+            else:
+                ended, outcome = self._other(reason, e)
+                if ended:
+                    return outcome
+                continue
+            if handler is None:
+                continue  # nobody there: writes are lost, reads give all ones
+            if e.write:
+                handler(Access(e.address, e.size, True, e.value, number))
+            else:
+                value = handler(Access(e.address, e.size, False, 0, number))
+                if value is not None:
+                    e.value = value & MASK
+
+    def _other(self, reason: int, e: Any) -> tuple[bool, Outcome | None]:
+        """Whether it is an end, and which; None is an end that somebody else brought about."""
+        if reason < 0:
+            check(reason, "KVM_RUN")
+        if reason == TRACE:
+            self._traced(e)
+            return False, None
+        if reason == lib.MC_STOP_OUTPUT:
+            self._machine.serial.flush()
+            return False, None
+        if reason < lib.MC_STOP_SIGNAL:
+            self._traced(e)
+        if reason == DEBUG and self._machine.on_debug is not None:
+            exit_ = typed(e)
+            assert isinstance(exit_, DebugExit)
+            self._machine.on_debug(self, exit_)
+            return False, None
+        if reason == lib.MC_STOP_ASKED:
+            return True, None
+        if reason == lib.MC_STOP_DEBUG_EXIT:
+            return True, Outcome("debug-exit", self.number, e.value & 0xFF)
+        name = ENDS.get(reason)
+        return True, Outcome(
+            name or "internal-error", self.number, 0, "" if name in QUIET else self._particulars(reason, e)
+        )
+
+    def _traced(self, e: Any) -> None:
+        if self._machine.tracer is not None:
+            self._machine.tracer(self, e)
+
+    def _particulars(self, reason: int, e: Any) -> str:
+        """What is to be said of an end that is an error: the exit, and where."""
+        rip = f"rip {self.vcpu.get_regs().rip:#x}"
+        if reason >= lib.MC_STOP_SIGNAL:
+            return rip
+        exit_ = typed(e)
+        if isinstance(exit_, InternalErrorExit):
+            return f"{exit_}, at {rip}"
+        assert not isinstance(exit_, IoExit)
+        values = ", ".join(f"{k} {v:#x}" if isinstance(v, int) else f"{k} {v}" for k, v in exit_._asdict().items())
+        return f"{NAMES.get(reason, f'exit {reason}')} at {rip}" + (f" ({values})" if values else "")
+
+
+ENDS = {
+    lib.KVM_EXIT_HLT: "halt",
+    lib.MC_STOP_HALTED: "halt",
+    lib.KVM_EXIT_SHUTDOWN: "triple-fault",
+    lib.KVM_EXIT_INTERNAL_ERROR: "internal-error",
+    lib.KVM_EXIT_FAIL_ENTRY: "fail-entry",
+    lib.MC_STOP_DEADLINE: "timeout",
+    lib.MC_STOP_EXITS: "max-exits",
+}
+QUIET = ("halt",)

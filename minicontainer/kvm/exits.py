@@ -1,0 +1,157 @@
+"""Why the guest was left, as typed values (Linux Documentation/virt/kvm/api.rst, "The kvm_run structure")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from minicontainer.native import ffi, lib
+
+NAMES = {  # KVM_EXIT_* -> how it is called here
+    getattr(lib, f"KVM_EXIT_{name}"): name.lower().replace("_", "-")
+    for name in (
+        "UNKNOWN EXCEPTION IO HYPERCALL DEBUG HLT MMIO IRQ_WINDOW_OPEN SHUTDOWN FAIL_ENTRY INTR SET_TPR TPR_ACCESS NMI"
+        " INTERNAL_ERROR SYSTEM_EVENT IOAPIC_EOI X86_RDMSR X86_WRMSR"
+    ).split()
+}
+SUBERRORS = {
+    lib.KVM_INTERNAL_ERROR_EMULATION: "an instruction that KVM cannot emulate",
+    lib.KVM_INTERNAL_ERROR_SIMUL_EX: "exceptions at the same time",
+    lib.KVM_INTERNAL_ERROR_DELIVERY_EV: "an exit while an event was delivered",
+    lib.KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: "an exit that KVM does not know",
+}
+
+
+@dataclass(frozen=True)
+class IoExit:
+    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: what was written,
+    or the place of what is read, as a writable buffer that must be filled before the next run."""
+
+    port: int
+    size: int
+    count: int
+    write: bool
+    data: Any
+
+
+class MmioExit(NamedTuple):
+    """KVM_EXIT_MMIO: an access to an address that has no memory. ``data`` as IoExit's."""
+
+    address: int
+    size: int
+    write: bool
+    data: Any
+
+
+class HltExit(NamedTuple):
+    """KVM_EXIT_HLT: the processor waits for an interrupt. Not where the irqchip is the kernel's."""
+
+
+class ShutdownExit(NamedTuple):
+    """KVM_EXIT_SHUTDOWN: a triple fault; a PC would reset."""
+
+
+class DebugExit(NamedTuple):
+    """KVM_EXIT_DEBUG: a step or breakpoint of set_guest_debug. ``exception``: 1 (#DB) or 3 (#BP)."""
+
+    exception: int
+    rip: int
+    dr6: int
+    dr7: int
+
+
+class InternalErrorExit(NamedTuple):
+    """KVM_EXIT_INTERNAL_ERROR; ``words`` as the suberror has them: of emulation, the instruction's bytes are among
+    them."""
+
+    suberror: int
+    words: tuple[int, ...]
+
+    def __str__(self) -> str:
+        text = SUBERRORS.get(self.suberror, f"suberror {self.suberror}")
+        # kvm_run.emulation_failure: word 0 counts what follows; bit 0 of word 0's upper half: instruction bytes
+        return text + (f", its bytes {self.instruction.hex(' ')}" if self.instruction else "")
+
+    @property
+    def instruction(self) -> bytes:
+        """Bytes at rip, where KVM gives them (struct kvm_run, emulation_failure: flags, insn_size, insn_bytes)."""
+        if self.suberror != lib.KVM_INTERNAL_ERROR_EMULATION or len(self.words) < 3 or not self.words[0] & 1:
+            return b""
+        raw = b"".join(word.to_bytes(8, "little") for word in self.words[1:])
+        return raw[1 : 1 + min(raw[0], 15)]
+
+
+class FailEntryExit(NamedTuple):
+    """KVM_EXIT_FAIL_ENTRY: the processor refused the guest's state, with its own code for why."""
+
+    hardware_entry_failure_reason: int
+
+
+class SystemEventExit(NamedTuple):
+    """KVM_EXIT_SYSTEM_EVENT: shutdown (1), reset (2), crash (3)."""
+
+    type: int
+    words: tuple[int, ...]
+
+
+class HypercallExit(NamedTuple):
+    """KVM_EXIT_HYPERCALL."""
+
+    number: int
+    args: tuple[int, ...]
+
+
+class MsrExit(NamedTuple):
+    """KVM_EXIT_X86_RDMSR and KVM_EXIT_X86_WRMSR, where KVM was asked for them."""
+
+    msr: int
+    write: bool
+    value: int
+
+
+class InterruptedExit(NamedTuple):
+    """KVM_RUN returned for a signal, or because immediate_exit was set: no exit of the guest's."""
+
+
+class UnknownExit(NamedTuple):
+    """KVM_EXIT_UNKNOWN, and reasons that this module does not know."""
+
+    reason: int
+    words: tuple[int, ...]
+
+
+Exit = (
+    IoExit | MmioExit | HltExit | ShutdownExit | DebugExit | InternalErrorExit | FailEntryExit | SystemEventExit
+    | HypercallExit | MsrExit | InterruptedExit | UnknownExit
+)  # fmt: skip
+
+
+def _words(e: Any) -> tuple[int, ...]:
+    return tuple(ffi.unpack(e.words, e.nwords))
+
+
+def _data(e: Any) -> Any:
+    return ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)
+
+
+TYPES: dict[int, Callable[[Any], Exit]] = {
+    lib.KVM_EXIT_IO: lambda e: IoExit(e.address, e.size, e.count, bool(e.write), _data(e)),
+    lib.KVM_EXIT_MMIO: lambda e: MmioExit(e.address, e.size, bool(e.write), _data(e)),
+    lib.KVM_EXIT_HLT: lambda _: HltExit(),
+    lib.KVM_EXIT_SHUTDOWN: lambda _: ShutdownExit(),
+    lib.KVM_EXIT_DEBUG: lambda e: DebugExit(*_words(e)),
+    lib.KVM_EXIT_INTERNAL_ERROR: lambda e: InternalErrorExit(e.flags, _words(e)),
+    lib.KVM_EXIT_FAIL_ENTRY: lambda e: FailEntryExit(e.words[0]),
+    lib.KVM_EXIT_SYSTEM_EVENT: lambda e: SystemEventExit(e.flags, _words(e)),
+    lib.KVM_EXIT_HYPERCALL: lambda e: HypercallExit(e.address, _words(e)),
+    lib.KVM_EXIT_X86_RDMSR: lambda e: MsrExit(e.address, False, 0),
+    lib.KVM_EXIT_X86_WRMSR: lambda e: MsrExit(e.address, True, e.words[0]),
+    lib.KVM_EXIT_INTR: lambda _: InterruptedExit(),
+}
+
+
+def typed(e: Any) -> Exit:
+    """The exit in a ``struct mc_exit``."""
+    make = TYPES.get(e.reason)
+    return make(e) if make is not None else UnknownExit(e.reason, _words(e))

@@ -1,0 +1,50 @@
+"""The guests that come with this package (csrc/guests): each shows one thing, and says in its source how.
+
+with Machine() as m:
+    m.load(guests.path("hello"))
+    print(m.run(timeout=5).output)
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.errors import SpecError, UnsupportedError
+
+DIRECTORY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "libexec", "guests")
+
+# name -> what it does, in one line. setup.py builds them.
+GUESTS = {
+    "hello": "prints a line; real mode",
+    "hello32": "prints a line; protected mode",
+    "hello64": "prints a line; long mode",
+    "bootsector": "prints a line through the BIOS (INT 10h)",
+    "echo": "sends back what it receives by the serial port, with interrupts; Ctrl-D ends it",
+    "timer": "counts ten ticks of the timer, asleep between them",
+    "sieve": "counts the primes below a million, in C; long mode at CPL 3",
+    "smp": "starts a second processor; each prints its APIC id",
+    "memory": "writes and verifies a word in every page, and prints how much memory there is",
+    "exits": "for benchmarks: writes N times (port 0x510 says it) to a port (0x514 says it)",
+    "triple-fault": "misbehaves: an exception that cannot be delivered",
+    "loop": "misbehaves: never leaves the processor",
+    "pio-storm": "misbehaves: writes to a port that nobody has, for ever",
+    "flood": "misbehaves: prints for ever",
+    "hole": "misbehaves: jumps to where there is no memory",
+    "mmio-nowhere": "misbehaves: writes and reads where there is neither memory nor a device",
+    "self-modifying": "misbehaves: changes its own code, and prints which version ran",
+}
+
+
+def names() -> list[str]:
+    """All guests."""
+    return list(GUESTS)
+
+
+def path(name: str) -> str:
+    """The absolute path of a guest's file. SpecError: there is no such guest; UnsupportedError: it was not built."""
+    if name not in GUESTS:
+        raise SpecError("guest", name, "is no guest of this package", ", ".join(GUESTS))
+    file = os.path.join(DIRECTORY, name)
+    if not os.path.isfile(file):
+        raise UnsupportedError("guest", name, f"there is no {file}", "make build, on x86_64")
+    return file

@@ -1,0 +1,259 @@
+"""A small PC: memory, processors, a bus with devices, and what was loaded into it.
+
+    with Machine(memory="2M") as m:
+        m.load("kernel.bin")
+
+        @m.port(0x500)
+        def answer(access: Access) -> int | None:
+            return 42
+
+        result = m.run(timeout=5)
+
+Theory of operation. The constructor opens /dev/kvm and makes the machine and its memory; ``load`` puts a kernel there;
+``start`` makes the processors in the state that the kernel wants, and ``run`` runs them: the first in the calling
+thread, the others in threads of their own, until one of them brings the end about, and then all are stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from minicontainer.errors import Error, SpecError
+from minicontainer.kvm import acpi, boot, devices, processor, threads
+from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.bus import Bus, Handler
+from minicontainer.kvm.descriptor import Watch
+from minicontainer.kvm.drive import GuestEnd, Processor
+from minicontainer.kvm.exits import NAMES, DebugExit
+from minicontainer.kvm.gate import Gate
+from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.result import CODES, ExitCount, Outcome, Result, registers
+from minicontainer.kvm.serial import Serial
+from minicontainer.kvm.system import Kvm
+from minicontainer.native import ffi, lib, now
+from minicontainer.spec import decimal, whole
+
+TSS_ADDRESS, IDENTITY_MAP_ADDRESS = (
+    0xFFFBD000,
+    0xFFFBC000,
+)  # Linux Documentation/virt/kvm/api.rst: in the last 4 GiB hole
+CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
+SECONDS_MAX = 10**9
+
+Self = TypeVar("Self", bound="Machine")
+
+
+class Machine:
+    """One virtual machine; see the module. Everything is given back by ``close()``, or at the end of a ``with``.
+
+    memory   bytes, or "2M"; in whole pages
+    cpus     processors; None is as many as the kernel asks for, mostly 1
+    irqchip  interrupt controllers and a timer in the kernel; None is as the kernel asks for
+    serial   descriptor for what the guest sends; None keeps it for ``result.output``
+    want_ports  count exits by port too
+    watch    is told of every ioctl: (call, start, end, result), nanoseconds
+    SpecError, UnsupportedError (no KVM here), StepError (an ioctl failed)."""
+
+    def __init__(
+        self,
+        memory: int | str = "2M",
+        cpus: int | None = None,
+        *,
+        irqchip: bool | None = None,
+        serial: int | None = None,
+        want_ports: bool = False,
+        watch: Watch | None = None,
+    ) -> None:
+        self.cpus = None if cpus is None else whole("cpus", cpus, 1, CPUS_MAX)
+        self.irqchip = irqchip
+        self.want_ports = want_ports
+        self.entry: Entry | None = None
+        self.processors: list[Processor] = []
+        self.bus = Bus()
+        self.tracer: Callable[[Processor, Any], None] | None = None
+        self.on_debug: Callable[[Processor, DebugExit], None] | None = None
+        self.on_end: Callable[[Result], None] | None = None
+        self.gate: Gate | None = None
+        self._serial_fd = serial
+        self._stopped = ""
+        devices.add(self.bus, _end)
+        with ExitStack() as stack:
+            self.memory = GuestMemory(memory)
+            stack.callback(self.memory.close)
+            self.kvm = stack.enter_context(Kvm(watch=watch))
+            self.vm = stack.enter_context(self.kvm.create_vm())
+            self.memory.attach(self.vm)
+            self._stack = stack.pop_all()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the machine and gives its memory back. Not while it runs."""
+        self._stack.close()
+
+    def at_close(self, function: Callable[[], None]) -> None:
+        """Calls it when the machine is closed, while processors and memory are still there."""
+        self._stack.callback(function)
+
+    # ---- what is in it
+
+    def load(
+        self,
+        kernel: str | os.PathLike[str] | Kernel,
+        *,
+        mode: str | None = None,
+        load_address: int | None = None,
+        entry: int | None = None,
+        initrd: str | None = None,
+        append: str | None = None,
+    ) -> Entry:
+        """Puts a kernel into memory: a flat binary, boot sector, ELF or bzImage, recognised by its first bytes; what
+        it says of itself is overruled by ``mode`` (real, protected, long, user64, pvh, linux), addresses and
+        ``entry``."""
+        options = boot.Options(mode, load_address, entry, initrd, append)
+        if isinstance(kernel, Kernel):
+            self.entry = boot.load(kernel, self.memory, options)
+        else:
+            with Kernel(os.fspath(kernel)) as file:
+                self.entry = boot.load(file, self.memory, options)
+        return self.entry
+
+    def port(self, first: int, count: int = 1) -> Callable[[Handler], Handler]:
+        """A decorator: the function answers for ``count`` ports from ``first`` on. It is given each Access, and gives
+        the value that is read."""
+
+        def add(handler: Handler) -> Handler:
+            self.bus.add_ports(first, count, handler)
+            return handler
+
+        return add
+
+    def mmio(self, address: int, size: int = 4096) -> Callable[[Handler], Handler]:
+        """A decorator: the function answers for ``size`` bytes of addresses that are no memory."""
+
+        def add(handler: Handler) -> Handler:
+            self.bus.add_addresses(address, size, handler)
+            return handler
+
+        return add
+
+    def end(self, reason: str = "stopped") -> None:
+        """For a device's handler: ends the machine with this access."""
+        _end(reason)
+
+    # ---- running
+
+    def start(self) -> None:
+        """Makes interrupt controllers and processors, ready to enter the kernel. ``run`` does it where it was not
+        done."""
+        if self.processors:
+            return
+        entry = self.entry
+        if entry is None:
+            raise Error("machine: nothing was loaded into it (Machine.load)")
+        self.irqchip = entry.irqchip if self.irqchip is None else self.irqchip
+        count = max(entry.cpus, 1) if self.cpus is None else self.cpus
+        self._check_count(count, entry)
+        if self.irqchip:
+            self._make_irqchip()
+        self.serial = Serial(self._serial_fd, self.vm.fd if self.irqchip else -1, eager=self.irqchip)
+        self.board = ffi.new(
+            "struct mc_board *",
+            {"vm": self.vm.fd, "irqchip": self.irqchip, "cpus": count, "serial": self.serial.control},
+        )
+        if entry.linux:
+            acpi.write(self.memory, count)
+        tables = processor.write_tables(entry, self.memory)
+        initial = processor.Initial(self.kvm, self.memory, entry, tables, count, self.irqchip)
+        for number in range(count):
+            vcpu = self._stack.enter_context(self.vm.create_vcpu(number))
+            initial.set_up(vcpu, number)
+            self.processors.append(Processor(self, vcpu, number))
+        self.board.trace = self.tracer is not None
+
+    def _check_count(self, count: int, entry: Entry) -> None:
+        most = self.vm.check_extension("KVM_CAP_MAX_VCPUS") if count > 1 else 1
+        if count > most:
+            raise SpecError("cpus", count, f"is more than KVM gives a machine here ({most})")
+        if count > 1 and not self.irqchip:
+            raise SpecError("cpus", count, "need interrupts to be started by", "--irqchip")
+
+    def _make_irqchip(self) -> None:
+        """Before the processors, which get their local APICs with it. The addresses are what Intel's processors
+        need."""
+        self.vm.set_identity_map_addr(IDENTITY_MAP_ADDRESS)
+        self.vm.set_tss_addr(TSS_ADDRESS)
+        self.vm.create_irqchip()
+        self.vm.create_pit2(lib.KVM_PIT_SPEAKER_DUMMY)
+
+    def run(self, timeout: float | None = None, max_exits: int | None = None) -> Result:
+        """Runs the guest to its end: how it ended, and what it did. ``timeout`` in seconds; after it, or after
+        ``max_exits``, the machine stands still, and can be run on. What a handler raises comes out here."""
+        limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
+        most = 0 if max_exits is None else whole("max-exits", max_exits, 1, 2**63 - 1)
+        self.start()
+        started, before = now(), sum(p.control.guest_ns for p in self.processors)
+        self.board.deadline_ns = 0 if limit is None else started + int(limit * 1e9)
+        self.board.max_exits = self.board.exits + most if most else 0
+        outcome = threads.run(self.processors, self.board)
+        self.serial.flush()
+        if outcome is None:
+            outcome = Outcome(self._stopped or "stopped")
+        guest_ns = sum(p.control.guest_ns for p in self.processors) - before
+        result = self.result(outcome, (now() - started) / 1e9, guest_ns / 1e9)
+        if self.on_end is not None:
+            self.on_end(result)
+        return result
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Ends ``run`` from another thread, or from a handler; it gives ``reason``."""
+        self._stopped = reason
+        self.board.stop = 1
+        threads.kick(self.processors)
+
+    def result(self, outcome: Outcome, walltime: float = 0.0, guest_time: float = 0.0) -> Result:
+        """What ``run`` gives, as things are now."""
+        vcpu = self.processors[outcome.vcpu].vcpu
+        return Result(
+            reason=outcome.reason,
+            returncode=outcome.code or CODES.get(outcome.reason, 0),
+            detail=outcome.detail,
+            vcpu=outcome.vcpu,
+            exits=self._exits(),
+            ports=self._ports(),
+            output=self.serial.output,
+            output_lost=self.serial.lost,
+            registers=registers(vcpu.get_regs(), vcpu.get_sregs()),
+            walltime=walltime,
+            guest_time=guest_time,
+        )
+
+    def _exits(self) -> dict[str, ExitCount]:
+        found = {}
+        for reason in range(lib.MC_REASONS):
+            count = sum(p.control.counts[reason] for p in self.processors)
+            if count:
+                ns = sum(p.control.host_ns[reason] for p in self.processors)
+                found[NAMES.get(reason, f"exit-{reason}")] = ExitCount(count, ns / 1e9)
+        return found
+
+    def _ports(self) -> dict[int, ExitCount]:
+        found: dict[int, ExitCount] = {}
+        for p in self.processors if self.want_ports else ():
+            pairs = ffi.unpack(p.ports, 2 * lib.MC_PORTS)
+            for port in range(lib.MC_PORTS):
+                if pairs[2 * port]:
+                    had = found.get(port, ExitCount(0, 0.0))
+                    found[port] = ExitCount(had.count + pairs[2 * port], had.seconds + pairs[2 * port + 1] / 1e9)
+        return found
+
+
+def _end(reason: str) -> None:
+    raise GuestEnd(reason)

@@ -1,0 +1,111 @@
+"""Puts a virtual CPU into the state in which it enters what was loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minicontainer.errors import SpecError
+from minicontainer.kvm import cpuid, x86
+from minicontainer.kvm.boot.kernel import Entry
+from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.system import Kvm
+from minicontainer.kvm.vcpu import Vcpu
+from minicontainer.native import ffi
+
+XSAVE = 1 << 26  # leaf 1, ECX
+AVX_STATE = 7  # XCR0: x87, SSE, AVX
+LOWEST_TABLES = 0x2000  # above the interrupt vectors, and the page that flat binaries begin in
+STACK_TOP = 0x9FC00  # where a PC's memory below 640 KiB ends
+
+# Model-specific registers as a PC's firmware leaves them, which Linux reads (Intel SDM volume 4).
+MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING = 0x1A0, 1
+MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK = 0x2FF, 0x806
+# A local APIC's registers, and how they deliver (Intel SDM volume 3, "Local APIC").
+APIC_LVT0, APIC_LVT1 = 0x350, 0x360
+DELIVER_NMI, DELIVER_EXTINT = 4 << 8, 7 << 8
+
+
+def place(used: list[tuple[int, int]], memory: GuestMemory, size: int) -> int:
+    """The lowest free place for ``size`` bytes of tables, in whole pages."""
+    at = LOWEST_TABLES
+    for start, length in sorted(used):
+        if start >= at + size:
+            break
+        at = max(at, -(-(start + length) // x86.PAGE) * x86.PAGE)
+    if at + size > memory.regions[0].size:
+        raise SpecError("memory", memory.size, f"leaves no room for {size} bytes of processor tables", "--memory")
+    return at
+
+
+def write_tables(entry: Entry, memory: GuestMemory) -> int:
+    """Descriptor and page tables for the entry's mode: where they are; 0 in real mode, which has none."""
+    if entry.mode == "real":
+        return 0
+    wide = entry.mode in ("long", "user64")
+    at = place(entry.used, memory, x86.tables_size(memory, wide))
+    x86.tables(memory, at, wide=wide, user=entry.mode == "user64")
+    return at
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What the processors of one machine begin with: ``count`` of them, with ``tables`` in memory (write_tables)."""
+
+    kvm: Kvm
+    memory: GuestMemory
+    entry: Entry
+    tables: int
+    count: int
+    irqchip: bool
+
+    def set_up(self, vcpu: Vcpu, number: int) -> None:
+        """State of processor ``number``. Only the first enters the kernel; with an irqchip the others wait to be
+        started by it (INIT, SIPI), and begin in real mode."""
+        vcpu.set_cpuid2(cpuid.of_processor(self.kvm, number, self.count, irqchip=self.irqchip))
+        if self.entry.linux:
+            _linux_registers(vcpu)
+        if self.irqchip:
+            _local_interrupts(vcpu)
+        if number == 0:
+            self._enter(vcpu)
+
+    def _enter(self, vcpu: Vcpu) -> None:
+        entry = self.entry
+        user = entry.mode == "user64"
+        xsave = user and bool(cpuid.features(self.kvm, 1)[2] & XSAVE)
+        sregs = vcpu.get_sregs()
+        if entry.mode == "real":
+            x86.real(sregs, entry.segment)
+        elif entry.mode == "protected":
+            x86.protected(sregs, self.tables)
+        else:
+            x86.long(sregs, self.tables, user=user, xsave=xsave)
+        vcpu.set_sregs(sregs)
+        if xsave:
+            vcpu.set_xcrs(_extended_state(self.kvm))
+        stack = min(self.memory.regions[0].size, STACK_TOP)
+        registers = {"rsp": stack, "rip": entry.rip, "rflags": x86.RFLAGS_1 | (x86.RFLAGS_IOPL3 if user else 0)}
+        vcpu.set_regs(ffi.new("struct kvm_regs *", registers | entry.registers))
+
+
+def _extended_state(kvm: Kvm) -> object:
+    """XCR0 with x87, SSE, and AVX where there is AVX."""
+    allowed = cpuid.features(kvm, 0xD)[0] | 3
+    return ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1, "xcrs": [{"xcr": 0, "value": allowed & AVX_STATE}]})
+
+
+def _linux_registers(vcpu: Vcpu) -> None:
+    vcpu.set_msrs({MSR_MISC_ENABLE: MISC_ENABLE_FAST_STRING, MSR_MTRR_DEF_TYPE: MTRR_ENABLED_WRITE_BACK})
+    fpu = vcpu.get_fpu()
+    fpu.fcw, fpu.mxcsr = 0x37F, 0x1F80
+    vcpu.set_fpu(fpu)
+
+
+def _local_interrupts(vcpu: Vcpu) -> None:
+    """LINT0 brings the PIC's interrupts, LINT1 NMIs: a PC's wiring, before anybody has set the local APIC up."""
+    lapic = vcpu.get_lapic()
+    raw = ffi.buffer(lapic.regs)
+    for register, mode in ((APIC_LVT0, DELIVER_EXTINT), (APIC_LVT1, DELIVER_NMI)):
+        value = int.from_bytes(raw[register : register + 4], "little") & ~0x10700 | mode  # not masked
+        raw[register : register + 4] = value.to_bytes(4, "little")
+    vcpu.set_lapic(lapic)

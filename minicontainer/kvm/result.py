@@ -1,0 +1,93 @@
+"""How a machine ended, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+# reason -> exit code. docker's conventions where they have one; a guest's own comes from the debug-exit port.
+CODES = {
+    "halt": 0,
+    "poweroff": 0,
+    "reset": 0,
+    "stopped": 0,
+    "debug-exit": 0,  # its own
+    "max-exits": 120,
+    "triple-fault": 121,
+    "internal-error": 122,
+    "fail-entry": 123,
+    "timeout": 124,
+    "interrupted": 130,
+}
+REGISTERS = "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split()
+CONTROLS = "cr0 cr2 cr3 cr4 efer".split()
+SEGMENTS = "cs ds es fs gs ss".split()
+
+
+@dataclass(frozen=True)
+class ExitCount:
+    """Exits of one kind: how many, and the seconds from there to the guest's next instruction: what they cost it."""
+
+    count: int
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Seconds of one."""
+        return self.seconds / self.count if self.count else 0.0
+
+
+class Outcome(NamedTuple):
+    """Why a machine ended: one of CODES, on which processor, and the particulars for people."""
+
+    reason: str
+    vcpu: int = 0
+    code: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What ``Machine.run`` gives.
+
+    reason     one of CODES; ``returncode``: its exit code, or the guest's own (debug-exit)
+    detail     the particulars of an end that is an error, on one line
+    exits      by reason ("io", "mmio", "hlt" ...); ``ports`` the same by port, where it was asked for
+    output     what the guest wrote to the serial port, where it was not sent elsewhere
+    registers  of the processor ``vcpu``, which brought the end about: general, control, selectors
+    walltime, guest_time  seconds of ``run``, and of these in KVM_RUN (of all processors)"""
+
+    reason: str
+    returncode: int
+    detail: str
+    vcpu: int
+    exits: dict[str, ExitCount]
+    ports: dict[int, ExitCount]
+    output: bytes
+    output_lost: int
+    registers: dict[str, int]
+    walltime: float
+    guest_time: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can have it: times in seconds, the output as text."""
+        return {
+            "reason": self.reason,
+            "returncode": self.returncode,
+            "detail": self.detail,
+            "vcpu": self.vcpu,
+            "exits": {name: asdict(e) for name, e in self.exits.items()},
+            "ports": {hex(port): asdict(e) for port, e in self.ports.items()},
+            "output": self.output.decode("utf-8", "replace"),
+            "output_lost": self.output_lost,
+            "registers": {name: hex(value) for name, value in self.registers.items()},
+            "walltime": self.walltime,
+            "guest_time": self.guest_time,
+        }
+
+
+def registers(regs: Any, sregs: Any) -> dict[str, int]:
+    """Registers by name, of ``struct kvm_regs`` and ``struct kvm_sregs``."""
+    found = {name: getattr(regs, name) for name in REGISTERS}
+    found |= {name: getattr(sregs, name) for name in CONTROLS}
+    return found | {name: getattr(sregs, name).selector for name in SEGMENTS}

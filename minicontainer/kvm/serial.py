@@ -1,0 +1,55 @@
+"""The serial port of a machine (csrc/serial.c): what the guest sends, and what it is to receive."""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.native import ffi, lib
+
+KEPT = 16 << 20  # bytes of output that are kept
+CHUNK = 16384
+
+
+class Serial:
+    """A 16550A at 0x3f8. What the guest sends goes to the descriptor ``fd``; without one the latest KEPT bytes are
+    kept.
+
+    ``vm`` is the descriptor of the machine whose interrupt 4 it raises, or -1; ``eager``: nothing waits for a line's
+    end."""
+
+    def __init__(self, fd: int | None = None, vm: int = -1, *, eager: bool = False) -> None:
+        self.control = ffi.gc(lib.mc_serial_new(-1 if fd is None else fd, vm, eager), lib.mc_serial_free)
+        if self.control == ffi.NULL:
+            raise MemoryError
+        self.lost = 0  # bytes of output that were not kept
+        self._kept = bytearray()
+        self._fd = fd
+
+    def input(self, data: bytes, *, overrun: bool = False) -> int:
+        """Bytes for the guest to receive: how many were taken. With ``overrun`` all are: what finds no place is
+        lost."""
+        return lib.mc_serial_input(self.control, data, len(data), overrun)
+
+    def flush(self) -> None:
+        """Writes what waits for a line's end, or takes it into ``output``. OSError as write(2)'s."""
+        if self._fd is not None:
+            result = lib.mc_serial_flush(self.control)
+            if result < 0:
+                raise OSError(-result, os.strerror(-result), "serial output")
+            return
+        buffer = ffi.new("char[]", CHUNK)
+        while count := lib.mc_serial_output(self.control, buffer, CHUNK):
+            self._kept += ffi.buffer(buffer, count)
+        if len(self._kept) > 2 * KEPT:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.lost += len(self._kept) - KEPT
+        del self._kept[:-KEPT]
+
+    @property
+    def output(self) -> bytes:
+        """What the guest has sent: the latest KEPT bytes, and nothing where it went to a descriptor."""
+        if len(self._kept) > KEPT:
+            self._forget()
+        return bytes(self._kept)

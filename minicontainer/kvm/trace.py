@@ -1,0 +1,86 @@
+"""Exits as they happen, one line each: for ``--trace``, and for the timeline of ``--explain``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from minicontainer.kvm.drive import Processor
+from minicontainer.kvm.exits import NAMES, IoExit, typed
+from minicontainer.native import ffi, lib
+
+SHOWN = 16  # bytes of an exit's data
+
+
+class Exit(NamedTuple):
+    """One exit, after it was dealt with. Times in nanoseconds of CLOCK_MONOTONIC: KVM_RUN's call and its return."""
+
+    number: int
+    vcpu: int
+    reason: str
+    rip: int
+    address: int | None
+    size: int
+    items: int
+    write: bool
+    data: bytes
+    entered: int
+    left: int
+    detail: str
+
+    def access(self) -> str:
+        """What was accessed: ``out 0x3f8 1 byte 48 'H'``; what else there is to say of other exits."""
+        if self.address is None:
+            return self.detail
+        io = self.reason == "io"
+        verb = ("out" if self.write else "in") if io else ("write" if self.write else "read")
+        amount = f"{self.items} x {self.size} bytes" if self.items > 1 else f"{self.size} byte{'s'[: self.size > 1]}"
+        text = "".join(chr(b) if 32 <= b < 127 else "." for b in self.data[:SHOWN])
+        more = "..." if len(self.data) > SHOWN else ""
+        return f"{verb} {self.address:#x} {amount}: {self.data[:SHOWN].hex(' ')}{more} {text!r}"
+
+
+class Tracer:
+    """A Machine's ``tracer`` that gives each Exit to its observers."""
+
+    def __init__(self, observers: Sequence[Callable[[Exit], None]]) -> None:
+        self._observers = observers
+        self._number = 0
+
+    def __call__(self, processor: Processor, e: Any) -> None:
+        """Called by the processor's thread, when C has handled the exit or nobody can."""
+        self._number += 1
+        access = e.reason in (lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO)
+        synced = processor.synced
+        exit_ = Exit(
+            number=self._number,
+            vcpu=processor.number,
+            reason=NAMES.get(e.reason, f"exit-{e.reason}"),
+            rip=synced.regs.rip if synced is not None else 0,
+            address=e.address if access else None,
+            size=e.size,
+            items=e.count,
+            write=bool(e.write),
+            data=bytes(ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)) if access else b"",
+            entered=processor.control.entered_ns,
+            left=processor.control.left_ns,
+            detail="" if access else _detail(e),
+        )
+        for observe in self._observers:
+            observe(exit_)
+
+
+def _detail(e: Any) -> str:
+    exit_ = typed(e)
+    assert not isinstance(exit_, IoExit)
+    values = exit_._asdict()
+    return ", ".join(f"{k} {v:#x}" if isinstance(v, int) else f"{k} {v}" for k, v in values.items())
+
+
+def line(exit_: Exit, start: int) -> str:
+    """One line of a trace; ``start`` is the nanosecond that its times count from."""
+    at, took = (exit_.left - start) / 1000, (exit_.left - exit_.entered) / 1000
+    return (
+        f"{exit_.number:6} cpu{exit_.vcpu} {at:10.1f} us {took:8.1f} in guest  rip {exit_.rip:#x}"
+        f"  {exit_.reason} {exit_.access()}"
+    ).rstrip()

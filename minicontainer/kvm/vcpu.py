@@ -1,0 +1,192 @@
+"""A virtual CPU's descriptor (Linux Documentation/virt/kvm/api.rst, "vCPU ioctls")."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minicontainer.kvm.descriptor import Descriptor, Watch
+from minicontainer.kvm.exits import Exit, InterruptedExit, typed
+from minicontainer.native import check, ffi, lib, now
+
+
+class Vcpu(Descriptor):
+    """What KVM_CREATE_VCPU gives. Structures are the kernel's own: ``regs = vcpu.get_regs(); regs.rip = 0x1000``.
+
+    ``control`` is csrc/vcpu.h's side of it, for ``mc_vcpu_run``."""
+
+    def __init__(self, fd: int, mmap_size: int, watch: Watch | None = None) -> None:
+        super().__init__(fd, watch)
+        start = now()
+        self._map = mmap.mmap(fd, mmap_size)
+        if watch is not None:
+            watch(f"mmap(vcpu, {mmap_size:#x})", start, now(), 0)
+        self._view = ffi.from_buffer(self._map)
+        self.run_page = ffi.cast("void *", self._view)
+        self._exit = ffi.new("struct mc_exit *")
+
+    def close(self) -> None:
+        """Unmaps struct kvm_run, and closes."""
+        if self.fd >= 0 and hasattr(self, "_view"):
+            ffi.release(self._view)
+            self._map.close()
+            self.run_page = ffi.NULL
+        super().close()
+
+    # ---- running
+
+    def run(self) -> Exit:
+        """KVM_RUN: enters the guest until its next exit. A signal to this thread makes it an InterruptedExit."""
+        result = lib.mc_ioctl_value(self.fd, lib.KVM_RUN, 0)
+        while result == -errno.EAGAIN:  # it was waiting for its SIPI, and has got it
+            result = lib.mc_ioctl_value(self.fd, lib.KVM_RUN, 0)
+        if result == -errno.EINTR:
+            return InterruptedExit()
+        check(result, "KVM_RUN")
+        lib.mc_exit_decode(self.run_page, self._exit)
+        return typed(self._exit)
+
+    def immediate_exit(self, on: bool = True) -> None:
+        """While it is on, ``run`` returns at once with an InterruptedExit, once what the last exit left open is
+        finished (a read's data taken, the instruction ended)."""
+        lib.mc_run_immediate(self.run_page, on)
+
+    def sync_regs(self, valid: int = 0, dirty: int = 0) -> Any:
+        """KVM_CAP_SYNC_REGS: from now on each exit fills in the parts ``valid`` (KVM_SYNC_X86_REGS ...) of the ``struct
+        kvm_sync_regs *`` that this gives, without an ioctl; the parts ``dirty`` are taken from it once, at the next
+        run."""
+        return ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self.run_page, valid, dirty))
+
+    def interrupt(self, vector: int) -> None:
+        """KVM_INTERRUPT: queues an external interrupt, where there is no irqchip in the kernel."""
+        self.ioctl("KVM_INTERRUPT", ffi.new("uint32_t *", vector), vector)
+
+    def nmi(self) -> None:
+        """KVM_NMI."""
+        self.ioctl_value("KVM_NMI")
+
+    # ---- registers
+
+    def get_regs(self) -> Any:
+        """KVM_GET_REGS: the general registers, rip and rflags (``struct kvm_regs *``)."""
+        return self.get("KVM_GET_REGS", "struct kvm_regs")
+
+    def set_regs(self, regs: Any) -> None:
+        """KVM_SET_REGS."""
+        self.ioctl("KVM_SET_REGS", regs)
+
+    def get_sregs(self) -> Any:
+        """KVM_GET_SREGS: segments, tables, control registers (``struct kvm_sregs *``)."""
+        return self.get("KVM_GET_SREGS", "struct kvm_sregs")
+
+    def set_sregs(self, sregs: Any) -> None:
+        """KVM_SET_SREGS."""
+        self.ioctl("KVM_SET_SREGS", sregs)
+
+    def get_fpu(self) -> Any:
+        """KVM_GET_FPU: x87 and SSE (``struct kvm_fpu *``)."""
+        return self.get("KVM_GET_FPU", "struct kvm_fpu")
+
+    def set_fpu(self, fpu: Any) -> None:
+        """KVM_SET_FPU."""
+        self.ioctl("KVM_SET_FPU", fpu)
+
+    def get_xsave(self) -> Any:
+        """KVM_GET_XSAVE: the first 4 KiB of what XSAVE has (``struct kvm_xsave *``)."""
+        return self.get("KVM_GET_XSAVE", "struct kvm_xsave")
+
+    def set_xsave(self, xsave: Any) -> None:
+        """KVM_SET_XSAVE."""
+        self.ioctl("KVM_SET_XSAVE", xsave)
+
+    def get_xcrs(self) -> Any:
+        """KVM_GET_XCRS: the extended control registers (``struct kvm_xcrs *``)."""
+        return self.get("KVM_GET_XCRS", "struct kvm_xcrs")
+
+    def set_xcrs(self, xcrs: Any) -> None:
+        """KVM_SET_XCRS."""
+        self.ioctl("KVM_SET_XCRS", xcrs)
+
+    def get_debugregs(self) -> Any:
+        """KVM_GET_DEBUGREGS (``struct kvm_debugregs *``)."""
+        return self.get("KVM_GET_DEBUGREGS", "struct kvm_debugregs")
+
+    def set_debugregs(self, debugregs: Any) -> None:
+        """KVM_SET_DEBUGREGS."""
+        self.ioctl("KVM_SET_DEBUGREGS", debugregs)
+
+    def get_msrs(self, indices: Sequence[int]) -> dict[int, int]:
+        """KVM_GET_MSRS: model-specific registers by index; those from the first unknown one on are left out."""
+        msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(indices), "entries": [{"index": i} for i in indices]})
+        count = self.ioctl("KVM_GET_MSRS", msrs)
+        return {msrs.entries[i].index: msrs.entries[i].data for i in range(count)}
+
+    def set_msrs(self, values: Mapping[int, int]) -> int:
+        """KVM_SET_MSRS, in this order: how many were set. KVM stops at the first that it does not take."""
+        entries = [{"index": index, "data": value} for index, value in values.items()]
+        msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})
+        return self.ioctl("KVM_SET_MSRS", msrs, f"{len(entries)} registers")
+
+    def set_cpuid2(self, cpuid: Any) -> None:
+        """KVM_SET_CPUID2: what the instruction tells the guest (``struct kvm_cpuid2 *``). Before the first run."""
+        self.ioctl("KVM_SET_CPUID2", cpuid, f"{cpuid.nent} entries")
+
+    def get_cpuid2(self, room: int = 256) -> Any:
+        """KVM_GET_CPUID2."""
+        value = ffi.new("struct kvm_cpuid2 *", {"nent": room, "entries": room})
+        self.ioctl("KVM_GET_CPUID2", value)
+        return value
+
+    # ---- the rest of its state
+
+    def get_lapic(self) -> Any:
+        """KVM_GET_LAPIC: the local APIC's registers, 16 bytes apart (``struct kvm_lapic_state *``). Only with an
+        irqchip."""
+        return self.get("KVM_GET_LAPIC", "struct kvm_lapic_state")
+
+    def set_lapic(self, lapic: Any) -> None:
+        """KVM_SET_LAPIC."""
+        self.ioctl("KVM_SET_LAPIC", lapic)
+
+    def get_vcpu_events(self) -> Any:
+        """KVM_GET_VCPU_EVENTS: pending exceptions, interrupts, NMIs (``struct kvm_vcpu_events *``)."""
+        return self.get("KVM_GET_VCPU_EVENTS", "struct kvm_vcpu_events")
+
+    def set_vcpu_events(self, events: Any) -> None:
+        """KVM_SET_VCPU_EVENTS."""
+        self.ioctl("KVM_SET_VCPU_EVENTS", events)
+
+    def get_mp_state(self) -> int:
+        """KVM_GET_MP_STATE: KVM_MP_STATE_RUNNABLE, _HALTED, _UNINITIALIZED ..."""
+        return int(self.get("KVM_GET_MP_STATE", "struct kvm_mp_state").mp_state)
+
+    def set_mp_state(self, state: int) -> None:
+        """KVM_SET_MP_STATE."""
+        self.ioctl("KVM_SET_MP_STATE", ffi.new("struct kvm_mp_state *", (state,)), state)
+
+    def set_guest_debug(self, *, single_step: bool = False, breakpoints: Sequence[int] = ()) -> None:
+        """KVM_SET_GUEST_DEBUG: a DebugExit after each instruction, or where rip is at one of up to four addresses; with
+        neither, none any more."""
+        if len(breakpoints) > 4:
+            raise ValueError(f"{len(breakpoints)} hardware breakpoints: a processor has four")
+        control = (lib.KVM_GUESTDBG_ENABLE | lib.KVM_GUESTDBG_SINGLESTEP) if single_step else 0
+        registers = [0] * 8
+        if breakpoints:
+            control |= lib.KVM_GUESTDBG_ENABLE | lib.KVM_GUESTDBG_USE_HW_BP
+            registers[: len(breakpoints)] = breakpoints
+            registers[7] = 0x400 | sum(2 << 2 * i for i in range(len(breakpoints)))  # G0 to G3: break on execution
+        debug = ffi.new("struct kvm_guest_debug *", {"control": control, "arch": {"debugreg": registers}})
+        self.ioctl("KVM_SET_GUEST_DEBUG", debug, f"{control:#x}")
+
+    def translate(self, linear: int) -> int | None:
+        """KVM_TRANSLATE: the guest physical address of a linear one by the guest's page tables; None where there is
+        none."""
+        value = ffi.new("struct kvm_translation *", {"linear_address": linear})
+        self.ioctl("KVM_TRANSLATE", value, f"{linear:#x}")
+        return int(value.physical_address) if value.valid else None
+
+    def get_tsc_khz(self) -> int:
+        """KVM_GET_TSC_KHZ: the frequency of the guest's time stamp counter."""
+        return self.ioctl_value("KVM_GET_TSC_KHZ")
