@@ -1,4 +1,4 @@
-# Two commands: `make demo` shows a container on a fresh Debian or Ubuntu, `make test` runs the whole suite.
+# Two commands: `make demo` shows a container and a machine on a fresh Debian or Ubuntu, `make test` runs the whole suite.
 # Both install what is missing (as root, or with sudo), and cost nothing when all is there.
 
 PYTHON ?= python3
@@ -6,8 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT    := gcc libc6-dev python3-dev python3-venv libcap-dev busybox-static
-APT_TEST := qemu-system-x86 kmod e2fsprogs iproute2 uidmap strace
-SOURCES := $(wildcard csrc/*) setup.py pyproject.toml
+APT_TEST := qemu-system-x86 kmod e2fsprogs iproute2 uidmap strace gdb
+SOURCES := $(wildcard csrc/*.* csrc/guests/*) setup.py pyproject.toml
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint clean
 
@@ -20,7 +20,7 @@ define packages
 endef
 
 help:
-	@echo "make demo   an isolated shell, and the primitives it was made of"
+	@echo "make demo   a container and a virtual machine, and the primitives they are made of"
 	@echo "make test   unit tests, native tests as root, and tests on a real kernel in a virtual machine"
 	@echo "make build  the extension and the static helpers, after a change in csrc/"
 	@echo "make lint   ruff and mypy"
@@ -28,6 +28,8 @@ help:
 demo: $(VENV)/.built rootfs
 	$(ROOT) $(BIN)/minicontainer run --explain rootfs/ /bin/sh -c \
 	    'echo "hello from process $$$$ of $$(hostname), as uid $$(id -u)"; ps; ls /; ip link'
+	@if [ -e /dev/kvm ] && [ "$$(uname -m)" = x86_64 ]; then set -x; $(ROOT) $(BIN)/minicontainer kvm-boot --explain hello; \
+	else echo "no virtual machine: /dev/kvm of an x86_64 host is missing (minicontainer doctor says more)"; fi
 
 test: $(VENV)/.test
 	$(BIN)/python tests/run.py

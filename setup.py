@@ -15,8 +15,11 @@ FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-bui
 HELPERS = {
     "floor": (["csrc/floor.c", "csrc/clone.c"], []),
     "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
+    "mark": (["csrc/mark.c"], FREESTANDING),
     "pause": (["csrc/pause.c"], FREESTANDING),
 }
+if platform.machine() == "x86_64":
+    HELPERS["kvmfloor"] = (["csrc/kvmfloor.c"], [])
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
 
 # Guests of virtual machines: name -> kind. Their sources are csrc/guests/NAME.S, or NAME.c.

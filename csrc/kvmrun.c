@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "vcpu.h"
 
@@ -25,6 +26,18 @@ int mc_ioctl_value(int fd, unsigned long request, unsigned long argument)
 }
 
 /* ---- struct kvm_run */
+
+/* Maps that of a virtual CPU: 0, or -errno. (Python's mmap would keep a second descriptor for each.) */
+int mc_run_map(int fd, size_t size, void **run)
+{
+	*run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return *run == MAP_FAILED ? -errno : 0;
+}
+
+int mc_run_unmap(void *run, size_t size)
+{
+	return munmap(run, size) < 0 ? -errno : 0;
+}
 
 void mc_run_immediate(void *run, int on)
 {

@@ -271,6 +271,8 @@ static int enter(struct mc_vcpu *v)
 	}
 	if (r < 0)
 		return r;
+	if (v->first_ns == 0)
+		v->first_ns = v->left_ns;
 	mc_exit_decode(run, &v->exit);
 	v->counts[v->exit.reason % MC_REASONS]++;
 	__atomic_add_fetch(&v->board->exits, 1, __ATOMIC_RELAXED);

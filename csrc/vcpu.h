@@ -78,6 +78,7 @@ struct mc_vcpu {
 	struct mc_vcpu *outer; /* the virtual CPU that this thread was running when it began this one    */
 	uint64_t entered_ns;   /* when KVM_RUN was called last                                           */
 	uint64_t left_ns;      /* when KVM_RUN returned                                                  */
+	uint64_t first_ns;     /* when it did for the first exit of all                                  */
 	uint64_t guest_ns;     /* spent in KVM_RUN                                                       */
 	uint64_t counts[MC_REASONS];
 	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, per reason               */
@@ -88,6 +89,8 @@ int mc_ioctl(int fd, unsigned long request, void *argument);
 int mc_ioctl_value(int fd, unsigned long request, unsigned long argument);
 
 void mc_exit_decode(void *run, struct mc_exit *exit);
+int mc_run_map(int fd, size_t size, void **run);
+int mc_run_unmap(void *run, size_t size);
 void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty);
 void mc_run_immediate(void *run, int on);
 

@@ -1,4 +1,4 @@
-"""minicontainer: containers from Linux primitives, and a library to build them from.
+"""minicontainer: containers from Linux primitives, virtual machines from /dev/kvm, and a library to build them from.
 
     import minicontainer as mc
 
@@ -9,8 +9,13 @@
     with mc.Popen(["/bin/sh"], rootfs="rootfs/", stdin=mc.PIPE, stdout=mc.PIPE) as p:
         p.pid, p.pidfd, p.cgroup, p.usage(), p.communicate(b"echo hello\\n")
 
-``run`` and ``Popen`` follow subprocess. Below them, ``minicontainer.linux`` has each primitive by itself, and
-``minicontainer.plan`` the steps of which a container is made. Names are imported when they are first used.
+    with mc.Machine(memory="2M") as m:
+        m.load("kernel.bin")
+        m.run(timeout=5).output
+
+``run`` and ``Popen`` follow subprocess. Below them, ``minicontainer.linux`` has each primitive by itself,
+``minicontainer.plan`` the steps of which a container is made, and ``minicontainer.kvm`` the ioctls of /dev/kvm. Names
+are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ _HOME = {
     "DeviceRate": "minicontainer.spec",
     "Error": "minicontainer.errors",
     "Limits": "minicontainer.spec",
+    "Machine": "minicontainer.kvm.machine",
     "Mount": "minicontainer.spec",
     "PIPE": "minicontainer.container.process",
     "Plan": "minicontainer.plan",
@@ -44,8 +50,8 @@ _HOME = {
     "run": "minicontainer.container.process",
 }
 __all__ = [
-    "__version__", "CalledProcessError", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Mount", "PIPE",
-    "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError", "TimeoutExpired",
+    "__version__", "CalledProcessError", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine", "Mount",
+    "PIPE", "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError", "TimeoutExpired",
     "Ulimit", "UnsupportedError", "Usage", "create_container_exec", "run",
 ]  # fmt: skip
 
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
     from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen, run
     from minicontainer.container.result import Result, Usage
     from minicontainer.errors import Error, ProgramError, SpecError, StepError, UnsupportedError
+    from minicontainer.kvm.machine import Machine
     from minicontainer.plan import Plan
     from minicontainer.spec import Device, DeviceRate, Limits, Mount, Spec, Ulimit
 

@@ -15,6 +15,7 @@ import fcntl
 import mmap
 import os
 import pwd
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -214,6 +215,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "overlay": _overlay,
     "kvm": _kvm,
     "kvm-hardware": _kvm_hardware,
+    "gdb": lambda: "" if shutil.which("gdb") else "no gdb",
     "rig": _rig,
     "rig-host": _rig_host,
     "disk": _disk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -17,44 +18,142 @@ def group() -> None:
     """Measure this host's isolation, ours and others'."""
 
 
+Command = Callable[..., None]
+
+
+def figures(rounds: int = 200) -> Callable[[Command], Command]:
+    """The options that every comparison has."""
+    options = (
+        click.option("--json", "json_file", metavar="FILE", help="Write all figures and samples as JSON."),
+        click.option(
+            "--only", metavar="NAME", multiple=True, help="A contender besides the floor; may be given again."
+        ),
+        click.option("-n", "--rounds", type=click.IntRange(1), default=rounds, show_default=True, help="Rounds."),
+    )
+
+    def add(function: Command) -> Command:
+        for option in options:
+            function = option(function)
+        return function
+
+    return add
+
+
 @group.command("startup", context_settings=SETTINGS)
-@click.option("-n", "--rounds", type=click.IntRange(1), default=200, show_default=True, help="Rounds.")
+@figures()
 @click.option("--rootfs", metavar="DIR", help="Run /bin/true of this root file system. [default: the smallest program]")
-@click.option("--only", metavar="NAME", multiple=True, help="A contender besides the floor; may be given again.")
-@click.option("--json", "json_file", metavar="FILE", help="Write all figures and samples as JSON.")
-def startup(rounds: int, rootfs: str | None, only: tuple[str, ...], json_file: str | None) -> None:
+def startup(rootfs: str | None, **common: Any) -> None:
     """From nothing to a program's end and back, in one interleaved run of everybody.
 
     The floor is a C program of ours that makes the same system calls with nothing around them.
     """
-    from minicontainer.cli.options import writable
-    from minicontainer.compare.startup import NAMES, WARM_UP, measure
+    from minicontainer.compare.startup import NAMES, measure
 
+    report = _measured(measure, NAMES, common, rootfs=rootfs)
+    _machine(report)
+    _rows(report)
+    _unable(report)
+
+
+@group.command("boot", context_settings=SETTINGS)
+@figures()
+@click.option("--exits", type=click.IntRange(1, 10**6), default=2000, show_default=True, help="Exits in one sample.")
+@click.option("--machines", type=click.IntRange(0), default=1000, show_default=True, help="Idle machines at a time.")
+def boot(exits: int, machines: int, **common: Any) -> None:
+    """A tiny virtual machine from nothing to its guest's halt and back; its exits; many at a time.
+
+    The floor is a C program of ours that makes the same system calls with nothing around them; for exits, a bare loop.
+    """
+    from minicontainer.compare.boot import NAMES, measure
+
+    report = _measured(measure, NAMES, common, exits=exits, machines=machines)
+    _machine(report)
+    for part, compared in report["boot"].items():
+        _rows(compared, part)
+    if report["exits"]:
+        _rows(report["exits"], "one exit", 2)
+        for what, difference in report["exits"]["differences_us"].items():
+            click.echo(f"{what}: {difference:.2f} us (median over the rounds of each round's difference)")
+    if report["idle"]:
+        _idle(report["idle"])
+    _unable(report)
+
+
+@group.command("linux", context_settings=SETTINGS)
+@figures(10)
+@click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Of each machine.")
+@click.option("--append", metavar="TEXT", help="Linux's command line. [default: options that spare it time]")
+@click.argument("kernel")
+def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
+    """From the start of a command to the first process of the Linux KERNEL (a bzImage), beside QEMU's microvm."""
+    from minicontainer.compare.linux import APPEND, NAMES, WARM_UP, measure
+
+    options = {"kernel": kernel, "memory": memory, "append": APPEND if append is None else append}
+    report = _measured(measure, NAMES, common, WARM_UP, **options)
+    _machine(report)
+    for part, compared in report["boot"].items():
+        _rows(compared, part, versus="qemu")
+    _unable(report)
+
+
+def _measured(
+    measure: Callable[..., dict[str, Any]],
+    names: Sequence[str],
+    common: dict[str, Any],
+    warm_up: int | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The report, with a bar on a terminal meanwhile; and in the file. ``common``: what ``figures`` gives."""
+    from minicontainer.cli.options import writable
+    from minicontainer.compare.rounds import WARM_UP
+
+    rounds, only, json_file = common["rounds"], common["only"], common["json_file"]
     for name in only:
-        if name not in NAMES:
-            raise SpecError("--only", name, "is no contender", ", ".join(NAMES))
+        if name not in names:
+            raise SpecError("--only", name, "is no contender", ", ".join(names))
     writable("--json", json_file)
     with click.progressbar(
-        range(rounds + WARM_UP), label="rounds", file=sys.stderr, hidden=not sys.stderr.isatty()
+        range(rounds + (WARM_UP if warm_up is None else warm_up)),
+        label="rounds",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
     ) as bar:
-        report = measure(rounds=rounds, rootfs=rootfs, only=only or NAMES, progress=lambda _: bar.update(1))
-    _print(report)
+        report = measure(rounds=rounds, only=only or names, progress=lambda _: bar.update(1), **options)
     if json_file:
         import json
 
         with open(json_file, "w", encoding="utf-8") as f:
             json.dump(report, f, indent=1)
+    return report
 
 
-def _print(report: dict[str, Any]) -> None:
-    from minicontainer.compare.statistics import table
+# ---- for people
 
+
+def _machine(report: dict[str, Any]) -> None:
     for what, value in report["machine"].items():
         click.echo(f"{what + ':':14}{value}")
+
+
+def _rows(compared: dict[str, Any], heading: str = "contender", digits: int = 0, versus: str = "floor") -> None:
+    from minicontainer.compare.statistics import table
+
     click.echo()
-    click.echo(table(report["rows"]))
+    click.echo(table(compared["rows"], heading, digits, versus))
     click.echo()
-    for what, ratio in report["paired"].items():
+    for what, ratio in compared["paired"].items():
         click.echo(f"{what}: {ratio:.2f} (median over the rounds of each round's ratio)")
+
+
+def _idle(idle: dict[str, Any]) -> None:
+    count, kib = idle["machines"], {name: size / 1024 for name, size in idle["bytes"].items()}
+    click.echo(f"\n{count} idle machines in one process, each with 2 MiB, its guest halted:")
+    click.echo(
+        f"{kib['system']:.0f} KiB of the system's memory each, of these {kib['pss']:.0f} KiB the process's own (PSS), "
+        f"{kib['slab']:.0f} KiB slab; made in {idle['create_seconds']:.2f} s, ended in {idle['close_seconds']:.2f} s"
+    )
+
+
+def _unable(report: dict[str, Any]) -> None:
     for name, reason in report["unable"].items():
         click.echo(f"not measured: {name}: {reason}")

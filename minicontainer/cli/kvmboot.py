@@ -86,6 +86,8 @@ class Boot:
         self.path = find(words["kernel"])
         self.json = writable("json", words["json_file"])
         self.explain = json_destination("explain", words["explain_to"]) if words["explain"] else None
+        if words["gdb"] is not None and words["step"]:
+            raise SpecError("step", None, "cannot be with --gdb, which steps itself")
         self.dumps = [span(text) for text in words["dump_memory"]]
         self.recorder: Any = None
         self.observers: list[Any] = []
@@ -153,9 +155,9 @@ class Boot:
 
             machine.tracer = Tracer(self.observers)
         if self.words["step"]:
-            from minicontainer.cli.observers import Stepper
+            from minicontainer.cli.observers import step_to_stderr
 
-            Stepper(machine, count("step", self.words["step_to"]))
+            step_to_stderr(machine, count("step", self.words["step_to"]))
 
     # ---- the run
 
@@ -179,10 +181,7 @@ class Boot:
     def _serve_gdb(self, stack: ExitStack, machine: Machine) -> None:
         from minicontainer.kvm import gdb
 
-        host, _, port = self.words["gdb"].rpartition(":")
-        if not port.isdecimal() or int(port) > 65535:
-            raise SpecError("gdb", self.words["gdb"], "must be [HOST:]PORT")
-        server = stack.enter_context(gdb.Server(machine, host or "127.0.0.1", int(port)))
+        server = stack.enter_context(gdb.Server(machine, *gdb.parse_address(self.words["gdb"])))
         print("minicontainer: gdb is awaited at {}:{}".format(*server.address[:2]), file=sys.stderr, flush=True)
 
     # ---- afterwards

@@ -9,8 +9,8 @@ from typing import IO
 
 from minicontainer.kvm.disassembly import instruction
 from minicontainer.kvm.drive import Processor
-from minicontainer.kvm.exits import DebugExit
 from minicontainer.kvm.machine import Machine
+from minicontainer.kvm.stepping import Stepper
 from minicontainer.kvm.trace import Exit, line
 
 GENERAL = "rax rbx rcx rdx rsi rdi rsp rbp".split()
@@ -31,26 +31,13 @@ def trace_to(stack: ExitStack, path: str | None) -> Callable[[Exit], None]:
     return tell
 
 
-class Stepper:
+def step_to_stderr(machine: Machine, most: int | None) -> None:
     """Shows each instruction of the first processor before it is executed; ``most`` of them, or all."""
 
-    def __init__(self, machine: Machine, most: int | None) -> None:
-        self._machine, self._most, self._done = machine, most, 0
-        machine.on_debug = self._stepped
-        machine.start()
-        first = machine.processors[0]
-        first.vcpu.set_guest_debug(single_step=True)
-        self._show(first)
-
-    def _stepped(self, processor: Processor, _exit: DebugExit) -> None:
-        self._done += 1
-        if self._most is not None and self._done >= self._most:
-            processor.vcpu.set_guest_debug()
-        else:
-            self._show(processor)
-
-    def _show(self, processor: Processor) -> None:
+    def show(processor: Processor) -> None:
         regs = processor.vcpu.get_regs()
-        code = instruction(processor.vcpu, self._machine.memory)
+        code = instruction(processor.vcpu, machine.memory)
         values = " ".join(f"{name}={getattr(regs, name):x}" for name in GENERAL)
         print(f"{regs.rip:#010x}  {code:40}  {values} rflags={regs.rflags:x}", file=sys.stderr)
+
+    Stepper(machine, show, most)

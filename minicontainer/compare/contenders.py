@@ -23,30 +23,38 @@ USAGE = (  # what Cgroup.usage reads, in its order, and the controller that it t
     ("memory.pressure", None),
     ("io.pressure", None),
 )
+TOTAL = "total"  # the part that everybody measures
 
 
 class Contender(Protocol):
-    """One way to start a container."""
+    """One way to do what is measured."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As tables have it."""
 
-    def once(self) -> int:
-        """Starts one, waits for its end; nanoseconds. Error where it failed."""
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What it measures: the whole alone, or other times too."""
+
+    def once(self) -> tuple[int, ...]:
+        """Does it once, to its end; nanoseconds of each part. Error where it failed."""
 
     def close(self) -> None:
         """Ends what it holds."""
 
 
 class Server:
-    """A process that answers each line with the nanoseconds of one container."""
+    """A process that answers each line with the nanoseconds of one container, or machine: a number for each part."""
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], parts: tuple[str, ...] = (TOTAL,)) -> None:
         self.name = name
+        self.parts = parts
         self._process = subprocess.Popen(  # an interrupt is ours to handle: it ends when we close its stdin
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
         )
 
-    def once(self) -> int:
+    def once(self) -> tuple[int, ...]:
         """As Contender."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -57,7 +65,7 @@ class Server:
         answer = self._process.stdout.readline()
         if not answer:
             raise Error(f"ended with status {self._process.wait()}")
-        return int(answer)
+        return tuple(map(int, answer.split()))
 
     def close(self) -> None:
         """As Contender."""
@@ -67,13 +75,15 @@ class Server:
 class Command:
     """A command line, timed from its start to its end; ``argv(n)`` is that of the n-th run."""
 
+    parts = (TOTAL,)
+
     def __init__(self, name: str, argv: Callable[[int], list[str]], cleanup: Callable[[], None] | None = None) -> None:
         self.name = name
         self._argv, self._cleanup, self._count = argv, cleanup, 0
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._said = os.memfd_create("stderr", os.MFD_CLOEXEC)
 
-    def once(self) -> int:
+    def once(self) -> tuple[int, ...]:
         """As Contender. An Error says what the command said last on stderr."""
         self._count += 1
         argv = self._argv(self._count)
@@ -85,7 +95,7 @@ class Command:
         if status:
             said = os.pread(self._said, 2**16, max(0, os.fstat(self._said).st_size - 2**16))
             raise Error(f"{last_line(said)} (status {os.waitstatus_to_exitcode(status)})".strip())
-        return took
+        return (took,)
 
     def close(self) -> None:
         """As Contender."""
@@ -124,8 +134,14 @@ def library(rootfs: str, program: str, gib: int = 0) -> Server:
     return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib)])
 
 
-def command_line(rootfs: str, program: str) -> Command:
-    """``minicontainer run``."""
+def own_command(*words: str) -> list[str]:
+    """``minicontainer WORDS``, by its script where that is installed beside this Python."""
     script = os.path.join(os.path.dirname(sys.executable), "minicontainer")
     head = [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "minicontainer"]
-    return Command("command-line", lambda _: [*head, "run", rootfs, program])
+    return [*head, *words]
+
+
+def command_line(*words: str) -> Command:
+    """``minicontainer WORDS``."""
+    command = own_command(*words)
+    return Command("command-line", lambda _: command)

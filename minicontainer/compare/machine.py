@@ -39,3 +39,8 @@ def available_bytes() -> int:
             if line.startswith("MemAvailable"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def lack_of_memory(gib: int) -> str:
+    """Why there cannot be a process here that holds so many gibibytes; "" where there can."""
+    return f"less than {gib + 2} GiB of memory are available" if gib and available_bytes() < (gib + 2) << 30 else ""

@@ -49,7 +49,7 @@ class CgroupView(Command):
         mount(None, "/", None, "MS_REC|MS_PRIVATE")
         mount(source, CGROUPS, None, "MS_BIND")
 
-    def once(self) -> int:
+    def once(self) -> tuple[int, ...]:
         """As Contender."""
         return self._thread.submit(super().once).result()
 

@@ -1,28 +1,26 @@
 """``compare startup``: from nothing to a program's end and back to nothing, by everybody, in one interleaved run.
 
-Each round asks every contender once, in a new random order; so load, caches and the kernel's deferred work fall on all
-alike, and ratios mean something on a noisy machine. Without a root file system of the user's, the program is
-csrc/pause.c with nothing to read, whose own cost is that of an exec; with one it is its /bin/true.
+Without a root file system of the user's, the program is csrc/pause.c with nothing to read, whose own cost is that of an
+exec; with one it is its /bin/true.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
 from minicontainer.compare import contenders, machine
-from minicontainer.compare.contenders import LIBEXEC, Contender
+from minicontainer.compare.contenders import LIBEXEC, TOTAL, Contender
 from minicontainer.compare.peers import PEERS, peer
-from minicontainer.compare.statistics import Samples, paired_ratio, row
+from minicontainer.compare.rounds import interleave
+from minicontainer.compare.statistics import compared
 from minicontainer.container import host, placement
-from minicontainer.errors import Error, UnsupportedError
+from minicontainer.errors import UnsupportedError
 
-WARM_UP = 10  # rounds
 GIB = 4
 LARGE = f"library-{GIB}GiB"
 NAMES = ("floor", "library", LARGE, "command-line", *PEERS)
@@ -37,8 +35,8 @@ def measure(
 ) -> dict[str, Any]:
     """The comparison as data: ``machine``, ``rows`` (floor first), ``paired``, ``unable``, ``samples_ns``.
 
-    ``only`` names the contenders; the floor is always among them. ``progress`` is called after each round, WARM_UP of
-    which come first and are not counted."""
+    ``only`` names the contenders; the floor is always among them. ``progress`` is called after each round, those
+    of the warm-up included."""
     if os.geteuid() != 0:
         raise UnsupportedError("compare startup", None, "the floor needs root", "sudo")
     with ExitStack() as stack:
@@ -55,8 +53,14 @@ def measure(
                 else:
                     stack.callback(found.close)
                     entrants.append(found)
-        samples = interleave(entrants, rounds, progress)
-    return {"program": program, **_report(samples, unable)}
+        samples = interleave("compare startup", entrants, rounds, progress)[TOTAL]
+    return {
+        "program": program,
+        "machine": machine.describe(),
+        **compared(samples, "floor", (("library", "floor"), (LARGE, "library"))),
+        "unable": unable,
+        "samples_ns": {s.name: s.nanoseconds for s in samples},
+    }
 
 
 def _smallest(scratch: str, program: str) -> str:
@@ -72,13 +76,11 @@ def _entrant(name: str, rootfs: str, program: str, scratch: str) -> Contender | 
     if name == "floor":
         return contenders.floor(rootfs, program, home())
     if name == "command-line":
-        return contenders.command_line(rootfs, program)
+        return contenders.command_line("run", rootfs, program)
     if name in PEERS:
         return peer(name, rootfs, program, scratch)
     gib = GIB if name == LARGE else 0
-    if gib and machine.available_bytes() < (gib + 2) << 30:
-        return f"less than {gib + 2} GiB of memory are available"
-    return contenders.library(rootfs, program, gib)
+    return machine.lack_of_memory(gib) or contenders.library(rootfs, program, gib)
 
 
 def home() -> str:
@@ -88,30 +90,3 @@ def home() -> str:
         raise UnsupportedError("compare startup", None, "this host gives no cgroup", "minicontainer doctor")
     with group:
         return os.path.dirname(group.path)
-
-
-def interleave(entrants: Sequence[Contender], rounds: int, progress: Callable[[int], None]) -> list[Samples]:
-    """``rounds`` rounds of all, after a warm-up that is not counted."""
-    samples = [Samples(entrant.name, []) for entrant in entrants]
-    for number in range(-WARM_UP, rounds):
-        for i in random.sample(range(len(entrants)), len(entrants)):
-            try:
-                took = entrants[i].once()
-            except Error as e:
-                raise Error(f"compare startup: {entrants[i].name} failed: {e}") from None
-            if number >= 0:
-                samples[i].nanoseconds.append(took)
-        progress(number)
-    return samples
-
-
-def _report(samples: list[Samples], unable: dict[str, str]) -> dict[str, Any]:
-    by_name = {s.name: s for s in samples}
-    pairs = [(a, b) for a, b in (("library", "floor"), (LARGE, "library")) if a in by_name and b in by_name]
-    return {
-        "machine": machine.describe(),
-        "rows": [row(s, by_name["floor"]) for s in samples],
-        "paired": {f"{a} / {b}": paired_ratio(by_name[a], by_name[b]) for a, b in pairs},
-        "unable": unable,
-        "samples_ns": {s.name: s.nanoseconds for s in samples},
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Samples(NamedTuple):
@@ -27,6 +27,11 @@ def paired_ratio(samples: Samples, base: Samples) -> float:
     return percentile([a / b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
 
 
+def paired_difference(samples: Samples, base: Samples) -> float:
+    """The median over the rounds of this round's difference, in nanoseconds."""
+    return percentile([a - b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
+
+
 def row(samples: Samples, floor: Samples | None) -> dict[str, object]:
     """One contender's figures; times in microseconds, ``ratio`` of the medians to the floor's."""
     p50 = percentile(samples.nanoseconds, 50)
@@ -39,11 +44,20 @@ def row(samples: Samples, floor: Samples | None) -> dict[str, object]:
     }
 
 
-def table(rows: Sequence[dict[str, object]]) -> str:
-    """The rows for people."""
-    width = max([len(str(r["name"])) for r in rows] + [9])
-    lines = [f"{'contender':{width}}      n    p50 us    p99 us  x floor"]
+def compared(samples: Sequence[Samples], floor: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """``rows`` of all, and the ``paired`` ratios of those pairs of which both were measured."""
+    by_name = {s.name: s for s in samples}
+    return {
+        "rows": [row(s, by_name.get(floor)) for s in samples],
+        "paired": {f"{a} / {b}": paired_ratio(by_name[a], by_name[b]) for a, b in pairs if {a, b} <= by_name.keys()},
+    }
+
+
+def table(rows: Sequence[dict[str, object]], heading: str = "contender", digits: int = 0, versus: str = "floor") -> str:
+    """The rows for people; times with so many ``digits`` after the point. ``versus`` is what the ratios are to."""
+    width = max([len(str(r["name"])) for r in rows] + [len(heading)])
+    lines = [f"{heading:{width}}      n    p50 us    p99 us {f'x {versus}':>8}"]
     for r in rows:
         ratio = f"{r['ratio']:8.2f}" if r["ratio"] is not None else "        "
-        lines.append(f"{r['name']:{width}} {r['n']:6} {r['p50_us']:9.0f} {r['p99_us']:9.0f} {ratio}")
+        lines.append(f"{r['name']:{width}} {r['n']:6} {r['p50_us']:9.{digits}f} {r['p99_us']:9.{digits}f} {ratio}")
     return "\n".join(lines)

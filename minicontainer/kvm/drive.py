@@ -98,6 +98,8 @@ class Processor:
             check(reason, "KVM_RUN")
         if reason == TRACE:
             self._traced(e)
+            if self._machine.on_access is not None:
+                self._machine.on_access(self)
             return False, None
         if reason == lib.MC_STOP_OUTPUT:
             self._machine.serial.flush()

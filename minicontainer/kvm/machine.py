@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from minicontainer.errors import Error, SpecError
@@ -30,7 +29,7 @@ from minicontainer.kvm.drive import GuestEnd, Processor
 from minicontainer.kvm.exits import NAMES, DebugExit
 from minicontainer.kvm.gate import Gate
 from minicontainer.kvm.memory import GuestMemory
-from minicontainer.kvm.result import CODES, ExitCount, Outcome, Result, registers
+from minicontainer.kvm.result import CODES, ExitCount, Outcome, Result
 from minicontainer.kvm.serial import Serial
 from minicontainer.kvm.system import Kvm
 from minicontainer.native import ffi, lib, now
@@ -44,12 +43,13 @@ CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
 SECONDS_MAX = 10**9
 
 Self = TypeVar("Self", bound="Machine")
+Key = TypeVar("Key")
 
 
 class Machine:
     """One virtual machine; see the module. Everything is given back by ``close()``, or at the end of a ``with``.
 
-    memory   bytes, or "2M"; in whole pages
+    memory   bytes, or "64M"; in whole pages
     cpus     processors; None is as many as the kernel asks for, mostly 1
     irqchip  interrupt controllers and a timer in the kernel; None is as the kernel asks for
     serial   descriptor for what the guest sends; None keeps it for ``result.output``
@@ -59,7 +59,7 @@ class Machine:
 
     def __init__(
         self,
-        memory: int | str = "2M",
+        memory: int | str = boot.MEMORY,
         cpus: int | None = None,
         *,
         irqchip: bool | None = None,
@@ -75,18 +75,24 @@ class Machine:
         self.bus = Bus()
         self.tracer: Callable[[Processor, Any], None] | None = None
         self.on_debug: Callable[[Processor, DebugExit], None] | None = None
+        self.on_access: Callable[[Processor], None] | None = None  # after each access, while board.trace is on
         self.on_end: Callable[[Result], None] | None = None
         self.gate: Gate | None = None
         self._serial_fd = serial
         self._stopped = ""
-        devices.add(self.bus, _end)
-        with ExitStack() as stack:
+        self.bus.ports.update(devices.PORTS)
+        self._closers: list[Callable[[], None]] = []  # last to first; an ExitStack would cost 20 us, where caches are cold
+        try:
             self.memory = GuestMemory(memory)
-            stack.callback(self.memory.close)
-            self.kvm = stack.enter_context(Kvm(watch=watch))
-            self.vm = stack.enter_context(self.kvm.create_vm())
+            self.at_close(self.memory.close)
+            self.kvm = Kvm(watch=watch)
+            self.at_close(self.kvm.close)
+            self.vm = self.kvm.create_vm()
+            self.at_close(self.vm.close)
             self.memory.attach(self.vm)
-            self._stack = stack.pop_all()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self: Self) -> Self:
         return self
@@ -96,11 +102,12 @@ class Machine:
 
     def close(self) -> None:
         """Ends the machine and gives its memory back. Not while it runs."""
-        self._stack.close()
+        while self._closers:
+            self._closers.pop()()
 
     def at_close(self, function: Callable[[], None]) -> None:
         """Calls it when the machine is closed, while processors and memory are still there."""
-        self._stack.callback(function)
+        self._closers.append(function)
 
     # ---- what is in it
 
@@ -125,6 +132,15 @@ class Machine:
                 self.entry = boot.load(file, self.memory, options)
         return self.entry
 
+    def enter(self, rip: int, mode: str = "real") -> None:
+        """Without a file: processors enter what the caller has put into memory, at ``rip``, in real, protected, long or
+        user64 mode. Tables of these modes go where nothing but zeros would be: above the first 8 KiB, beside rip's
+        page."""
+        if mode not in ("real", "protected", "long", "user64"):
+            raise SpecError("mode", mode, "is no mode to enter without a file", "real, protected, long, user64")
+        self.memory.offset(rip, 1)
+        self.entry = Entry("memory", mode, rip, {}, [(rip & ~0xFFF, 0x2000)])
+
     def port(self, first: int, count: int = 1) -> Callable[[Handler], Handler]:
         """A decorator: the function answers for ``count`` ports from ``first`` on. It is given each Access, and gives
         the value that is read."""
@@ -146,7 +162,7 @@ class Machine:
 
     def end(self, reason: str = "stopped") -> None:
         """For a device's handler: ends the machine with this access."""
-        _end(reason)
+        raise GuestEnd(reason)
 
     # ---- running
 
@@ -173,7 +189,8 @@ class Machine:
         tables = processor.write_tables(entry, self.memory)
         initial = processor.Initial(self.kvm, self.memory, entry, tables, count, self.irqchip)
         for number in range(count):
-            vcpu = self._stack.enter_context(self.vm.create_vcpu(number))
+            vcpu = self.vm.create_vcpu(number)
+            self.at_close(vcpu.close)
             initial.set_up(vcpu, number)
             self.processors.append(Processor(self, vcpu, number))
         self.board.trace = self.tracer is not None
@@ -230,18 +247,17 @@ class Machine:
             ports=self._ports(),
             output=self.serial.output,
             output_lost=self.serial.lost,
-            registers=registers(vcpu.get_regs(), vcpu.get_sregs()),
+            state=(bytes(ffi.buffer(vcpu.get_regs())), bytes(ffi.buffer(vcpu.get_sregs()))),
             walltime=walltime,
             guest_time=guest_time,
         )
 
     def _exits(self) -> dict[str, ExitCount]:
-        found = {}
-        for reason in range(lib.MC_REASONS):
-            count = sum(p.control.counts[reason] for p in self.processors)
-            if count:
-                ns = sum(p.control.host_ns[reason] for p in self.processors)
-                found[NAMES.get(reason, f"exit-{reason}")] = ExitCount(count, ns / 1e9)
+        found: dict[str, ExitCount] = {}
+        for p in self.processors:
+            for reason, count in enumerate(ffi.unpack(p.control.counts, lib.MC_REASONS)):
+                if count:
+                    _add(found, NAMES.get(reason, f"exit-{reason}"), count, p.control.host_ns[reason])
         return found
 
     def _ports(self) -> dict[int, ExitCount]:
@@ -250,10 +266,11 @@ class Machine:
             pairs = ffi.unpack(p.ports, 2 * lib.MC_PORTS)
             for port in range(lib.MC_PORTS):
                 if pairs[2 * port]:
-                    had = found.get(port, ExitCount(0, 0.0))
-                    found[port] = ExitCount(had.count + pairs[2 * port], had.seconds + pairs[2 * port + 1] / 1e9)
+                    _add(found, port, pairs[2 * port], pairs[2 * port + 1])
         return found
 
 
-def _end(reason: str) -> None:
-    raise GuestEnd(reason)
+def _add(found: dict[Key, ExitCount], key: Key, count: int, ns: int) -> None:
+    had = found.get(key)
+    seconds = ns / 1e9
+    found[key] = ExitCount(count, seconds) if had is None else ExitCount(had.count + count, had.seconds + seconds)

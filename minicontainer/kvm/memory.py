@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from functools import cache
 from typing import NamedTuple
 
 from minicontainer.errors import Error, SpecError
@@ -17,6 +18,7 @@ from minicontainer.spec import size as parse_size
 PAGE = 4096
 HOLE = 3 << 30  # to 4 GiB: IOAPIC, local APIC, reset vector, virtio
 HIGH = 4 << 30
+FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 
 class GuestMemoryError(Error, IndexError):
@@ -43,8 +45,7 @@ class GuestMemory:
         self.regions = [Region(0, low, 0)]
         if self.size > low:
             self.regions.append(Region(HIGH, self.size - low, low))
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-        self._map = mmap.mmap(-1, self.size, flags)
+        self._map = mmap.mmap(-1, self.size, FLAGS)
         self._view = ffi.from_buffer(self._map)
         self.host = int(ffi.cast("uintptr_t", self._view))
 
@@ -120,7 +121,12 @@ def _checked(size: int | str) -> int:
     number = parse_size("memory", size, least=PAGE)
     if number % PAGE:
         raise SpecError("memory", size, f"is no multiple of {PAGE} bytes")
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if number > host:
-        raise SpecError("memory", size, f"is more than this host has ({host >> 20} MiB)")
+    if number > host_memory():
+        raise SpecError("memory", size, f"is more than this host has ({host_memory() >> 20} MiB)")
     return number
+
+
+@cache
+def host_memory() -> int:
+    """Bytes of this host, as it was asked first."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

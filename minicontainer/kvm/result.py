@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
+
+from minicontainer.native import ffi
 
 # reason -> exit code. docker's conventions where they have one; a guest's own comes from the debug-exit port.
 CODES = {
@@ -54,7 +57,7 @@ class Result:
     detail     the particulars of an end that is an error, on one line
     exits      by reason ("io", "mmio", "hlt" ...); ``ports`` the same by port, where it was asked for
     output     what the guest wrote to the serial port, where it was not sent elsewhere
-    registers  of the processor ``vcpu``, which brought the end about: general, control, selectors
+    state      struct kvm_regs and struct kvm_sregs of the processor ``vcpu``, which brought the end about
     walltime, guest_time  seconds of ``run``, and of these in KVM_RUN (of all processors)"""
 
     reason: str
@@ -65,9 +68,18 @@ class Result:
     ports: dict[int, ExitCount]
     output: bytes
     output_lost: int
-    registers: dict[str, int]
+    state: tuple[bytes, bytes]
     walltime: float
     guest_time: float
+
+    @cached_property
+    def registers(self) -> dict[str, int]:
+        """General and control registers and selectors by name, of ``state``."""
+        kept = [ffi.from_buffer(raw) for raw in self.state]
+        regs, sregs = ffi.cast("struct kvm_regs *", kept[0]), ffi.cast("struct kvm_sregs *", kept[1])
+        found = {name: getattr(regs, name) for name in REGISTERS}
+        found |= {name: getattr(sregs, name) for name in CONTROLS}
+        return found | {name: getattr(sregs, name).selector for name in SEGMENTS}
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can have it: times in seconds, the output as text."""
@@ -84,10 +96,3 @@ class Result:
             "walltime": self.walltime,
             "guest_time": self.guest_time,
         }
-
-
-def registers(regs: Any, sregs: Any) -> dict[str, int]:
-    """Registers by name, of ``struct kvm_regs`` and ``struct kvm_sregs``."""
-    found = {name: getattr(regs, name) for name in REGISTERS}
-    found |= {name: getattr(sregs, name) for name in CONTROLS}
-    return found | {name: getattr(sregs, name).selector for name in SEGMENTS}

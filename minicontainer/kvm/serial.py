@@ -7,7 +7,7 @@ import os
 from minicontainer.native import ffi, lib
 
 KEPT = 16 << 20  # bytes of output that are kept
-CHUNK = 16384
+CHUNK = 8192  # what csrc/serial.c holds
 
 
 class Serial:

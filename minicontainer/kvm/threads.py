@@ -20,12 +20,15 @@ IDLE, IDLE_MAX = 0.1, 2.0  # seconds
 
 
 def run(processors: Sequence[Processor], board: Any) -> Outcome | None:
-    """Runs all until the first brings the end about, and then stops the others. What one raises is raised here."""
-    board.stop = 0
-    if board.irqchip:
+    """Runs all until the first brings the end about, and then stops the others. What one raises is raised here.
+    ``board.stop`` ends it at once, and is off afterwards."""
+    try:
+        if not board.irqchip:
+            return _run(processors, board)
         with Watch(processors):
             return _run(processors, board)
-    return _run(processors, board)
+    finally:
+        board.stop = 0
 
 
 def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
@@ -43,7 +46,6 @@ def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
             while thread.is_alive():
                 kick(processors)
                 thread.join(PATIENCE)
-        board.stop = 0
     if team.error is not None:
         raise team.error
     return team.outcome

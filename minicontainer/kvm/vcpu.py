@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,22 +16,24 @@ class Vcpu(Descriptor):
 
     ``control`` is csrc/vcpu.h's side of it, for ``mc_vcpu_run``."""
 
+    run_page: Any = ffi.NULL  # struct kvm_run
+
     def __init__(self, fd: int, mmap_size: int, watch: Watch | None = None) -> None:
         super().__init__(fd, watch)
+        page = ffi.new("void **")
         start = now()
-        self._map = mmap.mmap(fd, mmap_size)
+        check(lib.mc_run_map(fd, mmap_size, page), "mmap", "vcpu", mmap_size)
         if watch is not None:
             watch(f"mmap(vcpu, {mmap_size:#x})", start, now(), 0)
-        self._view = ffi.from_buffer(self._map)
-        self.run_page = ffi.cast("void *", self._view)
+        self.run_page = page[0]
+        self._mmap_size = mmap_size
         self._exit = ffi.new("struct mc_exit *")
 
     def close(self) -> None:
         """Unmaps struct kvm_run, and closes."""
-        if self.fd >= 0 and hasattr(self, "_view"):
-            ffi.release(self._view)
-            self._map.close()
-            self.run_page = ffi.NULL
+        page, self.run_page = self.run_page, ffi.NULL
+        if page != ffi.NULL:
+            lib.mc_run_unmap(page, self._mmap_size)
         super().close()
 
     # ---- running
@@ -166,12 +167,15 @@ class Vcpu(Descriptor):
         """KVM_SET_MP_STATE."""
         self.ioctl("KVM_SET_MP_STATE", ffi.new("struct kvm_mp_state *", (state,)), state)
 
-    def set_guest_debug(self, *, single_step: bool = False, breakpoints: Sequence[int] = ()) -> None:
+    def set_guest_debug(
+        self, *, single_step: bool = False, breakpoints: Sequence[int] = (), block_irq: bool = False
+    ) -> None:
         """KVM_SET_GUEST_DEBUG: a DebugExit after each instruction, or where rip is at one of up to four addresses; with
-        neither, none any more."""
+        neither, none any more. ``block_irq``: no interrupt is let in (Linux 5.16; older ones do not know of it)."""
         if len(breakpoints) > 4:
             raise ValueError(f"{len(breakpoints)} hardware breakpoints: a processor has four")
         control = (lib.KVM_GUESTDBG_ENABLE | lib.KVM_GUESTDBG_SINGLESTEP) if single_step else 0
+        control |= lib.KVM_GUESTDBG_BLOCKIRQ if block_irq else 0
         registers = [0] * 8
         if breakpoints:
             control |= lib.KVM_GUESTDBG_ENABLE | lib.KVM_GUESTDBG_USE_HW_BP

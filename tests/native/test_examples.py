@@ -1,5 +1,6 @@
 """Every example runs, and prints what its ``# expect:`` lines (regular expressions) say."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,15 +9,26 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.py"))
+GIVEN_A_KERNEL = "# given: kernel"
 
 
-@pytest.mark.needs("root", "cgroup2", "overlay")
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def needs(example: Path) -> pytest.MarkDecorator:
+    """The abilities that an example takes."""
+    text = example.read_text(encoding="utf-8")
+    if GIVEN_A_KERNEL in text:
+        return pytest.mark.needs("rig", "kvm-hardware")
+    return pytest.mark.needs("kvm") if "minicontainer.kvm" in text else pytest.mark.needs("root", "cgroup2", "overlay")
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("example", [pytest.param(path, marks=needs(path), id=path.stem) for path in EXAMPLES])
 def test_example(example: Path, rootfs: Path) -> None:
-    expected = re.findall(r"^# expect: (.*)$", example.read_text(encoding="utf-8"), re.MULTILINE)
+    text = example.read_text(encoding="utf-8")
+    expected = re.findall(r"^# expect: (.*)$", text, re.MULTILINE)
     assert expected, f"{example.name} says nothing of what it prints"
+    given = os.environ["RIG_LINUX"] if GIVEN_A_KERNEL in text else str(rootfs)
     done = subprocess.run(
-        [sys.executable, str(example), str(rootfs)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(example), given], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     for pattern in expected:

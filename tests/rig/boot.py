@@ -1,9 +1,10 @@
 """What the rig boots: a Debian kernel, an initramfs and a disk, made when first needed and kept in a cache.
 
-Theory of operation. The cache holds three things:
+Theory of operation. The cache holds four things:
 
     kernel/        of the package: ``release``, ``image`` (an ELF vmlinux, where we can unpack it: its PVH entry spares
                    the guest the decompression), and lib/modules with what depmod says of them
+    guest/         ``vmlinuz`` of GUEST_PACKAGE, as it is: what tests boot inside the rig
     initrd-HASH    busybox, init.sh, and the modules that init.sh loads; HASH is of all that it is made of
     disk.img       an empty ext4 file system, sparse; runs write to a snapshot of it
 
@@ -21,14 +22,20 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = "linux-image-amd64"
-DISK_SIZE = 1 << 30
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))  # this may be run by any Python, before the package is built
+
+from minicontainer.cpio import newc  # noqa: E402
+
+PACKAGE = "linux-image-amd64"
+GUEST_PACKAGE = "linux-image-cloud-amd64"
+DISK_SIZE = 1 << 30
 
 # program -> the Debian package that has it
 TOOLS = {
@@ -67,6 +74,7 @@ class Boot(NamedTuple):
     initrd: Path
     disk: Path
     modules: Path
+    guest: Path
 
     @property
     def release(self) -> str:
@@ -107,14 +115,15 @@ def _find(cache: Path) -> Boot | None:
     except FileNotFoundError:
         return None
     boot = _boot(cache, release)
-    return boot if boot.initrd.exists() and boot.disk.exists() else None
+    return boot if all(path.exists() for path in (boot.initrd, boot.disk, boot.guest)) else None
 
 
 def _boot(cache: Path, release: str) -> Boot:
     busybox = os.stat(tool("busybox"))
     parts = (release, ROOT_MODULES, MODULES, busybox.st_size, busybox.st_mtime_ns, (HERE / "init.sh").read_bytes())
     name = "initrd-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return Boot(cache / "kernel/image", cache / name, cache / "disk.img", cache / "kernel/lib/modules" / release)
+    modules = cache / "kernel/lib/modules" / release
+    return Boot(cache / "kernel/image", cache / name, cache / "disk.img", modules, cache / "guest/vmlinuz")
 
 
 def _fill(cache: Path) -> Boot:
@@ -123,8 +132,11 @@ def _fill(cache: Path) -> Boot:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
     if not (cache / "kernel").exists():
-        _unpack(_download(making), making / "kernel")
+        _unpack(_download(PACKAGE, making), making / "kernel")
         (making / "kernel").rename(cache / "kernel")
+    if not (cache / "guest").exists():
+        _unpack_guest(_download(GUEST_PACKAGE, making), making / "guest")
+        (making / "guest").rename(cache / "guest")
     boot = _boot(cache, (cache / "kernel/release").read_text(encoding="ascii"))
     (making / "initrd").write_bytes(initramfs(boot))
     (making / "initrd").rename(boot.initrd)
@@ -151,27 +163,27 @@ def _call(*command: str, cwd: Path | None = None) -> str:
 # ---- the kernel
 
 
-def _download(into: Path) -> Path:
-    """Downloads the package that PACKAGE depends on; with apt's lists made anew if it cannot otherwise."""
+def _download(package: str, into: Path) -> Path:
+    """Downloads the kernel's package that this one depends on; with apt's lists made anew if it cannot otherwise."""
     try:
-        return _download_once(into)
+        return _download_once(package, into)
     except RigError:
         _call(*(() if os.geteuid() == 0 else ("sudo", "-n")), "apt-get", "-q", "update")
-        return _download_once(into)
+        return _download_once(package, into)
 
 
-def _download_once(into: Path) -> Path:
-    lines = _call("apt-cache", "depends", PACKAGE).splitlines()
+def _download_once(package: str, into: Path) -> Path:
+    lines = _call("apt-cache", "depends", package).splitlines()
     names = [line.split()[1] for line in lines if line.strip().startswith("Depends: linux-image-")]
     if not names:
-        raise RigError(f"apt's lists have no {PACKAGE}")
+        raise RigError(f"apt's lists have no {package}")
     _call("apt-get", "download", "-q", names[0], cwd=into)
     return next(into.glob("*.deb"))
 
 
 def _unpack(package: Path, into: Path) -> None:
     """Takes the kernel and its modules out of the package, which is removed."""
-    _extract(package, into)
+    _extract(package, into, _is_wanted)
     package.unlink()
     (modules,) = (into / "lib/modules").iterdir()
     (into / "usr").mkdir()
@@ -182,14 +194,22 @@ def _unpack(package: Path, into: Path) -> None:
     (into / "release").write_text(modules.name, encoding="ascii")
 
 
-def _extract(package: Path, into: Path) -> None:
-    """The files that _is_wanted says; those below usr/ as if they were not."""
+def _unpack_guest(package: Path, into: Path) -> None:
+    """Takes the kernel alone, packed as it is."""
+    _extract(package, into, lambda name: name.startswith("boot/vmlinuz-"))
+    package.unlink()
+    (image,) = (into / "boot").glob("vmlinuz-*")
+    image.rename(into / "vmlinuz")
+
+
+def _extract(package: Path, into: Path, is_wanted: Callable[[str], bool]) -> None:
+    """The files that are wanted; those below usr/ as if they were not."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
         assert unpacking.stdout is not None
         with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
             for member in archive:
                 name = member.name.removeprefix("./").removeprefix("usr/")
-                if member.isfile() and _is_wanted(name):
+                if member.isfile() and is_wanted(name):
                     _copy_member(archive, member, into / name)
         unpacking.stdout.read()  # padding; a closed pipe would kill dpkg-deb
     if unpacking.returncode:
@@ -234,7 +254,7 @@ def initramfs(boot: Boot) -> bytes:
             content = (boot.modules / path).read_bytes()
             name = f"{directory}/{number:03}-{path.rpartition('/')[2]}"
             files[name.removesuffix(".xz")] = lzma.decompress(content) if path.endswith(".xz") else content
-    return b"".join(_cpio(["bin", "m", "m2", "proc", "sys", "dev", "lower", "up", "new"], files))
+    return newc(["bin", "m", "m2", "proc", "sys", "dev", "lower", "up", "new"], files)
 
 
 def _load_order(modules: Path, wanted: tuple[str, ...]) -> list[str]:
@@ -245,13 +265,3 @@ def _load_order(modules: Path, wanted: tuple[str, ...]) -> list[str]:
         name = path.rpartition("/")[2].partition(".")[0].replace("-", "_")
         dependencies[name] = [*reversed(needs.split()), path]  # modules.dep(5): the last is to be loaded first
     return list(dict.fromkeys(path for name in wanted for path in dependencies.get(name, ())))
-
-
-def _cpio(directories: list[str], files: dict[str, bytes]) -> Iterator[bytes]:
-    """The "newc" format (Linux Documentation/driver-api/early-userspace/buffer-format.rst)."""
-    entries = [(name, 0o040755, b"") for name in directories]
-    entries += [(name, 0o100755, content) for name, content in files.items()]
-    for number, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
-        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
-        header = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
-        yield header + bytes(-len(header) % 4) + content + bytes(-len(content) % 4)

@@ -6,8 +6,8 @@
 Theory of operation. QEMU emulates the whole processor (TCG, with AMD's SVM), so that neither /dev/kvm nor privilege is
 needed here. The guest boots a Debian kernel (boot.py), and its root is the host's: shared read-only over 9p, with an
 overlay on a tmpfs above, so that writes vanish (init.sh). It has pure cgroup v2 with every controller, /dev/kvm, tun,
-fuse, nft, an ext4 disk at $RIG_DISK, a user `rig` (uid 1000), a TMPDIR that can be an overlay's upper directory, and no
-network but lo (setup.sh). $RIG is 1 there.
+fuse, nft, an ext4 disk at $RIG_DISK, a kernel to boot inside at $RIG_LINUX, a user `rig` (uid 1000), a TMPDIR that can
+be an overlay's upper directory, and no network but lo (setup.sh). $RIG is 1 there.
 
 The command runs as root, in the current directory and with the caller's environment (what PASSED names). Guest and host
 talk through a directory of the host, shared over 9p: job and settings go in; output comes out as growing files that are
@@ -105,15 +105,15 @@ def _write_control(control: Path, job: Job, boot: Boot) -> None:
         "reach": shlex.join(_closed_directories()) or "/",
     }
     (control / "config").write_text("".join(f"{k}={shlex.quote(v)}\n" for k, v in settings.items()), encoding="utf-8")
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in _environment(job).items()]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in _environment(job, boot).items()]
     lines += [f"cd {shlex.quote(os.getcwd())} || exit {BROKEN}", "exec " + shlex.join(job.command)]
     (control / "job").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
-def _environment(job: Job) -> dict[str, str]:
+def _environment(job: Job, boot: Boot) -> dict[str, str]:
     passed = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
     passed["PATH"] = passed.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    own = {"RIG": "1", "RIG_DISK": "/run/disk", "TMPDIR": "/run/tmp"}
+    own = {"RIG": "1", "RIG_DISK": "/run/disk", "RIG_LINUX": str(boot.guest), "TMPDIR": "/run/tmp"}
     if job.output is not None:
         own["RIG_OUTPUT"] = str(job.output.resolve())
     return {**passed, **own, **job.env}

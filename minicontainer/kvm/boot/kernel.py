@@ -93,8 +93,11 @@ class Kernel:
         return data
 
     def read_into(self, view: memoryview, offset: int, what: str) -> None:
-        """Fills ``view`` from ``offset`` on, with no copy between."""
-        done = 0
+        """Fills ``view`` from ``offset`` on; with no copy between but of the first bytes, which were read to recognise
+        it."""
+        held = self.head[offset : offset + len(view)]
+        done = len(held)
+        view[:done] = held
         while done < len(view):
             count = os.preadv(self.fd, [view[done:]], offset + done)
             if count == 0:

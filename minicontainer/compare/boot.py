@@ -1,0 +1,140 @@
+"""``compare boot``: a tiny machine from nothing to its guest's halt and back to nothing, by everybody, in one
+interleaved run; what one exit costs; and what a machine costs that stands still.
+
+The guests are csrc/guests/hello.S and exits.S. Three moments are told of each boot, all from before its first call:
+the guest can be entered; its first exit; all is given back. A command line is timed from outside, and has only the
+last. Everybody runs on the same processor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from typing import Any
+
+from minicontainer.compare import contenders, machine
+from minicontainer.compare.bootworker import PYTHON_PORT
+from minicontainer.compare.contenders import LIBEXEC, TOTAL, Contender, Server
+from minicontainer.compare.rounds import interleave, one_processor
+from minicontainer.compare.statistics import Samples, compared, paired_difference
+from minicontainer.errors import Error
+from minicontainer.kvm import cpuid, guests
+from minicontainer.kvm.system import Kvm
+from minicontainer.native import ffi, lib
+
+GIB = 4
+LARGE = f"library-{GIB}GiB"
+BARE, IN_C, IN_PYTHON = "exits-bare", "exits-in-c", "exits-in-python"
+BOOTS = ("floor", "library", LARGE, "command-line")
+EXITS = (BARE, IN_C, IN_PYTHON)
+NAMES = (*BOOTS, *EXITS)
+PARTS = ("create", "first exit", TOTAL)
+EXIT = "exit"  # the part that the others measure
+SCRATCH_PORT = lib.MC_SERIAL_PORT + 7  # the serial port's register that does nothing
+PAIRS = (("library", "floor"), (LARGE, "library"), (IN_C, BARE), (IN_PYTHON, BARE))
+
+
+def measure(
+    *,
+    rounds: int = 200,
+    only: Collection[str] = NAMES,
+    exits: int = 2000,
+    machines: int = 1000,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The comparison as data: ``machine``; ``boot``: by part, and ``exits``: ``rows`` and ``paired`` ratios; ``idle``;
+    ``unable``; ``samples_ns`` by part.
+
+    ``only`` names the contenders; of boots and of exits the floor is always among them. One sample of exits is the mean
+    of so many ``exits``. So many ``machines`` stand still; 0 leaves that out. ``progress`` as interleave's."""
+    entrants: list[Contender] = []
+    unable = {}
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="minicontainer-compare-"))
+        number = stack.enter_context(one_processor())
+        table = write_cpuid(scratch)
+        for name in chosen(only):
+            found = _entrant(name, table, exits)
+            if isinstance(found, str):
+                unable[name] = found
+            else:
+                stack.callback(found.close)
+                entrants.append(found)
+        samples = interleave("compare boot", entrants, rounds, progress)
+    standing = _idle(machines) if machines else {}
+    if "unable" in standing:
+        unable["idle"] = standing.pop("unable")
+    return {
+        "machine": {**machine.describe(), "pinned": f"to CPU {number}"},
+        "boot": {part: compared(samples[part], "floor", PAIRS) for part in PARTS if part in samples},
+        "exits": _exits(samples.get(EXIT, [])),
+        "idle": standing,
+        "unable": unable,
+        "samples_ns": {part: {s.name: s.nanoseconds for s in each} for part, each in samples.items()},
+    }
+
+
+def chosen(only: Collection[str]) -> list[str]:
+    """Those that are asked for, each kind's floor before the others of its kind."""
+    return [name for kind in (BOOTS, EXITS) for name in kind if name in only or (name == kind[0] and {*only} & {*kind})]
+
+
+def write_cpuid(directory: str) -> str:
+    """A file with what the library tells a guest's CPUID instruction here, for the floor to tell the same."""
+    path = os.path.join(directory, "cpuid")
+    with Kvm() as kvm, open(path, "wb") as file:
+        table = cpuid.of_processor(kvm, 0, 1, irqchip=False)
+        size = ffi.sizeof("struct kvm_cpuid2") + table.nent * ffi.sizeof("struct kvm_cpuid_entry2")
+        file.write(ffi.buffer(table, size))
+    return path
+
+
+def floor_command(table: str, *words: str) -> list[str]:
+    """csrc/kvmfloor.c: its boots, or with words its exits."""
+    if words:
+        return [f"{LIBEXEC}/kvmfloor", "exits", guests.path("exits"), table, *words]
+    return [f"{LIBEXEC}/kvmfloor", "boot", guests.path("hello"), table]
+
+
+def worker_command(what: str, guest: str, *numbers: int) -> list[str]:
+    """bootworker.py."""
+    return [sys.executable, "-m", "minicontainer.compare.bootworker", what, guests.path(guest), *map(str, numbers)]
+
+
+def _entrant(name: str, table: str, exits: int) -> Contender | str:
+    """A contender, ready; or why there is none."""
+    if name == "floor":
+        return Server(name, floor_command(table), PARTS)
+    if name == "command-line":
+        return contenders.command_line("kvm-boot", "hello")
+    if name == BARE:
+        return Server(name, floor_command(table, str(exits), str(PYTHON_PORT)), (EXIT,))
+    if name in EXITS:
+        port = SCRATCH_PORT if name == IN_C else PYTHON_PORT
+        return Server(name, worker_command("exits", "exits", exits, port), (EXIT,))
+    gib = GIB if name == LARGE else 0
+    return machine.lack_of_memory(gib) or Server(name, worker_command("boot", "hello", gib), PARTS)
+
+
+def _exits(samples: list[Samples]) -> dict[str, Any]:
+    """As the boots', and the differences to the bare loop in microseconds."""
+    if not samples:
+        return {}
+    bare, *others = samples
+    differences = {f"{s.name} - {bare.name}": paired_difference(s, bare) / 1000 for s in others}
+    return {**compared(samples, bare.name, PAIRS), "differences_us": differences}
+
+
+def _idle(count: int) -> dict[str, Any]:
+    """What machines cost that stand still (bootworker.idle), in a process of their own; or why they cannot be had."""
+    command = worker_command("idle", "hello", count)
+    done = subprocess.run(command, input="\n", text=True, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise Error(f"compare boot: {count} idle machines: ended with status {done.returncode}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
