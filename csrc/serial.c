@@ -4,19 +4,23 @@
  *
  * Theory of operation. Virtual CPUs write and read its registers (mc_serial_write, mc_serial_read), and a thread of the
  * caller's brings input; a lock keeps them apart. What the guest sends is kept in `out`, and goes to a descriptor when
- * a line is whole, the buffer is full or the machine pauses; at once where somebody may be waiting for it (`eager`). Where
- * there is no descriptor, a full buffer is the caller's to empty. A descriptor that takes nothing makes the
- * guest wait, as a real line would. Received bytes wait in `in`, which is bounded: the caller brings no more than it takes,
- * or asks for the overrun that a real line would have.
+ * a line is whole, the buffer is full, the guest polls for input or the machine pauses; at once where somebody may be
+ * waiting for it (`eager`). Where there is no descriptor, a full buffer is the caller's to empty. A descriptor that takes
+ * nothing makes the guest wait, as a real line would, and nobody else: output has a lock of its own, and neither lock is
+ * taken under the other. Received bytes wait in `in`, which is bounded: the caller brings no more than it takes, or asks
+ * for the overrun that a real line would have.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <linux/kvm.h>
 #include <linux/serial_reg.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vcpu.h"
@@ -25,16 +29,21 @@
 #define IN 4096 /* a power of two */
 
 struct mc_serial {
-	pthread_mutex_t lock;
-	int fd, vm, eager;
+	pthread_mutex_t lock;  /* of all but the output                                             */
+	int vm, eager;
 	int line;              /* the interrupt line's level */
 	uint8_t ier, lcr, mcr, scr, dll, dlm, fifo;
 	uint8_t lsr_errors;    /* until LSR is read */
 	uint8_t msr_deltas;    /* until MSR is read */
 	uint8_t empty_irq;     /* "transmitter empty" is to be told */
 	uint32_t in_head, in_tail;
-	size_t used;
 	uint8_t in[IN];
+
+	pthread_mutex_t out_lock;
+	int fd;
+	int asked;             /* LSR was read since the last byte was sent */
+	int owed;              /* of what is held, something should have been written: the guest is to wait for it */
+	size_t used;
 	char out[OUT];
 };
 
@@ -45,6 +54,7 @@ struct mc_serial *mc_serial_new(int fd, int vm, int eager)
 	if (!s)
 		return NULL;
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->out_lock, NULL);
 	s->fd = fd;
 	s->vm = vm;
 	s->eager = eager;
@@ -55,31 +65,67 @@ struct mc_serial *mc_serial_new(int fd, int vm, int eager)
 void mc_serial_free(struct mc_serial *s)
 {
 	if (s) {
+		pthread_mutex_destroy(&s->out_lock);
 		pthread_mutex_destroy(&s->lock);
 		free(s);
 	}
 }
 
+/* Forgets the descriptors, which are about to be closed, and may soon be somebody else's. */
+void mc_serial_unplug(struct mc_serial *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->vm = -1;
+	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_lock(&s->out_lock);
+	s->fd = -1;
+	pthread_mutex_unlock(&s->out_lock);
+}
+
 /* ---- output */
 
-/* 0, or -errno with what was not taken still held: -EINTR, -EPIPE ... */
-static int flush(struct mc_serial *s)
+/* How much can be written without a wait when poll(2) says POLLOUT: to a pipe a page (pipe(7)), to a terminal a byte. */
+static size_t piece(int fd)
 {
+	struct stat status;
+
+	if (fstat(fd, &status) < 0 || S_ISREG(status.st_mode))
+		return OUT;
+	return S_ISFIFO(status.st_mode) ? PIPE_BUF : 1;
+}
+
+/* 0: there is room to write; -EAGAIN (only without `wait`), -EINTR. */
+static int room(int fd, int wait)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	int n = poll(&p, 1, wait ? -1 : 0);
+
+	return n < 0 ? -errno : n == 0 ? -EAGAIN : 0;
+}
+
+/* 0, or -errno with what was not taken still held: -EINTR, -EPIPE ...; -EAGAIN where it is not to wait. */
+static int flush(struct mc_serial *s, int wait)
+{
+	const size_t most = wait ? OUT : piece(s->fd);
 	size_t done = 0;
 	int r = 0;
 
-	if (s->fd < 0)
-		return 0;
-	while (done < s->used && r == 0) {
-		ssize_t n = write(s->fd, s->out + done, s->used - done);
+	while (s->fd >= 0 && done < s->used && r == 0) {
+		size_t left = s->used - done;
+		ssize_t n = 0;
 
-		if (n < 0)
-			r = -errno;
+		if (!wait)
+			r = room(s->fd, 0);
+		if (r == 0)
+			n = write(s->fd, s->out + done, left < most ? left : most);
+		if (n < 0) /* a descriptor that somebody has made O_NONBLOCK is waited for all the same */
+			r = errno == EAGAIN ? room(s->fd, wait) : -errno;
 		else
 			done += (size_t)n;
 	}
 	memmove(s->out, s->out + done, s->used - done);
-	s->used -= done;
+	__atomic_store_n(&s->used, s->used - done, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->owed, r < 0, __ATOMIC_RELAXED);
 	return r;
 }
 
@@ -89,13 +135,14 @@ static int put(struct mc_serial *s, const char *data, size_t size)
 	int r = 0;
 
 	if (OUT - s->used < size)
-		r = s->fd < 0 ? -ENOBUFS : flush(s);
+		r = s->fd < 0 ? -ENOBUFS : flush(s, 1);
 	if (r < 0)
 		return r;
 	memcpy(s->out + s->used, data, size);
-	s->used += size;
+	__atomic_store_n(&s->used, s->used + size, __ATOMIC_RELAXED);
+	s->asked = 0;
 	if (s->eager || memchr(data, '\n', size))
-		flush(s); /* what it could not write is kept, and tried again */
+		flush(s, 1); /* what it could not write is owed */
 	return 0;
 }
 
@@ -103,20 +150,37 @@ int mc_serial_print(struct mc_serial *s, const char *data, size_t size)
 {
 	int r;
 
-	pthread_mutex_lock(&s->lock);
+	pthread_mutex_lock(&s->out_lock);
 	r = put(s, data, size);
-	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_unlock(&s->out_lock);
 	return r;
 }
 
-int mc_serial_flush(struct mc_serial *s)
+int mc_serial_flush(struct mc_serial *s, int wait)
 {
 	int r;
 
-	pthread_mutex_lock(&s->lock);
-	r = flush(s);
-	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_lock(&s->out_lock);
+	r = flush(s, wait);
+	pthread_mutex_unlock(&s->out_lock);
 	return r;
+}
+
+int mc_serial_settle(struct mc_serial *s)
+{
+	return __atomic_load_n(&s->owed, __ATOMIC_RELAXED) ? mc_serial_flush(s, 1) : 0;
+}
+
+/* LSR is read. A guest that reads it again, having sent nothing, waits for input: then let its prompt be seen. */
+static void poll_for_input(struct mc_serial *s)
+{
+	if (__atomic_load_n(&s->used, __ATOMIC_RELAXED) == 0)
+		return;
+	pthread_mutex_lock(&s->out_lock);
+	if (s->asked)
+		flush(s, 1);
+	s->asked = 1;
+	pthread_mutex_unlock(&s->out_lock);
 }
 
 /* Takes what the guest has sent out of the buffer: how many bytes. */
@@ -124,12 +188,12 @@ long mc_serial_output(struct mc_serial *s, char *data, size_t size)
 {
 	size_t n;
 
-	pthread_mutex_lock(&s->lock);
+	pthread_mutex_lock(&s->out_lock);
 	n = s->used < size ? s->used : size;
 	memcpy(data, s->out, n);
 	memmove(s->out, s->out + n, s->used - n);
-	s->used -= n;
-	pthread_mutex_unlock(&s->lock);
+	__atomic_store_n(&s->used, s->used - n, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&s->out_lock);
 	return (long)n;
 }
 
@@ -161,9 +225,9 @@ static void update_line(struct mc_serial *s)
 
 /* ---- input */
 
-static uint32_t receive(struct mc_serial *s, const char *data, size_t size)
+static size_t receive(struct mc_serial *s, const char *data, size_t size)
 {
-	uint32_t n = 0;
+	size_t n = 0;
 
 	while (n < size && s->in_head - s->in_tail < IN)
 		s->in[s->in_head++ % IN] = (uint8_t)data[n++];
@@ -173,17 +237,17 @@ static uint32_t receive(struct mc_serial *s, const char *data, size_t size)
 /* How many bytes were taken. overrun: what finds no place is lost, and the guest is told (LSR's OE). */
 long mc_serial_input(struct mc_serial *s, const char *data, size_t size, int overrun)
 {
-	uint32_t n;
+	size_t n;
 
 	pthread_mutex_lock(&s->lock);
 	n = receive(s, data, size);
 	if (overrun && n < size) {
 		s->lsr_errors |= UART_LSR_OE;
-		n = (uint32_t)size;
+		n = size;
 	}
 	update_line(s);
 	pthread_mutex_unlock(&s->lock);
-	return n;
+	return (long)n;
 }
 
 /* ---- registers */
@@ -235,6 +299,8 @@ int mc_serial_read(struct mc_serial *s, int offset)
 {
 	int value;
 
+	if (offset == UART_LSR)
+		poll_for_input(s);
 	pthread_mutex_lock(&s->lock);
 	value = read_register(s, offset);
 	update_line(s);
@@ -242,24 +308,22 @@ int mc_serial_read(struct mc_serial *s, int offset)
 	return value;
 }
 
-static int transmit(struct mc_serial *s, char byte)
+static void send_to_itself(struct mc_serial *s, char byte)
 {
-	int r = 0;
-
-	if (!(s->mcr & UART_MCR_LOOP))
-		r = put(s, &byte, 1);
-	else if (receive(s, &byte, 1) == 0)
+	if (receive(s, &byte, 1) == 0)
 		s->lsr_errors |= UART_LSR_OE;
-	s->empty_irq |= r == 0;
-	return r;
+	s->empty_irq = 1;
 }
 
 static void set_modem(struct mc_serial *s, int value)
 {
-	int before = modem_status(s);
+	int before = modem_status(s), changed;
 
 	s->mcr = (uint8_t)(value & 0x1f);
-	s->msr_deltas |= (uint8_t)((before ^ modem_status(s)) >> 4 & UART_MSR_ANY_DELTA);
+	changed = before ^ modem_status(s);
+	if (!(before & UART_MSR_RI))
+		changed &= ~UART_MSR_RI; /* of this one the end alone is told: TERI */
+	s->msr_deltas |= (uint8_t)(changed >> 4 & UART_MSR_ANY_DELTA);
 }
 
 static void set_fifo(struct mc_serial *s, int value)
@@ -269,15 +333,17 @@ static void set_fifo(struct mc_serial *s, int value)
 		s->in_tail = s->in_head;
 }
 
-static int write_register(struct mc_serial *s, int offset, int value)
+/* All but what leaves on the line. */
+static void write_register(struct mc_serial *s, int offset, int value)
 {
 	if (s->lcr & UART_LCR_DLAB && offset <= UART_DLM) {
 		*(offset == UART_DLL ? &s->dll : &s->dlm) = (uint8_t)value;
-		return 0;
+		return;
 	}
 	switch (offset) {
 	case UART_TX:
-		return transmit(s, (char)value);
+		send_to_itself(s, (char)value);
+		break;
 	case UART_IER:
 		s->empty_irq |= (value & UART_IER_THRI) && !(s->ier & UART_IER_THRI);
 		s->ier = value & 0xf;
@@ -294,18 +360,31 @@ static int write_register(struct mc_serial *s, int offset, int value)
 	case UART_SCR:
 		s->scr = (uint8_t)value;
 		break;
-	}
-	return 0; /* LSR and MSR cannot be written */
+	} /* LSR and MSR cannot be written */
+}
+
+/* Whether a write there goes out on the line. */
+static int is_sent(const struct mc_serial *s, int offset)
+{
+	return offset == UART_TX && !(__atomic_load_n(&s->lcr, __ATOMIC_RELAXED) & UART_LCR_DLAB) &&
+	       !(__atomic_load_n(&s->mcr, __ATOMIC_RELAXED) & UART_MCR_LOOP);
 }
 
 /* 0, or as put(): nothing happened then, and the same is to be written again. */
 int mc_serial_write(struct mc_serial *s, int offset, int value)
 {
-	int r;
+	const int sent = is_sent(s, offset);
+	const char byte = (char)value;
+	int r = sent ? mc_serial_print(s, &byte, 1) : 0;
 
+	if (r < 0)
+		return r;
 	pthread_mutex_lock(&s->lock);
-	r = write_register(s, offset, value);
+	if (sent)
+		s->empty_irq = 1;
+	else
+		write_register(s, offset, value);
 	update_line(s);
 	pthread_mutex_unlock(&s->lock);
-	return r;
+	return 0;
 }

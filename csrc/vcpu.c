@@ -77,6 +77,7 @@ int mc_vcpu_begin(struct mc_vcpu *v)
 	sigaddset(&kick, KICK);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	v->outer = current;
+	v->left_ns = 0; /* the time since an earlier run is no exit's */
 	v->thread = (int32_t)syscall(SYS_gettid);
 	current = v;
 	r = v->board->deadline_ns ? start_timer(v) : 0;
@@ -207,23 +208,26 @@ static int handle(struct mc_vcpu *v)
 
 /* ---- the loop */
 
-/* HLT with interrupts off, seen from outside: nothing but an NMI or INIT could wake it. Whether all are so. */
+/* HLT with interrupts off, seen from outside: nothing but an NMI or INIT could wake it. Whether all were found so, since
+ * the board was last set to look. */
 static int is_dead(struct mc_vcpu *v)
 {
+	struct mc_board *b = v->board;
+	uint32_t look = __atomic_load_n(&b->look, __ATOMIC_SEQ_CST);
 	struct kvm_mp_state state = { 0 };
-	uint32_t now = 0;
 
-	if (!v->board->irqchip)
+	if (look == 0 || v->looked == look)
 		return 0;
-	if (((struct kvm_run *)v->run)->if_flag == 0 && ioctl(v->fd, KVM_GET_MP_STATE, &state) == 0)
-		now = state.mp_state == KVM_MP_STATE_HALTED || state.mp_state == KVM_MP_STATE_UNINITIALIZED;
-	if (now != v->is_halted)
-		__atomic_add_fetch(&v->board->halted, now ? 1 : -1u, __ATOMIC_SEQ_CST);
-	v->is_halted = now;
-	return __atomic_load_n(&v->board->halted, __ATOMIC_SEQ_CST) == v->board->cpus;
+	if (((struct kvm_run *)v->run)->if_flag || ioctl(v->fd, KVM_GET_MP_STATE, &state) < 0)
+		return 0;
+	if (state.mp_state != KVM_MP_STATE_HALTED && state.mp_state != KVM_MP_STATE_UNINITIALIZED)
+		return 0;
+	v->looked = look;
+	return __atomic_add_fetch(&b->halted, 1, __ATOMIC_SEQ_CST) == b->cpus;
 }
 
-static int why_stop(const struct mc_vcpu *v)
+/* now: a time not long ago, or 0. */
+static int why_stop(const struct mc_vcpu *v, uint64_t now)
 {
 	const struct mc_board *b = v->board;
 
@@ -231,7 +235,7 @@ static int why_stop(const struct mc_vcpu *v)
 		return MC_STOP_ASKED;
 	if (b->max_exits && __atomic_load_n(&b->exits, __ATOMIC_RELAXED) >= b->max_exits)
 		return MC_STOP_EXITS;
-	if (b->deadline_ns && (v->left_ns ? v->left_ns : mc_now()) >= b->deadline_ns)
+	if (b->deadline_ns && (now ? now : mc_now()) >= b->deadline_ns)
 		return MC_STOP_DEADLINE;
 	return 0;
 }
@@ -244,10 +248,18 @@ static void account(struct mc_vcpu *v, uint64_t now)
 	if (v->left_ns == 0)
 		return;
 	v->host_ns[e->reason % MC_REASONS] += took;
-	if (v->ports && e->reason == KVM_EXIT_IO) {
-		v->ports[2 * e->address]++;
+	if (v->ports && e->reason == KVM_EXIT_IO)
 		v->ports[2 * e->address + 1] += took;
-	}
+}
+
+static void count(struct mc_vcpu *v)
+{
+	const struct mc_exit *e = &v->exit;
+
+	v->counts[e->reason % MC_REASONS]++;
+	if (v->ports && e->reason == KVM_EXIT_IO)
+		v->ports[2 * e->address]++;
+	__atomic_add_fetch(&v->board->exits, 1, __ATOMIC_RELAXED);
 }
 
 /* KVM_RUN once. 0: there is an exit; MC_STOP_SIGNAL: a signal came; or -errno. */
@@ -274,8 +286,7 @@ static int enter(struct mc_vcpu *v)
 	if (v->first_ns == 0)
 		v->first_ns = v->left_ns;
 	mc_exit_decode(run, &v->exit);
-	v->counts[v->exit.reason % MC_REASONS]++;
-	__atomic_add_fetch(&v->board->exits, 1, __ATOMIC_RELAXED);
+	count(v);
 	v->item = 0;
 	v->open = 1;
 	return 0;
@@ -284,31 +295,41 @@ static int enter(struct mc_vcpu *v)
 /* After a signal: ours, which says what the board says; or one of the caller's, whose handlers are to run. */
 static int after_signal(struct mc_vcpu *v)
 {
-	int r = why_stop(v);
+	int r = why_stop(v, 0);
 
 	if (r == 0 && is_dead(v))
 		r = MC_STOP_HALTED;
 	return r ? r : MC_STOP_SIGNAL;
 }
 
+/* What mc_vcpu_run returns where output was not taken: a signal is looked at, all else is for the caller to see. */
+static int output_stop(int r)
+{
+	return r == -EINTR ? MC_STOP_SIGNAL : MC_STOP_OUTPUT;
+}
+
+/* As enter, once the serial port has written what it owes. */
+static int settle_and_enter(struct mc_vcpu *v)
+{
+	int r = v->board->serial ? mc_serial_settle(v->board->serial) : 0;
+
+	return r < 0 ? output_stop(r) : enter(v);
+}
+
 int mc_vcpu_run(struct mc_vcpu *v)
 {
-	const int was_open = v->open;
-	int r = was_open ? 0 : why_stop(v);
+	int r = v->open ? 0 : why_stop(v, v->left_ns);
 
 	while (r == 0) {
-		if (v->open == 0) {
-			r = enter(v);
-			if (r)
-				break;
-		}
+		if (v->open == 0)
+			r = settle_and_enter(v);
+		if (r)
+			break;
 		r = handle(v);
-		if (r == 0)
-			r = v->board->trace ? MC_STOP_TRACE : why_stop(v);
+		if (r < 0)
+			r = output_stop(r);
+		else if (r == 0)
+			r = v->board->trace ? MC_STOP_TRACE : why_stop(v, v->left_ns);
 	}
-	if (r == MC_STOP_SIGNAL)
-		r = after_signal(v);
-	else if (r == -ENOBUFS || r == -EINTR)
-		r = r == -EINTR ? after_signal(v) : MC_STOP_OUTPUT;
-	return r;
+	return r == MC_STOP_SIGNAL ? after_signal(v) : r;
 }

@@ -55,7 +55,8 @@ struct mc_board {
 	int32_t vm;            /* descriptor                                                             */
 	uint32_t irqchip;      /* there is one in the kernel: HLT does not come out                      */
 	uint32_t cpus;
-	uint32_t halted;       /* how many of them are, for good                                         */
+	uint32_t look;         /* above 0: who comes out by a signal is to see whether it is halted for good */
+	uint32_t halted;       /* how many are, that have looked                                         */
 	uint32_t stop;         /* all are to return MC_STOP_ASKED                                        */
 	uint32_t trace;
 	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0: none                                               */
@@ -72,7 +73,7 @@ struct mc_vcpu {
 	struct mc_exit exit;
 	uint32_t item;         /* of exit.count: the next to deal with                                   */
 	uint32_t open;         /* 0: nothing to deal with; 1: items; 2: the caller has item `item`       */
-	uint32_t is_halted;
+	uint32_t looked;       /* mc_board.look, when it was found halted for good                       */
 	uint32_t has_timer;
 	uint64_t timer;
 	struct mc_vcpu *outer; /* the virtual CPU that this thread was running when it began this one    */
@@ -82,7 +83,7 @@ struct mc_vcpu {
 	uint64_t guest_ns;     /* spent in KVM_RUN                                                       */
 	uint64_t counts[MC_REASONS];
 	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, per reason               */
-	uint64_t *ports;       /* NULL, or MC_PORTS pairs: exits, ns                                     */
+	uint64_t *ports;       /* NULL, or MC_PORTS pairs: exits, ns as host_ns                          */
 };
 
 int mc_ioctl(int fd, unsigned long request, void *argument);
@@ -106,12 +107,16 @@ int mc_serial_read(struct mc_serial *serial, int offset);
 int mc_serial_write(struct mc_serial *serial, int offset, int value);
 long mc_serial_input(struct mc_serial *serial, const char *data, size_t size, int overrun);
 long mc_serial_output(struct mc_serial *serial, char *data, size_t size);
-int mc_serial_flush(struct mc_serial *serial);
+int mc_serial_flush(struct mc_serial *serial, int wait);
+void mc_serial_unplug(struct mc_serial *serial);
 
 long mc_lz4_block(const char *block, size_t packed, char *out, size_t size);
 /* CDEF END */
 
 /* serial.c: as if each byte had been written to the transmitter; for the debug console. */
 int mc_serial_print(struct mc_serial *serial, const char *data, size_t size);
+
+/* serial.c: writes what should have been written already, and could not: 0 (mostly at once), or -errno. */
+int mc_serial_settle(struct mc_serial *serial);
 
 #endif

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.console import Console
 from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable, write_json
 from minicontainer.errors import SpecError
 from minicontainer.kvm import boot
@@ -170,8 +171,6 @@ class Boot:
                 if self.words["gdb"] is not None:
                     self._serve_gdb(stack, machine)
                 if self.words["serial"] == "stdio":
-                    from minicontainer.cli.console import Console
-
                     stack.enter_context(Console(machine))
                 return machine.run(timeout, most)
         except KeyboardInterrupt:

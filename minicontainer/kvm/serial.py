@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from minicontainer.native import ffi, lib
@@ -30,16 +31,19 @@ class Serial:
         lost."""
         return lib.mc_serial_input(self.control, data, len(data), overrun)
 
-    def flush(self) -> None:
-        """Writes what waits for a line's end, or takes it into ``output``. OSError as write(2)'s."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Writes what waits for a line's end, or takes it into ``output``. OSError as write(2)'s; without ``wait``,
+        what a reader does not take now is lost."""
         if self._fd is not None:
-            result = lib.mc_serial_flush(self.control)
-            if result < 0:
+            result = lib.mc_serial_flush(self.control, wait)
+            while result == -errno.EINTR:
+                result = lib.mc_serial_flush(self.control, wait)
+            if result < 0 and result != -errno.EAGAIN:
                 raise OSError(-result, os.strerror(-result), "serial output")
             return
         buffer = ffi.new("char[]", CHUNK)
         while count := lib.mc_serial_output(self.control, buffer, CHUNK):
-            self._kept += ffi.buffer(buffer, count)
+            self._kept += ffi.unpack(buffer, count)
         if len(self._kept) > 2 * KEPT:
             self._forget()
 

@@ -25,7 +25,7 @@ def run(processors: Sequence[Processor], board: Any) -> Outcome | None:
     try:
         if not board.irqchip:
             return _run(processors, board)
-        with Watch(processors):
+        with Watch(processors, board):
             return _run(processors, board)
     finally:
         board.stop = 0
@@ -55,8 +55,8 @@ class Watch:
     """Finds a machine that stands still for good, where HLT is the kernel's (csrc/vcpu.c, is_dead): when no processor
     has used any time for a while, each is brought out to see whether it could ever be woken."""
 
-    def __init__(self, processors: Sequence[Processor]) -> None:
-        self._processors = processors
+    def __init__(self, processors: Sequence[Processor], board: Any) -> None:
+        self._processors, self._board = processors, board
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -70,15 +70,23 @@ class Watch:
 
     def _watch(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        before, pause = -1.0, IDLE
+        before, pause, looks = -1.0, IDLE, 0
         while not self._over.wait(pause):
             used = sum(lib.mc_vcpu_thread_ns(p.control) for p in self._processors) / 1e9
             if used - before > 0.01 * pause:
                 pause = IDLE
             else:
-                kick(self._processors)
+                looks += 1
+                self._look(looks)
                 pause = min(2 * pause, IDLE_MAX)
             before = used
+
+    def _look(self, number: int) -> None:
+        """The board is set to it only while all are brought out: what one found earlier is not true for ever."""
+        self._board.halted, self._board.look = 0, number
+        kick(self._processors)
+        self._over.wait(IDLE / 2)
+        self._board.look = 0
 
 
 def kick(processors: Sequence[Processor]) -> None:

@@ -40,7 +40,7 @@ def is_allocators(call: str) -> bool:
 
 def plain(call: str) -> str:
     call = re.split(r"\) += ", call)[0]
-    call = re.sub(r"^(\w+)\(\d+", r"\1(fd", call)
+    call = re.sub(r"^(\w+)\(\d+(?=[,)])", r"\1(fd", call)
     call = re.sub(r"MAP_SHARED, \d+", "MAP_SHARED, fd", call)
     return re.sub(r"\b0x[0-9a-f]{9,}", "address", call)
 
@@ -69,12 +69,12 @@ def compare(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
-    done = compare("-n", "2", "--exits", "10", "--machines", "3", "--json", target)
+    names = [word for name in boot.NAMES if name != boot.LARGE for word in ("--only", name)]
+    done = compare("-n", "2", *names, "--exits", "10", "--machines", "3", "--json", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
-    boots = {"floor", "library", "command-line"}
     assert list(data["boot"]) == ["create", "first exit", "total"]
-    assert boots <= {*data["samples_ns"]["total"]}
+    assert list(data["samples_ns"]["total"]) == ["floor", "library", "command-line"]
     assert [row["name"] for row in data["exits"]["rows"]] == ["exits-bare", "exits-in-c", "exits-in-python"]
     assert all(
         len(numbers) == 2 and min(numbers) > 0 for part in data["samples_ns"].values() for numbers in part.values()
@@ -87,8 +87,7 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     for what in [*data["boot"], "one exit"]:
         assert re.search(rf"^{what} .* x floor$", done.stdout, re.MULTILINE)
     assert "3 idle machines in one process" in done.stdout
-    for name, reason in data["unable"].items():
-        assert f"not measured: {name}: {reason}" in done.stdout
+    assert not data["unable"]
 
 
 def test_what_is_measured_can_be_chosen(tmp_path: Path) -> None:
