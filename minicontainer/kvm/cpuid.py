@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicontainer.kvm.system import Kvm
-from minicontainer.native import ffi
+from minicontainer.native import ffi, lib
 
 HTT = 1 << 28  # leaf 1, EDX: leaf 1's count of processors is valid
 HYPERVISOR, TSC_DEADLINE, X2APIC = 1 << 31, 1 << 24, 1 << 21  # leaf 1, ECX
@@ -68,9 +68,13 @@ def _patch(e: Any, number: int, count: int, *, irqchip: bool) -> None:
             e.ecx |= TSC_DEADLINE  # KVM's local APIC has it; KVM_GET_SUPPORTED_CPUID does not say so
         e.edx = e.edx | HTT if count > 1 else e.edx & ~HTT
     elif e.function == 0x4:
-        e.eax = e.eax & 0x3FFF | (count - 1 & 0x3F) << 26  # cores in the package; each cache is one core's
+        e.eax = e.eax & 0x3FFF | min(count - 1, 0x3F) << 26  # cores in the package; each cache is one core's
     elif e.function == 0x80000008:
         e.ecx = e.ecx & ~0xF0FF | _bits(count) << 12 | count - 1  # AMD: cores, and the bits of the APIC id for them
+    elif e.function == 0x8000001D:
+        e.eax &= 0x3FFF  # AMD: as leaf 4
+    elif e.function == 0x8000001E:
+        e.eax = e.ebx = number  # AMD: APIC id and core, with one thread; KVM gives zeros
 
 
 def _bits(count: int) -> int:
@@ -82,6 +86,6 @@ def _add_topology(cpuid: Any, number: int, count: int) -> None:
     levels = ((0, 0, 1, LEVEL_THREAD), (1, _bits(count), count, LEVEL_CORE))
     for index, shift, processors, level in levels:
         e = cpuid.entries[cpuid.nent]
-        e.function, e.index, e.flags = 0xB, index, 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+        e.function, e.index, e.flags = 0xB, index, lib.KVM_CPUID_FLAG_SIGNIFCANT_INDEX
         e.eax, e.ebx, e.ecx, e.edx = shift, processors, level << 8 | index, number
         cpuid.nent += 1

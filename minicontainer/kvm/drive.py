@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.kvm.bus import Access
 from minicontainer.kvm.exits import NAMES, DebugExit, InternalErrorExit, IoExit, typed
 from minicontainer.kvm.result import Outcome
-from minicontainer.native import check, ffi, lib
+from minicontainer.native import check, ffi, lib, now
 
 if TYPE_CHECKING:
     from minicontainer.kvm.machine import Machine
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 IO, MMIO, DEBUG = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_DEBUG
 SIGNAL, TRACE = lib.MC_STOP_SIGNAL, lib.MC_STOP_TRACE
+CALLERS = 2  # mc_vcpu.open: the caller has an item of the exit
 MASK = 0xFFFFFFFFFFFFFFFF
 
 
@@ -36,6 +38,7 @@ class Processor:
         self.ports = machine.want_ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
         if self.ports:
             self.control.ports = self.ports
+        self._told = 0  # which KVM_RUN was traced last, by its time
         self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if machine.tracer is not None else None
 
     def run(self) -> Outcome | None:
@@ -45,6 +48,8 @@ class Processor:
             self._pass_gate()
             return self._loop(self.control.exit)
         except GuestEnd as end:
+            if self.control.open == CALLERS:
+                self._traced(self.control.exit)
             return Outcome(end.reason, self.number)
         finally:
             lib.mc_vcpu_end(self.control)
@@ -76,6 +81,7 @@ class Processor:
             elif reason == MMIO:
                 handler = address_handler(e.address)
             elif reason == SIGNAL:
+                self._interrupted()
                 self._pass_gate()
                 continue
             else:
@@ -102,10 +108,12 @@ class Processor:
                 self._machine.on_access(self)
             return False, None
         if reason == lib.MC_STOP_OUTPUT:
-            self._machine.serial.flush()
+            self._machine.serial.flush(wait=False)  # C waits for a reader, and knows when to stop
             return False, None
-        if reason < lib.MC_STOP_SIGNAL:
+        if reason < lib.MC_STOP_SIGNAL or reason == lib.MC_STOP_DEBUG_EXIT:
             self._traced(e)
+        else:
+            self._interrupted()
         if reason == DEBUG and self._machine.on_debug is not None:
             exit_ = typed(e)
             assert isinstance(exit_, DebugExit)
@@ -121,8 +129,18 @@ class Processor:
         )
 
     def _traced(self, e: Any) -> None:
-        if self._machine.tracer is not None:
-            self._machine.tracer(self, e)
+        """Tells of an exit, once: one that ends a run is told before the guest has finished it."""
+        tracer, entered = self._machine.tracer, self.control.entered_ns
+        if tracer is not None and entered != self._told:
+            self._told = entered
+            tracer(self, e)
+
+    def _interrupted(self) -> None:
+        """Tells the machine's watch of a KVM_RUN that a signal ended: no exit speaks of it."""
+        watch, entered = self.vcpu.watch, self.control.entered_ns
+        if watch is not None and entered != self._told and self.control.left_ns == 0:
+            self._told = entered
+            watch(f"KVM_RUN(cpu{self.number})", entered, now(), -errno.EINTR)
 
     def _particulars(self, reason: int, e: Any) -> str:
         """What is to be said of an end that is an error: the exit, and where."""

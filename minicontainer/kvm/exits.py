@@ -25,8 +25,9 @@ SUBERRORS = {
 
 @dataclass(frozen=True)
 class IoExit:
-    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: what was written,
-    or the place of what is read, as a writable buffer that must be filled before the next run."""
+    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: what was written, as
+    bytes; or the place of what is read, as a writable buffer that must be filled before the next run, and is not there
+    when the Vcpu is closed."""
 
     port: int
     size: int
@@ -132,7 +133,8 @@ def _words(e: Any) -> tuple[int, ...]:
 
 
 def _data(e: Any) -> Any:
-    return ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)
+    place = ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)
+    return bytes(place) if e.write else place
 
 
 TYPES: dict[int, Callable[[Any], Exit]] = {

@@ -19,18 +19,24 @@ class Recorder:
         self._exits = 0
 
     def __call__(self, call: str, start: int, end: int, result: int) -> None:
-        """A descriptor's watch."""
-        self._events.append(Event("host", self.phase, call, start, end, result))
+        """A descriptor's watch; of KVM_RUN it is told where a signal ended it, which is no exit."""
+        if call.startswith("KVM_RUN"):
+            self._run(Event("host", "run", call, start, end, result))
+        else:
+            self._events.append(Event("host", self.phase, call, start, end, result))
 
     def exit(self, exit_: Exit) -> None:
         """One exit: KVM_RUN from its call to its return."""
-        self.entered = self.entered or exit_.entered
+        call = f"KVM_RUN: {exit_.reason} {exit_.access()}".rstrip()
+        self._run(Event(f"cpu{exit_.vcpu}", "run", call, exit_.entered, exit_.left, 0))
+
+    def _run(self, event: Event) -> None:
+        self.entered = self.entered or event.start
         self._exits += 1
         if self._exits > SHOWN:
             self.omitted += 1
-            return
-        call = f"KVM_RUN: {exit_.reason} {exit_.access()}".rstrip()
-        self._events.append(Event(f"cpu{exit_.vcpu}", "run", call, exit_.entered, exit_.left, 0))
+        else:
+            self._events.append(event)
 
     @property
     def timeline(self) -> Timeline:

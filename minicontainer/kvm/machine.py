@@ -17,7 +17,10 @@ thread, the others in threads of their own, until one of them brings the end abo
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from minicontainer.errors import Error, SpecError
@@ -41,6 +44,7 @@ TSS_ADDRESS, IDENTITY_MAP_ADDRESS = (
 )  # Linux Documentation/virt/kvm/api.rst: in the last 4 GiB hole
 CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
 SECONDS_MAX = 10**9
+PATIENCE = 0.01  # seconds until a reader that has no place is offered again what it was offered
 
 Self = TypeVar("Self", bound="Machine")
 Key = TypeVar("Key")
@@ -78,8 +82,10 @@ class Machine:
         self.on_access: Callable[[Processor], None] | None = None  # after each access, while board.trace is on
         self.on_end: Callable[[Result], None] | None = None
         self.gate: Gate | None = None
+        self.board = ffi.new("struct mc_board *")
         self._serial_fd = serial
         self._stopped = ""
+        self._runs = threading.Lock()  # held by run
         self.bus.ports.update(devices.PORTS)
         self._closers: list[Callable[[], None]] = []  # an ExitStack costs 20 us, where caches are cold
         try:
@@ -101,9 +107,14 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Ends the machine and gives its memory back. Not while it runs."""
-        while self._closers:
-            self._closers.pop()()
+        """Ends the machine and gives its memory back. Not while it runs (``stop`` ends that)."""
+        if not self._runs.acquire(blocking=False):
+            raise Error("machine: it runs, and cannot be closed before that has ended (Machine.stop)")
+        try:
+            while self._closers:
+                self._closers.pop()()
+        finally:
+            self._runs.release()
 
     def at_close(self, function: Callable[[], None]) -> None:
         """Calls it when the machine is closed, while processors and memory are still there."""
@@ -143,7 +154,8 @@ class Machine:
 
     def port(self, first: int, count: int = 1) -> Callable[[Handler], Handler]:
         """A decorator: the function answers for ``count`` ports from ``first`` on. It is given each Access, and gives
-        the value that is read."""
+        the value that is read. The serial port (0x3f8 to 0x3ff) and what is written to the debug console (0xe9) and to
+        debug-exit (0xf4) are the machine's own."""
 
         def add(handler: Handler) -> Handler:
             self.bus.add_ports(first, count, handler)
@@ -153,6 +165,9 @@ class Machine:
 
     def mmio(self, address: int, size: int = 4096) -> Callable[[Handler], Handler]:
         """A decorator: the function answers for ``size`` bytes of addresses that are no memory."""
+        for region in self.memory.regions:
+            if address < region.address + region.size and region.address < address + size:
+                raise SpecError("address", hex(address), f"is memory there ({self.memory.describe()}): no access comes out")
 
         def add(handler: Handler) -> Handler:
             self.bus.add_addresses(address, size, handler)
@@ -169,6 +184,8 @@ class Machine:
     def start(self) -> None:
         """Makes interrupt controllers and processors, ready to enter the kernel. ``run`` does it where it was not
         done."""
+        if not self._closers:
+            raise Error("machine: it is closed")
         if self.processors:
             return
         entry = self.entry
@@ -180,20 +197,20 @@ class Machine:
         if self.irqchip:
             self._make_irqchip()
         self.serial = Serial(self._serial_fd, self.vm.fd if self.irqchip else -1, eager=self.irqchip)
-        self.board = ffi.new(
-            "struct mc_board *",
-            {"vm": self.vm.fd, "irqchip": self.irqchip, "cpus": count, "serial": self.serial.control},
-        )
+        self.at_close(self.serial.close)
+        board = self.board
+        board.vm, board.irqchip, board.cpus, board.serial = self.vm.fd, self.irqchip, count, self.serial.control
         if entry.linux:
             acpi.write(self.memory, count)
         tables = processor.write_tables(entry, self.memory)
         initial = processor.Initial(self.kvm, self.memory, entry, tables, count, self.irqchip)
-        for number in range(count):
-            vcpu = self.vm.create_vcpu(number)
-            self.at_close(vcpu.close)
-            initial.set_up(vcpu, number)
-            self.processors.append(Processor(self, vcpu, number))
-        self.board.trace = self.tracer is not None
+        self.processors = [self._make_processor(initial, number) for number in range(count)]  # all, or none
+
+    def _make_processor(self, initial: processor.Initial, number: int) -> Processor:
+        vcpu = self.vm.create_vcpu(number)
+        self.at_close(vcpu.close)
+        initial.set_up(vcpu, number)
+        return Processor(self, vcpu, number)
 
     def _check_count(self, count: int, entry: Entry) -> None:
         most = self.vm.check_extension("KVM_CAP_MAX_VCPUS") if count > 1 else 1
@@ -215,19 +232,44 @@ class Machine:
         ``max_exits``, the machine stands still, and can be run on. What a handler raises comes out here."""
         limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
         most = 0 if max_exits is None else whole("max-exits", max_exits, 1, 2**63 - 1)
+        if not self._runs.acquire(blocking=False):
+            raise Error("machine: it runs already")
+        try:
+            return self._run(limit, most)
+        finally:
+            self._runs.release()
+
+    def _run(self, limit: float | None, most: int) -> Result:
         self.start()
+        self.board.trace = self.board.trace or self.tracer is not None
         started, before = now(), sum(p.control.guest_ns for p in self.processors)
         self.board.deadline_ns = 0 if limit is None else started + int(limit * 1e9)
         self.board.max_exits = self.board.exits + most if most else 0
-        outcome = threads.run(self.processors, self.board)
-        self.serial.flush(wait=outcome is not None and outcome.reason not in ("timeout", "max-exits"))
-        if outcome is None:
-            outcome = Outcome(self._stopped or "stopped")
+        outcome = self._to_the_end()
         guest_ns = sum(p.control.guest_ns for p in self.processors) - before
         result = self.result(outcome, (now() - started) / 1e9, guest_ns / 1e9)
         if self.on_end is not None:
             self.on_end(result)
         return result
+
+    def _to_the_end(self) -> Outcome:
+        try:
+            outcome = threads.run(self.processors, self.board)
+        except BaseException:
+            with suppress(OSError):
+                self.serial.flush(wait=False)
+            raise
+        self._send_rest(outcome)
+        return outcome or Outcome(self._stopped or "stopped")
+
+    def _send_rest(self, outcome: Outcome | None) -> None:
+        """Of what the guest has sent. A slow reader is waited for, but not beyond the deadline or ``stop``."""
+        board = self.board
+        in_time = outcome is not None and outcome.reason != "timeout"
+        while not self.serial.flush(wait=False) and in_time and not board.stop:
+            time.sleep(PATIENCE)
+            in_time = not board.deadline_ns or now() < board.deadline_ns
+        board.stop = 0
 
     def stop(self, reason: str = "stopped") -> None:
         """Ends ``run`` from another thread, or from a handler; it gives ``reason``."""

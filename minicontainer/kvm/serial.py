@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 from minicontainer.native import ffi, lib
 
@@ -24,28 +25,40 @@ class Serial:
             raise MemoryError
         self.lost = 0  # bytes of output that were not kept
         self._kept = bytearray()
+        self._order = threading.RLock()  # of what processors bring at the same time; a signal's handler may look
         self._fd = fd
+
+    def close(self) -> None:
+        """Takes what there is into ``output``, and forgets the descriptors, which are the caller's to close."""
+        if self._fd is None:
+            self.flush()
+        lib.mc_serial_unplug(self.control)
 
     def input(self, data: bytes, *, overrun: bool = False) -> int:
         """Bytes for the guest to receive: how many were taken. With ``overrun`` all are: what finds no place is
         lost."""
         return lib.mc_serial_input(self.control, data, len(data), overrun)
 
-    def flush(self, *, wait: bool = True) -> None:
-        """Writes what waits for a line's end, or takes it into ``output``. OSError as write(2)'s; without ``wait``,
-        what a reader does not take now is lost."""
-        if self._fd is not None:
+    def flush(self, *, wait: bool = True) -> bool:
+        """Writes what waits for a line's end, or takes it into ``output``: whether that was all. Without ``wait``, what
+        a reader does not take now is kept. OSError as write(2)'s."""
+        if self._fd is None:
+            self._take()
+            return True
+        result = lib.mc_serial_flush(self.control, wait)
+        while result == -errno.EINTR:
             result = lib.mc_serial_flush(self.control, wait)
-            while result == -errno.EINTR:
-                result = lib.mc_serial_flush(self.control, wait)
-            if result < 0 and result != -errno.EAGAIN:
-                raise OSError(-result, os.strerror(-result), "serial output")
-            return
+        if result < 0 and result != -errno.EAGAIN:
+            raise OSError(-result, os.strerror(-result), "serial output")
+        return result == 0
+
+    def _take(self) -> None:
         buffer = ffi.new("char[]", CHUNK)
-        while count := lib.mc_serial_output(self.control, buffer, CHUNK):
-            self._kept += ffi.unpack(buffer, count)
-        if len(self._kept) > 2 * KEPT:
-            self._forget()
+        with self._order:
+            while count := lib.mc_serial_output(self.control, buffer, CHUNK):
+                self._kept += ffi.unpack(buffer, count)
+            if len(self._kept) > 2 * KEPT:
+                self._forget()
 
     def _forget(self) -> None:
         self.lost += len(self._kept) - KEPT
@@ -54,6 +67,9 @@ class Serial:
     @property
     def output(self) -> bytes:
         """What the guest has sent: the latest KEPT bytes, and nothing where it went to a descriptor."""
-        if len(self._kept) > KEPT:
-            self._forget()
-        return bytes(self._kept)
+        with self._order:
+            if self._fd is None:
+                self._take()
+            if len(self._kept) > KEPT:
+                self._forget()
+            return bytes(self._kept)

@@ -42,7 +42,9 @@ class Kvm(Descriptor):
 
     def create_vm(self, kind: int = 0) -> Vm:
         """KVM_CREATE_VM: a machine without memory, processors or devices."""
-        return Vm(self.ioctl_value("KVM_CREATE_VM", kind), self.get_vcpu_mmap_size(), self.watch)
+        vm = Vm(self.ioctl_value("KVM_CREATE_VM", kind), self.watch)
+        vm.mmap_size = self.get_vcpu_mmap_size()
+        return vm
 
     def get_vcpu_mmap_size(self) -> int:
         """KVM_GET_VCPU_MMAP_SIZE: bytes of what a virtual CPU's descriptor maps, struct kvm_run first. Asked once."""

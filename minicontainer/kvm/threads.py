@@ -42,13 +42,24 @@ def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
         team.run(processors[0])
     finally:
         board.stop = 1
-        for thread in threads:
-            while thread.is_alive():
-                kick(processors)
-                thread.join(PATIENCE)
+        _join(threads, processors)
     if team.error is not None:
         raise team.error
     return team.outcome
+
+
+def _join(threads: Sequence[threading.Thread], processors: Sequence[Processor]) -> None:
+    """Waits for their end, whatever signals raise meanwhile: a processor that went on would outlive its memory."""
+    raised: BaseException | None = None
+    while any(thread.is_alive() for thread in threads):
+        try:
+            kick(processors)
+            for thread in threads:
+                thread.join(PATIENCE)
+        except BaseException as error:
+            raised = error
+    if raised is not None:
+        raise raised
 
 
 class Watch:

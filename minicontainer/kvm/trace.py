@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -46,17 +47,24 @@ class Tracer:
     def __init__(self, observers: Sequence[Callable[[Exit], None]]) -> None:
         self._observers = observers
         self._number = 0
+        self._one = threading.Lock()  # of several processors
 
     def __call__(self, processor: Processor, e: Any) -> None:
-        """Called by the processor's thread, when C has handled the exit or nobody can."""
-        self._number += 1
+        """Called by the processor's thread, when the exit has been dealt with, or nobody can."""
+        with self._one:
+            self._number += 1
+            exit_ = self._exit(processor, e)
+            for observe in self._observers:
+                observe(exit_)
+
+    def _exit(self, processor: Processor, e: Any) -> Exit:
         access = e.reason in (lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO)
         synced = processor.synced
-        exit_ = Exit(
+        return Exit(
             number=self._number,
             vcpu=processor.number,
             reason=NAMES.get(e.reason, f"exit-{e.reason}"),
-            rip=synced.regs.rip if synced is not None else 0,
+            rip=(synced.regs if synced is not None else processor.vcpu.get_regs()).rip,
             address=e.address if access else None,
             size=e.size,
             items=e.count,
@@ -66,8 +74,6 @@ class Tracer:
             left=processor.control.left_ns,
             detail="" if access else _detail(e),
         )
-        for observe in self._observers:
-            observe(exit_)
 
 
 def _detail(e: Any) -> str:

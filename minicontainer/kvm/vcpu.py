@@ -12,9 +12,7 @@ from minicontainer.native import check, ffi, lib, now
 
 
 class Vcpu(Descriptor):
-    """What KVM_CREATE_VCPU gives. Structures are the kernel's own: ``regs = vcpu.get_regs(); regs.rip = 0x1000``.
-
-    ``control`` is csrc/vcpu.h's side of it, for ``mc_vcpu_run``."""
+    """What KVM_CREATE_VCPU gives. Structures are the kernel's own: ``regs = vcpu.get_regs(); regs.rip = 0x1000``."""
 
     run_page: Any = ffi.NULL  # struct kvm_run
 
@@ -52,13 +50,18 @@ class Vcpu(Descriptor):
     def immediate_exit(self, on: bool = True) -> None:
         """While it is on, ``run`` returns at once with an InterruptedExit, once what the last exit left open is
         finished (a read's data taken, the instruction ended)."""
-        lib.mc_run_immediate(self.run_page, on)
+        lib.mc_run_immediate(self._mapped(), on)
 
     def sync_regs(self, valid: int = 0, dirty: int = 0) -> Any:
         """KVM_CAP_SYNC_REGS: from now on each exit fills in the parts ``valid`` (KVM_SYNC_X86_REGS ...) of the ``struct
         kvm_sync_regs *`` that this gives, without an ioctl; the parts ``dirty`` are taken from it once, at the next
         run."""
-        return ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self.run_page, valid, dirty))
+        return ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self._mapped(), valid, dirty))
+
+    def _mapped(self) -> Any:
+        if self.run_page == ffi.NULL:
+            raise ValueError("vcpu: it is closed")
+        return self.run_page
 
     def interrupt(self, vector: int) -> None:
         """KVM_INTERRUPT: queues an external interrupt, where there is no irqchip in the kernel."""

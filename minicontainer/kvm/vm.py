@@ -15,13 +15,14 @@ CHIPS = {"master": "KVM_IRQCHIP_PIC_MASTER", "slave": "KVM_IRQCHIP_PIC_SLAVE", "
 class Vm(Descriptor):
     """What KVM_CREATE_VM gives: an address space to fill, and processors to run in it."""
 
-    def __init__(self, fd: int, mmap_size: int, watch: Watch | None = None) -> None:
+    def __init__(self, fd: int, watch: Watch | None = None) -> None:
         super().__init__(fd, watch)
-        self._mmap_size = mmap_size
+        self.mmap_size = 0  # Kvm.get_vcpu_mmap_size
+        self._slots: dict[int, int] = {}  # their sizes
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU: a processor whose (initial) APIC id is ``number``."""
-        return Vcpu(self.ioctl_value("KVM_CREATE_VCPU", number), self._mmap_size, self.watch)
+        return Vcpu(self.ioctl_value("KVM_CREATE_VCPU", number), self.mmap_size, self.watch)
 
     def check_extension(self, capability: str) -> int:
         """KVM_CHECK_EXTENSION, as this machine has it."""
@@ -44,9 +45,11 @@ class Vm(Descriptor):
         memory."""
         region = ffi.new("struct kvm_userspace_memory_region *", (slot, flags, guest_phys_addr, size, host))
         self.ioctl("KVM_SET_USER_MEMORY_REGION", region, f"slot {slot}", f"{guest_phys_addr:#x}", f"{size:#x} bytes")
+        self._slots[slot] = size
 
-    def get_dirty_log(self, slot: int, size: int) -> list[int]:
-        """KVM_GET_DIRTY_LOG: the pages of the slot (of ``size`` bytes) written since it was asked last, by number."""
+    def get_dirty_log(self) -> list[int]:
+        """KVM_GET_DIRTY_LOG: the pages of the slot written since it was asked last, by number."""
+        size = self._slots.get(slot, 0)
         bitmap = bytearray(-(-size // PAGE // 64) * 8 or 8)
         log = ffi.new("struct kvm_dirty_log *", {"slot": slot, "dirty_bitmap": ffi.from_buffer(bitmap)})
         self.ioctl("KVM_GET_DIRTY_LOG", log, f"slot {slot}")

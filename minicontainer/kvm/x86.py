@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from minicontainer.errors import SpecError
 from minicontainer.kvm.memory import GuestMemory
 
 PAGE = 4096
@@ -32,6 +33,7 @@ GDT_ENTRIES = 8
 TSS_OFFSET, TSS_SIZE, TSS_MAP, PORT_MAP_SIZE = 0x80, 0x68, 0x66, 0x2000
 TSS_LIMIT = TSS_SIZE + PORT_MAP_SIZE
 GDT_SIZE = 3 * PAGE
+PDPT_ENTRIES = 512  # of one page; 1 GiB each
 
 
 def tables_size(memory: GuestMemory, paging: bool) -> int:
@@ -41,7 +43,10 @@ def tables_size(memory: GuestMemory, paging: bool) -> int:
 
 def _gigabytes(memory: GuestMemory) -> int:
     """How many are mapped: at least the first four, where devices are."""
-    return max(4, -(-memory.end >> 30))
+    count = max(4, -(-memory.end >> 30))
+    if count > PDPT_ENTRIES:
+        raise SpecError("memory", memory.size, f"is more than long mode begins with ({PDPT_ENTRIES} GiB are mapped)")
+    return count
 
 
 def tables(memory: GuestMemory, at: int, *, wide: bool, user: bool = False) -> None:
