@@ -122,6 +122,8 @@ static int flush(struct mc_serial *s, int wait)
 			r = errno == EAGAIN ? room(s->fd, wait) : -errno;
 		else
 			done += (size_t)n;
+		if (wait && r == 0 && n >= 0 && (size_t)n < left)
+			r = -EINTR; /* a signal came when some had been written */
 	}
 	memmove(s->out, s->out + done, s->used - done);
 	__atomic_store_n(&s->used, s->used - done, __ATOMIC_RELAXED);
@@ -129,7 +131,8 @@ static int flush(struct mc_serial *s, int wait)
 	return r;
 }
 
-/* 0: taken; -ENOBUFS: the caller is to empty the buffer, and to come again; or what write(2) said. */
+/* 0: taken; 1: taken, and a signal came; -ENOBUFS: the caller is to empty the buffer, and to come again; or what
+ * write(2) said. */
 static int put(struct mc_serial *s, const char *data, size_t size)
 {
 	int r = 0;
@@ -142,8 +145,8 @@ static int put(struct mc_serial *s, const char *data, size_t size)
 	__atomic_store_n(&s->used, s->used + size, __ATOMIC_RELAXED);
 	s->asked = 0;
 	if (s->eager || memchr(data, '\n', size))
-		flush(s, 1); /* what it could not write is owed */
-	return 0;
+		r = flush(s, 1); /* what it could not write is owed */
+	return r == -EINTR;
 }
 
 int mc_serial_print(struct mc_serial *s, const char *data, size_t size)
@@ -178,7 +181,7 @@ static void poll_for_input(struct mc_serial *s)
 		return;
 	pthread_mutex_lock(&s->out_lock);
 	if (s->asked)
-		flush(s, 1);
+		__atomic_store_n(&s->owed, 1, __ATOMIC_RELAXED);
 	s->asked = 1;
 	pthread_mutex_unlock(&s->out_lock);
 }
@@ -370,7 +373,7 @@ static int is_sent(const struct mc_serial *s, int offset)
 	       !(__atomic_load_n(&s->mcr, __ATOMIC_RELAXED) & UART_MCR_LOOP);
 }
 
-/* 0, or as put(): nothing happened then, and the same is to be written again. */
+/* As put(): below 0 nothing happened, and the same is to be written again. */
 int mc_serial_write(struct mc_serial *s, int offset, int value)
 {
 	const int sent = is_sent(s, offset);
@@ -386,5 +389,5 @@ int mc_serial_write(struct mc_serial *s, int offset, int value)
 		write_register(s, offset, value);
 	update_line(s);
 	pthread_mutex_unlock(&s->lock);
-	return 0;
+	return r;
 }

@@ -147,7 +147,8 @@ static int serial_item(struct mc_vcpu *v)
 	return 0;
 }
 
-/* The items of an exit that are for C: 1 when it took them all, 0 when they are the caller's; or a stop, or -errno. */
+/* The items of an exit that are for C: 1 when it took them all, 0 when they are the caller's; or -errno, with those that
+ * are left still to come: -EINTR that a signal came. */
 static int handle_here(struct mc_vcpu *v)
 {
 	struct mc_exit *e = &v->exit;
@@ -156,19 +157,19 @@ static int handle_here(struct mc_vcpu *v)
 	if (e->reason != KVM_EXIT_IO || !v->board->serial)
 		return 0;
 	if (e->address == MC_DEBUG_CONSOLE_PORT && e->write && e->size == 1) {
-		for (uint32_t n; v->item < e->count && r == 0; v->item += r == 0 ? n : 0) {
+		for (uint32_t n; v->item < e->count && r == 0; v->item += r >= 0 ? n : 0) {
 			n = e->count - v->item < 1024 ? e->count - v->item : 1024;
 			r = mc_serial_print(v->board->serial, (char *)e->data + v->item, n);
 		}
-		return r == 0 ? 1 : r;
+		return r > 0 ? -EINTR : r == 0 ? 1 : r;
 	}
 	if (e->address < MC_SERIAL_PORT || e->address > MC_SERIAL_PORT + 7)
 		return 0;
-	for (; v->item < e->count && r == 0; v->item += r == 0) {
+	for (; v->item < e->count && r == 0; v->item += r >= 0) {
 		e->value = load(e, v->item);
 		r = serial_item(v);
 	}
-	return r == 0 ? 1 : r;
+	return r > 0 ? -EINTR : r == 0 ? 1 : r;
 }
 
 /* Deals with what can be done here of the exit at hand. 0: all done; else what mc_vcpu_run returns. */

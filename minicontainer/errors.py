@@ -125,6 +125,7 @@ HINTS: dict[tuple[int, str], str] = {
     (errno.EINVAL, "setresgid"): "the group id has no mapping in this user namespace",
     (errno.EINVAL, "setgroups"): "a group id has no mapping in this user namespace",
     (errno.EBUSY, "KVM_CREATE_VM"): "another hypervisor holds this processor's virtualisation: VirtualBox, VMware?",
+    (errno.ENOTTY, "KVM_CREATE_VM"): "/dev/kvm is not KVM's device, which has the number 10:232",
     (errno.ENOMEM, "KVM_CREATE_VM"): "the kernel has no memory for another machine",
     (errno.EINVAL, "KVM_CREATE_PIT2"): "this KVM has no interval timer; only guests with interrupts want one",
     (errno.ENOTTY, "KVM_CREATE_PIT2"): "this KVM has no interval timer; only guests with interrupts want one",

@@ -18,6 +18,7 @@ from minicontainer.kvm.boot.kernel import Kernel
 from minicontainer.kvm.boot.pc import APPEND
 from minicontainer.kvm.machine import Machine
 from minicontainer.kvm.result import Outcome, Result
+from minicontainer.kvm.threads import kick
 
 EPILOG = """KERNEL is recognised: a flat 16-bit binary (loaded and entered at 0x1000), a boot sector, an ELF file for
 i386 or x86_64, one with a PVH note, a Linux bzImage; or the name of a guest of ours (--list); ./NAME is a file.
@@ -167,7 +168,7 @@ class Boot:
         machine.start()
         try:
             with ExitStack() as stack:
-                stack.enter_context(ended_by_signals())
+                stack.enter_context(ended_by_signals(machine))
                 if self.words["gdb"] is not None:
                     self._serve_gdb(stack, machine)
                 if self.words["serial"] == "stdio":
@@ -209,13 +210,27 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise here, unless the caller had them ignored; the exit code is then 128 and the signal."""
+def ended_by_signals(machine: Machine) -> Iterator[None]:
+    """SIGTERM and SIGHUP raise here, unless the caller had them ignored; the exit code is then 128 and the signal.
+
+    A signal that comes just before the guest is entered would be told to Python only when the guest is left: so a
+    thread hears of each (signal.set_wakeup_fd), and brings the processors out."""
     import signal
+    from threading import Thread
 
     def end(number: int, _frame: object) -> None:
         raise Terminated(number)
 
+    def bring_out() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while os.read(heard, 1):
+            kick(machine.processors)
+
+    heard, told = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(told, False)
+    listener = Thread(target=bring_out, daemon=True)
+    listener.start()
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -227,6 +242,10 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        os.close(told)
+        listener.join()
+        os.close(heard)
 
 
 # ---- words

@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from minicontainer.native import check, ffi, lib, now
+from minicontainer.errors import StepError
+from minicontainer.native import ffi, lib, now
 
 # Told of every ioctl: (call, start, end in nanoseconds of CLOCK_MONOTONIC, result or -errno).
 Watch = Callable[[str, int, int, int], None]
@@ -55,11 +56,17 @@ class Descriptor:
         else:
             start = now()
             result = function(self.fd, getattr(lib, name), argument)
-            self.watch(f"{name}({', '.join(map(str, what))})", start, now(), result)
-        return result if result >= 0 else check(result, name, *what)
+            self.watch(_call(name, what), start, now(), result)
+        if result < 0:
+            raise StepError(-result, _call(name, what))
+        return result
 
     def get(self, name: str, struct: str) -> Any:
         """A structure that the ioctl fills in."""
         value = ffi.new(struct + " *")
         self.ioctl(name, value)
         return value
+
+
+def _call(name: str, what: tuple[object, ...]) -> str:
+    return f"{name}({', '.join(map(str, what))})"

@@ -39,10 +39,12 @@ class Processor:
         if self.ports:
             self.control.ports = self.ports
         self._told = 0  # which KVM_RUN was traced last, by its time
+        self._earlier = 0  # the last one of the run before
         self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if machine.tracer is not None else None
 
     def run(self) -> Outcome | None:
         """Until the end: None when another processor, or somebody outside, brought it about."""
+        self._earlier = self.control.entered_ns
         check(lib.mc_vcpu_begin(self.control), "mc_vcpu_begin")
         try:
             self._pass_gate()
@@ -138,7 +140,7 @@ class Processor:
     def _interrupted(self) -> None:
         """Tells the machine's watch of a KVM_RUN that a signal ended: no exit speaks of it."""
         watch, entered = self.vcpu.watch, self.control.entered_ns
-        if watch is not None and entered != self._told and self.control.left_ns == 0:
+        if watch is not None and entered not in (self._told, self._earlier) and self.control.left_ns == 0:
             self._told = entered
             watch(f"KVM_RUN(cpu{self.number})", entered, now(), -errno.EINTR)
 

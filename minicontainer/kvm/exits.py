@@ -25,9 +25,9 @@ SUBERRORS = {
 
 @dataclass(frozen=True)
 class IoExit:
-    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: what was written, as
-    bytes; or the place of what is read, as a writable buffer that must be filled before the next run, and is not there
-    when the Vcpu is closed."""
+    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: what was written,
+    as bytes; or the place of what is read, as a writable buffer that must be filled before the next run, and that ends
+    with the Vcpu."""
 
     port: int
     size: int

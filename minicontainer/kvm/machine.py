@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from minicontainer.errors import Error, SpecError
 from minicontainer.kvm import acpi, boot, devices, processor, threads
-from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel
 from minicontainer.kvm.bus import Bus, Handler
 from minicontainer.kvm.descriptor import Watch
 from minicontainer.kvm.drive import GuestEnd, Processor
@@ -42,7 +42,6 @@ TSS_ADDRESS, IDENTITY_MAP_ADDRESS = (
     0xFFFBD000,
     0xFFFBC000,
 )  # Linux Documentation/virt/kvm/api.rst: in the last 4 GiB hole
-CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
 SECONDS_MAX = 10**9
 PATIENCE = 0.01  # seconds until a reader that has no place is offered again what it was offered
 
@@ -167,7 +166,7 @@ class Machine:
         """A decorator: the function answers for ``size`` bytes of addresses that are no memory."""
         for region in self.memory.regions:
             if address < region.address + region.size and region.address < address + size:
-                raise SpecError("address", hex(address), f"is memory there ({self.memory.describe()}): no access comes out")
+                raise SpecError("address", hex(address), f"would never be asked: memory is {self.memory.describe()}")
 
         def add(handler: Handler) -> Handler:
             self.bus.add_addresses(address, size, handler)

@@ -45,7 +45,7 @@ class GuestMemory:
         self.regions = [Region(0, low, 0)]
         if self.size > low:
             self.regions.append(Region(HIGH, self.size - low, low))
-        self._map = mmap.mmap(-1, self.size, FLAGS)
+        self._map = _mapping(self.size)
         self._view = ffi.from_buffer(self._map)
         self.host = int(ffi.cast("uintptr_t", self._view))
 
@@ -124,6 +124,13 @@ def _checked(size: int | str) -> int:
     if number > host_memory():
         raise SpecError("memory", size, f"is more than this host has ({host_memory() >> 20} MiB)")
     return number
+
+
+def _mapping(size: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(-1, size, FLAGS)
+    except OSError as error:  # RLIMIT_AS; vm.max_map_count
+        raise SpecError("memory", size, f"cannot be mapped: {error.strerror}", "ulimit -v") from None
 
 
 @cache

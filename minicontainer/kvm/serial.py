@@ -24,14 +24,12 @@ class Serial:
         if self.control == ffi.NULL:
             raise MemoryError
         self.lost = 0  # bytes of output that were not kept
-        self._kept = bytearray()
+        self._kept, self._buffer = bytearray(), ffi.new("char[]", CHUNK if fd is None else 0)
         self._order = threading.RLock()  # of what processors bring at the same time; a signal's handler may look
         self._fd = fd
 
     def close(self) -> None:
-        """Takes what there is into ``output``, and forgets the descriptors, which are the caller's to close."""
-        if self._fd is None:
-            self.flush()
+        """Forgets the descriptors, whose numbers may soon be something else's. ``output`` is still there."""
         lib.mc_serial_unplug(self.control)
 
     def input(self, data: bytes, *, overrun: bool = False) -> int:
@@ -53,10 +51,9 @@ class Serial:
         return result == 0
 
     def _take(self) -> None:
-        buffer = ffi.new("char[]", CHUNK)
         with self._order:
-            while count := lib.mc_serial_output(self.control, buffer, CHUNK):
-                self._kept += ffi.unpack(buffer, count)
+            while count := lib.mc_serial_output(self.control, self._buffer, CHUNK):
+                self._kept += ffi.unpack(self._buffer, count)
             if len(self._kept) > 2 * KEPT:
                 self._forget()
 

@@ -47,7 +47,7 @@ class Vm(Descriptor):
         self.ioctl("KVM_SET_USER_MEMORY_REGION", region, f"slot {slot}", f"{guest_phys_addr:#x}", f"{size:#x} bytes")
         self._slots[slot] = size
 
-    def get_dirty_log(self) -> list[int]:
+    def get_dirty_log(self, slot: int) -> list[int]:
         """KVM_GET_DIRTY_LOG: the pages of the slot written since it was asked last, by number."""
         size = self._slots.get(slot, 0)
         bitmap = bytearray(-(-size // PAGE // 64) * 8 or 8)

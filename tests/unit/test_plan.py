@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sanitizers import SANITIZED
 
 from minicontainer import plan as p
 from minicontainer.encoding import HEADER, STEP
@@ -18,18 +19,6 @@ from minicontainer.native import ffi, lib
 from minicontainer.plan import Builder, Const, Plan, Slot, Step, Struct
 
 ROOT = Path(__file__).resolve().parents[2]
-SANITIZED = [
-    "cc",
-    "-g",
-    "-O1",
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-]
-SANITIZED += ["-Wno-missing-field-initializers"]
-
 letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 words = st.text(st.one_of(letters, st.just("\udcff")), max_size=40)  # what os.fsdecode makes of a byte
 names = st.sampled_from(["a", "b", "c", "d"])

@@ -82,9 +82,9 @@ def _check(kernel: Kernel, options: Options) -> None:
     if options.mode is not None and options.mode not in MODES:
         raise SpecError("mode", options.mode, "is no mode", ", ".join(MODES))
     if options.mode is not None and options.mode not in allowed:
-        raise SpecError("mode", options.mode, f"a {kernel.kind} file is entered in {' or '.join(allowed)}")
+        raise SpecError("mode", options.mode, f"a kernel of kind {kernel.kind} is entered in {' or '.join(allowed)}")
     if options.load_address is not None and kernel.kind not in ("flat", "boot-sector"):
-        raise SpecError("load-address", hex(options.load_address), f"a {kernel.kind} file says itself where it goes")
+        raise SpecError("load-address", hex(options.load_address), f"a kernel of kind {kernel.kind} says where it goes")
     if options.entry is not None and kernel.kind == "bzimage":
         raise SpecError("entry", hex(options.entry), "a bzImage says itself where it is entered")
 
@@ -93,4 +93,4 @@ def _no_linux(kernel: Kernel, options: Options) -> None:
     """What only Linux takes."""
     for name, value in (("initrd", options.initrd), ("append", options.append)):
         if value is not None:
-            raise SpecError(name, value, f"a {kernel.kind} file takes none: only Linux (bzImage, or ELF with PVH) does")
+            raise SpecError(name, value, f"a {kernel.kind} file takes none: only Linux (bzImage, ELF with PVH) does")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel, wrong_entry
 from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 
 ET_EXEC = 2
@@ -26,7 +27,8 @@ NAMES = {
 }
 HEADER = {"elf32": struct.Struct("<HHIIIIIHHH"), "elf64": struct.Struct("<HHIQQQIHHH")}  # from e_type to e_phnum
 PROGRAM = {"elf32": struct.Struct("<IIIIIIII"), "elf64": struct.Struct("<IIQQQQQQ")}
-NOTES_MAX = 1 << 20
+NOTES_MAX = 1 << 20  # bytes, of all note segments
+HEADERS_MAX = 1024
 
 NOTE = "minicontainer"  # owner of a guest's note to this package: type 1, flags and number of processors (csrc/guests)
 NOTE_TYPE = 1
@@ -60,6 +62,8 @@ def parse(kernel: Kernel) -> Elf:
     layout = HEADER[kernel.kind]
     if len(kernel.head) < 16 + layout.size:
         raise kernel.error(f"its ELF header is cut off at {kernel.size} bytes")
+    if kernel.head[4] not in (1, 2):
+        raise kernel.error(f"is neither a 32-bit nor a 64-bit ELF file (class {kernel.head[4]})")
     if kernel.head[5] != 1:
         raise kernel.error("is big-endian: not for x86")
     kind, machine, _, entry, table, _, _, _, entsize, count = layout.unpack_from(kernel.head, 16)
@@ -73,6 +77,7 @@ def parse(kernel: Kernel) -> Elf:
     loaded = [s for s in segments if s.type == PT_LOAD and s.memsz]
     if not loaded:
         raise kernel.error("has nothing to load (no PT_LOAD segment)")
+    _no_overlap(kernel, loaded)
     pvh, flags, cpus = _notes(kernel, segments)
     return Elf(entry, loaded, pvh, flags, cpus)
 
@@ -81,6 +86,8 @@ def _segments(kernel: Kernel, table: int, entsize: int, count: int) -> Iterator[
     layout = PROGRAM[kernel.kind]
     if count and entsize != layout.size:
         raise kernel.error(f"its program headers have {entsize} bytes each, not {layout.size}")
+    if count > HEADERS_MAX:
+        raise kernel.error(f"its program header table has {count} entries: at most {HEADERS_MAX} are read")
     raw = kernel.read(table, count * entsize, "its program header table")
     for fields in layout.iter_unpack(raw):
         if kernel.kind == "elf32":
@@ -90,23 +97,33 @@ def _segments(kernel: Kernel, table: int, entsize: int, count: int) -> Iterator[
         yield Segment(kind, offset, vaddr, paddr, filesz, memsz)
 
 
+def _no_overlap(kernel: Kernel, segments: list[Segment]) -> None:
+    """One would destroy the other; and many of them would be much to copy."""
+    ordered = sorted(segments, key=lambda s: s.paddr)
+    for one, other in pairwise(ordered):
+        if one.paddr + one.memsz > other.paddr:
+            raise kernel.error(f"its segments at {one.paddr:#x} ({one.memsz} bytes) and {other.paddr:#x} overlap")
+
+
 # ---- notes
 
 
 def _notes(kernel: Kernel, segments: list[Segment]) -> tuple[int | None, int, int]:
     """(PVH entry, flags, processors) of what the notes say."""
     pvh, flags, cpus = None, 0, 1
-    for segment in segments:
-        if segment.type != PT_NOTE:
-            continue
-        if segment.filesz > NOTES_MAX:
-            raise kernel.error(f"has {segment.filesz} bytes of notes: at most {NOTES_MAX} are read")
+    found = [s for s in segments if s.type == PT_NOTE]
+    size = sum(s.filesz for s in found)
+    if size > NOTES_MAX:
+        raise kernel.error(f"has {size} bytes of notes: at most {NOTES_MAX} are read")
+    for segment in found:
         raw = kernel.read(segment.offset, segment.filesz, "a note segment")
         for owner, kind, content in notes(raw):
             if owner == XEN and kind == XEN_ELFNOTE_PHYS32_ENTRY and len(content) in (4, 8):
                 pvh = int.from_bytes(content, "little")
             elif owner == NOTE and kind == NOTE_TYPE and len(content) == 8:
                 flags, cpus = struct.unpack("<II", content)
+    if cpus > CPUS_MAX:
+        raise kernel.error(f"wants {cpus} processors: a machine has at most {CPUS_MAX}")
     return pvh, flags, max(1, cpus)
 
 
@@ -132,12 +149,10 @@ def load(kernel: Kernel, memory: GuestMemory, elf: Elf, mode: str, entry: int | 
     for segment in elf.segments:
         _load_segment(kernel, memory, segment)
     start = physical(elf.segments, elf.entry) if entry is None else entry
-    try:
-        memory.offset(start, 1)
-    except GuestMemoryError:
+    if wrong := wrong_entry(memory, mode, start):
         if entry is None:
-            raise kernel.error(f"its entry {elf.entry:#x} is outside memory ({memory.describe()})") from None
-        raise SpecError("entry", hex(start), f"is outside memory ({memory.describe()})") from None
+            raise kernel.error(f"its entry {elf.entry:#x} {wrong}")
+        raise SpecError("entry", hex(start), wrong)
     used = [(s.paddr, s.memsz) for s in elf.segments]
     return Entry(kernel.kind, mode, start, {}, used, irqchip=bool(elf.flags & WANTS_IRQCHIP), cpus=elf.cpus)
 
@@ -145,7 +160,7 @@ def load(kernel: Kernel, memory: GuestMemory, elf: Elf, mode: str, entry: int | 
 def _load_segment(kernel: Kernel, memory: GuestMemory, s: Segment) -> None:
     if s.filesz > s.memsz:
         raise kernel.error(f"its segment at {s.paddr:#x} has {s.filesz} bytes in the file for {s.memsz} in memory")
-    if s.offset + s.filesz > kernel.size:
+    if s.filesz and s.offset + s.filesz > kernel.size:
         raise kernel.error(
             f"its segment at {s.paddr:#x} lies in the file at {s.offset:#x} to {s.offset + s.filesz:#x},"
             f" beyond its {kernel.size} bytes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.boot.kernel import Entry, Kernel, wrong_entry
 from minicontainer.kvm.memory import GuestMemory
 
 REAL_ADDRESS = 0x1000  # as Linux's tools/testing and LWN's "Using the KVM API" have it
@@ -23,13 +23,10 @@ def load(kernel: Kernel, memory: GuestMemory, mode: str, load_address: int | Non
     address = default if load_address is None else load_address
     _copy(kernel, memory, address)
     start = address if entry is None else entry
-    if not 0 <= start < memory.end:
-        raise SpecError("entry", hex(start), f"is outside memory ({memory.describe()})")
-    if mode != "real":
-        return Entry("flat", mode, start, {}, [(address, kernel.size)])
-    if start > 0xFFFF:
-        raise SpecError("entry", hex(start), "is beyond the first 64 KiB, which real mode enters", "--mode protected")
-    return Entry("flat", "real", start, {"rsp": REAL_ADDRESS}, [(address, kernel.size)])
+    if wrong := wrong_entry(memory, mode, start):
+        raise SpecError("entry", hex(start), wrong, "--mode protected" if mode == "real" else "")
+    registers = {"rsp": REAL_ADDRESS} if mode == "real" else {}
+    return Entry("flat", mode, start, registers, [(address, kernel.size)])
 
 
 def load_sector(kernel: Kernel, memory: GuestMemory) -> Entry:

@@ -7,9 +7,11 @@ import stat
 from typing import NamedTuple, TypeVar
 
 from minicontainer.errors import Error, sentence
+from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 
 HEAD = 4096
 SECTOR = 512
+CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
 Self = TypeVar("Self", bound="Kernel")
 
 
@@ -53,6 +55,8 @@ class Kernel:
         except OSError as error:
             missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
             raise KernelError(path, os.strerror(error.errno or 0), exit_code=127 if missing else 126) from None
+        except ValueError as error:  # a NUL byte, or half a character
+            raise KernelError(path, f"is no path ({error})", exit_code=127) from None
         try:
             self.size = self._measure()
             self.head = os.pread(self.fd, HEAD, 0)
@@ -103,6 +107,19 @@ class Kernel:
             if count == 0:
                 raise self.error(f"{what} ends at {offset + done:#x}: does it change?")
             done += count
+
+
+def wrong_entry(memory: GuestMemory, mode: str, address: int) -> str:
+    """Why a processor cannot enter there in that mode; "" if it can."""
+    try:
+        memory.offset(address, 1)
+    except GuestMemoryError:
+        return f"is outside memory ({memory.describe()})"
+    if mode == "real" and address > 0xFFFF:
+        return "is beyond the first 64 KiB, which real mode enters"
+    if mode == "protected" and address > 0xFFFFFFFF:
+        return "is beyond the 4 GiB of protected mode"
+    return ""
 
 
 def recognise(head: bytes, size: int) -> str:

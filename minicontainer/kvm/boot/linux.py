@@ -26,7 +26,7 @@ HEADER, LOADER_TYPE, RAMDISK, COMMAND_LINE = 0x1F1, 0x210, 0x218, 0x228
 RSDP, E820_ENTRIES, E820_TABLE = 0x070, 0x1E8, 0x2D0
 UNDEFINED_LOADER = 0xFF
 E820 = struct.Struct("<QQI")
-HEADER_LEAST = 0x268
+HEADER_LEAST, HEADER_MOST = 0x268, 0x290  # its end: protocol 2.12 has as much; the zero page has place for more
 
 
 class Setup(NamedTuple):
@@ -53,22 +53,27 @@ def parse(kernel: Kernel) -> Setup:
     if not head[0x211] & LOADED_HIGH:
         raise kernel.error("is a zImage, to be loaded below 1 MiB")
     protected = ((head[0x1F1] or 4) + 1) * SECTOR
-    if protected >= kernel.size:
-        raise kernel.error(f"ends at {kernel.size} bytes, within its {protected} bytes of set-up code")
+    (syssize,) = struct.unpack_from("<I", head, 0x1F4)
+    least = protected + max(16 * syssize, ENTRY_64 + 1)
+    if kernel.size < least:
+        raise kernel.error(f"is cut off at {kernel.size} bytes: it says that it has at least {least}")
     (initrd_max,) = struct.unpack_from("<I", head, 0x22C)
     (command_line_max,) = struct.unpack_from("<I", head, 0x238)
     offset, length = struct.unpack_from("<II", head, 0x248)
     (preferred,) = struct.unpack_from("<Q", head, 0x258)
     (init_size,) = struct.unpack_from("<I", head, 0x260)
-    end = 0x202 + head[0x201]
+    end = 0x202 + head[0x201]  # boot.rst, "The real-mode kernel header": the jump over it tells its length
+    if end < HEADER_LEAST:
+        raise kernel.error(f"its setup header ends at {end:#x}, before {HEADER_LEAST:#x}")
+    size = kernel.size - protected
     return Setup(
         protected,
-        kernel.size - protected,
-        max(preferred, LOAD_ADDRESS) + init_size,
+        size,
+        max(max(preferred, LOAD_ADDRESS) + init_size, LOAD_ADDRESS + size),
         initrd_max,
         command_line_max + 1,
         (protected + offset, length),
-        head[HEADER:end],
+        head[HEADER : min(end, HEADER_MOST)],
     )
 
 
@@ -89,13 +94,13 @@ def load_bzimage(
 
 
 def _load_64(kernel: Kernel, setup: Setup, memory: GuestMemory, initrd: str | None, append: str | None) -> Entry:
-    pc.check_memory(kernel, memory, max(setup.needed, LOAD_ADDRESS + setup.size))
+    pc.check_memory(kernel, memory, setup.needed)
     with memory.view(LOAD_ADDRESS, setup.size) as view:
         kernel.read_into(view, setup.protected, "the kernel")
     command_line, _ = pc.write_command_line(memory, append, setup.command_line_max)
     address, size = pc.load_initrd(memory, initrd, setup.needed, setup.initrd_max + 1)
     memory.write(pc.INFO, _zero_page(setup, memory, command_line, address, size))
-    used = [(pc.INFO, pc.COMMAND_LINE + pc.COMMAND_LINE_MAX - pc.INFO), (LOAD_ADDRESS, setup.needed - LOAD_ADDRESS)]
+    used = [*pc.USED, (LOAD_ADDRESS, setup.needed - LOAD_ADDRESS), (address, size)]
     return Entry("bzimage", "long", LOAD_ADDRESS + ENTRY_64, {"rsi": pc.INFO}, used, irqchip=True, linux=True)
 
 

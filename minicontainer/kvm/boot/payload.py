@@ -13,6 +13,7 @@ from minicontainer.native import ffi, lib
 
 LZ4_LEGACY = b"\x02\x21\x4c\x18"  # lz4's doc/lz4_Frame_format.md, "Legacy frame"
 LZ4_BLOCK = 8 << 20  # of a legacy frame, unpacked
+LZMA_MEMORY = 256 << 20  # bytes that unpacking may take; Linux's own dictionary has 128 MiB at most
 
 
 class Unpacked(Kernel):
@@ -44,14 +45,16 @@ def load(
     offset, length = place
     if length < 8:
         return "it does not say where its payload is"
-    packed = kernel.read(offset, length, "its payload")
-    size = int.from_bytes(packed[-4:], "little")  # appended by Linux's build (boot.rst, "payload_length")
-    if size > memory.size:
-        return f"its payload unpacks to {size >> 20} MiB, and there are {memory.size >> 20} MiB of memory"
-    unpack = next((f for magic, f in FORMATS.items() if packed.startswith(magic)), None)
+    start = kernel.read(offset, 8, "its payload")
+    unpack = next((f for magic, f in FORMATS.items() if start.startswith(magic)), None)
     if unpack is None:
-        return f"its payload's format (it begins with {packed[:4].hex(' ')}) is unknown here"
-    content = unpack(packed, size)
+        return f"its payload's format (it begins with {start[:4].hex(' ')}) is unknown here"
+    end = kernel.read(offset + length - 4, 4, "its payload")  # appended by Linux's build (boot.rst, "payload_length")
+    size = int.from_bytes(end, "little")
+    if max(size, length) > memory.size:
+        sizes = f"its payload of {length >> 20} MiB unpacks to {size >> 20}"
+        return f"{sizes} MiB, and there are {memory.size >> 20} MiB of memory"
+    content = unpack(kernel.read(offset, length, "its payload"), size)
     if content is None:
         return "its payload is damaged"
     try:
@@ -92,16 +95,15 @@ def lz4(packed: bytes, size: int) -> mmap.mmap | None:
     return None
 
 
-def _with(module: str, make: str) -> Callable[[bytes, int], bytes | None]:
+def _with(module: str, make: str, **options: int) -> Callable[[bytes, int], bytes | None]:
     """An unpacker of the standard library's."""
 
     def unpack(packed: bytes, size: int) -> bytes | None:
         import importlib
 
         decompressor: Any = getattr(importlib.import_module(module), make)
-        arguments = (31,) if module == "zlib" else ()  # zlib: with a gzip header
         try:
-            content: bytes = decompressor(*arguments).decompress(packed, size + 1)
+            content: bytes = decompressor(**options).decompress(packed, size + 1)
         except Exception:  # each module has an error of its own for bad data
             return None
         return content if len(content) == size else None
@@ -111,8 +113,8 @@ def _with(module: str, make: str) -> Callable[[bytes, int], bytes | None]:
 
 FORMATS: dict[bytes, Callable[[bytes, int], bytes | mmap.mmap | None]] = {
     LZ4_LEGACY: lz4,
-    b"\xfd7zXZ": _with("lzma", "LZMADecompressor"),
-    b"\x5d\0\0": _with("lzma", "LZMADecompressor"),
-    b"\x1f\x8b": _with("zlib", "decompressobj"),
+    b"\xfd7zXZ": _with("lzma", "LZMADecompressor", memlimit=LZMA_MEMORY),
+    b"\x5d\0\0": _with("lzma", "LZMADecompressor", memlimit=LZMA_MEMORY),
+    b"\x1f\x8b": _with("zlib", "decompressobj", wbits=31),  # with a gzip header
     b"BZh": _with("bz2", "BZ2Decompressor"),
 }

@@ -11,10 +11,10 @@ from minicontainer.kvm.boot.kernel import Kernel, KernelError
 from minicontainer.kvm.memory import GuestMemory
 
 # Below 1 MiB: tables of the boot protocol, command line; processor tables go where they find place (kvm/processor.py).
-INFO, MEMORY_MAP, COMMAND_LINE = 0x6000, 0x7000, 0x20000
+INFO, MEMORY_MAP, COMMAND_LINE, COMMAND_LINE_MAX = 0x6000, 0x7000, 0x20000, 0x8000
 LOW_END, RESERVED_END = 0x9FC00, 0x100000  # 640 KiB less the EBDA; 1 MiB
-COMMAND_LINE_MAX = 0x8000
 RAM, RESERVED = 1, 2  # e820 types (ACPI 6.5, 15)
+USED = [(INFO, COMMAND_LINE + COMMAND_LINE_MAX - INFO), (LOW_END, RESERVED_END - LOW_END)]  # (address, size)
 LEAST = 16 << 20
 APPEND = "console=ttyS0"
 
@@ -48,7 +48,10 @@ def check_memory(kernel: Kernel, memory: GuestMemory, needed: int) -> None:
 def write_command_line(memory: GuestMemory, append: str | None, most: int) -> tuple[int, int]:
     """Address and length, NUL included."""
     text = APPEND if append is None else append
-    raw = os.fsencode(text)
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError:
+        raise SpecError("append", text, "holds half a character") from None
     limit = min(most, COMMAND_LINE_MAX)
     if b"\0" in raw:
         raise SpecError("append", text, "holds a NUL byte")

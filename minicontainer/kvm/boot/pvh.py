@@ -21,12 +21,22 @@ def load(kernel: Kernel, memory: GuestMemory, found: elf.Elf, initrd: str | None
     """An ELF kernel with a PVH note, with an initrd and a command line."""
     end = max(s.paddr + s.memsz for s in found.segments)
     pc.check_memory(kernel, memory, end)
-    entry = elf.load(kernel, memory, found, "protected", found.pvh)
+    _check_low(kernel, found.segments)
+    assert found.pvh is not None
+    entry = elf.load(kernel, memory, found._replace(entry=found.pvh), "protected", None)
     command_line, _ = pc.write_command_line(memory, append, COMMAND_LINE_MAX)
-    address, size = pc.load_initrd(memory, initrd, end, HIGHEST_INITRD)
+    address, size = pc.load_initrd(memory, initrd, max(end, pc.RESERVED_END), HIGHEST_INITRD + 1)
     _write_start_info(memory, command_line, address, size)
-    used = [*entry.used, (pc.INFO, pc.COMMAND_LINE + pc.COMMAND_LINE_MAX - pc.INFO)]
+    used = [*entry.used, *pc.USED, (address, size)]
     return entry._replace(kind="pvh", registers={"rbx": pc.INFO}, used=used, irqchip=True, linux=True)
+
+
+def _check_low(kernel: Kernel, segments: list[elf.Segment]) -> None:
+    """What the machine leaves below 1 MiB for the kernel may not be written over it."""
+    for s in segments:
+        for address, size in pc.USED:
+            if s.paddr < address + size and address < s.paddr + s.memsz:
+                raise kernel.error(f"its segment at {s.paddr:#x} lies where the machine's tables are, at {address:#x}")
 
 
 def _write_start_info(memory: GuestMemory, command_line: int, initrd: int, size: int) -> None:
