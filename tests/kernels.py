@@ -7,7 +7,14 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from minicontainer.kvm.boot.kernel import Entry
+from minicontainer.kvm.memory import GuestMemory
+
+Load = Callable[..., tuple[Entry, GuestMemory]]  # the fixture `load` of tests/unit
+MIB, GIB = 1 << 20, 1 << 30
 
 PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
 EM_386, EM_X86_64 = 3, 62
@@ -161,3 +168,17 @@ def changed(image: bytes, offset: int, layout: str, value: int) -> bytes:
     raw = bytearray(image)
     struct.pack_into(layout, raw, offset, value)
     return bytes(raw)
+
+
+def sparse(path: Path, size: int, head: bytes = b"") -> Path:
+    """A file of zeros that takes no room, but for its begin."""
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(size)
+    return path
+
+
+def one_line(error: Exception, *words: str) -> bool:
+    """Whether its message is, and holds every word."""
+    text = str(error)
+    return text.isprintable() and all(word in text for word in words)

@@ -17,6 +17,7 @@ from minicontainer.kvm import boot
 from minicontainer.kvm.boot.kernel import Kernel
 from minicontainer.kvm.boot.pc import APPEND
 from minicontainer.kvm.machine import Machine
+from minicontainer.kvm.memory import GuestMemoryError
 from minicontainer.kvm.result import Outcome, Result
 from minicontainer.kvm.threads import kick
 
@@ -140,6 +141,12 @@ class Boot:
                 initrd=words["initrd"],
                 append=words["append"],
             )
+        for address, length in self.dumps:
+            try:
+                machine.memory.offset(address, length)
+            except GuestMemoryError:
+                reason = f"is not all memory ({machine.memory.describe()})"
+                raise SpecError("dump-memory", f"{address:#x}:{length}", reason) from None
         self._observe(stack, machine)
         return machine
 

@@ -124,7 +124,8 @@ def test_the_cache_heals(tmp_path: Path) -> None:
     assert vm("--prepare").returncode == 0
     shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     real = Path(os.environ.get("MINICONTAINER_CACHE") or Path(shared) / "minicontainer")
-    (tmp_path / "kernel").symlink_to(real.absolute() / "kernel")
+    for name in ("kernel", "guest"):
+        (tmp_path / name).symlink_to(real.absolute() / name)
     (tmp_path / "making/kernel").mkdir(parents=True)
     command = [sys.executable, str(HERE / "vm.py"), "--prepare"]
     environment = {**os.environ, "MINICONTAINER_CACHE": str(tmp_path)}
@@ -132,6 +133,7 @@ def test_the_cache_heals(tmp_path: Path) -> None:
     assert [caller.wait(timeout=60) for caller in callers] == [0, 0, 0]
     assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == [
         "disk.img",
+        "guest",
         "initrd",
         "kernel",
         "lock",
