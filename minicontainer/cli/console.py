@@ -17,6 +17,7 @@ from select import POLLIN, poll
 from typing import Any
 
 from minicontainer.kvm.machine import Machine
+from minicontainer.kvm.threads import start
 
 ESCAPE = 0x01  # Ctrl-A
 CHUNK = 1024
@@ -40,12 +41,13 @@ class Console:
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Console:
-        if self._terminal:
-            self._saved = termios.tcgetattr(0)
-            self._raw()
-            self._before = signal.signal(signal.SIGCONT, lambda *_: self._raw())
-            print("minicontainer: Ctrl-A x ends the machine, Ctrl-A h helps", file=sys.stderr, flush=True)
-        self._thread.start()
+        start(self._thread)
+        try:
+            if self._terminal:
+                self._take_terminal()
+        except BaseException:  # a signal that ends us
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,6 +62,13 @@ class Console:
                 termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             except termios.error:
                 pass  # it is gone
+
+    def _take_terminal(self) -> None:
+        self._before = signal.getsignal(signal.SIGCONT)
+        self._saved = termios.tcgetattr(0)
+        signal.signal(signal.SIGCONT, lambda *_: self._raw())
+        self._raw()
+        print("minicontainer: Ctrl-A x ends the machine, Ctrl-A h helps", file=sys.stderr, flush=True)
 
     def _raw(self) -> None:
         """Raw input; output as it was: guests that end lines with \\n alone are shown well. Again after a stop

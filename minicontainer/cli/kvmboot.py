@@ -19,7 +19,7 @@ from minicontainer.kvm.boot.pc import APPEND
 from minicontainer.kvm.machine import Machine
 from minicontainer.kvm.memory import GuestMemoryError
 from minicontainer.kvm.result import Outcome, Result
-from minicontainer.kvm.threads import kick
+from minicontainer.kvm.threads import kick, start
 
 EPILOG = """KERNEL is recognised: a flat 16-bit binary (loaded and entered at 0x1000), a boot sector, an ELF file for
 i386 or x86_64, one with a PVH note, a Linux bzImage; or the name of a guest of ours (--list); ./NAME is a file.
@@ -236,7 +236,7 @@ def ended_by_signals(machine: Machine) -> Iterator[None]:
     heard, told = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(told, False)
     listener = Thread(target=bring_out, daemon=True)
-    listener.start()
+    start(listener)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):

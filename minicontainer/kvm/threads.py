@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from minicontainer.errors import UnsupportedError
 from minicontainer.kvm.drive import Processor
 from minicontainer.kvm.result import Outcome
 from minicontainer.native import lib
@@ -38,24 +39,35 @@ def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
     threads = [threading.Thread(target=team.member, args=(p,), daemon=True) for p in processors[1:]]
     try:
         for thread in threads:
-            thread.start()
+            start(thread)
         team.run(processors[0])
     finally:
-        board.stop = 1
-        _join(threads, processors)
+        _join(team, threads)
     if team.error is not None:
         raise team.error
     return team.outcome
 
 
-def _join(threads: Sequence[threading.Thread], processors: Sequence[Processor]) -> None:
+def start(thread: threading.Thread) -> None:
+    """UnsupportedError: the system gives no thread."""
+    try:
+        thread.start()
+    except RuntimeError:  # Python keeps the errno to itself: EAGAIN of clone(2), or no memory for its stack
+        reason = "the system gives no more of them"
+        raise UnsupportedError("threads", None, reason, "ulimit -u, ulimit -v, pids.max") from None
+
+
+def _join(team: _Team, threads: Sequence[threading.Thread]) -> None:
     """Waits for their end, whatever signals raise meanwhile: a processor that went on would outlive its memory."""
     raised: BaseException | None = None
-    while any(thread.is_alive() for thread in threads):
+    are_alive = True
+    while are_alive:
         try:
-            kick(processors)
-            for thread in threads:
+            team.end()
+            alive = [thread for thread in threads if thread.is_alive()]  # not all need have been started
+            for thread in alive:
                 thread.join(PATIENCE)
+            are_alive = bool(alive)
         except BaseException as error:
             raised = error
     if raised is not None:
@@ -72,7 +84,7 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watch:
-        self._thread.start()
+        start(self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,6 +127,7 @@ class _Team:
         self._board = board
         self._lock = threading.Lock()
         self._running: list[Processor] = []
+        self._over = False
 
     def member(self, processor: Processor) -> None:
         """A thread of its own."""
@@ -129,10 +142,18 @@ class _Team:
     def run(self, processor: Processor) -> None:
         """One processor to its end, which is then everybody's."""
         with self._lock:
+            if self._over:
+                return  # a thread that begins after the end, for whose start a signal did not let us wait
             self._running.append(processor)
         outcome = processor.run()
         with self._lock:
             self.outcome = self.outcome or outcome
+        self._stop()
+
+    def end(self) -> None:
+        """Stops all; from now on none begins."""
+        with self._lock:
+            self._over = True
         self._stop()
 
     def _stop(self) -> None:
