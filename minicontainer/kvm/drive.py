@@ -57,6 +57,10 @@ class Processor:
             lib.mc_vcpu_end(self.control)
             self._wake_gate()
 
+    def tally(self) -> tuple[bytes, bytes]:
+        """For ``Result.tallies``: what it has counted."""
+        return bytes(ffi.buffer(self.control)), bytes(ffi.buffer(self.ports)) if self.ports else b""
+
     def kick(self) -> None:
         """Brings it out of its guest, or away from the gate, to look at the board."""
         lib.mc_vcpu_kick(self.control)

@@ -29,10 +29,10 @@ from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel
 from minicontainer.kvm.bus import Bus, Handler
 from minicontainer.kvm.descriptor import Watch
 from minicontainer.kvm.drive import GuestEnd, Processor
-from minicontainer.kvm.exits import NAMES, DebugExit
+from minicontainer.kvm.exits import DebugExit
 from minicontainer.kvm.gate import Gate
 from minicontainer.kvm.memory import GuestMemory
-from minicontainer.kvm.result import CODES, ExitCount, Outcome, Result
+from minicontainer.kvm.result import CODES, Outcome, Result
 from minicontainer.kvm.serial import Serial
 from minicontainer.kvm.system import Kvm
 from minicontainer.native import ffi, lib, now
@@ -46,7 +46,6 @@ SECONDS_MAX = 10**9
 PATIENCE = 0.01  # seconds until a reader that has no place is offered again what it was offered
 
 Self = TypeVar("Self", bound="Machine")
-Key = TypeVar("Key")
 
 
 class Machine:
@@ -262,10 +261,11 @@ class Machine:
         return outcome or Outcome(self._stopped or "stopped")
 
     def _send_rest(self, outcome: Outcome | None) -> None:
-        """Of what the guest has sent. A slow reader is waited for, but not beyond the deadline or ``stop``."""
+        """Of what the guest has sent, where it is not kept. A slow reader is waited for, but not beyond the deadline or
+        ``stop``."""
         board = self.board
         in_time = outcome is not None and outcome.reason != "timeout"
-        while not self.serial.flush(wait=False) and in_time and not board.stop:
+        while self._serial_fd is not None and not self.serial.flush(wait=False) and in_time and not board.stop:
             time.sleep(PATIENCE)
             in_time = not board.deadline_ns or now() < board.deadline_ns
         board.stop = 0
@@ -284,34 +284,10 @@ class Machine:
             returncode=outcome.code or CODES.get(outcome.reason, 0),
             detail=outcome.detail,
             vcpu=outcome.vcpu,
-            exits=self._exits(),
-            ports=self._ports(),
             output=self.serial.output,
             output_lost=self.serial.lost,
             state=(bytes(ffi.buffer(vcpu.get_regs())), bytes(ffi.buffer(vcpu.get_sregs()))),
+            tallies=[p.tally() for p in self.processors],
             walltime=walltime,
             guest_time=guest_time,
         )
-
-    def _exits(self) -> dict[str, ExitCount]:
-        found: dict[str, ExitCount] = {}
-        for p in self.processors:
-            for reason, count in enumerate(ffi.unpack(p.control.counts, lib.MC_REASONS)):
-                if count:
-                    _add(found, NAMES.get(reason, f"exit-{reason}"), count, p.control.host_ns[reason])
-        return found
-
-    def _ports(self) -> dict[int, ExitCount]:
-        found: dict[int, ExitCount] = {}
-        for p in self.processors if self.want_ports else ():
-            pairs = ffi.unpack(p.ports, 2 * lib.MC_PORTS)
-            for port in range(lib.MC_PORTS):
-                if pairs[2 * port]:
-                    _add(found, port, pairs[2 * port], pairs[2 * port + 1])
-        return found
-
-
-def _add(found: dict[Key, ExitCount], key: Key, count: int, ns: int) -> None:
-    had = found.get(key)
-    seconds = ns / 1e9
-    found[key] = ExitCount(count, seconds) if had is None else ExitCount(had.count + count, had.seconds + seconds)

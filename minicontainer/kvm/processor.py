@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm import cpuid, x86
@@ -47,21 +47,20 @@ def write_tables(entry: Entry, memory: GuestMemory) -> int:
     return at
 
 
-@dataclass(frozen=True)
-class Initial:
-    """What the processors of one machine begin with: ``count`` of them, with ``tables`` in memory (write_tables)."""
+class Initial(NamedTuple):
+    """What the processors of one machine begin with: ``cpus`` of them, with ``tables`` in memory (write_tables)."""
 
     kvm: Kvm
     memory: GuestMemory
     entry: Entry
     tables: int
-    count: int
+    cpus: int
     irqchip: bool
 
     def set_up(self, vcpu: Vcpu, number: int) -> None:
         """State of processor ``number``. Only the first enters the kernel; with an irqchip the others wait to be
         started by it (INIT, SIPI), and begin in real mode."""
-        vcpu.set_cpuid2(cpuid.of_processor(self.kvm, number, self.count, irqchip=self.irqchip))
+        vcpu.set_cpuid2(cpuid.of_processor(self.kvm, number, self.cpus, irqchip=self.irqchip))
         if self.entry.linux:
             _linux_registers(vcpu)
         if self.irqchip:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from minicontainer.native import ffi
+from minicontainer.kvm.exits import NAMES
+from minicontainer.native import ffi, lib
 
 # reason -> exit code. docker's conventions where they have one; a guest's own comes from the debug-exit port.
 CODES = {
@@ -25,6 +27,7 @@ CODES = {
 REGISTERS = "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split()
 CONTROLS = "cr0 cr2 cr3 cr4 efer".split()
 SEGMENTS = "cs ds es fs gs ss".split()
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,42 @@ class Result:
 
     reason     one of CODES; ``returncode``: its exit code, or the guest's own (debug-exit)
     detail     the particulars of an end that is an error, on one line
-    exits      by reason ("io", "mmio", "hlt" ...); ``ports`` the same by port, where it was asked for
     output     what the guest wrote to the serial port, where it was not sent elsewhere
     state      struct kvm_regs and struct kvm_sregs of the processor ``vcpu``, which brought the end about
+    tallies    of each processor struct mc_vcpu (csrc/vcpu.h) and its table of ports, which may be empty
     walltime, guest_time  seconds of ``run``, and of these in KVM_RUN (of all processors)"""
 
     reason: str
     returncode: int
     detail: str
     vcpu: int
-    exits: dict[str, ExitCount]
-    ports: dict[int, ExitCount]
     output: bytes
     output_lost: int
     state: tuple[bytes, bytes]
+    tallies: list[tuple[bytes, bytes]]
     walltime: float
     guest_time: float
+
+    @cached_property
+    def exits(self) -> dict[str, ExitCount]:
+        """By reason: "io", "mmio", "hlt" ..."""
+        found: dict[str, ExitCount] = {}
+        for raw, _ in self.tallies:
+            vcpu = ffi.cast("struct mc_vcpu *", ffi.from_buffer(raw))
+            for reason in range(lib.MC_REASONS):
+                if vcpu.counts[reason]:
+                    _add(found, NAMES.get(reason, f"exit-{reason}"), vcpu.counts[reason], vcpu.host_ns[reason])
+        return found
+
+    @cached_property
+    def ports(self) -> dict[int, ExitCount]:
+        """By port, where it was asked for (``Machine(want_ports=True)``)."""
+        found: dict[int, ExitCount] = {}
+        for _, raw in self.tallies:
+            for port, (count, ns) in enumerate(struct.iter_unpack("=QQ", raw)):
+                if count:
+                    _add(found, port, count, ns)
+        return found
 
     @cached_property
     def registers(self) -> dict[str, int]:
@@ -96,3 +119,8 @@ class Result:
             "walltime": self.walltime,
             "guest_time": self.guest_time,
         }
+
+
+def _add(found: dict[Key, ExitCount], key: Key, count: int, ns: int) -> None:
+    had = found.get(key, ExitCount(0, 0.0))
+    found[key] = ExitCount(had.count + count, had.seconds + ns / 1e9)

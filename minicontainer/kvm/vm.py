@@ -53,8 +53,7 @@ class Vm(Descriptor):
         bitmap = bytearray(-(-size // PAGE // 64) * 8 or 8)
         log = ffi.new("struct kvm_dirty_log *", {"slot": slot, "dirty_bitmap": ffi.from_buffer(bitmap)})
         self.ioctl("KVM_GET_DIRTY_LOG", log, f"slot {slot}")
-        bits = int.from_bytes(bitmap, "little")
-        return [page for page in range(size // PAGE) if bits >> page & 1]
+        return [8 * at + bit for at, byte in enumerate(bitmap) if byte for bit in range(8) if byte >> bit & 1]
 
     # ---- interrupts and clocks
 

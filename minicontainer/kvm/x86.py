@@ -113,8 +113,7 @@ def _task(segment: Any) -> None:
 
 def real(sregs: Any, segment: int = 0) -> None:
     """16-bit real mode, every segment at ``segment`` (times 16)."""
-    for name in ("cs", "ds", "es", "fs", "gs", "ss"):
-        register = getattr(sregs, name)
+    for register in (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss):
         register.base, register.selector, register.limit = segment << 4, segment, 0xFFFF
 
 

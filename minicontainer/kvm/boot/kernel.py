@@ -73,10 +73,8 @@ class Kernel:
 
     def _measure(self) -> int:
         status = os.fstat(self.fd)
-        if stat.S_ISDIR(status.st_mode):
-            raise self.error("is a directory")
         if not stat.S_ISREG(status.st_mode):
-            raise self.error("is no regular file")
+            raise self.error("is a directory" if stat.S_ISDIR(status.st_mode) else "is no regular file")
         if status.st_size == 0:
             raise self.error("is empty")
         return status.st_size
