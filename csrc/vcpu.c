@@ -27,6 +27,7 @@
 
 #define KICK SIGRTMAX
 #define RETRY_NS 10000000l
+#define HEED_NS 50000000u /* how long a busy guest is run without the caller, who may have had signals meanwhile */
 
 static __thread struct mc_vcpu *current;
 static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
@@ -319,6 +320,7 @@ static int settle_and_enter(struct mc_vcpu *v)
 
 int mc_vcpu_run(struct mc_vcpu *v)
 {
+	uint64_t begun = v->left_ns ? v->left_ns : mc_now();
 	int r = v->open ? 0 : why_stop(v, v->left_ns);
 
 	while (r == 0) {
@@ -331,6 +333,8 @@ int mc_vcpu_run(struct mc_vcpu *v)
 			r = output_stop(r);
 		else if (r == 0)
 			r = v->board->trace ? MC_STOP_TRACE : why_stop(v, v->left_ns);
+		if (r == 0 && v->left_ns > begun + HEED_NS)
+			r = MC_STOP_SIGNAL; /* one that came between two KVM_RUNs ended neither */
 	}
 	return r == MC_STOP_SIGNAL ? after_signal(v) : r;
 }

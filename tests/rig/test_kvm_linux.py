@@ -6,6 +6,7 @@ Each boot takes some seconds: the rig's own processor is emulated, and the guest
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,19 @@ def test_a_shell_on_the_serial_line(linux: str, tmp_path: Path) -> None:
         s.type("/bin/busybox poweroff -f\r")
         assert s.ends(BOOT) == 0
         assert s.attributes() == before
+
+
+def test_the_comparison_boots_it_under_both(linux: str, tmp_path: Path) -> None:
+    """No figure is asserted."""
+    target = tmp_path / "figures.json"
+    words = ["compare", "linux", linux, "-n", "1", "--only", "kvm-boot", "--only", "qemu-microvm", "--json", target]
+    done = subprocess.run([*CLI, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "kvm-boot / qemu-microvm: " in done.stdout
+    samples = json.loads(target.read_text(encoding="utf-8"))["samples_ns"]
+    for name in ("kvm-boot", "qemu-microvm"):
+        (init,), (total,) = samples["init"][name], samples["total"][name]
+        assert 0 < init < total
 
 
 def test_gdb_looks_into_linux(linux: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.compare.statistics import Samples, paired_ratio, percentile, row, table
+from minicontainer.compare.statistics import Samples, compared, paired_difference, paired_ratio, percentile, row, table
 
 
 def test_nearest_rank() -> None:
@@ -29,6 +29,20 @@ def test_a_paired_ratio_cancels_what_disturbs_a_round() -> None:
     assert paired_ratio(Samples("other", [120, 120, 120_000, 120]), base) == 1.2
 
 
+def test_a_paired_difference_is_that_of_the_middle_round() -> None:
+    base = Samples("base", [100, 5_000, 300])
+    assert paired_difference(Samples("other", [101, 5_003, 290]), base) == 1
+    assert paired_difference(base, base) == 0
+
+
+def test_only_those_that_were_measured_are_compared() -> None:
+    one, two = Samples("one", [2000, 4000, 6000]), Samples("two", [1000, 2000, 3000])
+    found = compared([one, two], "two", [("one", "two"), ("two", "three")])
+    assert found["paired"] == {"one / two": 2.0}
+    assert [r["ratio"] for r in found["rows"]] == [2.0, 1.0]
+    assert [r["ratio"] for r in compared([one], "two", [])["rows"]] == [None]
+
+
 def test_a_row_and_the_table() -> None:
     floor = Samples("floor", [1_000_000, 2_000_000, 3_000_000])
     other = Samples("a longer name", [4_000_000, 5_000_000, 6_000_000])
@@ -36,3 +50,6 @@ def test_a_row_and_the_table() -> None:
     text = table([row(floor, floor), row(other, floor)])
     assert text.splitlines()[1].split() == ["floor", "3", "2000", "3000", "1.00"]
     assert text.splitlines()[2].split()[-4:] == ["3", "5000", "6000", "2.50"]
+    text = table([row(other, None)], "one exit", 2, "qemu")
+    assert text.splitlines()[0].split() == ["one", "exit", "n", "p50", "us", "p99", "us", "x", "qemu"]
+    assert text.splitlines()[1].split()[-3:] == ["3", "5000.00", "6000.00"]
