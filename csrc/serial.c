@@ -17,6 +17,7 @@
 #include <linux/serial_reg.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -37,22 +38,24 @@ struct mc_serial {
 	uint8_t msr_deltas;    /* until MSR is read */
 	uint8_t empty_irq;     /* "transmitter empty" is to be told */
 	uint32_t in_head, in_tail;
-	uint8_t in[IN];
 
 	pthread_mutex_t out_lock;
 	int fd;
 	int asked;             /* LSR was read since the last byte was sent */
 	int owed;              /* of what is held, something should have been written: the guest is to wait for it */
 	size_t used;
+
+	uint8_t in[IN];
 	char out[OUT];
 };
 
 struct mc_serial *mc_serial_new(int fd, int vm, int eager)
 {
-	struct mc_serial *s = calloc(1, sizeof(*s));
+	struct mc_serial *s = malloc(sizeof(*s));
 
 	if (!s)
 		return NULL;
+	memset(s, 0, offsetof(struct mc_serial, in)); /* not what it may hold: clearing that would cost more than all else */
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->out_lock, NULL);
 	s->fd = fd;

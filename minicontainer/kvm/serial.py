@@ -11,6 +11,8 @@ from minicontainer.native import ffi, lib
 KEPT = 16 << 20  # bytes of output that are kept
 CHUNK = 8192  # what csrc/serial.c holds
 
+_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+
 
 class Serial:
     """A 16550A at 0x3f8. What the guest sends goes to the descriptor ``fd``; without one the latest KEPT bytes are
@@ -24,7 +26,7 @@ class Serial:
         if self.control == ffi.NULL:
             raise MemoryError
         self.lost = 0  # bytes of output that were not kept
-        self._kept, self._buffer = bytearray(), ffi.new("char[]", CHUNK if fd is None else 0)
+        self._kept = bytearray()
         self._order = threading.RLock()  # of what processors bring at the same time; a signal's handler may look
         self._fd = fd
 
@@ -52,8 +54,9 @@ class Serial:
 
     def _take(self) -> None:
         with self._order:
-            while count := lib.mc_serial_output(self.control, self._buffer, CHUNK):
-                self._kept += ffi.unpack(self._buffer, count)
+            buffer = _uncleared("char[]", CHUNK)
+            while count := lib.mc_serial_output(self.control, buffer, CHUNK):
+                self._kept += ffi.buffer(buffer, count)
             if len(self._kept) > 2 * KEPT:
                 self._forget()
 
