@@ -246,7 +246,7 @@ def _read(rootfs: str, path: str) -> list[list[str]]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return []
         lines = f.read(2**20).splitlines()
-    fields = [line.split(":") for line in lines]
+    fields = [line.split(":") for line in lines if "\0" not in line]
     return [f for f in fields if len(f) >= 4 and _is_id(f[2])]
 
 

@@ -86,8 +86,10 @@ def test_home_is_the_users(box: Box) -> None:
 def test_names_of_a_hostile_rootfs(own_box: Box) -> None:
     """Ids out of range, broken lines and a link to the host's file are not believed."""
     passwd = own_box.rootfs / "etc/passwd"
-    passwd.write_text("big:x:99999999999:0::/:\nhuge:x:5:99999999999::/:\nbad\n::::\nx:x:²:²::/:\n", encoding="utf-8")
-    for name in ("big", "huge", "bad", "x"):
+    passwd.write_text(
+        "big:x:99999999999:0::/:\nhuge:x:5:99999999999::/:\nbad\n::::\nx:x:²:²::/:\nnul:x:5:5::/\0:\n", encoding="utf-8"
+    )
+    for name in ("big", "huge", "bad", "x", "nul"):
         own_box.refused("true", options=["--user", name], says=[f"--user {name}", "/etc/passwd"])
     passwd.unlink()
     passwd.symlink_to("/../../../../etc/passwd")

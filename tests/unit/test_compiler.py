@@ -56,7 +56,13 @@ def lines(plan: Plan, phase: str | None = None) -> list[str]:
 
 flags = st.booleans()
 ids = st.integers(0, 2**32 - 2)
-identities = st.builds(Identity, uid=st.one_of(st.just(0), ids), gid=ids, groups=st.lists(ids, max_size=3).map(tuple))
+identities = st.builds(
+    Identity,
+    uid=st.one_of(st.just(0), ids),
+    gid=ids,
+    groups=st.lists(ids, max_size=3).map(tuple),
+    home=st.sampled_from(["/", "/home/x"]),
+)
 mounts = st.sampled_from(
     [
         Mount("/data", "/srv/data"),
