@@ -30,7 +30,10 @@ enum mc_op {
 	MC_CAPBSET,      /* PR_CAPBSET_DROP for each capability of the kernel that is not in `keep`       */
 	MC_SECCOMP,      /* seccomp(SECCOMP_SET_MODE_FILTER, flags, {len, program})                       */
 	MC_IDMAP,        /* mount_setattr(tree, "", AT_EMPTY_PATH|flags, {MOUNT_ATTR_IDMAP, userns})      */
-	MC_WAIT,         /* write one byte to `ready`, read one from `go`: MC_GO goes on, else ECANCELED  */
+	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is what the slot holds         */
+	MC_ID_MAP,       /* write to a uid_map or gid_map: the ids from 0 are those from what the slot holds   */
+	MC_CHILD,        /* in the parent's half: the rest is walked when the child has said "ready"           */
+	MC_WAIT,         /* read one byte: MC_GO goes on, else ECANCELED                                   */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                       */
 	MC_FORK,         /* clone3(CLONE_PARENT|flags): the rest of the plan runs in a sibling            */
 	MC_EXEC,         /* execve of the first path of `paths` that exists                               */
@@ -93,6 +96,18 @@ struct mc_run {
 	struct mc_program program;
 };
 
+/* The parent's half of a start (half.c): a plan of which the calling thread walks what comes before MC_CHILD, and a thread
+ * of its own the rest, while the caller sleeps in the clone and the child waits (MC_WAIT). Its first slots get the
+ * child's pid, and where MC_GO is written. */
+struct mc_half {
+	struct mc_run run;
+	uint32_t ninputs;      /* slots that are the caller's: not to close                            */
+	uint32_t nshared;
+	const int32_t *shared; /* pairs: what is in a slot of the half goes into a slot of the child's plan */
+	int32_t ready, go, answer; /* slots of the child's plan: its ends of the pipes (`answer`: to close) */
+	int32_t pipes[4];      /* in use: where "ready" is read and written, the answer read and written */
+};
+
 /* clone3 of a child that walks `run`. All flags are the kernel's (CLONE_NEW*). */
 struct mc_spawn {
 	uint64_t flags;        /* CLONE_NEW* only: CLONE_VM|CLONE_VFORK|CLONE_PIDFD are spawn's own     */
@@ -105,6 +120,7 @@ struct mc_spawn {
 	int32_t status;        /* exit code, or minus the signal                                        */
 	uint64_t rusage[3];    /* user and system microseconds, peak resident set in KiB                */
 	uint64_t caller_kib;   /* out: the caller's peak resident set; exec counts it as the child's too    */
+	struct mc_half *half;  /* or NULL                                                               */
 	struct mc_run run;
 };
 

@@ -202,6 +202,36 @@ static long do_idmap(const struct mc_run *run, const struct mc_step *s)
 		       sizeof(attr));
 }
 
+/* The decimal number at the end of a buffer: where it begins. */
+static char *decimal(char *end, uint32_t number)
+{
+	do
+		*--end = (char)('0' + number % 10);
+	while (number /= 10);
+	return end;
+}
+
+static long do_proc(const struct mc_run *run, const struct mc_step *s)
+{
+	char path[32] = "/proc/", number[16] = "";
+	const char *digits = decimal(number + sizeof(number) - 1, (uint32_t)value(run, s, 0));
+
+	memcpy(path + 6, digits, (size_t)(number + sizeof(number) - digits));
+	return mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+/* user_namespaces(7): one line "INSIDE OUTSIDE COUNT", which must come in one write. */
+static long do_id_map(const struct mc_run *run, const struct mc_step *s)
+{
+	char line[48], *end = line + sizeof(line), *text = decimal(end, (uint32_t)value(run, s, 2));
+
+	*--text = ' ';
+	text = decimal(text, (uint32_t)value(run, s, 1));
+	*--text = ' ';
+	*--text = '0';
+	return mc_sys3(SYS_write, value(run, s, 0), MC_PTR(text), (uint64_t)(end - text));
+}
+
 static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
 {
 	long r;
@@ -216,11 +246,8 @@ static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
 static long do_wait(const struct mc_run *run, const struct mc_step *s)
 {
 	char go = 0;
-	long r = retry(SYS_write, value(run, s, 0), MC_PTR("r"), 1);
+	long r = retry(SYS_read, value(run, s, 0), MC_PTR(&go), 1);
 
-	if (r < 0)
-		return r;
-	r = retry(SYS_read, value(run, s, 1), MC_PTR(&go), 1);
 	if (r < 0)
 		return r;
 	return r == 1 && go == MC_GO ? 0 : -ECANCELED;
@@ -279,6 +306,12 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_seccomp(run, s);
 	case MC_IDMAP:
 		return do_idmap(run, s);
+	case MC_PROC:
+		return do_proc(run, s);
+	case MC_ID_MAP:
+		return do_id_map(run, s);
+	case MC_CHILD:
+		return 0;
 	case MC_WAIT:
 		return do_wait(run, s);
 	case MC_SEND_FD:
@@ -319,8 +352,10 @@ int mc_plan_walk_from(struct mc_run *run, uint32_t first)
 			run->failed = i;
 			return (int)result;
 		}
-		if (s->op == MC_FORK)
-			return 0; /* the sibling walks on */
+		if (s->op == MC_FORK || s->op == MC_CHILD)
+			return 0; /* another walks on */
+		if (s->op == MC_SYSCALL && s->nr == SYS_close && kind_of(s, 0) == MC_SLOT)
+			run->slots[s->arg[0]] = -1;
 		if (s->out >= 0)
 			run->slots[s->out] = (int32_t)result;
 	}

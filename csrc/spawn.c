@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "clone.h"
+#include "half.h"
 #include "syscalls.h"
 #include "walk.h"
 
@@ -148,6 +149,19 @@ static int clone_child(struct mc_spawn *spawn)
 	return r < 0 ? (int)r : 0;
 }
 
+/* clone_child, with the other half beside it. */
+static int clone_both(struct mc_spawn *spawn)
+{
+	pthread_t thread;
+	int r = mc_half_begin(spawn, &thread);
+
+	if (r < 0)
+		return r;
+	r = clone_child(spawn);
+	mc_half_end(spawn->half, thread);
+	return r;
+}
+
 int mc_spawn(struct mc_spawn *spawn)
 {
 	const uint64_t all = ~0ull;
@@ -161,7 +175,7 @@ int mc_spawn(struct mc_spawn *spawn)
 	spawn->run.sigmask = before;
 	spawn->run.blocked = 1;
 	dumpable_save();
-	r = clone_child(spawn);
+	r = spawn->half ? clone_both(spawn) : clone_child(spawn);
 	dumpable_restore();
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
 	if (r == 0 && spawn->run.sibling > 0)

@@ -10,17 +10,17 @@ import minicontainer as mc
 from minicontainer.container.start import compiled
 
 spec = mc.Spec(["/bin/true"], rootfs=sys.argv[1] if len(sys.argv) > 1 else "rootfs", hostname="box")
-plan = compiled(spec)[1]
+plan = compiled(spec).plan
 for phase, steps in Counter(step.phase for step in plan.steps).items():
     print(f"{steps:3} steps: {phase}")
 print(plan.steps[-1].describe())
 
 more = mc.Spec(["/bin/true"], rootfs=spec.rootfs, hostname="box", mounts=(mc.Mount.volume("/etc:/host-etc:ro"),))
-print("a volume is", len(compiled(more)[1].steps) - len(plan.steps), "steps more:")
-for step in compiled(more)[1].steps:
+print("a volume is", len(compiled(more).plan.steps) - len(plan.steps), "steps more:")
+for step in compiled(more).plan.steps:
     if step not in plan.steps:
         print("  ", step.describe())
 
 # expect: steps: root
 # expect: execve\(\["/bin/true"\]
-# expect: mount-0 = open_tree\(AT_FDCWD, "/etc"
+# expect: move_mount\(<mount-0>, "", <target-0>

@@ -9,6 +9,9 @@ class _Lib:
     MC_CAPBSET: int
     MC_SECCOMP: int
     MC_IDMAP: int
+    MC_PROC: int
+    MC_ID_MAP: int
+    MC_CHILD: int
     MC_WAIT: int
     MC_SEND_FD: int
     MC_FORK: int

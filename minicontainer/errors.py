@@ -32,6 +32,14 @@ class UnsupportedError(Error):
         super().__init__(sentence(what, value, reason, hint))
 
 
+class RangeRefusedError(UnsupportedError):
+    """This host gives a container of root no user namespace with ids of its own."""
+
+
+class IsolationWarning(UserWarning):
+    """A container is less isolated than by default, since the host cannot do it."""
+
+
 class StepError(Error, OSError):
     """A primitive failed: an ``OSError`` whose message names the call, its arguments, the reason and a hint.
 

@@ -23,11 +23,11 @@ from minicontainer.native import lib
 from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show
 
 __all__ = [
-    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "call",
+    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
     "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat",
-    "fchdir", "fork_sibling", "fsconfig", "fsmount", "fsopen", "idmap", "mkdirat", "mknodat", "mount",
-    "mount_setattr", "move_mount", "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64",
-    "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid",
+    "fchdir", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
+    "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root", "prctl",
+    "prlimit64", "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid",
     "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
@@ -257,11 +257,11 @@ def reset_signals(mask: int = 0) -> Step:
     return Step("reset_signals", (Hex(mask),), lib.MC_SIGNALS)
 
 
-def prlimit64(resource: int, soft: int, hard: int, name: str = "") -> Step:
-    """prlimit64(2) of the calling process; -1 is RLIM_INFINITY."""
+def prlimit64(resource: int, soft: int, hard: int, pid: Slot | int = 0) -> Step:
+    """prlimit64(2) of the calling process, or of another; -1 is RLIM_INFINITY."""
     packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
     shown = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
-    return call("prlimit64", 0, resource, shown, None)
+    return call("prlimit64", pid, resource, shown, None)
 
 
 def close_range(first: int) -> Step:
@@ -280,9 +280,29 @@ def chdir(path: str) -> Step:
     return Step("chdir", (path,), lib.MC_CHDIR)
 
 
-def wait_for_parent(ready: Slot, go: Slot) -> Step:
-    """Tells the parent's half that the child is here, and waits until that is done (ECANCELED: it failed)."""
-    return Step("wait_for_parent", (ready, go), lib.MC_WAIT)
+def open_proc(pid: Slot, into: str) -> Step:
+    """open(2) of /proc/PID, for a process whose number is only known then."""
+    return Step("open_proc", (pid,), lib.MC_PROC, into=Slot(into))
+
+
+def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
+    """write(2) to a uid_map or gid_map (user_namespaces(7)): ids from 0 inside are ``count`` ids from ``first`` on."""
+    return Step("write_id_map", (fd, first, count), lib.MC_ID_MAP)
+
+
+def let_go(answer: Slot) -> Step:
+    """In the parent's half: the child goes on from the ``wait_for_parent`` that it has come to, or comes to."""
+    return call("write", answer, chr(lib.MC_GO), 1)
+
+
+def await_child() -> Step:
+    """In the parent's half: what comes before is done before the clone, the rest when the child waits for it."""
+    return Step("await_child", (), lib.MC_CHILD)
+
+
+def wait_for_parent(go: Slot) -> Step:
+    """Waits until the parent's half has come to the step that lets the child go on (ECANCELED: it failed)."""
+    return Step("wait_for_parent", (go,), lib.MC_WAIT)
 
 
 def send_fd(sock: Slot, fd: Slot) -> Step:

@@ -24,6 +24,58 @@ from minicontainer.plan import Plan, const
 from minicontainer.timeline import Timeline
 
 
+def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> object:
+    """Readies a struct mc_run; what this gives must be kept until the walk has ended."""
+    slots = ffi.new("int32_t[]", [-1] * max(1, len(plan.slots)))
+    for name in plan.inputs:
+        if name not in inputs:
+            raise SpecError("plan input", name, "was not given", "inputs maps each name to a descriptor")
+        slots[plan.slots[name]] = inputs[name]
+    strings = ffi.new("char *[]", max(1, plan.nstrings))
+    buffer = ffi.from_buffer(plan.buffer)
+    run.plan = ffi.cast("struct mc_plan *", buffer)
+    run.records, run.slots, run.strings = records, slots, ffi.cast("const char **", strings)
+    return slots, strings, buffer
+
+
+ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: its ends of the half's pipes
+
+
+class HalfPlan:
+    """The parent's half of a start (csrc/half.c): a plan whose first input is the child's ``pid``. What its first part
+    makes goes to the inputs of the child's plan that have the same names: these, and ENDS, are ``names``."""
+
+    __slots__ = ("ends", "names", "plan", "shared")
+
+    def __init__(self, plan: Plan, child: Plan) -> None:
+        self.plan = plan
+        given = [name for name in child.inputs if name in plan.slots]
+        self.names = (*given, *ENDS)
+        pairs = [slot for name in given for slot in (plan.slots[name], child.slots[name])]
+        self.shared: Any = ffi.new("int32_t[]", pairs)
+        self.ends = [child.slots[name] for name in ENDS]
+
+
+class Half:
+    """One run of it, with ``numbers`` as its inputs; whatever is said for ``pid``."""
+
+    __slots__ = ("_kept", "plan", "records", "struct", "template")
+
+    def __init__(self, template: HalfPlan, numbers: Mapping[str, int]) -> None:
+        self.template, self.plan = template, template.plan
+        self.struct: Any = ffi.new("struct mc_half *")
+        self.records: Any = ffi.new("struct mc_record[]", len(self.plan.steps))
+        self._kept = fill(self.struct.run, self.plan, numbers, self.records)
+        self.struct.ninputs = len(self.plan.inputs)
+        self.struct.nshared, self.struct.shared = len(template.shared) // 2, template.shared
+        self.struct.ready, self.struct.go, self.struct.answer = template.ends
+
+    @property
+    def failed(self) -> int | None:
+        """The index of the step that failed."""
+        return self.struct.run.failed if self.struct.run.failed >= 0 else None
+
+
 class Spawn:
     """One run of a plan: what C writes to (struct mc_spawn, records), and the child that came of it.
 
@@ -40,27 +92,23 @@ class Spawn:
         self.pid = self.pidfd = self.struct.pidfd = -1
         self.result = 0
 
-    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1) -> int:
+    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, half: Half | None = None) -> int:
         """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
 
-        ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in."""
+        ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in;
+        ``half`` is done beside it, and gives the inputs that it names."""
         if flags & lib.CLONE_NEWTIME:
             hint = "the child shares our memory: make unshare a step of its plan, and exec enters it"
             raise SpecError("flags", "CLONE_NEWTIME", "cannot be given to clone3 here", hint)
-        plan, spawn = self.plan, self.struct
-        slots = ffi.new("int32_t[]", [-1] * max(1, len(plan.slots)))
-        for name in plan.inputs:
-            if name not in inputs:
-                raise SpecError("plan input", name, "was not given", "inputs maps each name to a descriptor")
-            slots[plan.slots[name]] = inputs[name]
-        strings = ffi.new("char *[]", max(1, plan.nstrings))
-        buffer = ffi.from_buffer(plan.buffer)
+        spawn = self.struct
         spawn.flags, spawn.cgroup = flags, cgroup
-        run = spawn.run
-        run.plan = ffi.cast("struct mc_plan *", buffer)
-        run.records, run.slots, run.strings = self.records, slots, ffi.cast("const char **", strings)
+        if half is not None:
+            spawn.half = half.struct
+            inputs = {**dict.fromkeys(half.template.names, -1), **inputs}
+        kept = fill(spawn.run, self.plan, inputs, self.records)
         self.result = lib.mc_spawn(spawn)
-        run.plan = run.slots = run.strings = ffi.NULL
+        spawn.half = spawn.run.plan = spawn.run.slots = ffi.NULL
+        del kept
         self.pid, self.pidfd = spawn.pid, spawn.pidfd
         return self.result
 

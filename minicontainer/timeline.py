@@ -37,12 +37,21 @@ class Timeline(Sequence[Event]):
 
     parent    (phase, call, start, end, result) as the parent noted them
     records   the child's record page, ``started`` the end of the vfork (the end of the exec that began it)
+    half      the plan of the parent's half, and its records
     """
 
     def __init__(
-        self, parent: list[tuple[str, str, int, int, int]], plan: Plan | None, records: bytes, started: int
+        self,
+        parent: list[tuple[str, str, int, int, int]],
+        plan: Plan | None,
+        records: bytes,
+        started: int,
+        half: tuple[Plan, bytes] | None = None,
     ) -> None:
-        self._parent, self._plan, self._records, self._started = parent, plan, records, started
+        self._parent, self._started = parent, started
+        self._walks = [("parent", *half)] if half is not None else []
+        if plan is not None:
+            self._walks.append(("child", plan, records))
         self._events: list[Event] | None = None
 
     @classmethod
@@ -56,17 +65,16 @@ class Timeline(Sequence[Event]):
     def events(self) -> list[Event]:
         """All events, sorted by their start."""
         if self._events is None:
-            events = [Event("parent", *note) for note in self._parent] + list(self._child_events())
+            events = [Event("parent", *note) for note in self._parent] + list(self._walked())
             self._events = sorted(events, key=lambda e: (e.start, -e.end))
         return self._events
 
-    def _child_events(self) -> Iterator[Event]:
-        if self._plan is None:
-            return
-        for step, (start, end, result) in zip(self._plan.steps, RECORD.iter_unpack(self._records), strict=False):
-            if start:
-                ended = end or (self._started if step.call.startswith("exec") else 0)
-                yield Event("child", step.phase, step.describe(), start, ended, result)
+    def _walked(self) -> Iterator[Event]:
+        for side, plan, records in self._walks:
+            for step, (start, end, result) in zip(plan.steps, RECORD.iter_unpack(records), strict=False):
+                if start:
+                    ended = end or (self._started if step.call.startswith("exec") else 0)
+                    yield Event(side, step.phase, step.describe(), start, ended, result)
 
     @overload
     def __getitem__(self, index: int) -> Event: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -61,6 +62,7 @@ def cli() -> None:
 def main() -> None:
     """The entry point: turns whatever goes wrong into one line and a documented exit code."""
     _open_streams()
+    warnings.showwarning = _warn
     try:
         code = cli.main(prog_name="minicontainer", standalone_mode=False)
         sys.stdout.flush()
@@ -99,6 +101,11 @@ def report(error: BaseException) -> int:
         where = f" {error.filename}" if error.filename else ""
         return _say(f"{type(error).__name__}{where}: {error.strerror or error}", 125)
     raise error
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """What is less than it should be is one line too."""
+    _say(f"warning: {message}", 0)
 
 
 def _help_hint(error: click.ClickException) -> str:

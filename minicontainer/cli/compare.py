@@ -143,6 +143,8 @@ def _rows(compared: dict[str, Any], heading: str = "contender", digits: int = 0,
     click.echo()
     for what, ratio in compared["paired"].items():
         click.echo(f"{what}: {ratio:.2f} (median over the rounds of each round's ratio)")
+    for what, microseconds in compared.get("differences_us", {}).items():
+        click.echo(f"{what}: {microseconds:.0f} us (median over the rounds of each round's difference)")
 
 
 def _idle(idle: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ from minicontainer.spec import Spec
 
 def describe(spec: Spec) -> str:
     """The parent's part, then the child's plan, phase by phase."""
-    _, plan, flags = compiled(spec)
+    what = compiled(spec)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
-    lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{flags.text})")
-    return "\n".join(lines) + "\n" + plan.describe()
+    lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")
+    if what.half is not None:
+        lines += what.half.plan.describe().splitlines()
+    return "\n".join([*lines, "# child", what.plan.describe()])

@@ -66,7 +66,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--uts", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--cgroupns", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--timens", default="host", show_default=True, help="host or private.")
-@option("--userns", help="host, private, keep-id, ns:PATH or pid:N. [default: host for root, else private]")
+@option("--userns", help="auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]")
 @option("--stop-signal", default="TERM", show_default=True, help="What SIGTERM to us becomes inside.")
 @option("--stop-timeout", default="10", show_default=True, help="Seconds from there to the kill.")
 @option("--oom-score-adj", help="-1000 to 1000.")

@@ -128,10 +128,9 @@ def floor(rootfs: str, program: str, home: str) -> Server:
     return Server("floor", floor_command(rootfs, program, home))
 
 
-def library(rootfs: str, program: str, gib: int = 0) -> Server:
-    """``mc.run`` of one spec, in a process that holds ``gib`` GiB."""
-    name = f"library-{gib}GiB" if gib else "library"
-    return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib)])
+def library(name: str, rootfs: str, program: str, gib: int = 0, *words: str) -> Server:
+    """``mc.run`` of one spec, in a process that holds ``gib`` GiB; ``words`` as compare/worker.py has them."""
+    return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib), *words])
 
 
 def own_command(*words: str) -> list[str]:

@@ -1,7 +1,8 @@
 """``compare startup``: from nothing to a program's end and back to nothing, by everybody, in one interleaved run.
 
 Without a root file system of the user's, the program is csrc/pause.c with nothing to read, whose own cost is that of an
-exec; with one it is its /bin/true.
+exec; with one it is its /bin/true. The floor does what the library does without a user namespace and a filter of system
+calls (``library-bare``); so what these defaults add is told too.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from minicontainer.compare import contenders, machine
 from minicontainer.compare.contenders import LIBEXEC, TOTAL, Contender
 from minicontainer.compare.peers import PEERS, peer
 from minicontainer.compare.rounds import interleave
-from minicontainer.compare.statistics import compared
+from minicontainer.compare.statistics import compared, differences
 from minicontainer.container import host, placement
 from minicontainer.errors import UnsupportedError
 
 GIB = 4
-LARGE = f"library-{GIB}GiB"
-NAMES = ("floor", "library", LARGE, "command-line", *PEERS)
+LARGE, BARE = f"library-{GIB}GiB", "library-bare"
+NAMES = ("floor", BARE, "library", LARGE, "command-line", *PEERS)
+PAIRS = ((BARE, "floor"), ("library", BARE), (LARGE, "library"))
 
 
 def measure(
@@ -57,7 +59,8 @@ def measure(
     return {
         "program": program,
         "machine": machine.describe(),
-        **compared(samples, "floor", (("library", "floor"), (LARGE, "library"))),
+        **compared(samples, "floor", PAIRS),
+        "differences_us": differences(samples, PAIRS[1:2]),
         "unable": unable,
         "samples_ns": {s.name: s.nanoseconds for s in samples},
     }
@@ -79,8 +82,8 @@ def _entrant(name: str, rootfs: str, program: str, scratch: str) -> Contender | 
         return contenders.command_line("run", rootfs, program)
     if name in PEERS:
         return peer(name, rootfs, program, scratch)
-    gib = GIB if name == LARGE else 0
-    return machine.lack_of_memory(gib) or contenders.library(rootfs, program, gib)
+    gib, words = GIB if name == LARGE else 0, ["bare"] if name == BARE else []
+    return machine.lack_of_memory(gib) or contenders.library(name, rootfs, program, gib, *words)
 
 
 def home() -> str:

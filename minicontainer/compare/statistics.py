@@ -53,6 +53,13 @@ def compared(samples: Sequence[Samples], floor: str, pairs: Sequence[tuple[str, 
     }
 
 
+def differences(samples: Sequence[Samples], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Microseconds that one takes beyond the other: the medians over the rounds of each round's difference."""
+    by_name = {s.name: s for s in samples}
+    known = [(a, b) for a, b in pairs if {a, b} <= by_name.keys()]
+    return {f"{a} - {b}": paired_difference(by_name[a], by_name[b]) / 1000 for a, b in known}
+
+
 def table(rows: Sequence[dict[str, object]], heading: str = "contender", digits: int = 0, versus: str = "floor") -> str:
     """The rows for people; times with so many ``digits`` after the point. ``versus`` is what the ratios are to."""
     width = max([len(str(r["name"])) for r in rows] + [len(heading)])

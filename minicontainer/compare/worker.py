@@ -1,7 +1,7 @@
-"""Containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N``.
+"""Containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N [bare]``.
 
 Each line on stdin asks for one ``run`` of one prebuilt spec and is answered with its nanoseconds, as csrc/floor.c's.
-N gibibytes are touched first, so that they are in the caller's memory.
+N gibibytes are touched first, so that they are in the caller's memory. ``bare``: BARE instead of the defaults.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from time import perf_counter_ns
+from typing import Any
 
 PAGE = 4096
+BARE: dict[str, Any] = {"userns": "host", "seccomp": "unconfined"}
 
 
 def ballast(gib: int) -> bytearray:
@@ -25,9 +27,9 @@ def main() -> None:
     from minicontainer.container.process import run
     from minicontainer.spec import Spec
 
-    rootfs, program, gib = sys.argv[1:]
+    rootfs, program, gib, *words = sys.argv[1:]
     held = ballast(int(gib))
-    spec = Spec((program,), rootfs=rootfs)
+    spec = Spec((program,), rootfs=rootfs, **(BARE if words == ["bare"] else {}))
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for _ in sys.stdin:
         start = perf_counter_ns()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import ffi, now
 from minicontainer.plan import Plan
-from minicontainer.spawn import Spawn
+from minicontainer.spawn import Half, Spawn
 from minicontainer.timeline import Timeline
+
+if TYPE_CHECKING:
+    from minicontainer.container.ids import Lease
 
 
 class Child:
@@ -17,13 +21,15 @@ class Child:
     Nothing is left of one that is dropped, unless ``disowned``: an exception out of a signal handler can come at any
     moment, also before anybody holds what was made."""
 
-    __slots__ = ("cgroup", "disowned", "id", "name_lock", "notes", "spawn", "terminal")
+    __slots__ = ("cgroup", "disowned", "half", "id", "ids", "name_lock", "notes", "spawn", "terminal")
 
     def __init__(self, identifier: str, plan: Plan) -> None:
         self.id = identifier
         self.terminal = self.name_lock = -1
         self.cgroup: Cgroup | None = None
         self.notes: list[tuple[str, str, int, int, int]] = []
+        self.ids: Lease | None = None
+        self.half: Half | None = None
         self.disowned = False
         self.spawn = Spawn(plan)
 
@@ -35,17 +41,21 @@ class Child:
     def timeline(self) -> Timeline:
         """All that was done until now."""
         spawn = self.spawn
-        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns)
+        half = None if self.half is None else (self.half.plan, bytes(ffi.buffer(self.half.records)))
+        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns, half)
 
     def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
         """Notes one primitive of the parent, which has just ended."""
         self.notes.append((phase, call, start, now(), result))
 
     def release(self) -> None:
-        """Gives back what only a living child needs: its cgroup, with whatever is still in it, and its name."""
+        """Gives back what only a living child needs: its cgroup, with whatever is still in it, its ids and its name."""
         if self.cgroup is not None:
             self.cgroup.remove(kill=True)
             self.cgroup = None
+        if self.ids is not None:
+            self.ids.release()
+            self.ids = None
         if self.name_lock >= 0:
             from minicontainer.container import names
 
@@ -67,6 +77,8 @@ class Child:
 
     def __del__(self) -> None:
         if self.disowned:
+            if self.ids is not None:
+                self.ids.leave()
             self.close()
         else:
             self.discard()

@@ -43,8 +43,10 @@ def compile(spec: Spec, host: Host) -> Plan:
     for name in ("stdin", "stdout", "stderr"):
         b.input(name)
     _join_namespaces(b, spec)
-    _map_ids(b, host)
+    _call_parent(b, host)
     _unshare_time(b, spec)
+    _take_kernel_filesystems(b, spec, host)
+    _map_ids(b, host)
     _take_sources(b, spec, host)
     _enter_root(b, spec, host)
     dev.populate(b, spec, host)
@@ -114,18 +116,27 @@ def _join_namespaces(b: Builder, spec: Spec) -> None:
         b.add(p.fork_sibling())
 
 
-def _map_ids(b: Builder, host: Host) -> None:
-    """user_namespaces(7): one id can be mapped from inside; ranges need the parent's half."""
+def _call_parent(b: Builder, host: Host) -> None:
+    """user_namespaces(7): one id can be mapped from inside; ranges need the parent's half. What needs no ids is done
+    while it maps them."""
     b.phase = "user namespace"
-    if host.userns in ("host", "join"):
-        return
-    if host.maps is None:
-        b.add(p.close(b.input("go-write")), p.wait_for_parent(b.input("ready"), b.input("go")))
-    else:
+    if _has_half(host):
+        b.add(p.close(b.input("go-write")), p.write(b.input("ready"), "r"))
+
+
+def _has_half(host: Host) -> bool:
+    return host.userns not in ("host", "join") and host.maps is None
+
+
+def _map_ids(b: Builder, host: Host) -> None:
+    b.phase = "user namespace"
+    if _has_half(host):
+        b.add(p.wait_for_parent(b.input("go")))
+    elif host.maps is not None:
         for name, content in (("setgroups", "deny"), ("uid_map", host.maps[0]), ("gid_map", host.maps[1])):
             fd = Slot(name)
             b.add(p.openat(f"/proc/self/{name}", "O_WRONLY|O_CLOEXEC", name), p.write(fd, content), p.close(fd))
-    if host.userns == "private":
+    if host.userns in ("private", "range"):
         b.add(p.setresgid(0), p.setresuid(0))
 
 
@@ -137,7 +148,7 @@ def _unshare_time(b: Builder, spec: Spec) -> None:
         b.add(p.unshare("CLONE_NEWTIME"))
 
 
-def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
+def _take_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "take sources"
     b.add(p.call("umask", 0))
     if host.chrooted:
@@ -146,10 +157,15 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     b.add(p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
     if host.chrooted:
         b.add(p.fchdir(Slot("chroot")), p.call("chroot", "."))
-    for i, mount in enumerate(spec.mounts):
-        _take_mount(b, mount, Slot(f"mount-{i}"))
-    dev.take(b, spec, host)
     _take_proc_and_sys(b, spec, host)
+
+
+def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
+    b.phase = "take sources"
+    for i, mount in enumerate(spec.mounts):
+        _take_mount(b, host, mount, f"mount-{i}")
+    _take_root(b, spec, host)
+    dev.take(b, spec, host)
 
 
 def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
@@ -170,7 +186,21 @@ def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
         take_fs(b, "cgroup2", "cgroup", safe + read_only)
 
 
-def _take_mount(b: Builder, mount: Mount, tree: Slot) -> None:
+def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
+    """A detached copy of what is mounted at ``path``, unless the parent has taken it (ranged.py)."""
+    if host.shown:
+        return b.input(name)
+    b.add(p.open_tree(path, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", name))
+    return Slot(name)
+
+
+def _take_root(b: Builder, spec: Spec, host: Host) -> None:
+    _take_tree(b, host, spec.rootfs, "root")
+    if spec.ephemeral:
+        take_fs(b, "tmpfs", "layers", "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV", mode="755")
+
+
+def _take_mount(b: Builder, host: Host, mount: Mount, name: str) -> None:
     attrs = [f"MOUNT_ATTR_{o.upper()}" for o in sorted(mount.options) if o.startswith("no")]
     if mount.type == "tmpfs":
         attrs += [f"MOUNT_ATTR_{o}" for o in ("NOSUID", "NODEV", "NOEXEC") if not _wants(mount, o)]
@@ -178,9 +208,9 @@ def _take_mount(b: Builder, mount: Mount, tree: Slot) -> None:
         if mount.size is not None:
             options["size"] = str(mount.size)
         attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
-        take_fs(b, "tmpfs", tree, "|".join(dict.fromkeys(attrs)) or "0", **options)
+        take_fs(b, "tmpfs", name, "|".join(dict.fromkeys(attrs)) or "0", **options)
         return
-    b.add(p.open_tree(mount.source or "", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", tree))
+    tree = _take_tree(b, host, mount.source or "", name)
     attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
     if attrs:
         b.add(p.mount_setattr(tree, "", "|".join(attrs), recursive=True))
@@ -198,36 +228,31 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     which chroot(2) and ".." lead out of it. setns(2) to the namespace that we are in gives us the true root, and that
     is left behind."""
     b.phase = "root"
-    tree = Slot("root")
+    if host.userns == "range":
+        b.add(p.wait_for_parent(Slot("go")))
+    top = Slot("layers" if spec.ephemeral else "root")
+    b.add(p.move_mount(top, "/"), p.fchdir(top))
     if spec.ephemeral:
-        _overlay(b, spec, host)
-        if host.chrooted:
-            b.add(p.openat(".", "O_PATH|O_CLOEXEC", tree))
-    else:
-        flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
-        b.add(p.open_tree(spec.rootfs, flags, tree), p.move_mount(tree, spec.rootfs))
-        if not host.chrooted:
-            b.add(p.fchdir(tree))
+        top = _overlay(b, host)
     if host.chrooted:
-        b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"), p.fchdir(tree))
+        b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"), p.fchdir(top))
     b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"), p.call("chdir", "/"))
 
 
-def _overlay(b: Builder, spec: Spec, host: Host) -> None:
-    """Lower layer ROOTFS, upper layer in a tmpfs that lies over it in this namespace alone: nothing is left of it.
+def _overlay(b: Builder, host: Host) -> Slot:
+    """Lower layer ROOTFS, upper layer in a tmpfs that lies over this namespace's root: nothing is left of it.
     Relative names, so that no character of ROOTFS's path can be taken for an option. In a user namespace its marks are
     user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
     own_marks = "" if host.userns == "host" else ",userxattr"
-    flags = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+    merged = Slot("merged")
     b.add(
-        p.open_tree(spec.rootfs, flags, "lower"),
-        p.mount("tmpfs", spec.rootfs, "tmpfs", "MS_NOSUID|MS_NODEV", "mode=755"),
-        p.call("chdir", spec.rootfs),
         *(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")),
-        p.move_mount(Slot("lower"), "lower"),
+        p.move_mount(Slot("root"), "lower"),
         p.mount("overlay", "merged", "overlay", "0", f"lowerdir=lower,upperdir=upper,workdir=work{own_marks}"),
         p.call("chdir", "merged"),
+        p.openat(".", "O_PATH|O_CLOEXEC", merged),
     )
+    return merged
 
 
 def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
@@ -256,7 +281,7 @@ def _attach_proc(b: Builder, spec: Spec, host: Host) -> None:
     for key, value in spec.sysctls.items():
         path, fd = "/proc/sys/" + key.replace(".", "/"), Slot(f"sysctl-{key}")
         b.add(p.openat(path, "O_WRONLY|O_CLOEXEC", fd), p.write(fd, value), p.close(fd))
-    if spec.oom_score_adj is not None:
+    if spec.oom_score_adj is not None and host.userns != "range":
         fd = Slot("oom_score_adj")
         b.add(p.openat("/proc/self/oom_score_adj", "O_WRONLY|O_CLOEXEC", fd))
         b.add(p.write(fd, str(spec.oom_score_adj)), p.close(fd))
@@ -323,7 +348,7 @@ def _stdio(b: Builder, spec: Spec, host: Host) -> None:
 
 def _confine(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "confine"
-    for limit in spec.ulimits:
+    for limit in spec.ulimits if host.userns != "range" else ():
         b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
     b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
     mask, who = spec.capabilities(host.permitted), host.identity

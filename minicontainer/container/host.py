@@ -49,7 +49,7 @@ class Identity(NamedTuple):
 class Host(NamedTuple):
     """The facts of one start; equal facts give the same plan.
 
-    userns        ``host``, ``private``, ``keep-id`` or ``join``
+    userns        ``host``, ``range`` (of ids of its own), ``private``, ``keep-id`` or ``join``
     maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None where the parent's half does it
     files         of spec.mounts: which sources are no directories
     masked        (path, is a directory) of MASKED that exist here
@@ -62,6 +62,7 @@ class Host(NamedTuple):
     permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
     chrooted      the caller's root is not that of its mount namespace
     lasting       nothing of it can change but who asks
+    shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
     """
 
     userns: str
@@ -80,6 +81,7 @@ class Host(NamedTuple):
     permitted: int = -1
     chrooted: bool = False
     lasting: bool = False
+    shown: bool = False
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""
@@ -90,7 +92,7 @@ class Host(NamedTuple):
 def is_lasting(spec: Spec, userns: str) -> bool:
     """Whether the facts come of the spec and of who asks alone; else files, or a terminal, have to be looked at."""
     looked_at = spec.user or spec.group_add or spec.mounts or spec.devices or spec.seccomp or spec.tty
-    return userns == "host" and spec.ipc != "host" and not looked_at and not spec.wants_all
+    return userns in ("host", "range") and spec.ipc != "host" and not looked_at and not spec.wants_all
 
 
 def check_rootfs(path: str) -> None:
@@ -156,7 +158,7 @@ def has_cgroup2() -> bool:
 
 def chrooted(userns: str) -> bool:
     """Whether the caller is in a chroot. With a new user namespace it is not asked: the kernel gives none there."""
-    if userns in ("private", "keep-id"):
+    if userns in ("private", "keep-id", "range"):
         return False
     root = os.stat("/")
     return _is_chrooted(root.st_dev, root.st_ino)
@@ -277,13 +279,25 @@ def _group(what: str, name: str, groups: list[list[str]]) -> int:
 
 
 def userns_mode(spec: Spec) -> str:
-    """``host``, ``private``, ``keep-id`` or ``join`` of the spec's wish and of who asks."""
+    """``host``, ``range``, ``private``, ``keep-id`` or ``join`` of the spec's wish and of who asks."""
     if spec.joined("userns"):
         return "join"
-    mode = spec.userns or ("host" if os.geteuid() == 0 else "private")
-    if mode == "host" and os.geteuid() != 0:
+    is_root = os.geteuid() == 0
+    wish = spec.userns or "auto"
+    if wish == "host" and not is_root:
         raise UnsupportedError("userns", "host", "an ordinary user needs a user namespace", "--userns private")
-    return mode
+    if ":" in wish and not is_root:
+        raise UnsupportedError("userns", wish, "only root gives ids away", "--userns private")
+    if wish in ("host", "keep-id"):
+        return wish
+    if not is_root:
+        return "private"
+    return "host" if wish == "auto" and _needs_the_hosts(spec) else "range"
+
+
+def _needs_the_hosts(spec: Spec) -> bool:
+    """What only root of the host may: all of its rights, and to join namespaces that are the host's."""
+    return spec.privileged or any(spec.joined(kind) for kind in ("network", "pid", "ipc", "uts", "cgroupns"))
 
 
 def check_userns_allowed() -> None:

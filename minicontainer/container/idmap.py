@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from minicontainer.container.ids import entries
 from minicontainer.errors import Error, UnsupportedError
 from minicontainer.native import lib, now
 
@@ -37,16 +38,7 @@ def subordinate(path: str, uid: int) -> tuple[int, int] | None:
         names.add(pwd.getpwuid(uid).pw_name)
     except KeyError:
         pass
-    try:
-        with open(path, encoding="utf-8") as f:
-            for line in f:
-                name, _, numbers = line.strip().partition(":")
-                start, _, count = numbers.partition(":")
-                if name in names and start.isdigit() and count.isdigit():
-                    return int(start), int(count)
-    except OSError:
-        pass
-    return None
+    return next(((start, count) for name, start, count in entries(path) if name in names), None)
 
 
 def extents(userns: str, own: int, ranges: tuple[int, int]) -> list[Extent]:

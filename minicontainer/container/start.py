@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import warnings
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import compiler, host, limits, placement
+from minicontainer.container import compiler, host, limits, placement, ranged
 from minicontainer.container.child import Child
-from minicontainer.errors import SpecError, StepError
+from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
+from minicontainer.spawn import Half, HalfPlan
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -57,21 +60,39 @@ def facts(spec: Spec) -> host.Host:
         chrooted=host.chrooted(mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
         lasting=host.is_lasting(spec, mode),
+        shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
     )
 
 
-def compiled(spec: Spec) -> tuple[host.Host, Plan, Const]:
-    """The plan of a spec here and now, and clone3's flags. A spec is immutable: while the facts are the same, so is its
-    plan."""
-    cached: tuple[host.Host, Plan, Const] | None = spec.__dict__.get("_compiled")
-    if cached is not None and cached[0].is_settled():
+class Compiled(NamedTuple):
+    """What a spec is here and now.
+
+    plan, flags  of the child, and of its clone3
+    half         the parent's half, where C does it
+    given        how many inputs it gives, with the streams: the others are _extra_inputs"""
+
+    host: host.Host
+    plan: Plan
+    flags: Const
+    half: HalfPlan | None
+    given: int
+
+
+def compiled(spec: Spec) -> Compiled:
+    """The plan of a spec here and now. A spec is immutable: while the facts are the same, so is its plan."""
+    cached: Compiled | None = spec.__dict__.get("_compiled")
+    if cached is not None and cached.host.is_settled():
         host.check_rootfs(spec.rootfs)
         return cached
     found = facts(spec)
-    if cached is None or cached[0] != found:
+    if cached is None or cached.host != found:
         plan = compiler.compile(spec, found)
         plan.buffer  # noqa: B018 - encodes it now, once
-        cached = (found, plan, compiler.clone_flags(spec, found))
+        half = None
+        if found.userns == "range":
+            half = HalfPlan(ranged.half_plan(spec), plan)
+        given = 3 + (len(half.names) if half is not None else 0)
+        cached = Compiled(found, plan, compiler.clone_flags(spec, found), half, given)
         object.__setattr__(spec, "_compiled", cached)
     return cached
 
@@ -79,8 +100,23 @@ def compiled(spec: Spec) -> tuple[host.Host, Plan, Const]:
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
     """Starts the container of ``spec`` with three descriptors as its streams (ignored where it has its own terminal).
 
-    Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run)."""
-    facts_here, plan, flags = compiled(spec)
+    Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run).
+    IsolationWarning: it has no user namespace, though none was asked for, since this host cannot give it one."""
+    fallback: Spec | None = spec.__dict__.get("_fallback")
+    if fallback is None:
+        try:
+            return _start(spec, compiled(spec), stdio)
+        except RangeRefusedError as refused:
+            if spec.userns not in (None, "auto"):
+                raise
+            warnings.warn(f"userns {refused.value}: {refused.reason}; running as --userns host", IsolationWarning, 2)
+        fallback = replace(spec, userns="host")
+        object.__setattr__(spec, "_fallback", fallback)
+    return _start(fallback, compiled(fallback), stdio)
+
+
+def _start(spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> Child:
+    plan = what.plan
     child = Child(os.urandom(6).hex(), plan)
     try:
         if spec.name:
@@ -91,16 +127,18 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
         opened: list[int] = []
         try:
             inputs = _streams(spec, stdio, opened)
-            if len(plan.inputs) == len(inputs):
-                result = _clone(child, flags, inputs)
+            if what.half is not None:
+                ranged.prepare(child, spec, what.half)
+            if len(plan.inputs) == what.given:
+                result = _clone(child, what, inputs)
             else:
                 with ExitStack() as stack:  # its end is that of the parent's half, if there is one
-                    inputs.update(_extra_inputs(child, spec, facts_here, stack))
-                    result = _clone(child, flags, inputs)
+                    inputs.update(_extra_inputs(child, spec, what, stack))
+                    result = _clone(child, what, inputs)
         finally:
             for fd in opened:
                 os.close(fd)
-        _explain(child, spec, facts_here, result)
+        _explain(child, spec, what.host, result)
     except BaseException:
         child.discard()
         raise
@@ -124,8 +162,9 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
 # ---- the clone
 
 
-def _clone(child: Child, flags: Const, inputs: dict[str, int]) -> int:
-    result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1)
+def _clone(child: Child, what: Compiled, inputs: dict[str, int]) -> int:
+    flags = what.flags
+    result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1, child.half)
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
     call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
     struct = child.spawn.struct
@@ -150,13 +189,16 @@ def _null(opened: list[int]) -> int:
     return opened[-1]
 
 
-def _extra_inputs(child: Child, spec: Spec, facts_here: host.Host, stack: ExitStack) -> dict[str, int]:
+def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
     """What this plan asks for beyond the streams: namespaces, the parent's half, the terminal, init."""
     found: dict[str, int] = {}
+    facts_here = what.host
     for field, _ in compiler.JOINS:
         path = spec.joined(field)
         if path:
             found[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
+    if facts_here.userns == "join" and facts_here.shown:
+        found.update(ranged.take_trees(spec, found["ns-userns"], stack))
     if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
         from minicontainer.container import idmap
 
@@ -230,10 +272,13 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
 
 def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
     """Raises what kept the child from becoming the program; nothing where it has."""
+    if child.half is not None and child.half.failed is not None:
+        child.spawn.bury()
+        raise _half_error(spec, child.half)
     if result < 0:
-        new_userns = facts_here.userns in ("private", "keep-id")
+        new_userns = facts_here.userns in ("private", "keep-id", "range")
         if new_userns and -result in (errno.EPERM, errno.ENOSPC):
-            host.check_userns_allowed()
+            _check_userns(spec, facts_here, -result)
         call = f"clone3({compiler.clone_flags(spec, facts_here).text})"
         raise StepError(-result, call, hint=USERNS_REFUSED if new_userns and result == -errno.EPERM else "")
     failed = child.spawn.failed
@@ -249,3 +294,26 @@ def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> No
     if step.op == lib.MC_EXEC:
         raise explain.program_error(spec, number, child.spawn.struct.run.program)
     raise explain.step_error(spec, step, number)
+
+
+def _half_error(spec: Spec, half: Half) -> Error:
+    """Why the parent's half was not done."""
+    from minicontainer.container import explain
+
+    index = half.failed or 0
+    number = -half.records[index].result
+    return ranged.refusal(spec, half) or explain.step_error(spec, half.plan.steps[index], number)
+
+
+def _check_userns(spec: Spec, facts_here: host.Host, number: int) -> None:
+    """Why clone3 gave no user namespace, as far as can be told."""
+    try:
+        host.check_userns_allowed()
+    except UnsupportedError as e:
+        reason = e.reason
+        if facts_here.userns != "range":
+            raise
+    else:
+        reason = USERNS_REFUSED if number == errno.EPERM else "there may be no more user namespaces"
+    if facts_here.userns == "range":
+        raise RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")

@@ -56,7 +56,8 @@ def written() -> Verdict:
     if idmap.own_maps("private") is not None:
         return note("one id, written by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
     plan = p.Plan(
-        [p.close(Slot("go-write")), p.wait_for_parent(Slot("ready"), Slot("go"))], ["go-write", "ready", "go"]
+        [p.close(Slot("go-write")), p.write(Slot("ready"), "r"), p.wait_for_parent(Slot("go"))],
+        ["go-write", "ready", "go"],
     )
     with Spawn(plan) as child:
         half = idmap.ParentHalf(lambda pid: idmap.write_maps("private", pid), child.struct)

@@ -14,7 +14,9 @@ from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
     HOSTNAME_MAX,
+    ID_MAX,
     NAME,
+    RANGE,
     SECONDS_MAX,
     absolute,
     capability,
@@ -54,8 +56,11 @@ class Spec:
     user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
     network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a
                  /proc/PID/ns file) or ``pid:N`` (that process's)
-    userns       ``host``, ``private`` (the caller is root inside, with further ids where newuidmap gives them),
-                 ``keep-id`` (the caller is itself inside); None: ``host`` for root, else ``private``
+    userns       ``private`` (root inside is another id outside: for root's containers one of 65,536 that no other
+                 container has, from /etc/subuid; for those of others the caller, with further ids where newuidmap
+                 gives them), ``UID:GID:COUNT`` (these, given by root), ``keep-id`` (the caller is itself inside),
+                 ``host``; ``auto``, as None: ``private``, or ``host`` where root's cannot have it (IsolationWarning),
+                 and where the caller asks for ``privileged`` or joins namespaces
     timens       ``host`` or ``private``
     """
 
@@ -158,14 +163,14 @@ class Spec:
             raise SpecError("seccomp", self.seccomp, "JSON profiles are not read yet", "unconfined, or compiled BPF")
 
     def _check_namespaces(self) -> None:
-        plain = {"network": ("none", "host"), "userns": ("private", "host", "keep-id")}
+        plain = {"network": ("none", "host"), "userns": ("auto", "private", "host", "keep-id")}
         if self.timens not in ("private", "host"):
             hint = "one cannot be joined here: setns(2) wants a process that shares no memory"
             raise SpecError("timens", self.timens, "must be private or host", hint)
         for kind in ("network", "pid", "ipc", "uts", "cgroupns", "userns"):
             value = getattr(self, kind)
             choices = plain.get(kind, ("private", "host"))
-            if kind == "userns" and value is None:
+            if kind == "userns" and (value is None or _is_range(value)):
                 continue
             if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
                 raise SpecError(kind, value, f"must be {', '.join(choices)}, ns:PATH or pid:N")
@@ -199,6 +204,16 @@ class Spec:
         if value.startswith("pid:"):
             return f"/proc/{value[4:]}/ns/{files.get(kind, kind)}"
         return value[3:] if value.startswith("ns:") else None
+
+
+def _is_range(value: str) -> bool:
+    """Whether it is UID:GID:COUNT. SpecError where these are no ids."""
+    if not RANGE.fullmatch(value):
+        return False
+    uid, gid, count = map(int, value.split(":"))
+    if max(uid, gid) + count - 1 > ID_MAX:
+        raise SpecError("userns", value, f"leads beyond the last id ({ID_MAX})")
+    return True
 
 
 def check_sysctl(key: str, value: str, spec: Spec) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from minicontainer.errors import SpecError, quote
 
+RANGE = re.compile(r"[0-9]{1,10}:[0-9]{1,10}:[1-9][0-9]{0,9}")  # user id, group id, count
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)

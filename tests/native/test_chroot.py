@@ -47,7 +47,7 @@ def in_chroot(kind: str, place: Path, *command: object) -> subprocess.CompletedP
 @pytest.mark.parametrize("kind", ENTER)
 def test_there_is_no_way_out(rootfs: Path, tmp_path: Path, kind: str, options: list[str]) -> None:
     root = copy_of(rootfs, tmp_path / "rootfs")
-    run = [*CLI, "run", *options, *python_options(), root, python(), "-S", "-E", "-c", ESCAPE]
+    run = [*CLI, "run", "--userns=host", *options, *python_options(), root, python(), "-S", "-E", "-c", ESCAPE]
     done = in_chroot(kind, tmp_path / "place", *run)
     assert (done.returncode, done.stderr) == (0, "")
     same, entries = json.loads(done.stdout)
@@ -57,7 +57,7 @@ def test_there_is_no_way_out(rootfs: Path, tmp_path: Path, kind: str, options: l
 
 @pytest.mark.parametrize("kind", ENTER)
 def test_volumes_are_taken_from_the_chroot(rootfs: Path, tmp_path: Path, kind: str) -> None:
-    run = [*CLI, "run", "-v", "/etc:/mnt:ro", rootfs, "cat", "/mnt/hostname"]
+    run = [*CLI, "run", "--userns=host", "-v", "/etc:/mnt:ro", rootfs, "cat", "/mnt/hostname"]
     overmount = ["sh", "-ec", 'mount -t tmpfs none /etc; echo of the chroot > /etc/hostname; exec "$@"', "-", *run]
     done = in_chroot(kind, tmp_path / "place", *overmount)
     assert (done.returncode, done.stdout, done.stderr) == (0, "of the chroot\n", "")
@@ -69,6 +69,15 @@ def test_a_user_namespace_is_refused_with_the_reason(rootfs: Path, tmp_path: Pat
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.count("\n") == 1
     assert "a process in a chroot gets no user namespace" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ENTER)
+def test_that_there_is_no_user_namespace_is_said(rootfs: Path, tmp_path: Path, kind: str) -> None:
+    done = in_chroot(kind, tmp_path / "place", *CLI, "run", rootfs, "cat", "/proc/self/uid_map")
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "0", "4294967295"])
+    assert done.stderr.startswith("minicontainer: warning: userns auto: a process in a chroot gets no user namespace")
+    assert done.stderr.endswith("; running as --userns host\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", ENTER)

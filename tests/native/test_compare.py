@@ -60,7 +60,7 @@ def traced(command: list[str], trace: Path) -> tuple[list[str], list[str]]:
 def test_the_floor_makes_the_librarys_calls(small_rootfs: Path, tmp_path: Path) -> None:
     """The child's are the same with the same arguments, in the same order; the parent's are, but for what is listed
     above."""
-    library = [sys.executable, "-m", "minicontainer.compare.worker", str(small_rootfs), "/bin/pause", "0"]
+    library = [sys.executable, "-m", "minicontainer.compare.worker", str(small_rootfs), "/bin/pause", "0", "bare"]
     floor = contenders.floor_command(str(small_rootfs), "/bin/pause", startup.home())
     floor_parent, floor_child = traced(floor, tmp_path / "floor.trace")
     library_parent, library_child = traced(library, tmp_path / "library.trace")
@@ -81,7 +81,8 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
     names = [row["name"] for row in data["rows"]]
-    assert names[:2] == ["floor", "library"]
+    assert names[:3] == ["floor", "library-bare", "library"]
+    assert re.search(r"^library - library-bare: -?[0-9]+ us", done.stdout, re.MULTILINE)
     assert "command-line" in names
     assert all(len(samples) == 3 and min(samples) > 0 for samples in data["samples_ns"].values())
     assert data["rows"][0]["ratio"] == 1
@@ -94,18 +95,18 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
 
 def test_contenders_can_be_chosen_and_run_in_a_root_file_system_of_ones_own(rootfs: Path, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
-    done = compare("-n", "2", "--only", "library", "--rootfs", rootfs, "--json", target)
+    done = compare("-n", "2", "--only", "library-bare", "--rootfs", rootfs, "--json", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
-    assert list(data["samples_ns"]) == ["floor", "library"]
-    assert list(data["paired"]) == ["library / floor"]
+    assert list(data["samples_ns"]) == ["floor", "library-bare"]
+    assert list(data["paired"]) == ["library-bare / floor"]
     assert data["program"] == "/bin/true"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--only", "nobody"), "--only nobody: is no contender (floor, library"),
+        (("--only", "nobody"), "--only nobody: is no contender (floor, library-bare"),
         (("--rootfs", "/nowhere"), "/nowhere: no such directory"),
         (("--json", "/nowhere/figures"), "/nowhere"),
     ],

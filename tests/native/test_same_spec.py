@@ -37,7 +37,7 @@ def test_another_asker_is_looked_at_anew(rootfs: Path, monkeypatch: pytest.Monke
         {"group_add": ("5",)},
         {"ipc": "host"},
         {"privileged": True},
-        {"userns": "private"},
+        {"userns": "keep-id"},
         {"mounts": (mc.Mount.volume("/etc:/mnt:ro"),)},
         {"devices": (mc.Device.option("/dev/null:/dev/other"),)},
     ],

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from minicontainer.container.compiler import clone_flags, compile, environment, program_paths
 from minicontainer.container.host import Host, Identity
+from minicontainer.container.ranged import half_plan
 from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, Step
 from minicontainer.spec import DEFAULT_CAPABILITIES, Device, Limits, Mount, Spec, Ulimit
@@ -144,7 +145,7 @@ def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: t
     for slot, taken, attached in taken_and_attached(plan):
         assert taken < pivot, slot
         assert taken < attached, slot
-        assert (attached < pivot) == (slot in ("root", "lower")), slot
+        assert (attached < pivot) == (slot in ("root", "layers")), slot
     # nothing is opened by a host's path afterwards, and the old root goes at once
     assert lines(plan)[pivot : pivot + 3] == ['pivot_root(".", ".")', 'umount2(".", MNT_DETACH)', 'chdir("/")']
 
@@ -257,6 +258,7 @@ PURITY = """
 import sys
 from minicontainer.container.compiler import compile
 from minicontainer.container.host import Host, Identity
+from minicontainer.container.ranged import half_plan
 from minicontainer.spec import Mount, Spec
 spec = Spec(("x",), rootfs="/none", tty=True, init=True, mounts=(Mount("/a", "/none/a"),), ephemeral=True)
 host = Host("private", 1000, 1000, None, Identity(), (False,), (), (("/proc/kcore", False),), ("/proc/sys",), True)
@@ -276,9 +278,10 @@ def test_compiling_touches_nothing() -> None:
 @given(compiled())
 @settings(deadline=None)
 def test_a_chroot_is_left_for_the_true_root_before_the_pivot(case: tuple[Spec, Host, Plan]) -> None:
-    _, host, plan = case
+    spec, host, plan = case
     last = [s.describe() for s in plan.steps[: where(plan, "pivot_root")[0]]][-2:]
-    assert (last == ["setns(<mnt>, CLONE_NEWNS)", "fchdir(<root>)"]) == host.chrooted
+    top = "merged" if spec.ephemeral else "root"
+    assert (last == ["setns(<mnt>, CLONE_NEWNS)", f"fchdir(<{top}>)"]) == host.chrooted
     assert (lines(plan, "take sources").count('chroot(".")') == 1) == host.chrooted
 
 
@@ -298,9 +301,10 @@ def removed(host: dict[str, Any] | None = None, **fields: Any) -> list[str]:
 
 def test_the_plain_container() -> None:
     plan = plan_of()
+    tree = 'root = open_tree(AT_FDCWD, "/srv/root", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)'
+    assert tree in lines(plan, "take sources")
     assert lines(plan, "root") == [
-        'root = open_tree(AT_FDCWD, "/srv/root", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
-        'move_mount(<root>, "", AT_FDCWD, "/srv/root", MOVE_MOUNT_F_EMPTY_PATH)',
+        'move_mount(<root>, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)',
         "fchdir(<root>)",
         'pivot_root(".", ".")',
         'umount2(".", MNT_DETACH)',
@@ -381,7 +385,8 @@ def test_a_tmpfs_is_made_with_dockers_restrictions_unless_lifted() -> None:
 def test_ephemeral_is_an_overlay_whose_upper_layer_is_a_tmpfs() -> None:
     extra = added(ephemeral=True)
     overlay = 'mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work")'
-    assert extra.index('mount("tmpfs", "/srv/root", "tmpfs", MS_NOSUID|MS_NODEV, "mode=755")') < extra.index(overlay)
+    layers = "layers = fsmount(<fs-layers>, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV)"
+    assert extra.index(layers) < extra.index(overlay)
     odd = plan_of(ephemeral=True, rootfs="/srv/a,b:c")
     assert overlay in lines(odd)  # no character of the path can become an option
 
@@ -419,7 +424,28 @@ def test_in_a_user_namespace_the_host_s_device_nodes_are_shown() -> None:
 
 def test_ranges_of_ids_are_the_parent_s_half() -> None:
     plan = plan_of({"userns": "private", "uid": 1000, "gid": 1000})
-    assert lines(plan, "user namespace")[:2] == ["close(<go-write>)", "wait_for_parent(<ready>, <go>)"]
+    begin = ["close(<go-write>)", 'write(<ready>, "r", 1)', "wait_for_parent(<go>)"]
+    assert lines(plan, "user namespace")[:3] == begin
+
+
+def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_s_half() -> None:
+    """What it takes comes before the child is there; the child goes on twice: with ids, and with trees shown so."""
+    volumes = (Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs"))
+    plan = plan_of({"userns": "range", "shown": True}, mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
+    spec = Spec(("/bin/true",), rootfs="/srv/root", mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
+    half = lines(half_plan(spec))
+    takes = [line.partition(" =")[0] for line in half if "open_tree(" in line]
+    assert takes == ["root", "mount-0"]
+    assert not set(takes) & {str(s.into) for s in plan.steps}
+    calls = [line.partition("(")[0].rpartition("= ")[2] for line in half]
+    told = [i for i, line in enumerate(half) if line == 'write(<answer>, "g", 1)']
+    assert calls.index("await_child") == len(takes)
+    assert calls.index("write_id_map") < told[0] < calls.index("mount_setattr_idmap")
+    assert max(i for i, call in enumerate(calls) if call == "mount_setattr_idmap") < told[1] == len(half) - 1
+    assert calls.index("prlimit64") < told[1]
+    waits = where(plan, "wait_for_parent")
+    assert len(waits) == len(told)
+    assert waits[0] < where(plan, "setresuid")[0] < waits[1] < where(plan, "move_mount")[0]
 
 
 @pytest.mark.parametrize(

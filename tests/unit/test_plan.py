@@ -45,7 +45,7 @@ def steps(draw: st.DrawFn) -> Step:
     if kind == "other":
         fd = Slot("stdin")
         plain = [p.chdir("/"), p.reset_signals(5), p.capbset_drop_all_but(3), p.fork_sibling()]
-        return draw(st.sampled_from([*plain, p.idmap(fd, fd), p.wait_for_parent(fd, fd), p.send_fd(fd, fd)]))
+        return draw(st.sampled_from([*plain, p.idmap(fd, fd), p.wait_for_parent(fd), p.send_fd(fd, fd)]))
     tolerate = draw(st.lists(st.integers(1, 133), max_size=2))
     into = draw(st.one_of(st.none(), names))
     given = draw(st.lists(arguments, max_size=6))
@@ -187,7 +187,7 @@ def some_plan() -> Plan:
             p.capbset_drop_all_but(0xFF),
             p.seccomp(b"\x06\0\0\0\0\0\xff\x7f" * 5),
             p.idmap(fd, Slot("userns")),
-            p.wait_for_parent(fd, fd),
+            p.wait_for_parent(fd),
             p.send_fd(fd, fd),
             p.fork_sibling(),
             p.execve(["/bin/a", "/usr/bin/a"], ["a", "b", "c"], ["K=V", "L="]),

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * half.c: the parent's half of a start, in a thread.
+ *
+ * Theory of operation. What only a process outside can do for the child (id maps of its user namespace, mounts shown with
+ * those ids) is a plan too. Its first part is walked before the clone, by the caller: what it opens is in the child's
+ * table too. The caller then sleeps in the clone until the child's exec; so another thread is made before, with all
+ * signals blocked, which waits for the child's word and walks the second part, steps of which tell the child to go on
+ * (it does what it can meanwhile). Without CLONE_VFORK no thread would be needed; but then the OOM killer, called for the
+ * child's limit, would take the caller too (oom_badness: in_vfork). Whatever goes wrong the child is told, never left
+ * waiting: its read ends with MC_GO, with a refusal, or with end of file when this process dies.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+
+#include "half.h"
+#include "syscalls.h"
+#include "walk.h"
+
+static long transfer(long nr, int fd, char *byte)
+{
+	long r;
+
+	do
+		r = mc_sys3(nr, MC_FD(fd), MC_PTR(byte), 1);
+	while (r == -EINTR);
+	return r;
+}
+
+enum { READY_READ, READY_WRITE, ANSWER_READ, ANSWER_WRITE };
+
+static void *half_main(void *arg)
+{
+	struct mc_spawn *spawn = arg;
+	struct mc_half *half = spawn->half;
+	char byte = 0;
+
+	if (transfer(SYS_read, half->pipes[READY_READ], &byte) != 1)
+		return NULL; /* the child died, or was never made */
+	half->run.slots[0] = spawn->pid;
+	half->run.slots[1] = half->pipes[ANSWER_WRITE];
+	byte = 0;
+	if (mc_plan_walk_from(&half->run, (uint32_t)half->run.at + 1) < 0)
+		transfer(SYS_write, half->pipes[ANSWER_WRITE], &byte);
+	return NULL;
+}
+
+static void close_fd(int32_t *fd)
+{
+	if (*fd >= 0)
+		mc_sys1(SYS_close, MC_FD(*fd));
+	*fd = -1;
+}
+
+/* What the child inherited is closed here, once it has its copies, and what a failure left open. */
+static void close_all(struct mc_half *half)
+{
+	for (int i = 0; i < 4; i++)
+		close_fd(&half->pipes[i]);
+	for (uint32_t i = half->ninputs; i < half->run.plan->nslots; i++)
+		close_fd(&half->run.slots[i]);
+}
+
+static int prepare(struct mc_spawn *spawn)
+{
+	struct mc_half *half = spawn->half;
+	int32_t *slots = spawn->run.slots;
+	long r = mc_sys2(SYS_pipe2, MC_PTR(half->pipes), O_CLOEXEC);
+
+	if (r == 0)
+		r = mc_sys2(SYS_pipe2, MC_PTR(half->pipes + 2), O_CLOEXEC);
+	if (r == 0)
+		r = mc_plan_walk(&half->run);
+	if (r < 0)
+		return (int)r;
+	for (uint32_t i = 0; i < half->nshared; i++)
+		slots[half->shared[2 * i + 1]] = half->run.slots[half->shared[2 * i]];
+	slots[half->ready] = half->pipes[READY_WRITE];
+	slots[half->go] = half->pipes[ANSWER_READ];
+	slots[half->answer] = half->pipes[ANSWER_WRITE];
+	return 0;
+}
+
+int mc_half_begin(struct mc_spawn *spawn, pthread_t *thread)
+{
+	struct mc_half *half = spawn->half;
+	int r;
+
+	half->run.failed = -1;
+	for (int i = 0; i < 4; i++)
+		half->pipes[i] = -1;
+	r = prepare(spawn);
+	if (r == 0)
+		r = -pthread_create(thread, NULL, half_main, spawn);
+	if (r < 0)
+		close_all(half);
+	return r;
+}
+
+void mc_half_end(struct mc_half *half, pthread_t thread)
+{
+	close_fd(&half->pipes[READY_WRITE]); /* the last where there is no child: the thread reads end of file */
+	pthread_join(thread, NULL);
+	close_all(half);
+}

@@ -1,0 +1,191 @@
+"""Ids for containers of root: ranges of 65,536 that no other container has, taken for as long as one runs.
+
+Theory of operation. A range is taken by a lock on a file: of the bytes whose offsets are its user ids (fcntl(2),
+F_OFD_SETLK), so that the kernel itself sees that no two overlap, and a range is free again when its owner dies. An
+owner that was killed may leave its container behind; so a byte of the file says that a range was taken and not given
+back, and then it is looked whether any process still has it.
+
+Ranges come from the entries of ``containers``, or of root, in /etc/subuid and /etc/subgid; where there are none, from
+what systemd keeps for containers (524288 to 1879048191, https://systemd.io/UIDS-GIDS), except what anybody has in
+/etc/subuid.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from minicontainer.errors import UnsupportedError
+
+WIDTH = 65536
+PATH = "/run/minicontainer/ids"
+OWNERS = ("containers", "root", "0")
+FALLBACK = range(0x80000, 0x70000000, WIDTH)
+FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
+
+_next = 0  # where the search begins: after the range that was taken last
+_idle: dict[str, Lease] = {}  # one at most, kept for the next container of this process (a dict's methods are atomic)
+
+
+class Range(NamedTuple):
+    """Ids outside: ``width`` user ids from ``uid`` on, and as many group ids from ``gid`` on."""
+
+    uid: int
+    gid: int
+    width: int = WIDTH
+
+
+class Lease:
+    """A range that is this container's until ``release()``."""
+
+    __slots__ = ("fd", "ids", "pid")
+
+    def __init__(self, fd: int, ids: Range) -> None:
+        self.fd, self.ids, self.pid = fd, ids, os.getpid()
+
+    def release(self) -> None:
+        """Gives it back, when no process has it any more; or keeps it, for this process's next container."""
+        if self.pid != os.getpid() or _idle.setdefault("kept", self) is not self:
+            self.close()
+
+    def leave(self) -> None:
+        """Leaves it to its container, which outlives its owner: it is taken while a process has it."""
+        os.close(self.fd)
+
+    def close(self) -> None:
+        """Gives it back."""
+        if self.pid == os.getpid():  # else it is that of the process which we were forked from
+            os.pwrite(self.fd, b"\0", self.ids.uid // WIDTH)
+        os.close(self.fd)
+
+
+class Shared(Lease):
+    """A range that others may have too."""
+
+    __slots__ = ()
+
+    def release(self) -> None:
+        """Gives it back."""
+        os.close(self.fd)
+
+
+def take() -> Lease:
+    """A free range. UnsupportedError: there is none."""
+    global _next  # noqa: PLW0603 - only a hint
+    kept = _idle.pop("kept", None)
+    if kept is not None and kept.pid == os.getpid():
+        return kept
+    if kept is not None:
+        kept.close()
+    ranges, fd = pool(), _open()
+    try:
+        for index in range(_next + os.getpid(), _next + os.getpid() + ranges.size):
+            ids = ranges.at(index % ranges.size)
+            if ids is None or not _lock(fd, ids, fcntl.F_WRLCK):
+                continue
+            if not _is_left_behind(fd, ids):
+                _next = index + 1 - os.getpid()
+                os.pwrite(fd, b"\1", ids.uid // WIDTH)
+                return Lease(fd, ids)
+            _lock(fd, ids, fcntl.F_UNLCK)
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    raise UnsupportedError("userns", "auto", f"all {ranges.size} ranges of ids are taken", "more in /etc/subuid")
+
+
+def share(ids: Range) -> Lease:
+    """A range that the caller has chosen: others may choose it too, but nobody is given it by ``take``."""
+    fd = _open()
+    if _lock(fd, ids, fcntl.F_RDLCK):
+        return Shared(fd, ids)
+    os.close(fd)
+    wish = f"{ids.uid}:{ids.gid}:{ids.width}"
+    raise UnsupportedError("userns", wish, "a running container was given some of these ids", "others, or auto")
+
+
+def _open() -> int:
+    try:
+        os.makedirs(os.path.dirname(PATH), mode=0o755, exist_ok=True)
+        return os.open(PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as e:
+        raise UnsupportedError("userns", "auto", f"{PATH}: {(e.strerror or str(e)).lower()}") from None
+
+
+def _lock(fd: int, ids: Range, kind: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, ids.uid, ids.width, 0))
+    except OSError as e:
+        if e.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def _is_left_behind(fd: int, ids: Range) -> bool:
+    """Whether its last owner did not give it back, and a process still has it."""
+    if os.pread(fd, 1, ids.uid // WIDTH) != b"\1":
+        return False
+    return any(start < ids.uid + ids.width and ids.uid < start + count for start, count in _mapped())
+
+
+def _mapped() -> Iterator[tuple[int, int]]:
+    """(start, count) of the ids that processes in user namespaces have outside them."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/uid_map", encoding="ascii") as f:
+                rows = [line.split() for line in f]
+        except OSError:
+            continue  # it has ended
+        yield from ((int(start), int(count)) for inside, start, count in rows if inside != start)
+
+
+class Pool(NamedTuple):
+    """Ranges one behind the other, ``size`` of them from these ids on; those that overlap ``given`` are somebody
+    else's."""
+
+    uid: int
+    gid: int
+    size: int
+    given: tuple[tuple[int, int], ...] = ()
+
+    def at(self, index: int) -> Range | None:
+        """One of them; None where it may not be taken."""
+        found = Range(self.uid + index * WIDTH, self.gid + index * WIDTH)
+        return None if any(start < found.uid + WIDTH and found.uid < end for start, end in self.given) else found
+
+
+@lru_cache(maxsize=1)
+def pool() -> Pool:
+    """What may be taken, as the files were when it was asked first."""
+    uids, gids = entries("/etc/subuid"), entries("/etc/subgid")
+    for owner in OWNERS:
+        for start, count in ((start, count) for name, start, count in uids if name == owner):
+            for first, many in ((first, many) for name, first, many in gids if name == owner):
+                if min(count, many) >= WIDTH:
+                    return Pool(start, first, min(count, many) // WIDTH)
+    given = tuple((start, start + count) for _, start, count in [*uids, *gids])
+    return Pool(FALLBACK[0], FALLBACK[0], len(FALLBACK), given)
+
+
+def entries(path: str) -> list[tuple[str, int, int]]:
+    """(name, start, count) of each line of /etc/subuid or /etc/subgid (subuid(5))."""
+    found = []
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            for line in f:
+                name, _, numbers = line.strip().partition(":")
+                start, _, count = numbers.partition(":")
+                if start.isdecimal() and count.isdecimal():
+                    found.append((name, int(start), int(count)))
+    except OSError:
+        pass
+    return found

@@ -1,0 +1,90 @@
+"""A user namespace with a range of ids of its own (ids.py): what is done for the child from outside.
+
+ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent's half maps its
+ids, and shows the trees with them (ID-mapped mounts, mount_setattr(2)): files keep their owners on disk, and what the
+container writes as its root belongs to the host's root. Then the child goes on, and attaches them.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from minicontainer import plan as p
+from minicontainer.container.child import Child
+from minicontainer.container.ids import Range, share, take
+from minicontainer.errors import RangeRefusedError
+from minicontainer.native import now
+from minicontainer.plan import Builder, Plan, Slot
+from minicontainer.spawn import Half, HalfPlan
+from minicontainer.spec import RLIMITS, Spec
+
+TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+
+
+def sources(spec: Spec) -> dict[str, str]:
+    """The trees that are taken: input of the plan -> path."""
+    binds = {f"mount-{i}": mount.source or "" for i, mount in enumerate(spec.mounts) if mount.type == "bind"}
+    return {"root": spec.rootfs, **binds}
+
+
+def half_plan(spec: Spec) -> Plan:
+    """The parent's half. Its inputs are numbers: ``pid answer uid gid count``."""
+    b = Builder()
+    pid, answer, proc = b.input("pid"), b.input("answer"), Slot("proc")
+    uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
+    b.phase = "take sources"
+    b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
+    b.phase = "user namespace"
+    b.add(p.await_child(), p.open_proc(pid, proc))
+    for name, first in (("uid_map", uid), ("gid_map", gid)):
+        fd = Slot(name)
+        b.add(p.openat(name, "O_WRONLY|O_CLOEXEC", fd, at=proc), p.id_map(fd, first, count), p.close(fd))
+    b.add(p.let_go(answer))
+    userns = Slot("userns")
+    b.add(p.openat("ns/user", "O_RDONLY|O_CLOEXEC", userns, at=proc))
+    b.add(*(p.idmap(Slot(name), userns, recursive=True) for name in sources(spec)), p.close(userns))
+    _beyond_its_rights(b, spec, pid, proc)
+    b.add(p.close(proc), p.let_go(answer))
+    return b.plan()
+
+
+def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
+    """What root may, and root of a user namespace may not: more than the caller's limits (getrlimit(2), proc(5))."""
+    for limit in spec.ulimits:
+        b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard, pid=pid))
+    if spec.oom_score_adj is not None:
+        fd = Slot("oom_score_adj")
+        b.add(p.openat("oom_score_adj", "O_WRONLY|O_CLOEXEC", fd, at=proc))
+        b.add(p.write(fd, str(spec.oom_score_adj)), p.close(fd))
+
+
+def prepare(child: Child, spec: Spec, half: HalfPlan) -> None:
+    """Takes ids for the child, and readies its half."""
+    begin, wish = now(), spec.userns or ""
+    child.ids = lease = share(Range(*map(int, wish.split(":")))) if ":" in wish else take()
+    uid, gid, count = lease.ids
+    child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", begin, now(), 0))
+    child.half = Half(half, {"pid": -1, "answer": -1, "uid": uid, "gid": gid, "count": count})
+
+
+def take_trees(spec: Spec, userns: int, stack: ExitStack) -> dict[str, int]:
+    """The same trees, shown with the ids of a user namespace that is there; ``stack`` closes them."""
+    from minicontainer.linux import mounts
+
+    found = {}
+    for name, path in sources(spec).items():
+        found[name] = mounts.open_tree(path, TREE)
+        stack.callback(os.close, found[name])
+        mounts.mount_setattr(found[name], userns_fd=userns, recursive=True)
+    return found
+
+
+def refusal(spec: Spec, half: Half) -> RangeRefusedError | None:
+    """Why the half was not done, where this host cannot do it: a file system without ID-mapped mounts."""
+    failed = half.failed
+    if failed is None or half.plan.steps[failed].call != "mount_setattr_idmap":
+        return None
+    path = sources(spec)[str(half.plan.steps[failed].args[0])]
+    reason = f"{path}: its file system, or one mounted in it, cannot be shown with other ids"
+    return RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")

@@ -1,0 +1,177 @@
+"""Ranges of ids: no two running containers have one in common, and none is lost, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import Box, line_of, started, until
+
+import minicontainer as mc
+from minicontainer.container import ids
+from minicontainer.errors import IsolationWarning, RangeRefusedError, UnsupportedError
+
+pytestmark = pytest.mark.needs("root", "userns")
+
+
+@pytest.fixture
+def nothing_idle() -> Iterator[None]:
+    """As in a process that has had no container yet."""
+    kept = ids._idle.pop("kept", None)
+    if kept is not None:
+        kept.close()
+    yield
+    kept = ids._idle.pop("kept", None)
+    if kept is not None:
+        kept.close()
+
+
+def first_id(pid: int) -> int:
+    """Who root of its user namespace is outside."""
+    inside, outside, count = Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii").split()
+    assert (inside, count) == ("0", "65536")
+    return int(outside)
+
+
+def test_each_running_container_has_its_own(rootfs: Path) -> None:
+    spec = mc.Spec(("/bin/cat",), rootfs=str(rootfs))
+    running = [mc.Popen(spec, stdin=mc.PIPE) for _ in range(4)]
+    with started("run", rootfs, "sh", "-c", "echo here; exec sleep 1000") as other:
+        assert line_of(other) == "here"
+        children = Path(f"/proc/{other.pid}/task/{other.pid}/children").read_text(encoding="ascii")
+        firsts = [first_id(pid) for pid in (*(p.pid for p in running), *map(int, children.split()))]
+    for p in running:
+        p.communicate()
+    assert len({first // ids.WIDTH for first in firsts}) == 5
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_one_behind_the_other_have_the_same(rootfs: Path) -> None:
+    spec = mc.Spec(("cat", "/proc/self/uid_map"), rootfs=str(rootfs))
+    said = [mc.run(spec, capture_output=True).stdout for _ in range(3)]
+    assert len(set(said)) == 1
+    assert [lease.ids.uid for lease in ids._idle.values()] == [int(said[0].split()[1])]
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_a_fork_does_not_have_its_parents() -> None:
+    kept = ids.take()
+    kept.release()
+    pid = os.fork()
+    if pid == 0:
+        mine = ids.take()
+        os._exit(0 if mine.ids != kept.ids else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    again = ids.take()
+    assert again is kept
+    again.release()
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_what_a_dead_owner_left_running_keeps_its_range(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        p = mc.Popen(["/bin/sleep", "1000"], rootfs=rootfs)
+        os.write(write, f"{p.pid} {p.cgroup.path if p.cgroup else ''}".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(write)
+    os.waitpid(owner, 0)
+    with open(read, encoding="ascii") as f:
+        pid, _, cgroup = f.read().partition(" ")
+    first = first_id(int(pid))
+    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(first, first, 1))
+    with pytest.raises(UnsupportedError, match="all 1 ranges of ids are taken"):
+        ids.take()
+    os.kill(int(pid), signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}/uid_map").exists() or not Path(f"/proc/{pid}/uid_map").read_text("ascii"))
+    lease = ids.take()
+    assert lease.ids == (first, first, ids.WIDTH)
+    lease.close()
+    if cgroup:
+        until(lambda: "populated 0" in Path(cgroup, "cgroup.events").read_text(encoding="ascii"))
+        Path(cgroup).rmdir()
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_ids_that_were_chosen_are_given_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ids.Range(900 * ids.WIDTH + 5, 7, 100)
+    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(900 * ids.WIDTH, 900 * ids.WIDTH, 1))
+    shared = [ids.share(here), ids.share(here._replace(uid=here.uid + 50))]  # who chooses may choose the same
+    with pytest.raises(UnsupportedError, match="are taken"):
+        ids.take()
+    for lease in shared:
+        lease.release()
+    taken = ids.take()
+    with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
+        ids.share(here)
+    taken.close()
+    ids.share(here).release()
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = 1000 * ids.WIDTH
+    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(base, base, 3, ((base + 10, base + ids.WIDTH + 1),)))
+    lease = ids.take()
+    assert lease.ids.uid == base + 2 * ids.WIDTH
+    with pytest.raises(UnsupportedError, match="are taken"):
+        ids.take()
+    lease.close()
+
+
+@pytest.mark.parametrize(
+    ("uids", "gids", "expected"),
+    [
+        ([("containers", 1 << 20, 1 << 20)], [("containers", 1 << 21, 1 << 17)], (1 << 20, 1 << 21, 2)),
+        ([("root", 100000, 65536), ("containers", 200000, 65535)], [("root", 300000, 70000)], (100000, 300000, 1)),
+        ([("me", 0x80000, 65536)], [], (0x80000, 0x80000, len(ids.FALLBACK))),
+        ([], [], (0x80000, 0x80000, len(ids.FALLBACK))),
+    ],
+)
+def test_where_ranges_come_from(monkeypatch: pytest.MonkeyPatch, uids: Any, gids: Any, expected: Any) -> None:
+    monkeypatch.setattr(ids, "entries", {"/etc/subuid": uids, "/etc/subgid": gids}.__getitem__)
+    pool = ids.pool.__wrapped__()
+    assert pool[:3] == expected
+    first = pool.at(0)
+    assert (first is None) == (bool(uids) and uids[0][0] == "me")
+
+
+# ---- where a user namespace cannot show the files
+
+
+def test_a_file_system_without_other_ids_is_said(box: Box) -> None:
+    """A volume from /proc: the container runs, as with --userns host; who insists is refused."""
+    options = ["-v", "/proc/sys/kernel:/mnt:ro"]
+    done = box.run("cat", "/proc/self/uid_map", options=options)
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "0", "4294967295"])
+    assert done.stderr == (
+        "minicontainer: warning: userns auto: /proc/sys/kernel: its file system, or one mounted in it, cannot be shown"
+        " with other ids; running as --userns host\n"
+    )
+    said = box.refused("true", options=[*options, "--userns", "private"], says=["/proc/sys/kernel", "--userns host"])
+    assert "userns private" in said
+
+
+def test_a_library_s_caller_is_warned_once_a_spec(rootfs: Path) -> None:
+    spec = mc.Spec(("/bin/true",), rootfs=str(rootfs), mounts=(mc.Mount.volume("/proc/sys:/mnt:ro"),))
+    with pytest.warns(IsolationWarning, match="/proc/sys: its file system"):
+        assert mc.run(spec).returncode == 0
+    assert mc.run(spec).returncode == 0  # pytest makes an error of a warning that nobody expects
+    private = mc.Spec(("/bin/true",), rootfs=spec.rootfs, mounts=spec.mounts, userns="private")
+    with pytest.raises(RangeRefusedError, match="/proc/sys"):
+        mc.run(private)
+
+
+def test_files_keep_their_owners(own_box: Box) -> None:
+    """Inside and outside, whatever the range; what another user of the container makes is that user's."""
+    (own_box.rootfs / "home/user").chmod(0o777)
+    os.chown(own_box.rootfs / "home/user", 1000, 1000)
+    script = "stat -c %u:%g / /home/user; touch /new; su user -c 'touch /home/user/new'; chown 7:8 /new"
+    assert own_box.sh(script).split() == ["0:0", "1000:1000"]
+    made = [(own_box.rootfs / name).stat() for name in ("new", "home/user/new")]
+    assert [(info.st_uid, info.st_gid) for info in made] == [(7, 8), (1000, 1000)]
