@@ -18,13 +18,16 @@ MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attac
 
 def take(b: Builder, spec: Spec, host: Host) -> None:
     """Takes its parts as detached mounts, before the root is entered."""
-    if host.userns != "host":  # mknod(2) is not for user namespaces: show the host's nodes
+    if host.userns not in ("host", "range"):  # mknod(2) is not for user namespaces: show the host's nodes
         for name, _, _ in NODES:
             b.add(p.open_tree(f"/dev/{name}", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"node-{name}"))
         for i, device in enumerate(spec.devices):
             b.add(p.open_tree(device.source, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"device-{i}"))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
-    take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
+    if host.userns == "range":
+        b.input("dev")
+    else:
+        take_tmpfs(b)
     gid = {"gid": "5"} if host.maps is None else {}
     take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
     if host.shm:
@@ -35,14 +38,46 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
         take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
 
 
+def take_tmpfs(b: Builder) -> None:
+    """The file system of /dev itself."""
+    take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
+
+
+def nodes(spec: Spec, host: Host) -> dict[str, tuple[int, int, int]]:
+    """Each device node of the container: path -> major, minor, mode."""
+    always = {f"/dev/{name}": (major, minor, 0o020666) for name, major, minor in NODES}
+    return always | {device.target: found for device, found in zip(spec.devices, host.device_nodes, strict=True)}
+
+
+def make_nodes(b: Builder, spec: Spec, host: Host, uid: Slot, gid: Slot) -> None:
+    """Makes them from outside, by root, for root of a user namespace; whatever the caller's umask."""
+    tree = Slot("dev")
+
+    def give(name: str, mode: int) -> None:
+        b.add(p.call("fchownat", tree, name, uid, gid, 0), p.call("fchmodat", tree, name, p.Octal(mode)))
+
+    give(".", 0o755)
+    made = set()
+    for path, numbers in nodes(spec, host).items():
+        parts = path.removeprefix("/dev/").split("/")
+        for directory in ("/".join(parts[:i]) for i in range(1, len(parts))):
+            if directory not in made:
+                b.add(p.mkdirat(tree, directory, 0o755))
+                give(directory, 0o755)
+                made.add(directory)
+        b.add(_mknod(tree, "/".join(parts), numbers))
+        give("/".join(parts), numbers[2] & 0o777)
+
+
 def populate(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches it, and makes the nodes, links and devices in it."""
     b.phase = "/dev"
     b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(Slot("dev"), "/dev"))
-    given = {device.target for device in spec.devices}
-    for name, major, minor in NODES:
-        if f"/dev/{name}" not in given:
-            _node(b, host, f"/dev/{name}", Slot(f"node-{name}"), (major, minor, 0o020666))
+    trees = {f"/dev/{name}": f"node-{name}" for name, _, _ in NODES}
+    trees |= {device.target: f"device-{i}" for i, device in enumerate(spec.devices)}
+    for path, numbers in nodes(spec, host).items() if host.userns != "range" else ():
+        make_parents(b, path)
+        _node(b, host, path, Slot(trees[path]), numbers)
     for target, name in (
         ("/proc/self/fd", "fd"),
         ("/proc/self/fd/0", "stdin"),
@@ -54,17 +89,18 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.symlinkat(target, FDCWD, f"/dev/{name}"))
     for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
         b.add(p.mkdirat(FDCWD, f"/dev/{name}", 0o755), p.move_mount(Slot(name), f"/dev/{name}"))
-    for i, (device, numbers) in enumerate(zip(spec.devices, host.device_nodes, strict=True)):
-        make_parents(b, device.target)
-        _node(b, host, device.target, Slot(f"device-{i}"), numbers)
+
+
+def _mknod(at: Slot | p.Const, path: str, numbers: tuple[int, int, int]) -> p.Step:
+    major, minor, mode = numbers
+    kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
+    return p.mknodat(at, path, kind, mode & 0o777, os.makedev(major, minor))
 
 
 def _node(b: Builder, host: Host, path: str, tree: Slot, numbers: tuple[int, int, int]) -> None:
     """A device node: made, or where mknod is not permitted the host's node shown over a file."""
-    major, minor, mode = numbers
     if host.userns == "host":
-        kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
-        b.add(p.mknodat(FDCWD, path, kind, mode & 0o777, os.makedev(major, minor)))
+        b.add(_mknod(FDCWD, path, numbers))
     else:
         b.add(p.mknodat(FDCWD, path, "S_IFREG", 0o666, 0), p.move_mount(tree, path))
 

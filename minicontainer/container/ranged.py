@@ -1,8 +1,9 @@
 """A user namespace with a range of ids of its own (ids.py): what is done for the child from outside.
 
 ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent's half maps its
-ids, and shows the trees with them (ID-mapped mounts, mount_setattr(2)): files keep their owners on disk, and what the
-container writes as its root belongs to the host's root. Then the child goes on, and attaches them.
+ids, shows the trees with them (ID-mapped mounts, mount_setattr(2)), so that files keep their owners on disk, and what the
+container writes as its root belongs to the host's root; and makes device nodes, which nobody can in a user namespace. Then
+the child goes on, and attaches them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 from contextlib import ExitStack
 
 from minicontainer import plan as p
+from minicontainer.container import dev
 from minicontainer.container.child import Child
+from minicontainer.container.host import Host
 from minicontainer.container.ids import Range, share, take
 from minicontainer.errors import RangeRefusedError
 from minicontainer.native import now
@@ -28,13 +31,14 @@ def sources(spec: Spec) -> dict[str, str]:
     return {"root": spec.rootfs, **binds}
 
 
-def half_plan(spec: Spec) -> Plan:
+def half_plan(spec: Spec, host: Host) -> Plan:
     """The parent's half. Its inputs are numbers: ``pid answer uid gid count``."""
     b = Builder()
     pid, answer, proc = b.input("pid"), b.input("answer"), Slot("proc")
     uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
     b.phase = "take sources"
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
+    dev.take_tmpfs(b)
     b.phase = "user namespace"
     b.add(p.await_child(), p.open_proc(pid, proc))
     for name, first in (("uid_map", uid), ("gid_map", gid)):
@@ -44,6 +48,7 @@ def half_plan(spec: Spec) -> Plan:
     userns = Slot("userns")
     b.add(p.openat("ns/user", "O_RDONLY|O_CLOEXEC", userns, at=proc))
     b.add(*(p.idmap(Slot(name), userns, recursive=True) for name in sources(spec)), p.close(userns))
+    dev.make_nodes(b, spec, host, uid, gid)
     _beyond_its_rights(b, spec, pid, proc)
     b.add(p.close(proc), p.let_go(answer))
     return b.plan()

@@ -90,7 +90,7 @@ def compiled(spec: Spec) -> Compiled:
         plan.buffer  # noqa: B018 - encodes it now, once
         half = None
         if found.userns == "range":
-            half = HalfPlan(ranged.half_plan(spec), plan)
+            half = HalfPlan(ranged.half_plan(spec, found), plan)
         given = 3 + (len(half.names) if half is not None else 0)
         cached = Compiled(found, plan, compiler.clone_flags(spec, found), half, given)
         object.__setattr__(spec, "_compiled", cached)

@@ -433,13 +433,16 @@ def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_s_half() -> None:
     volumes = (Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs"))
     plan = plan_of({"userns": "range", "shown": True}, mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
     spec = Spec(("/bin/true",), rootfs="/srv/root", mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
-    half = lines(half_plan(spec))
+    half = lines(half_plan(spec, some_host(spec)))
     takes = [line.partition(" =")[0] for line in half if "open_tree(" in line]
     assert takes == ["root", "mount-0"]
     assert not set(takes) & {str(s.into) for s in plan.steps}
     calls = [line.partition("(")[0].rpartition("= ")[2] for line in half]
     told = [i for i, line in enumerate(half) if line == 'write(<answer>, "g", 1)']
-    assert calls.index("await_child") == len(takes)
+    assert calls[: calls.index("await_child")][-1] == "fsmount"
+    assert max(i for i, call in enumerate(calls) if call == "open_tree") < calls.index("fsmount")
+    assert 'mknodat(<dev>, "null", S_IFCHR|0666, 259)' in half
+    assert calls.index("write_id_map") < calls.index("mknodat") < told[1]
     assert calls.index("write_id_map") < told[0] < calls.index("mount_setattr_idmap")
     assert max(i for i, call in enumerate(calls) if call == "mount_setattr_idmap") < told[1] == len(half) - 1
     assert calls.index("prlimit64") < told[1]
