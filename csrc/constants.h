@@ -11,6 +11,7 @@
 #endif
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
 #include <linux/magic.h>
@@ -58,7 +59,7 @@ SYS_openat SYS_openat2 SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_
 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups SYS_sethostname SYS_setns
 SYS_setpriority SYS_setresgid SYS_setresuid SYS_setsid SYS_socket SYS_symlinkat SYS_umask SYS_umount2 SYS_unshare
 SYS_write SYS_linkat SYS_unlinkat SYS_fchownat SYS_sched_setscheduler SYS_ioprio_set SYS_statfs SYS_fstatfs
-SYS_acct SYS_add_key SYS_bind SYS_clock_settime SYS_clone SYS_connect SYS_delete_module SYS_finit_module SYS_init_module
+SYS_acct SYS_add_key SYS_bind SYS_bpf SYS_clock_settime SYS_clone SYS_connect SYS_delete_module SYS_finit_module SYS_init_module
 SYS_io_uring_setup SYS_kexec_load SYS_name_to_handle_at SYS_open_by_handle_at SYS_perf_event_open SYS_process_vm_readv
 SYS_process_vm_writev SYS_ptrace SYS_quotactl SYS_reboot SYS_request_key SYS_socketpair SYS_settimeofday SYS_swapoff
 SYS_readlinkat SYS_swapon SYS_syslog SYS_userfaultfd SYS_vhangup
@@ -85,6 +86,9 @@ PR_CAP_AMBIENT_RAISE PR_GET_NO_NEW_PRIVS PR_SET_DUMPABLE PR_GET_DUMPABLE PR_SET_
 PR_SET_PDEATHSIG PR_SET_SECUREBITS PR_SET_CHILD_SUBREAPER PR_GET_CHILD_SUBREAPER PR_GET_SECUREBITS
 SECCOMP_SET_MODE_FILTER SECCOMP_GET_ACTION_AVAIL SECCOMP_FILTER_FLAG_LOG SECCOMP_FILTER_FLAG_TSYNC
 SECCOMP_RET_ALLOW SECCOMP_RET_ERRNO SECCOMP_RET_KILL_PROCESS SECCOMP_RET_KILL_THREAD SECCOMP_RET_LOG SECCOMP_RET_TRAP
+BPF_PROG_LOAD BPF_PROG_ATTACH BPF_PROG_TYPE_CGROUP_DEVICE BPF_CGROUP_DEVICE BPF_F_ALLOW_MULTI
+BPF_DEVCG_ACC_MKNOD BPF_DEVCG_ACC_READ BPF_DEVCG_ACC_WRITE BPF_DEVCG_DEV_BLOCK BPF_DEVCG_DEV_CHAR
+BPF_LDX BPF_MEM BPF_W BPF_ALU BPF_ALU64 BPF_AND BPF_RSH BPF_MOV BPF_X BPF_K BPF_JMP BPF_JNE BPF_JSET BPF_EXIT
 AF_INET SOCK_DGRAM SOCK_CLOEXEC
 KEYCTL_JOIN_SESSION_KEYRING _LINUX_CAPABILITY_VERSION_3
 TIOCSCTTY TIOCGPTPEER TIOCSPTLCK TIOCSWINSZ SIOCGIFFLAGS SIOCSIFFLAGS IFF_UP IFF_RUNNING

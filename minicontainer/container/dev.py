@@ -76,7 +76,8 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
     trees = {f"/dev/{name}": f"node-{name}" for name, _, _ in NODES}
     trees |= {device.target: f"device-{i}" for i, device in enumerate(spec.devices)}
     for path, numbers in nodes(spec, host).items() if host.userns != "range" else ():
-        make_parents(b, path)
+        if os.path.dirname(path) != "/dev":
+            make_parents(b, path)
         _node(b, host, path, Slot(trees[path]), numbers)
     for target, name in (
         ("/proc/self/fd", "fd"),

@@ -1,9 +1,9 @@
 """A user namespace with a range of ids of its own (ids.py): what is done for the child from outside.
 
 ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent's half maps its
-ids, shows the trees with them (ID-mapped mounts, mount_setattr(2)), so that files keep their owners on disk, and what the
-container writes as its root belongs to the host's root; and makes device nodes, which nobody can in a user namespace. Then
-the child goes on, and attaches them.
+ids, shows the trees with them (ID-mapped mounts, mount_setattr(2)), so that files keep their owners on disk, and what
+the container writes as its root belongs to the host's root; and makes device nodes, which nobody can in a user
+namespace. Then the child goes on, and attaches them.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import compiler, host, limits, placement, ranged
+from minicontainer.container import compiler, devices, host, limits, placement, ranged
 from minicontainer.container.child import Child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
+from minicontainer.linux.devices import Rule
 from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
 from minicontainer.spawn import Half, HalfPlan
@@ -69,13 +70,15 @@ class Compiled(NamedTuple):
 
     plan, flags  of the child, and of its clone3
     half         the parent's half, where C does it
-    given        how many inputs it gives, with the streams: the others are _extra_inputs"""
+    given        how many inputs it gives, with the streams: the others are _extra_inputs
+    allowed      the devices that it may use; None: any"""
 
     host: host.Host
     plan: Plan
     flags: Const
     half: HalfPlan | None
     given: int
+    allowed: tuple[Rule, ...] | None
 
 
 def compiled(spec: Spec) -> Compiled:
@@ -92,7 +95,7 @@ def compiled(spec: Spec) -> Compiled:
         if found.userns == "range":
             half = HalfPlan(ranged.half_plan(spec, found), plan)
         given = 3 + (len(half.names) if half is not None else 0)
-        cached = Compiled(found, plan, compiler.clone_flags(spec, found), half, given)
+        cached = Compiled(found, plan, compiler.clone_flags(spec, found), half, given, devices.rules(spec, found))
         object.__setattr__(spec, "_compiled", cached)
     return cached
 
@@ -124,6 +127,8 @@ def _start(spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> Child:
 
             child.name_lock = names.reserve(spec.name, child.id)
         _make_cgroup(child, spec)
+        if what.allowed is not None:
+            _restrict_devices(child, spec, what)
         opened: list[int] = []
         try:
             inputs = _streams(spec, stdio, opened)
@@ -157,6 +162,20 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
     child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)
     if spec.limits:
         limits.apply(child.cgroup, spec.limits, lambda call, begin: child.note("cgroup", call, begin))
+
+
+def _restrict_devices(child: Child, spec: Spec, what: Compiled) -> None:
+    """In a user namespace no node can be made, and those of ROOTFS are inert: there it is a second lock."""
+    begin = now()
+    reason = devices.restrict(child.cgroup, what.allowed or ())
+    if not reason:
+        child.note("cgroup", "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE})", begin)
+        return
+    for device in spec.devices:
+        if not {"r", "w"} <= set(device.access):
+            raise UnsupportedError("device", f"{device.source}:{device.target}:{device.access}", reason)
+    if what.host.userns == "host":
+        warnings.warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
 
 
 # ---- the clone

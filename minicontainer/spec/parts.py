@@ -125,8 +125,7 @@ class Mount:
 class Device:
     """A device node of the host shown in the container, at a path below /dev.
 
-    ``access`` is of r, w and m, as in the devices controller; less than ``rw`` needs a device filter, which is not
-    there yet, and is refused."""
+    ``access`` is of r, w and m, as in the devices controller."""
 
     source: str
     target: str
@@ -141,8 +140,6 @@ class Device:
         object.__setattr__(self, "target", target)
         if not self.access or set(self.access) - set("rwm"):
             raise SpecError("device", shown, "access must be of r, w and m")
-        if not {"r", "w"} <= set(self.access):
-            raise SpecError("device", shown, "access cannot be restricted to less than rw yet", "leave it out")
 
     @classmethod
     def option(cls, value: str) -> Device:

@@ -441,7 +441,7 @@ def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_s_half() -> None:
     told = [i for i, line in enumerate(half) if line == 'write(<answer>, "g", 1)']
     assert calls[: calls.index("await_child")][-1] == "fsmount"
     assert max(i for i, call in enumerate(calls) if call == "open_tree") < calls.index("fsmount")
-    assert 'mknodat(<dev>, "null", S_IFCHR|0666, 259)' in half
+    assert 'mknodat(<dev>, "null", S_IFCHR|0o666, 259)' in half
     assert calls.index("write_id_map") < calls.index("mknodat") < told[1]
     assert calls.index("write_id_map") < told[0] < calls.index("mount_setattr_idmap")
     assert max(i for i, call in enumerate(calls) if call == "mount_setattr_idmap") < told[1] == len(half) - 1

@@ -119,7 +119,7 @@ def test_device() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "/x", "/dev/x:/y", "/dev/x:/dev/../y", "/dev/x:/dev", "/dev/x:r", "/dev/x:/dev/y:z", "/dev/x:"]
+    "text", ["", "x", "/x", "/dev/x:/y", "/dev/x:/dev/../y", "/dev/x:/dev", "/dev/x:rx", "/dev/x:/dev/y:z", "/dev/x:"]
 )
 def test_no_device(text: str) -> None:
     refused(lambda: Device.option(text), "device")

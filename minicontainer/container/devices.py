@@ -1,0 +1,71 @@
+"""The devices that a container may use: those of its /dev and no other, however it came to a node of one.
+
+The program that says so (linux/devices.py) is loaded once for all containers without devices of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from minicontainer.container.host import NODES, Host
+from minicontainer.errors import StepError, UnsupportedError
+from minicontainer.linux import devices
+from minicontainer.linux.devices import Rule
+from minicontainer.native import lib
+from minicontainer.spec import Spec
+
+if TYPE_CHECKING:
+    from minicontainer.linux.cgroup import Cgroup
+
+ALWAYS = (
+    *(Rule("c", major, minor) for _, major, minor in NODES),
+    Rule("c", 5, 2),  # /dev/ptmx (Documentation/admin-guide/devices.txt)
+    *(Rule("c", major, access="rw") for major in range(136, 144)),  # /dev/pts
+)
+
+
+def rules(spec: Spec, host: Host) -> tuple[Rule, ...] | None:
+    """What its program allows; None: it has none, for it may use any (privileged), or its maker is not root."""
+    if spec.privileged or host.uid != 0:
+        _check_access(spec)
+        return None
+    given = []
+    for device, (major, minor, mode) in zip(spec.devices, host.device_nodes, strict=True):
+        kind = "b" if mode & 0o170000 == lib.S_IFBLK else "c"
+        given.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # its node has to be made
+    own = {(rule.kind, rule.major, rule.minor) for rule in given}
+    return (*(rule for rule in ALWAYS if rule[:3] not in own), *given)
+
+
+def _check_access(spec: Spec) -> None:
+    for device in spec.devices:
+        if not {"r", "w"} <= set(device.access):
+            shown = f"{device.source}:{device.target}:{device.access}"
+            reason = "--privileged uses any device" if spec.privileged else "only root can restrict access to a device"
+            raise UnsupportedError("device", shown, reason, "leave out the access")
+
+
+def restrict(cgroup: Cgroup | None, allowed: tuple[Rule, ...]) -> str:
+    """Puts the program on the container's cgroup. Why that could not be done, or ""."""
+    if cgroup is None:
+        return "there is no cgroup v2 hierarchy to put the container into"
+    try:
+        if allowed == ALWAYS:
+            devices.attach(cgroup.fd, _usual())
+        else:
+            loaded = devices.load(devices.program(allowed))
+            try:
+                devices.attach(cgroup.fd, loaded)
+            finally:
+                os.close(loaded)
+    except StepError as e:
+        return str(e)
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _usual() -> int:
+    """The program of ALWAYS, kept."""
+    return devices.load(devices.program(ALWAYS))
