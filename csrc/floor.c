@@ -2,7 +2,7 @@
  *
  * floor.c: what a container costs when nothing is done but its system calls: the floor of `compare startup`.
  *
- *     floor ROOTFS CGROUP PROGRAM [-d MASKED-DIRECTORY | -f MASKED-FILE | -r READ-ONLY | -u USAGE-FILE]...
+ *     floor ROOTFS CGROUP PROGRAM [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE]...
  *
  * Theory of operation. Written by hand, straight down, with no plan, no records and no errors: the calls that
  * `minicontainer run --userns host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in their order (a
@@ -45,7 +45,7 @@
 
 static const char *rootfs, *program;
 static int null; /* the container's standard input: ours brings the requests */
-static const char *directories[MANY], *files[MANY], *read_only[MANY], *usage[MANY];
+static const char *masked[MANY], *read_only[MANY], *usage[MANY]; /* masked: "d/PATH" or "f/PATH" */
 
 /* In the child, and in the parent: nothing goes on after a failure. */
 static long must(long result)
@@ -73,77 +73,88 @@ static long open_fs(const char *type)
 	return CALL(fsopen, type, FSOPEN_CLOEXEC, 0, 0, 0);
 }
 
-static void make(const char *path, unsigned mode)
+static void make(long at, const char *path, unsigned mode)
 {
-	long r = mc_sys3(SYS_mkdirat, FDCWD, MC_PTR(path), mode);
+	long r = mc_sys3(SYS_mkdirat, at, MC_PTR(path), mode);
 
 	if (r < 0 && r != -EEXIST)
 		must(r);
 }
 
-static void attach(long tree, const char *path)
+static void node(long at, const char *name, unsigned major, unsigned minor)
 {
-	CALL(move_mount, tree, "", FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+	CALL(mknodat, at, name, S_IFCHR | 0666, makedev(major, minor), 0);
 }
 
-static void node(const char *path, unsigned major, unsigned minor)
+static void attach(long tree, long at, const char *path)
 {
-	CALL(mknodat, FDCWD, path, S_IFCHR | 0666, makedev(major, minor), 0);
+	CALL(move_mount, tree, "", at, path, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+static long copy(long of, const char *path, unsigned flags)
+{
+	return CALL(open_tree, of, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags, 0, 0);
+}
+
+static void restrict_mount(long tree, uint64_t attributes)
+{
+	struct mount_attr attr = { .attr_set = attributes };
+
+	CALL(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
 }
 
 /* ---- the child, as compiler.py's phases */
 
 static void populate_dev(long dev, long pts, long shm, long mqueue)
 {
-	make("/dev", 0755);
-	attach(dev, "/dev");
-	node("/dev/null", 1, 3);
-	node("/dev/zero", 1, 5);
-	node("/dev/full", 1, 7);
-	node("/dev/random", 1, 8);
-	node("/dev/urandom", 1, 9);
-	node("/dev/tty", 5, 0);
-	CALL(symlinkat, "/proc/self/fd", FDCWD, "/dev/fd", 0, 0);
-	CALL(symlinkat, "/proc/self/fd/0", FDCWD, "/dev/stdin", 0, 0);
-	CALL(symlinkat, "/proc/self/fd/1", FDCWD, "/dev/stdout", 0, 0);
-	CALL(symlinkat, "/proc/self/fd/2", FDCWD, "/dev/stderr", 0, 0);
-	CALL(symlinkat, "/proc/kcore", FDCWD, "/dev/core", 0, 0);
-	CALL(symlinkat, "pts/ptmx", FDCWD, "/dev/ptmx", 0, 0);
-	make("/dev/pts", 0755);
-	attach(pts, "/dev/pts");
-	make("/dev/shm", 0755);
-	attach(shm, "/dev/shm");
-	make("/dev/mqueue", 0755);
-	attach(mqueue, "/dev/mqueue");
+	make(FDCWD, "/dev", 0755);
+	attach(dev, FDCWD, "/dev");
+	node(dev, "null", 1, 3);
+	node(dev, "zero", 1, 5);
+	node(dev, "full", 1, 7);
+	node(dev, "random", 1, 8);
+	node(dev, "urandom", 1, 9);
+	node(dev, "tty", 5, 0);
+	CALL(symlinkat, "/proc/self/fd", dev, "fd", 0, 0);
+	CALL(symlinkat, "/proc/self/fd/0", dev, "stdin", 0, 0);
+	CALL(symlinkat, "/proc/self/fd/1", dev, "stdout", 0, 0);
+	CALL(symlinkat, "/proc/self/fd/2", dev, "stderr", 0, 0);
+	CALL(symlinkat, "/proc/kcore", dev, "core", 0, 0);
+	CALL(symlinkat, "pts/ptmx", dev, "ptmx", 0, 0);
+	make(dev, "pts", 0755);
+	attach(pts, dev, "pts");
+	make(dev, "shm", 0755);
+	attach(shm, dev, "shm");
+	make(dev, "mqueue", 0755);
+	attach(mqueue, dev, "mqueue");
 }
 
-static void mask(int in_sys)
+/* What lies below `top`, a prefix with its "/", of the mount `at`. */
+static void mask(const char *top, long at, long empty, long null_device)
 {
-	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	size_t length = strlen(top);
 
-	for (int i = 0; directories[i]; i++)
-		if ((strncmp(directories[i], "/sys", 4) == 0) == in_sys)
-			CALL(mount, "tmpfs", directories[i], "tmpfs", flags, "size=0,mode=0");
-	for (int i = 0; files[i]; i++)
-		if ((strncmp(files[i], "/sys", 4) == 0) == in_sys)
-			CALL(mount, "/dev/null", files[i], 0, MS_BIND, 0);
+	for (int i = 0; masked[i]; i++)
+		if (strncmp(masked[i] + 1, top, length) == 0)
+			attach(copy(masked[i][0] == 'd' ? empty : null_device, "", AT_EMPTY_PATH), at, masked[i] + 1 + length);
 }
 
-static void attach_proc_and_sys(long proc, long sys, long cgroup)
+static void attach_proc_and_sys(long proc, long sys, long cgroup, long empty, long null_device)
 {
-	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
-
-	make("/proc", 0555);
-	attach(proc, "/proc");
-	mask(0);
+	make(FDCWD, "/proc", 0555);
+	attach(proc, FDCWD, "/proc");
+	mask("/proc/", proc, empty, null_device);
 	for (int i = 0; read_only[i]; i++) {
-		CALL(mount, read_only[i], read_only[i], 0, MS_BIND | MS_REC, 0);
-		CALL(mount_setattr, FDCWD, read_only[i], AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+		const char *name = read_only[i] + strlen("/proc/");
+		long tree = copy(proc, name, AT_RECURSIVE);
+
+		restrict_mount(tree, MOUNT_ATTR_RDONLY);
+		attach(tree, proc, name);
 	}
-	make("/sys", 0555);
-	attach(sys, "/sys");
-	attach(cgroup, "/sys/fs/cgroup");
-	mask(1);
+	make(FDCWD, "/sys", 0555);
+	attach(sys, FDCWD, "/sys");
+	attach(cgroup, sys, "fs/cgroup");
+	mask("/sys/", sys, empty, null_device);
 }
 
 static void loopback_up(void)
@@ -199,14 +210,15 @@ static void execute(void)
 static int child(void *arg)
 {
 	const int *streams = arg;
-	long dev, pts, shm, mqueue, proc, sys, cgroup, root;
+	long dev, pts, shm, mqueue, proc, sys, cgroup, root, empty, null_device;
 
 	CALL(umask, 0, 0, 0, 0, 0);
 	CALL(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
 	proc = made(open_fs("proc"), SAFE);
 	sys = made(open_fs("sysfs"), SAFE | MOUNT_ATTR_RDONLY);
 	cgroup = made(open_fs("cgroup2"), SAFE | MOUNT_ATTR_RDONLY);
-	root = CALL(open_tree, FDCWD, rootfs, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE, 0, 0);
+	root = copy(FDCWD, rootfs, AT_RECURSIVE);
+	restrict_mount(root, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
 	set(dev = open_fs("tmpfs"), "mode", "755");
 	set(dev, "size", "65536k");
 	dev = made(dev, MOUNT_ATTR_NOSUID);
@@ -218,13 +230,16 @@ static int child(void *arg)
 	set(shm, "size", "67108864");
 	shm = made(shm, SAFE);
 	mqueue = made(open_fs("mqueue"), SAFE);
-	attach(root, "/");
+	null_device = copy(FDCWD, "/dev/null", 0);
+	set(empty = open_fs("tmpfs"), "mode", "0");
+	empty = made(empty, SAFE | MOUNT_ATTR_RDONLY);
+	attach(root, FDCWD, "/");
 	CALL(fchdir, root, 0, 0, 0, 0);
 	CALL(pivot_root, ".", ".", 0, 0, 0);
 	CALL(umount2, ".", MNT_DETACH, 0, 0, 0);
 	CALL(chdir, "/", 0, 0, 0, 0);
 	populate_dev(dev, pts, shm, mqueue);
-	attach_proc_and_sys(proc, sys, cgroup);
+	attach_proc_and_sys(proc, sys, cgroup, empty, null_device);
 	CALL(sethostname, "minicontainer", 13, 0, 0, 0);
 	loopback_up();
 	CALL(setsid, 0, 0, 0, 0, 0);
@@ -312,9 +327,9 @@ static uint64_t now(void)
 
 static int parse(int argc, char **argv)
 {
-	const char **lists[] = { directories, files, read_only, usage };
-	const char *letters = "dfru";
-	int counts[4] = { 0 };
+	const char **lists[] = { masked, read_only, usage };
+	const char *letters = "mru";
+	int counts[3] = { 0 };
 
 	for (int i = 4; i + 1 < argc; i += 2) {
 		const char *found = argv[i][0] == '-' && argv[i][1] ? strchr(letters, argv[i][1]) : NULL;

@@ -14,8 +14,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
-from minicontainer.container import dev
-from minicontainer.container.dev import MADE, make_parents, take_fs
+from minicontainer.container import dev, kernelfs
+from minicontainer.container.dev import CLONE, MADE, make_parents, take_fs
 from minicontainer.container.host import Host
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
@@ -51,8 +51,8 @@ def compile(spec: Spec, host: Host) -> Plan:
     _enter_root(b, spec, host)
     dev.populate(b, spec, host)
     _attach_mounts(b, spec, host, late=False)
-    _attach_proc(b, spec, host)
-    _attach_sys(b, spec, host)
+    kernelfs.attach_proc(b, spec, host)
+    kernelfs.attach_sys(b, spec, host)
     _attach_mounts(b, spec, host, late=True)
     _finish_root(b, spec)
     _name_and_network(b, spec)
@@ -85,6 +85,11 @@ def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
 def hostname(spec: Spec) -> str:
     """The container's host name."""
     return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or HOSTNAME
+
+
+def inert(spec: Spec) -> tuple[str, ...]:
+    """What ROOTFS is mounted with: NODEV, NOSUID."""
+    return () if spec.privileged else ("NODEV", "NOSUID") if spec.no_new_privileges else ("NODEV",)
 
 
 def program_paths(program: str, path: str) -> list[str]:
@@ -157,50 +162,36 @@ def _take_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
     b.add(p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
     if host.chrooted:
         b.add(p.fchdir(Slot("chroot")), p.call("chroot", "."))
-    _take_proc_and_sys(b, spec, host)
+    kernelfs.take(b, spec, host)
 
 
 def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "take sources"
     for i, mount in enumerate(spec.mounts):
-        _take_mount(b, host, mount, f"mount-{i}")
+        _take_mount(b, spec, host, mount, f"mount-{i}")
     _take_root(b, spec, host)
     dev.take(b, spec, host)
-
-
-def _take_proc_and_sys(b: Builder, spec: Spec, host: Host) -> None:
-    """A new proc needs the pid namespace to be ours, a new sysfs the network namespace; else the host's are shown."""
-    safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NODEV"
-    read_only = "" if spec.privileged else "|MOUNT_ATTR_RDONLY"
-    own = host.userns == "host"
-    if own or spec.pid != "host":
-        take_fs(b, "proc", "proc", safe)
-    else:
-        b.add(p.open_tree("/proc", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "proc"))
-    if own or spec.network != "host":
-        take_fs(b, "sysfs", "sys", safe + read_only)
-    else:
-        b.add(p.open_tree("/sys", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "sys"))
-        b.add(p.mount_setattr(Slot("sys"), "", safe + read_only, recursive=True))
-    if spec.cgroupns != "host" and host.cgroup2:
-        take_fs(b, "cgroup2", "cgroup", safe + read_only)
+    kernelfs.take_masks(b, spec)
 
 
 def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
     """A detached copy of what is mounted at ``path``, unless the parent has taken it (ranged.py)."""
     if host.shown:
         return b.input(name)
-    b.add(p.open_tree(path, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", name))
+    b.add(p.open_tree(path, f"{CLONE}|AT_RECURSIVE", name))
     return Slot(name)
 
 
 def _take_root(b: Builder, spec: Spec, host: Host) -> None:
-    _take_tree(b, host, spec.rootfs, "root")
+    """Set-uid files and device nodes that came with it are inert, unless all rights, or new ones, are asked for."""
+    root, attrs = _take_tree(b, host, spec.rootfs, "root"), inert(spec)
+    if attrs:
+        b.add(p.mount_setattr(root, "", "|".join(f"MOUNT_ATTR_{name}" for name in attrs), recursive=True))
     if spec.ephemeral:
         take_fs(b, "tmpfs", "layers", "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV", mode="755")
 
 
-def _take_mount(b: Builder, host: Host, mount: Mount, name: str) -> None:
+def _take_mount(b: Builder, spec: Spec, host: Host, mount: Mount, name: str) -> None:
     attrs = [f"MOUNT_ATTR_{o.upper()}" for o in sorted(mount.options) if o.startswith("no")]
     if mount.type == "tmpfs":
         attrs += [f"MOUNT_ATTR_{o}" for o in ("NOSUID", "NODEV", "NOEXEC") if not _wants(mount, o)]
@@ -211,6 +202,8 @@ def _take_mount(b: Builder, host: Host, mount: Mount, name: str) -> None:
         take_fs(b, "tmpfs", name, "|".join(dict.fromkeys(attrs)) or "0", **options)
         return
     tree = _take_tree(b, host, mount.source or "", name)
+    if not spec.privileged and "dev" not in mount.options and "MOUNT_ATTR_NODEV" not in attrs:
+        attrs.append("MOUNT_ATTR_NODEV")
     attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
     if attrs:
         b.add(p.mount_setattr(tree, "", "|".join(attrs), recursive=True))
@@ -233,22 +226,25 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     top = Slot("layers" if spec.ephemeral else "root")
     b.add(p.move_mount(top, "/"), p.fchdir(top))
     if spec.ephemeral:
-        top = _overlay(b, host)
+        top = _overlay(b, spec, host)
     if host.chrooted:
         b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"), p.fchdir(top))
-    b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"), p.call("chdir", "/"))
+    b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"))
+    if spec.ephemeral and not host.chrooted:
+        b.add(p.umount2(".", "MNT_DETACH"))  # that was the layers, which lay on top of the old root
+    b.add(p.call("chdir", "/"))
 
 
-def _overlay(b: Builder, host: Host) -> Slot:
+def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     """Lower layer ROOTFS, upper layer in a tmpfs that lies over this namespace's root: nothing is left of it.
     Relative names, so that no character of ROOTFS's path can be taken for an option. In a user namespace its marks are
     user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
     own_marks = "" if host.userns == "host" else ",userxattr"
-    merged = Slot("merged")
+    merged, flags = Slot("merged"), "|".join(f"MS_{name}" for name in inert(spec)) or "0"
     b.add(
         *(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")),
         p.move_mount(Slot("root"), "lower"),
-        p.mount("overlay", "merged", "overlay", "0", f"lowerdir=lower,upperdir=upper,workdir=work{own_marks}"),
+        p.mount("overlay", "merged", "overlay", flags, f"lowerdir=lower,upperdir=upper,workdir=work{own_marks}"),
         p.call("chdir", "merged"),
         p.openat(".", "O_PATH|O_CLOEXEC", merged),
     )
@@ -272,45 +268,6 @@ def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
             p.openat2(target, "O_PATH|O_CLOEXEC", "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS", at),
             p.move_mount(Slot(f"mount-{i}"), "", at, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
         )
-
-
-def _attach_proc(b: Builder, spec: Spec, host: Host) -> None:
-    """/proc, what of it is set (sysctls), hidden and read-only."""
-    b.phase = "/proc"
-    b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=MADE), p.move_mount(Slot("proc"), "/proc"))
-    for key, value in spec.sysctls.items():
-        path, fd = "/proc/sys/" + key.replace(".", "/"), Slot(f"sysctl-{key}")
-        b.add(p.openat(path, "O_WRONLY|O_CLOEXEC", fd), p.write(fd, value), p.close(fd))
-    if spec.oom_score_adj is not None and host.userns != "range":
-        fd = Slot("oom_score_adj")
-        b.add(p.openat("/proc/self/oom_score_adj", "O_WRONLY|O_CLOEXEC", fd))
-        b.add(p.write(fd, str(spec.oom_score_adj)), p.close(fd))
-    if spec.privileged:
-        return
-    _mask(b, [m for m in host.masked if m[0].startswith("/proc")])
-    for path in host.read_only:
-        b.add(
-            p.mount(path, path, None, "MS_BIND|MS_REC"),
-            p.mount_setattr(FDCWD, path, "MOUNT_ATTR_RDONLY", recursive=True),
-        )
-
-
-def _mask(b: Builder, masked: list[tuple[str, bool]]) -> None:
-    """The null device over files (our own /dev/null: /dev is ours), one empty tmpfs over directories."""
-    for path, is_directory in masked:
-        if is_directory:
-            b.add(p.mount("tmpfs", path, "tmpfs", "MS_RDONLY|MS_NOSUID|MS_NODEV|MS_NOEXEC", "size=0,mode=0"))
-        else:
-            b.add(p.mount("/dev/null", path, None, "MS_BIND"))
-
-
-def _attach_sys(b: Builder, spec: Spec, host: Host) -> None:
-    b.phase = "/sys"
-    b.add(p.mkdirat(FDCWD, "/sys", 0o555, tolerate=MADE), p.move_mount(Slot("sys"), "/sys"))
-    if spec.cgroupns != "host" and host.cgroup2:
-        b.add(p.move_mount(Slot("cgroup"), "/sys/fs/cgroup"))
-    if not spec.privileged:
-        _mask(b, [m for m in host.masked if m[0].startswith("/sys")])
 
 
 def _finish_root(b: Builder, spec: Spec) -> None:

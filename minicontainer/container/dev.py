@@ -13,16 +13,17 @@ from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
 
+CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC"
+TREE = Slot("dev")
 MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attaching will miss by name
 
 
 def take(b: Builder, spec: Spec, host: Host) -> None:
     """Takes its parts as detached mounts, before the root is entered."""
+    sources = {device.target: device.source for device in spec.devices}
     if host.userns not in ("host", "range"):  # mknod(2) is not for user namespaces: show the host's nodes
-        for name, _, _ in NODES:
-            b.add(p.open_tree(f"/dev/{name}", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"node-{name}"))
-        for i, device in enumerate(spec.devices):
-            b.add(p.open_tree(device.source, "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC", f"device-{i}"))
+        for path, name in _trees(spec).items():
+            b.add(p.open_tree(sources.get(path, path), CLONE, name))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
     if host.userns == "range":
         b.input("dev")
@@ -31,7 +32,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
     gid = {"gid": "5"} if host.maps is None else {}
     take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
     if host.shm:
-        b.add(p.open_tree("/dev/shm", "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE", "shm"))
+        b.add(p.open_tree("/dev/shm", f"{CLONE}|AT_RECURSIVE", "shm"))
     else:
         take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
     if _has_mqueue(spec, host):
@@ -49,36 +50,50 @@ def nodes(spec: Spec, host: Host) -> dict[str, tuple[int, int, int]]:
     return always | {device.target: found for device, found in zip(spec.devices, host.device_nodes, strict=True)}
 
 
-def make_nodes(b: Builder, spec: Spec, host: Host, uid: Slot, gid: Slot) -> None:
-    """Makes them from outside, by root, for root of a user namespace; whatever the caller's umask."""
-    tree = Slot("dev")
+def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | None = None) -> None:
+    """Makes them; with an ``owner`` (user and group id) from outside, by root, whatever the caller's umask.
+
+    By descriptor: nobody who can write to ROOTFS can lead a name elsewhere."""
 
     def give(name: str, mode: int) -> None:
-        b.add(p.call("fchownat", tree, name, uid, gid, 0), p.call("fchmodat", tree, name, p.Octal(mode)))
+        if owner is not None:
+            b.add(p.call("fchownat", TREE, name, *owner, 0), p.call("fchmodat", TREE, name, p.Octal(mode)))
 
     give(".", 0o755)
-    made = set()
+    trees, made = _trees(spec), set()
     for path, numbers in nodes(spec, host).items():
-        parts = path.removeprefix("/dev/").split("/")
+        name = path.removeprefix("/dev/")
+        parts = name.split("/")
         for directory in ("/".join(parts[:i]) for i in range(1, len(parts))):
             if directory not in made:
-                b.add(p.mkdirat(tree, directory, 0o755))
+                b.add(p.mkdirat(TREE, directory, 0o755))
                 give(directory, 0o755)
                 made.add(directory)
-        b.add(_mknod(tree, "/".join(parts), numbers))
-        give("/".join(parts), numbers[2] & 0o777)
+        b.add(*_node(host, name, trees[path], numbers))
+        give(name, numbers[2] & 0o777)
+
+
+def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> list[p.Step]:
+    """A device node: made, or where mknod is not permitted the host's node shown over a file."""
+    major, minor, mode = numbers
+    if host.userns not in ("host", "range"):
+        return [p.mknodat(TREE, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, TREE)]
+    kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
+    return [p.mknodat(TREE, name, kind, mode & 0o777, os.makedev(major, minor))]
+
+
+def _trees(spec: Spec) -> dict[str, str]:
+    """The slots of the host's nodes, where these are shown: path -> slot."""
+    trees = {f"/dev/{name}": f"node-{name}" for name, _, _ in NODES}
+    return trees | {device.target: f"device-{i}" for i, device in enumerate(spec.devices)}
 
 
 def populate(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches it, and makes the nodes, links and devices in it."""
     b.phase = "/dev"
-    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(Slot("dev"), "/dev"))
-    trees = {f"/dev/{name}": f"node-{name}" for name, _, _ in NODES}
-    trees |= {device.target: f"device-{i}" for i, device in enumerate(spec.devices)}
-    for path, numbers in nodes(spec, host).items() if host.userns != "range" else ():
-        if os.path.dirname(path) != "/dev":
-            make_parents(b, path)
-        _node(b, host, path, Slot(trees[path]), numbers)
+    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(TREE, "/dev"))
+    if host.userns != "range":
+        make_nodes(b, spec, host)
     for target, name in (
         ("/proc/self/fd", "fd"),
         ("/proc/self/fd/0", "stdin"),
@@ -87,23 +102,9 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
         ("/proc/kcore", "core"),
         ("pts/ptmx", "ptmx"),
     ):
-        b.add(p.symlinkat(target, FDCWD, f"/dev/{name}"))
+        b.add(p.symlinkat(target, TREE, name))
     for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
-        b.add(p.mkdirat(FDCWD, f"/dev/{name}", 0o755), p.move_mount(Slot(name), f"/dev/{name}"))
-
-
-def _mknod(at: Slot | p.Const, path: str, numbers: tuple[int, int, int]) -> p.Step:
-    major, minor, mode = numbers
-    kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
-    return p.mknodat(at, path, kind, mode & 0o777, os.makedev(major, minor))
-
-
-def _node(b: Builder, host: Host, path: str, tree: Slot, numbers: tuple[int, int, int]) -> None:
-    """A device node: made, or where mknod is not permitted the host's node shown over a file."""
-    if host.userns == "host":
-        b.add(_mknod(FDCWD, path, numbers))
-    else:
-        b.add(p.mknodat(FDCWD, path, "S_IFREG", 0o666, 0), p.move_mount(tree, path))
+        b.add(p.mkdirat(TREE, name, 0o755), p.move_mount(Slot(name), name, TREE))
 
 
 def own_terminal(b: Builder, host: Host) -> None:
@@ -111,7 +112,7 @@ def own_terminal(b: Builder, host: Host) -> None:
     master, tty, size = Slot("master"), Slot("tty"), host.window or (0, 0)
     flags = "O_RDWR|O_NOCTTY|O_CLOEXEC"
     b.add(
-        p.openat("/dev/pts/ptmx", flags, master),
+        p.openat("ptmx", flags, master, at=Slot("pts")),
         p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
         p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
         p.call(
@@ -121,8 +122,9 @@ def own_terminal(b: Builder, host: Host) -> None:
         p.send_fd(b.input("pty-socket"), master),
         p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
         *(p.dup3(tty, number) for number in (0, 1, 2)),
-        p.call("mknodat", FDCWD, "/dev/console", p.Const("S_IFREG|0o600"), 0),
-        p.mount("/dev/pts/0", "/dev/console", None, "MS_BIND"),
+        p.call("mknodat", TREE, "console", p.Const("S_IFREG|0o600"), 0),
+        p.open_tree("0", CLONE, "console", at=Slot("pts")),
+        p.move_mount(Slot("console"), "console", TREE),
     )
 
 

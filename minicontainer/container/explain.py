@@ -142,8 +142,9 @@ def _mount_of(spec: Spec, step: Step) -> Mount | None:
 
 def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     """/dev, /proc and /sys themselves, and devices."""
-    if step.call == "mknodat" or (step.call == "mkdirat" and str(step.args[1]).count("/") > 1):
-        return SpecError("device", str(step.args[1]), reason, "in the container") if spec.devices else None
+    if step.call in ("mknodat", "mkdirat", "symlinkat") and "dev" in step.args:
+        name = step.args[2 if step.call == "symlinkat" else 1]
+        return SpecError("device", f"/dev/{name}", reason, "in the container") if spec.devices else None
     if step.call != "move_mount" or number not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL):
         return None
     reason = "is read-only and has no" if number == errno.ENOENT else "has a file or a link for"

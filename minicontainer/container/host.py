@@ -144,7 +144,12 @@ def check_devices(spec: Spec) -> tuple[tuple[int, int, int], ...]:
 
 @lru_cache(maxsize=1)
 def kernel_paths() -> tuple[tuple[tuple[str, bool], ...], tuple[str, ...]]:
-    """Which of MASKED (and whether directories) and of READ_ONLY this kernel has."""
+    """Which of MASKED (and whether directories) and of READ_ONLY this kernel has; what hides files must be null(4)."""
+    info = os.stat("/dev/null")
+    if not stat.S_ISCHR(info.st_mode) or info.st_rdev != os.makedev(1, 3):
+        raise UnsupportedError(
+            "/dev/null", None, "is not the null device", "rm /dev/null; mknod -m 666 /dev/null c 1 3"
+        )
     masked = tuple((path, os.path.isdir(path)) for path in MASKED if os.path.exists(path))
     return masked, tuple(path for path in READ_ONLY if os.path.exists(path))
 

@@ -48,7 +48,7 @@ def half_plan(spec: Spec, host: Host) -> Plan:
     userns = Slot("userns")
     b.add(p.openat("ns/user", "O_RDONLY|O_CLOEXEC", userns, at=proc))
     b.add(*(p.idmap(Slot(name), userns, recursive=True) for name in sources(spec)), p.close(userns))
-    dev.make_nodes(b, spec, host, uid, gid)
+    dev.make_nodes(b, spec, host, (uid, gid))
     _beyond_its_rights(b, spec, pid, proc)
     b.add(p.close(proc), p.let_go(answer))
     return b.plan()

@@ -41,12 +41,15 @@ def small_rootfs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-FDS = ("fsconfig", "fsmount", "move_mount", "fchdir", "dup3", "close", "ioctl")  # of these the first argument is one
+FDS = (  # of these the first argument is one
+    "fsconfig fsmount move_mount mount_setattr open_tree mkdirat mknodat fchdir dup3 close ioctl"
+).split()
 
 
 def plain(call: str) -> str:
     """A call as strace writes it, but for what may differ: descriptors, addresses, the result."""
     call = re.sub(rf"^({'|'.join(FDS)})\(\d+", r"\1(fd", call)
+    call = re.sub(r'^(symlinkat\("[^"]*"|move_mount\(fd, ""), \d+', r"\1, fd", call)
     return re.sub(r"\b0x[0-9a-f]{6,}", "address", re.split(r" <unfinished|\) += ", call)[0])
 
 

@@ -143,6 +143,41 @@ def test_mounts(facts: Facts) -> None:
     assert not [path for path in paths if path != "/" and not path.startswith(known)]
 
 
+@pytest.mark.needs("overlay")
+@pytest.mark.parametrize("more", [[], ["--privileged"], ["--read-only"], ["--init"], ["--pid", "host"]], ids=" ".join)
+@pytest.mark.parametrize("userns", ["auto", "host", "keep-id"])
+@pytest.mark.parametrize("kind", [[], ["--ephemeral"]], ids=["plain", "ephemeral"])
+def test_nothing_of_the_host_s_tree_is_left(
+    rootfs: Path, box: Box, kind: list[str], userns: str, more: list[str]
+) -> None:
+    """Neither below the root nor on top of it, where ".." would lead."""
+    script = "cat /proc/self/mountinfo; ls -d /../etc; stat -c %d:%i / /.."
+    lines = box.sh(script, *kind, "--userns", userns, *more).splitlines()
+    top, above = lines.pop(), lines.pop()
+    assert top == above
+    assert lines.pop() == "/../etc"
+    assert sorted(os.listdir(rootfs)) == sorted(box.sh("ls -A /..", *kind, "--userns", userns, *more).split())
+    paths = [line.split()[4] for line in lines]
+    assert paths.count("/") == 1
+    assert not [path for path in paths if path != "/" and not path.startswith(("/proc", "/sys", "/dev"))]
+
+
+@pytest.mark.parametrize("userns", ["auto", "host"])
+@pytest.mark.parametrize("ephemeral", [[], ["--ephemeral"]], ids=["plain", "ephemeral"])
+def test_what_comes_with_rootfs_is_inert(own_box: Box, ephemeral: list[str], userns: str) -> None:
+    """Device nodes and set-uid files, unless all rights are asked for."""
+    os.mknod(own_box.rootfs / "node", 0o020666, os.makedev(1, 5))
+    options = ["--userns", userns, *ephemeral]
+    done = own_box.run("head", "-c1", "/node", options=options)
+    assert (done.returncode, done.stderr) == (1, "head: /node: Permission denied\n")
+    flags = own_box.sh("awk '$5 == \"/\"' /proc/self/mountinfo", *options).split()[5].split(",")
+    assert {"nosuid", "nodev"} <= set(flags)
+    kept = own_box.sh("awk '$5 == \"/\"' /proc/self/mountinfo", *options, "--security-opt", "no-new-privileges=false")
+    assert ("nosuid" in kept, "nodev" in kept) == (False, True)
+    if userns == "host":
+        assert own_box.sh("head -c1 /node | wc -c", *options, "--privileged") == "1"
+
+
 def test_dev(facts: Facts) -> None:
     nodes = {line.split()[0]: line.split()[1:] for line in facts["dev"].splitlines()}
     numbers = {"null": "1:3", "zero": "1:5", "full": "1:7", "random": "1:8", "urandom": "1:9", "tty": "5:0"}

@@ -121,7 +121,6 @@ MISTAKES = bad(
     --device /dev/null:/dev/../x    | --device /dev/null:/dev/../x; below /dev
     --device /dev/null:/dev/fd      | --device /dev/fd; file exists
     --device /dev/null:/dev/x:z     | --device /dev/null:/dev/x:z; r, w and m
-    --device /dev/null:/dev/x:r     | --device /dev/null:/dev/x:r; cannot be restricted
     --umask 8                       | --umask 8; octal
     --umask 1000                    | --umask 1000; octal, from 0 to 777
     --oom-score-adj 1001            | --oom-score-adj 1001; from -1000 to 1000
@@ -363,3 +362,13 @@ def test_a_target_that_leads_outside_is_clamped(own_box: Box, tmp_path: Path) ->
     for target, inside in (("/../../x", "/x"), ("/link/y", "/tmp/y"), ("/absolute/z", "/mnt/z")):
         assert own_box.sh(f"ls {inside}", "-v", f"{tmp_path}/given:{target}") == "file"
     assert not [name for name in ("/x", "/tmp/y", "/mnt/z") if os.path.exists(name)]
+
+
+@pytest.mark.needs("root")
+def test_a_null_device_that_is_none_hides_nothing(rootfs: Path, tmp_path: Path) -> None:
+    """CVE-2025-31133."""
+    (tmp_path / "file").touch()
+    script = 'mount --bind "$0" /dev/null; exec "$@"'
+    words = ["unshare", "-m", "sh", "-ec", script, tmp_path / "file", *CLI, "run", rootfs, "true"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+    assert "/dev/null: is not the null device" in refusal(done)

@@ -132,7 +132,7 @@ def first_argument(value: object) -> Callable[[Step], bool]:
 def taken_and_attached(plan: Plan) -> Iterator[tuple[str, int, int]]:
     """Each detached mount: its slot, where it was taken, where it was attached."""
     for i, step in enumerate(plan.steps):
-        if step.call in ("open_tree", "fsmount") and step.into:
+        if step.call == "fsmount" or (step.call == "open_tree" and not isinstance(step.args[0], Slot)):
             for j in where(plan, "move_mount", first_argument(step.into)):
                 yield str(step.into), i, j
 
@@ -140,14 +140,20 @@ def taken_and_attached(plan: Plan) -> Iterator[tuple[str, int, int]]:
 @given(compiled())
 @settings(deadline=None)
 def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: tuple[Spec, Host, Plan]) -> None:
-    _, _, plan = case
+    spec, host, plan = case
     (pivot,) = where(plan, "pivot_root")
     for slot, taken, attached in taken_and_attached(plan):
         assert taken < pivot, slot
         assert taken < attached, slot
         assert (attached < pivot) == (slot in ("root", "layers")), slot
-    # nothing is opened by a host's path afterwards, and the old root goes at once
-    assert lines(plan)[pivot : pivot + 3] == ['pivot_root(".", ".")', 'umount2(".", MNT_DETACH)', 'chdir("/")']
+    # what is copied inside is copied by descriptor: of what was taken before
+    known = {s.into for s in plan.steps[:pivot]} | set(plan.inputs)
+    inside = [s for s in plan.steps[pivot:] if s.call == "open_tree"]
+    assert {s.args[0] for s in inside} <= known
+    # nothing is opened by a host's path afterwards, and the old root goes at once, with what was put on top of it
+    gone = ['umount2(".", MNT_DETACH)'] * (2 if spec.ephemeral and not host.chrooted else 1)
+    after = ['pivot_root(".", ".")', *gone, 'chdir("/")']
+    assert lines(plan)[pivot : pivot + len(after)] == after
 
 
 @given(compiled())
@@ -205,10 +211,10 @@ def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
 def test_what_is_read_only_becomes_so_last(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     root = where(plan, "mount_setattr", lambda s: s.args[1] == "/")
-    made = where(plan, "mkdirat") + where(plan, "mknodat", lambda s: s.args[1] != "/dev/console")
+    made = where(plan, "mkdirat") + where(plan, "mknodat", lambda s: s.args[1] != "console")
     assert len(root) == spec.read_only
     assert all(i > max(made) for i in root)
-    hidden = where(plan, "mount_setattr", lambda s: s.args[1] in host.read_only)
+    hidden = where(plan, "mount_setattr", first_argument("read-only"))
     assert len(hidden) == (0 if spec.privileged else len(host.read_only))
     adjusted = where(plan, "openat", first_argument("x")) + where(plan, "openat", lambda s: "oom_score" in s.describe())
     assert len(adjusted) == (spec.oom_score_adj is not None)
@@ -333,7 +339,7 @@ def test_the_plain_container() -> None:
         (
             {"oom_score_adj": 500},
             [
-                'oom_score_adj = openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY|O_CLOEXEC, 0)',
+                'oom_score_adj = openat(<proc>, "self/oom_score_adj", O_WRONLY|O_CLOEXEC, 0)',
                 'write(<oom_score_adj>, "500", 3)',
                 "close(<oom_score_adj>)",
             ],
@@ -342,7 +348,8 @@ def test_the_plain_container() -> None:
             {"mounts": (Mount("/a/b", "/srv/x", readonly=True),)},
             [
                 'mount-0 = open_tree(AT_FDCWD, "/srv/x", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
-                'mount_setattr(<mount-0>, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY}, 32)',
+                'mount_setattr(<mount-0>, "", AT_EMPTY_PATH|AT_RECURSIVE,'
+                " {attr_set=MOUNT_ATTR_NODEV|MOUNT_ATTR_RDONLY}, 32)",
                 'mkdirat(AT_FDCWD, "/a", 0o755)',
                 'mkdirat(AT_FDCWD, "/a/b", 0o755)',
                 'target-0 = openat2(AT_FDCWD, "/a/b",'
@@ -360,12 +367,12 @@ def test_what_an_option_adds(fields: dict[str, Any], expected: list[str]) -> Non
 
 def test_a_sysctl_is_written_while_proc_can_be() -> None:
     steps = lines(plan_of(sysctls={"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "0"}))
-    (opened,) = [i for i, line in enumerate(steps) if '"/proc/sys/net/ipv4/ip_forward"' in line]
+    (opened,) = [i for i, line in enumerate(steps) if '<proc>, "sys/net/ipv4/ip_forward"' in line]
     (attached,) = [i for i, line in enumerate(steps) if line.startswith('move_mount(<proc>, "", AT_FDCWD, "/proc"')]
-    (sealed,) = [i for i, line in enumerate(steps) if line.startswith('mount("/proc/sys", "/proc/sys"')]
+    (sealed,) = [i for i, line in enumerate(steps) if line.startswith('move_mount(<read-only>, "", <proc>, "sys"')]
     slot = steps[opened].partition(" = ")[0]
     assert attached < opened < steps.index(f'write(<{slot}>, "1", 1)') < steps.index(f"close(<{slot}>)") < sealed
-    assert any('"/proc/sys/kernel/shm_rmid_forced"' in line for line in steps)
+    assert any('<proc>, "sys/kernel/shm_rmid_forced"' in line for line in steps)
 
 
 def test_a_file_is_mounted_on_a_file() -> None:
@@ -384,7 +391,7 @@ def test_a_tmpfs_is_made_with_dockers_restrictions_unless_lifted() -> None:
 
 def test_ephemeral_is_an_overlay_whose_upper_layer_is_a_tmpfs() -> None:
     extra = added(ephemeral=True)
-    overlay = 'mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work")'
+    overlay = 'mount("overlay", "merged", "overlay", MS_NODEV|MS_NOSUID, "lowerdir=lower,upperdir=upper,workdir=work")'
     layers = "layers = fsmount(<fs-layers>, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV)"
     assert extra.index(layers) < extra.index(overlay)
     odd = plan_of(ephemeral=True, rootfs="/srv/a,b:c")
@@ -393,7 +400,7 @@ def test_ephemeral_is_an_overlay_whose_upper_layer_is_a_tmpfs() -> None:
 
 def test_privileged_masks_nothing_and_keeps_every_capability() -> None:
     gone = removed(privileged=True)
-    assert any(line.startswith('mount("/dev/null", "/proc/kcore"') for line in gone)
+    assert any(line.startswith('move_mount(<mask>, "", <proc>, "kcore"') for line in gone)
     assert any(line.startswith("prctl(PR_SET_NO_NEW_PRIVS") for line in gone)
     assert f"prctl_capbset_drop_all_but({2**41 - 1:#x})" in added(privileged=True)
 
