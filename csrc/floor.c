@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -129,20 +130,35 @@ static void populate_dev(long dev, long pts, long shm, long mqueue)
 	attach(mqueue, dev, "mqueue");
 }
 
+static void no_oom_score(long proc)
+{
+	long fd = CALL(openat, proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0, 0);
+
+	CALL(write, fd, "0", 1, 0, 0);
+	CALL(close, fd, 0, 0, 0, 0);
+}
+
 /* What lies below `top`, a prefix with its "/", of the mount `at`. */
 static void mask(const char *top, long at, long empty, long null_device)
 {
 	size_t length = strlen(top);
+	int seen[2] = { 0, 0 }; /* the first of a kind is attached itself */
 
-	for (int i = 0; masked[i]; i++)
+	for (int i = 0; masked[i]; i++) {
+		int directory = masked[i][0] == 'd';
+		long tree = directory ? empty : null_device;
+
 		if (strncmp(masked[i] + 1, top, length) == 0)
-			attach(copy(masked[i][0] == 'd' ? empty : null_device, "", AT_EMPTY_PATH), at, masked[i] + 1 + length);
+			attach(seen[directory] ? copy(tree, "", AT_EMPTY_PATH) : tree, at, masked[i] + 1 + length);
+		seen[directory] = 1;
+	}
 }
 
 static void attach_proc_and_sys(long proc, long sys, long cgroup, long empty, long null_device)
 {
 	make(FDCWD, "/proc", 0555);
 	attach(proc, FDCWD, "/proc");
+	no_oom_score(proc);
 	mask("/proc/", proc, empty, null_device);
 	for (int i = 0; read_only[i]; i++) {
 		const char *name = read_only[i] + strlen("/proc/");
@@ -166,11 +182,35 @@ static void loopback_up(void)
 	CALL(close, sock, 0, 0, 0, 0);
 }
 
+static void limit_resources(void)
+{
+	const uint64_t none = RLIM64_INFINITY;
+	struct rlimit64 wish[RLIM_NLIMITS], now;
+
+	for (int i = 0; i < RLIM_NLIMITS; i++)
+		wish[i] = (struct rlimit64){ none, none };
+	wish[RLIMIT_STACK].rlim_cur = 8 << 20;
+	wish[RLIMIT_CORE].rlim_cur = 0;
+	wish[RLIMIT_NOFILE] = (struct rlimit64){ 1024, 524288 };
+	wish[RLIMIT_MEMLOCK] = (struct rlimit64){ 8 << 20, 8 << 20 };
+	wish[RLIMIT_MSGQUEUE] = (struct rlimit64){ 819200, 819200 };
+	wish[RLIMIT_NICE] = wish[RLIMIT_RTPRIO] = (struct rlimit64){ 0, 0 };
+	for (int i = 0; i < RLIM_NLIMITS; i++) {
+		CALL(prlimit64, 0, i, 0, &now, 0);
+		wish[i].rlim_max = wish[i].rlim_max < now.rlim_max ? wish[i].rlim_max : now.rlim_max;
+		wish[i].rlim_cur = wish[i].rlim_cur < wish[i].rlim_max ? wish[i].rlim_cur : wish[i].rlim_max;
+		CALL(prlimit64, 0, i, &wish[i], 0, 0);
+	}
+}
+
 static void confine(void)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2] = { { (uint32_t)CAPABILITIES, (uint32_t)CAPABILITIES, 0 }, { 0, 0, 0 } };
 
+	limit_resources();
+	CALL(setpriority, PRIO_PROCESS, 0, 0, 0, 0);
+	CALL(personality, PER_LINUX, 0, 0, 0, 0);
 	CALL(keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0);
 	for (int cap = 0; cap < 64; cap++)
 		if (!(CAPABILITIES >> cap & 1) && mc_sys5(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) == -EINVAL)

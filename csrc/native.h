@@ -28,6 +28,7 @@ enum mc_op {
 	MC_CHDIR,        /* chdir(path), and getcwd must then be inside the root (CVE-2024-21626)         */
 	MC_SIGNALS,      /* every disposition to SIG_DFL, then the mask to `mask`                         */
 	MC_CAPBSET,      /* PR_CAPBSET_DROP for each capability of the kernel that is not in `keep`       */
+	MC_RLIMITS,      /* prlimit64 of each resource in turn, but never above the caller's hard limit   */
 	MC_SECCOMP,      /* seccomp(SECCOMP_SET_MODE_FILTER, flags, {len, program})                       */
 	MC_IDMAP,        /* mount_setattr(tree, "", AT_EMPTY_PATH|flags, {MOUNT_ATTR_IDMAP, userns})      */
 	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is what the slot holds         */

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -36,16 +37,6 @@ uint64_t mc_now(void)
 
 /* ---- arguments */
 
-static const struct mc_step *step_at(const struct mc_plan *plan, uint32_t i)
-{
-	return (const struct mc_step *)(plan + 1) + i;
-}
-
-static enum mc_kind kind_of(const struct mc_step *s, int i)
-{
-	return (s->kinds >> (2 * i)) & 3;
-}
-
 static uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
 {
 	switch (kind_of(s, i)) {
@@ -61,79 +52,6 @@ static uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
 static const void *bytes(const struct mc_run *run, const struct mc_step *s, int i)
 {
 	return (const char *)run->plan + s->arg[i];
-}
-
-/* ---- a plan that came from elsewhere (a memfd) is checked once, so that the walk need not: what the walk itself
- * reads and writes lies inside then. What the kernel is asked to do is up to the plan. */
-
-static int list_is_sound(const struct mc_plan *plan, uint64_t offset, uint64_t count)
-{
-	for (; count > 0 && offset < plan->size; offset++)
-		if (((const char *)plan)[offset] == 0)
-			count--;
-	return count == 0;
-}
-
-static int args_are_sound(const struct mc_plan *plan, const struct mc_step *s)
-{
-	for (int i = 0; i < MC_ARGS; i++) {
-		if (kind_of(s, i) == MC_BYTES && s->arg[i] >= plan->size)
-			return 0;
-		if (kind_of(s, i) == MC_SLOT && s->arg[i] >= plan->nslots)
-			return 0;
-		if (kind_of(s, i) > MC_SLOT)
-			return 0;
-	}
-	return 1;
-}
-
-static int exec_is_sound(const struct mc_plan *plan, const struct mc_step *s)
-{
-	uint64_t room = plan->nstrings;
-	int target = s->op == MC_EXEC_FD || (kind_of(s, 0) == MC_BYTES && list_is_sound(plan, s->arg[0], s->nr));
-
-	return target && kind_of(s, 1) == MC_BYTES && kind_of(s, 3) == MC_BYTES && s->arg[2] < room &&
-	       s->arg[4] < room && s->arg[2] + s->arg[4] + 2 <= room && list_is_sound(plan, s->arg[1], s->arg[2]) &&
-	       list_is_sound(plan, s->arg[3], s->arg[4]);
-}
-
-static int filter_is_sound(const struct mc_plan *plan, const struct mc_step *s)
-{
-	return kind_of(s, 2) == MC_BYTES && s->arg[1] <= BPF_MAXINSNS &&
-	       s->arg[2] + s->arg[1] * sizeof(struct sock_filter) <= plan->size;
-}
-
-static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
-{
-	if (s->op >= MC_OPS || s->out < -1 || s->out >= (int64_t)plan->nslots || !args_are_sound(plan, s))
-		return 0;
-	switch (s->op) {
-	case MC_EXEC:
-	case MC_EXEC_FD:
-		return exec_is_sound(plan, s);
-	case MC_SECCOMP:
-		return filter_is_sound(plan, s);
-	default:
-		return 1;
-	}
-}
-
-int mc_plan_check(const void *data, size_t size)
-{
-	const struct mc_plan *plan = data;
-
-	if (size < sizeof(*plan) || plan->magic != MC_PLAN_MAGIC || plan->size != size)
-		return -EINVAL;
-	if (plan->nsteps > (size - sizeof(*plan)) / sizeof(struct mc_step))
-		return -EINVAL;
-	if (plan->nslots > INT16_MAX || plan->nstrings / 2 > size)
-		return -EINVAL; /* more than its steps could name: who runs it allocates them */
-	if (size > sizeof(*plan) && ((const char *)data)[size - 1] != 0)
-		return -EINVAL; /* so that every string ends inside */
-	for (uint32_t i = 0; i < plan->nsteps; i++)
-		if (!step_is_sound(plan, step_at(plan, i)))
-			return -EINVAL;
-	return 0;
 }
 
 /* ---- the steps that are more than one call */
@@ -232,6 +150,25 @@ static long do_id_map(const struct mc_run *run, const struct mc_step *s)
 	return mc_sys3(SYS_write, value(run, s, 0), MC_PTR(text), (uint64_t)(end - text));
 }
 
+/* A soft limit above the hard one: leave that resource as it is. The table need not be aligned. */
+static long do_rlimits(const struct mc_run *run, const struct mc_step *s)
+{
+	for (uint64_t i = 0; i < s->arg[1]; i++) {
+		struct rlimit64 wish, now;
+		long r = mc_sys4(SYS_prlimit64, 0, i, 0, MC_PTR(&now));
+
+		memcpy(&wish, (const char *)bytes(run, s, 0) + i * sizeof(wish), sizeof(wish));
+		if (r == 0 && wish.rlim_cur <= wish.rlim_max) {
+			wish.rlim_max = wish.rlim_max < now.rlim_max ? wish.rlim_max : now.rlim_max;
+			wish.rlim_cur = wish.rlim_cur < wish.rlim_max ? wish.rlim_cur : wish.rlim_max;
+			r = mc_sys4(SYS_prlimit64, 0, i, MC_PTR(&wish), 0);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
 {
 	long r;
@@ -304,6 +241,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_capbset(s);
 	case MC_SECCOMP:
 		return do_seccomp(run, s);
+	case MC_RLIMITS:
+		return do_rlimits(run, s);
 	case MC_IDMAP:
 		return do_idmap(run, s);
 	case MC_PROC:

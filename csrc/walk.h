@@ -5,6 +5,16 @@
 
 #include "native.h"
 
+static inline const struct mc_step *step_at(const struct mc_plan *plan, uint32_t i)
+{
+	return (const struct mc_step *)(plan + 1) + i;
+}
+
+static inline enum mc_kind kind_of(const struct mc_step *s, int i)
+{
+	return (s->kinds >> (2 * i)) & 3;
+}
+
 /* plan.c */
 int mc_plan_walk_from(struct mc_run *run, uint32_t first);
 

@@ -8,6 +8,7 @@ class _Lib:
     MC_SIGNALS: int
     MC_CAPBSET: int
     MC_SECCOMP: int
+    MC_RLIMITS: int
     MC_IDMAP: int
     MC_PROC: int
     MC_ID_MAP: int

@@ -27,8 +27,8 @@ __all__ = [
     "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat",
     "fchdir", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
     "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root", "prctl",
-    "prlimit64", "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid",
-    "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
+    "prlimit64", "prlimit64_all", "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns",
+    "setresgid", "setresuid", "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
 
@@ -192,9 +192,9 @@ def fchdir(fd: Slot) -> Step:
     return call("fchdir", fd)
 
 
-def write(fd: Slot, data: str) -> Step:
+def write(fd: Slot, data: str, *, tolerate: Sequence[int] = ()) -> Step:
     """write(2)."""
-    return call("write", fd, data, len(os_bytes(data)))
+    return call("write", fd, data, len(os_bytes(data)), tolerate=tolerate)
 
 
 def dup3(fd: Slot, number: int) -> Step:
@@ -262,6 +262,14 @@ def prlimit64(resource: int, soft: int, hard: int, pid: Slot | int = 0) -> Step:
     packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
     shown = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
     return call("prlimit64", pid, resource, shown, None)
+
+
+def prlimit64_all(limits: Sequence[tuple[int, int] | None]) -> Step:
+    """prlimit64(2) of each resource in turn (soft, hard; -1 is RLIM_INFINITY; None leaves it), but never above the
+    caller's hard limit."""
+    words = [word & (2**64 - 1) for pair in limits for word in (pair or (1, 0))]
+    shown = Struct(struct.pack(f"={len(words)}Q", *words), f"<{sum(pair is not None for pair in limits)} limits>")
+    return Step("prlimit64_all", (shown, len(limits)), lib.MC_RLIMITS)
 
 
 def close_range(first: int) -> Step:

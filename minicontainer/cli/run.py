@@ -65,7 +65,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--ipc", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--uts", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--cgroupns", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
-@option("--timens", default="host", show_default=True, help="host or private.")
+@option("--timens", default="auto", show_default=True, help="auto, host or private.")
 @option("--userns", help="auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]")
 @option("--stop-signal", default="TERM", show_default=True, help="What SIGTERM to us becomes inside.")
 @option("--stop-timeout", default="10", show_default=True, help="Seconds from there to the kill.")

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from typing import Any
 
 PAGE = 4096
-BARE: dict[str, Any] = {"userns": "host", "seccomp": "unconfined"}
+BARE: dict[str, Any] = {"userns": "host", "seccomp": "unconfined", "timens": "host"}
 
 
 def ballast(gib: int) -> bytearray:

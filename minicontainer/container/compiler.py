@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from minicontainer import plan as p
 from minicontainer.container import dev, kernelfs
 from minicontainer.container.dev import CLONE, MADE, make_parents, take_fs
-from minicontainer.container.host import Host
+from minicontainer.container.host import NOT_OURS, Host
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
-from minicontainer.spec import RLIMITS, Spec
+from minicontainer.spec import DEFAULT_ULIMITS, RLIMITS, Spec
 
 if TYPE_CHECKING:
     from minicontainer.spec import Mount
@@ -44,7 +44,7 @@ def compile(spec: Spec, host: Host) -> Plan:
         b.input(name)
     _join_namespaces(b, spec)
     _call_parent(b, host)
-    _unshare_time(b, spec)
+    _unshare_time(b, host)
     _take_kernel_filesystems(b, spec, host)
     _map_ids(b, host)
     _take_sources(b, spec, host)
@@ -108,12 +108,11 @@ def _new_namespaces(spec: Spec) -> list[str]:
 
 def _join_namespaces(b: Builder, spec: Spec) -> None:
     """A joined user namespace comes first: it gives the rights over the others. The child cannot be traced by
-    those who already live there (it shares our memory); spawn makes the caller dumpable again."""
+    those who can see it (it shares our memory); spawn makes the caller dumpable again."""
     b.phase = "join namespaces"
     joins = [(field, flag) for field, flag in JOINS if spec.joined(field)]
-    if not joins:
-        return
-    b.add(p.prctl("PR_SET_DUMPABLE", 0))
+    if joins or spec.pid == "host":
+        b.add(p.prctl("PR_SET_DUMPABLE", 0))
     b.add(*(p.setns(b.input(f"ns-{field}"), flag) for field, flag in joins))
     if spec.joined("userns"):
         b.add(p.setresgid(0), p.setresuid(0), p.unshare("|".join(["CLONE_NEWNS", *_new_namespaces(spec)])))
@@ -145,11 +144,11 @@ def _map_ids(b: Builder, host: Host) -> None:
         b.add(p.setresgid(0), p.setresuid(0))
 
 
-def _unshare_time(b: Builder, spec: Spec) -> None:
+def _unshare_time(b: Builder, host: Host) -> None:
     """time_namespaces(7): exec enters it (Linux 6.3, commit 2b5f9dad32ed). Never by a flag of clone3: before that
     commit the child is in it at once, and its caller, whose memory it shares, keeps a clock page that is freed."""
     b.phase = "time namespace"
-    if spec.timens == "private":
+    if host.timens:
         b.add(p.unshare("CLONE_NEWTIME"))
 
 
@@ -305,6 +304,11 @@ def _stdio(b: Builder, spec: Spec, host: Host) -> None:
 
 def _confine(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "confine"
+    given = {limit.name for limit in spec.ulimits}
+    b.add(p.prlimit64_all([None if name in given else pair for name, pair in DEFAULT_ULIMITS.items()]))
+    if host.userns != "range":
+        b.add(p.call("setpriority", 0, 0, 0, tolerate=NOT_OURS))
+    b.add(p.call("personality", p.const("PER_LINUX")))
     for limit in spec.ulimits if host.userns != "range" else ():
         b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
     b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))

@@ -34,6 +34,8 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+NOT_OURS = (errno.EACCES, errno.EPERM)  # to be better off than the caller needs a right
+
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 
 
@@ -62,6 +64,7 @@ class Host(NamedTuple):
     permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
     chrooted      the caller's root is not that of its mount namespace
     lasting       nothing of it can change but who asks
+    timens        a time namespace of its own
     shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
     """
 
@@ -81,6 +84,7 @@ class Host(NamedTuple):
     permitted: int = -1
     chrooted: bool = False
     lasting: bool = False
+    timens: bool = False
     shown: bool = False
 
     def is_settled(self) -> bool:
@@ -342,7 +346,12 @@ def enters_time_namespace() -> bool:
                 child.wait()
 
 
-def check_time_namespace(spec: Spec) -> None:
+def own_time(spec: Spec) -> bool:
     """A time namespace of its own is only to be had where the kernel enters it at exec."""
-    if spec.timens == "private" and not enters_time_namespace():
+    if spec.timens == "host":
+        return False
+    if enters_time_namespace():
+        return True
+    if spec.timens == "private":
         raise UnsupportedError("timens", "private", "this kernel does not enter it at exec", "Linux 6.3 or later")
+    return False

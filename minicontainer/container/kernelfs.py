@@ -6,6 +6,8 @@ it, can put anything else in their place (CVE-2025-31133, CVE-2025-52881).
 
 from __future__ import annotations
 
+import errno
+
 from minicontainer import plan as p
 from minicontainer.container.dev import CLONE, MADE, take_fs
 from minicontainer.container.host import Host
@@ -47,10 +49,8 @@ def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
     for key, value in spec.sysctls.items():
         path, fd = "sys/" + key.replace(".", "/"), Slot(f"sysctl-{key}")
         b.add(p.openat(path, "O_WRONLY|O_CLOEXEC", fd, at=PROC), p.write(fd, value), p.close(fd))
-    if spec.oom_score_adj is not None and host.userns != "range":
-        fd = Slot("oom_score_adj")
-        b.add(p.openat("self/oom_score_adj", "O_WRONLY|O_CLOEXEC", fd, at=PROC))
-        b.add(p.write(fd, str(spec.oom_score_adj)), p.close(fd))
+    if host.userns != "range":
+        set_oom_score(b, spec, "self/oom_score_adj", PROC)
     if spec.privileged:
         return
     _mask(b, "/proc", PROC, host)
@@ -61,6 +61,15 @@ def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
             p.mount_setattr(tree, "", "MOUNT_ATTR_RDONLY", recursive=True),
             p.move_mount(tree, name, PROC),
         )
+
+
+def set_oom_score(b: Builder, spec: Spec, path: str, at: Slot) -> None:
+    """The one asked for, else 0; where the caller's is worse and may not be bettered (proc(5)), it stays."""
+    fd = Slot("oom_score_adj")
+    tolerate = (errno.EACCES,) if spec.oom_score_adj is None else ()
+    opened = p.openat(path, "O_WRONLY|O_CLOEXEC", fd, at=at)
+    b.add(opened._replace(tolerate=tolerate, skip=2 if tolerate else 0))
+    b.add(p.write(fd, str(spec.oom_score_adj or 0), tolerate=tolerate), p.close(fd))
 
 
 def attach_sys(b: Builder, spec: Spec, host: Host) -> None:
@@ -74,10 +83,13 @@ def attach_sys(b: Builder, spec: Spec, host: Host) -> None:
 
 
 def _mask(b: Builder, top: str, at: Slot, host: Host) -> None:
+    """The first of a kind is attached itself: until Linux 6.15 what is detached cannot be copied."""
+    seen: set[bool] = set()
     for path, is_directory in host.masked:
+        mask = Slot("empty" if is_directory else "null")
         if path.startswith(f"{top}/"):
-            mask = Slot("mask")
-            b.add(
-                p.open_tree("", f"{CLONE}|AT_EMPTY_PATH", mask, at=Slot("empty" if is_directory else "null")),
-                p.move_mount(mask, path.removeprefix(f"{top}/"), at),
-            )
+            if is_directory in seen:
+                b.add(p.open_tree("", f"{CLONE}|AT_EMPTY_PATH", "mask", at=mask))
+                mask = Slot("mask")
+            b.add(p.move_mount(mask, path.removeprefix(f"{top}/"), at))
+        seen.add(is_directory)

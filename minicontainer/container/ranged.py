@@ -12,9 +12,9 @@ import os
 from contextlib import ExitStack
 
 from minicontainer import plan as p
-from minicontainer.container import dev
+from minicontainer.container import dev, kernelfs
 from minicontainer.container.child import Child
-from minicontainer.container.host import Host
+from minicontainer.container.host import NOT_OURS, Host
 from minicontainer.container.ids import Range, share, take
 from minicontainer.errors import RangeRefusedError
 from minicontainer.native import now
@@ -58,10 +58,8 @@ def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
     """What root may, and root of a user namespace may not: more than the caller's limits (getrlimit(2), proc(5))."""
     for limit in spec.ulimits:
         b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard, pid=pid))
-    if spec.oom_score_adj is not None:
-        fd = Slot("oom_score_adj")
-        b.add(p.openat("oom_score_adj", "O_WRONLY|O_CLOEXEC", fd, at=proc))
-        b.add(p.write(fd, str(spec.oom_score_adj)), p.close(fd))
+    kernelfs.set_oom_score(b, spec, "oom_score_adj", proc)
+    b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_OURS))
 
 
 def prepare(child: Child, spec: Spec, half: HalfPlan) -> None:

@@ -33,7 +33,6 @@ USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp f
 def facts(spec: Spec) -> host.Host:
     """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss."""
     host.check_rootfs(spec.rootfs)
-    host.check_time_namespace(spec)
     mode = host.userns_mode(spec)
     maps = None
     if mode in ("private", "keep-id"):
@@ -61,6 +60,7 @@ def facts(spec: Spec) -> host.Host:
         chrooted=host.chrooted(mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
         lasting=host.is_lasting(spec, mode),
+        timens=host.own_time(spec),
         shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
     )
 

@@ -11,6 +11,7 @@ from minicontainer.spec.limits import Limits
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
+    DEFAULT_ULIMITS,
     ID_MAX,
     NAME,
     RLIMITS,
@@ -35,6 +36,7 @@ PARTS = ("Device", "DeviceRate", "Mount", "Ulimit")  # imported when one is aske
 __all__ = [
     "CAPABILITIES",
     "DEFAULT_CAPABILITIES",
+    "DEFAULT_ULIMITS",
     "Device",
     "DeviceRate",
     "ID_MAX",

@@ -61,7 +61,7 @@ class Spec:
                  gives them), ``UID:GID:COUNT`` (these, given by root), ``keep-id`` (the caller is itself inside),
                  ``host``; ``auto``, as None: ``private``, or ``host`` where root's cannot have it (IsolationWarning),
                  and where the caller asks for ``privileged`` or joins namespaces
-    timens       ``host`` or ``private``
+    timens       ``host`` or ``private``; ``auto``: private where the kernel enters it at exec (Linux 6.3)
     """
 
     args: Sequence[str] = ()  # kept as a tuple
@@ -92,7 +92,7 @@ class Spec:
     ipc: str = "private"
     uts: str = "private"
     cgroupns: str = "private"
-    timens: str = "host"
+    timens: str = "auto"
     userns: str | None = None
     stop_signal: str = "TERM"
     stop_timeout: float = 10.0
@@ -164,9 +164,9 @@ class Spec:
 
     def _check_namespaces(self) -> None:
         plain = {"network": ("none", "host"), "userns": ("auto", "private", "host", "keep-id")}
-        if self.timens not in ("private", "host"):
+        if self.timens not in ("auto", "private", "host"):
             hint = "one cannot be joined here: setns(2) wants a process that shares no memory"
-            raise SpecError("timens", self.timens, "must be private or host", hint)
+            raise SpecError("timens", self.timens, "must be auto, private or host", hint)
         for kind in ("network", "pid", "ipc", "uts", "cgroupns", "userns"):
             value = getattr(self, kind)
             choices = plain.get(kind, ("private", "host"))

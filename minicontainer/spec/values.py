@@ -32,6 +32,18 @@ RLIMITS = {
     )
 }
 
+# What a container's are without --ulimit, or the caller's hard limit where that is less: the kernel's for process 1,
+# and systemd's for descriptors. (-1: unlimited)
+DEFAULT_ULIMITS = dict.fromkeys(RLIMITS, (-1, -1)) | {
+    "stack": (8 << 20, -1),
+    "core": (0, -1),
+    "nofile": (1024, 524288),
+    "memlock": (8 << 20, 8 << 20),
+    "msgqueue": (819200, 819200),
+    "nice": (0, 0),
+    "rtprio": (0, 0),
+}
+
 # capabilities(7), in the kernel's order.
 CAPABILITIES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"

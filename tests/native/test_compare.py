@@ -42,7 +42,7 @@ def small_rootfs(tmp_path: Path) -> Path:
 
 
 FDS = (  # of these the first argument is one
-    "fsconfig fsmount move_mount mount_setattr open_tree mkdirat mknodat fchdir dup3 close ioctl"
+    "fsconfig fsmount move_mount mount_setattr open_tree mkdirat mknodat fchdir openat write dup3 close ioctl"
 ).split()
 
 

@@ -136,7 +136,7 @@ MISTAKES = bad(
     --network ns:/proc/self/ns/pid  | --network ns:/proc/self/ns/pid; invalid argument
     --pid container                 | --pid container; private, host
     --userns nomap                  | --userns nomap; keep-id
-    --timens pid:1                  | --timens pid:1; must be private or host
+    --timens pid:1                  | --timens pid:1; must be auto, private or host
     --ipc ns:relative               | --ipc ns:relative; private, host
     --meta /none/x                  | --meta /none/x; no directory
     --meta /etc                     | --meta /etc; is a directory

@@ -37,12 +37,12 @@ cgroups() {
 	for name in $controllers; do echo "+$name" >/sys/fs/cgroup/cgroup.subtree_control; done
 }
 
-directories() { # /run/tmp: no nosuid or nodev here, and unlike / and /tmp it can be an overlay's upper directory
-	mkdir -p /run/lock /run/netns /run/tmp /run/disk
+directories() { # /run/disk/tmp: no nosuid or nodev here, it can be an overlay's upper directory, and be ID-mapped
+	mkdir -p /run/lock /run/netns /run/disk
 	chmod 1777 /run/lock
-	mount -t tmpfs -o mode=1777 tmpfs /run/tmp
 	mount -t ext4 /dev/vda /run/disk
-	chmod 1777 /run/disk
+	mkdir -p /run/disk/tmp
+	chmod 1777 /run/disk /run/disk/tmp
 	if [ -n "$output" ]; then
 		mkdir -p "$output"
 		mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=none rigout "$output"

@@ -113,7 +113,7 @@ def _write_control(control: Path, job: Job, boot: Boot) -> None:
 def _environment(job: Job, boot: Boot) -> dict[str, str]:
     passed = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
     passed["PATH"] = passed.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    own = {"RIG": "1", "RIG_DISK": "/run/disk", "RIG_LINUX": str(boot.guest), "TMPDIR": "/run/tmp"}
+    own = {"RIG": "1", "RIG_DISK": "/run/disk", "RIG_LINUX": str(boot.guest), "TMPDIR": "/run/disk/tmp"}
     if job.output is not None:
         own["RIG_OUTPUT"] = str(job.output.resolve())
     return {**passed, **own, **job.env}
