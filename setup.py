@@ -17,6 +17,7 @@ HELPERS = {
     "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
     "mark": (["csrc/mark.c"], FREESTANDING),
     "pause": (["csrc/pause.c"], FREESTANDING),
+    "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),
 }
 if platform.machine() == "x86_64":
     HELPERS["kvmfloor"] = (["csrc/kvmfloor.c"], [])

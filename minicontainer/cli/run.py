@@ -78,6 +78,8 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--explain-to", hidden=True)
 @option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
 @option("--meta", metavar="FILE", help="Write the result as JSON.")
+@option("--security-report", is_flag=True, help="Run our probe instead, and show what holds; =json:FILE.")
+@option("--security-report-to", hidden=True)
 @click.argument("rootfs")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -95,6 +97,10 @@ def command(ctx: click.Context, /, **words: Any) -> int:
 
             click.echo(os.fsencode(describe(spec)))
             return 0
+        if words["security_report"]:
+            from minicontainer.cli.security import report
+
+            return report(spec, json_destination("security-report", words["security_report_to"]))
         from minicontainer.cli.foreground import foreground
 
         return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]))

@@ -34,7 +34,7 @@ NAMESPACES = (  # field of Spec, CLONE flag; mnt is always new, user and time ha
     ("cgroupns", "CLONE_NEWCGROUP"),
 )
 JOINS = (("userns", "CLONE_NEWUSER"), *NAMESPACES)
-INIT_FD = 4
+PROGRAM_FD, INIT_FD = 3, 4
 
 
 def compile(spec: Spec, host: Host) -> Plan:
@@ -334,7 +334,10 @@ def _execute(b: Builder, spec: Spec, host: Host) -> None:
     if spec.init:
         init, report = b.input("init"), b.input("report")
         b.add(p.dup3(report, INIT_FD - 1), p.call("dup3", init, INIT_FD, p.const("O_CLOEXEC")))
-    b.add(p.close_range(INIT_FD + 1 if spec.init else 3), p.chdir(spec.cwd))
+    elif spec.executable:
+        b.add(p.call("dup3", b.input("executable"), PROGRAM_FD, p.const("O_CLOEXEC")))
+    last = INIT_FD if spec.init else PROGRAM_FD if spec.executable else 2
+    b.add(p.close_range(last + 1), p.chdir(spec.cwd))
     if spec.die_with_parent:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))
     b.add(p.reset_signals())
@@ -343,5 +346,7 @@ def _execute(b: Builder, spec: Spec, host: Host) -> None:
     if spec.init:
         argv = ["minicontainer-init", str(len(paths)), *paths, *spec.args]
         b.add(p.execveat(INIT_FD, argv, envp))
+    elif spec.executable:
+        b.add(p.execveat(PROGRAM_FD, spec.args, envp))
     else:
         b.add(p.execve(paths, spec.args, envp))

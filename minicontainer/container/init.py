@@ -15,9 +15,12 @@ from minicontainer.linux.files import sealed_memfd
 from minicontainer.native import ffi
 
 
-def descriptor() -> int:
-    """The program as a new sealed memfd; its number is above those that the plan uses."""
-    fd = sealed_memfd("minicontainer-init", (Path(__file__).parent.parent / "libexec" / "init").read_bytes())
+INIT = str(Path(__file__).parent.parent / "libexec" / "init")
+
+
+def descriptor(program: str = INIT) -> int:
+    """A program as a new sealed memfd; its number is above those that the plan uses."""
+    fd = sealed_memfd(f"minicontainer-{os.path.basename(program)}", Path(program).read_bytes())
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, INIT_FD + 1)
     finally:

@@ -231,6 +231,11 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
         ours, theirs = socket.socketpair()
         stack.callback(_take_terminal, child, ours, theirs)
         found["pty-socket"] = theirs.fileno()
+    if spec.executable:
+        from minicontainer.container import init
+
+        found["executable"] = init.descriptor(spec.executable)
+        stack.callback(os.close, found["executable"])
     if spec.init:
         from minicontainer.container import init
 

@@ -15,3 +15,10 @@ def join_session_keyring(name: str | None = None) -> int:
     operation = const("KEYCTL_JOIN_SESSION_KEYRING")
     given = None if name is None else path(name)
     return syscall("keyctl", lib.SYS_keyctl, operation, given, what=(operation, name))
+
+
+def keyring_id(special: str) -> int:
+    """keyctl(KEYCTL_GET_KEYRING_ID): the serial number of ``KEY_SPEC_SESSION_KEYRING`` and the like, which is not
+    made if it is missing."""
+    operation, keyring = const("KEYCTL_GET_KEYRING_ID"), const(special)
+    return syscall("keyctl", lib.SYS_keyctl, operation, keyring, 0, what=(operation, keyring))

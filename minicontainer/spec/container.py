@@ -51,6 +51,7 @@ class Spec:
     """One container to be: immutable, checked when it is made. ``replace(spec, ...)`` gives a changed copy.
 
     args         what to run; args[0] is found by the container's PATH (empty: /bin/sh)
+    executable   a static program of the host's that is run instead of what args[0] names, from a sealed copy
     rootfs       directory that becomes ``/``
     ephemeral    rootfs is the lower layer of an overlay whose changes vanish
     user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
@@ -66,6 +67,7 @@ class Spec:
 
     args: Sequence[str] = ()  # kept as a tuple
     rootfs: str = ""
+    executable: str | None = None
     ephemeral: bool = False
     name: str | None = None
     hostname: str | None = None
@@ -117,6 +119,10 @@ class Spec:
         self._put("args", args or ("/bin/sh",))
         rootfs = text("rootfs", self.rootfs)
         self._put("rootfs", os.path.abspath(rootfs))
+        if self.executable is not None:
+            self._put("executable", absolute("executable", self.executable))
+            if self.init:
+                raise SpecError("init", None, "cannot be with a program of the host's", "leave init out")
         self._put("cwd", absolute("workdir", self.cwd))
         self._put("mounts", tuple(self.mounts))
         self._put("devices", tuple(self.devices))

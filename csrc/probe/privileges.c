@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * privileges.c: capabilities, no_new_privs, the filter's mode, the user namespace, set-uid files, keyrings.
+ */
+#define _GNU_SOURCE
+#include "probe.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/keyctl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DOCKERS 0xa80425fbull /* the fourteen that docker gives */
+#define NOBODY 65534
+
+static enum verdict within_dockers(const char *name)
+{
+	uint64_t mask;
+
+	if (!status_mask(name, &mask))
+		return skip("not to be seen");
+	if (mask & ~DOCKERS)
+		return fail("%llx, of which %llx is beyond docker's", (unsigned long long)mask,
+			    (unsigned long long)(mask & ~DOCKERS));
+	return pass("%llx", (unsigned long long)mask);
+}
+
+static enum verdict empty(const char *name)
+{
+	uint64_t mask;
+
+	if (!status_mask(name, &mask))
+		return skip("not to be seen");
+	return mask ? fail("%llx", (unsigned long long)mask) : pass("empty");
+}
+
+static enum verdict no_new_privileges(const char *word)
+{
+	(void)word;
+	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? pass("set") : fail("not set");
+}
+
+static enum verdict filtered(const char *word)
+{
+	char value[16] = "";
+
+	(void)word;
+	if (!status_field("Seccomp", value, sizeof(value)))
+		return skip("the kernel does not tell");
+	return value[0] == '2' ? pass("mode 2") : fail("mode %s", value);
+}
+
+static enum verdict dumpable_by_nobody_else(const char *word)
+{
+	char text[256];
+	long n;
+
+	(void)word;
+	n = slurp("/proc/sys/fs/suid_dumpable", text, sizeof(text));
+	if (n <= 0)
+		return skip("no /proc/sys/fs/suid_dumpable");
+	return text[0] == '1' ? fail("a set-uid program's core can be had") : pass("%.1s", text);
+}
+
+/* ---- the user namespace */
+
+static enum verdict not_the_first(const char *word)
+{
+	(void)word;
+	if (in_first_userns() < 0)
+		return skip("no /proc/self/uid_map");
+	return in_first_userns() ? fail("ids are the host's") : pass("a user namespace of its own");
+}
+
+/* Where the map begins inside, where outside, how many: user_namespaces(7). */
+static enum verdict root_is_mapped_away(const char *path)
+{
+	unsigned long inside, outside, count;
+	char text[4096], *line = text;
+
+	if (slurp(path, text, sizeof(text)) <= 0)
+		return skip("no %s", path);
+	while (line && sscanf(line, "%lu %lu %lu", &inside, &outside, &count) == 3) {
+		if (outside == 0)
+			return fail("%lu inside is the host's 0", inside);
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return sscanf(text, "%lu %lu %lu", &inside, &outside, &count) == 3
+		       ? pass("%lu inside is %lu outside, and so on for %lu", inside, outside, count)
+		       : pass("no id is mapped");
+}
+
+static enum verdict no_groups(const char *word)
+{
+	gid_t groups[64];
+	int count = getgroups(64, groups);
+
+	(void)word;
+	return count ? fail("%d further groups, the first %u", count, count > 0 ? groups[0] : 0) : pass("none");
+}
+
+/* Which ids it may take: set-uid to the host's root is impossible where that is not mapped. */
+static enum verdict set_uid_gives_nothing(const char *word)
+{
+	const char *path = told("setuid");
+	int status = 0;
+	pid_t child;
+
+	(void)word;
+	if (!path)
+		return skip("not told of a set-uid file in the root file system");
+	child = fork();
+	if (child == 0) {
+		if (syscall(SYS_setgroups, 0, NULL), syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY))
+			_exit(2);
+		execl(path, path, "--effective-user", NULL);
+		_exit(3);
+	}
+	waitpid(child, &status, 0);
+	if (!WIFEXITED(status))
+		return fail("ended by signal %d", WTERMSIG(status));
+	switch (WEXITSTATUS(status)) {
+	case 0:
+		return pass("the program stays who it was");
+	case 1:
+		return fail("the program becomes root");
+	case 2:
+		return skip("cannot become an ordinary user first");
+	default:
+		return pass("cannot be executed");
+	}
+}
+
+/* ---- keyrings */
+
+static enum verdict another_keyring(long special, const char *which)
+{
+	const char *caller = told(which);
+	long id;
+
+	if (!caller)
+		return skip("not told of the caller's");
+	id = CALL(SYS_keyctl, KEYCTL_GET_KEYRING_ID, (uint64_t)special);
+	if (id < 0)
+		return pass("%s", strerrorname_np((int)-id));
+	return id == atol(caller) ? fail("the caller's (%ld)", id) : pass("its own");
+}
+
+static enum verdict session_keyring(const char *word)
+{
+	(void)word;
+	return another_keyring(KEY_SPEC_SESSION_KEYRING, "session-keyring");
+}
+
+static enum verdict user_keyring(const char *word)
+{
+	(void)word;
+	return another_keyring(KEY_SPEC_USER_KEYRING, "user-keyring");
+}
+
+const struct check privilege_checks[] = {
+	{"capabilities", "effective", within_dockers, "CapEff"},
+	{"capabilities", "permitted", within_dockers, "CapPrm"},
+	{"capabilities", "bounding", within_dockers, "CapBnd"},
+	{"capabilities", "inheritable", empty, "CapInh"},
+	{"capabilities", "ambient", empty, "CapAmb"},
+	{"privileges", "no_new_privs", no_new_privileges, NULL},
+	{"privileges", "set-uid", set_uid_gives_nothing, NULL},
+	{"privileges", "suid_dumpable", dumpable_by_nobody_else, NULL},
+	{"privileges", "groups", no_groups, NULL},
+	{"user namespace", "own", not_the_first, NULL},
+	{"user namespace", "uid_map", root_is_mapped_away, "/proc/self/uid_map"},
+	{"user namespace", "gid_map", root_is_mapped_away, "/proc/self/gid_map"},
+	{"keyring", "session", session_keyring, NULL},
+	{"keyring", "user", user_keyring, NULL},
+	{"seccomp", "mode", filtered, NULL},
+	{NULL, NULL, NULL, NULL},
+};

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * sockets.c: families of sockets, and those of the host.
+ */
+#define _GNU_SOURCE
+#include "probe.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static enum verdict refused_family(int family, int type)
+{
+	long result = CALL(SYS_socket, (uint64_t)family, (uint64_t)type);
+
+	if (result == -EAFNOSUPPORT)
+		return skip("this kernel has none");
+	return refused(result);
+}
+
+static enum verdict try_alg(const char *word)
+{
+	(void)word;
+	return refused_family(AF_ALG, SOCK_SEQPACKET);
+}
+
+static enum verdict try_vsock(const char *word)
+{
+	(void)word;
+	return refused_family(AF_VSOCK, SOCK_STREAM);
+}
+
+/* With CAP_NET_RAW, which docker gives, it is of the container's own network. */
+static enum verdict try_packet(const char *word)
+{
+	long result = CALL(SYS_socket, AF_PACKET, SOCK_RAW);
+
+	(void)word;
+	if (result < 0)
+		return refused(result);
+	if (is_the_hosts("net") < 0)
+		return skip("not told of the host's network namespace");
+	return is_the_hosts("net") ? fail("of the host's network") : pass("of its own network alone");
+}
+
+static enum verdict only_loopback(const char *word)
+{
+	struct if_nameindex *all = if_nameindex();
+	enum verdict verdict = PASS;
+
+	(void)word;
+	if (!all)
+		return pass("%s", strerrorname_np(errno));
+	for (struct if_nameindex *each = all; each->if_index && verdict == PASS; each++)
+		if (strcmp(each->if_name, "lo"))
+			verdict = fail("has %s", each->if_name);
+	if_freenameindex(all);
+	return verdict == PASS ? pass("lo alone") : verdict;
+}
+
+static enum verdict abstract_of_the_host(const char *word)
+{
+	const char *name = told("abstract");
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)word;
+	if (!name)
+		return skip("not told of a socket of the host's");
+	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "%s", name);
+	if (connect(fd, (struct sockaddr *)&address,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))))
+		return pass("%s", strerrorname_np(errno));
+	return fail("connected to the host's");
+}
+
+const struct check socket_checks[] = {
+	{"calls", "socket-AF_ALG", try_alg, NULL},
+	{"calls", "socket-AF_VSOCK", try_vsock, NULL},
+	{"network", "AF_PACKET", try_packet, NULL},
+	{"network", "loopback-alone", only_loopback, NULL},
+	{"network", "abstract-socket", abstract_of_the_host, NULL},
+	{NULL, NULL, NULL, NULL},
+};

@@ -1,0 +1,82 @@
+"""``run --security-report`` and ``compare security``: what holds, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minicontainer.container.security import VERDICTS, Check, by_area
+
+if TYPE_CHECKING:
+    from minicontainer.spec import Spec
+
+COLORS = {"pass": "green", "fail": "red", "skip": "yellow"}
+
+
+def report(spec: Spec, file: str) -> int:
+    """Measures the container of ``spec`` and prints it, or writes it as JSON into ``file``; 1 if a control fails."""
+    from minicontainer.cli.options import write_json
+    from minicontainer.container.security import examine
+
+    checks = examine(spec)
+    if file:
+        write_json(file, as_data(checks))
+    else:
+        click.echo("\n".join(as_text(checks)))
+    return int(any(check.verdict == "fail" for check in checks))
+
+
+def as_data(checks: Iterable[Check]) -> dict[str, list[dict[str, str]]]:
+    """By area, for programs."""
+    return {
+        area: [{"name": c.name, "verdict": c.verdict, "seen": c.seen} for c in each]
+        for area, each in by_area(checks).items()
+    }
+
+
+def counts(checks: Iterable[Check]) -> list[int]:
+    """How many pass, fail and are skipped."""
+    verdicts = [check.verdict for check in checks]
+    return [verdicts.count(verdict) for verdict in VERDICTS]
+
+
+def as_text(checks: Sequence[Check]) -> Iterator[str]:
+    """The report for people: a line for each control, below its area, and the sum."""
+    width = max(len(check.name) for check in checks)
+    for area, each in by_area(checks).items():
+        yield click.style(area, bold=True)
+        for check in each:
+            verdict = click.style(check.verdict, fg=COLORS[check.verdict])
+            yield f"  {verdict}  {check.name:<{width}}  {check.seen}".rstrip()
+        yield ""
+    passed, failed, skipped = counts(checks)
+    yield f"{len(checks)} checks from inside: {passed} pass, {failed} fail, {skipped} skipped"
+
+
+def compared(report: dict[str, Any]) -> Iterator[str]:
+    """The table of ``compare security``: pass/fail/skip of each area (a row) and runtime (a column)."""
+    runtimes: dict[str, list[Check]] = report["runtimes"]
+    areas = list(dict.fromkeys(check.area for checks in runtimes.values() for check in checks))
+    rows = [["area", *runtimes]]
+    for area in areas:
+        rows.append([area, *(_sum(c for c in checks if c.area == area) for checks in runtimes.values())])
+    rows.append(["all", *map(_sum, runtimes.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        first, *others = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join([first, *others])
+    yield ""
+    yield "each: pass/fail/skip, as one probe measured from inside"
+    for worse in report["worse"]:
+        yield f"worse than {', '.join(worse['peers'])}: {worse['area']} {worse['name']}: {worse['seen']}"
+    if not report["worse"]:
+        yield "no control holds under another runtime that does not hold under minicontainer"
+
+
+def _sum(checks: Iterable[Check]) -> str:
+    return "/".join(map(str, counts(checks)))
