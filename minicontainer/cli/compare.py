@@ -19,6 +19,8 @@ def group() -> None:
 
 
 Command = Callable[..., None]
+json_option = click.option("--json", "json_file", metavar="FILE", help="Write all that was found as JSON.")
+only_option = click.option("--only", metavar="NAME", multiple=True, help="A contender; may be given again.")
 
 
 def figures(rounds: int = 200) -> Callable[[Command], Command]:
@@ -96,6 +98,36 @@ def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
     _unable(report)
 
 
+@group.command("security", context_settings=SETTINGS)
+@json_option
+@only_option
+def security(json_file: str | None, only: Sequence[str]) -> int:
+    """What holds in a container, by one probe from inside: ours and other runtimes', each by a careless caller.
+
+    The exit code is 1 if a control holds under another runtime that does not hold under minicontainer.
+    """
+    from minicontainer.cli.options import writable, write_json
+    from minicontainer.cli.security import as_data, compared
+    from minicontainer.compare.security import NAMES, measure
+
+    _known(only, NAMES)
+    writable("--json", json_file)
+    report = measure(only=only or NAMES)
+    if json_file:
+        write_json(json_file, report | {"runtimes": {name: as_data(c) for name, c in report["runtimes"].items()}})
+    _machine(report)
+    click.echo()
+    click.echo("\n".join(compared(report)))
+    _unable(report)
+    return int(bool(report["worse"]))
+
+
+def _known(only: Sequence[str], names: Sequence[str]) -> None:
+    for name in only:
+        if name not in names:
+            raise SpecError("--only", name, "is no contender", ", ".join(names))
+
+
 def _measured(
     measure: Callable[..., dict[str, Any]],
     names: Sequence[str],
@@ -108,9 +140,7 @@ def _measured(
     from minicontainer.compare.rounds import WARM_UP
 
     rounds, only, json_file = common["rounds"], common["only"], common["json_file"]
-    for name in only:
-        if name not in names:
-            raise SpecError("--only", name, "is no contender", ", ".join(names))
+    _known(only, names)
     writable("--json", json_file)
     with click.progressbar(
         range(rounds + (WARM_UP if warm_up is None else warm_up)),

@@ -64,12 +64,8 @@ def compared(report: dict[str, Any]) -> Iterator[str]:
         rows.append([area, *(_sum(c for c in checks if c.area == area) for checks in runtimes.values())])
     rows.append(["all", *map(_sum, runtimes.values())])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        first, *others = (
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join([first, *others])
+    for name, *cells in rows:
+        yield "  ".join([f"{name:{widths[0]}}", *(f"{c:>{width}}" for c, width in zip(cells, widths[1:], strict=True))])
     yield ""
     yield "each: pass/fail/skip, as one probe measured from inside"
     for worse in report["worse"]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
-from typing import Protocol
+from typing import Any, Protocol
 
 from minicontainer.container import host
 from minicontainer.errors import Error
@@ -96,6 +96,15 @@ class Command:
             said = os.pread(self._said, 2**16, max(0, os.fstat(self._said).st_size - 2**16))
             raise Error(f"{last_line(said)} (status {os.waitstatus_to_exitcode(status)})".strip())
         return (took,)
+
+    def output(self, prefix: Sequence[str], **options: Any) -> bytes:
+        """What it writes when it is started by the command ``prefix``, with the options of subprocess.run."""
+        self._count += 1
+        argv = [*prefix, *self._argv(self._count)]
+        done = subprocess.run(argv, capture_output=True, check=False, **options)
+        if done.returncode:
+            raise Error(f"{last_line(done.stderr)} (status {done.returncode})".strip())
+        return bytes(done.stdout)
 
     def close(self) -> None:
         """As Contender."""

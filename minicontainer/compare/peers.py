@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from minicontainer.compare.contenders import Command, last_line
 from minicontainer.errors import Error
@@ -17,12 +18,17 @@ from minicontainer.linux.cgroupfs import unified
 CGROUPS = "/sys/fs/cgroup"
 
 
-def peer(name: str, rootfs: str, program: str, scratch: str) -> Command | str:
-    """The runtime ``name``, tried once; or why it cannot be measured. ``scratch`` is a directory for files."""
+Words = Sequence[str]
+Make = Callable[[str, Words, str], Command]  # of ROOTFS, what to run in it, a directory for files
+
+
+def peer(name: str, rootfs: str, program: Words, scratch: str, make: Make | None = None) -> Command | str:
+    """The runtime ``name``, tried once; or why it cannot be measured. ``scratch`` is a directory for files; ``make``
+    starts it in another way than that which is quickest."""
     if shutil.which(name) is None:
         return "not installed"
     try:
-        command = PEERS[name](rootfs, program, scratch)
+        command = (make or PEERS[name])(rootfs, program, scratch)
     except subprocess.CalledProcessError as e:
         return f"cannot be set up: {last_line(e.stderr) or e}"
     except OSError as e:
@@ -53,6 +59,10 @@ class CgroupView(Command):
         """As Contender."""
         return self._thread.submit(super().once).result()
 
+    def output(self, prefix: Words, **options: Any) -> bytes:
+        """As Command."""
+        return self._thread.submit(super().output, prefix, **options).result()
+
     def close(self) -> None:
         """As Contender."""
         self._thread.shutdown()
@@ -62,59 +72,63 @@ class CgroupView(Command):
 # ---- who
 
 
-def bwrap(rootfs: str, program: str, _scratch: str) -> Command:
+def bwrap(rootfs: str, program: Words, _scratch: str) -> Command:
     """bubblewrap with every namespace but user."""
     words = "bwrap --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try".split()
-    words += ["--bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev", program]
+    words += ["--bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev", *program]
     return Command("bwrap", lambda _: words)
 
 
-def util_linux(rootfs: str, program: str, _scratch: str) -> Command:
+def util_linux(rootfs: str, program: Words, _scratch: str) -> Command:
     """unshare(1) with every namespace but user, and chroot(1)."""
     words = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork"]
-    return Command("unshare", lambda _: [*words, "chroot", rootfs, program])
+    return Command("unshare", lambda _: [*words, "chroot", rootfs, *program])
 
 
-def runc(rootfs: str, program: str, scratch: str) -> Command:
+def runc(rootfs: str, program: Words, scratch: str, *, resources: bool = False) -> Command:
     """runc with its own default bundle."""
-    return Command("runc", oci("runc", rootfs, program, scratch))
+    return Command("runc", oci("runc", rootfs, program, scratch, resources=resources))
 
 
-def crun(rootfs: str, program: str, scratch: str) -> Command:
+def crun(rootfs: str, program: Words, scratch: str, *, resources: bool = False) -> Command:
     """crun with its own default bundle; it refuses hybrid hosts whose cgroup2 has a controller."""
     kind = Command if unified().path == CGROUPS else CgroupView
-    return kind("crun", oci("crun", rootfs, program, scratch))
+    return kind("crun", oci("crun", rootfs, program, scratch, resources=resources))
 
 
-def oci(runtime: str, rootfs: str, program: str, scratch: str) -> Callable[[int], list[str]]:
-    """The command lines that run a bundle of the runtime's default spec, without a terminal."""
+def oci(
+    runtime: str, rootfs: str, program: Words, scratch: str, *, resources: bool = False
+) -> Callable[[int], list[str]]:
+    """The command lines that run a bundle of the runtime's default spec, without a terminal. ``resources``: with what
+    that says of them, which is a filter of devices."""
     bundle = os.path.join(scratch, runtime)
     os.mkdir(bundle)
     subprocess.run([runtime, "spec"], cwd=bundle, check=True, capture_output=True)
     path = os.path.join(bundle, "config.json")
     with open(path, encoding="utf-8") as f:
         config = json.load(f)
-    config["process"] |= {"terminal": False, "args": [program]}
+    config["process"] |= {"terminal": False, "args": [*program]}
     config["root"] = {"path": rootfs, "readonly": False}
-    config["linux"].pop("resources", None)  # ours has no limits, and no filter of devices either
+    if not resources:
+        config["linux"].pop("resources", None)
     with open(path, "w", encoding="utf-8") as f:
         json.dump(config, f)
     name = f"minicontainer-compare-{os.getpid()}"
     return lambda n: [runtime, "run", "--bundle", bundle, f"{name}-{n}"]
 
 
-def podman(rootfs: str, program: str, _scratch: str) -> Command:
+def podman(rootfs: str, program: Words, _scratch: str) -> Command:
     """podman on the same directory, without a network."""
-    words = ["podman", "run", "--rm", "--network", "none", "--rootfs", rootfs, program]
+    words = ["podman", "run", "--rm", "--network", "none", "--rootfs", rootfs, *program]
     return Command("podman", lambda _: words)
 
 
-def docker(rootfs: str, program: str, _scratch: str) -> Command:
+def docker(rootfs: str, program: Words, _scratch: str) -> Command:
     """docker, with the directory imported as an image."""
     image = f"minicontainer-compare-{os.getpid()}"
     with subprocess.Popen(["tar", "-C", rootfs, "-c", "."], stdout=subprocess.PIPE) as tar:
         subprocess.run(["docker", "import", "-", image], stdin=tar.stdout, check=True, capture_output=True)
-    words = ["docker", "run", "--rm", "--network", "none", image, program]
+    words = ["docker", "run", "--rm", "--network", "none", image, *program]
 
     def remove() -> None:
         subprocess.run(["docker", "rmi", "--force", image], check=False, capture_output=True)
@@ -122,7 +136,7 @@ def docker(rootfs: str, program: str, _scratch: str) -> Command:
     return Command("docker", lambda _: words, remove)
 
 
-PEERS: dict[str, Callable[[str, str, str], Command]] = {
+PEERS: dict[str, Make] = {
     "bwrap": bwrap,
     "unshare": util_linux,
     "crun": crun,

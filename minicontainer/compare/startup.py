@@ -81,7 +81,7 @@ def _entrant(name: str, rootfs: str, program: str, scratch: str) -> Contender | 
     if name == "command-line":
         return contenders.command_line("run", rootfs, program)
     if name in PEERS:
-        return peer(name, rootfs, program, scratch)
+        return peer(name, rootfs, [program], scratch)
     gib, words = GIB if name == LARGE else 0, ["bare"] if name == BARE else []
     return machine.lack_of_memory(gib) or contenders.library(name, rootfs, program, gib, *words)
 

@@ -14,7 +14,6 @@ from minicontainer.errors import StepError
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.native import ffi
 
-
 INIT = str(Path(__file__).parent.parent / "libexec" / "init")
 
 
