@@ -14,7 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 static enum verdict no_signal(const char *field)
@@ -90,15 +89,6 @@ static enum verdict limit(const char *name)
 	return not_the_callers(name, (long long)limit.rlim_cur);
 }
 
-static enum verdict no_timer(const char *word)
-{
-	struct itimerval timer;
-
-	(void)word;
-	getitimer(ITIMER_VIRTUAL, &timer);
-	return timer.it_value.tv_sec || timer.it_value.tv_usec ? fail("one is set") : pass("none");
-}
-
 static enum verdict environment(const char *word)
 {
 	const char *mark = told("mark");
@@ -141,7 +131,6 @@ const struct check inherited_checks[] = {
 	{"inherited", "oom_score_adj", oom_score, NULL},
 	{"inherited", "rlimit-nofile", limit, "nofile"},
 	{"inherited", "rlimit-core", limit, "core"},
-	{"inherited", "timer", no_timer, NULL},
 	{"inherited", "environment", environment, NULL},
 	{"inherited", "session", session, NULL},
 	{"inherited", "securebits", secure_bits, NULL},

@@ -58,18 +58,6 @@ static enum verdict filtered(const char *word)
 	return value[0] == '2' ? pass("mode 2") : fail("mode %s", value);
 }
 
-static enum verdict dumpable_by_nobody_else(const char *word)
-{
-	char text[256];
-	long n;
-
-	(void)word;
-	n = slurp("/proc/sys/fs/suid_dumpable", text, sizeof(text));
-	if (n <= 0)
-		return skip("no /proc/sys/fs/suid_dumpable");
-	return text[0] == '1' ? fail("a set-uid program's core can be had") : pass("%.1s", text);
-}
-
 /* ---- the user namespace */
 
 static enum verdict not_the_first(const char *word)
@@ -175,7 +163,6 @@ const struct check privilege_checks[] = {
 	{"capabilities", "ambient", empty, "CapAmb"},
 	{"privileges", "no_new_privs", no_new_privileges, NULL},
 	{"privileges", "set-uid", set_uid_gives_nothing, NULL},
-	{"privileges", "suid_dumpable", dumpable_by_nobody_else, NULL},
 	{"privileges", "groups", no_groups, NULL},
 	{"user namespace", "own", not_the_first, NULL},
 	{"user namespace", "uid_map", root_is_mapped_away, "/proc/self/uid_map"},

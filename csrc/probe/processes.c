@@ -101,14 +101,6 @@ static enum verdict programs(const char *word)
 	return each_process(look_at_program);
 }
 
-static enum verdict own_program_refuses_writing(const char *word)
-{
-	int fd = open("/proc/1/exe", O_WRONLY | O_CLOEXEC);
-
-	(void)word;
-	return fd < 0 ? pass("/proc/1/exe: %s", strerrorname_np(errno)) : fail("/proc/1/exe can be written");
-}
-
 /* A file of another process that would tell of the caller. */
 static const char *mark;
 
@@ -186,7 +178,6 @@ const struct check process_checks[] = {
 	{"descriptors", "cwd-inside", cwd, NULL},
 	{"descriptors", "cwd-by-descriptor", cwd_by_descriptor, NULL},
 	{"programs", "none-of-the-host", programs, NULL},
-	{"programs", "first-not-writable", own_program_refuses_writing, NULL},
 	{"programs", "first-environment", first_environment, NULL},
 	{"programs", "environments", environments, NULL},
 	{"programs", "no-host-process", host_processes, NULL},
