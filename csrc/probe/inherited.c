@@ -123,7 +123,6 @@ static enum verdict secure_bits(const char *word)
 const struct check inherited_checks[] = {
 	{"inherited", "blocked-signals", no_signal, "SigBlk"},
 	{"inherited", "ignored-signals", no_signal, "SigIgn"},
-	{"inherited", "pending-signals", no_signal, "ShdPnd"},
 	{"inherited", "umask", safe_umask, NULL},
 	{"inherited", "nice", niceness, NULL},
 	{"inherited", "scheduler", scheduler, NULL},

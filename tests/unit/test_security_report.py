@@ -39,7 +39,7 @@ def test_no_part_of_a_report_is_one(checks: list[Check], data: st.DataObject) ->
 
 @given(st.one_of(st.text(), st.text(alphabet="\t\nend pasfil").map(lambda text: f"{text}\n{END}\n")))
 def test_any_text_is_a_report_or_an_error_of_one_line(text: str) -> None:
-    said = None
+    said: list[Check] | str
     try:
         said = parse(text)
     except Error as e:
