@@ -18,7 +18,7 @@ from minicontainer.container import placement
 from minicontainer.container.placement import clean, stale
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import now
+from minicontainer.native import lib, now
 from minicontainer.spec import Limits
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = ["Setting", "apply", "clean", "controllers", "oom_killed", "place", "s
 
 Observe = Callable[[str, int], None]
 
+PIDS_DEFAULT = b"2048"  # podman's
 CPU_PERIOD = 100_000  # us, the kernel's default and docker's
 CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
 
@@ -99,6 +100,14 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
         if option not in written:
             reason, hint = MISSING.get(setting.file, (f"there is no {setting.file}", ""))
             raise UnsupportedError(option, setting.value, reason, hint)
+
+
+def bound_processes(cgroup: Cgroup) -> str:
+    """PIDS_DEFAULT, for a container without a limit of its own; where there is no pids controller, nothing. What was
+    done."""
+    if lib.mc_write_at(cgroup.fd, b"pids.max", PIDS_DEFAULT, len(PIDS_DEFAULT)) < 0:
+        return ""
+    return f'write("pids.max", "{PIDS_DEFAULT.decode()}")'
 
 
 def oom_killed(cgroup: Cgroup) -> bool:

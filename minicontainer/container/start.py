@@ -160,6 +160,10 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
     if child.cgroup is None:
         return
     child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)
+    if spec.limits.pids is None:
+        begin = now()
+        if call := limits.bound_processes(child.cgroup):
+            child.note("cgroup", call, begin)
     if spec.limits:
         limits.apply(child.cgroup, spec.limits, lambda call, begin: child.note("cgroup", call, begin))
 

@@ -22,7 +22,7 @@ class Limits:
     cpus: float | str | None = None
     cpu_shares: int | str | None = None  # docker's 2 to 262144; 1024 is the default weight
     cpuset_cpus: str | None = None
-    pids: int | str | None = None  # -1: unlimited
+    pids: int | str | None = None  # -1: unlimited; None: 2048 where this host has the pids controller
     blkio_weight: int | str | None = None  # docker's 10 to 1000
     device_read_bps: tuple[DeviceRate, ...] = ()
     device_write_bps: tuple[DeviceRate, ...] = ()

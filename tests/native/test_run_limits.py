@@ -113,3 +113,11 @@ def test_rates_of_a_device(box: Box, tmp_path: Path) -> None:
 
 def test_rates_of_what_is_no_disk(box: Box) -> None:
     box.refused("true", options=["--device-read-bps", "/dev/null:1m"], says=["--device-read-bps"])
+
+
+@pytest.mark.needs("cgroup-pids")
+@pytest.mark.parametrize(
+    ("options", "most"), [([], "2048"), (["--pids-limit", "-1"], "max"), (["--pids-limit", "7"], "7")]
+)
+def test_processes_are_bounded_by_default(box: Box, options: list[str], most: str) -> None:
+    assert box.sh("cat /sys/fs/cgroup/pids.max", *options) == most
