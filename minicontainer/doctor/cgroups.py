@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from minicontainer.container import placement
+from minicontainer.container import devices, placement
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.doctor.trial import held, walk
 from minicontainer.errors import UnsupportedError
@@ -34,6 +34,7 @@ def probes() -> list[Probe]:
         Probe("cgroup.freeze", frozen),
         Probe("cgroup.kill", killed),
         Probe("pressure", pressure),
+        *([Probe("device program", restricted)] if os.geteuid() == 0 else []),
     ]
 
 
@@ -130,3 +131,10 @@ def home_restored() -> Iterator[None]:
                 os.rmdir(home)
             except OSError:
                 pass  # nothing was made there, or a container of somebody's lives there by now
+
+
+def restricted() -> Verdict:
+    """Whether a cgroup takes the program that says which devices its processes may use."""
+    with group() as place:
+        reason = devices.restrict(place, devices.ALWAYS)
+    return ok() if not reason else no(f"any device of which there is a node can be used: {reason}", "CONFIG_CGROUP_BPF")

@@ -9,6 +9,7 @@ from functools import partial
 
 from minicontainer import plan as p
 from minicontainer.container import idmap
+from minicontainer.container import ids as root_ids
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.plan import Slot
 from minicontainer.spawn import Spawn
@@ -30,13 +31,21 @@ def probes() -> list[Probe]:
 def ranges(path: str, uid: int) -> Verdict:
     """The range of a user in /etc/subuid or /etc/subgid."""
     if uid == 0:
-        return ok("root needs none: it maps every id")
+        return _pool(path)
     found = idmap.subordinate(path, uid)
     if found is None:
         remedy = f"as root: usermod {FILES[path]} 100000-165535 {_name(uid)}"
         return no(f"no range for user {_name(uid)}: one id can be mapped, the user's own", remedy)
     start, count = found
     return ok(f"user {_name(uid)}: {count} ids from {start}")
+
+
+def _pool(path: str) -> Verdict:
+    """What each container of root gets its ids from."""
+    pool = root_ids.pool()
+    owner = next((name for name, start, _ in root_ids.entries(path) if start in (pool.uid, pool.gid)), None)
+    where = f"of {owner}" if owner in root_ids.OWNERS else "of nobody's, as systemd has them for containers"
+    return ok(f"{pool.size} ranges of {root_ids.WIDTH} {where}, from {pool.uid if path.endswith('uid') else pool.gid}")
 
 
 def installed(tool: str) -> Verdict:
