@@ -67,7 +67,7 @@ class BuildWithHelpers(build_ext):
 
 
 setup(
-    cffi_modules=["csrc/build.py:ffibuilder"],
+    cffi_modules=["csrc/build.py:ffibuilder", "csrc/libseccomp.py:ffibuilder"],
     cmdclass={"build_ext": BuildWithHelpers},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

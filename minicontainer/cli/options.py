@@ -54,7 +54,7 @@ def named_options(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except (SpecError, UnsupportedError) as e:
-        if e.what == "seccomp":
+        if e.what == "seccomp" and e.value is not None:
             raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
         first, _, rest = e.what.partition(" ")
         names = {name for p in ctx.command.params for name in p.opts}

@@ -58,7 +58,7 @@ class Host(NamedTuple):
     read_only     of READ_ONLY that exist here
     device_nodes  (major, minor, mode) of spec.devices
     cgroup2       a cgroup2 file system can be mounted inside
-    seccomp       the compiled filter
+    seccomp       the filter, as seccomp(2) takes it
     window        rows and columns of the caller's terminal
     shm           /dev/shm is the host's (with its IPC namespace)
     permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
@@ -177,20 +177,6 @@ def chrooted(userns: str) -> bool:
 def _is_chrooted(device: int, inode: int) -> bool:
     """For as long as the root is this directory."""
     return namespaces.is_chrooted()
-
-
-def seccomp_program(spec: Spec) -> bytes:
-    """The compiled filter of ``spec.seccomp`` (struct sock_filter[], as seccomp_export_bpf(3) writes)."""
-    if spec.seccomp in (None, "", "unconfined"):
-        return b""
-    try:
-        with open(str(spec.seccomp), "rb") as f:
-            program = f.read(8 * 4096 + 1)
-    except OSError as e:
-        raise SpecError("seccomp", spec.seccomp, (e.strerror or str(e)).lower()) from None
-    if not program or len(program) % 8 or len(program) > 8 * 4096:
-        raise SpecError("seccomp", spec.seccomp, "is no classic BPF program (1 to 4096 instructions of 8 bytes)")
-    return program
 
 
 def permitted(spec: Spec, userns: str) -> int:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import compiler, devices, host, limits, placement, ranged
+from minicontainer.container import compiler, devices, host, limits, placement, ranged, seccomp
 from minicontainer.container.child import Child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.linux.devices import Rule
@@ -43,6 +43,7 @@ def facts(spec: Spec) -> host.Host:
     if maps is not None:
         host.check_mapped(spec, identity, maps)
     masked, read_only = host.kernel_paths()
+    permitted = host.permitted(spec, mode)
     return host.Host(
         userns=mode,
         uid=os.geteuid(),
@@ -54,9 +55,9 @@ def facts(spec: Spec) -> host.Host:
         masked=masked,
         read_only=read_only,
         cgroup2=host.has_cgroup2(),
-        seccomp=host.seccomp_program(spec) if spec.seccomp else b"",
+        seccomp=seccomp.program(spec, permitted),
         window=host.window() if spec.tty else None,
-        permitted=host.permitted(spec, mode),
+        permitted=permitted,
         chrooted=host.chrooted(mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
         lasting=host.is_lasting(spec, mode),

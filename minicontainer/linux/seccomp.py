@@ -1,4 +1,5 @@
-"""seccomp(2) filters in classic BPF: a small assembler of deny lists, and loading."""
+"""seccomp(2) filters in classic BPF: a small assembler of deny lists, and loading. Filters for many calls and several
+architectures are made by ``linux.libseccomp``."""
 
 from __future__ import annotations
 
@@ -8,13 +9,10 @@ from collections.abc import Iterable
 
 from minicontainer.errors import StepError
 from minicontainer.linux.arguments import flags as number
+from minicontainer.linux.bpf import ARCH, INSTRUCTION, JUMP_AT_LEAST, JUMP_EQUAL, LOAD, NR, RETURN, pack
 from minicontainer.native import ffi, lib, syscall
 from minicontainer.step import Struct, const
 
-INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
-LOAD, RETURN = 0x20, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_RET|BPF_K
-JUMP_EQUAL, JUMP_AT_LEAST = 0x15, 0x35  # BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JGE|BPF_K
-NR, ARCH = 0, 4  # offsets in struct seccomp_data
 MAX_ERRNO = 4095
 
 
@@ -33,7 +31,7 @@ def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
         if call >= 0:  # else this architecture does not have it
             program += [(JUMP_EQUAL, 0, 1, call), (RETURN, 0, 0, lib.SECCOMP_RET_ERRNO | error)]
     program.append((RETURN, 0, 0, lib.SECCOMP_RET_ALLOW))
-    return b"".join(INSTRUCTION.pack(*i) for i in program)
+    return pack(program)
 
 
 def _number(name: str) -> int:

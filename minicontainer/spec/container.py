@@ -55,6 +55,8 @@ class Spec:
     rootfs       directory that becomes ``/``
     ephemeral    rootfs is the lower layer of an overlay whose changes vanish
     user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
+    seccomp      None: the default profile, and with ``privileged`` none; ``unconfined``; else a file: a profile in JSON,
+                 or compiled classic BPF
     network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a
                  /proc/PID/ns file) or ``pid:N`` (that process's)
     userns       ``private`` (root inside is another id outside: for root's containers one of 65,536 that no other
@@ -86,7 +88,7 @@ class Spec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
-    seccomp: str | None = None  # None or "unconfined": no filter; else a file of compiled classic BPF
+    seccomp: str | None = None
     no_new_privileges: bool = True
     privileged: bool = False
     network: str = "none"
@@ -165,8 +167,8 @@ class Spec:
             whole("oom-score-adj", self.oom_score_adj, -1000, 1000)
         signal_number("stop-signal", self.stop_signal)
         self._put("stop_timeout", decimal("stop-timeout", self.stop_timeout, 0, SECONDS_MAX, "seconds"))
-        if self.seccomp and self.seccomp.endswith(".json"):
-            raise SpecError("seccomp", self.seccomp, "JSON profiles are not read yet", "unconfined, or compiled BPF")
+        if self.seccomp is not None:
+            self._put("seccomp", text("seccomp", self.seccomp))
 
     def _check_namespaces(self) -> None:
         plain = {"network": ("none", "host"), "userns": ("auto", "private", "host", "keep-id")}

@@ -1,0 +1,71 @@
+"""The filter of a container: of our own profile (``default.json``), of a profile in JSON, or one that was compiled.
+
+Making one takes milliseconds, so each is made once: kept by this process, and by ``cache`` for the next. What makes it
+(``reader``, ``profile``, libseccomp) is imported when it has to be made.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+from minicontainer.errors import SpecError
+from minicontainer.linux.bpf import INSTRUCTION, INSTRUCTIONS_MAX, PROGRAM_MAX
+from minicontainer.native import lib
+from minicontainer.spec import Spec
+
+DEFAULT = os.path.join(os.path.dirname(__file__), "default.json")
+PROFILE_MAX = 2**20
+
+
+def program(spec: Spec, permitted: int = -1) -> bytes:
+    """The filter of ``spec`` (struct sock_filter[]), b"" for none. ``permitted``: see Spec.capabilities.
+
+    SpecError for a file that is none; UnsupportedError where one must be made and libseccomp is not here."""
+    if spec.seccomp == "unconfined" or (spec.seccomp is None and spec.privileged):
+        return b""
+    if spec.seccomp is None:
+        return _default(spec.capabilities(permitted))
+    data = _read(spec.seccomp)
+    if data.lstrip()[:1] == b"{":  # an instruction that begins so loads nothing that seccomp(2) permits
+        return _made(data, spec.seccomp, spec.capabilities(permitted))
+    if not data or len(data) % INSTRUCTION.size or len(data) > PROGRAM_MAX:
+        reason = f"is no JSON profile, and no classic BPF program (1 to {INSTRUCTIONS_MAX} instructions of 8 bytes)"
+        raise SpecError("seccomp", spec.seccomp, reason)
+    return data
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as f:
+            data = f.read(PROFILE_MAX + 1)
+    except OSError as e:
+        raise SpecError("seccomp", path, (e.strerror or str(e)).lower()) from None
+    if len(data) > PROFILE_MAX:
+        raise SpecError("seccomp", path, f"is larger than {PROFILE_MAX} bytes")
+    return data
+
+
+@lru_cache(maxsize=None)
+def _default(capabilities: int) -> bytes:
+    """Our own profile: the file is looked at once."""
+    with open(DEFAULT, "rb", buffering=0) as f:
+        return _made(f.readall(), None, capabilities)
+
+
+@lru_cache(maxsize=64)
+def _made(data: bytes, source: str | None, capabilities: int) -> bytes:
+    from minicontainer.container.seccomp import cache
+
+    host = os.uname()
+    name = b"%x\n%s" % (capabilities, data)
+    key = b"%x %s %s" % (lib.AUDIT_ARCH_NATIVE, os.fsencode(host.release), name)
+    found = cache.load(name, key)
+    if found is None:
+        from minicontainer.container.seccomp import profile, reader
+        from minicontainer.linux import bpf, libseccomp
+
+        found = profile.program(reader.read(data, source), capabilities, host.release)
+        makers = (libseccomp.path(), *(str(m.__file__) for m in (libseccomp, bpf, profile, reader)))
+        cache.store(name, key, found, makers)
+    return found

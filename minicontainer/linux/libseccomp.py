@@ -1,0 +1,119 @@
+"""libseccomp, which knows the numbers of every architecture's calls and makes filters: opened when one has to be made."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from minicontainer.errors import StepError, UnsupportedError
+from minicontainer.native import lib
+
+SONAME = "libseccomp.so.2"
+REMEDY = "install libseccomp2, or --security-opt seccomp=unconfined"
+OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")  # of SCMP_CMP_*
+
+
+class Condition(NamedTuple):
+    """``argument operator value``; MASKED_EQ: ``argument & value == second``."""
+
+    argument: int
+    operator: str
+    value: int
+    second: int = 0
+
+
+class Rule(NamedTuple):
+    """The call ``name`` is answered by ``action`` (SECCOMP_RET_*), where all conditions hold."""
+
+    name: str
+    action: int
+    conditions: tuple[Condition, ...] = ()
+
+
+@cache
+def _library() -> tuple[Any, Any]:
+    """cffi's view of the library, and the library. UnsupportedError where this host has none."""
+    from minicontainer._libseccomp import ffi
+
+    try:
+        return ffi, ffi.dlopen(SONAME)
+    except OSError as e:
+        raise UnsupportedError("seccomp", None, f"a filter is made by libseccomp, which is not here: {e}", REMEDY) from None
+
+
+def version() -> str:
+    """seccomp_version(3), such as ``2.5.4``."""
+    _, library = _library()
+    found = library.seccomp_version()
+    return f"{found.major}.{found.minor}.{found.micro}"
+
+
+def path() -> str:
+    """Where the library was found: the link that another version would take the place of."""
+    _library()
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as f:
+        name = next(line.split(maxsplit=5)[5].rstrip("\n") for line in f if "/libseccomp.so" in line)
+    return os.path.join(os.path.dirname(name), SONAME)
+
+
+def number(name: str) -> int:
+    """The number of a call on this machine; negative where it has none."""
+    _, library = _library()
+    found: int = library.seccomp_syscall_resolve_name(os.fsencode(name))
+    return found
+
+
+def compile(default: int, rules: Iterable[Rule], architectures: Sequence[str] = ()) -> bytes:
+    """A program (struct sock_filter[]) that answers ``default`` where no rule matches.
+
+    ``architectures`` (``x86``, ``x32`` ...) are those beside this program's own; a call by the table of any other kills
+    the process. Calls that the library does not know are left out, and so are rules that say what ``default`` does.
+    StepError for what the library refuses, such as two conditions on one argument in one rule."""
+    ffi, library = _library()
+    context = library.seccomp_init(default)
+    if context == ffi.NULL:
+        raise StepError(errno.EINVAL, f"seccomp_init({default:#x})")
+    try:
+        _set_up(library, context, architectures)
+        for rule in dict.fromkeys(rules):
+            found = number(rule.name)
+            if found == library.NR_SCMP_ERROR or rule.action == default:
+                continue
+            compared = [_comparison(library, condition) for condition in rule.conditions]
+            array = ffi.new("struct scmp_arg_cmp[]", compared or 1)
+            done = library.seccomp_rule_add_array(context, rule.action, found, len(compared), array)
+            _check(done, f"seccomp_rule_add_array({rule.name})")
+        return _exported(library, context)
+    finally:
+        library.seccomp_release(context)
+
+
+def _set_up(library: Any, context: Any, architectures: Sequence[str]) -> None:
+    for name in architectures:
+        token = library.seccomp_arch_resolve_name(os.fsencode(name))
+        _check(library.seccomp_arch_add(context, token), f"seccomp_arch_add({name})")
+    kill = lib.SECCOMP_RET_KILL_PROCESS
+    _check(library.seccomp_attr_set(context, library.SCMP_FLTATR_ACT_BADARCH, kill), "seccomp_attr_set(ACT_BADARCH)")
+    library.seccomp_attr_set(context, library.SCMP_FLTATR_CTL_OPTIMIZE, 2)  # before 2.5 there is no such attribute
+
+
+def _comparison(library: Any, condition: Condition) -> dict[str, int]:
+    operator = getattr(library, f"SCMP_CMP_{condition.operator}")
+    return {"arg": condition.argument, "op": operator, "datum_a": condition.value, "datum_b": condition.second}
+
+
+def _exported(library: Any, context: Any) -> bytes:
+    fd = os.memfd_create("filter", os.MFD_CLOEXEC)
+    try:
+        _check(library.seccomp_export_bpf(context, fd), "seccomp_export_bpf")
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
+
+
+def _check(result: int, call: str) -> None:
+    if result < 0:
+        raise StepError(-result, call)
