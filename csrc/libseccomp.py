@@ -1,7 +1,8 @@
-"""The cffi builder of ``minicontainer._libseccomp`` (out-of-line ABI mode): declarations alone. Neither a compiler nor the
-library is needed until a filter is made.
+"""The cffi builder of ``minicontainer._libseccomp`` (out-of-line ABI mode): declarations alone. Neither a compiler nor
+the library is needed until a filter is made.
 
-The names, and the numbers of the enumerations, are the ABI of libseccomp.so.2: seccomp_rule_add(3), seccomp_attr_set(3).
+The names, and the numbers of the enumerations, are the ABI of libseccomp.so.2: seccomp_rule_add(3),
+seccomp_attr_set(3).
 """
 
 from cffi import FFI

@@ -58,7 +58,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--sysctl", help="NAME=VALUE, of a namespace of its own.", **many)
 @option("--cap-add", help="A capability to add, or ALL.", **many)
 @option("--cap-drop", help="A capability to drop, or ALL.", **many)
-@option("--security-opt", help="no-new-privileges[=false], seccomp=unconfined|FILE (a profile in JSON, or compiled BPF).", **many)
+@option("--security-opt", help="no-new-privileges[=false], seccomp=unconfined|FILE of JSON or compiled BPF.", **many)
 @option("--privileged", is_flag=True, help="All capabilities, nothing hidden, no no_new_privs, no filter of calls.")
 @option("--network", default="none", show_default=True, help="none, host, ns:PATH or pid:N.")
 @option("--pid", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")

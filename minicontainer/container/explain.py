@@ -74,7 +74,8 @@ def _ulimit(spec: Spec, step: Step, number: int, reason: str) -> Error:
 
 def _seccomp(spec: Spec, _step: Step, number: int, reason: str) -> Error:
     if spec.seccomp is None:
-        return UnsupportedError("seccomp", None, f"the kernel refuses the filter: {reason}", "--security-opt seccomp=unconfined")
+        reason = f"the kernel refuses the filter: {reason}"
+        return UnsupportedError("seccomp", None, reason, "--security-opt seccomp=unconfined")
     if number == errno.EINVAL:
         reason = "the kernel refuses this program"
     return SpecError("seccomp", spec.seccomp, reason, "classic BPF, as seccomp_export_bpf(3) writes it")

@@ -1,10 +1,10 @@
 """Classic BPF as seccomp(2) runs it: what a program answers to a call, and a shorter program with the same answers.
 
-Theory of operation of ``shorter``. Loading a filter costs time with each instruction, so with each container. A program
-of libseccomp compares the architecture, then the number of the call, one call at a time, and returns, or goes on to look
-at arguments. All that its answer depends on until then is those two numbers, and between two constants that they are
-compared with it cannot change. So the program is run once for each such interval; neighbours with one answer become one
-interval, and a binary search over those is what is written. The code for arguments is kept as it is.
+Theory of operation of ``shorter``. Loading a filter costs time with each instruction, so with each container. A
+program of libseccomp compares the architecture, then the number of the call, one call at a time, and returns, or goes
+on to look at arguments. All that its answer depends on until then is those two numbers, and between two constants that
+they are compared with it cannot change. So the program is run once for each such interval; neighbours with one answer
+become one interval, and a binary search over those is what is written. The code for arguments is kept as it is.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ def shorter(program: bytes) -> bytes:
     held = _held(instructions)
     if held is None:
         return program
-    arches = _intervals(i.k for i, what in zip(instructions, held, strict=True) if what == ARCH and i.code in TESTS)
-    numbers = list(_intervals(i.k for i, what in zip(instructions, held, strict=True) if what == NR and i.code in TESTS))
+    tests = [(what, i.k) for i, what in zip(instructions, held, strict=True) if i.code in TESTS]
+    arches = _intervals(k for what, k in tests if what == ARCH)
+    numbers = list(_intervals(k for what, k in tests if what == NR))
     tables = ((arch, tuple(_merged((nr, _run(instructions, arch, nr)) for nr in numbers))) for arch in arches)
     return min(_Writer(instructions).program(_merged(tables)), program, key=len)
 

@@ -1,4 +1,4 @@
-"""libseccomp, which knows the numbers of every architecture's calls and makes filters: opened when one has to be made."""
+"""libseccomp knows the numbers of every architecture's calls and makes filters: opened when one has to be made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def _library() -> tuple[Any, Any]:
     try:
         return ffi, ffi.dlopen(SONAME)
     except OSError as e:
-        raise UnsupportedError("seccomp", None, f"a filter is made by libseccomp, which is not here: {e}", REMEDY) from None
+        reason = f"a filter is made by libseccomp, which is not here: {e}"
+        raise UnsupportedError("seccomp", None, reason, REMEDY) from None
 
 
 def version() -> str:

@@ -55,8 +55,8 @@ class Spec:
     rootfs       directory that becomes ``/``
     ephemeral    rootfs is the lower layer of an overlay whose changes vanish
     user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
-    seccomp      None: the default profile, and with ``privileged`` none; ``unconfined``; else a file: a profile in JSON,
-                 or compiled classic BPF
+    seccomp      None: the default profile (with ``privileged`` none); ``unconfined``: none; else a file, of a profile
+                 in JSON or of compiled classic BPF
     network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a
                  /proc/PID/ns file) or ``pid:N`` (that process's)
     userns       ``private`` (root inside is another id outside: for root's containers one of 65,536 that no other

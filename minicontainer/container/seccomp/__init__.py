@@ -6,8 +6,8 @@ Making one takes milliseconds, so each is made once: kept by this process, and b
 
 from __future__ import annotations
 
+import functools
 import os
-from functools import lru_cache
 
 from minicontainer.errors import SpecError
 from minicontainer.linux.bpf import INSTRUCTION, INSTRUCTIONS_MAX, PROGRAM_MAX
@@ -46,14 +46,14 @@ def _read(path: str) -> bytes:
     return data
 
 
-@lru_cache(maxsize=None)
+@functools.cache
 def _default(capabilities: int) -> bytes:
     """Our own profile: the file is looked at once."""
     with open(DEFAULT, "rb", buffering=0) as f:
         return _made(f.readall(), None, capabilities)
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def _made(data: bytes, source: str | None, capabilities: int) -> bytes:
     from minicontainer.container.seccomp import cache
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 MAGIC = b"minicontainer filter\n"
 HEAD = struct.Struct("=IIII")  # checksum of makers and program; lengths of key, makers, program
-PRIME = 2**30 - 35  # the remainder is the checksum: no module has to be loaded, and an int of Python has 30 bits a digit
+PRIME = 2**30 - 35  # the remainder is the checksum: no module has to be loaded, and Python's int has digits of 30 bits
 
 
 def load(name: bytes, key: bytes) -> bytes | None:

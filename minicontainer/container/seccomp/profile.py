@@ -88,7 +88,8 @@ def program(profile: Profile, capabilities: int, release: str) -> bytes:
     except StepError as e:
         raise SpecError("seccomp", profile.source, f"libseccomp refuses it: {e}") from None
     if len(made) > bpf.PROGRAM_MAX:
-        reason = f"makes {len(made) // bpf.INSTRUCTION.size} instructions, where the kernel takes {bpf.INSTRUCTIONS_MAX}"
+        count = len(made) // bpf.INSTRUCTION.size
+        reason = f"makes {count} instructions, where the kernel takes {bpf.INSTRUCTIONS_MAX}"
         raise SpecError("seccomp", profile.source, reason)
     if name := _unkept(made, rules):
         reason = f"args of {name} would not be kept: libseccomp prefers another rule, with wider args or none"
