@@ -141,6 +141,8 @@ def _run(instructions: list[Instruction], arch: int, number: int) -> Outcome:
         pc += 1
         if code == LOAD:
             a = arch if k == ARCH else number
+        elif code == AND:
+            a &= k
         elif code == JUMP:
             pc += k
         else:

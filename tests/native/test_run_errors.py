@@ -68,7 +68,7 @@ MISTAKES = bad(
     --network host --sysctl net.ipv4.ip_forward=1 | --sysctl; is the host's with network=host
     --cap-add FLY                   | --cap-add FLY; capabilities(7)
     --cap-drop CAP_                 | --cap-drop CAP_; is no capability
-    --security-opt seccomp=x.json   | --security-opt seccomp=x.json; JSON
+    --security-opt seccomp=x.json   | --security-opt seccomp=x.json; no such file
     --security-opt seccomp=/none    | --security-opt seccomp=/none; no such file
     --security-opt apparmor=x       | --security-opt apparmor=x; no-new-privileges
     --security-opt no-new-privileges=maybe | --security-opt; is unknown

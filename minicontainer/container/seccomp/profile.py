@@ -73,16 +73,17 @@ class Profile(NamedTuple):
     entries: tuple[Entry, ...]
 
     def rules(self, capabilities: int, release: str) -> list[Rule]:
-        """What it says for a container with these capabilities (a mask) on a kernel of this release."""
+        """What it says for a container with these capabilities (a mask) on a kernel of this release. Where a call is
+        given two answers without a condition the first counts, as in runc: podman's own profile has such calls."""
         kernel = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
-        return [rule for e in self.entries if e.applies(capabilities, kernel) for rule in e.rules()]
+        rules = [rule for e in self.entries if e.applies(capabilities, kernel) for rule in e.rules()]
+        plain = {rule.name: rule for rule in reversed(rules) if not rule.conditions}
+        return [rule for rule in rules if rule.conditions or rule is plain[rule.name]]
 
 
 def program(profile: Profile, capabilities: int, release: str) -> bytes:
     """The filter (struct sock_filter[]). SpecError where the profile asks for what libseccomp does not do."""
     rules = profile.rules(capabilities, release)
-    if name := _ambiguous(rules):
-        raise SpecError("seccomp", profile.source, f"{name} is given two answers")
     try:
         made = bpf.shorter(libseccomp.compile(profile.default, rules, profile.architectures))
     except StepError as e:
@@ -95,13 +96,6 @@ def program(profile: Profile, capabilities: int, release: str) -> bytes:
         reason = f"args of {name} would not be kept: libseccomp prefers another rule, with wider args or none"
         raise SpecError("seccomp", profile.source, reason)
     return made
-
-
-def _ambiguous(rules: list[Rule]) -> str:
-    """A call that is given two answers without a condition."""
-    plain: dict[str, int] = {}
-    wrong = (r.name for r in rules if not r.conditions and plain.setdefault(r.name, r.action) != r.action)
-    return next(wrong, "")
 
 
 def _unkept(made: bytes, rules: list[Rule]) -> str:
