@@ -95,7 +95,8 @@ class Host(NamedTuple):
 
 def is_lasting(spec: Spec, userns: str) -> bool:
     """Whether the facts come of the spec and of who asks alone; else files, or a terminal, have to be looked at."""
-    looked_at = spec.user or spec.group_add or spec.mounts or spec.devices or spec.seccomp or spec.tty
+    from_file = spec.seccomp not in (None, "unconfined")
+    looked_at = spec.user or spec.group_add or spec.mounts or spec.devices or from_file or spec.tty
     return userns in ("host", "range") and spec.ipc != "host" and not looked_at and not spec.wants_all
 
 

@@ -11,7 +11,7 @@ from minicontainer.container.host import enters_time_namespace
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.doctor.leftovers import temporary
 from minicontainer.doctor.trial import PAUSE, by_sysctl, walk
-from minicontainer.linux import caps
+from minicontainer.linux import caps, libseccomp
 from minicontainer.native import lib
 from minicontainer.spec import CAPABILITIES, DEFAULT_CAPABILITIES, Mount
 
@@ -23,6 +23,7 @@ def probes() -> list[Probe]:
     return [
         Probe("default run", default_run, needed=True),
         Probe("seccomp filter", seccomp),
+        Probe("libseccomp", seccomp_library),
         Probe("session keyring", keyring),
         Probe("time namespace at exec", time_namespace),
     ]
@@ -54,6 +55,11 @@ def seccomp() -> Verdict:
     allow = struct.pack("=HBBI", 0x06, 0, 0, lib.SECCOMP_RET_ALLOW)  # BPF_RET|BPF_K
     walk([p.prctl("PR_SET_NO_NEW_PRIVS", 1), p.seccomp(allow)])
     return ok()
+
+
+def seccomp_library() -> Verdict:
+    """What makes a filter of a profile."""
+    return ok(libseccomp.version())
 
 
 def keyring() -> Verdict:

@@ -58,7 +58,9 @@ def rules(draw: st.DrawFn) -> list[Rule]:
 
 @settings(max_examples=60, deadline=None)
 @given(rules(), ACTIONS, st.sampled_from([(), ("x86",), ("x86", "x32")]), st.randoms(use_true_random=False))
-def test_shorter_answers_the_same(wanted: list[Rule], default: int, others: tuple[str, ...], dice: random.Random) -> None:
+def test_shorter_answers_the_same(
+    wanted: list[Rule], default: int, others: tuple[str, ...], dice: random.Random
+) -> None:
     if HERE != lib.AUDIT_ARCH_X86_64:
         others = ()
     try:

@@ -18,8 +18,9 @@ from minicontainer.cli import doctor as cli
 from minicontainer.container import names
 from minicontainer.doctor import Finding, Probe, Report, Verdict, kvm, leftovers, measurements, namespaces
 from minicontainer.doctor.findings import ask, no, note, ok
-from minicontainer.doctor.processes import in_words
+from minicontainer.doctor.processes import in_words, seccomp_library
 from minicontainer.errors import StepError, UnsupportedError
+from minicontainer.linux import libseccomp
 from minicontainer.spec import CAPABILITIES
 
 # ---- asking
@@ -325,3 +326,15 @@ def test_a_file_that_was_replaced_meanwhile_is_not_ours(tmp_path: Path, monkeypa
     monkeypatch.setattr(fcntl, "flock", replacing)
     with leftovers._locked(str(path), os.O_RDONLY) as fd:
         assert fd is None
+
+
+def test_a_missing_libseccomp_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask(Probe("libseccomp", seccomp_library)).verdict == ok(libseccomp.version())
+    monkeypatch.setattr(libseccomp, "SONAME", "libseccomp-is-not-here.so.2")
+    libseccomp._library.cache_clear()
+    try:
+        verdict = ask(Probe("libseccomp", seccomp_library)).verdict
+    finally:
+        libseccomp._library.cache_clear()
+    assert (verdict.status, verdict.remedy) == ("no", libseccomp.REMEDY)
+    assert "libseccomp-is-not-here.so.2" in verdict.detail
