@@ -123,6 +123,16 @@ def test_options(box: UserBox, user_directory: Path, narrow: str) -> None:
     refusal(box.run("true", options=("--oom-score-adj", "-500")), says=["--oom-score-adj -500", "CAP_SYS_RESOURCE"])
 
 
+def test_the_filter(box: UserBox) -> None:
+    """He has every right in a user namespace of his own, and the filter refuses what these would allow."""
+    script = "grep ^Seccomp: /proc/self/status | cut -f2; unshare -n true 2>/dev/null || echo refused"
+    assert box.sh(script, "--cap-add", "ALL", "--cap-drop", "SYS_ADMIN").split() == ["2", "refused"]
+    assert box.sh(script, "--cap-add", "ALL").split() == ["2"]
+    assert box.sh(script, "--cap-add", "ALL", "--security-opt", "seccomp=unconfined").split() == ["0"]
+    assert box.sh("unshare -Ur true 2>/dev/null || echo refused") == "refused"
+    assert box.sh("unshare -Ur true", "--security-opt", "seccomp=unconfined") == ""
+
+
 @pytest.mark.needs("overlay")
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "one-id"])
 def test_ephemeral(box: UserBox, narrow: str, ranges: bool) -> None:
