@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
 HELPERS = {
-    "floor": (["csrc/floor.c", "csrc/clone.c"], []),
+    "floor": (["csrc/floor.c", "csrc/floorchild.c", "csrc/clone.c"], []),
     "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
     "mark": (["csrc/mark.c"], FREESTANDING),
     "pause": (["csrc/pause.c"], FREESTANDING),

@@ -334,11 +334,16 @@ def enters_time_namespace() -> bool:
 
 
 def own_time(spec: Spec) -> bool:
-    """A time namespace of its own is only to be had where the kernel enters it at exec."""
-    if spec.timens == "host":
-        return False
-    if enters_time_namespace():
-        return True
-    if spec.timens == "private":
+    """A time namespace of its own is only to be had where the kernel enters it at exec. By default the kernel's release
+    is believed: to try it takes a child, as long as a container."""
+    if spec.timens == "auto":
+        return _is_of_linux_6_3()
+    if spec.timens == "private" and not enters_time_namespace():
         raise UnsupportedError("timens", "private", "this kernel does not enter it at exec", "Linux 6.3 or later")
-    return False
+    return spec.timens == "private"
+
+
+@lru_cache(maxsize=1)
+def _is_of_linux_6_3() -> bool:
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return (int(major), int(minor)) >= (6, 3) and os.path.exists("/proc/self/ns/time")

@@ -99,7 +99,7 @@ def test_no_hostname(hostname: str) -> None:
         ({"stop_timeout": float("inf")}, "stop-timeout inf"),
         ({"stop_signal": "NONE"}, "stop-signal NONE"),
         ({"shm_size": "1"}, "shm-size"),
-        ({"seccomp": "profile.json"}, "seccomp profile.json"),
+        ({"seccomp": "a\0b"}, "seccomp"),
         ({"network": "bridge"}, "network bridge"),
         ({"network": "private"}, "network private"),
         ({"pid": "none"}, "pid none"),

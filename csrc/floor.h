@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * floor.h: what floor.c (the parent's side) and floorchild.c share. */
+#ifndef MC_FLOOR_H
+#define MC_FLOOR_H
+
+#include "syscalls.h"
+
+#define MANY 32
+#define FDCWD MC_FD(AT_FDCWD)
+
+struct floor {
+	const char *rootfs, *program;
+	const char *masked[MANY], *read_only[MANY]; /* masked: "d/PATH" or "f/PATH" */
+	int streams[3];
+};
+
+/* In the child, and in the parent: nothing goes on after a failure. */
+static inline long must(long result)
+{
+	if (result < 0)
+		mc_sys1(SYS_exit_group, 120);
+	return result;
+}
+
+#define CALL(nr, a, b, c, d, e) must(mc_sys5(SYS_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e)))
+
+/* A child's way from the clone to the program, for clone3; `arg` is a struct floor. */
+int floor_child(void *arg);
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * floorchild.c: the child's side of floor.c, as the compiler's phases (minicontainer/container/compiler.py).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
+#include <net/if.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#ifndef MOUNT_ATTR_RDONLY /* glibc before 2.36 */
+#include <linux/mount.h>
+#endif
+
+#include "floor.h"
+
+#define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV)
+#define CAPABILITIES 0xa80425fbull /* docker's fourteen */
+
+static void set(long fs, const char *key, const char *value)
+{
+	CALL(fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0);
+}
+
+static long made(long fs, unsigned attrs)
+{
+	CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
+	return CALL(fsmount, fs, FSMOUNT_CLOEXEC, attrs, 0, 0);
+}
+
+static long open_fs(const char *type)
+{
+	return CALL(fsopen, type, FSOPEN_CLOEXEC, 0, 0, 0);
+}
+
+static void make(long at, const char *path, unsigned mode)
+{
+	long r = mc_sys3(SYS_mkdirat, at, MC_PTR(path), mode);
+
+	if (r < 0 && r != -EEXIST)
+		must(r);
+}
+
+static void node(long at, const char *name, unsigned major, unsigned minor)
+{
+	CALL(mknodat, at, name, S_IFCHR | 0666, makedev(major, minor), 0);
+}
+
+static void attach(long tree, long at, const char *path)
+{
+	CALL(move_mount, tree, "", at, path, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+static long copy(long of, const char *path, unsigned flags)
+{
+	return CALL(open_tree, of, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags, 0, 0);
+}
+
+static void restrict_mount(long tree, uint64_t attributes)
+{
+	struct mount_attr attr = { .attr_set = attributes };
+
+	CALL(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+}
+
+static void populate_dev(long dev, long pts, long shm, long mqueue)
+{
+	make(FDCWD, "/dev", 0755);
+	attach(dev, FDCWD, "/dev");
+	node(dev, "null", 1, 3);
+	node(dev, "zero", 1, 5);
+	node(dev, "full", 1, 7);
+	node(dev, "random", 1, 8);
+	node(dev, "urandom", 1, 9);
+	node(dev, "tty", 5, 0);
+	CALL(symlinkat, "/proc/self/fd", dev, "fd", 0, 0);
+	CALL(symlinkat, "/proc/self/fd/0", dev, "stdin", 0, 0);
+	CALL(symlinkat, "/proc/self/fd/1", dev, "stdout", 0, 0);
+	CALL(symlinkat, "/proc/self/fd/2", dev, "stderr", 0, 0);
+	CALL(symlinkat, "/proc/kcore", dev, "core", 0, 0);
+	CALL(symlinkat, "pts/ptmx", dev, "ptmx", 0, 0);
+	make(dev, "pts", 0755);
+	attach(pts, dev, "pts");
+	make(dev, "shm", 0755);
+	attach(shm, dev, "shm");
+	make(dev, "mqueue", 0755);
+	attach(mqueue, dev, "mqueue");
+}
+
+static void no_oom_score(long proc)
+{
+	long fd = CALL(openat, proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0, 0);
+
+	CALL(write, fd, "0", 1, 0, 0);
+	CALL(close, fd, 0, 0, 0, 0);
+}
+
+/* What lies below `top`, a prefix with its "/", of the mount `at`. */
+static void mask(const struct floor *floor, const char *top, long at, long empty, long null_device)
+{
+	size_t length = strlen(top);
+	int seen[2] = { 0, 0 }; /* the first of a kind is attached itself */
+
+	for (int i = 0; floor->masked[i]; i++) {
+		int directory = floor->masked[i][0] == 'd';
+		long tree = directory ? empty : null_device;
+
+		if (strncmp(floor->masked[i] + 1, top, length) == 0)
+			attach(seen[directory] ? copy(tree, "", AT_EMPTY_PATH) : tree, at, floor->masked[i] + 1 + length);
+		seen[directory] = 1;
+	}
+}
+
+static void attach_proc_and_sys(const struct floor *floor, long proc, long sys, long cgroup, long empty, long null_device)
+{
+	make(FDCWD, "/proc", 0555);
+	attach(proc, FDCWD, "/proc");
+	no_oom_score(proc);
+	mask(floor, "/proc/", proc, empty, null_device);
+	for (int i = 0; floor->read_only[i]; i++) {
+		const char *name = floor->read_only[i] + strlen("/proc/");
+		long tree = copy(proc, name, AT_RECURSIVE);
+
+		restrict_mount(tree, MOUNT_ATTR_RDONLY);
+		attach(tree, proc, name);
+	}
+	make(FDCWD, "/sys", 0555);
+	attach(sys, FDCWD, "/sys");
+	attach(cgroup, sys, "fs/cgroup");
+	mask(floor, "/sys/", sys, empty, null_device);
+}
+
+static void loopback_up(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	long sock = CALL(socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0, 0);
+
+	CALL(ioctl, sock, SIOCSIFFLAGS, &lo, 0, 0);
+	CALL(close, sock, 0, 0, 0, 0);
+}
+
+static void limit_resources(void)
+{
+	const uint64_t none = RLIM64_INFINITY;
+	struct rlimit64 wish[RLIM_NLIMITS], now;
+
+	for (int i = 0; i < RLIM_NLIMITS; i++)
+		wish[i] = (struct rlimit64){ none, none };
+	wish[RLIMIT_STACK].rlim_cur = 8 << 20;
+	wish[RLIMIT_CORE].rlim_cur = 0;
+	wish[RLIMIT_NOFILE] = (struct rlimit64){ 1024, 524288 };
+	wish[RLIMIT_MEMLOCK] = (struct rlimit64){ 8 << 20, 8 << 20 };
+	wish[RLIMIT_MSGQUEUE] = (struct rlimit64){ 819200, 819200 };
+	wish[RLIMIT_NICE] = wish[RLIMIT_RTPRIO] = (struct rlimit64){ 0, 0 };
+	for (int i = 0; i < RLIM_NLIMITS; i++) {
+		CALL(prlimit64, 0, i, 0, &now, 0);
+		wish[i].rlim_max = wish[i].rlim_max < now.rlim_max ? wish[i].rlim_max : now.rlim_max;
+		wish[i].rlim_cur = wish[i].rlim_cur < wish[i].rlim_max ? wish[i].rlim_cur : wish[i].rlim_max;
+		CALL(prlimit64, 0, i, &wish[i], 0, 0);
+	}
+}
+
+static void confine(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2] = { { (uint32_t)CAPABILITIES, (uint32_t)CAPABILITIES, 0 }, { 0, 0, 0 } };
+
+	limit_resources();
+	CALL(setpriority, PRIO_PROCESS, 0, 0, 0, 0);
+	CALL(personality, PER_LINUX, 0, 0, 0, 0);
+	CALL(keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0);
+	for (int cap = 0; cap < 64; cap++)
+		if (!(CAPABILITIES >> cap & 1) && mc_sys5(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) == -EINVAL)
+			break;
+	CALL(setgroups, 0, &header, 0, 0, 0); /* none */
+	CALL(setresgid, 0, 0, 0, 0, 0);
+	CALL(setresuid, 0, 0, 0, 0, 0);
+	CALL(capset, &header, data, 0, 0, 0);
+	CALL(umask, 022, 0, 0, 0, 0);
+	CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static void reset_signals(void)
+{
+	const uint64_t dfl[4] = { 0 }, none = 0;
+
+	for (int sig = 1; sig < _NSIG; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			mc_sys4(SYS_rt_sigaction, sig, MC_PTR(dfl), 0, 8);
+	CALL(rt_sigprocmask, SIG_SETMASK, &none, 0, 8, 0);
+}
+
+static void execute(const char *program)
+{
+	const char *argv[] = { program, NULL };
+	const char *envp[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=minicontainer",
+			       "HOME=/root", NULL };
+	char cwd[PATH_MAX];
+
+	CALL(close_range, 3, 0xffffffff, 0, 0, 0);
+	CALL(chdir, "/", 0, 0, 0, 0);
+	CALL(getcwd, cwd, sizeof(cwd), 0, 0, 0);
+	reset_signals();
+	CALL(execve, program, argv, envp, 0, 0);
+}
+
+int floor_child(void *arg)
+{
+	const struct floor *floor = arg;
+	long dev, pts, shm, mqueue, proc, sys, cgroup, root, empty, null_device;
+
+	CALL(umask, 0, 0, 0, 0, 0);
+	CALL(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
+	proc = made(open_fs("proc"), SAFE);
+	sys = made(open_fs("sysfs"), SAFE | MOUNT_ATTR_RDONLY);
+	cgroup = made(open_fs("cgroup2"), SAFE | MOUNT_ATTR_RDONLY);
+	root = copy(FDCWD, floor->rootfs, AT_RECURSIVE);
+	restrict_mount(root, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
+	set(dev = open_fs("tmpfs"), "mode", "755");
+	set(dev, "size", "65536k");
+	dev = made(dev, MOUNT_ATTR_NOSUID);
+	set(pts = open_fs("devpts"), "mode", "0620");
+	set(pts, "ptmxmode", "0666");
+	set(pts, "gid", "5");
+	pts = made(pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+	set(shm = open_fs("tmpfs"), "mode", "1777");
+	set(shm, "size", "67108864");
+	shm = made(shm, SAFE);
+	mqueue = made(open_fs("mqueue"), SAFE);
+	null_device = copy(FDCWD, "/dev/null", 0);
+	set(empty = open_fs("tmpfs"), "mode", "0");
+	empty = made(empty, SAFE | MOUNT_ATTR_RDONLY);
+	attach(root, FDCWD, "/");
+	CALL(fchdir, root, 0, 0, 0, 0);
+	CALL(pivot_root, ".", ".", 0, 0, 0);
+	CALL(umount2, ".", MNT_DETACH, 0, 0, 0);
+	CALL(chdir, "/", 0, 0, 0, 0);
+	populate_dev(dev, pts, shm, mqueue);
+	attach_proc_and_sys(floor, proc, sys, cgroup, empty, null_device);
+	CALL(sethostname, "minicontainer", 13, 0, 0, 0);
+	loopback_up();
+	CALL(setsid, 0, 0, 0, 0, 0);
+	for (int i = 0; i < 3; i++)
+		CALL(dup3, floor->streams[i], i, 0, 0, 0);
+	confine();
+	execute(floor->program);
+	return 121;
+}
