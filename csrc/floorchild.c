@@ -220,6 +220,8 @@ int floor_child(void *arg)
 	const struct floor *floor = arg;
 	long dev, pts, shm, mqueue, proc, sys, cgroup, root, empty, null_device;
 
+	CALL(sethostname, "minicontainer", 13, 0, 0, 0);
+	loopback_up();
 	CALL(umask, 0, 0, 0, 0, 0);
 	CALL(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
 	proc = made(open_fs("proc"), SAFE);
@@ -248,8 +250,6 @@ int floor_child(void *arg)
 	CALL(chdir, "/", 0, 0, 0, 0);
 	populate_dev(dev, pts, shm, mqueue);
 	attach_proc_and_sys(floor, proc, sys, cgroup, empty, null_device);
-	CALL(sethostname, "minicontainer", 13, 0, 0, 0);
-	loopback_up();
 	CALL(setsid, 0, 0, 0, 0, 0);
 	for (int i = 0; i < 3; i++)
 		CALL(dup3, floor->streams[i], i, 0, 0, 0);

@@ -72,6 +72,13 @@ def test_what_holds_for_root(reports: Reports) -> None:
     assert not failed(verdicts)
 
 
+@pytest.mark.needs("root", "rig")
+def test_what_holds_for_root_on_a_stock_kernel(reports: Reports) -> None:
+    verdicts = reports.of()
+    assert not failed(verdicts)
+    assert verdicts["cgroups pids.max"] == ("pass", "2048")
+
+
 @pytest.mark.needs("user", "userns")
 def test_what_holds_for_an_ordinary_user(as_user: Run, rootfs: Path, user_directory: Path) -> None:
     mine = copy_of(rootfs, user_directory / "root")
