@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -496,3 +497,34 @@ def test_a_program_of_the_host(own_box: Box) -> None:
     """A dynamically linked one, with its libraries as read-only volumes."""
     done = own_box.run(python(), "-c", "print(6 * 7)", options=python_options())
     assert (done.stdout, done.stderr) == ("42\n", "")
+
+
+# ---- what is not inherited
+
+
+@pytest.mark.parametrize("userns", ["auto", "host", "keep-id"])
+def test_limits_are_not_the_callers_but_never_more(rootfs: Path, userns: str) -> None:
+    script = "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Sl"
+    hard = str(min(524288, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    inside = [*CLI, "run", "--userns", userns, rootfs, "sh", "-c", script]
+    for outside, expected in (
+        ("ulimit -Sn 256; ulimit -Sc unlimited", ["1024", hard, "0", "8192"]),
+        ("ulimit -Sn 256; ulimit -Hn 900; ulimit -Sl 16", ["900", "900", "0", "8192"]),
+    ):
+        command = ["bash", "-ec", f'{outside}; exec "$@"', "-", *map(str, inside)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == expected
+    asked = [*inside[:4], "--ulimit", "nofile=77:88", *inside[4:]]
+    done = subprocess.run([*map(str, asked)], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == ["77", "88"]
+
+
+@pytest.mark.parametrize("userns", ["auto", "host"])
+def test_neither_nice_value_nor_oom_score_nor_personality_is_inherited(rootfs: Path, userns: str) -> None:
+    script = "cut -d' ' -f19 /proc/self/stat; cat /proc/self/oom_score_adj /proc/self/personality"
+    inside = [*map(str, [*CLI, "run", "--userns", userns, rootfs, "sh", "-c", script])]
+    command = ["nice", "-n", "7", "setarch", "-R", "--addr-compat-layout", *inside]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0", "00000000"]
+    worse = ["sh", "-c", 'echo 300 >/proc/self/oom_score_adj; exec "$@"', "-", *inside]
+    assert subprocess.run(worse, capture_output=True, text=True, check=True).stdout.split()[1] == "0"
