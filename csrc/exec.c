@@ -31,6 +31,8 @@ static int look_at(struct mc_program *program, const char *path, int index)
 	program->path = index;
 	program->mode = sx.stx_mode;
 	program->length = 0;
+	if ((sx.stx_mode & S_IFMT) != S_IFREG)
+		return 1; /* to open a device can be to act on it */
 	fd = mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
 		return 1;

@@ -2,7 +2,7 @@
  *
  * floor.c: what a container costs when nothing is done but its system calls: the floor of `compare startup`.
  *
- *     floor ROOTFS CGROUP PROGRAM [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE]...
+ *     floor ROOTFS CGROUP PROGRAM INIT [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE]...
  *
  * Theory of operation. Written by hand, straight down, with no plan, no records and no errors: the calls that
  * `minicontainer run --userns host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in their order (a
@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -83,7 +84,7 @@ static void container(long parent, const char *name)
 {
 	struct rusage rusage;
 	siginfo_t info;
-	int pidfd, *streams = wanted.streams;
+	int pidfd, pipe[2], *streams = wanted.streams;
 	struct pollfd p = { .events = POLLIN };
 	long cgroup;
 
@@ -93,7 +94,14 @@ static void container(long parent, const char *name)
 	streams[0] = null;
 	for (int i = 1; i < 3; i++)
 		streams[i] = (int)CALL(fcntl, i, F_DUPFD_CLOEXEC, 3, 0, 0);
+	CALL(pipe2, pipe, O_CLOEXEC, 0, 0, 0);
+	wanted.report = (int)CALL(fcntl, pipe[1], F_DUPFD_CLOEXEC, 5, 0, 0);
+	CALL(close, pipe[1], 0, 0, 0, 0);
 	clone_child(cgroup, &pidfd);
+	CALL(close, wanted.report, 0, 0, 0, 0);
+	if (CALL(read, pipe[0], &info, sizeof(info), 0, 0) != 0)
+		must(-1); /* it was not executed */
+	CALL(close, pipe[0], 0, 0, 0, 0);
 	for (int i = 2; i > 0; i--)
 		CALL(close, streams[i], 0, 0, 0, 0);
 	p.fd = pidfd;
@@ -121,7 +129,7 @@ static int parse(int argc, char **argv)
 	const char *letters = "mru";
 	int counts[3] = { 0 };
 
-	for (int i = 4; i + 1 < argc; i += 2) {
+	for (int i = 5; i + 1 < argc; i += 2) {
 		const char *found = argv[i][0] == '-' && argv[i][1] ? strchr(letters, argv[i][1]) : NULL;
 
 		if (!found || counts[found - letters] == MANY - 1)
@@ -133,16 +141,29 @@ static int parse(int argc, char **argv)
 	return 0;
 }
 
+/* A copy, above the numbers that the child uses. */
+static int descriptor(const char *path)
+{
+	char buffer[1 << 16];
+	long file = CALL(openat, FDCWD, path, O_RDONLY | O_CLOEXEC, 0, 0);
+	long memory = CALL(memfd_create, "minicontainer-init", MFD_CLOEXEC, 0, 0, 0), n;
+
+	while ((n = CALL(read, file, buffer, sizeof(buffer), 0, 0)) > 0)
+		CALL(write, memory, buffer, n, 0, 0);
+	return (int)CALL(fcntl, memory, F_DUPFD_CLOEXEC, 5, 0, 0);
+}
+
 int main(int argc, char **argv)
 {
 	char line[64], name[64];
 	long parent;
 
-	if (argc < 4 || parse(argc, argv) < 0) {
-		fprintf(stderr, "usage: floor ROOTFS CGROUP PROGRAM [-m [d|f]MASKED | -r READ-ONLY | -u USAGE-FILE]...\n");
+	if (argc < 5 || parse(argc, argv) < 0) {
+		fprintf(stderr, "usage: floor ROOTFS CGROUP PROGRAM INIT [-m [d|f]MASKED | -r READ-ONLY | -u USAGE-FILE]...\n");
 		return 2;
 	}
 	parent = must(mc_sys4(SYS_openat, FDCWD, MC_PTR(argv[2]), O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0));
+	wanted.init = descriptor(argv[4]);
 	null = (int)must(mc_sys4(SYS_openat, FDCWD, MC_PTR("/dev/null"), O_RDONLY | O_CLOEXEC, 0));
 	for (unsigned n = 0; fgets(line, sizeof(line), stdin); n++) {
 		uint64_t start;

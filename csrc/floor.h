@@ -12,6 +12,7 @@ struct floor {
 	const char *rootfs, *program;
 	const char *masked[MANY], *read_only[MANY]; /* masked: "d/PATH" or "f/PATH" */
 	int streams[3];
+	int init, report; /* csrc/init.c, which is executed first, and where it would say why that failed */
 };
 
 /* In the child, and in the parent: nothing goes on after a failure. */

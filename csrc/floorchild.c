@@ -201,18 +201,20 @@ static void reset_signals(void)
 	CALL(rt_sigprocmask, SIG_SETMASK, &none, 0, 8, 0);
 }
 
-static void execute(const char *program)
+static void execute(const struct floor *floor)
 {
-	const char *argv[] = { program, NULL };
+	const char *argv[] = { "minicontainer-exec", "1", floor->program, floor->program, NULL };
 	const char *envp[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=minicontainer",
 			       "HOME=/root", NULL };
 	char cwd[PATH_MAX];
 
-	CALL(close_range, 3, 0xffffffff, 0, 0, 0);
+	CALL(dup3, floor->report, 3, 0, 0, 0);
+	CALL(dup3, floor->init, 4, O_CLOEXEC, 0, 0);
+	CALL(close_range, 5, 0xffffffff, 0, 0, 0);
 	CALL(chdir, "/", 0, 0, 0, 0);
 	CALL(getcwd, cwd, sizeof(cwd), 0, 0, 0);
 	reset_signals();
-	CALL(execve, program, argv, envp, 0, 0);
+	CALL(execveat, 4, "", argv, envp, AT_EMPTY_PATH);
 }
 
 int floor_child(void *arg)
@@ -254,6 +256,6 @@ int floor_child(void *arg)
 	for (int i = 0; i < 3; i++)
 		CALL(dup3, floor->streams[i], i, 0, 0, 0);
 	confine();
-	execute(floor->program);
+	execute(floor);
 	return 121;
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * init.c: process 1 of a container started with --init.
+ * init.c: process 1 of a container started with --init; and what comes before a program that is not to begin as a
+ * part of its maker.
  *
- *     init NPATHS PATH... ARGV...
+ *     minicontainer-init NPATHS PATH... ARGV...
+ *     minicontainer-exec NPATHS PATH... ARGV...
  *
- * Theory of operation. It starts the program as its only child, in a process group of its own that holds the
+ * Theory of operation. As minicontainer-exec it becomes the program, no more: /proc/self/exe is then this memfd when the
+ * program's path is walked, and not the executable of who makes the container. Else it starts the program as its only child, in a process group of its own that holds the
  * terminal, passes every signal on to it, reaps whatever else ends up here, and ends as the program did (128+n for
  * signal n). Descriptor 3 is the report: closed by a successful exec, else it carries what went wrong
  * (struct report), so that the parent can tell the two apart by end of file.
@@ -53,14 +56,11 @@ static void lead_the_terminal(void)
 }
 
 /* `paths` are `npaths` strings, one behind the other, as the kernel lays arguments and mc_exec wants them. */
-__attribute__((noreturn)) static void start_program(char **paths, uint32_t npaths, char **envp, uint64_t mask)
+__attribute__((noreturn)) static void become(char **paths, uint32_t npaths, char **envp)
 {
 	const char **argv = (const char **)paths + npaths;
 
-	lead_the_terminal();
-	mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("minicontainer"));
 	mc_sys3(SYS_fcntl, REPORT, F_SETFD, FD_CLOEXEC);
-	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&mask), 0, 8);
 	report.error = (int32_t)-mc_exec(paths[0], npaths, argv, (const char **)envp, &report.program);
 	mc_sys3(SYS_write, REPORT, MC_PTR(&report), sizeof(report));
 	end(127);
@@ -94,6 +94,16 @@ static int serve(long program, const uint64_t *all)
 	return result;
 }
 
+/* Which of the two we are: the last letter tells. */
+static int is_exec(const char *name)
+{
+	char last = 0;
+
+	while (*name)
+		last = *name++;
+	return last == 'c';
+}
+
 static long number(const char *text)
 {
 	long n = 0;
@@ -112,13 +122,19 @@ __attribute__((noreturn, used)) static void init_main(long *stack)
 
 	if (npaths < 1 || stack[0] < 3 + npaths)
 		end(OUR_ERROR);
+	if (is_exec(argv[0]))
+		become(argv + 2, (uint32_t)npaths, envp);
 	mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("init")); /* the kernel gave it the memfd's */
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
 	program = mc_sys5(SYS_clone, SIGCHLD, 0, 0, 0, 0); /* fork(2) */
 	if (program < 0)
 		end(OUR_ERROR);
-	if (program == 0)
-		start_program(argv + 2, (uint32_t)npaths, envp, before);
+	if (program == 0) {
+		lead_the_terminal();
+		mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("minicontainer"));
+		mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
+		become(argv + 2, (uint32_t)npaths, envp);
+	}
 	mc_sys1(SYS_close, REPORT);
 	end(serve(program, &all));
 }

@@ -35,6 +35,18 @@ uint64_t mc_now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* openat2(2): a rename(2) anywhere on the machine can disturb a resolution that is to stay inside; "try again". */
+#define TRIES 1000
+
+long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+	long r;
+
+	for (int tries = 0; (r = mc_sys(nr, a, b, c, d, e, f)) == -EAGAIN && nr == SYS_openat2 && tries < TRIES; tries++)
+		;
+	return r;
+}
+
 /* ---- arguments */
 
 static uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
@@ -231,8 +243,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 {
 	switch ((enum mc_op)s->op) {
 	case MC_SYSCALL:
-		return mc_sys(s->nr, value(run, s, 0), value(run, s, 1), value(run, s, 2), value(run, s, 3),
-			      value(run, s, 4), value(run, s, 5));
+		return mc_syscall(s->nr, value(run, s, 0), value(run, s, 1), value(run, s, 2), value(run, s, 3),
+				  value(run, s, 4), value(run, s, 5));
 	case MC_CHDIR:
 		return do_chdir(run, s);
 	case MC_SIGNALS:

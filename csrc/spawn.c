@@ -249,8 +249,3 @@ long mc_write_at(int dirfd, const char *name, const char *data, size_t size)
 	mc_sys1(SYS_close, fd);
 	return n;
 }
-
-long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
-{
-	return mc_sys(nr, a, b, c, d, e, f);
-}

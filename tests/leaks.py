@@ -6,7 +6,7 @@ processes), so the second is taken again for a while (SETTLE) before the test is
 
 What minicontainer keeps on purpose is no leak: the control group that all containers live in (HOME), and one open
 descriptor of it and of the mount it is on; the file of ids, and one open descriptor of it (the range for the next
-container); the program that says which devices it may use.
+container); the program that says which devices it may use; the program that is executed first.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def snapshot() -> Counter[str]:
 
 
 def descriptors() -> Iterator[str]:
-    kept = {IDS, "anon_inode:bpf-prog", *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *HOMES))}
+    kept = {
+        IDS,
+        "anon_inode:bpf-prog",
+        "/memfd:minicontainer-init (deleted)",
+        *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *HOMES)),
+    }
     for number in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{number}")

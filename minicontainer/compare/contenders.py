@@ -129,7 +129,7 @@ def floor_command(rootfs: str, program: str, home: str) -> list[str]:
         words += [
             w for name, controller in USAGE if not controller or controller in group.enabled for w in ("-u", name)
         ]
-    return [f"{LIBEXEC}/floor", rootfs, home, program, *words]
+    return [f"{LIBEXEC}/floor", rootfs, home, program, f"{LIBEXEC}/init", *words]
 
 
 def floor(rootfs: str, program: str, home: str) -> Server:

@@ -331,21 +331,22 @@ def _confine(b: Builder, spec: Spec, host: Host) -> None:
 def _execute(b: Builder, spec: Spec, host: Host) -> None:
     """No descriptor is left when the path of cwd is walked, so none can lead outside (CVE-2024-21626)."""
     b.phase = "execute"
-    if spec.init:
+    staged = spec.init or (host.exposed and not spec.executable)
+    if staged:
         init, report = b.input("init"), b.input("report")
         b.add(p.dup3(report, INIT_FD - 1), p.call("dup3", init, INIT_FD, p.const("O_CLOEXEC")))
     elif spec.executable:
         b.add(p.call("dup3", b.input("executable"), PROGRAM_FD, p.const("O_CLOEXEC")))
-    last = INIT_FD if spec.init else PROGRAM_FD if spec.executable else 2
+    last = INIT_FD if staged else PROGRAM_FD if spec.executable else 2
     b.add(p.close_range(last + 1), p.chdir(spec.cwd))
     if spec.die_with_parent:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))
     b.add(p.reset_signals())
     env = environment(spec, host)
     paths, envp = program_paths(spec.args[0], env["PATH"]), [f"{k}={v}" for k, v in env.items()]
-    if spec.init:
-        argv = ["minicontainer-init", str(len(paths)), *paths, *spec.args]
-        b.add(p.execveat(INIT_FD, argv, envp))
+    if staged:
+        name = "minicontainer-init" if spec.init else "minicontainer-exec"
+        b.add(p.execveat(INIT_FD, [name, str(len(paths)), *paths, *spec.args], envp))
     elif spec.executable:
         b.add(p.execveat(PROGRAM_FD, spec.args, envp))
     else:

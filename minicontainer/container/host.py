@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -65,6 +67,7 @@ class Host(NamedTuple):
     chrooted      the caller's root is not that of its mount namespace
     lasting       nothing of it can change but who asks
     timens        a time namespace of its own
+    exposed       the container's root could write to the executable that this process runs
     shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
     """
 
@@ -85,6 +88,7 @@ class Host(NamedTuple):
     chrooted: bool = False
     lasting: bool = False
     timens: bool = False
+    exposed: bool = False
     shown: bool = False
 
     def is_settled(self) -> bool:
@@ -189,6 +193,23 @@ def permitted(spec: Spec, userns: str) -> int:
     return caps.capabilities().permitted
 
 
+def exposed(spec: Spec, userns: str) -> bool:
+    """Whether who is root in the container may write to the executable that this process runs.
+
+    Until its exec the child is this process for /proc/self/exe: a program of ROOTFS that is a link there, or a script
+    that has it as its interpreter, would be that executable, with libraries of ROOTFS's, and could then be written to
+    (CVE-2019-5736)."""
+    if userns in ("host", "join"):
+        return True
+    info = os.stat("/proc/self/exe")
+    if info.st_mode & 0o022:
+        return True
+    if userns != "range":
+        return info.st_uid == os.geteuid()
+    first, _, count = map(int, (spec.userns or "").split(":")) if ":" in (spec.userns or "") else (0, 0, 0)
+    return first <= info.st_uid < first + count
+
+
 def window() -> tuple[int, int] | None:
     """Rows and columns of the terminal that the caller's streams are, if one is."""
     for fd in (0, 1, 2):
@@ -231,21 +252,32 @@ def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
 
 
 def _read(rootfs: str, path: str) -> list[list[str]]:
-    """The lines of a colon-separated file of the container, opened so that no link leads outside; [] if missing."""
-    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """The lines of a colon-separated file of the container; [] if there is none.
+
+    No link leads outside, and nothing but a file is opened: to open a device can be to act on it."""
     try:
-        flags = lib.O_RDONLY | lib.O_CLOEXEC | lib.O_NONBLOCK
-        fd = openat2(root, path, flags, resolve=lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS)
+        with _inside(rootfs, path) as fd, open(f"/proc/self/fd/{fd}", "rb") as file:
+            lines = file.read(2**20).decode("utf-8", "surrogateescape").splitlines()
     except OSError:
         return []
-    finally:
-        os.close(root)
-    with open(fd, encoding="utf-8", errors="surrogateescape") as f:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
-        lines = f.read(2**20).splitlines()
     fields = [line.split(":") for line in lines if "\0" not in line]
     return [f for f in fields if len(f) >= 4 and _is_id(f[2])]
+
+
+@contextmanager
+def _inside(rootfs: str, path: str) -> Iterator[int]:
+    """A file of the container (O_PATH)."""
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = openat2(root, path, lib.O_PATH | lib.O_CLOEXEC, resolve=lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(root)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _is_id(text: str) -> bool:

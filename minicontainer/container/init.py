@@ -1,4 +1,5 @@
-"""The static process 1 of ``--init`` (csrc/init.c), run from a sealed memfd, and its report."""
+"""The static program csrc/init.c, run from a sealed memfd, and its report: process 1 of ``--init``; and what is
+executed before a program that could get at the caller's executable (``Host.exposed``)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,28 @@ def descriptor(program: str = INIT) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, INIT_FD + 1)
     finally:
         os.close(fd)
+
+
+_kept: dict[str, tuple[int, tuple[int, int]]] = {}  # its descriptor and inode (a dict's methods are atomic)
+
+
+def kept() -> int:
+    """``descriptor()``, made once for this process: it is looked whether it is still ours (daemons close all)."""
+    fd, inode = _kept.get("init", (-1, (0, 0)))
+    with suppress(OSError):
+        if _inode(fd) == inode:
+            return fd
+    _kept.pop("init", None)
+    made = descriptor()
+    fd, _ = _kept.setdefault("init", (made, _inode(made)))
+    if fd != made:  # another thread was quicker
+        os.close(made)
+    return fd
+
+
+def _inode(fd: int) -> tuple[int, int]:
+    info = os.fstat(fd)
+    return info.st_dev, info.st_ino
 
 
 def report(fd: int) -> tuple[int, Any]:

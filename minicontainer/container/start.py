@@ -62,6 +62,7 @@ def facts(spec: Spec) -> host.Host:
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
         lasting=host.is_lasting(spec, mode),
         timens=host.own_time(spec),
+        exposed=host.exposed(spec, mode),
         shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
     )
 
@@ -241,15 +242,14 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
 
         found["executable"] = init.descriptor(spec.executable)
         stack.callback(os.close, found["executable"])
-    if spec.init:
+    if "init" in what.plan.inputs:
         from minicontainer.container import init
 
         read, write = os.pipe2(os.O_CLOEXEC)
         high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)
         os.close(write)
         stack.callback(_read_report, child, spec, read, high)
-        found.update({"init": init.descriptor(), "report": high})
-        stack.callback(os.close, found["init"])
+        found.update({"init": init.kept(), "report": high})
     return found
 
 

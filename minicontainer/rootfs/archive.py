@@ -8,11 +8,14 @@ Format", "Storing Sparse Files").
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from minicontainer.native import lib
 from minicontainer.rootfs.stream import BLOCK, ArchiveError, Readable, Stream
 
 FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK_DEVICE, FIFO, UNKNOWN = (
@@ -81,6 +84,11 @@ class Archive:
             raise ArchiveError("is damaged: a header is wrong" if damaged else "is truncated")
         self._stream.drain()
 
+    @property
+    def headers(self) -> int:
+        """Bytes of all headers until now."""
+        return self._stream.headers
+
     def contents(self, size: int) -> bytes:
         """The next ``size`` bytes of the member's data."""
         return self._stream.data(size)
@@ -138,6 +146,8 @@ def _raw(text: str) -> bytes:
 def _name(info: tarfile.TarInfo, name: str, what: str) -> tuple[bytes, ...]:
     if "\0" in name:
         raise _wrong(info, f"{what} holds a NUL byte")
+    if len(name) > lib.PATH_MAX:
+        raise _wrong(info, f"{what}: {os.strerror(errno.ENAMETOOLONG)}")
     parts = tuple(part for part in _raw(name).split(b"/") if part not in (b"", b"."))
     if b".." in parts:
         detail = "" if name == info.name else f", {name!r},"
@@ -188,4 +198,6 @@ def _extents(info: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
 def _xattrs(info: tarfile.TarInfo) -> Iterator[tuple[str, bytes]]:
     for keyword, value in info.pax_headers.items():
         if keyword.startswith(XATTR):
+            if len(keyword) - len(XATTR) > lib.XATTR_NAME_MAX or len(value) > lib.XATTR_SIZE_MAX:
+                raise _wrong(info, "an extended attribute is larger than the kernel can take (limits.h)")
             yield keyword.removeprefix(XATTR), _raw(value)

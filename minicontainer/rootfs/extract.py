@@ -29,11 +29,12 @@ from minicontainer.errors import sentence
 from minicontainer.native import lib
 from minicontainer.rootfs import archive as a
 from minicontainer.rootfs.staging import MODE, filled, made, open_existing
-from minicontainer.rootfs.stream import CHUNK, ArchiveError, Readable, open_archive
-from minicontainer.rootfs.tree import Tree, clear
+from minicontainer.rootfs.stream import CHUNK, HEADER, ArchiveError, Readable, open_archive
+from minicontainer.rootfs.tree import OVERHEAD, Tree, clear
 
 SIZE = 16 << 30  # bytes, holes of sparse files counted
 MEMBERS = 1_000_000
+MEMORY = 512 << 20  # bytes that may be remembered to the end: the looks of directories, what is left out
 SET_ID = stat.S_ISUID | stat.S_ISGID
 CAPABILITY = "security.capability"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -109,6 +110,7 @@ class Extraction:
         self._limit, self._entries = limit, members
         self._members = self._size = self._made_entries = 0
         self._notes: list[Note] = []
+        self._remembered = 0
         self._put: dict[str, Callable[[int, str, a.Member], None]] = {
             a.FILE: self._file,
             a.DIRECTORY: self._directory,
@@ -126,6 +128,10 @@ class Extraction:
                 self._extract(member)
             except OSError as e:
                 raise member.error(_reason(e)) from e
+            if self._remembered + self.tree.remembered > MEMORY:
+                raise member.error(
+                    f"names and attributes of directories, and what is left out, exceed {MEMORY >> 20} MiB"
+                )
         try:
             self.tree.finish()
         except OSError as e:
@@ -137,6 +143,8 @@ class Extraction:
         self._members += 1
         self._size += member.size
         self._made()
+        if self._archive.headers > self._limit + HEADER:
+            raise ArchiveError(f"its headers are more than the limit of {self._limit} bytes (--max-size)")
         if self._size > self._limit:
             raise member.error(
                 f"with it, the archive unpacks to more than the limit of {self._limit} bytes (--max-size)"
@@ -148,6 +156,7 @@ class Extraction:
             raise ArchiveError(f"unpacks to more than the limit of {self._entries} entries (--max-members)")
 
     def _note(self, member: a.Member, what: str) -> None:
+        self._remembered += len(member.shown) + len(what) + OVERHEAD
         self._notes.append(Note(member.shown, what))
 
     def _extract(self, member: a.Member) -> None:
@@ -192,6 +201,7 @@ class Extraction:
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                 clear(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
+        self._remembered += len(member.shown) + sum(len(value) for _, value in member.xattrs)
         self.tree.later(parent, name, lambda fd: self._dress(fd, member))
 
     def _symlink(self, parent: int, name: str, member: a.Member) -> None:

@@ -53,6 +53,7 @@ class Stream:
         self._position = 0
         self._allowance = HEADER
         self._ended = False
+        self.headers = 0  # bytes of them
         self.last = b""  # what was read last: where tarfile stops, it tells why
 
     def tell(self) -> int:
@@ -72,6 +73,7 @@ class Stream:
         if size < 0 or self._allowance < 0:
             raise ArchiveError(f"the headers of one member exceed the limit of {HEADER >> 20} MiB")
         self.last = self._exactly(size)
+        self.headers += len(self.last)
         if not self.last and size:
             if self._ended:
                 raise ArchiveError("is truncated")

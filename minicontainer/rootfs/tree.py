@@ -19,7 +19,7 @@ from minicontainer.rootfs.removal import open_inside, remove
 
 IN_ROOT = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS | lib.RESOLVE_NO_XDEV
 PLACE = lib.O_PATH | os.O_DIRECTORY
-TRIES = 128  # of a resolution that something else's rename(2) disturbs: openat2(2), EAGAIN
+OVERHEAD = 256  # bytes of what is remembered of a directory, beside its names and attributes
 
 Dress = Callable[[int], None]  # gives a directory (a descriptor) its mode, owner and time
 
@@ -31,17 +31,12 @@ class Tree:
         """``made`` is told of every directory that is made on the way to something else."""
         self._root, self._made = root, made
         self._base = os.readlink(_link(root))
+        self.remembered = 0  # bytes, about
         self._pending: dict[tuple[int, int], tuple[str, Dress]] = {}
 
     def directory(self, parts: Sequence[bytes]) -> int:
         """A descriptor (O_PATH) of an existing directory, links on the way resolved inside."""
-        path = os.fsdecode(b"/".join(parts)) or "."
-        for _ in range(TRIES):
-            try:
-                return open_inside(self._root, path, PLACE, IN_ROOT)
-            except BlockingIOError:
-                continue
-        return open_inside(self._root, path, PLACE, IN_ROOT)
+        return open_inside(self._root, os.fsdecode(b"/".join(parts)) or ".", PLACE, IN_ROOT)
 
     def needed(self, parts: Sequence[bytes], dress: Dress) -> int:
         """As ``directory``, but what is missing is made, and given its looks by ``dress``."""
@@ -83,6 +78,7 @@ class Tree:
             path, seen = os.readlink(_link(fd)), os.fstat(fd)
         finally:
             os.close(fd)
+        self.remembered += len(path) + OVERHEAD
         self._pending[(seen.st_dev, seen.st_ino)] = (os.path.relpath(path, self._base), dress)
 
     def finish(self) -> None:

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from tars import DIRECTORY, FIFO, FILE, LINK, SYMLINK, entry, pax, snapshot, who
 
 from minicontainer import rootfs
 from minicontainer.errors import Error, SpecError, UnsupportedError
-from minicontainer.rootfs import ArchiveError, Report, removal
+from minicontainer.rootfs import ArchiveError, Report, extract, removal
 
 US = (os.geteuid(), os.getegid())
 SECRET = "canary"
@@ -431,6 +432,32 @@ def test_compression_bombs(jail: Path) -> None:
 def test_headers_that_would_fill_memory(jail: Path, kind: bytes) -> None:
     refused(jail, "headers of one member exceed", entry(b"h", kind, size=1 << 40))
     refused(jail, "truncated|damaged|exceed", *([entry(b"h", kind, data=b"19 comment=abcdefgh\n")] * 3000))
+
+
+def test_what_is_remembered_of_members_is_bounded(jail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small archives, compressed; names and attributes that were kept to the end would fill the memory."""
+    long = b"v" * (1 << 20)
+    refused(jail, "File name too long", pax({b"path": long}) + entry(b"x", b"Q"))
+    refused(jail, "File name too long", pax({b"linkpath": long}) + entry(b"x", LINK, link=b"y"))
+    refused(jail, "larger than the kernel can take", pax({b"SCHILY.xattr.user.a": long}) + entry(b"d/", DIRECTORY))
+    refused(jail, "larger than the kernel can take", pax({b"SCHILY.xattr.user." + long: b"v"}) + entry(b"f"))
+    monkeypatch.setattr(extract, "MEMORY", 2 << 20)
+    attribute = {b"SCHILY.xattr.user.a": b"v" * 1000}
+    for members in (
+        [entry(b"%d" % i + b"n" * 90, b"Q") for i in range(6000)],
+        [entry(b"%d/" % i, DIRECTORY) for i in range(9000)],
+        [pax(attribute) + entry(b"%d/" % i, DIRECTORY) for i in range(3000)],
+        [pax({b"SCHILY.xattr.security." + b"k" * 200: b""}) + entry(b"%d" % i) for i in range(5000)],
+    ):
+        refused(jail, "exceed 2 MiB", *members)
+        assert unpack(jail, *members[: len(members) // 4])
+        shutil.rmtree(jail)
+
+
+def test_headers_count(jail: Path) -> None:
+    headers = [pax({b"comment": b"x" * (1 << 20)}) + entry(b"%d" % i) for i in range(6)]
+    refused(jail, "its headers are more than the limit of 1000000 bytes .--max-size.", *headers, limit=1_000_000)
+    assert unpack(jail, *headers, limit=4_000_000).members == 6
 
 
 def test_headers_that_would_take_for_ever(jail: Path) -> None:

@@ -1,0 +1,203 @@
+"""Root file systems that were made to do harm, and a watch over what they aim at. Also a program for other users:
+
+    python tests/hostile.py DIRECTORY USERNS
+
+starts a container in each of them, and prints what came of it; it fails where anything happened outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import shutil
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tars import snapshot
+
+PLACES = (
+    "dev dev/pts dev/null dev/console dev/shm dev/mqueue dev/fd proc proc/self proc/sys sys sys/fs etc etc/passwd"
+    " run tmp work volume file a"
+).split()
+LINKS = ("absolute", "mirrored", "sibling", "upward", "loop", "magic")
+KINDS = (*LINKS, "file", "fifo", "socket", "missing", "closed")
+
+IN_ALL_EVENTS, IN_Q_OVERFLOW, IN_ISDIR = 0xFFF, 0x4000, 0x40000000  # inotify(7)
+EVENT = struct.Struct("=iIII")
+
+
+class Watch:
+    """All that happens below a directory: each open, access, change, by whomever. A path that is but looked up, or
+    opened with O_PATH, is not seen (inotify(7)); what is made or changed so shows in the snapshot."""
+
+    def __init__(self, top: Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._top, self._before = top, snapshot(top)
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._names = {}
+        for directory, _, _ in os.walk(top):
+            number = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), IN_ALL_EVENTS)
+            assert number > 0, os.strerror(ctypes.get_errno())
+            self._names[number] = directory
+        self.events()  # os.walk's own
+
+    def events(self) -> list[str]:
+        """What happened since the last call."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._fd, 1 << 16):
+                while data:
+                    number, mask, _, length = EVENT.unpack_from(data)
+                    name = data[EVENT.size : EVENT.size + length].rstrip(b"\0").decode()
+                    found.append(f"{self._names.get(number, 'overflow')}/{name}: {mask:#x}")
+                    data = data[EVENT.size + length :]
+        return found
+
+    def happened(self) -> list[str]:
+        """The events, and how the directory differs from what it was."""
+        found, now = self.events(), snapshot(self._top)
+        self.events()  # of the snapshot
+        return found + [f"{k}: changed" for k in sorted({*self._before, *now}) if self._before.get(k) != now.get(k)]
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@contextlib.contextmanager
+def watched(top: Path) -> Iterator[Watch]:
+    """Nothing may happen there meanwhile."""
+    watch = Watch(top)
+    try:
+        yield watch
+        assert not (happened := watch.happened()), happened
+    finally:
+        watch.close()
+
+
+def make_outside(path: Path) -> Path:
+    """What hostile links lead to: a directory that looks like any of those that a runtime writes to."""
+    for name in ("pts", "shm", "mqueue", "self", "sys", "fs/cgroup", "volume", "a", "b"):
+        (path / name).mkdir(parents=True)
+    for name in (
+        "null",
+        "console",
+        "ptmx",
+        "passwd",
+        "group",
+        "hosts",
+        "resolv.conf",
+        "kcore",
+        "file",
+        "sysrq-trigger",
+    ):
+        (path / name).write_text("outside")
+    return path
+
+
+@contextlib.contextmanager
+def variant(parent: Path, place: str, kind: str, outside: Path) -> Iterator[Path]:
+    """A root file system of busybox alone with something hostile at ``place``."""
+    root, busybox = parent / "root", parent / "busybox"
+    (root / "bin").mkdir(parents=True)
+    if not busybox.exists():
+        shutil.copy(str(shutil.which("busybox")), busybox)
+    (root / "bin/busybox").hardlink_to(busybox)
+    (root / "bin/sh").symlink_to("busybox")
+    if place:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        make(root / place, kind, outside, root)
+    try:
+        yield root
+    finally:
+        if kind == "closed":
+            (root / place).chmod(0o700)  # so that who is not root can remove it
+        shutil.rmtree(root)
+
+
+def make(path: Path, kind: str, outside: Path, root: Path) -> None:
+    """One hostile thing."""
+    up = "../" * len(path.relative_to(root).parts)
+    targets = {
+        "absolute": str(outside),
+        "mirrored": str(outside),
+        "sibling": f"{up}{outside.name}",
+        "upward": f"{'../' * 40}{outside}",
+        "loop": path.name,
+        "magic": f"/proc/self/root{outside}",
+    }
+    if kind == "mirrored":
+        inside = root / str(outside)[1:]
+        if not inside.is_relative_to(path):
+            inside.mkdir(parents=True)
+    if kind in targets:
+        path.symlink_to(targets[kind])
+    elif kind == "file":
+        path.write_text("root:x:0:0::/:/bin/sh\n")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        os.mknod(path, stat.S_IFSOCK | 0o666)
+    elif kind == "closed":
+        path.mkdir()
+        path.chmod(0)
+
+
+# What is wanted of a container at each place: beyond it nothing is asked for, so that only one thing can go wrong.
+WISHES: dict[str, dict[str, Any]] = {
+    "work": {"cwd": "/work"},
+    "volume": {"mounts": (("/volume", "directory"),)},
+    "file": {"mounts": (("/file", "file"),)},
+    "a": {"mounts": (("/a/b", "directory"), ("/a/c/d", "file"))},
+    "etc": {"user": "root"},
+    "etc/passwd": {"user": "root"},
+    "dev/console": {"tty": True},
+    "dev/pts": {"tty": True},
+}
+
+
+class Outcome(NamedTuple):
+    """What became of one container: its output, or the one line of the error."""
+
+    place: str
+    kind: str
+    said: str
+
+
+def outcome(root: Path, given: Path, place: str, kind: str, **more: Any) -> Outcome:
+    """Starts a container there. ``given`` holds what is mounted: ``directory`` and ``file``."""
+    import minicontainer as mc
+
+    wish = dict(WISHES.get(place, {}))
+    mounts = tuple(mc.Mount(target, str(given / name)) for target, name in wish.pop("mounts", ()))
+    shown = "cat /proc/self/mountinfo >/dev/null; cd /; echo works"
+    try:
+        streams = {} if wish.get("tty") else {"capture_output": True}
+        done = mc.run(["/bin/sh", "-c", shown], rootfs=str(root), mounts=mounts, timeout=20, **streams, **wish, **more)
+    except mc.Error as e:
+        return Outcome(place, kind, str(e))
+    said = "works" if wish.get("tty") else (done.stdout + done.stderr).decode().strip()
+    return Outcome(place, kind, said if done.returncode == 0 else f"status {done.returncode}: {said}")
+
+
+def every(parent: Path, kinds: tuple[str, ...] = KINDS, **more: Any) -> Iterator[Outcome]:
+    """A container in each root file system of these kinds; nothing may happen outside."""
+    outside = make_outside(parent / "outside")
+    given = parent / "given"
+    (given / "directory").mkdir(parents=True)
+    (given / "file").touch()
+    with watched(outside) as watch:
+        for place, kind in itertools.product(PLACES, kinds):
+            with variant(parent, place, kind, outside) as root:
+                yield outcome(root, given, place, kind, **more)
+            assert not (happened := watch.happened()), (place, kind, happened)
+
+
+if __name__ == "__main__":
+    for line in every(Path(sys.argv[1]), userns=sys.argv[2]):
+        print(*line, sep="\t")
