@@ -117,6 +117,7 @@ HINTS: dict[tuple[int, str], str] = {
         "creating these namespaces needs CAP_SYS_ADMIN; without it a user namespace must be among them:"
         " --userns private"
     ),
+    (errno.EPERM, "open_tree"): "to copy a mount needs CAP_SYS_ADMIN",
     (errno.EINVAL, "clone3"): "the kernel refuses this set of namespaces; is each of them compiled in?",
     (errno.ENOSPC, "clone3"): "a namespace limit is reached: see sysctl user.max_*_namespaces",
     (errno.EUSERS, "clone3"): "user namespaces are nested too deeply (32 levels)",

@@ -277,6 +277,9 @@ def test_user_namespaces_switched_off(minicontainer_cli: Run, as_user: Run) -> N
         assert (finding["status"], finding["detail"], finding["remedy"]) == ("no", reason, remedy)
     assert told["user.max_*_namespaces"]["detail"] == "user.max_user_namespaces=0"
     assert statuses(data, "namespaces")["net"] == "ok"
+    run = found(data, "container")["default run"]
+    assert run["status"] == "note"
+    assert run["detail"].endswith(f"less isolated: userns auto: {reason}; running as --userns host")
 
     data = parsed(as_user(DOCTOR), status=1)
     assert data["usable"] is False
