@@ -5,10 +5,11 @@
  *     floor ROOTFS CGROUP PROGRAM INIT [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE]...
  *
  * Theory of operation. Written by hand, straight down, with no plan, no records and no errors: the calls that
- * `minicontainer run --userns host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in their order (a
- * test compares the two by strace). What depends on the host comes as arguments. Each line on standard input asks for one container, and is
- * answered with its nanoseconds, from before the cgroup is made until after it is removed; so runs can be interleaved
- * with others'. A call that fails ends the program: a floor that skips work would be none.
+ * `minicontainer run --userns host --timens host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in
+ * their order (a test compares the two by strace). What depends on the host comes as arguments. Each line on standard
+ * input asks for one container, and is answered with its nanoseconds, from before the cgroup is made until after it is
+ * removed; so runs can be interleaved with others'. A call that fails ends the program: a floor that skips work would
+ * be none.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

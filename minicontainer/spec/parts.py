@@ -13,7 +13,10 @@ from minicontainer.spec.values import RLIMITS, absolute, said_of, size, text, wh
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount of the container: ``bind`` (``source`` on the host) or ``tmpfs`` (``size`` bytes, ``mode``)."""
+    """One mount of the container: ``bind`` (``source`` on the host) or ``tmpfs`` (``size`` bytes, ``mode``).
+
+    Device nodes in it are inert (nodev), and in a tmpfs set-uid files and programs too, unless ``options`` say dev,
+    suid, exec."""
 
     target: str
     source: str | None = None
