@@ -27,6 +27,7 @@ SETTLE = 3.0
 WATCHED = ("native", "rig")
 HOMES = ("minicontainer", "minicontainer.caller")
 GROUPS = ("minicontainer*", "test-*")
+MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/ids"
 
 
@@ -87,7 +88,7 @@ def children() -> Iterator[str]:
 def mounts() -> Iterator[str]:
     for line in _read("/proc/self/mountinfo").splitlines():
         fields = line.split(" ")
-        if fields[4] != "/run/netns":  # ip-netns(8) makes it a mount point, once, when it is first used
+        if fields[4] not in MADE_ONCE:
             yield f"mount {fields[4]} ({fields[fields.index('-') + 1]}, id {fields[0]})"
 
 
