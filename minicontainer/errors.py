@@ -146,6 +146,6 @@ HINTS: dict[tuple[int, str], str] = {
 
 
 def hint_for(number: int, call: str) -> str:
-    """The remedy for a misleading errno of a call (written ``name(...)`` or ``name``), or ''."""
-    name = call.split("(", 1)[0]
+    """The remedy for a misleading errno of a call (written ``name(...)``, ``slot = name(...)`` or ``name``), or ''."""
+    name = call.split("(", 1)[0].rpartition(" = ")[2]
     return HINTS.get((number, name)) or HINTS.get((number, ""), "")
