@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -29,6 +30,7 @@
 #include "floor.h"
 
 static struct floor wanted;
+static int devices;
 static int null; /* the container's standard input: ours brings the requests */
 static const char *usage[MANY];
 
@@ -55,6 +57,36 @@ static void bound_processes(long directory)
 		return;
 	CALL(write, fd, "2048", 4, 0, 0);
 	CALL(close, fd, 0, 0, 0, 0);
+}
+
+/* A program that says which devices may be used, as short as one can be: loaded once, like the library's. */
+static int device_program(void)
+{
+	const struct bpf_insn yes[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
+		.insn_cnt = 2,
+		.insns = MC_PTR(yes),
+		.license = MC_PTR("GPL"),
+		.expected_attach_type = BPF_CGROUP_DEVICE,
+	};
+
+	return (int)CALL(bpf, BPF_PROG_LOAD, &attr, sizeof(attr), 0, 0);
+}
+
+static void restrict_devices(long directory)
+{
+	union bpf_attr attr = {
+		.target_fd = (uint32_t)directory,
+		.attach_bpf_fd = (uint32_t)devices,
+		.attach_type = BPF_CGROUP_DEVICE,
+		.attach_flags = BPF_F_ALLOW_MULTI,
+	};
+
+	CALL(bpf, BPF_PROG_ATTACH, &attr, sizeof(attr), 0, 0);
 }
 
 static long clone_child(long cgroup, int *pidfd)
@@ -92,6 +124,7 @@ static void container(long parent, const char *name)
 	CALL(mkdirat, parent, name, 0755, 0, 0);
 	cgroup = CALL(openat, parent, name, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0, 0);
 	bound_processes(cgroup);
+	restrict_devices(cgroup);
 	streams[0] = null;
 	for (int i = 1; i < 3; i++)
 		streams[i] = (int)CALL(fcntl, i, F_DUPFD_CLOEXEC, 3, 0, 0);
@@ -165,6 +198,7 @@ int main(int argc, char **argv)
 	}
 	parent = must(mc_sys4(SYS_openat, FDCWD, MC_PTR(argv[2]), O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0));
 	wanted.init = descriptor(argv[4]);
+	devices = device_program();
 	null = (int)must(mc_sys4(SYS_openat, FDCWD, MC_PTR("/dev/null"), O_RDONLY | O_CLOEXEC, 0));
 	for (unsigned n = 0; fgets(line, sizeof(line), stdin); n++) {
 		uint64_t start;

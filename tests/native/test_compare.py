@@ -16,20 +16,8 @@ from minicontainer.compare.contenders import LIBEXEC
 pytestmark = pytest.mark.needs("root", "cgroup2")
 
 # What the library's side of the clone does beyond the floor's, each once: checks of ROOTFS, who asks, an id, the
-# lock that tells a live owner, which devices it may use, and the caller's dumpable flag and memory, which the child's
-# could change.
-LIBRARY_ALONE = {
-    "bpf",
-    "newfstatat",
-    "faccessat2",
-    "geteuid",
-    "getegid",
-    "getrandom",
-    "getpid",
-    "flock",
-    "prctl",
-    "getrusage",
-}
+# lock that tells a live owner, and the caller's dumpable flag and memory, which the child's could change.
+LIBRARY_ALONE = {"newfstatat", "faccessat2", "geteuid", "getegid", "getrandom", "getpid", "flock", "prctl", "getrusage"}
 
 
 @pytest.fixture
