@@ -20,9 +20,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from minicontainer.errors import UnsupportedError
+from minicontainer.errors import RangeRefusedError, UnsupportedError
 
 WIDTH = 65536
+MANY = 256  # ranges of which a process may keep one
 PATH = "/run/minicontainer/ids"
 OWNERS = ("containers", "root", "0")
 FALLBACK = range(0x80000, 0x70000000, WIDTH)
@@ -49,8 +50,9 @@ class Lease:
         self.fd, self.ids, self.pid = fd, ids, os.getpid()
 
     def release(self) -> None:
-        """Gives it back, when no process has it any more; or keeps it, for this process's next container."""
-        if self.pid != os.getpid() or _idle.setdefault("kept", self) is not self:
+        """Gives it back, when no process has it any more; or keeps it, for this process's next container, where there
+        are many."""
+        if self.pid != os.getpid() or pool().size < MANY or _idle.setdefault("kept", self) is not self:
             self.close()
 
     def leave(self) -> None:
@@ -75,7 +77,7 @@ class Shared(Lease):
 
 
 def take() -> Lease:
-    """A free range. UnsupportedError: there is none."""
+    """A free range. UnsupportedError: there is none; RangeRefusedError: nothing can be locked here."""
     global _next  # noqa: PLW0603 - only a hint
     kept = _idle.pop("kept", None)
     if kept is not None and kept.pid == os.getpid():
@@ -115,7 +117,8 @@ def _open() -> int:
         os.makedirs(os.path.dirname(PATH), mode=0o755, exist_ok=True)
         return os.open(PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as e:
-        raise UnsupportedError("userns", "auto", f"{PATH}: {(e.strerror or str(e)).lower()}") from None
+        reason = f"{PATH}: {(e.strerror or str(e)).lower()}"
+        raise RangeRefusedError("userns", "auto", reason, "--userns host") from None
 
 
 def _lock(fd: int, ids: Range, kind: int) -> bool:

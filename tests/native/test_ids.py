@@ -58,6 +58,25 @@ def test_one_behind_the_other_have_the_same(rootfs: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_idle")
+def test_where_there_are_few_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(950 * ids.WIDTH, 950 * ids.WIDTH, 1))
+    ids.take().release()
+    assert not ids._idle
+    ids.take().release()
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_where_nothing_can_be_locked_it_is_said(rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(ids, "PATH", str(tmp_path / "file" / "ids"))
+    spec = mc.Spec(("cat", "/proc/self/uid_map"), rootfs=str(rootfs))
+    with pytest.warns(IsolationWarning, match="userns auto: .*: file exists; running as --userns host"):
+        assert mc.run(spec, capture_output=True).stdout.split() == [b"0", b"0", b"4294967295"]
+    with pytest.raises(RangeRefusedError, match="file exists"):
+        mc.run(["/bin/true"], rootfs=rootfs, userns="private")
+
+
+@pytest.mark.usefixtures("nothing_idle")
 def test_a_fork_does_not_have_its_parents() -> None:
     kept = ids.take()
     kept.release()
