@@ -84,10 +84,14 @@ def take_trees(spec: Spec, userns: int, stack: ExitStack) -> dict[str, int]:
 
 
 def refusal(spec: Spec, half: Half) -> RangeRefusedError | None:
-    """Why the half was not done, where this host cannot do it: a file system without ID-mapped mounts."""
+    """Why the half was not done, where this host cannot do it: ids, or a file system without ID-mapped mounts."""
     failed = half.failed
-    if failed is None or half.plan.steps[failed].call != "mount_setattr_idmap":
+    step = half.plan.steps[failed] if failed is not None else None
+    if step is not None and step.call == "mount_setattr_idmap":
+        path = sources(spec)[str(step.args[0])]
+        reason = f"{path}: its file system, or one mounted in it, cannot be shown with other ids"
+    elif step is not None and step.call == "write_id_map":
+        reason = "these ids are not ours to give: this process is in a user namespace itself"
+    else:
         return None
-    path = sources(spec)[str(half.plan.steps[failed].args[0])]
-    reason = f"{path}: its file system, or one mounted in it, cannot be shown with other ids"
     return RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")
