@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from minicontainer.errors import RangeRefusedError, UnsupportedError
+from minicontainer.spec import ID_MAX
 
 WIDTH = 65536
 MANY = 256  # ranges of which a process may keep one
@@ -173,8 +174,9 @@ def pool() -> Pool:
     for owner in OWNERS:
         for start, count in ((start, count) for name, start, count in uids if name == owner):
             for first, many in ((first, many) for name, first, many in gids if name == owner):
-                if min(count, many) >= WIDTH:
-                    return Pool(start, first, min(count, many) // WIDTH)
+                size = min(count, many, ID_MAX + 1 - start, ID_MAX + 1 - first) // WIDTH
+                if size > 0:
+                    return Pool(start, first, size)
     given = tuple((start, start + count) for _, start, count in [*uids, *gids])
     return Pool(FALLBACK[0], FALLBACK[0], len(FALLBACK), given)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from box import CLI, Box, line_of, refusal, started, until
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minicontainer as mc
 from minicontainer.container import ids
@@ -149,6 +152,7 @@ def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyP
     [
         ([("containers", 1 << 20, 1 << 20)], [("containers", 1 << 21, 1 << 17)], (1 << 20, 1 << 21, 2)),
         ([("root", 100000, 65536), ("containers", 200000, 65535)], [("root", 300000, 70000)], (100000, 300000, 1)),
+        ([("root", 2**32 - 65536, 2**40)], [("root", 2**33, 5)], (0x80000, 0x80000, len(ids.FALLBACK))),
         ([("me", 0x80000, 65536)], [], (0x80000, 0x80000, len(ids.FALLBACK))),
         ([], [], (0x80000, 0x80000, len(ids.FALLBACK))),
     ],
@@ -159,6 +163,16 @@ def test_where_ranges_come_from(monkeypatch: pytest.MonkeyPatch, uids: Any, gids
     assert pool[:3] == expected
     first = pool.at(0)
     assert (first is None) == (bool(uids) and uids[0][0] == "me")
+
+
+@given(st.text())
+def test_any_subuid_file_is_read(text: str) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text.encode("utf-8", "surrogatepass"))
+        file.flush()
+        found = ids.entries(file.name)
+    assert all(start >= 0 and count >= 0 and ":" not in name for name, start, count in found)
+    assert len(found) <= len(text)
 
 
 # ---- where a user namespace cannot show the files
