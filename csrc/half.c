@@ -36,7 +36,7 @@ static void *half_main(void *arg)
 	struct mc_half *half = spawn->half;
 	char byte = 0;
 
-	if (transfer(SYS_read, half->pipes[READY_READ], &byte) != 1)
+	if (transfer(SYS_read, half->pipes[READY_READ], &byte) != 1 || byte != MC_READY)
 		return NULL; /* the child died, or was never made */
 	half->run.slots[0] = spawn->pid;
 	half->run.slots[1] = half->pipes[ANSWER_WRITE];
@@ -100,7 +100,9 @@ int mc_half_begin(struct mc_spawn *spawn, pthread_t *thread)
 
 void mc_half_end(struct mc_half *half, pthread_t thread)
 {
-	close_fd(&half->pipes[READY_WRITE]); /* the last where there is no child: the thread reads end of file */
+	char none = 0; /* for a thread that still waits; no end of file, since who was forked meanwhile has the pipe too */
+
+	transfer(SYS_write, half->pipes[READY_WRITE], &none);
 	pthread_join(thread, NULL);
 	close_all(half);
 }

@@ -45,6 +45,7 @@ enum mc_op {
 /* What an argument is. Two bits for each, in mc_step.kinds. */
 enum mc_kind { MC_IMM, MC_BYTES, MC_SLOT };
 
+#define MC_READY 114  /* 'r' */
 #define MC_GO 103  /* 'g' */
 
 struct mc_plan {

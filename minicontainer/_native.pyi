@@ -25,6 +25,7 @@ class _Lib:
     MC_PLAN_MAGIC: int
     MC_ARGS: int
     MC_GO: int
+    MC_READY: int
     MC_HEAD: int
     MC_REASONS: int
     MC_WORDS: int

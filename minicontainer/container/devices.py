@@ -5,8 +5,8 @@ The program that says so (linux/devices.py) is loaded once for all containers wi
 
 from __future__ import annotations
 
+import errno
 import os
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from minicontainer.container.host import NODES, Host
@@ -24,6 +24,9 @@ ALWAYS = (
     Rule("c", 5, 2),  # /dev/ptmx (Documentation/admin-guide/devices.txt)
     *(Rule("c", major, access="rw") for major in range(136, 144)),  # /dev/pts
 )
+
+
+_kept: dict[str, int] = {}  # the descriptor of the program of ALWAYS (a dict's methods are atomic)
 
 
 def rules(spec: Spec, host: Host) -> tuple[Rule, ...] | None:
@@ -52,20 +55,29 @@ def restrict(cgroup: Cgroup | None, allowed: tuple[Rule, ...]) -> str:
     if cgroup is None:
         return "there is no cgroup v2 hierarchy to put the container into"
     try:
-        if allowed == ALWAYS:
-            devices.attach(cgroup.fd, _usual())
-        else:
-            loaded = devices.load(devices.program(allowed))
-            try:
-                devices.attach(cgroup.fd, loaded)
-            finally:
+        if allowed == ALWAYS and _attach_kept(cgroup):
+            return ""
+        loaded = devices.load(devices.program(allowed))
+        try:
+            devices.attach(cgroup.fd, loaded)
+        finally:
+            if allowed != ALWAYS or _kept.setdefault("program", loaded) != loaded:
                 os.close(loaded)
     except StepError as e:
         return str(e)
     return ""
 
 
-@lru_cache(maxsize=1)
-def _usual() -> int:
-    """The program of ALWAYS, kept."""
-    return devices.load(devices.program(ALWAYS))
+def _attach_kept(cgroup: Cgroup) -> bool:
+    """With the program that was loaded before; False where there is none, or its number is another's (daemons close
+    all)."""
+    kept = _kept.get("program", -1)
+    try:
+        if kept >= 0:
+            devices.attach(cgroup.fd, kept)
+    except StepError as e:
+        if e.errno not in (errno.EBADF, errno.EINVAL):
+            raise
+        _kept.pop("program", None)
+        return False
+    return kept >= 0

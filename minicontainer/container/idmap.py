@@ -103,7 +103,7 @@ class ParentHalf:
         self._thread.start()
 
     def _run(self) -> None:
-        if os.read(self._ready_read, 1) != b"r":
+        if os.read(self._ready_read, 1) != bytes([lib.MC_READY]):
             return  # the child died, or was never made
         start = now()
         try:
@@ -116,7 +116,8 @@ class ParentHalf:
 
     def close(self) -> None:
         """After the clone has returned: no child waits any more."""
-        os.close(self.ready)  # the last writer: a thread still reading sees end of file
+        os.write(self.ready, b"x")  # for a thread that still waits; who was forked meanwhile has the pipe too
+        os.close(self.ready)
         self._thread.join()
         for fd in (self._ready_read, self.go, self.go_write):
             os.close(fd)

@@ -9,6 +9,7 @@ import pytest
 from box import Box
 
 import minicontainer as mc
+from minicontainer.container.devices import _kept as kept
 from minicontainer.errors import IsolationWarning, StepError
 from minicontainer.linux import devices
 
@@ -64,3 +65,19 @@ def test_where_there_is_no_program_it_is_said(rootfs: Path, monkeypatch: pytest.
 
 def refuse(*_: object) -> None:
     raise StepError(1, "bpf(BPF_PROG_ATTACH)")
+
+
+def test_a_program_whose_descriptor_was_closed_is_loaded_anew(rootfs: Path) -> None:
+    """As daemons do; the number may be a file's by then, which stays open."""
+    spec = mc.Spec(("/bin/true",), rootfs=str(rootfs), userns="host")
+    assert mc.run(spec).returncode == 0
+    number = kept["program"]
+    with open("/dev/null", "rb") as file:
+        os.dup2(file.fileno(), number)
+    for _ in range(2):  # a warning would be an error
+        assert mc.run(spec).returncode == 0
+    assert os.readlink(f"/proc/self/fd/{number}") == "/dev/null"
+    os.close(number)
+    os.dup2(kept["program"], number, inheritable=False)
+    os.close(kept["program"])
+    kept["program"] = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -18,6 +19,9 @@ from typing import Any
 import pytest
 
 import minicontainer as mc
+from minicontainer import plan as p
+from minicontainer.plan import Slot
+from minicontainer.spawn import Half, HalfPlan, Spawn
 
 pytestmark = pytest.mark.needs("root")
 
@@ -223,3 +227,33 @@ def test_kills_at_any_moment(rootfs: Path) -> None:
             p.communicate(timeout=20)
             timer.join()
         assert (p.returncode, p.reason) in ((0, "exited"), (-signal.SIGKILL, "signal"))
+
+
+def test_a_clone_that_fails_does_not_wait_for_who_was_forked_meanwhile() -> None:
+    """Such a process has the pipes of the parent's half too, and keeps them open."""
+    child = p.Plan([p.wait_for_parent(Slot("go"))], ["ready", "go", "go-write"])
+    template = HalfPlan(p.Plan([p.await_child()], ["pid", "answer"]), child)
+    stop = threading.Event()
+    forked: list[int] = []
+
+    def forks() -> None:
+        while not stop.is_set() and len(forked) < 100:
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(100)
+                os._exit(0)
+            forked.append(pid)
+
+    thread = threading.Thread(target=forks)
+    thread.start()
+    try:
+        for _ in range(300):
+            with Spawn(child) as spawn:
+                half = Half(template, {"pid": -1, "answer": -1})
+                assert spawn.clone(int(p.const("CLONE_NEWNS|CLONE_FS")), {}, half=half) == -errno.EINVAL
+    finally:
+        stop.set()
+        thread.join()
+        for pid in forked:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
