@@ -18,6 +18,7 @@ import pwd
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +28,7 @@ import pytest
 
 FIXTURES = {"as_user": "user", "user_directory": "user"}
 USER = "rig"
+NOBODY = 65534
 USER_ID = 1000
 RIG_TOOLS = ("qemu-system-x86_64", "busybox", "depmod", "mke2fs", "dpkg-deb")
 
@@ -96,6 +98,16 @@ def _user() -> str:
     except KeyError:
         return f"no user {USER}, as the rig has"
     return _try(*as_user_prefix(), "test", "-r", __file__)
+
+
+def _nobody() -> str:
+    return _root() or _try(*as_nobody_prefix(), sys.executable, "-c", "")
+
+
+def as_nobody_prefix() -> list[str]:
+    """The same for one whom no file names, and who has no home."""
+    words = ["--clear-groups", "--inh-caps=-all", "env", "--unset=XDG_RUNTIME_DIR", "HOME=/nonexistent"]
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", *words]
 
 
 def as_user_prefix() -> list[str]:
@@ -209,6 +221,7 @@ def _true_root() -> str:
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "user": _user,
+    "nobody": _nobody,
     "userns": _userns,
     "cgroup2": _cgroup2,
     **{f"cgroup-{name}": _controller(name) for name in ("memory", "pids", "cpu", "cpuset", "io", "hugetlb")},

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from abilities import USER_ID
+from abilities import NOBODY, USER_ID, as_nobody_prefix
 from box import CLI, Box, copy_of, refusal
 from supplies import Run
 
@@ -93,6 +93,20 @@ def test_what_holds_for_an_ordinary_user(as_user: Run, rootfs: Path, user_direct
     verdicts = Reports(as_user, mine, user_directory).of()
     assert len(verdicts) > 150
     assert failed(verdicts) == lacking()
+
+
+@pytest.mark.needs("root", "userns", "nobody")
+def test_what_holds_for_one_whom_no_file_names(rootfs: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        mine = copy_of(rootfs, Path(directory, "root"))
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(mine)], check=True)
+        command = [*as_nobody_prefix(), *CLI, "run", "--security-report", str(mine)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.stderr == ""
+    failing = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  fail  ")]
+    assert failing == [name.rpartition(" ")[2] for name in lacking()]
+    assert "checks from inside: " in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.needs("root")
