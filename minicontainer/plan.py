@@ -23,7 +23,7 @@ from minicontainer.native import lib
 from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show
 
 __all__ = [
-    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
+    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call", "call_parent",
     "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat",
     "fchdir", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
     "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root", "prctl",
@@ -296,6 +296,11 @@ def open_proc(pid: Slot, into: str) -> Step:
 def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
     """write(2) to a uid_map or gid_map (user_namespaces(7)): ids from 0 inside are ``count`` ids from ``first`` on."""
     return Step("write_id_map", (fd, first, count), lib.MC_ID_MAP)
+
+
+def call_parent(ready: Slot) -> Step:
+    """Tells the parent's half that the child is here."""
+    return call("write", ready, chr(lib.MC_READY), 1)
 
 
 def let_go(answer: Slot) -> Step:

@@ -46,18 +46,22 @@ def row(samples: Samples, floor: Samples | None) -> dict[str, object]:
 
 def compared(samples: Sequence[Samples], floor: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """``rows`` of all, and the ``paired`` ratios of those pairs of which both were measured."""
-    by_name = {s.name: s for s in samples}
+    base = next((s for s in samples if s.name == floor), None)
     return {
-        "rows": [row(s, by_name.get(floor)) for s in samples],
-        "paired": {f"{a} / {b}": paired_ratio(by_name[a], by_name[b]) for a, b in pairs if {a, b} <= by_name.keys()},
+        "rows": [row(s, base) for s in samples],
+        "paired": {f"{a.name} / {b.name}": paired_ratio(a, b) for a, b in measured(samples, pairs)},
     }
 
 
 def differences(samples: Sequence[Samples], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
     """Microseconds that one takes beyond the other: the medians over the rounds of each round's difference."""
+    return {f"{a.name} - {b.name}": paired_difference(a, b) / 1000 for a, b in measured(samples, pairs)}
+
+
+def measured(samples: Sequence[Samples], pairs: Sequence[tuple[str, str]]) -> list[tuple[Samples, Samples]]:
+    """Those of the named pairs of which both are there."""
     by_name = {s.name: s for s in samples}
-    known = [(a, b) for a, b in pairs if {a, b} <= by_name.keys()]
-    return {f"{a} - {b}": paired_difference(by_name[a], by_name[b]) / 1000 for a, b in known}
+    return [(by_name[a], by_name[b]) for a, b in pairs if {a, b} <= by_name.keys()]
 
 
 def table(rows: Sequence[dict[str, object]], heading: str = "contender", digits: int = 0, versus: str = "floor") -> str:

@@ -125,7 +125,7 @@ def _call_parent(b: Builder, host: Host) -> None:
     while it maps them."""
     b.phase = "user namespace"
     if _has_half(host):
-        b.add(p.close(b.input("go-write")), p.write(b.input("ready"), chr(lib.MC_READY)))
+        b.add(p.close(b.input("go-write")), p.call_parent(b.input("ready")))
 
 
 def _has_half(host: Host) -> bool:

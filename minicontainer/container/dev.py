@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import stat
 import struct
 
 from minicontainer import plan as p
 from minicontainer.container.host import NODES, Host
-from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
 
@@ -78,7 +78,7 @@ def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> li
     major, minor, mode = numbers
     if host.userns not in ("host", "range"):
         return [p.mknodat(TREE, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, TREE)]
-    kind = "S_IFBLK" if mode & 0o170000 == lib.S_IFBLK else "S_IFCHR"
+    kind = "S_IFBLK" if stat.S_ISBLK(mode) else "S_IFCHR"
     return [p.mknodat(TREE, name, kind, mode & 0o777, os.makedev(major, minor))]
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from minicontainer.container.host import NODES, Host
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import devices
 from minicontainer.linux.devices import Rule
-from minicontainer.native import lib
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -32,21 +32,24 @@ _kept: dict[str, int] = {}  # the descriptor of the program of ALWAYS (a dict's 
 def rules(spec: Spec, host: Host) -> tuple[Rule, ...] | None:
     """What its program allows; None: it has none, for it may use any (privileged), or its maker is not root."""
     if spec.privileged or host.uid != 0:
-        _check_access(spec)
+        unrestricted = (
+            "--privileged uses any device" if spec.privileged else "only root can restrict access to a device"
+        )
+        refuse_less(spec, unrestricted)
         return None
     given = []
     for device, (major, minor, mode) in zip(spec.devices, host.device_nodes, strict=True):
-        kind = "b" if mode & 0o170000 == lib.S_IFBLK else "c"
+        kind = "b" if stat.S_ISBLK(mode) else "c"
         given.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # its node has to be made
     own = {(rule.kind, rule.major, rule.minor) for rule in given}
     return (*(rule for rule in ALWAYS if rule[:3] not in own), *given)
 
 
-def _check_access(spec: Spec) -> None:
+def refuse_less(spec: Spec, reason: str) -> None:
+    """Where there is no program, access to a device cannot be less than rw: UnsupportedError."""
     for device in spec.devices:
         if not {"r", "w"} <= set(device.access):
             shown = f"{device.source}:{device.target}:{device.access}"
-            reason = "--privileged uses any device" if spec.privileged else "only root can restrict access to a device"
             raise UnsupportedError("device", shown, reason, "leave out the access")
 
 

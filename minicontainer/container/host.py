@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
+from minicontainer.container.ids import chosen
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import namespaces
 from minicontainer.linux.files import openat2
@@ -206,8 +207,8 @@ def exposed(spec: Spec, userns: str) -> bool:
         return True
     if userns != "range":
         return info.st_uid == os.geteuid()
-    first, _, count = map(int, (spec.userns or "").split(":")) if ":" in (spec.userns or "") else (0, 0, 0)
-    return first <= info.st_uid < first + count
+    ids = chosen(spec.userns)
+    return ids is not None and ids.uid <= info.st_uid < ids.uid + ids.width
 
 
 def window() -> tuple[int, int] | None:

@@ -42,6 +42,11 @@ class Range(NamedTuple):
     width: int = WIDTH
 
 
+def chosen(wish: str | None) -> Range | None:
+    """The range of a wish ``UID:GID:COUNT``; None where it is another one."""
+    return Range(*map(int, wish.split(":"))) if wish and wish[0].isdigit() else None
+
+
 class Lease:
     """A range that is this container's until ``release()``."""
 

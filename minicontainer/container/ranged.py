@@ -15,7 +15,7 @@ from minicontainer import plan as p
 from minicontainer.container import dev, kernelfs
 from minicontainer.container.child import Child
 from minicontainer.container.host import NOT_OURS, Host
-from minicontainer.container.ids import Range, share, take
+from minicontainer.container.ids import chosen, share, take
 from minicontainer.errors import RangeRefusedError
 from minicontainer.native import now
 from minicontainer.plan import Builder, Plan, Slot
@@ -64,8 +64,8 @@ def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
 
 def prepare(child: Child, spec: Spec, half: HalfPlan) -> None:
     """Takes ids for the child, and readies its half."""
-    begin, wish = now(), spec.userns or ""
-    child.ids = lease = share(Range(*map(int, wish.split(":")))) if ":" in wish else take()
+    begin, ids = now(), chosen(spec.userns)
+    child.ids = lease = take() if ids is None else share(ids)
     uid, gid, count = lease.ids
     child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", begin, now(), 0))
     child.half = Half(half, {"pid": -1, "answer": -1, "uid": uid, "gid": gid, "count": count})

@@ -177,9 +177,7 @@ def _restrict_devices(child: Child, spec: Spec, what: Compiled) -> None:
     if not reason:
         child.note("cgroup", "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE})", begin)
         return
-    for device in spec.devices:
-        if not {"r", "w"} <= set(device.access):
-            raise UnsupportedError("device", f"{device.source}:{device.target}:{device.access}", reason)
+    devices.refuse_less(spec, reason)
     if what.host.userns == "host":
         warnings.warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
 

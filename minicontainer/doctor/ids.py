@@ -65,7 +65,7 @@ def written() -> Verdict:
     if idmap.own_maps("private") is not None:
         return note("one id, written by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
     plan = p.Plan(
-        [p.close(Slot("go-write")), p.write(Slot("ready"), "r"), p.wait_for_parent(Slot("go"))],
+        [p.close(Slot("go-write")), p.call_parent(Slot("ready")), p.wait_for_parent(Slot("go"))],
         ["go-write", "ready", "go"],
     )
     with Spawn(plan) as child:
