@@ -13,7 +13,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
 
+#include "clone.h"
 #include "half.h"
 #include "syscalls.h"
 #include "walk.h"
@@ -30,20 +33,46 @@ static long transfer(long nr, int fd, char *byte)
 
 enum { READY_READ, READY_WRITE, ANSWER_READ, ANSWER_WRITE };
 
-static void *half_main(void *arg)
+static int half_main(void *arg)
 {
 	struct mc_spawn *spawn = arg;
 	struct mc_half *half = spawn->half;
 	char byte = 0;
 
 	if (transfer(SYS_read, half->pipes[READY_READ], &byte) != 1 || byte != MC_READY)
-		return NULL; /* the child died, or was never made */
+		return 0; /* the child died, or was never made */
 	half->run.slots[0] = spawn->pid;
 	half->run.slots[1] = half->pipes[ANSWER_WRITE];
 	byte = 0;
 	if (mc_plan_walk_from(&half->run, (uint32_t)half->run.at + 1) < 0)
 		transfer(SYS_write, half->pipes[ANSWER_WRITE], &byte);
-	return NULL;
+	return 0;
+}
+
+/* ---- a thread without libc: it makes raw system calls alone, and needs no more than a stack */
+
+static int thread_begin(struct mc_thread *thread, void *arg)
+{
+	struct clone_args args = {
+		.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			 CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID,
+		.parent_tid = MC_PTR(&thread->id),
+		.child_tid = MC_PTR(&thread->id),
+		.stack = MC_PTR(thread->stack),
+		.stack_size = sizeof(thread->stack),
+	};
+	long r = mc_clone3_call(&args, sizeof(args), half_main, arg);
+
+	return r < 0 ? (int)r : 0;
+}
+
+/* The kernel sets the id to 0 at its end, and wakes who waits (set_tid_address(2)). */
+static void thread_join(struct mc_thread *thread)
+{
+	int32_t id;
+
+	while ((id = __atomic_load_n(&thread->id, __ATOMIC_ACQUIRE)) != 0)
+		mc_sys4(SYS_futex, MC_PTR(&thread->id), FUTEX_WAIT, (uint32_t)id, 0);
 }
 
 static void close_fd(int32_t *fd)
@@ -82,7 +111,7 @@ static int prepare(struct mc_spawn *spawn)
 	return 0;
 }
 
-int mc_half_begin(struct mc_spawn *spawn, pthread_t *thread)
+int mc_half_begin(struct mc_spawn *spawn, struct mc_thread *thread)
 {
 	struct mc_half *half = spawn->half;
 	int r;
@@ -92,17 +121,17 @@ int mc_half_begin(struct mc_spawn *spawn, pthread_t *thread)
 		half->pipes[i] = -1;
 	r = prepare(spawn);
 	if (r == 0)
-		r = -pthread_create(thread, NULL, half_main, spawn);
+		r = thread_begin(thread, spawn);
 	if (r < 0)
 		close_all(half);
 	return r;
 }
 
-void mc_half_end(struct mc_half *half, pthread_t thread)
+void mc_half_end(struct mc_half *half, struct mc_thread *thread)
 {
 	char none = 0; /* for a thread that still waits; no end of file, since who was forked meanwhile has the pipe too */
 
 	transfer(SYS_write, half->pipes[READY_WRITE], &none);
-	pthread_join(thread, NULL);
+	thread_join(thread);
 	close_all(half);
 }

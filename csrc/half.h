@@ -3,14 +3,18 @@
 #ifndef MC_HALF_H
 #define MC_HALF_H
 
-#include <pthread.h>
-
 #include "native.h"
 
+/* The thread; it lies in the frame of who waits for its end. */
+struct mc_thread {
+	int32_t id;
+	_Alignas(16) char stack[32 * 1024];
+};
+
 /* Before the clone, with all signals blocked: 0, or -errno. */
-int mc_half_begin(struct mc_spawn *spawn, pthread_t *thread);
+int mc_half_begin(struct mc_spawn *spawn, struct mc_thread *thread);
 
 /* After it: returns when the thread has ended. */
-void mc_half_end(struct mc_half *half, pthread_t thread);
+void mc_half_end(struct mc_half *half, struct mc_thread *thread);
 
 #endif

@@ -22,18 +22,14 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "start.h"
 #include "syscalls.h"
 #include "walk.h"
 
 #define REPORT 3
 #define OUR_ERROR 125
 
-/* The kernel leaves argc, argv and the environment on the stack; the ABI wants it aligned at a call. */
-#ifdef __x86_64__
-__asm__(".globl _start\n_start:\n	mov %rsp, %rdi\n	and $-16, %rsp\n	call init_main\n	hlt\n");
-#else
-__asm__(".globl _start\n_start:\n	mov x0, sp\n	bl init_main\n	brk #0\n");
-#endif
+MC_START(init_main);
 
 static struct report {
 	int32_t error;

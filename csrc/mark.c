@@ -5,13 +5,10 @@
  */
 #include <linux/reboot.h>
 
+#include "start.h"
 #include "syscalls.h"
 
-#ifdef __x86_64__
-__asm__(".globl _start\n_start:\n	and $-16, %rsp\n	call mark_main\n	hlt\n"); /* the ABI's alignment */
-#else
-__asm__(".globl _start\n_start:\n	bl mark_main\n");
-#endif
+MC_START(mark_main);
 
 static const char mark[] = "minicontainer: init\n";
 

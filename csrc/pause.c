@@ -4,13 +4,10 @@
  * what it costs to exec. With /dev/null it is the smallest program to measure a container by; with a pipe, a process
  * that stays while it is looked at.
  */
+#include "start.h"
 #include "syscalls.h"
 
-#ifdef __x86_64__
-__asm__(".globl _start\n_start:\n	and $-16, %rsp\n	call pause_main\n	hlt\n"); /* the ABI's alignment */
-#else
-__asm__(".globl _start\n_start:\n	bl pause_main\n");
-#endif
+MC_START(pause_main);
 
 __attribute__((used, noreturn)) static void pause_main(void)
 {

@@ -15,66 +15,19 @@
 #include <linux/sched.h>
 #include <linux/wait.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "clone.h"
+#include "dumpable.h"
 #include "half.h"
 #include "syscalls.h"
 #include "walk.h"
 
 #define CHILD_STACK (48 * 1024)   /* holds the sibling's too */
 #define SIBLING_STACK (24 * 1024)
-
-/* ---- dumpable is a property of the memory, which the child shares: a change of ids or a join of namespaces
- * there makes the caller undumpable too. The last spawn to end puts it back. */
-
-static pthread_mutex_t dumpable_lock = PTHREAD_MUTEX_INITIALIZER;
-static int dumpable_depth, dumpable_before;
-
-static void dumpable_save(void)
-{
-	pthread_mutex_lock(&dumpable_lock);
-	if (dumpable_depth++ == 0)
-		dumpable_before = (int)mc_sys1(SYS_prctl, PR_GET_DUMPABLE);
-	pthread_mutex_unlock(&dumpable_lock);
-}
-
-static void dumpable_restore(void)
-{
-	pthread_mutex_lock(&dumpable_lock);
-	if (--dumpable_depth == 0 && mc_sys1(SYS_prctl, PR_GET_DUMPABLE) != dumpable_before)
-		mc_sys2(SYS_prctl, PR_SET_DUMPABLE, dumpable_before);
-	pthread_mutex_unlock(&dumpable_lock);
-}
-
-/* A process forked by another thread meanwhile has a copy of our memory, and none of the spawns that were under way. */
-
-static void before_fork(void)
-{
-	pthread_mutex_lock(&dumpable_lock);
-}
-
-static void after_fork(void)
-{
-	pthread_mutex_unlock(&dumpable_lock);
-}
-
-static void after_fork_in_child(void)
-{
-	if (dumpable_depth > 0)
-		mc_sys2(SYS_prctl, PR_SET_DUMPABLE, dumpable_before);
-	dumpable_depth = 0;
-	pthread_mutex_unlock(&dumpable_lock);
-}
-
-__attribute__((constructor)) static void watch_forks(void)
-{
-	pthread_atfork(before_fork, after_fork, after_fork_in_child);
-}
 
 /* ---- the child */
 
@@ -152,13 +105,13 @@ static int clone_child(struct mc_spawn *spawn)
 /* clone_child, with the other half beside it. */
 static int clone_both(struct mc_spawn *spawn)
 {
-	pthread_t thread;
+	struct mc_thread thread;
 	int r = mc_half_begin(spawn, &thread);
 
 	if (r < 0)
 		return r;
 	r = clone_child(spawn);
-	mc_half_end(spawn->half, thread);
+	mc_half_end(spawn->half, &thread);
 	return r;
 }
 
@@ -174,9 +127,9 @@ int mc_spawn(struct mc_spawn *spawn)
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), MC_PTR(&before), 8);
 	spawn->run.sigmask = before;
 	spawn->run.blocked = 1;
-	dumpable_save();
+	mc_dumpable_save();
 	r = spawn->half ? clone_both(spawn) : clone_child(spawn);
-	dumpable_restore();
+	mc_dumpable_restore();
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
 	if (r == 0 && spawn->run.sibling > 0)
 		r = adopt_sibling(spawn);

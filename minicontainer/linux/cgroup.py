@@ -358,16 +358,15 @@ class Cgroup:
         cgroupfs.remove_children(self.fd)
 
 
-_root: Cgroup | None = None
+_kept: dict[str, Cgroup] = {}  # the root (a dict's methods are atomic)
 
 
 def hierarchy() -> Cgroup:
     """The root of the cgroup v2 hierarchy as it is mounted here; kept open. UnsupportedError where there is none."""
-    global _root  # noqa: PLW0603
-    root = _root
+    root = _kept.get("root")
     if root is None or root.fd < 0:
-        path = cgroupfs.unified().path.rstrip("/")
-        root = _root = Cgroup.open(path)
+        _kept.pop("root", None)
+        root = _kept.setdefault("root", Cgroup.open(cgroupfs.unified().path.rstrip("/")))
     return root
 
 

@@ -47,6 +47,7 @@ def test_eight_threads_with_fifty_containers_each(rootfs: Path) -> None:
     def work(thread: int) -> list[str]:
         return [echo(rootfs, f"t{thread}n{n}") for n in range(50)]
 
+    echo(rootfs, "first")  # what is kept for the next container is there now
     before = len(os.listdir("/proc/self/fd"))
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(8)))

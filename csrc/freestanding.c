@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * freestanding.c: what the compiler, and sources that are shared with the extension, take from libc, for programs without
+ * one.
+ */
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include "syscalls.h"
+
+void *memcpy(void *restrict to, const void *restrict from, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((char *)to)[i] = ((const char *)from)[i];
+	return to;
+}
+
+void *memmove(void *to, const void *from, size_t n)
+{
+	if ((uintptr_t)to - (uintptr_t)from >= n)
+		return memcpy(to, from, n);
+	while (n-- > 0)
+		((char *)to)[n] = ((const char *)from)[n];
+	return to;
+}
+
+void *memset(void *to, int value, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((char *)to)[i] = (char)value;
+	return to;
+}
+
+size_t strlen(const char *text)
+{
+	size_t n = 0;
+
+	while (text[n])
+		n++;
+	return n;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+	return (int)mc_sys2(SYS_clock_gettime, (uint64_t)clock, MC_PTR(time));
+}
