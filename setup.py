@@ -12,9 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
+WALK = ["plan.c", "exec.c", "clone.c", "half.c", "spawn.c", "freestanding.c"]
+MONITOR = [*(f"csrc/{name}" for name in WALK), *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
 HELPERS = {
     "floor": (["csrc/floor.c", "csrc/floorchild.c", "csrc/clone.c"], []),
     "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
+    "monitor": (MONITOR, FREESTANDING),
     "mark": (["csrc/mark.c"], FREESTANDING),
     "pause": (["csrc/pause.c"], FREESTANDING),
     "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),

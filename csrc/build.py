@@ -12,7 +12,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ["plan.c", "check.c", "exec.c", "clone.c", "half.c", "dumpable.c", "spawn.c"]
-HEADERS = ["native.h", "constants.h"]
+HEADERS = ["native.h", "monitor.h", "constants.h"]
 FLAGS = [
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=incompatible-pointer-types",
     "-Werror=implicit-function-declaration", "-Werror=int-conversion", "-Wno-missing-field-initializers",

@@ -53,7 +53,7 @@ long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first)
 	_Alignas(16) char stack[SIBLING_STACK];
 	struct sibling s = { run, first };
 	struct clone_args args = {
-		.flags = flags | CLONE_PARENT | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
+		.flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
 		.parent_tid = MC_PTR(&run->sibling),
 		.stack = MC_PTR(stack),
 		.stack_size = sizeof(stack),
@@ -63,7 +63,7 @@ long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first)
 	return r < 0 ? r : 0;
 }
 
-/* The first child only made the second, which is ours too (CLONE_PARENT): bury one, watch the other. */
+/* The first child only made the second, which is ours too with CLONE_PARENT: bury one, watch the other. */
 static int adopt_sibling(struct mc_spawn *spawn)
 {
 	long fd;

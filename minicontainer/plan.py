@@ -24,8 +24,8 @@ from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, kno
 
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call", "call_parent",
-    "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat",
-    "fchdir", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
+    "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat", "fchdir",
+    "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
     "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root", "prctl",
     "prlimit64", "prlimit64_all", "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns",
     "setresgid", "setresuid", "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
@@ -323,9 +323,14 @@ def send_fd(sock: Slot, fd: Slot) -> Step:
     return Step("send_fd", (sock, fd), lib.MC_SEND_FD)
 
 
-def fork_sibling(flags: str = "0") -> Step:
+def fork_sibling() -> Step:
     """clone3(CLONE_PARENT): the steps after this one run in a second child, which a joined pid namespace needs."""
-    return Step("clone3", (const(flags),), lib.MC_FORK)
+    return Step("clone3", (const("CLONE_PARENT"),), lib.MC_FORK)
+
+
+def fork_child() -> Step:
+    """clone3: the steps after this one run in a child of the child, which is then an orphan: nobody's to wait for."""
+    return Step("clone3", (const("0"),), lib.MC_FORK)
 
 
 def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:

@@ -59,10 +59,10 @@ class HalfPlan:
 class Half:
     """One run of it, with ``numbers`` as its inputs; whatever is said for ``pid``."""
 
-    __slots__ = ("_kept", "plan", "records", "struct", "template")
+    __slots__ = ("_kept", "numbers", "plan", "records", "struct", "template")
 
     def __init__(self, template: HalfPlan, numbers: Mapping[str, int]) -> None:
-        self.template, self.plan = template, template.plan
+        self.template, self.plan, self.numbers = template, template.plan, numbers
         self.struct: Any = ffi.new("struct mc_half *")
         self.records: Any = ffi.new("struct mc_record[]", len(self.plan.steps))
         self._kept = fill(self.struct.run, self.plan, numbers, self.records)
@@ -155,9 +155,11 @@ class Spawn:
         return int(self.struct.status)
 
     def bury(self) -> int:
-        """Kills and reaps, where there is a child that was not reaped; its status as of ``wait``, else 0. Also after an
+        """Kills and reaps, where that was not done; its status as of ``wait`` (0: there is none). Also after an
         exception out of ``clone`` (a signal handler's), which did not come so far as to note the pidfd."""
-        if self.struct.reaped or self.struct.pidfd < 0:
+        if self.struct.reaped:
+            return int(self.struct.status)
+        if self.struct.pidfd < 0:
             return 0
         self.pid, self.pidfd = self.struct.pid, self.struct.pidfd
         self.kill()

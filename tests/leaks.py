@@ -25,7 +25,7 @@ from abilities import USER_ID, cgroup2_mounts
 
 SETTLE = 3.0
 WATCHED = ("native", "rig")
-HOMES = ("minicontainer", "minicontainer.caller")
+HOMES = ("minicontainer", "minicontainer.caller", "monitors")
 GROUPS = ("minicontainer*", "test-*")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/ids"

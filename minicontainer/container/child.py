@@ -75,10 +75,19 @@ class Child:
         self.release()
         self.close()
 
+    def hand_over(self) -> None:
+        """It is somebody else's from here on: nothing of it is ended or given back by this process."""
+        self.disowned = True
+        if self.ids is not None:
+            self.ids.leave()
+            self.ids = None
+        if self.cgroup is not None:
+            self.cgroup.close()
+            self.cgroup = None
+        self.close()
+
     def __del__(self) -> None:
         if self.disowned:
-            if self.ids is not None:
-                self.ids.leave()
-            self.close()
+            self.hand_over()
         else:
             self.discard()

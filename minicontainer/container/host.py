@@ -194,15 +194,15 @@ def permitted(spec: Spec, userns: str) -> int:
     return caps.capabilities().permitted
 
 
-def exposed(spec: Spec, userns: str) -> bool:
-    """Whether who is root in the container may write to the executable that this process runs.
+def exposed(spec: Spec, userns: str, maker: str = "/proc/self/exe") -> bool:
+    """Whether who is root in the container may write to ``maker``, the executable that this process runs.
 
     Until its exec the child is this process for /proc/self/exe: a program of ROOTFS that is a link there, or a script
     that has it as its interpreter, would be that executable, with libraries of ROOTFS's, and could then be written to
     (CVE-2019-5736)."""
     if userns in ("host", "join"):
         return True
-    info = os.stat("/proc/self/exe")
+    info = os.stat(maker)
     if info.st_mode & 0o022:
         return True
     if userns != "range":

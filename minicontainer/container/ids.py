@@ -55,6 +55,11 @@ class Lease:
     def __init__(self, fd: int, ids: Range) -> None:
         self.fd, self.ids, self.pid = fd, ids, os.getpid()
 
+    @property
+    def mark(self) -> int | None:
+        """The byte of the file that says that it was taken and not given back; None where it is shared."""
+        return self.ids.uid // WIDTH
+
     def release(self) -> None:
         """Gives it back, when no process has it any more; or keeps it, for this process's next container, where there
         are many."""
@@ -76,6 +81,10 @@ class Shared(Lease):
     """A range that others may have too."""
 
     __slots__ = ()
+
+    @property
+    def mark(self) -> None:
+        """There is none: nobody is given it by ``take``."""
 
     def release(self) -> None:
         """Gives it back."""

@@ -1,23 +1,29 @@
-"""Names of running containers: a file each, locked while its owner lives, so that a dead owner's name is free again."""
+"""Names of containers: a file each. That of a container which its maker waits for is locked while the maker lives, so
+that a dead one's name is free again; that of a detached container is taken while the container's directory is there."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 
+from minicontainer.container import runtime
 from minicontainer.errors import SpecError
 
 
 def directory() -> str:
-    """``/run/minicontainer/names``, or below ``$XDG_RUNTIME_DIR`` (else /tmp, by user id) for an ordinary user."""
-    if os.geteuid() == 0:
-        return "/run/minicontainer/names"
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/minicontainer-{os.geteuid()}"
-    return f"{runtime}/minicontainer/names"
+    """``names`` in the runtime directory."""
+    return f"{runtime.directory()}/names"
+
+
+def detached(identifier: str) -> str:
+    """The directory of the detached container of this id (64 hexadecimal digits)."""
+    return f"{runtime.directory()}/containers/{identifier}"
 
 
 def reserve(name: str, identifier: str) -> int:
-    """Takes ``name`` for this process: a locked descriptor. SpecError where a live process holds it."""
+    """Takes ``name`` for this process: a locked descriptor. SpecError where another container has it.
+
+    For a detached container it stays taken when the descriptor is closed."""
     os.makedirs(directory(), mode=0o700, exist_ok=True)
     path = f"{directory()}/{name}"
     while True:
@@ -25,14 +31,36 @@ def reserve(name: str, identifier: str) -> int:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(fd, 64).decode("ascii", "replace").split()
+            holder = os.read(fd, 64).decode("ascii", "replace").partition(" ")[0] or "?"
             os.close(fd)
-            raise SpecError("name", name, f"already exists (running, pid {owner[0] if owner else '?'})") from None
+            raise SpecError("name", name, f"already exists (running, pid {holder})") from None
         if _is_linked(path, fd):
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()} {identifier}\n".encode("ascii"))
-            return fd
+            break
         os.close(fd)  # its owner removed it between our open and our lock
+    if other := _container(fd):
+        os.close(fd)
+        raise SpecError("name", name, f"already exists (container {other[:12]})", "minicontainer rm or rename it")
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()} {identifier}\n".encode("ascii"), 0)
+    return fd
+
+
+def _container(fd: int) -> str:
+    """The detached container whose name this file is; "" where there is none."""
+    identifier = os.pread(fd, 128, 0).decode("ascii", "replace").partition(" ")[2].strip()
+    return identifier if len(identifier) == 64 and os.path.isdir(detached(identifier)) else ""
+
+
+def owner(name: str) -> str:
+    """The id of the detached container that has this name; "" where none has."""
+    try:
+        fd = os.open(f"{directory()}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        return _container(fd)
+    finally:
+        os.close(fd)
 
 
 def release(fd: int) -> None:
@@ -58,7 +86,8 @@ def stale() -> list[str]:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found.append(path)
+            if not _container(fd):
+                found.append(path)
         except BlockingIOError:
             pass
         finally:

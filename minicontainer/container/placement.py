@@ -3,6 +3,7 @@
 Theory of operation. All containers of one base share a home, so that one directory has to be looked at:
 
     BASE/minicontainer/<id>-<pid>-<starttime>      one container, named after the process that made it
+    BASE/minicontainer/monitors                    the monitors of detached containers
     BASE/minicontainer.caller                      who lived in BASE itself, when that had to be empty
 
 BASE is the root of the hierarchy for who may write there (root), else the caller's own cgroup if that was delegated
@@ -28,8 +29,10 @@ from typing import NoReturn
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
+from minicontainer.linux.process import stat
 
 HOME = "minicontainer"
+MONITORS = "monitors"
 CALLER = "minicontainer.caller"
 NAME = re.compile(r"[0-9a-f]{12}-(\d+)-(\d+)")
 
@@ -67,6 +70,18 @@ def place(ident: str, needed: Needs) -> Cgroup | None:
                 raise
     home = _settle(needed)
     return None if home is None else _claimed(Cgroup.create(name, home))
+
+
+def monitors() -> Cgroup | None:
+    """Where the monitors of detached containers are, beside these: not in the caller's, which may end before them."""
+    if _home is None:
+        return None
+    try:
+        return Cgroup.create(MONITORS, _home, exist_ok=True)
+    except StepError as error:
+        if error.errno not in GONE:
+            raise
+        return None
 
 
 def _claimed(group: Cgroup) -> Cgroup:
@@ -184,28 +199,20 @@ def owner() -> str:
     global _owner  # noqa: PLW0603
     pid, text = _owner
     if pid != os.getpid():  # the first time, or forked since
-        number, _, start = _status("self") or (0, "", 0)
-        text = f"{number}-{start}"
+        own = stat("self")
+        text = f"{own.pid}-{own.start}"
         _owner = (os.getpid(), text)
     return text
-
-
-def _status(pid: str) -> tuple[int, str, int] | None:
-    """Number, state and start time (clock ticks since boot) from ``/proc/PID/stat``; None where there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            head, _, tail = file.read().rpartition(")")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = tail.split()  # from field 3 on; starttime is field 22 of proc(5)
-    return int(head.split(" ", 1)[0]), fields[0], int(fields[19])
 
 
 def alive(name: str) -> bool:
     """Whether the owner of a container's cgroup lives, by the cgroup's name; a zombie does not."""
     match = NAME.fullmatch(name)
-    status = _status(match[1]) if match else None
-    return match is not None and status is not None and status[1] not in "ZX" and status[2] == int(match[2])
+    try:
+        found = stat(match[1]) if match else None
+    except ProcessLookupError:
+        return False
+    return match is not None and found is not None and found.state not in "ZX" and found.start == int(match[2])
 
 
 def stale() -> list[str]:

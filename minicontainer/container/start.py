@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp filter or a security module forbids it"
 
 
-def facts(spec: Spec) -> host.Host:
-    """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss."""
+Clone = Callable[["Child", Spec, "Compiled"], int]  # makes the child: what mc_spawn gave
+CALLER = "/proc/self/exe"  # the executable of who clones
+
+
+def facts(spec: Spec, maker: str = CALLER) -> host.Host:
+    """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss.
+    ``maker`` is the executable that the child is before it becomes the program."""
     host.check_rootfs(spec.rootfs)
     mode = host.userns_mode(spec)
     maps = None
@@ -62,7 +68,7 @@ def facts(spec: Spec) -> host.Host:
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
         lasting=host.is_lasting(spec, mode),
         timens=host.own_time(spec),
-        exposed=host.exposed(spec, mode),
+        exposed=host.exposed(spec, mode, maker),
         shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
     )
 
@@ -83,13 +89,13 @@ class Compiled(NamedTuple):
     allowed: tuple[Rule, ...] | None
 
 
-def compiled(spec: Spec) -> Compiled:
+def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
     """The plan of a spec here and now. A spec is immutable: while the facts are the same, so is its plan."""
     cached: Compiled | None = spec.__dict__.get("_compiled")
     if cached is not None and cached.host.is_settled():
         host.check_rootfs(spec.rootfs)
         return cached
-    found = facts(spec)
+    found = facts(spec, maker)
     if cached is None or cached.host != found:
         plan = compiler.compile(spec, found)
         plan.buffer  # noqa: B018 - encodes it now, once
@@ -107,45 +113,37 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
     Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run).
     IsolationWarning: it has no user namespace, though none was asked for, since this host cannot give it one."""
+    return begin(spec, lambda child, spec, what: _clone_here(child, spec, what, stdio))
+
+
+def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
+    """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) its name is not taken here."""
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:
-            return _start(spec, compiled(spec), stdio)
+            return _begin(spec, compiled(spec, maker), clone, identifier)
         except RangeRefusedError as refused:
             if spec.userns not in (None, "auto"):
                 raise
             warnings.warn(f"userns {refused.value}: {refused.reason}; running as --userns host", IsolationWarning, 2)
         fallback = replace(spec, userns="host")
         object.__setattr__(spec, "_fallback", fallback)
-    return _start(fallback, compiled(fallback), stdio)
+    return _begin(fallback, compiled(fallback, maker), clone, identifier)
 
 
-def _start(spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> Child:
-    plan = what.plan
-    child = Child(os.urandom(6).hex(), plan)
+def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
+    child = Child(identifier or os.urandom(6).hex(), what.plan)
     try:
-        if spec.name:
+        if spec.name and not identifier:
             from minicontainer.container import names
 
             child.name_lock = names.reserve(spec.name, child.id)
         _make_cgroup(child, spec)
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
-        opened: list[int] = []
-        try:
-            inputs = _streams(spec, stdio, opened)
-            if what.half is not None:
-                ranged.prepare(child, spec, what.half)
-            if len(plan.inputs) == what.given:
-                result = _clone(child, what, inputs)
-            else:
-                with ExitStack() as stack:  # its end is that of the parent's half, if there is one
-                    inputs.update(_extra_inputs(child, spec, what, stack))
-                    result = _clone(child, what, inputs)
-        finally:
-            for fd in opened:
-                os.close(fd)
-        _explain(child, spec, what.host, result)
+        if what.half is not None:
+            ranged.prepare(child, spec, what.half)
+        _explain(child, spec, what.host, clone(child, spec, what))
     except BaseException:
         child.discard()
         raise
@@ -185,6 +183,21 @@ def _restrict_devices(child: Child, spec: Spec, what: Compiled) -> None:
 # ---- the clone
 
 
+def _clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> int:
+    """As a child of this process."""
+    opened: list[int] = []
+    try:
+        inputs = _streams(spec, stdio, opened)
+        if len(what.plan.inputs) == what.given:
+            return _clone(child, what, inputs)
+        with ExitStack() as stack:  # its end is that of the parent's half, if there is one
+            inputs.update(_extra_inputs(child, spec, what, stack))
+            return _clone(child, what, inputs)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
 def _clone(child: Child, what: Compiled, inputs: dict[str, int]) -> int:
     flags = what.flags
     result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1, child.half)
@@ -212,16 +225,31 @@ def _null(opened: list[int]) -> int:
     return opened[-1]
 
 
-def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
-    """What this plan asks for beyond the streams: namespaces, the parent's half, the terminal, init."""
+def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
+    """What this plan asks for and can have again at another run: namespaces, programs. ``stack`` closes them."""
     found: dict[str, int] = {}
-    facts_here = what.host
     for field, _ in compiler.JOINS:
         path = spec.joined(field)
         if path:
             found[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
-    if facts_here.userns == "join" and facts_here.shown:
+    if what.host.userns == "join" and what.host.shown:
         found.update(ranged.take_trees(spec, found["ns-userns"], stack))
+    if spec.executable:
+        from minicontainer.container import init
+
+        found["executable"] = init.descriptor(spec.executable)
+        stack.callback(os.close, found["executable"])
+    if "init" in what.plan.inputs:
+        from minicontainer.container import init
+
+        found["init"] = init.kept()
+    return found
+
+
+def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
+    """What this plan asks for beyond the streams: what is kept, the parent's half, the terminal, init's report."""
+    found = kept_inputs(spec, what, stack)
+    facts_here = what.host
     if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
         from minicontainer.container import idmap
 
@@ -235,19 +263,11 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
         ours, theirs = socket.socketpair()
         stack.callback(_take_terminal, child, ours, theirs)
         found["pty-socket"] = theirs.fileno()
-    if spec.executable:
-        from minicontainer.container import init
-
-        found["executable"] = init.descriptor(spec.executable)
-        stack.callback(os.close, found["executable"])
-    if "init" in what.plan.inputs:
-        from minicontainer.container import init
-
+    if "report" in what.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
-        high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)
+        found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)
         os.close(write)
-        stack.callback(_read_report, child, spec, read, high)
-        found.update({"init": init.kept(), "report": high})
+        stack.callback(_read_report, child, spec, read, found["report"])
     return found
 
 

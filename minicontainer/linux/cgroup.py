@@ -117,6 +117,11 @@ class Cgroup:
         """The cgroup that the calling process is in."""
         return cls.open(cgroupfs.membership())
 
+    @property
+    def parent_fd(self) -> int:
+        """The directory that it was created in; -1 where it was opened by its path."""
+        return -1 if self._parent is None else self._parent.fd
+
     def __repr__(self) -> str:
         return f"<Cgroup {self.path}{'' if self.fd >= 0 else ' (closed)'}>"
 

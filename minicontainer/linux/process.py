@@ -62,15 +62,28 @@ def waitid(pidfd: int) -> Ended:
     return Ended(status[0], usage[0] / 1e6, usage[1] / 1e6, usage[2] * 1024)
 
 
-def start_time(pid: int) -> int:
-    """Clock ticks from boot to the start of ``pid`` (proc(5), stat field 22): with the pid, who it is.
-    ProcessLookupError where there is none."""
+class Stat(NamedTuple):
+    """Who a process is, of /proc/PID/stat (proc(5))."""
+
+    pid: int
+    state: str  # R, S, D ... Z and X have ended
+    start: int  # clock ticks from boot
+
+
+def stat(pid: int | str) -> Stat:
+    """Of ``pid``, or of ``self``. ProcessLookupError where there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             data = f.read()
     except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between open and read
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/stat") from None
-    return int(data[data.rindex(b")") + 2 :].split()[19])
+    fields = data[data.rindex(b")") + 2 :].split()  # from field 3 on; starttime is field 22
+    return Stat(int(data[: data.index(b" ")]), fields[0].decode(), int(fields[19]))
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks from boot to the start of ``pid``: with the pid, who it is. ProcessLookupError: there is none."""
+    return stat(pid).start
 
 
 def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from minicontainer.container import limits, placement
 from minicontainer.errors import SpecError
+from minicontainer.linux.process import stat
 from minicontainer.spec import DeviceRate, Limits
 
 MIB = 2**20
@@ -133,9 +134,7 @@ print(os.waitpid(pid, 0)[1])
 
 def test_an_ended_process_owns_nothing_even_as_a_zombie() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        status = placement._status(str(process.pid))
-        assert status is not None
-        name = f"0123456789ab-{process.pid}-{status[2]}"
+        name = f"0123456789ab-{process.pid}-{stat(process.pid).start}"
         assert placement.alive(name)
         process.communicate(b"\n")
     assert not placement.alive(name)
@@ -143,8 +142,7 @@ def test_an_ended_process_owns_nothing_even_as_a_zombie() -> None:
     if zombie == 0:
         os._exit(0)
     os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
-    status = placement._status(str(zombie))
-    assert status is not None
-    assert status[1] == "Z"
-    assert not placement.alive(f"0123456789ab-{zombie}-{status[2]}")
+    found = stat(zombie)
+    assert found.state == "Z"
+    assert not placement.alive(f"0123456789ab-{zombie}-{found.start}")
     os.waitpid(zombie, 0)

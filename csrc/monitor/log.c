@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * monitor/log.c: what the program writes, as a file that people and programs can read: a line each, in the format of the
+ * Kubernetes container runtime interface (CRI):
+ *
+ *     2026-11-23T16:51:08.123456789Z stdout F a whole line
+ *     2026-11-23T16:51:08.123456789Z stderr P a part, no newline yet
+ *
+ * Nothing is held back: what is read from the program is in the file at once, as a part where it does not end with a
+ * newline. At `limit` bytes `log` becomes `log.1`, that `log.2` ..., of which `files` are kept with `log` itself.
+ * Where the disk is full nothing waits: the program goes on, and what was lost is counted, and said when there is room:
+ *
+ *     2026-11-23T16:51:09.123456789Z lost F 512 bytes: errno 28
+ */
+#include <fcntl.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "monitor.h"
+
+#define OPEN (O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
+#define ENTRY 64 /* what stands before the text of an entry, at the most, and its newline */
+
+static char out[32768];
+
+static void name_of(struct text *t, uint32_t number)
+{
+	put(t, "log");
+	if (number > 0) {
+		put(t, ".");
+		put_number(t, number);
+	}
+	put_bytes(t, "", 1);
+}
+
+static void rotate(struct log *log)
+{
+	char from[16], to[16];
+
+	mc_sys1(SYS_close, MC_FD(log->fd));
+	log->fd = -1;
+	log->size = 0;
+	for (uint32_t i = log->files; i-- > 0;) {
+		name_of(&(struct text){ from, from + sizeof(from) }, i);
+		name_of(&(struct text){ to, to + sizeof(to) }, i + 1);
+		if (i + 1 == log->files)
+			mc_sys3(SYS_unlinkat, MC_FD(log->directory), MC_PTR(from), 0);
+		else
+			mc_sys4(SYS_renameat, MC_FD(log->directory), MC_PTR(from), MC_FD(log->directory), MC_PTR(to));
+	}
+}
+
+/* The log may be there from before a restart of the machine's monitor, or of the container. */
+static long ensure_open(struct log *log)
+{
+	if (log->fd >= 0)
+		return 0;
+	log->fd = (int)mc_sys4(SYS_openat, MC_FD(log->directory), MC_PTR("log"), OPEN, 0640);
+	if (log->fd < 0)
+		return log->fd;
+	log->size = (uint64_t)mc_sys3(SYS_lseek, MC_FD(log->fd), 0, SEEK_END);
+	return 0;
+}
+
+/* All of it, or nothing: half an entry would make the next one unreadable. */
+static long append(struct log *log, const char *data, size_t size)
+{
+	long r = ensure_open(log);
+
+	if (r < 0)
+		return r;
+	r = mc_sys3(SYS_write, MC_FD(log->fd), MC_PTR(data), size);
+	if (r == (long)size) {
+		log->size += size;
+		return 0;
+	}
+	if (r > 0)
+		mc_sys2(SYS_ftruncate, MC_FD(log->fd), log->size);
+	return r < 0 ? r : -ENOSPC;
+}
+
+static void begin_entry(struct text *t, const char *stream, int whole)
+{
+	put_time(t, realtime());
+	put(t, " ");
+	put(t, stream);
+	put(t, whole ? " F " : " P ");
+}
+
+static void say_what_was_lost(struct log *log)
+{
+	char line[128];
+	struct text t = { line, line + sizeof(line) };
+
+	begin_entry(&t, "lost", 1);
+	put_number(&t, (int64_t)log->lost);
+	put(&t, " bytes: errno ");
+	put_number(&t, log->error);
+	put(&t, "\n");
+	if (append(log, line, (size_t)(t.at - line)) == 0)
+		log->lost = 0;
+}
+
+/* `size` bytes of entries, of which `carried` are the program's. */
+static void flush(struct log *log, size_t size, uint64_t carried)
+{
+	long r = 0;
+
+	if (size == 0)
+		return;
+	if (log->limit && log->size > 0 && log->size + size > log->limit && log->fd >= 0)
+		rotate(log);
+	if (log->lost > 0)
+		say_what_was_lost(log);
+	if (log->lost == 0)
+		r = append(log, out, size);
+	if (log->lost > 0 || r < 0) {
+		log->lost += carried;
+		log->error = r < 0 ? (int)-r : log->error;
+	}
+}
+
+/* `size` is at most half of what `out` holds, so that any part of it fits there whole. */
+void log_write(struct log *log, const char *stream, const char *data, size_t size)
+{
+	struct text t = { out, out + sizeof(out) };
+	uint64_t carried = 0;
+
+	while (size > 0) {
+		size_t length = 0, whole;
+
+		while (length < size && data[length] != '\n')
+			length++;
+		whole = length < size;
+		if ((size_t)(t.end - t.at) < ENTRY + length) {
+			flush(log, (size_t)(t.at - out), carried);
+			t.at = out;
+			carried = 0;
+		}
+		begin_entry(&t, stream, (int)whole);
+		put_bytes(&t, data, length);
+		put(&t, "\n");
+		carried += length + whole;
+		data += length + whole;
+		size -= length + whole;
+	}
+	flush(log, (size_t)(t.at - out), carried);
+}

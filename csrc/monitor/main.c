@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * monitor/main.c: what stays of a detached container beside it: holds its streams, writes its log, records its end,
+ * starts it again, and cleans up.
+ *
+ * Theory of operation. Who starts a container (container/monitored.py) prepares all of it, and starts this program, which
+ * walks the plan as the library would (spawn.c), says by a byte that the first start is over, and is nobody's child from
+ * then on. One loop waits for the end of process 1, for its output, for what clients say (control.c), for SIGTERM (as
+ * `stop`) and for the next deadline. It never waits for anything else: not for a reader, not for a disk.
+ * A container does not outlive its monitor (PR_SET_PDEATHSIG); whatever is left then, `rm -f` finds in its cgroup.
+ * No libc: there may be thousands, and each has a few pages of its own.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/signalfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "../dumpable.h"
+#include "../start.h"
+#include "failpoint.h"
+#include "monitor.h"
+
+MC_START(monitor_main);
+
+#define BACKOFF_LEAST (100 * MS)
+#define BACKOFF_MOST (60000 * MS)
+#define SETTLED (10000 * MS) /* what has run so long is no failure of starting */
+
+enum { SIGNALS, CHILD, OUT, ERR, INPUT, LISTENER, CLIENTS, POLLED = CLIENTS + MC_CLIENTS };
+
+static struct monitor {
+	struct mc_monitor *told;
+	struct streams streams;
+	struct control control;
+	struct log log;
+	struct run run;
+	uint64_t oom_kills;  /* before this run */
+	int64_t begun, expire_at, backoff;
+	int expired;
+	int signals;
+} me;
+
+/* Nothing has to be kept: nobody traces us. */
+void mc_dumpable_save(void)
+{
+}
+
+void mc_dumpable_restore(void)
+{
+}
+
+__attribute__((noreturn)) static void end(int status)
+{
+	for (;;)
+		mc_sys1(SYS_exit_group, (uint64_t)status);
+}
+
+/* ---- what we were told */
+
+static void *at(uint32_t offset)
+{
+	return (char *)me.told + offset;
+}
+
+static void point(struct mc_run *run, const struct mc_parts *parts)
+{
+	run->plan = at(parts->plan);
+	run->records = at(parts->records);
+	run->slots = at(parts->slots);
+	run->strings = at(parts->strings);
+}
+
+static void hear_what_is_told(void)
+{
+	struct mc_monitor *told = (struct mc_monitor *)mc_sys(SYS_mmap, 0, sizeof(struct mc_monitor), PROT_READ,
+							       MAP_SHARED, MC_TOLD, 0);
+	uint32_t size;
+
+	if ((long)told < 0 && (long)told > -4096)
+		end(125);
+	size = told->size;
+	told = (struct mc_monitor *)mc_sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, MC_TOLD, 0);
+	if (((long)told < 0 && (long)told > -4096) || told->magic != MC_MONITOR_MAGIC)
+		end(125);
+	mc_sys1(SYS_close, MC_TOLD);
+	me.told = told;
+	point(&told->spawn.run, &told->child);
+	told->spawn.half = NULL;
+	if (told->parent.plan) {
+		point(&told->half.run, &told->parent);
+		told->half.shared = at(told->shared);
+		told->spawn.half = &told->half;
+	}
+	told->spawn.cgroup = told->cgroup;
+	me.log = (struct log){ told->directory, -1, 0, told->log_size, told->log_files, 0, 0 };
+}
+
+static int32_t block_signals(void)
+{
+	const uint64_t all = ~0ull, heard = 1ull << (SIGTERM - 1);
+
+	mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("minicontainer"));
+	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), 0, 8);
+	return (int32_t)mc_sys4(SYS_signalfd4, MC_FD(-1), MC_PTR(&heard), 8, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* ---- a start */
+
+static void begin_anew(struct mc_run *run, const struct mc_parts *parts)
+{
+	memset(run->records, 0, run->plan->nsteps * sizeof(struct mc_record));
+	memcpy(run->slots, at(parts->first), run->plan->nslots * sizeof(int32_t));
+}
+
+/* struct report of init.c: end of file where the program runs. */
+static int read_report(int fd)
+{
+	struct {
+		int32_t error;
+		struct mc_program program;
+	} report = { 0 };
+	long n;
+
+	do
+		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
+	while (n == -EINTR);
+	if (n > 0)
+		me.told->spawn.run.program = report.program;
+	return n > 0 ? -report.error : 0;
+}
+
+static int is_running(const struct mc_run *run)
+{
+	const struct mc_plan *plan = run->plan;
+	int64_t last = (int64_t)plan->nsteps - 1;
+
+	return run->failed < 0 && (run->at > last || run->at == last);
+}
+
+static void bury(void)
+{
+	struct mc_spawn *spawn = &me.told->spawn;
+
+	if (spawn->pidfd < 0)
+		return;
+	mc_sys4(SYS_pidfd_send_signal, MC_FD(spawn->pidfd), SIGKILL, 0, 0);
+	mc_spawn_reap(spawn);
+	close_fd(&spawn->pidfd);
+}
+
+static int spawn_child(int report[2])
+{
+	struct mc_monitor *told = me.told;
+	int r;
+
+	if (told->report >= 0)
+		told->spawn.run.slots[told->report] = report[1];
+	told->spawn.reaped = 0;
+	told->program_error = 0;
+	r = told->result = mc_spawn(&told->spawn);
+	close_fd(&report[1]);
+	if (r == 0 && !is_running(&told->spawn.run))
+		r = -ECANCELED;
+	if (r == 0 && told->report >= 0)
+		r = told->program_error = read_report(report[0]);
+	if (r < 0)
+		bury();
+	return r;
+}
+
+static int start(void)
+{
+	struct mc_monitor *told = me.told;
+	int theirs[4], report[2] = { -1, -1 }, socket, r;
+
+	begin_anew(&told->spawn.run, &told->child);
+	if (told->spawn.half)
+		begin_anew(&told->half.run, &told->parent);
+	socket = streams_open(told, &me.streams, theirs);
+	r = socket < -1 ? socket + 1 : 0;
+	if (r == 0 && told->report >= 0)
+		r = (int)mc_sys2(SYS_pipe2, MC_PTR(report), O_CLOEXEC);
+	me.oom_kills = cgroup_oom_kills(told);
+	told->result = r;
+	if (r == 0)
+		r = spawn_child(report);
+	for (int i = 0; i < 4; i++)
+		close_fd(&theirs[i]);
+	close_fd(&report[0]);
+	close_fd(&report[1]);
+	if (r == 0)
+		r = streams_take(told, &me.streams, socket);
+	close_fd(&socket);
+	if (r < 0)
+		streams_close(&me.streams);
+	return r;
+}
+
+static void write_state(const char *status)
+{
+	me.run.status = status;
+	state_write(me.told, &me.run, me.log.lost);
+}
+
+static void note_start(void)
+{
+	me.begun = (int64_t)mc_now();
+	me.expire_at = me.told->timeout_ms ? me.begun + (int64_t)me.told->timeout_ms * MS : 0;
+	me.expired = 0;
+	me.control.kill_at = 0;
+	me.run.pid = me.told->spawn.pid;
+	me.run.started = realtime();
+	me.run.finished = 0;
+	write_state("running");
+}
+
+/* ---- the loop */
+
+static int64_t nearest(void)
+{
+	const int64_t times[] = { me.control.kill_at, me.expire_at };
+	int64_t found = 0;
+
+	for (int i = 0; i < 2; i++)
+		if (times[i] && (!found || times[i] < found))
+			found = times[i];
+	return found;
+}
+
+static void watch(struct pollfd *polled)
+{
+	const struct streams *s = &me.streams;
+	int is_waiting = s->begin < s->filled;
+
+	polled[SIGNALS] = (struct pollfd){ me.signals, POLLIN, 0 };
+	polled[CHILD] = (struct pollfd){ me.told->spawn.pidfd, POLLIN, 0 };
+	polled[OUT] = (struct pollfd){ s->out, POLLIN, 0 };
+	polled[ERR] = (struct pollfd){ s->err, POLLIN, 0 };
+	polled[INPUT] = (struct pollfd){ is_waiting ? (s->peer >= 0 ? s->out : s->in) : -1, POLLOUT, 0 };
+	polled[LISTENER] = (struct pollfd){ control_is_full(&me.control) ? -1 : me.control.listener, POLLIN, 0 };
+	for (int i = 0; i < MC_CLIENTS; i++)
+		polled[CLIENTS + i] = (struct pollfd){ is_waiting ? -1 : me.control.clients[i], POLLIN, 0 };
+}
+
+static void wait_for(struct pollfd *polled, int64_t until)
+{
+	int64_t left = until ? until - (int64_t)mc_now() : 0;
+	struct timespec t = { left > 0 ? left / 1000000000 : 0, left > 0 ? left % 1000000000 : 0 };
+
+	watch(polled);
+	mc_sys5(SYS_ppoll, MC_PTR(polled), POLLED, until ? MC_PTR(&t) : 0, 0, 0);
+}
+
+static void listen_to_clients(const struct pollfd *polled)
+{
+	struct signalfd_siginfo info;
+
+	if (polled[SIGNALS].revents && mc_sys3(SYS_read, MC_FD(me.signals), MC_PTR(&info), sizeof(info)) > 0)
+		control_stop(&me.control, me.told, 0, (int64_t)me.told->stop_timeout_ms);
+	for (int i = 0; i < MC_CLIENTS; i++)
+		if (polled[CLIENTS + i].revents && me.streams.begin == me.streams.filled)
+			control_hear(&me.control, i, me.told, &me.streams);
+	if (polled[LISTENER].revents)
+		control_accept(&me.control);
+}
+
+static void kill_first(void)
+{
+	if (me.told->spawn.pidfd >= 0)
+		mc_sys4(SYS_pidfd_send_signal, MC_FD(me.told->spawn.pidfd), SIGKILL, 0, 0);
+}
+
+static void meet_deadlines(void)
+{
+	int64_t now = (int64_t)mc_now();
+
+	if (me.expire_at && now >= me.expire_at) {
+		me.expired = 1;
+		me.expire_at = 0;
+		kill_first();
+	}
+	if (me.control.kill_at && now >= me.control.kill_at) {
+		me.control.kill_at = 0;
+		kill_first();
+	}
+}
+
+static void move_output(const struct pollfd *polled)
+{
+	struct streams *s = &me.streams;
+
+	if (polled[OUT].revents && !streams_move(s->out, "stdout", &me.log) && s->peer < 0)
+		close_fd(&s->out);
+	if (polled[ERR].revents && !streams_move(s->err, "stderr", &me.log))
+		close_fd(&s->err);
+	if (polled[INPUT].revents)
+		streams_feed(s);
+}
+
+static void serve(void)
+{
+	struct pollfd polled[POLLED];
+
+	do {
+		wait_for(polled, nearest());
+		move_output(polled);
+		listen_to_clients(polled);
+		meet_deadlines();
+	} while (!polled[CHILD].revents);
+}
+
+/* What was written before the end is there: no more is waited for. */
+static void drain(void)
+{
+	struct streams *s = &me.streams;
+
+	while (s->out >= 0 && streams_move(s->out, "stdout", &me.log) > 1)
+		;
+	while (s->err >= 0 && streams_move(s->err, "stderr", &me.log) > 1)
+		;
+	streams_close(s);
+}
+
+static int wants_restart(void)
+{
+	const struct mc_monitor *told = me.told;
+
+	if (me.control.stopping || told->policy == MC_NEVER)
+		return 0;
+	if (told->policy == MC_ALWAYS)
+		return 1;
+	return me.run.exit_code != 0 && (!told->retries || me.run.restarts < told->retries);
+}
+
+static void note_end(void)
+{
+	struct mc_spawn *spawn = &me.told->spawn;
+	int known = mc_spawn_reap(spawn) == 0;
+
+	close_fd(&spawn->pidfd);
+	failpoint("reaped");
+	me.run.exit_code = !known ? 255 : spawn->status < 0 ? 128 - spawn->status : spawn->status;
+	cgroup_empty(me.told, wants_restart());
+	failpoint("killed");
+	drain();
+	me.run.oom_killed = cgroup_oom_kills(me.told) > me.oom_kills;
+	me.run.reason = me.expired ? "timeout" : me.run.oom_killed && spawn->status ? "oom" :
+			spawn->status < 0	 ? "signal" :
+						   "exited";
+	me.run.finished = realtime();
+	me.run.pid = 0;
+}
+
+/* ---- after an end */
+
+/* Twice as long each time, for what does not keep running: docker's. False: not to be started any more. */
+static int rest(void)
+{
+	struct pollfd polled[POLLED];
+	int64_t until;
+
+	me.backoff = (int64_t)mc_now() - me.begun >= SETTLED ? 0 : me.backoff * 2;
+	me.backoff = me.backoff < BACKOFF_LEAST ? BACKOFF_LEAST : me.backoff > BACKOFF_MOST ? BACKOFF_MOST : me.backoff;
+	write_state("restarting");
+	until = (int64_t)mc_now() + me.backoff;
+	while (!me.control.stopping && (int64_t)mc_now() < until) {
+		wait_for(polled, until);
+		listen_to_clients(polled);
+	}
+	return !me.control.stopping;
+}
+
+static void note_failure(int error)
+{
+	me.run.exit_code = error == -ENOENT ? 127 : error == -EACCES || error == -ENOEXEC ? 126 : 125;
+	me.run.reason = "failed";
+	me.run.started = me.run.finished = realtime();
+	me.run.pid = 0;
+	me.begun = (int64_t)mc_now();
+}
+
+static void run_again(void)
+{
+	int r;
+
+	while (wants_restart() && rest()) {
+		me.run.restarts++;
+		r = start();
+		if (r < 0) {
+			note_failure(r);
+			continue;
+		}
+		note_start();
+		serve();
+		note_end();
+	}
+}
+
+/* ---- the end of it all */
+
+static void remove_state(void)
+{
+	const struct mc_monitor *told = me.told;
+	long parent = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(".."), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+
+	remove_entries(told->directory, 1);
+	failpoint("emptied");
+	mc_sys3(SYS_unlinkat, parent, MC_PTR(told->id), AT_REMOVEDIR);
+	mc_sys3(SYS_unlinkat, MC_FD(told->names), MC_PTR(told->name), 0);
+}
+
+static void finish(void)
+{
+	const struct mc_monitor *told = me.told;
+	const char none = 0;
+
+	cgroup_remove(told);
+	failpoint("cgroup removed");
+	if (told->ids_byte != MC_NO_BYTE)
+		mc_sys4(SYS_pwrite64, MC_FD(told->ids), MC_PTR(&none), 1, told->ids_byte);
+	failpoint("ids given back");
+	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("control"), 0);
+	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("cgroup"), 0);
+	write_state("exited");
+	failpoint("exited");
+	if (told->wishes & MC_REMOVE)
+		remove_state();
+}
+
+static void tell_manager(int r)
+{
+	const char byte = 1;
+
+	if (r == 0) {
+		note_start();
+		failpoint("started");
+	}
+	mc_sys3(SYS_write, MC_STARTED, MC_PTR(&byte), 1);
+	mc_sys1(SYS_close, MC_STARTED);
+	if (r < 0)
+		end(1); /* who waits for us says why, and cleans up */
+}
+
+__attribute__((noreturn, used)) static void monitor_main(long *stack)
+{
+	failpoint_begin(stack);
+	failpoint("begun");
+	me.signals = block_signals();
+	hear_what_is_told();
+	mc_sys1(SYS_fchdir, MC_FD(me.told->directory));
+	control_open(&me.control);
+	failpoint("listening");
+	tell_manager(start());
+	serve();
+	failpoint("ended");
+	note_end();
+	run_again();
+	finish();
+	end(0);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * monitor/monitor.h: what the parts of the monitor owe each other.
+ */
+#ifndef MC_MONITOR_MONITOR_H
+#define MC_MONITOR_MONITOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../monitor.h"
+#include "../syscalls.h"
+
+/* ---- text.c: text that is put together; what does not fit is left out, never half of it */
+
+struct text {
+	char *at;
+	const char *end;
+};
+
+void put(struct text *t, const char *text);
+void put_bytes(struct text *t, const char *data, size_t size);
+void put_number(struct text *t, int64_t number);
+void put_time(struct text *t, int64_t realtime_ns); /* 2026-11-23T16:51:08.123456789Z */
+int64_t realtime(void);
+
+/* ---- log.c: the program's output as a log with rotation */
+
+struct log {
+	int directory, fd;
+	uint64_t size, limit; /* bytes; limit 0: none */
+	uint32_t files;
+	uint64_t lost;        /* bytes that could not be written since the last that could */
+	int error;            /* why */
+};
+
+void log_write(struct log *log, const char *stream, const char *data, size_t size);
+
+/* ---- state.c: what is known of the container, as a file */
+
+struct run {
+	const char *status;           /* running, restarting, exited */
+	int32_t pid;                  /* of process 1, while it runs */
+	int64_t started, finished;    /* CLOCK_REALTIME, nanoseconds */
+	int32_t exit_code;            /* -1: unknown */
+	const char *reason;           /* exited, signal, timeout, oom, failed */
+	int oom_killed;
+	uint32_t restarts;
+};
+
+void state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost);
+
+/* ---- cgroup.c */
+
+uint64_t cgroup_oom_kills(const struct mc_monitor *told);
+void cgroup_thaw(const struct mc_monitor *told);
+void cgroup_empty(const struct mc_monitor *told, int again); /* kills all that is in it, and waits until it is gone */
+void cgroup_remove(const struct mc_monitor *told);
+
+/* ---- remove.c: the directories in a directory, and its files too where these can be removed */
+
+void remove_entries(int directory, int files);
+
+/* ---- streams.c: the ends of the program's streams that stay here */
+
+struct streams {
+	int in, out, err; /* out: also a pty, and err is then -1 */
+	int peer;         /* of a pty: as long as one end is open here, no reader of the other sees an end */
+	int held[4];      /* what else the child sent */
+	char input[65536];
+	uint32_t begin, filled; /* of input: what was said and not yet taken */
+	int input_ends;
+};
+
+int streams_open(struct mc_monitor *told, struct streams *s, int theirs[4]);
+int streams_take(struct mc_monitor *told, struct streams *s, int socket);
+int streams_move(int fd, const char *name, struct log *log); /* 2: some; 1: none yet; 0: its end */
+void streams_feed(struct streams *s);
+void streams_close(struct streams *s);
+void close_fd(int *fd);
+
+/* ---- control.c: who talks to us */
+
+#define MC_CLIENTS 8
+
+struct control {
+	int listener;
+	int clients[MC_CLIENTS];
+	int stopping;      /* no restart any more */
+	int64_t kill_at;   /* mc_now(); 0: never */
+};
+
+void control_open(struct control *c);
+void control_accept(struct control *c);
+int control_is_full(const struct control *c);
+void control_hear(struct control *c, int index, struct mc_monitor *told, struct streams *s);
+void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
+
+#define MS 1000000ll
+
+#endif

@@ -1,0 +1,353 @@
+"""``Container``: one that does not end with who started it.
+
+    c = Container.start(["/bin/sh", "-c", "sleep 9"], rootfs="rootfs/", name="box", restart="on-failure:3")
+    c.id, c.status, c.pid; c.stop(); c.wait(); c.remove()
+    Container.find("box"); containers()
+
+What is asked of a running one is said to its monitor (csrc/monitor/control.c), which does it, whatever becomes of us.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from minicontainer.container import names, start
+from minicontainer.detached import store
+from minicontainer.detached.monitored import MONITOR, Monitored
+from minicontainer.detached.options import check_labels, check_restart, log_sizes
+from minicontainer.detached.store import Config, CorruptError, Entry, NotFoundError, State
+from minicontainer.errors import Error
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import ffi, lib
+from minicontainer.spec import Spec, make, signal_number
+from minicontainer.spec.values import SECONDS_MAX, decimal
+
+__all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
+
+
+class Container:
+    """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
+
+    __slots__ = ("_config", "_entry")
+
+    def __init__(self, identifier: str) -> None:
+        self._entry = Entry(identifier)
+        self._config: Config | None = None
+
+    @classmethod
+    def start(
+        cls,
+        args: Sequence[str] | Spec,
+        *,
+        labels: Mapping[str, str] | None = None,
+        restart: str = "no",
+        log: Mapping[str, Any] | None = None,
+        interactive: bool = False,
+        remove: bool = False,
+        timeout: float = 0,
+        **fields: Any,
+    ) -> Container:
+        """Starts one; returns when its program runs. ``fields`` are those of Spec.
+
+        restart      ``no``, ``on-failure[:N]``, ``always``: what its monitor does at its end
+        log          ``max-size`` of a file (bytes, or ``"10m"``; 0: any), ``max-file``: how many
+        interactive  its standard input stays open, for who attaches
+        remove       nothing is kept of it after its end
+        timeout      seconds after which it is killed
+
+        Raises as ``run`` does, and then nothing is left."""
+        spec = _detached(make(args, **fields))
+        log_size, log_files = log_sizes(log or {})
+        limit = decimal("timeout", timeout, 0, SECONDS_MAX, "seconds")
+        given = check_labels(labels or {}), check_restart(restart)
+        entry, lock = Entry.create()
+        try:
+            container = cls(entry.id)
+            container._config = Config(
+                entry.id, spec, time.time(), *given, log_size, log_files, interactive, remove, limit
+            )
+            container._create(lock)
+        except BaseException:
+            entry.remove()
+            if spec.name:
+                store.forget_name(spec.name, entry.id)
+            raise
+        finally:
+            os.close(lock)
+        return container
+
+    def _create(self, directory: int) -> None:
+        config = self.config
+        if config.name:
+            os.close(names.reserve(config.name, self.id))
+        self._entry.write_config(config)
+        self._start(directory)
+
+    def _start(self, directory: int) -> None:
+        """Under the lock, whose descriptor is ``directory``."""
+        os.makedirs(names.directory(), mode=0o700, exist_ok=True)
+        opened = [self._entry.open(), os.open(names.directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        try:
+            monitored = Monitored(
+                self.config, opened[0], opened[1], store.boot_id(), lambda path: _link(path, directory)
+            )
+            child = start.begin(self.config.spec, monitored.clone, self.id[:12], MONITOR)
+        finally:
+            for fd in opened:
+                os.close(fd)
+        child.hand_over()
+
+    @classmethod
+    def find(cls, text: str) -> Container:
+        """Of an id, an unambiguous beginning of it, or a name. NotFoundError, SpecError (it could be several)."""
+        return cls(store.find(text).id)
+
+    # -- what is known of it
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self._entry.id
+
+    @property
+    def config(self) -> Config:
+        """What was asked for. CorruptError where that cannot be read."""
+        if self._config is None:
+            self._config = self._entry.config()
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """Its name; "" where it has none."""
+        return self.config.name
+
+    @property
+    def state(self) -> State:
+        """What has become of it, now. CorruptError where that cannot be read."""
+        return self._entry.state()
+
+    @property
+    def status(self) -> str:
+        """``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead``."""
+        return self.state.status
+
+    @property
+    def pid(self) -> int:
+        """Process 1 as the host counts; 0 where there is none."""
+        process = self.state.process
+        return process.pid if process is not None else 0
+
+    @property
+    def directory(self) -> str:
+        """Where its state and its log are."""
+        return self._entry.path
+
+    def __repr__(self) -> str:
+        return f"<minicontainer.Container {self.id[:12]}>"
+
+    # -- its monitor
+
+    def _say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
+        """One message; False where there is no monitor to hear it."""
+        message = bytes([word]) + data
+        if not data and word != lib.MC_SAY_EOF:
+            message = bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            fd = self._entry.open()
+            try:
+                s.connect(f"/proc/self/fd/{fd}/control")
+                s.send(message)
+            except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
+                return False
+            finally:
+                os.close(fd)
+        return True
+
+    def _needs_running(self, what: str) -> State:
+        state = self.state
+        if not state.is_running:
+            raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
+        return state
+
+    # -- its end, and again
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until it has ended for good; its exit code (128+n for signal n; 255: unknown). TimeoutError."""
+        state = self._await_end(timeout)
+        return 255 if state is None or state.exit_code is None else state.exit_code
+
+    def _await_end(self, timeout: float | None) -> State | None:
+        """Its state after the end of its monitor; None where nothing was kept."""
+        try:
+            state = self.state
+            if state.monitor is None or not state.is_running:
+                return state
+            pidfd = state.monitor.pidfd()
+            if pidfd >= 0:
+                try:
+                    if not _ended(pidfd, timeout):
+                        raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
+                finally:
+                    os.close(pidfd)
+            return self.state
+        except (NotFoundError, FileNotFoundError):
+            return None
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Its stop signal, and a kill after ``timeout`` seconds (None: its own ``stop_timeout``; -1: never). Returns
+        when it has ended. Nothing happens where it does not run."""
+        limit = self.config.spec.stop_timeout if timeout is None else timeout
+        if not self.state.is_running:
+            return
+        self._say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
+        self._await_end(None)
+        self._end_if_left()
+
+    def kill(self, signal_: int | str = signal.SIGKILL) -> None:
+        """A signal to process 1. The kill and the stop signal end its restarts too."""
+        number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
+        self._needs_running("kill")
+        self._say(lib.MC_SAY_SIGNAL, number)
+        if number == signal.SIGKILL and self.status == "paused" and (cgroup := self._cgroup()) is not None:
+            with cgroup:
+                cgroup.kill()
+
+    def start_again(self) -> None:
+        """Starts one that has ended, as it was started first. Nothing happens where it runs."""
+        with self._entry.locked() as directory:
+            if self.state.is_running:
+                return
+            self._end_what_is_left()
+            self._start(directory)
+
+    def restart(self, timeout: float | None = None) -> None:
+        """``stop``, and again."""
+        self.stop(timeout)
+        self.start_again()
+
+    def remove(self, *, force: bool = False) -> None:
+        """Removes what is kept of it. Error where it runs, unless ``force``, which kills it."""
+        with self._entry.locked():
+            try:
+                state = self.state
+            except CorruptError:
+                state = State("dead")
+            if state.is_running:
+                if not force:
+                    raise Error(f"rm {self.id[:12]}: is running (stop it first, or rm -f)")
+                self._say(lib.MC_SAY_STOP, signal.SIGKILL, 0)
+                self._await_end(10)
+            if os.path.isdir(self._entry.path):
+                self._end_what_is_left()
+                self._entry.remove()
+
+    def _end_if_left(self) -> None:
+        try:
+            if self.status == "dead":
+                with self._entry.locked():
+                    self._end_what_is_left()
+        except NotFoundError:
+            pass
+
+    def _end_what_is_left(self) -> None:
+        """After the death of its monitor: its processes, its cgroup."""
+        try:
+            process = self.state.process
+        except CorruptError:
+            process = None
+        pidfd = process.pidfd() if process is not None else -1
+        if pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            os.close(pidfd)
+        if (cgroup := self._cgroup()) is not None:
+            cgroup.remove(kill=True)
+
+    # -- while it runs
+
+    def _cgroup(self) -> Cgroup | None:
+        path = self._entry.cgroup()
+        return Cgroup.open(path) if path and os.path.isdir(path) else None
+
+    def _needs_cgroup(self, what: str) -> Cgroup:
+        self._needs_running(what)
+        cgroup = self._cgroup()
+        if cgroup is None:
+            raise Error(f"{what} {self.id[:12]}: has no cgroup (this host gives this user none: minicontainer doctor)")
+        return cgroup
+
+    def pause(self) -> None:
+        """Stops every process of it until ``unpause``."""
+        with self._needs_cgroup("pause") as cgroup:
+            cgroup.freeze()
+
+    def unpause(self) -> None:
+        """Lets them go on."""
+        with self._needs_cgroup("unpause") as cgroup:
+            cgroup.thaw()
+
+    def rename(self, name: str) -> None:
+        """Another name. SpecError where it is taken, or none."""
+        with self._entry.locked():
+            old = self._entry.config()
+            new = old.renamed(name)
+            if name == old.name:
+                return
+            os.close(names.reserve(name, self.id))
+            self._entry.write_config(new)
+            self._config = new
+            self._say(lib.MC_SAY_NAME, data=name.encode())
+            if old.name:
+                store.forget_name(old.name, self.id)
+
+
+def _detached(spec: Spec) -> Spec:
+    """As its monitor starts it: it ends with the monitor. Made once of a spec, with what is compiled for it."""
+    found: Spec | None = spec.__dict__.get("_detached")
+    if found is None:
+        found = replace(spec, die_with_parent=True)
+        object.__setattr__(spec, "_detached", found)
+    return found
+
+
+def _link(path: str, directory: int) -> None:
+    """The link to its cgroup, in its directory."""
+    try:
+        os.unlink("cgroup", dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    os.symlink(path, "cgroup", dir_fd=directory)
+
+
+def _ended(pidfd: int, timeout: float | None) -> bool:
+    """Whether the process has ended within ``timeout`` seconds."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    while not (ready := poll.poll(min(max(0.0, deadline - time.monotonic()) * 1000, 10**9))):
+        if time.monotonic() >= deadline:
+            return False
+    return bool(ready)
+
+
+def containers() -> list[Container]:
+    """All of them, the newest first; those that cannot be read (CorruptError at ``config``) last."""
+    found = [Container(identifier) for identifier in store.ids()]
+    return sorted(found, key=_created, reverse=True)
+
+
+def _created(container: Container) -> float:
+    try:
+        return container.config.created
+    except (CorruptError, NotFoundError):
+        return 0.0

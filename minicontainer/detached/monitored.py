@@ -1,0 +1,240 @@
+"""A container as the child of a monitor of its own (csrc/monitor/), which stays when this process ends.
+
+Theory of operation. All is prepared as for a child of ours (container/start.py); then, instead of a clone, what the
+child's clone takes is laid into a memfd (struct mc_monitor in csrc/monitor.h), and the monitor is started with it and
+with the descriptors, by a plan too. The monitor walks the plan, and says by a byte that it is done; what came of it is
+in the memfd: the same records as a clone of ours leaves, from which an error is explained in the same way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minicontainer import plan as p
+from minicontainer.container import explain, placement
+from minicontainer.container.start import Compiled, kept_inputs
+from minicontainer.errors import Error
+from minicontainer.native import ffi, lib
+from minicontainer.plan import Plan, Slot
+from minicontainer.spawn import Spawn
+from minicontainer.spec import Spec, signal_number
+
+if TYPE_CHECKING:
+    from minicontainer.container.child import Child
+    from minicontainer.detached.store import Config
+
+MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
+POLICIES = {"no": lib.MC_NEVER, "on-failure": lib.MC_ON_FAILURE, "always": lib.MC_ALWAYS}
+SHELTER = 64  # descriptors are kept from here on until they take their places
+FAILPOINT = "MINICONTAINER_FAILPOINT"
+HEADER = ffi.sizeof("struct mc_monitor")
+RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
+
+
+class Layout:
+    """Where things lie in the memfd: each is put behind the last, at a multiple of 8."""
+
+    def __init__(self) -> None:
+        self.size = HEADER
+        self.parts: list[tuple[int, bytes]] = []
+
+    def room(self, size: int) -> int:
+        """The offset of ``size`` bytes of zeros."""
+        offset, self.size = self.size, self.size + -(-size // 8) * 8
+        return offset
+
+    def put(self, data: bytes) -> int:
+        """The offset of ``data``."""
+        offset = self.room(len(data))
+        self.parts.append((offset, data))
+        return offset
+
+    def text(self, text: str) -> int:
+        """The offset of a string."""
+        return self.put(os.fsencode(text) + b"\0")
+
+    def walk(self, parts: Any, plan: Plan, slots: list[int]) -> None:
+        """What one run of ``plan`` takes (struct mc_parts): ``slots`` are those that are filled before it."""
+        parts.plan = self.put(plan.buffer)
+        parts.first = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
+        parts.records, parts.slots = self.room(RECORD * len(plan.steps)), self.room(SLOT * max(1, len(slots)))
+        parts.strings = self.room(POINTER * max(1, plan.nstrings))
+
+
+class Descriptors:
+    """What the monitor inherits. ``place`` gives the number that a descriptor will have there."""
+
+    def __init__(self, told: int, started: int) -> None:
+        self.given = [told, started]
+
+    def place(self, fd: int) -> int:
+        if fd < 0:
+            return -1
+        self.given.append(fd)
+        return int(lib.MC_TOLD) + len(self.given) - 1
+
+
+class Monitored:
+    """Starts a container under a monitor. ``clone`` is for container.start.begin."""
+
+    def __init__(self, config: Config, directory: int, names: int, boot: str, placed: Callable[[str], None]) -> None:
+        """``directory`` and ``names`` are descriptors; ``placed`` is told the path of the container's cgroup."""
+        self.config, self.directory, self.names, self.boot, self.placed = config, directory, names, boot, placed
+
+    def clone(self, child: Child, spec: Spec, what: Compiled) -> int:
+        """Starts the monitor, waits for its word; the result of its clone. ``child`` is then as after one of ours, but
+        no child of this process."""
+        if child.cgroup is not None:
+            self.placed(child.cgroup.path)
+        with ExitStack() as stack:
+            memfd = _owned(stack, os.memfd_create("minicontainer", os.MFD_CLOEXEC))
+            read, write = os.pipe2(os.O_CLOEXEC)
+            _owned(stack, read)
+            with os.fdopen(write, "wb", buffering=0):
+                given = Descriptors(memfd, write)
+                places = {name: given.place(fd) for name, fd in kept_inputs(spec, what, stack).items()}
+                header, layout = self._tell(child, spec, places, given)
+                header.spawn.flags = what.flags
+                told = _written(memfd, header, layout)
+                stack.callback(told.close)
+                _spawn(given.given)
+            if os.read(read, 1) != b"\1":
+                raise Error("monitor: it was killed before the container ran")
+            return _take_back(child, spec, told)
+
+    def _tell(self, child: Child, spec: Spec, places: dict[str, int], given: Descriptors) -> tuple[Any, Layout]:
+        """What goes into the memfd."""
+        layout, header = Layout(), ffi.new("struct mc_monitor *")
+        plan = child.spawn.plan
+        layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
+        if child.half is not None:
+            self._tell_half(header, layout, child)
+        for name, field in (("stdin", "in"), ("stdout", "out"), ("stderr", "err"), ("report", "report")):
+            setattr(header, field, plan.slots[name] if name in plan.inputs else -1)
+        header.socket = plan.slots["pty-socket"] if "pty-socket" in plan.inputs else -1
+        self._tell_places(header, layout, child, given)
+        self._tell_wishes(header, spec)
+        header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
+        return header, layout
+
+    def _tell_half(self, header: Any, layout: Layout, child: Child) -> None:
+        half = child.half
+        assert half is not None
+        numbers = half.numbers
+        layout.walk(header.parent, half.plan, [numbers.get(name, -1) for name in half.plan.slots])
+        header.shared = layout.put(bytes(ffi.buffer(half.template.shared)))
+        header.half.nshared, header.half.ninputs = half.struct.nshared, half.struct.ninputs
+        header.half.ready, header.half.go, header.half.answer = half.template.ends
+
+    def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
+        header.directory, header.names = given.place(self.directory), given.place(self.names)
+        header.cgroup = header.home = header.ids = -1
+        if child.cgroup is not None:
+            header.cgroup, header.home = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)
+            header.group = layout.text(child.cgroup.name)
+        header.ids_byte = lib.MC_NO_BYTE
+        if child.ids is not None:
+            header.ids = given.place(child.ids.fd)
+            header.ids_byte = lib.MC_NO_BYTE if child.ids.mark is None else child.ids.mark
+        header.boot = layout.text(self.boot)
+
+    def _tell_wishes(self, header: Any, spec: Spec) -> None:
+        config = self.config
+        header.name, header.id = config.name.encode(), config.id.encode()
+        for wish, bit in (
+            (config.interactive, lib.MC_INTERACTIVE),
+            (spec.tty, lib.MC_TERMINAL),
+            (config.remove, lib.MC_REMOVE),
+        ):
+            header.wishes |= bit if wish else 0
+        header.policy, header.retries = policy(config.restart)
+        header.stop_signal = signal_number("stop-signal", spec.stop_signal)
+        header.stop_timeout_ms, header.timeout_ms = round(spec.stop_timeout * 1000), round(config.timeout * 1000)
+        header.log_size, header.log_files = config.log_size, config.log_files
+
+
+def _written(memfd: int, header: Any, layout: Layout) -> mmap.mmap:
+    """The memfd, filled, as it is shared with the monitor."""
+    os.ftruncate(memfd, layout.size)
+    told = mmap.mmap(memfd, layout.size)
+    told[:HEADER] = bytes(ffi.buffer(header))
+    for offset, data in layout.parts:
+        told[offset : offset + len(data)] = data
+    return told
+
+
+def policy(restart: str) -> tuple[int, int]:
+    """enum mc_policy and retries of ``on-failure:3``."""
+    word, _, retries = restart.partition(":")
+    return POLICIES[word], int(retries or 0)
+
+
+def _owned(stack: ExitStack, fd: int) -> int:
+    stack.callback(os.close, fd)
+    return fd
+
+
+_kept: dict[tuple[int, str], Plan] = {}  # plans that start a monitor (a dict's methods are atomic)
+
+
+def _monitor_plan(count: int, failpoint: str) -> Plan:
+    """The monitor with ``count`` descriptors: a session of its own, nobody's child, nothing else inherited."""
+    plan = _kept.get((count, failpoint))
+    if plan is None:
+        names = [f"given-{i}" for i in range(count)]
+        steps = [p.fork_child(), p.call("setsid"), *(p.dup3(Slot("null"), number) for number in (0, 1, 2))]
+        steps += [p.dup3(Slot(name), lib.MC_TOLD + i) for i, name in enumerate(names)]
+        steps += [p.close_range(lib.MC_TOLD + count)]
+        env = [f"{FAILPOINT}={failpoint}"] if failpoint else []
+        steps += [p.execve([MONITOR], ["minicontainer-monitor"], env)]
+        plan = _kept[count, failpoint] = Plan(steps, ["null", *names])
+    return plan
+
+
+def _spawn(given: list[int]) -> None:
+    """Starts the monitor, in the cgroup of monitors where there is one."""
+    opened = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+    try:
+        for fd in (opened[0], *given):
+            opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SHELTER))
+        plan = _monitor_plan(len(given), os.environ.get(FAILPOINT, ""))
+        cgroup = placement.monitors()
+        with Spawn(plan) as monitor:
+            monitor.start("0", dict(zip(plan.inputs, opened[1:], strict=True)), -1 if cgroup is None else cgroup.fd)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _take_back(child: Child, spec: Spec, told: mmap.mmap) -> int:
+    """What the monitor's clone left, into ``child``. ProgramError where init could not execute the program."""
+    with memoryview(told) as view:
+        header = ffi.cast("struct mc_monitor *", ffi.from_buffer(view))
+        spawn = child.spawn
+        ffi.memmove(spawn.struct, ffi.addressof(header.spawn), ffi.sizeof("struct mc_spawn"))
+        _copy_records(view, header.child.records, spawn.records)
+        if child.half is not None:
+            child.half.struct.run.failed = header.half.run.failed
+            _copy_records(view, header.parent.records, child.half.records)
+        result, error = int(header.result), int(header.program_error)
+        del header
+    run = spawn.struct.run
+    spawn.struct.half = run.plan = run.slots = run.strings = ffi.NULL
+    run.records = spawn.records
+    spawn.struct.pidfd = -1
+    spawn.struct.reaped = 1  # by the monitor
+    spawn.pid, spawn.result = spawn.struct.pid, result
+    if error:
+        raise explain.program_error(spec, -error, run.program)
+    return result
+
+
+def _copy_records(view: memoryview, offset: int, records: Any) -> None:
+    size = ffi.sizeof(records)
+    ffi.memmove(records, view[offset : offset + size], size)

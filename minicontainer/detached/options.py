@@ -1,0 +1,39 @@
+"""Options of detached containers, as docker's command line has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from minicontainer.errors import SpecError
+from minicontainer.spec import size, text, whole
+
+LOG_SIZE, LOG_FILES = 10 * 2**20, 3
+LOG_LEAST = 65536  # bytes: more than one chunk of output makes
+
+
+def check_restart(value: str) -> str:
+    """``no``, ``on-failure[:N]``, ``always``."""
+    if not re.fullmatch(r"no|always|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
+        raise SpecError("restart", value, "must be no, on-failure[:N] or always")
+    return value
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Names and values."""
+    for key, value in labels.items():
+        if "=" in text("label", key):
+            raise SpecError("label", key, "a name cannot hold =")
+        text("label", value, empty=True)
+    return dict(labels)
+
+
+def log_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
+    """``max-size`` in bytes (0: any) and ``max-file``."""
+    for key in options:
+        if key not in ("max-size", "max-file"):
+            raise SpecError("log-opt", key, "must be max-size=SIZE or max-file=N")
+    largest: object = options.get("max-size", LOG_SIZE)
+    bytes_ = 0 if str(largest) in ("0", "-1") else size("log-opt max-size", largest, least=LOG_LEAST)  # type: ignore[arg-type]
+    return bytes_, whole("log-opt max-file", options.get("max-file", LOG_FILES), 1, 1000)

@@ -1,0 +1,370 @@
+"""What is known of detached containers, as files: one directory each, in the runtime directory.
+
+    containers/<id>/        64 hexadecimal digits
+        config.json         what was asked for, by who made it (``Config``)
+        state               what became of it, by its monitor (``State``, csrc/monitor/state.c)
+        log, log.1 ...      what it wrote (csrc/monitor/log.c)
+        control             the monitor's socket (csrc/monitor/control.c)
+        cgroup              a link to its cgroup, while it runs
+    names/NAME              the id of who has that name (container/names.py)
+
+Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
+changes a container holds a flock(2) on its directory; who reads needs none. Nothing here is believed across a reboot or
+after a death: a process is a number, its start time and the boot id, which are compared.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from minicontainer.container import names, runtime
+from minicontainer.errors import Error, SpecError
+from minicontainer.linux.process import stat
+from minicontainer.spec import Spec
+
+ID = re.compile(r"[0-9a-f]{64}")
+VERSION = 1
+
+
+class CorruptError(Error):
+    """An entry that cannot be read. It can be removed."""
+
+
+class NotFoundError(SpecError, LookupError):
+    """There is no such container."""
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Another one after each boot (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        return f.read().strip()
+
+
+class Process:
+    """A process by number and start time (clock ticks since this boot)."""
+
+    __slots__ = ("pid", "start")
+
+    def __init__(self, pid: int, start: int) -> None:
+        self.pid, self.start = pid, start
+
+    def is_alive(self) -> bool:
+        """Whether it is still that one."""
+        try:
+            found = stat(self.pid)
+        except ProcessLookupError:
+            return False
+        return found.start == self.start and found.state not in "ZX"
+
+    def pidfd(self) -> int:
+        """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return -1
+        if self.is_alive():
+            return fd
+        os.close(fd)
+        return -1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What was asked for.
+
+    created   seconds since 1970
+    restart   ``no``, ``on-failure``, ``on-failure:N``, ``always``
+    log_size, log_files   bytes of a file of the log (0: any), and how many of them
+    interactive   its standard input stays open
+    remove    nothing is kept of it after its end
+    timeout   seconds after which it is killed; 0: never
+    """
+
+    id: str
+    spec: Spec
+    created: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    restart: str = "no"
+    log_size: int = 10 * 2**20
+    log_files: int = 3
+    interactive: bool = False
+    remove: bool = False
+    timeout: float = 0
+
+    @property
+    def name(self) -> str:
+        """The container's name; "" where it has none."""
+        return self.spec.name or ""
+
+    def renamed(self, name: str) -> Config:
+        """With another name; its host name stays what it is."""
+        return replace(self, spec=replace(self.spec, name=name, hostname=self.spec.hostname or self.spec.name))
+
+    def to_json(self) -> str:
+        """As the file holds it."""
+        from minicontainer.spec.data import to_data
+
+        data = {"version": VERSION, **self.__dict__, "labels": dict(self.labels), "spec": to_data(self.spec)}
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """The config again. CorruptError where it is none."""
+        from minicontainer.spec.data import from_data
+
+        try:
+            data = json.loads(text)
+            if data.pop("version") != VERSION:
+                raise CorruptError("config.json: was written by another version of minicontainer")
+            return cls(**{**data, "spec": from_data(data["spec"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise CorruptError(f"config.json: cannot be read: {e}") from None
+
+
+@dataclass(frozen=True)
+class State:
+    """What became of it, as its monitor wrote last, and as it is.
+
+    status    ``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead`` (its monitor was killed)
+    started, finished   seconds since 1970; None: not yet
+    exit_code  of the last run: 128+n for signal n; None: unknown, or it runs
+    reason    ``exited``, ``signal``, ``timeout``, ``oom``, ``failed`` (could not be started again)
+    log_lost  bytes of output that could not be written
+    """
+
+    status: str
+    monitor: Process | None = None
+    process: Process | None = None
+    started: float | None = None
+    finished: float | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    oom_killed: bool = False
+    restarts: int = 0
+    log_lost: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its monitor is there."""
+        return self.status in ("running", "restarting", "paused")
+
+    @classmethod
+    def from_json(cls, text: str) -> State:
+        """Of the file. CorruptError where it is none."""
+        try:
+            data = json.loads(text)
+            same_boot = data.pop("boot") == boot_id()
+            for who in ("monitor", "process"):
+                data[who] = Process(*map(int, data[who])) if data[who] and same_boot else None
+            for when in ("started", "finished"):
+                data[when] = None if data[when] is None else data[when] / 1e9
+            state = cls(**data)
+            if state.status not in ("running", "restarting", "exited"):
+                raise ValueError(f"status {state.status!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise CorruptError(f"state: cannot be read: {e}") from None
+        if state.is_running and (state.monitor is None or not state.monitor.is_alive()):
+            return replace(state, status="dead")
+        return state
+
+
+class Entry:
+    """The directory of one container."""
+
+    __slots__ = ("id", "path")
+
+    def __init__(self, identifier: str) -> None:
+        self.id, self.path = identifier, names.detached(identifier)
+
+    @classmethod
+    def create(cls) -> tuple[Entry, int]:
+        """A new directory, and its lock (a descriptor)."""
+        entry = cls(os.urandom(32).hex())
+        try:
+            os.mkdir(entry.path, 0o700)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(entry.path), mode=0o700, exist_ok=True)
+            os.mkdir(entry.path, 0o700)
+        return entry, entry.lock()
+
+    def open(self) -> int:
+        """A descriptor of the directory."""
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFoundError("container", self.id[:12], "is gone") from None
+
+    def lock(self, *, wait: bool = True) -> int:
+        """The exclusive right to change it, as long as the descriptor is open. BlockingIOError where another has it and
+        ``wait`` is false."""
+        fd = self.open()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.fstat(fd).st_nlink == 0:
+                raise NotFoundError("container", self.id[:12], "is gone")
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """``lock``, for a while."""
+        fd = self.lock()
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def config(self) -> Config:
+        """What was asked for. CorruptError where that cannot be read."""
+        return Config.from_json(self._read("config.json"))
+
+    def write_config(self, config: Config) -> None:
+        """Replaces config.json."""
+        part = f"{self.path}/.config"
+        with open(part, "w", encoding="utf-8", opener=_private) as f:
+            f.write(config.to_json())
+            f.flush()
+            os.fsync(f.fileno())
+        os.rename(part, f"{self.path}/config.json")
+
+    def state(self) -> State:
+        """What became of it."""
+        try:
+            state = State.from_json(self._read("state"))
+        except CorruptError:
+            if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
+                raise
+            return State("created")
+        if state.status == "running" and self._is_frozen():
+            return replace(state, status="paused")
+        return state
+
+    def cgroup(self) -> str:
+        """The path of its cgroup; "" where it has none."""
+        try:
+            return os.readlink(f"{self.path}/cgroup")
+        except OSError:
+            return ""
+
+    def _is_frozen(self) -> bool:
+        try:
+            with open(f"{self.path}/cgroup/cgroup.freeze", encoding="ascii") as f:
+                return f.read(1) == "1"
+        except OSError:
+            return False
+
+    def _read(self, name: str) -> str:
+        try:
+            with open(f"{self.path}/{name}", encoding="utf-8") as f:
+                return f.read()
+        except FileNotFoundError:
+            if not os.path.isdir(self.path):
+                raise NotFoundError("container", self.id[:12], "is gone") from None
+            raise CorruptError(f"{name}: is missing") from None
+        except (OSError, UnicodeDecodeError) as e:
+            raise CorruptError(f"{name}: {e}") from None
+
+    def is_in_the_making(self) -> bool:
+        """Whether somebody holds its lock."""
+        try:
+            os.close(self.lock(wait=False))
+        except BlockingIOError:
+            return True
+        return False
+
+    def remove(self) -> None:
+        """The directory with all that is in it; its name is free then."""
+        try:
+            name = self.config().name
+        except (CorruptError, NotFoundError):
+            name = ""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if os.path.isdir(self.path):
+            raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")
+        if name:
+            forget_name(name, self.id)
+
+
+def forget_name(name: str, identifier: str) -> None:
+    """Removes the file of a name that is this container's."""
+    try:
+        path = f"{names.directory()}/{name}"
+        with open(path, encoding="ascii") as f:
+            if f.read(128).partition(" ")[2].strip() == identifier:
+                os.unlink(path)
+    except OSError:
+        pass  # it is gone
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+# ---- all of them
+
+
+def ids() -> list[str]:
+    """The ids of all containers."""
+    try:
+        return [name for name in os.listdir(f"{runtime.directory()}/containers") if ID.fullmatch(name)]
+    except FileNotFoundError:
+        return []
+
+
+def find(text: str) -> Entry:
+    """The container of an id, a name, or an unambiguous beginning of an id; in this order, as docker's.
+    NotFoundError where there is none, SpecError where there are several."""
+    if ID.fullmatch(text) and os.path.isdir(names.detached(text)):
+        return Entry(text)
+    if identifier := _named(text):
+        return Entry(identifier)
+    found = [name for name in ids() if name.startswith(text)] if re.fullmatch(r"[0-9a-f]{1,63}", text) else []
+    if len(found) > 1:
+        raise SpecError("container", text, f"could be any of {len(found)}", "give more of its id")
+    if not found:
+        raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
+    return Entry(found[0])
+
+
+def _named(text: str) -> str:
+    from minicontainer.spec import NAME
+
+    return names.owner(text) if NAME.fullmatch(text) else ""
+
+
+REST = 10.0  # seconds that may pass from mkdir(2) to the lock
+
+
+def unfinished() -> list[Entry]:
+    """Entries without a readable config that nobody is making, and those whose monitor was killed."""
+    return [entry for entry in map(Entry, ids()) if _is_unfinished(entry)]
+
+
+def _is_unfinished(entry: Entry) -> bool:
+    try:
+        entry.config()
+        return entry.state().status == "dead"
+    except NotFoundError:
+        return False
+    except CorruptError:
+        pass
+    try:
+        rested = time.time() - os.stat(entry.path).st_mtime >= REST
+        return rested and not entry.is_in_the_making()
+    except (OSError, NotFoundError) as e:
+        if isinstance(e, OSError) and e.errno != errno.ENOENT:
+            raise
+        return False
