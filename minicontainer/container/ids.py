@@ -63,18 +63,18 @@ class Lease:
     def release(self) -> None:
         """Gives it back, when no process has it any more; or keeps it, for this process's next container, where there
         are many."""
+        self.note(0)
         if self.pid != os.getpid() or pool().size < MANY or _idle.setdefault("kept", self) is not self:
-            self.close()
+            os.close(self.fd)
 
     def leave(self) -> None:
         """Leaves it to its container, which outlives its owner: it is taken while a process has it."""
         os.close(self.fd)
 
-    def close(self) -> None:
-        """Gives it back."""
+    def note(self, taken: int) -> None:
+        """Says in the file whether a container may have it."""
         if self.pid == os.getpid():  # else it is that of the process which we were forked from
-            os.pwrite(self.fd, b"\0", self.ids.uid // WIDTH)
-        os.close(self.fd)
+            os.pwrite(self.fd, bytes([taken]), self.ids.uid // WIDTH)
 
 
 class Shared(Lease):
@@ -96,9 +96,10 @@ def take() -> Lease:
     global _next  # noqa: PLW0603 - only a hint
     kept = _idle.pop("kept", None)
     if kept is not None and kept.pid == os.getpid():
+        kept.note(1)
         return kept
     if kept is not None:
-        kept.close()
+        os.close(kept.fd)
     ranges, fd = pool(), _open()
     try:
         for index in range(_next + os.getpid(), _next + os.getpid() + ranges.size):
@@ -107,8 +108,9 @@ def take() -> Lease:
                 continue
             if not _is_left_behind(fd, ids):
                 _next = index + 1 - os.getpid()
-                os.pwrite(fd, b"\1", ids.uid // WIDTH)
-                return Lease(fd, ids)
+                lease = Lease(fd, ids)
+                lease.note(1)
+                return lease
             _lock(fd, ids, fcntl.F_UNLCK)
     except BaseException:
         os.close(fd)

@@ -114,7 +114,7 @@ def test_what_a_dead_owner_left_running_keeps_its_range(rootfs: Path, monkeypatc
     until(lambda: not Path(f"/proc/{pid}/uid_map").exists() or not Path(f"/proc/{pid}/uid_map").read_text("ascii"))
     lease = ids.take()
     assert lease.ids == (first, first, ids.WIDTH)
-    lease.close()
+    lease.release()
     if cgroup:
         until(lambda: "populated 0" in Path(cgroup, "cgroup.events").read_text(encoding="ascii"))
         Path(cgroup).rmdir()
@@ -144,7 +144,7 @@ def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyP
     assert lease.ids.uid == base + 2 * ids.WIDTH
     with pytest.raises(UnsupportedError, match="are taken"):
         ids.take()
-    lease.close()
+    lease.release()
 
 
 @pytest.mark.parametrize(
