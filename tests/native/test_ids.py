@@ -27,11 +27,11 @@ def nothing_idle() -> Iterator[None]:
     """As in a process that has had no container yet."""
     kept = ids._idle.pop("kept", None)
     if kept is not None:
-        kept.close()
+        kept.leave()
     yield
     kept = ids._idle.pop("kept", None)
     if kept is not None:
-        kept.close()
+        kept.leave()
 
 
 def first_id(pid: int) -> int:
@@ -132,7 +132,7 @@ def test_ids_that_were_chosen_are_given_to_nobody_else(monkeypatch: pytest.Monke
     taken = ids.take()
     with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
         ids.share(here)
-    taken.close()
+    taken.release()
     ids.share(here).release()
 
 
