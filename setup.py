@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
-WALK = ["plan.c", "exec.c", "clone.c", "half.c", "spawn.c", "freestanding.c"]
-MONITOR = [*(f"csrc/{name}" for name in WALK), *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
+WALK = [f"csrc/{name}.c" for name in ("plan", "exec", "clone", "half", "spawn", "freestanding")]
+MONITOR = [*WALK, *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
 HELPERS = {
+    "enter": (["csrc/enter.c", *WALK], FREESTANDING),
     "floor": (["csrc/floor.c", "csrc/floorchild.c", "csrc/clone.c"], []),
     "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
     "monitor": (MONITOR, FREESTANDING),

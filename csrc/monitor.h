@@ -11,6 +11,7 @@
 
 /* CDEF BEGIN */
 #define MC_MONITOR_MAGIC 0x6e6f6d6d
+#define MC_ENTER_MAGIC 0x72746e65
 #define MC_TOLD 3        /* the memfd                                                           */
 #define MC_STARTED 4     /* a pipe: a byte says that the first start is over, well or not           */
 #define MC_FIRST_FREE 5  /* the first of the other descriptors                                     */
@@ -56,6 +57,13 @@ struct mc_monitor {
 	int32_t program_error; /* errno of init's report, whose rest is in spawn.run.program           */
 	struct mc_spawn spawn;
 	struct mc_half half;
+};
+
+/* What csrc/enter.c is told: a plan that leads into a container, and what came of it. */
+struct mc_enter {
+	uint32_t magic, size;
+	struct mc_parts child;
+	struct mc_run run;
 };
 
 /* What a client says on the socket `control` of the state directory (SOCK_SEQPACKET). */

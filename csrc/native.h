@@ -36,7 +36,7 @@ enum mc_op {
 	MC_CHILD,        /* in the parent's half: the rest is walked when the child has said "ready"           */
 	MC_WAIT,         /* read one byte: MC_GO goes on, else ECANCELED                                   */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                       */
-	MC_FORK,         /* clone3(flags): the rest of the plan runs in that child; we are done          */
+	MC_FORK,         /* clone3(flags, cgroup or -1): the rest of the plan runs in that child; we are done */
 	MC_EXEC,         /* execve of the first path of `paths` that exists                               */
 	MC_EXEC_FD,      /* execveat(descriptor, "", argv, envp, AT_EMPTY_PATH)                           */
 	MC_OPS           /* how many                                                                      */

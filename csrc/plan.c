@@ -268,7 +268,7 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 	case MC_SEND_FD:
 		return do_send_fd(run, s);
 	case MC_FORK:
-		return mc_fork_sibling(run, s->arg[0], i + 1);
+		return mc_fork_sibling(run, s->arg[0], (int)value(run, s, 1), i + 1);
 	case MC_EXEC:
 	case MC_EXEC_FD:
 		return do_exec(run, s);

@@ -48,7 +48,7 @@ static int sibling_main(void *arg)
 	return mc_plan_walk_from(s->run, s->first) < 0 ? 127 : 0;
 }
 
-long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first)
+long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first)
 {
 	_Alignas(16) char stack[SIBLING_STACK];
 	struct sibling s = { run, first };
@@ -58,7 +58,13 @@ long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first)
 		.stack = MC_PTR(stack),
 		.stack_size = sizeof(stack),
 	};
-	long r = mc_clone3_call(&args, sizeof(args), sibling_main, &s);
+	long r;
+
+	if (cgroup >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)cgroup;
+	}
+	r = mc_clone3_call(&args, sizeof(args), sibling_main, &s);
 
 	return r < 0 ? r : 0;
 }

@@ -19,7 +19,7 @@ static inline enum mc_kind kind_of(const struct mc_step *s, int i)
 int mc_plan_walk_from(struct mc_run *run, uint32_t first);
 
 /* spawn.c: a second child (with CLONE_PARENT of the same parent) that walks on from `first`; 0 once it has exec'd or ended. */
-long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first);
+long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first);
 
 /* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. */
 long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program);

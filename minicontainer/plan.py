@@ -323,14 +323,15 @@ def send_fd(sock: Slot, fd: Slot) -> Step:
     return Step("send_fd", (sock, fd), lib.MC_SEND_FD)
 
 
-def fork_sibling() -> Step:
-    """clone3(CLONE_PARENT): the steps after this one run in a second child, which a joined pid namespace needs."""
-    return Step("clone3", (const("CLONE_PARENT"),), lib.MC_FORK)
+def fork_sibling(cgroup: Slot | None = None) -> Step:
+    """clone3(CLONE_PARENT): the steps after this one run in a second child, which a joined pid namespace needs; in
+    another cgroup where one is given (CLONE_INTO_CGROUP)."""
+    return Step("clone3", (const("CLONE_PARENT"), -1 if cgroup is None else cgroup), lib.MC_FORK)
 
 
 def fork_child() -> Step:
     """clone3: the steps after this one run in a child of the child, which is then an orphan: nobody's to wait for."""
-    return Step("clone3", (const("0"),), lib.MC_FORK)
+    return Step("clone3", (const("0"), -1), lib.MC_FORK)
 
 
 def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:

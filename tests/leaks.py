@@ -65,6 +65,7 @@ def descriptors() -> Iterator[str]:
         IDS,
         "anon_inode:bpf-prog",
         "/memfd:minicontainer-init (deleted)",
+        "/memfd:minicontainer-enter (deleted)",
         *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *HOMES)),
     }
     for number in os.listdir("/proc/self/fd"):

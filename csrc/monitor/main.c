@@ -13,16 +13,16 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/signalfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <time.h>
 
 #include "../dumpable.h"
 #include "../start.h"
+#include "../told.h"
 #include "failpoint.h"
 #include "monitor.h"
 
@@ -63,38 +63,18 @@ __attribute__((noreturn)) static void end(int status)
 
 /* ---- what we were told */
 
-static void *at(uint32_t offset)
-{
-	return (char *)me.told + offset;
-}
-
-static void point(struct mc_run *run, const struct mc_parts *parts)
-{
-	run->plan = at(parts->plan);
-	run->records = at(parts->records);
-	run->slots = at(parts->slots);
-	run->strings = at(parts->strings);
-}
-
 static void hear_what_is_told(void)
 {
-	struct mc_monitor *told = (struct mc_monitor *)mc_sys(SYS_mmap, 0, sizeof(struct mc_monitor), PROT_READ,
-							       MAP_SHARED, MC_TOLD, 0);
-	uint32_t size;
+	struct mc_monitor *told = mc_hear(MC_MONITOR_MAGIC);
 
-	if ((long)told < 0 && (long)told > -4096)
+	if (!told)
 		end(125);
-	size = told->size;
-	told = (struct mc_monitor *)mc_sys(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, MC_TOLD, 0);
-	if (((long)told < 0 && (long)told > -4096) || told->magic != MC_MONITOR_MAGIC)
-		end(125);
-	mc_sys1(SYS_close, MC_TOLD);
 	me.told = told;
-	point(&told->spawn.run, &told->child);
+	mc_point(&told->spawn.run, told, &told->child);
 	told->spawn.half = NULL;
 	if (told->parent.plan) {
-		point(&told->half.run, &told->parent);
-		told->half.shared = at(told->shared);
+		mc_point(&told->half.run, told, &told->parent);
+		told->half.shared = (const int32_t *)((char *)told + told->shared);
 		told->spawn.half = &told->half;
 	}
 	told->spawn.cgroup = told->cgroup;
@@ -111,12 +91,6 @@ static int32_t block_signals(void)
 }
 
 /* ---- a start */
-
-static void begin_anew(struct mc_run *run, const struct mc_parts *parts)
-{
-	memset(run->records, 0, run->plan->nsteps * sizeof(struct mc_record));
-	memcpy(run->slots, at(parts->first), run->plan->nslots * sizeof(int32_t));
-}
 
 /* struct report of init.c: end of file where the program runs. */
 static int read_report(int fd)
@@ -179,9 +153,9 @@ static int start(void)
 	struct mc_monitor *told = me.told;
 	int theirs[4], report[2] = { -1, -1 }, socket, r;
 
-	begin_anew(&told->spawn.run, &told->child);
+	mc_begin_anew(&told->spawn.run, told, &told->child);
 	if (told->spawn.half)
-		begin_anew(&told->half.run, &told->parent);
+		mc_begin_anew(&told->half.run, told, &told->parent);
 	socket = streams_open(told, &me.streams, theirs);
 	r = socket < -1 ? socket + 1 : 0;
 	if (r == 0 && told->report >= 0)

@@ -57,7 +57,7 @@ def compile(spec: Spec, host: Host) -> Plan:
     _attach_mounts(b, spec, host, late=True)
     _finish_root(b, spec)
     _stdio(b, spec, host)
-    _confine(b, spec, host)
+    confine(b, spec, host)
     _execute(b, spec, host)
     return b.plan()
 
@@ -302,7 +302,8 @@ def _stdio(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.dup3(Slot(name), number))
 
 
-def _confine(b: Builder, spec: Spec, host: Host) -> None:
+def confine(b: Builder, spec: Spec, host: Host) -> None:
+    """What the program may do, down to the filter of system calls."""
     b.phase = "confine"
     given = {limit.name for limit in spec.ulimits}
     b.add(p.prlimit64_all([None if name in given else pair for name, pair in DEFAULT_ULIMITS.items()]))
@@ -312,20 +313,29 @@ def _confine(b: Builder, spec: Spec, host: Host) -> None:
     for limit in spec.ulimits if host.userns != "range" else ():
         b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
     b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
-    mask, who = spec.capabilities(host.permitted), host.identity
-    no_new_privileges = spec.no_new_privileges and not spec.privileged
-    if host.seccomp and not no_new_privileges:
+    filtered = bool(host.seccomp)
+    if filtered and not _bars_new_privileges(spec):
         b.add(p.seccomp(host.seccomp))  # while CAP_SYS_ADMIN is still there
+    _give_up_rights(b, spec, host)
+    if filtered and _bars_new_privileges(spec):
+        b.add(p.seccomp(host.seccomp))
+
+
+def _bars_new_privileges(spec: Spec) -> bool:
+    return spec.no_new_privileges and not spec.privileged
+
+
+def _give_up_rights(b: Builder, spec: Spec, host: Host) -> None:
+    """The program's user, groups and capabilities."""
+    mask, who = spec.capabilities(host.permitted), host.identity
     b.add(p.capbset_drop_all_but(mask))
     if host.maps is None:  # with setgroups denied, root's own groups are all there can be
         b.add(p.setgroups(who.groups))
     b.add(p.setresgid(who.gid), p.setresuid(who.uid))
     b.add(p.capset(mask, mask, 0) if who.uid == 0 else p.capset(0, 0, 0))
     b.add(p.call("umask", p.Octal(spec.umask)))
-    if no_new_privileges:
+    if _bars_new_privileges(spec):
         b.add(p.prctl("PR_SET_NO_NEW_PRIVS", 1))
-        if host.seccomp:
-            b.add(p.seccomp(host.seccomp))
 
 
 def _execute(b: Builder, spec: Spec, host: Host) -> None:
@@ -342,12 +352,19 @@ def _execute(b: Builder, spec: Spec, host: Host) -> None:
     if spec.die_with_parent:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))
     b.add(p.reset_signals())
+    if not staged and not spec.executable:
+        b.add(program(spec, host))
+        return
     env = environment(spec, host)
     paths, envp = program_paths(spec.args[0], env["PATH"]), [f"{k}={v}" for k, v in env.items()]
     if staged:
         name = "minicontainer-init" if spec.init else "minicontainer-exec"
         b.add(p.execveat(INIT_FD, [name, str(len(paths)), *paths, *spec.args], envp))
-    elif spec.executable:
-        b.add(p.execveat(PROGRAM_FD, spec.args, envp))
     else:
-        b.add(p.execve(paths, spec.args, envp))
+        b.add(p.execveat(PROGRAM_FD, spec.args, envp))
+
+
+def program(spec: Spec, host: Host) -> p.Step:
+    """The exec of the program itself."""
+    env = environment(spec, host)
+    return p.execve(program_paths(spec.args[0], env["PATH"]), spec.args, [f"{k}={v}" for k, v in env.items()])

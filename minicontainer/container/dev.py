@@ -109,22 +109,30 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
 
 def own_terminal(b: Builder, host: Host) -> None:
     """A pty of the container's own devpts (pts(4)), the program's user's; the parent gets the other end."""
-    master, tty, size = Slot("master"), Slot("tty"), host.window or (0, 0)
-    flags = "O_RDWR|O_NOCTTY|O_CLOEXEC"
+    take_terminal(b, host, p.openat("ptmx", PTMX, MASTER, at=Slot("pts")))
     b.add(
-        p.openat("ptmx", flags, master, at=Slot("pts")),
-        p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
-        p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
-        p.call(
-            "ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), "{{{}, {}}}".format(*size))
-        ),
-        p.call("fchown", tty, host.identity.uid, -1),
-        p.send_fd(b.input("pty-socket"), master),
-        p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
-        *(p.dup3(tty, number) for number in (0, 1, 2)),
         p.call("mknodat", TREE, "console", p.Const("S_IFREG|0o600"), 0),
         p.open_tree("0", CLONE, "console", at=Slot("pts")),
         p.move_mount(Slot("console"), "console", TREE),
+    )
+
+
+PTMX, MASTER = "O_RDWR|O_NOCTTY|O_CLOEXEC", Slot("master")
+
+
+def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
+    """The pty whose ptmx ``opened`` as MASTER becomes the session's terminal and the three streams."""
+    tty, size = Slot("tty"), host.window or (0, 0)
+    shown = "{{{}, {}}}".format(*size)
+    b.add(
+        opened,
+        p.call("ioctl", MASTER, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
+        p.call("ioctl", MASTER, p.const("TIOCGPTPEER"), p.const(PTMX), into=tty),
+        p.call("ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), shown)),
+        p.call("fchown", tty, host.identity.uid, -1),
+        p.send_fd(b.input("pty-socket"), MASTER),
+        p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
+        *(p.dup3(tty, number) for number in (0, 1, 2)),
     )
 
 

@@ -28,18 +28,18 @@ def descriptor(program: str = INIT) -> int:
         os.close(fd)
 
 
-_kept: dict[str, tuple[int, tuple[int, int]]] = {}  # its descriptor and inode (a dict's methods are atomic)
+_kept: dict[str, tuple[int, tuple[int, int]]] = {}  # program -> descriptor and inode (a dict's methods are atomic)
 
 
-def kept() -> int:
-    """``descriptor()``, made once for this process: it is looked whether it is still ours (daemons close all)."""
-    fd, inode = _kept.get("init", (-1, (0, 0)))
+def kept(program: str = INIT) -> int:
+    """``descriptor(program)``, made once: it is looked whether it is still ours (daemons close all)."""
+    fd, inode = _kept.get(program, (-1, (0, 0)))
     with suppress(OSError):
         if _inode(fd) == inode:
             return fd
-    _kept.pop("init", None)
-    made = descriptor()
-    fd, _ = _kept.setdefault("init", (made, _inode(made)))
+    _kept.pop(program, None)
+    made = descriptor(program)
+    fd, _ = _kept.setdefault(program, (made, _inode(made)))
     if fd != made:  # another thread was quicker
         os.close(made)
     return fd

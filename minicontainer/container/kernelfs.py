@@ -63,7 +63,7 @@ def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
         )
 
 
-def set_oom_score(b: Builder, spec: Spec, path: str, at: Slot) -> None:
+def set_oom_score(b: Builder, spec: Spec, path: str, at: Slot | p.Const) -> None:
     """The one asked for, else 0; where the caller's is worse and may not be bettered (proc(5)), it stays."""
     fd = Slot("oom_score_adj")
     tolerate = (errno.EACCES,) if spec.oom_score_adj is None else ()

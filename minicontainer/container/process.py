@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import signal
 from _thread import RLock
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -71,13 +71,16 @@ class Popen:
             encoding = "utf-8"
         streams = Streams(stdin, stdout, stderr)
         try:
-            self._child = start(self.spec, streams.child)
+            self._child = self._start(streams.child)
             streams.give(self, encoding, errors)
         except BaseException:
             self._abandon()
             raise
         finally:
             streams.close()
+
+    def _start(self, stdio: tuple[int, int, int]) -> Child:
+        return start(self.spec, stdio)
 
     def _abandon(self) -> None:
         if self._child is not None:
@@ -310,8 +313,15 @@ class _Run(Popen):
         """The Child sees to it."""
 
 
-def run(
-    args: Sequence[str] | Spec,
+def run(args: Sequence[str] | Spec, **keywords: Any) -> Result:
+    """Runs a container to its end. Keywords are subprocess.run's and the fields of Spec.
+
+    On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
+    return finish(partial(_Run, args), **keywords)
+
+
+def finish(
+    start: Callable[..., Popen],
     *,
     input: Any = None,
     capture_output: bool = False,
@@ -319,9 +329,7 @@ def run(
     check: bool = False,
     **keywords: Any,
 ) -> Result:
-    """Runs a container to its end. Keywords are subprocess.run's and the fields of Spec.
-
-    On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
+    """``subprocess.run`` of what ``start`` makes of the other keywords."""
     if capture_output:
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output")
@@ -330,7 +338,7 @@ def run(
         if keywords.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used")
         keywords["stdin"] = PIPE
-    process = _Run(args, **keywords)
+    process = start(**keywords)
     stdout = stderr = None
     try:
         if process.stdin or process.stdout or process.stderr:

@@ -143,7 +143,7 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
             _restrict_devices(child, spec, what)
         if what.half is not None:
             ranged.prepare(child, spec, what.half)
-        _explain(child, spec, what.host, clone(child, spec, what))
+        explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
         child.discard()
         raise
@@ -187,7 +187,7 @@ def _clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int,
     """As a child of this process."""
     opened: list[int] = []
     try:
-        inputs = _streams(spec, stdio, opened)
+        inputs = child_streams(spec, stdio, opened)
         if len(what.plan.inputs) == what.given:
             return _clone(child, what, inputs)
         with ExitStack() as stack:  # its end is that of the parent's half, if there is one
@@ -208,7 +208,7 @@ def _clone(child: Child, what: Compiled, inputs: dict[str, int]) -> int:
     return result
 
 
-def _streams(spec: Spec, stdio: tuple[int, int, int], opened: list[int]) -> dict[str, int]:
+def child_streams(spec: Spec, stdio: tuple[int, int, int], opened: list[int]) -> dict[str, int]:
     """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there.
     A negative one is /dev/null inside. ``opened`` gets what has to be closed."""
     found = {}
@@ -261,7 +261,7 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
         import socket
 
         ours, theirs = socket.socketpair()
-        stack.callback(_take_terminal, child, ours, theirs)
+        stack.callback(take_terminal, child, ours, theirs)
         found["pty-socket"] = theirs.fileno()
     if "report" in what.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
@@ -288,7 +288,7 @@ def _end_half(child: Child, half: ParentHalf) -> None:
         raise half.error
 
 
-def _take_terminal(child: Child, ours: Any, theirs: Any) -> None:
+def take_terminal(child: Child, ours: Any, theirs: Any) -> None:
     """The other end of the container's pty, which the child sent before it exec'd."""
     import socket
 
@@ -317,7 +317,7 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
 # ---- what went wrong
 
 
-def _explain(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
+def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
     """Raises what kept the child from becoming the program; nothing where it has."""
     if child.half is not None and child.half.failed is not None:
         child.spawn.bury()

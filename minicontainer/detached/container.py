@@ -20,7 +20,10 @@ from dataclasses import replace
 from typing import Any
 
 from minicontainer.container import names, start
-from minicontainer.detached import store
+from minicontainer.container.process import finish
+from minicontainer.container.result import Result
+from minicontainer.detached import enter, store
+from minicontainer.detached.enter import Exec
 from minicontainer.detached.monitored import MONITOR, Monitored
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.store import Config, CorruptError, Entry, NotFoundError, State
@@ -216,7 +219,7 @@ class Container:
         number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
         self._needs_running("kill")
         self._say(lib.MC_SAY_SIGNAL, number)
-        if number == signal.SIGKILL and self.status == "paused" and (cgroup := self._cgroup()) is not None:
+        if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
                 cgroup.kill()
 
@@ -270,21 +273,47 @@ class Container:
             except ProcessLookupError:
                 pass
             os.close(pidfd)
-        if (cgroup := self._cgroup()) is not None:
+        if (cgroup := self.open_cgroup()) is not None:
             cgroup.remove(kill=True)
 
     # -- while it runs
 
-    def _cgroup(self) -> Cgroup | None:
+    def open_cgroup(self) -> Cgroup | None:
+        """Its cgroup, to be closed; None where it has none."""
         path = self._entry.cgroup()
         return Cgroup.open(path) if path and os.path.isdir(path) else None
 
     def _needs_cgroup(self, what: str) -> Cgroup:
         self._needs_running(what)
-        cgroup = self._cgroup()
+        cgroup = self.open_cgroup()
         if cgroup is None:
             raise Error(f"{what} {self.id[:12]}: has no cgroup (this host gives this user none: minicontainer doctor)")
         return cgroup
+
+    def exec(
+        self,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        tty: bool = False,
+        **streams: Any,
+    ) -> Exec:
+        """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
+        process = self._needs_running("exec").process
+        pidfd = process.pidfd() if process is not None else -1
+        if process is None or pidfd < 0:
+            raise Error(f"exec {self.id[:12]}: is not running (its monitor is about to start it again)")
+        try:
+            spec = enter.spec_of(self.config.spec, process.pid, args, env=env, cwd=cwd, user=user, tty=tty or None)
+            return enter.Exec(self, args, spec, pidfd, **streams)
+        finally:
+            os.close(pidfd)
+
+    def run(self, args: Sequence[str], **keywords: Any) -> Result:
+        """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
+        return finish(lambda **given: self.exec(args, **given), **keywords)
 
     def pause(self) -> None:
         """Stops every process of it until ``unpause``."""

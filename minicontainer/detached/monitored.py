@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from minicontainer import plan as p
 from minicontainer.container import explain, placement
 from minicontainer.container.start import Compiled, kept_inputs
+from minicontainer.detached.layout import SHELTER, Layout, copy_records, take_back, written
 from minicontainer.errors import Error
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan, Slot
@@ -31,40 +32,7 @@ if TYPE_CHECKING:
 
 MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
 POLICIES = {"no": lib.MC_NEVER, "on-failure": lib.MC_ON_FAILURE, "always": lib.MC_ALWAYS}
-SHELTER = 64  # descriptors are kept from here on until they take their places
 FAILPOINT = "MINICONTAINER_FAILPOINT"
-HEADER = ffi.sizeof("struct mc_monitor")
-RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
-
-
-class Layout:
-    """Where things lie in the memfd: each is put behind the last, at a multiple of 8."""
-
-    def __init__(self) -> None:
-        self.size = HEADER
-        self.parts: list[tuple[int, bytes]] = []
-
-    def room(self, size: int) -> int:
-        """The offset of ``size`` bytes of zeros."""
-        offset, self.size = self.size, self.size + -(-size // 8) * 8
-        return offset
-
-    def put(self, data: bytes) -> int:
-        """The offset of ``data``."""
-        offset = self.room(len(data))
-        self.parts.append((offset, data))
-        return offset
-
-    def text(self, text: str) -> int:
-        """The offset of a string."""
-        return self.put(os.fsencode(text) + b"\0")
-
-    def walk(self, parts: Any, plan: Plan, slots: list[int]) -> None:
-        """What one run of ``plan`` takes (struct mc_parts): ``slots`` are those that are filled before it."""
-        parts.plan = self.put(plan.buffer)
-        parts.first = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
-        parts.records, parts.slots = self.room(RECORD * len(plan.steps)), self.room(SLOT * max(1, len(slots)))
-        parts.strings = self.room(POINTER * max(1, plan.nstrings))
 
 
 class Descriptors:
@@ -101,7 +69,7 @@ class Monitored:
                 places = {name: given.place(fd) for name, fd in kept_inputs(spec, what, stack).items()}
                 header, layout = self._tell(child, spec, places, given)
                 header.spawn.flags = what.flags
-                told = _written(memfd, header, layout)
+                told = written(memfd, header, layout)
                 stack.callback(told.close)
                 _spawn(given.given)
             if os.read(read, 1) != b"\1":
@@ -110,7 +78,7 @@ class Monitored:
 
     def _tell(self, child: Child, spec: Spec, places: dict[str, int], given: Descriptors) -> tuple[Any, Layout]:
         """What goes into the memfd."""
-        layout, header = Layout(), ffi.new("struct mc_monitor *")
+        layout, header = Layout("struct mc_monitor"), ffi.new("struct mc_monitor *")
         plan = child.spawn.plan
         layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
         if child.half is not None:
@@ -157,16 +125,6 @@ class Monitored:
         header.stop_signal = signal_number("stop-signal", spec.stop_signal)
         header.stop_timeout_ms, header.timeout_ms = round(spec.stop_timeout * 1000), round(config.timeout * 1000)
         header.log_size, header.log_files = config.log_size, config.log_files
-
-
-def _written(memfd: int, header: Any, layout: Layout) -> mmap.mmap:
-    """The memfd, filled, as it is shared with the monitor."""
-    os.ftruncate(memfd, layout.size)
-    told = mmap.mmap(memfd, layout.size)
-    told[:HEADER] = bytes(ffi.buffer(header))
-    for offset, data in layout.parts:
-        told[offset : offset + len(data)] = data
-    return told
 
 
 def policy(restart: str) -> tuple[int, int]:
@@ -218,23 +176,17 @@ def _take_back(child: Child, spec: Spec, told: mmap.mmap) -> int:
         header = ffi.cast("struct mc_monitor *", ffi.from_buffer(view))
         spawn = child.spawn
         ffi.memmove(spawn.struct, ffi.addressof(header.spawn), ffi.sizeof("struct mc_spawn"))
-        _copy_records(view, header.child.records, spawn.records)
+        take_back(spawn, view, header.child.records)
         if child.half is not None:
             child.half.struct.run.failed = header.half.run.failed
-            _copy_records(view, header.parent.records, child.half.records)
+            copy_records(child.half.records, view, header.parent.records)
         result, error = int(header.result), int(header.program_error)
         del header
     run = spawn.struct.run
-    spawn.struct.half = run.plan = run.slots = run.strings = ffi.NULL
-    run.records = spawn.records
+    spawn.struct.half = ffi.NULL
     spawn.struct.pidfd = -1
     spawn.struct.reaped = 1  # by the monitor
     spawn.pid, spawn.result = spawn.struct.pid, result
     if error:
         raise explain.program_error(spec, -error, run.program)
     return result
-
-
-def _copy_records(view: memoryview, offset: int, records: Any) -> None:
-    size = ffi.sizeof(records)
-    ffi.memmove(records, view[offset : offset + size], size)

@@ -1,0 +1,50 @@
+"""The plan of ``exec``: how a process gets into a container that runs, and what it is confined to. Pure.
+
+It is walked by csrc/enter.c, for whom it joins the namespaces; from the second child on, which is born in the
+container's cgroup, it is as the plan of a start (compiler.py). Until its exec that child has more rights than those who
+see it; they cannot trace it (prctl(2), PR_SET_DUMPABLE) without CAP_SYS_PTRACE in the host's own user namespace.
+"""
+
+from __future__ import annotations
+
+from minicontainer import plan as p
+from minicontainer.container import compiler, dev, kernelfs
+from minicontainer.container.host import Host
+from minicontainer.plan import FDCWD, Builder, Plan, Slot
+from minicontainer.spec import RLIMITS, Spec
+
+INPUTS = ("stdin", "stdout", "stderr", "process")
+
+
+def compile(spec: Spec, host: Host, namespaces: str, *, in_cgroup: bool) -> Plan:
+    """The plan. ``namespaces`` are those to join (CLONE_NEW* by name); that of cgroups is joined from inside. Inputs:
+    stdin stdout stderr; process, a pidfd of process 1; cgroup, its directory; pty-socket (``spec.tty``)."""
+    b = Builder()
+    for name in INPUTS:
+        b.input(name)
+    b.phase = "limits"
+    kernelfs.set_oom_score(b, spec, "/proc/self/oom_score_adj", FDCWD)
+    for limit in spec.ulimits:
+        b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
+    b.phase = "join namespaces"
+    process = Slot("process")
+    cgroupns = "CLONE_NEWCGROUP" in namespaces.split("|")
+    first = "|".join(name for name in namespaces.split("|") if name != "CLONE_NEWCGROUP")
+    b.add(p.setns(process, first), p.prctl("PR_SET_DUMPABLE", 0))
+    b.add(p.fork_sibling(b.input("cgroup") if in_cgroup else None))
+    if cgroupns:
+        b.add(p.setns(process, "CLONE_NEWCGROUP"))
+    if host.userns == "join":
+        b.phase = "user namespace"
+        b.add(p.setresgid(0), p.setresuid(0))
+    b.phase = "stdio"
+    b.add(p.call("setsid"))
+    if spec.tty:
+        resolve = "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS"  # the path is the container's
+        dev.take_terminal(b, host, p.openat2("/dev/pts/ptmx", dev.PTMX, resolve, dev.MASTER))
+    else:
+        b.add(*(p.dup3(Slot(name), number) for number, name in enumerate(INPUTS[:3])))
+    compiler.confine(b, spec, host)
+    b.phase = "execute"
+    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals(), compiler.program(spec, host))
+    return b.plan()

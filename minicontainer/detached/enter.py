@@ -1,0 +1,207 @@
+"""``exec``: another process in a container that runs, in its namespaces and cgroup, confined as its first.
+
+    c.run(["/bin/ps"], capture_output=True)        # as mc.run
+    with c.exec(["/bin/sh"], stdin=mc.PIPE) as p:  # as mc.Popen
+        ...
+
+Theory of operation. The plan (container/entering.py) is laid into a memfd; a child of ours becomes csrc/enter.c, a
+sealed copy of it, which walks the plan, and ends when the second child, which is ours too (CLONE_PARENT), has become
+the program. So nothing of this process is ever seen from inside, and no limit of the container's is this process's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from minicontainer import plan as p
+from minicontainer.container import entering, host, init, seccomp, start
+from minicontainer.container.child import Child
+from minicontainer.container.host import Host
+from minicontainer.container.process import Popen
+from minicontainer.detached.layout import SHELTER, Layout, take_back, written
+from minicontainer.errors import Error
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import ffi, lib
+from minicontainer.plan import Plan, Slot
+from minicontainer.spawn import Spawn
+from minicontainer.spec import Limits, Spec
+
+if TYPE_CHECKING:
+    from minicontainer.detached.container import Container
+
+ENTER = str(Path(__file__).parent.parent / "libexec" / "enter")
+KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
+    "user": "CLONE_NEWUSER",
+    "mnt": "CLONE_NEWNS",
+    "pid": "CLONE_NEWPID",
+    "net": "CLONE_NEWNET",
+    "uts": "CLONE_NEWUTS",
+    "ipc": "CLONE_NEWIPC",
+    "cgroup": "CLONE_NEWCGROUP",
+    "time": "CLONE_NEWTIME",
+}
+FIRST = 3  # where csrc/enter.c has what it is told; its other descriptors follow
+
+
+class Inside(NamedTuple):
+    """What is known of a container from its process 1: the namespaces that are not ours, and its facts."""
+
+    namespaces: str
+    host: Host
+
+
+def look(pid: int, spec: Spec) -> Inside:
+    """Of process 1, which is held by a pidfd."""
+    there = f"/proc/{pid}/ns"
+    try:
+        others = [kind for kind in KINDS if _link(f"{there}/{kind}") != _link(f"/proc/self/ns/{kind}")]
+        with open(f"/proc/{pid}/setgroups", encoding="ascii") as f:
+            denied = f.read().strip() == "deny"
+    except FileNotFoundError:
+        raise Error("exec: the container has ended") from None
+    mode = "join" if "user" in others else "host"
+    permitted = host.permitted(spec, mode)
+    facts = Host(
+        userns=mode,
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        maps=("", "") if denied else None,
+        identity=host.identity(spec, mode),
+        files=(),
+        device_nodes=(),
+        masked=(),
+        read_only=(),
+        cgroup2=False,
+        seccomp=seccomp.program(spec, permitted),
+        window=host.window() if spec.tty else None,
+        permitted=permitted,
+    )
+    return Inside("|".join(KINDS[kind] for kind in others), facts)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        if path.endswith("/time"):
+            return ""  # before Linux 5.6
+        raise
+
+
+def spec_of(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
+    """What the new process is: as the first, but for what is asked for otherwise."""
+    env: Mapping[str, str] = changes.pop("env", None) or {}
+    given = {name: value for name, value in changes.items() if value is not None}
+    own = {"mounts": (), "devices": (), "limits": Limits(), "init": False, "executable": None, "ephemeral": False}
+    fixed = {"args": tuple(args), "rootfs": f"/proc/{pid}/root", "die_with_parent": False, "name": None}
+    hostname = base.hostname or base.name if base.uts == "private" else None
+    return replace(base, **{**own, **fixed, "tty": False, "hostname": hostname, "env": {**base.env, **env}, **given})
+
+
+class Exec(Popen):
+    """A process in a container; all else is Popen's. ``kill`` ends this process alone."""
+
+    def __init__(self, container: Container, args: Sequence[str], spec: Spec, process: int, **streams: Any) -> None:
+        """``process``: a pidfd of process 1."""
+        self._container, self._process = container, process
+        super().__init__(spec, **streams)
+
+    def _start(self, stdio: tuple[int, int, int]) -> Child:
+        spec = self.spec
+        inside = look(int(spec.rootfs.split("/")[2]), spec)
+        with ExitStack() as stack:
+            cgroup = self._container.open_cgroup()
+            if cgroup is not None:
+                stack.callback(cgroup.close)
+            plan = entering.compile(spec, inside.host, inside.namespaces, in_cgroup=cgroup is not None)
+            child = Child(self._container.id[:12], plan)
+            try:
+                inputs = self._inputs(child, stdio, cgroup, stack)
+                _walk(child, inputs, stack)
+                start.explain_failure(child, spec, inside.host, 0)
+            except BaseException:
+                child.discard()
+                raise
+        return child
+
+    def _inputs(
+        self, child: Child, stdio: tuple[int, int, int], cgroup: Cgroup | None, stack: ExitStack
+    ) -> dict[str, int]:
+        opened: list[int] = []
+        inputs = {**start.child_streams(self.spec, stdio, opened), "process": self._process}
+        for fd in opened:
+            stack.callback(os.close, fd)
+        if cgroup is not None:
+            inputs["cgroup"] = cgroup.fd
+        if self.spec.tty:
+            ours, theirs = socket.socketpair()
+            stack.callback(start.take_terminal, child, ours, theirs)
+            inputs["pty-socket"] = theirs.fileno()
+        return inputs
+
+
+def _walk(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
+    """Has the plan walked; ``child`` is then as after a clone of ours."""
+    spawn, layout, header = child.spawn, Layout("struct mc_enter"), ffi.new("struct mc_enter *")
+    plan = spawn.plan
+    given = list(dict.fromkeys(fd for name, fd in inputs.items() if name in plan.inputs))
+    places = {name: FIRST + 1 + given.index(fd) for name, fd in inputs.items() if fd in given}
+    layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
+    header.magic, header.size = lib.MC_ENTER_MAGIC, layout.size
+    memfd = os.memfd_create("minicontainer", os.MFD_CLOEXEC)
+    stack.callback(os.close, memfd)
+    told = written(memfd, header, layout)
+    stack.callback(told.close)
+    _become(memfd, given, stack)
+    with memoryview(told) as view:
+        header = ffi.cast("struct mc_enter *", ffi.from_buffer(view))
+        ffi.memmove(ffi.addressof(spawn.struct.run), ffi.addressof(header.run), ffi.sizeof("struct mc_run"))
+        take_back(spawn, view, header.child.records)
+        del header
+    _adopt(spawn)
+
+
+def _become(memfd: int, given: list[int], stack: ExitStack) -> None:
+    """Has csrc/enter.c do it, and waits for its end."""
+    opened = []
+    for fd in (memfd, *given, init.kept(ENTER)):
+        opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SHELTER))
+        stack.callback(os.close, opened[-1])
+    with Spawn(_enter_plan(len(opened) - 1)) as helper:
+        helper.start("0", dict(zip(helper.plan.inputs, opened, strict=True)))
+        if status := helper.wait():
+            raise Error(f"exec: the way in ended with status {status}")
+
+
+_kept: dict[int, Plan] = {}  # by how many descriptors there are (a dict's methods are atomic)
+
+
+def _enter_plan(count: int) -> Plan:
+    plan = _kept.get(count)
+    if plan is None:
+        names = [f"given-{i}" for i in range(count)]
+        steps = [p.dup3(Slot(name), FIRST + i) for i, name in enumerate(names)]
+        steps += [
+            p.call("dup3", Slot("program"), FIRST + count, p.const("O_CLOEXEC")),
+            p.close_range(FIRST + count + 1),
+        ]
+        steps += [p.execveat(FIRST + count, ["minicontainer-enter"], [])]
+        plan = _kept[count] = Plan(steps, [*names, "program"])
+    return plan
+
+
+def _adopt(spawn: Spawn) -> None:
+    """The second child, which is ours to wait for."""
+    run, struct = spawn.struct.run, spawn.struct
+    spawn.pid = struct.pid = run.sibling or -1
+    if spawn.pid <= 0:
+        struct.reaped = 1
+        return
+    spawn.pidfd = struct.pidfd = os.pidfd_open(spawn.pid)
