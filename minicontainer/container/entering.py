@@ -16,9 +16,9 @@ from minicontainer.spec import RLIMITS, Spec
 INPUTS = ("stdin", "stdout", "stderr", "process")
 
 
-def compile(spec: Spec, host: Host, namespaces: str, *, in_cgroup: bool) -> Plan:
+def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
     """The plan. ``namespaces`` are those to join (CLONE_NEW* by name); that of cgroups is joined from inside. Inputs:
-    stdin stdout stderr; process, a pidfd of process 1; cgroup, its directory; pty-socket (``spec.tty``)."""
+    stdin stdout stderr; process, a pidfd of process 1; cgroup, its directory, or -1; pty-socket (``spec.tty``)."""
     b = Builder()
     for name in INPUTS:
         b.input(name)
@@ -31,7 +31,7 @@ def compile(spec: Spec, host: Host, namespaces: str, *, in_cgroup: bool) -> Plan
     cgroupns = "CLONE_NEWCGROUP" in namespaces.split("|")
     first = "|".join(name for name in namespaces.split("|") if name != "CLONE_NEWCGROUP")
     b.add(p.setns(process, first), p.prctl("PR_SET_DUMPABLE", 0))
-    b.add(p.fork_sibling(b.input("cgroup") if in_cgroup else None))
+    b.add(p.fork_sibling(b.input("cgroup")))
     if cgroupns:
         b.add(p.setns(process, "CLONE_NEWCGROUP"))
     if host.userns == "join":

@@ -26,7 +26,7 @@ from minicontainer.detached import enter, store
 from minicontainer.detached.enter import Exec
 from minicontainer.detached.monitored import MONITOR, Monitored
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
-from minicontainer.detached.store import Config, CorruptError, Entry, NotFoundError, State
+from minicontainer.detached.store import Config, CorruptError, Entry, NotFoundError, Process, State
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import ffi, lib
@@ -36,14 +36,19 @@ from minicontainer.spec.values import SECONDS_MAX, decimal
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
 
+MANY = 64  # ways into it that are kept
+
+
 class Container:
     """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
 
-    __slots__ = ("_config", "_entry")
+    __slots__ = ("_config", "_entry", "_process", "_ways")
 
     def __init__(self, identifier: str) -> None:
         self._entry = Entry(identifier)
         self._config: Config | None = None
+        self._process: Process | None = None  # process 1, as it was last time
+        self._ways: dict[object, enter.Way] = {}  # into it, as it was then
 
     @classmethod
     def start(
@@ -301,15 +306,35 @@ class Container:
         **streams: Any,
     ) -> Exec:
         """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
-        process = self._needs_running("exec").process
-        pidfd = process.pidfd() if process is not None else -1
-        if process is None or pidfd < 0:
-            raise Error(f"exec {self.id[:12]}: is not running (its monitor is about to start it again)")
+        pidfd = self.open_process("exec")
         try:
-            spec = enter.spec_of(self.config.spec, process.pid, args, env=env, cwd=cwd, user=user, tty=tty or None)
-            return enter.Exec(self, args, spec, pidfd, **streams)
+            way = self._way(tuple(args), env=env, cwd=cwd, user=user, tty=tty or None)
+            return Exec(way, pidfd, self.open_cgroup, **streams)
         finally:
             os.close(pidfd)
+
+    def open_process(self, what: str) -> int:
+        """A pidfd of process 1. Error where there is none, saying ``what`` was wanted."""
+        pidfd = self._process.pidfd() if self._process is not None else -1
+        if pidfd < 0:
+            self._ways.clear()
+            self._process = self._needs_running(what).process
+            pidfd = self._process.pidfd() if self._process is not None else -1
+        if pidfd < 0:
+            raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again)")
+        return pidfd
+
+    def _way(self, args: tuple[str, ...], **wishes: Any) -> enter.Way:
+        """The way in for this command; kept while nothing of it can have changed but by another start."""
+        assert self._process is not None
+        env = wishes["env"]
+        key = (args, None if env is None else tuple(sorted(env.items())), wishes["cwd"])
+        way = self._ways.get(key)
+        if way is None or wishes["user"] is not None or wishes["tty"]:
+            way = enter.way(self.config.spec, self._process.pid, args, **wishes)
+            if len(self._ways) < MANY and wishes["user"] is None and not wishes["tty"]:
+                self._ways[key] = way
+        return way
 
     def run(self, args: Sequence[str], **keywords: Any) -> Result:
         """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""

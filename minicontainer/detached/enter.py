@@ -14,11 +14,11 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container import entering, host, init, seccomp, start
@@ -32,9 +32,6 @@ from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan, Slot
 from minicontainer.spawn import Spawn
 from minicontainer.spec import Limits, Spec
-
-if TYPE_CHECKING:
-    from minicontainer.detached.container import Container
 
 ENTER = str(Path(__file__).parent.parent / "libexec" / "enter")
 KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
@@ -50,15 +47,24 @@ KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
 FIRST = 3  # where csrc/enter.c has what it is told; its other descriptors follow
 
 
-class Inside(NamedTuple):
-    """What is known of a container from its process 1: the namespaces that are not ours, and its facts."""
+class Way(NamedTuple):
+    """Into a container whose process 1 is ``pid``: what the new process is, and its plan."""
 
-    namespaces: str
+    pid: int
+    spec: Spec
     host: Host
+    plan: Plan
 
 
-def look(pid: int, spec: Spec) -> Inside:
-    """Of process 1, which is held by a pidfd."""
+def way(base: Spec, pid: int, args: Sequence[str], **wishes: Any) -> Way:
+    """Of a container's spec, and of what is wished for otherwise (``spec_of``). ``pid`` is held by a pidfd."""
+    spec = spec_of(base, pid, args, **wishes)
+    namespaces, facts = look(pid, spec)
+    return Way(pid, spec, facts, entering.compile(spec, facts, namespaces))
+
+
+def look(pid: int, spec: Spec) -> tuple[str, Host]:
+    """The namespaces of process 1 that are not ours (CLONE_NEW* by name), and the facts of the container."""
     there = f"/proc/{pid}/ns"
     try:
         others = [kind for kind in KINDS if _link(f"{there}/{kind}") != _link(f"/proc/self/ns/{kind}")]
@@ -83,7 +89,7 @@ def look(pid: int, spec: Spec) -> Inside:
         window=host.window() if spec.tty else None,
         permitted=permitted,
     )
-    return Inside("|".join(KINDS[kind] for kind in others), facts)
+    return "|".join(KINDS[kind] for kind in others), facts
 
 
 def _link(path: str) -> str:
@@ -108,37 +114,29 @@ def spec_of(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
 class Exec(Popen):
     """A process in a container; all else is Popen's. ``kill`` ends this process alone."""
 
-    def __init__(self, container: Container, args: Sequence[str], spec: Spec, process: int, **streams: Any) -> None:
-        """``process``: a pidfd of process 1."""
-        self._container, self._process = container, process
-        super().__init__(spec, **streams)
+    def __init__(self, way_in: Way, process: int, open_cgroup: Callable[[], Cgroup | None], **streams: Any) -> None:
+        """``process``: a pidfd of process 1. ``open_cgroup`` opens the container's, where it has one."""
+        self._way, self._process, self._open_cgroup = way_in, process, open_cgroup
+        super().__init__(way_in.spec, **streams)
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
-        spec = self.spec
-        inside = look(int(spec.rootfs.split("/")[2]), spec)
-        with ExitStack() as stack:
-            cgroup = self._container.open_cgroup()
-            if cgroup is not None:
-                stack.callback(cgroup.close)
-            plan = entering.compile(spec, inside.host, inside.namespaces, in_cgroup=cgroup is not None)
-            child = Child(self._container.id[:12], plan)
-            try:
-                inputs = self._inputs(child, stdio, cgroup, stack)
-                _walk(child, inputs, stack)
-                start.explain_failure(child, spec, inside.host, 0)
-            except BaseException:
-                child.discard()
-                raise
+        child = Child("", self._way.plan)
+        try:
+            with ExitStack() as stack:
+                _walk(child, self._inputs(child, stdio, stack), stack)
+            start.explain_failure(child, self.spec, self._way.host, 0)
+        except BaseException:
+            child.discard()
+            raise
         return child
 
-    def _inputs(
-        self, child: Child, stdio: tuple[int, int, int], cgroup: Cgroup | None, stack: ExitStack
-    ) -> dict[str, int]:
+    def _inputs(self, child: Child, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
         opened: list[int] = []
-        inputs = {**start.child_streams(self.spec, stdio, opened), "process": self._process}
+        inputs = {**start.child_streams(self.spec, stdio, opened), "process": self._process, "cgroup": -1}
         for fd in opened:
             stack.callback(os.close, fd)
-        if cgroup is not None:
+        if (cgroup := self._open_cgroup()) is not None:
+            stack.callback(cgroup.close)
             inputs["cgroup"] = cgroup.fd
         if self.spec.tty:
             ours, theirs = socket.socketpair()
@@ -151,8 +149,8 @@ def _walk(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
     """Has the plan walked; ``child`` is then as after a clone of ours."""
     spawn, layout, header = child.spawn, Layout("struct mc_enter"), ffi.new("struct mc_enter *")
     plan = spawn.plan
-    given = list(dict.fromkeys(fd for name, fd in inputs.items() if name in plan.inputs))
-    places = {name: FIRST + 1 + given.index(fd) for name, fd in inputs.items() if fd in given}
+    given = list(dict.fromkeys(fd for fd in inputs.values() if fd >= 0))
+    places = {name: FIRST + 1 + given.index(fd) for name, fd in inputs.items() if fd >= 0}
     layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
     header.magic, header.size = lib.MC_ENTER_MAGIC, layout.size
     memfd = os.memfd_create("minicontainer", os.MFD_CLOEXEC)
