@@ -22,6 +22,7 @@
 #include <linux/securebits.h>
 #include <linux/close_range.h>
 #include <net/if.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -65,7 +66,7 @@ SYS_write SYS_linkat SYS_unlinkat SYS_fchownat SYS_sched_setscheduler SYS_ioprio
 SYS_acct SYS_add_key SYS_bind SYS_clock_settime SYS_clone SYS_connect SYS_delete_module SYS_finit_module SYS_init_module
 SYS_io_uring_setup SYS_kexec_load SYS_name_to_handle_at SYS_open_by_handle_at SYS_perf_event_open SYS_process_vm_readv
 SYS_process_vm_writev SYS_ptrace SYS_quotactl SYS_reboot SYS_request_key SYS_socketpair SYS_settimeofday SYS_swapoff
-SYS_readlinkat SYS_shmctl SYS_shmget SYS_swapon SYS_syslog SYS_userfaultfd SYS_vhangup
+SYS_inotify_add_watch SYS_inotify_init1 SYS_readlinkat SYS_shmctl SYS_shmget SYS_swapon SYS_syslog SYS_userfaultfd SYS_vhangup
 
 CLONE_NEWCGROUP CLONE_NEWIPC CLONE_NEWNET CLONE_NEWNS CLONE_NEWPID CLONE_NEWTIME CLONE_NEWUSER CLONE_NEWUTS
 CLONE_CLEAR_SIGHAND CLONE_INTO_CGROUP CLONE_PIDFD CLONE_PARENT_SETTID CLONE_VFORK CLONE_VM CLONE_PARENT CLONE_FILES CLONE_FS
@@ -93,6 +94,7 @@ SECCOMP_RET_TRAP
 BPF_PROG_LOAD BPF_PROG_ATTACH BPF_PROG_TYPE_CGROUP_DEVICE BPF_CGROUP_DEVICE BPF_F_ALLOW_MULTI
 BPF_DEVCG_ACC_MKNOD BPF_DEVCG_ACC_READ BPF_DEVCG_ACC_WRITE BPF_DEVCG_DEV_BLOCK BPF_DEVCG_DEV_CHAR
 BPF_LDX BPF_MEM BPF_W BPF_ALU BPF_ALU64 BPF_AND BPF_RSH BPF_MOV BPF_X BPF_K BPF_JMP BPF_JNE BPF_JSET BPF_EXIT
+IN_CLOEXEC IN_CREATE IN_MODIFY IN_NONBLOCK
 AF_INET SOCK_DGRAM SOCK_CLOEXEC
 KEYCTL_GET_KEYRING_ID KEYCTL_JOIN_SESSION_KEYRING KEY_SPEC_SESSION_KEYRING KEY_SPEC_USER_KEYRING
 IPC_CREAT IPC_EXCL IPC_RMID _LINUX_CAPABILITY_VERSION_3

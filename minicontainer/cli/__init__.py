@@ -20,9 +20,24 @@ from minicontainer.errors import Error
 COMMANDS = {  # name -> (module, its click command, what it is for)
     "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
+    "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
+    "inspect": ("minicontainer.cli.inspect", "command", "Show all that is known of containers, as JSON."),
+    "kill": ("minicontainer.cli.lifecycle", "kill", "Send a signal to containers."),
     "kvm-boot": ("minicontainer.cli.kvmboot", "command", "Boot a kernel in a virtual machine."),
+    "logs": ("minicontainer.cli.logs", "command", "Show what a container wrote."),
+    "pause": ("minicontainer.cli.lifecycle", "pause", "Stop every process of containers for a while."),
+    "prune": ("minicontainer.cli.lifecycle", "prune", "Remove all containers that have ended."),
+    "ps": ("minicontainer.cli.ps", "command", "List the detached containers."),
+    "rename": ("minicontainer.cli.lifecycle", "rename", "Give a container another name."),
+    "restart": ("minicontainer.cli.lifecycle", "restart", "Stop containers, and start them again."),
+    "rm": ("minicontainer.cli.lifecycle", "rm", "Remove containers that have ended."),
     "rootfs": ("minicontainer.cli.rootfs", "group", "Make root file systems."),
     "run": ("minicontainer.cli.run", "command", "Run a program in a container."),
+    "start": ("minicontainer.cli.lifecycle", "start", "Start containers that have ended."),
+    "stop": ("minicontainer.cli.lifecycle", "stop", "Stop containers."),
+    "unpause": ("minicontainer.cli.lifecycle", "unpause", "Let paused containers go on."),
+    "update": ("minicontainer.cli.lifecycle", "update", "Change the limits of containers."),
+    "wait": ("minicontainer.cli.lifecycle", "wait", "Wait for the end of containers."),
 }
 
 

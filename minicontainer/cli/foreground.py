@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from math import inf
 from select import POLLIN, poll
 from time import monotonic
@@ -23,10 +24,17 @@ TIMED_OUT = 124
 LONGEST = 10**9  # ms: what poll(2) can be asked to wait at once
 
 
-def foreground(spec: Spec, *, timeout: float | None, explain: str | None, meta: str | None) -> int:
+def foreground(
+    spec: Spec,
+    *,
+    timeout: float | None = None,
+    explain: str | None = None,
+    meta: str | None = None,
+    start: Callable[[Spec], Popen] = Popen,
+) -> int:
     """Runs ``spec`` to its end; the exit code that the command line documents."""
     with Signals(spec) as signals:
-        process = Popen(spec)
+        process = start(spec)
         try:
             signals.attach(process)
             timed_out = _watch_at_terminal(process, signals, timeout) if spec.tty else watch(process, signals, timeout)

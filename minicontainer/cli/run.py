@@ -23,11 +23,16 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
     context_settings={"help_option_names": ["--help"], "allow_interspersed_args": False, "max_content_width": 100},
 )
 # ---- docker's
-@option("-i", "--interactive", is_flag=True, help="Accepted: stdin is always passed.")
+@option("-i", "--interactive", is_flag=True, help="With -d: keep stdin open for attach (else it is always passed).")
 @option("-t", "--tty", "tty", is_flag=True, default=None, help="Give it a terminal (default at a terminal).")
 @option("--no-tty", is_flag=True, help="Pass the streams as they are.")
-@option("--name", help="A name, held while the container runs.")
-@option("--rm", is_flag=True, help="Accepted: nothing of a container is kept after its end.")
+@option("-d", "--detach", is_flag=True, help="Leave it to a monitor, and print its id.")
+@option("--name", help="A name, held as long as there is something of the container.")
+@option("--rm", is_flag=True, help="Keep nothing after its end (as without -d).")
+@option("--cidfile", help="With -d: a file that gets the id.")
+@option("--label", help="With -d: NAME=VALUE.", **many)
+@option("--restart", default="no", show_default=True, help="With -d: no, on-failure[:N] or always.")
+@option("--log-opt", help="With -d: max-size=SIZE of a file of the log, max-file=N. [default: 10m, 3]", **many)
 @option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
 @option("--env-file", help="A file of such lines; # begins a comment.", **many)
 @option("-w", "--workdir", default="/", help="Directory in the container to start in.")
@@ -101,6 +106,15 @@ def command(ctx: click.Context, /, **words: Any) -> int:
             from minicontainer.cli.security import report
 
             return report(spec, json_destination("security-report", words["security_report_to"]))
+        if words["detach"]:
+            from minicontainer.cli.background import background
+
+            return background(spec, words, limit)
+        for name in ("cidfile", "label", "log_opt"):
+            if words[name]:
+                raise SpecError(name.replace("_", "-"), None, "is for detached containers", "-d")
+        if words["restart"] != "no":
+            raise SpecError("restart", words["restart"], "is for detached containers", "-d")
         from minicontainer.cli.foreground import foreground
 
         return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]))
@@ -125,7 +139,7 @@ def spec_of(words: dict[str, Any]) -> s.Spec:
         umask=_octal("umask", words["umask"]),
         stop_timeout=s.decimal("stop-timeout", words["stop_timeout"], 0, s.SECONDS_MAX, "seconds"),
         oom_score_adj=_adjustment(words["oom_score_adj"]),
-        die_with_parent=True,
+        die_with_parent=not words["detach"],
         **_security(words["security_opt"]),
         **{name: words[name] for name in SAME},
     )
@@ -139,6 +153,8 @@ SAME = (
 
 
 def _wants_tty(words: dict[str, Any]) -> bool:
+    if words["detach"]:
+        return bool(words["tty"])
     both = _is_terminal(0) and _is_terminal(1)
     if words["tty"] and words["no_tty"]:
         raise SpecError("tty", None, "cannot be with --no-tty")

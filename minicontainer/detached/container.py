@@ -15,16 +15,16 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from minicontainer.container import names, start
-from minicontainer.container.process import finish
+from minicontainer.container.process import DEVNULL, finish
 from minicontainer.container.result import Result
-from minicontainer.detached import enter, store
+from minicontainer.detached import enter, logs, store
 from minicontainer.detached.enter import Exec
-from minicontainer.detached.monitored import MONITOR, Monitored
+from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.store import Config, CorruptError, Entry, NotFoundError, Process, State
 from minicontainer.errors import Error
@@ -336,9 +336,47 @@ class Container:
                 self._ways[key] = way
         return way
 
+    def leave(self, args: Sequence[str], **wishes: Any) -> None:
+        """``exec`` of what nobody waits for: its streams are /dev/null, and it ends when it does, or the container."""
+        self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **wishes).disown()
+
     def run(self, args: Sequence[str], **keywords: Any) -> Result:
         """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
         return finish(lambda **given: self.exec(args, **given), **keywords)
+
+    def logs(
+        self, *, follow: bool = False, since: float | None = None, tail: int | None = None
+    ) -> Iterator[logs.Entry]:
+        """What it wrote: from ``since`` (seconds since 1970) on, of the last ``tail`` lines; with ``follow`` what it
+        writes from now on too, until it has ended for good."""
+        monitor = self.state.monitor
+        ended = monitor.pidfd() if follow and monitor is not None else -1
+        try:
+            yield from logs.entries(
+                self._entry.path, None if ended < 0 else ended, follow=follow, since=since, tail=tail
+            )
+        finally:
+            if ended >= 0:
+                os.close(ended)
+
+    def update(self, *, restart: str | None = None, **limits: Any) -> None:
+        """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""
+        from minicontainer.container import limits as kept
+        from minicontainer.spec import Limits
+
+        with self._entry.locked():
+            config = self._entry.config()
+            given = {name: value for name, value in limits.items() if value is not None}
+            new, changed = replace(config.spec.limits, **given), Limits(**given)
+            if given and self.state.is_running:
+                with self._needs_cgroup("update") as cgroup:
+                    kept.apply(cgroup, changed)
+            config = replace(config, spec=replace(config.spec, limits=new))
+            if restart is not None:
+                config = replace(config, restart=check_restart(restart))
+                self._say(lib.MC_SAY_POLICY, *policy(config.restart))
+            self._entry.write_config(config)
+            self._config = config
 
     def pause(self) -> None:
         """Stops every process of it until ``unpause``."""

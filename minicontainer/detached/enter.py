@@ -119,6 +119,12 @@ class Exec(Popen):
         self._way, self._process, self._open_cgroup = way_in, process, open_cgroup
         super().__init__(way_in.spec, **streams)
 
+    def disown(self) -> None:
+        """Lets it run, and forgets it."""
+        if self._child is not None:
+            self._child.hand_over()
+            self._child = None
+
     def _start(self, stdio: tuple[int, int, int]) -> Child:
         child = Child("", self._way.plan)
         try:

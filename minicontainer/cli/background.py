@@ -1,0 +1,63 @@
+"""``minicontainer run -d``: a container that is left to its monitor."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from minicontainer.detached.container import Container
+from minicontainer.errors import SpecError
+from minicontainer.spec import Spec
+
+
+def background(spec: Spec, words: dict[str, Any], timeout: float | None) -> int:
+    """Starts it, and prints its id."""
+    for name in ("meta",):
+        if words[name]:
+            raise SpecError(name, words[name], "is for a container that is waited for", "minicontainer inspect")
+    if words["restart"] != "no" and words["rm"]:
+        raise SpecError("restart", words["restart"], "cannot be with --rm")
+    cidfile = _claim(words["cidfile"])
+    try:
+        container = Container.start(
+            spec,
+            labels=_pairs("label", words["label"]),
+            restart=words["restart"],
+            log=_pairs("log-opt", words["log_opt"]),
+            interactive=words["interactive"],
+            remove=words["rm"],
+            timeout=timeout or 0,
+        )
+    except BaseException:
+        if cidfile is not None:
+            os.unlink(words["cidfile"])
+        raise
+    if cidfile is not None:
+        cidfile.write(container.id)
+        cidfile.close()
+    click.echo(container.id)
+    return 0
+
+
+def _pairs(what: str, items: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for item in items:
+        key, _, value = item.partition("=")
+        if not key:
+            raise SpecError(what, item, "must be NAME=VALUE")
+        found[key] = value
+    return found
+
+
+def _claim(path: str | None) -> Any:
+    """The file of --cidfile, which must not be there yet: made before the container is."""
+    if path is None:
+        return None
+    try:
+        return open(path, "x", encoding="ascii")
+    except FileExistsError:
+        raise SpecError("cidfile", path, "already exists", "remove it, or give another") from None
+    except OSError as e:
+        raise SpecError("cidfile", path, (e.strerror or str(e)).lower()) from None

@@ -1,0 +1,48 @@
+"""``minicontainer exec``: another program in a container that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from minicontainer import spec as s
+from minicontainer.cli.names import container_argument, find
+from minicontainer.cli.options import named_options
+from minicontainer.errors import SpecError
+
+
+@click.command("exec", context_settings={"help_option_names": ["--help"], "allow_interspersed_args": False})
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for it; its streams are /dev/null.")
+@click.option("-i", "--interactive", is_flag=True, help="Pass stdin (else it is /dev/null).")
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
+@click.option("-e", "--env", multiple=True, metavar="VALUE", help="KEY=VALUE, or KEY to copy the caller's.")
+@click.option("-w", "--workdir", help="Directory in the container to start in.")
+@click.option("-u", "--user", help="NAME|UID[:GROUP|GID], names as in the container's /etc/passwd.")
+@click.option("--explain", is_flag=True, help="Show every primitive with its time.")
+@container_argument()
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def command(ctx: click.Context, /, container: str, **words: Any) -> int:
+    """Run COMMAND in CONTAINER: in its namespaces and its cgroup, confined as its first program."""
+    if words["tty"] and not (os.isatty(0) and os.isatty(1)):
+        raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
+    with named_options(ctx):
+        found, args = find(container), words["command"]
+        wishes = {"env": s.parse_env(words["env"]), "cwd": words["workdir"], "user": words["user"]}
+        if words["detach"]:
+            found.leave(args, **wishes)
+            return 0
+        return _attached(found, args, wishes, words)
+
+
+def _attached(found: Any, args: Sequence[str], wishes: dict[str, Any], words: dict[str, Any]) -> int:
+    from minicontainer.cli.foreground import foreground
+    from minicontainer.container.process import DEVNULL
+
+    stdin = None if words["interactive"] or words["tty"] else DEVNULL
+    spec = s.Spec(args, rootfs="/", tty=words["tty"], stop_timeout=found.config.spec.stop_timeout)
+    explain = "" if words["explain"] else None
+    return foreground(spec, explain=explain, start=lambda _: found.exec(args, tty=words["tty"], stdin=stdin, **wishes))

@@ -1,0 +1,143 @@
+"""Commands that act on containers and print the name of each: stop, kill, start, restart, wait, pause, rm ..."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from minicontainer import spec as s
+from minicontainer.cli.names import container_argument, containers_argument, each, find
+from minicontainer.cli.options import named_options
+from minicontainer.errors import Error
+
+SETTINGS: dict[str, Any] = {"context_settings": {"help_option_names": ["--help"]}}
+time_option = click.option("-t", "--time", "seconds", help="Seconds from the stop signal to the kill; -1: never.")
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else s.decimal("time", text, -1, s.SECONDS_MAX, "seconds")
+
+
+@click.command("stop", **SETTINGS)
+@time_option
+@containers_argument()
+def stop(seconds: str | None, containers: Sequence[str]) -> int:
+    """Send the stop signal, and after a while a kill."""
+    limit = _seconds(seconds)
+    return each(containers, lambda c: c.stop(limit))
+
+
+@click.command("kill", **SETTINGS)
+@click.option("-s", "--signal", "name", default="KILL", show_default=True, help="The signal, by name or number.")
+@containers_argument()
+def kill(name: str, containers: Sequence[str]) -> int:
+    """Send a signal to the first process."""
+    number = s.signal_number("signal", name)
+    return each(containers, lambda c: c.kill(number))
+
+
+@click.command("start", **SETTINGS)
+@containers_argument()
+def start(containers: Sequence[str]) -> int:
+    """Start containers that have ended, as they were started first."""
+    return each(containers, lambda c: c.start_again())
+
+
+@click.command("restart", **SETTINGS)
+@time_option
+@containers_argument()
+def restart(seconds: str | None, containers: Sequence[str]) -> int:
+    """Stop containers, and start them again."""
+    limit = _seconds(seconds)
+    return each(containers, lambda c: c.restart(limit))
+
+
+@click.command("wait", **SETTINGS)
+@containers_argument()
+def wait(containers: Sequence[str]) -> int:
+    """Wait until containers have ended, and print the exit code of each."""
+    for word in containers:
+        click.echo(find(word).wait())
+    return 0
+
+
+@click.command("pause", **SETTINGS)
+@containers_argument()
+def pause(containers: Sequence[str]) -> int:
+    """Stop every process of containers, until they are unpaused."""
+    return each(containers, lambda c: c.pause())
+
+
+@click.command("unpause", **SETTINGS)
+@containers_argument()
+def unpause(containers: Sequence[str]) -> int:
+    """Let paused containers go on."""
+    return each(containers, lambda c: c.unpause())
+
+
+@click.command("rm", **SETTINGS)
+@click.option("-f", "--force", is_flag=True, help="Kill it if it runs; one that is not there is no error.")
+@containers_argument()
+def rm(force: bool, containers: Sequence[str]) -> int:
+    """Remove containers that have ended, with their logs."""
+    from minicontainer.detached.store import NotFoundError
+
+    def remove(word: str) -> int:
+        try:
+            find(word)
+        except NotFoundError:
+            if force:
+                return 0
+        return each([word], lambda c: c.remove(force=force))
+
+    return max(map(remove, containers))
+
+
+@click.command("rename", **SETTINGS)
+@container_argument()
+@click.argument("name")
+def rename(container: str, name: str) -> int:
+    """Give a container another name."""
+    find(container).rename(name)
+    return 0
+
+
+@click.command("prune", **SETTINGS)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+def prune(force: bool) -> int:
+    """Remove all containers that have ended."""
+    from minicontainer.detached.container import CorruptError, containers
+
+    def is_over(container: Any) -> bool:
+        try:
+            return not container.state.is_running
+        except CorruptError:
+            return True
+        except Error:
+            return False
+
+    over = [c for c in containers() if is_over(c)]
+    if over and not force:
+        click.confirm(f"Remove {len(over)} containers that have ended?", abort=True)
+    return each([c.id for c in over], lambda c: c.remove())
+
+
+@click.command("update", context_settings={"help_option_names": ["--help"], "max_content_width": 100})
+@click.option("-m", "--memory", help="Limit of memory: bytes, or with k, m, g.")
+@click.option("--memory-swap", help="Limit of memory and swap together; -1 unlimited.")
+@click.option("--memory-reservation", help="Memory that is kept for it (memory.low).")
+@click.option("--cpus", help="Number of CPUs, such as 0.5.")
+@click.option("--cpu-shares", help="Weight, 2 to 262144.")
+@click.option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
+@click.option("--pids-limit", "pids", help="Most processes; -1 unlimited.")
+@click.option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
+@click.option("--restart", help="no, on-failure[:N] or always.")
+@containers_argument()
+@click.pass_context
+def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: str | None) -> int:
+    """Change the limits of containers, also of running ones."""
+    given = {name: value for name, value in limits.items() if value is not None}
+    with named_options(ctx):
+        return each(containers, lambda c: c.update(restart=restart, **given))

@@ -1,0 +1,67 @@
+"""Containers on the command line: by id, by unambiguous beginning of one, or by name; completed by the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from minicontainer.errors import Error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ContainerName(click.ParamType[str]):
+    """The words for a container; what they mean is looked up when they are used."""
+
+    name = "container"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from minicontainer.detached import store
+
+        found = []
+        for entry in map(store.Entry, store.ids()):
+            try:
+                config = entry.config()
+            except Error:
+                continue
+            word = config.name or entry.id[:12]
+            if word.startswith(incomplete):
+                found.append(CompletionItem(word, help=" ".join(config.spec.args)[:40]))
+        return found
+
+
+def container_argument() -> Callable[[F], F]:
+    """The argument CONTAINER."""
+    return click.argument("container", type=ContainerName())
+
+
+def containers_argument() -> Callable[[F], F]:
+    """The argument CONTAINER..."""
+    return click.argument("containers", type=ContainerName(), nargs=-1, required=True, metavar="CONTAINER...")
+
+
+def find(text: str) -> Any:
+    """The Container that is meant."""
+    from minicontainer.detached.container import Container
+
+    return Container.find(text)
+
+
+def each(words: Iterable[str], do: Callable[[Any], object]) -> int:
+    """Does it for each container, and prints the word for each that it was done for; errors are said of each, and make
+    the exit code 1, as docker's."""
+    from minicontainer.cli import report
+
+    status = 0
+    for word in words:
+        try:
+            do(find(word))
+            click.echo(word)
+        except (Error, OSError) as e:
+            report(e)
+            status = 1
+    return status

@@ -1,0 +1,161 @@
+"""What a container wrote, as its monitor has it in files (csrc/monitor/log.c): read, and followed.
+
+    for entry in c.logs(tail=10, follow=True):
+        entry.time, entry.stream, entry.data
+
+Theory of operation. Files only grow, and are renamed when they are full (`log` to `log.1` ...): a reader holds the one
+that it is at, and finds the next by the inode of its own. Nobody waits for a reader: one that is slower than the
+rotation goes on with the oldest file that is there.
+"""
+
+from __future__ import annotations
+
+import calendar
+import os
+import re
+import select
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from minicontainer.linux.inotify import inotify_add_watch, inotify_init1
+
+ENTRY = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z (stdout|stderr|lost) ([FP]) ([^\n]*)\n")
+CHUNK = 1 << 16
+
+
+class Entry(NamedTuple):
+    """A part of the output. ``data`` ends with a newline where the program wrote one. Of stream ``lost`` it says how
+    much could not be written to the log, and why."""
+
+    time_ns: int  # since 1970
+    stream: str  # stdout, stderr, lost
+    data: bytes
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return self.time_ns / 1e9
+
+
+def parse(data: bytes) -> Iterator[Entry]:
+    """The entries of whole lines; what is no entry is left out."""
+    for match in ENTRY.finditer(data):
+        seconds = calendar.timegm(time.strptime(match[1].decode(), "%Y-%m-%dT%H:%M:%S"))
+        text = match[5] + (b"\n" if match[4] == b"F" else b"")
+        yield Entry(seconds * 10**9 + int(match[2]), match[3].decode(), text)
+
+
+class Log:
+    """A container's log, from the oldest file that is kept. ``fileno`` is readable when there may be more."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._inotify = inotify_init1()
+        inotify_add_watch(self._inotify, directory, "IN_MODIFY|IN_CREATE")
+        self._file = -1
+        self._rest = b""
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._inotify)
+        self._close()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._rest = -1, b""
+
+    def fileno(self) -> int:
+        """For poll(2)."""
+        return self._inotify
+
+    def skip(self) -> None:
+        """Goes to the end."""
+        while self._next():
+            pass
+        if self._file >= 0:
+            os.lseek(self._file, 0, os.SEEK_END)
+
+    def read(self) -> Iterator[Entry]:
+        """All that is there now and was not read before."""
+        self._drain()
+        while True:
+            while self._file >= 0 and (data := os.read(self._file, CHUNK)):
+                lines, newline, self._rest = (self._rest + data).rpartition(b"\n")
+                yield from parse(lines + newline)
+            if not self._next():
+                return
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._inotify, CHUNK):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _next(self) -> bool:
+        """Goes to the file after this one; False where this is the last."""
+        files = self._files()
+        own = os.fstat(self._file).st_ino if self._file >= 0 else 0
+        numbers = [number for number, inode in files if inode == own]
+        behind = [number for number, _ in files if not numbers or number < numbers[0]]
+        if not behind:
+            return False
+        try:
+            name = f"log.{max(behind)}" if max(behind) else "log"
+            opened = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return True  # it was renamed meanwhile: look again
+        self._close()
+        self._file = opened
+        return True
+
+    def _files(self) -> list[tuple[int, int]]:
+        """(number, inode) of each file."""
+        found = []
+        try:
+            for item in os.scandir(self._directory):
+                if match := re.fullmatch(r"log(?:\.(\d+))?", item.name):
+                    found.append((int(match[1] or 0), item.inode()))
+        except FileNotFoundError:
+            pass  # the container was removed
+        return found
+
+
+def last(entries: Iterable[Entry], count: int) -> list[Entry]:
+    """The entries of the last ``count`` lines. A line may come in parts."""
+    lines: deque[list[Entry]] = deque(maxlen=count)
+    open_lines: dict[str, list[Entry]] = {}
+    for entry in entries:
+        line = open_lines.pop(entry.stream, None)
+        if line is None:
+            line = []
+            lines.append(line)
+        line.append(entry)
+        if not entry.data.endswith(b"\n"):
+            open_lines[entry.stream] = line
+    return sorted((entry for line in lines for entry in line), key=lambda entry: entry.time_ns)
+
+
+def entries(
+    directory: str, ended: int | None, *, follow: bool = False, since: float | None = None, tail: int | None = None
+) -> Iterator[Entry]:
+    """The entries from ``since`` (seconds since 1970) on, of the last ``tail`` lines. With ``follow`` also those that
+    come, until the descriptor ``ended`` is readable (None: at once)."""
+    with Log(directory) as log:
+        found: Iterable[Entry] = log.read()
+        if since is not None:
+            found = (entry for entry in found if entry.time >= since)
+        yield from found if tail is None else last(found, tail)
+        while follow and ended is not None:
+            poll = select.poll()
+            poll.register(log, select.POLLIN)
+            poll.register(ended, select.POLLIN)
+            ready = dict(poll.poll())
+            yield from log.read()
+            if ended in ready:
+                return
