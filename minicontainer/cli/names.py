@@ -12,7 +12,7 @@ from minicontainer.errors import Error
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ContainerName(click.ParamType[str]):
+class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
     """The words for a container; what they mean is looked up when they are used."""
 
     name = "container"
