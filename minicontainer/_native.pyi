@@ -27,6 +27,26 @@ class _Lib:
     MC_GO: int
     MC_READY: int
     MC_HEAD: int
+    MC_MONITOR_MAGIC: int
+    MC_ENTER_MAGIC: int
+    MC_TOLD: int
+    MC_STARTED: int
+    MC_FIRST_FREE: int
+    MC_NAME: int
+    MC_NO_BYTE: int
+    MC_INTERACTIVE: int
+    MC_TERMINAL: int
+    MC_REMOVE: int
+    MC_NEVER: int
+    MC_ON_FAILURE: int
+    MC_ALWAYS: int
+    MC_SAY_INPUT: int
+    MC_SAY_EOF: int
+    MC_SAY_WINDOW: int
+    MC_SAY_SIGNAL: int
+    MC_SAY_STOP: int
+    MC_SAY_NAME: int
+    MC_SAY_POLICY: int
     MC_REASONS: int
     MC_WORDS: int
     MC_PORTS: int

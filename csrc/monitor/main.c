@@ -34,17 +34,7 @@ MC_START(monitor_main);
 
 enum { SIGNALS, CHILD, OUT, ERR, INPUT, LISTENER, CLIENTS, POLLED = CLIENTS + MC_CLIENTS };
 
-static struct monitor {
-	struct mc_monitor *told;
-	struct streams streams;
-	struct control control;
-	struct log log;
-	struct run run;
-	uint64_t oom_kills;  /* before this run */
-	int64_t begun, expire_at, backoff;
-	int expired;
-	int signals;
-} me;
+static struct monitor me;
 
 /* Nothing has to be kept: nobody traces us. */
 void mc_dumpable_save(void)
@@ -88,92 +78,6 @@ static int32_t block_signals(void)
 	mc_sys2(SYS_prctl, PR_SET_NAME, MC_PTR("minicontainer"));
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), 0, 8);
 	return (int32_t)mc_sys4(SYS_signalfd4, MC_FD(-1), MC_PTR(&heard), 8, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-/* ---- a start */
-
-/* struct report of init.c: end of file where the program runs. */
-static int read_report(int fd)
-{
-	struct {
-		int32_t error;
-		struct mc_program program;
-	} report = { 0 };
-	long n;
-
-	do
-		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
-	while (n == -EINTR);
-	if (n > 0)
-		me.told->spawn.run.program = report.program;
-	return n > 0 ? -report.error : 0;
-}
-
-static int is_running(const struct mc_run *run)
-{
-	const struct mc_plan *plan = run->plan;
-	int64_t last = (int64_t)plan->nsteps - 1;
-
-	return run->failed < 0 && (run->at > last || run->at == last);
-}
-
-static void bury(void)
-{
-	struct mc_spawn *spawn = &me.told->spawn;
-
-	if (spawn->pidfd < 0)
-		return;
-	mc_sys4(SYS_pidfd_send_signal, MC_FD(spawn->pidfd), SIGKILL, 0, 0);
-	mc_spawn_reap(spawn);
-	close_fd(&spawn->pidfd);
-}
-
-static int spawn_child(int report[2])
-{
-	struct mc_monitor *told = me.told;
-	int r;
-
-	if (told->report >= 0)
-		told->spawn.run.slots[told->report] = report[1];
-	told->spawn.reaped = 0;
-	told->program_error = 0;
-	r = told->result = mc_spawn(&told->spawn);
-	close_fd(&report[1]);
-	if (r == 0 && !is_running(&told->spawn.run))
-		r = -ECANCELED;
-	if (r == 0 && told->report >= 0)
-		r = told->program_error = read_report(report[0]);
-	if (r < 0)
-		bury();
-	return r;
-}
-
-static int start(void)
-{
-	struct mc_monitor *told = me.told;
-	int theirs[4], report[2] = { -1, -1 }, socket, r;
-
-	mc_begin_anew(&told->spawn.run, told, &told->child);
-	if (told->spawn.half)
-		mc_begin_anew(&told->half.run, told, &told->parent);
-	socket = streams_open(told, &me.streams, theirs);
-	r = socket < -1 ? socket + 1 : 0;
-	if (r == 0 && told->report >= 0)
-		r = (int)mc_sys2(SYS_pipe2, MC_PTR(report), O_CLOEXEC);
-	me.oom_kills = cgroup_oom_kills(told);
-	told->result = r;
-	if (r == 0)
-		r = spawn_child(report);
-	for (int i = 0; i < 4; i++)
-		close_fd(&theirs[i]);
-	close_fd(&report[0]);
-	close_fd(&report[1]);
-	if (r == 0)
-		r = streams_take(told, &me.streams, socket);
-	close_fd(&socket);
-	if (r < 0)
-		streams_close(&me.streams);
-	return r;
 }
 
 static void write_state(const char *status)
@@ -365,7 +269,7 @@ static void run_again(void)
 
 	while (wants_restart() && rest()) {
 		me.run.restarts++;
-		r = start();
+		r = start(&me);
 		if (r < 0) {
 			note_failure(r);
 			continue;
@@ -430,7 +334,7 @@ __attribute__((noreturn, used)) static void monitor_main(long *stack)
 	mc_sys1(SYS_fchdir, MC_FD(me.told->directory));
 	control_open(&me.control);
 	failpoint("listening");
-	tell_manager(start());
+	tell_manager(start(&me));
 	serve();
 	failpoint("ended");
 	note_end();

@@ -96,6 +96,22 @@ int control_is_full(const struct control *c);
 void control_hear(struct control *c, int index, struct mc_monitor *told, struct streams *s);
 void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
 
+/* ---- start.c, and the whole */
+
+struct monitor {
+	struct mc_monitor *told;
+	struct streams streams;
+	struct control control;
+	struct log log;
+	struct run run;
+	uint64_t oom_kills;  /* before this run */
+	int64_t begun, expire_at, backoff;
+	int expired;
+	int signals;
+};
+
+int start(struct monitor *m); /* 0, or -errno */
+
 #define MS 1000000ll
 
 #endif

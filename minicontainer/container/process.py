@@ -313,11 +313,20 @@ class _Run(Popen):
         """The Child sees to it."""
 
 
-def run(args: Sequence[str] | Spec, **keywords: Any) -> Result:
+def run(
+    args: Sequence[str] | Spec,
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **keywords: Any,
+) -> Result:
     """Runs a container to its end. Keywords are subprocess.run's and the fields of Spec.
 
     On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
-    return finish(partial(_Run, args), **keywords)
+    own = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
+    return finish(partial(_Run, args), **own, **keywords)
 
 
 def finish(

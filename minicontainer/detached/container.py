@@ -9,11 +9,8 @@ What is asked of a running one is said to its monitor (csrc/monitor/control.c), 
 
 from __future__ import annotations
 
-import math
 import os
-import select
 import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,12 +21,13 @@ from minicontainer.container.process import DEVNULL, finish
 from minicontainer.container.result import Result
 from minicontainer.detached import enter, logs, store
 from minicontainer.detached.enter import Exec
+from minicontainer.detached.handle import Handle
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
-from minicontainer.detached.store import Config, CorruptError, Entry, NotFoundError, Process, State
+from minicontainer.detached.records import Config, CorruptError, State, boot_id
+from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
-from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi, lib
+from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.spec.values import SECONDS_MAX, decimal
 
@@ -39,16 +37,14 @@ __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "con
 MANY = 64  # ways into it that are kept
 
 
-class Container:
+class Container(Handle):
     """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
 
-    __slots__ = ("_config", "_entry", "_process", "_ways")
+    __slots__ = ("_ways",)
 
     def __init__(self, identifier: str) -> None:
-        self._entry = Entry(identifier)
-        self._config: Config | None = None
-        self._process: Process | None = None  # process 1, as it was last time
-        self._ways: dict[object, enter.Way] = {}  # into it, as it was then
+        super().__init__(identifier)
+        self._ways: dict[object, enter.Way] = {}  # into it, as it was last time
 
     @classmethod
     def start(
@@ -104,9 +100,7 @@ class Container:
         os.makedirs(names.directory(), mode=0o700, exist_ok=True)
         opened = [self._entry.open(), os.open(names.directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         try:
-            monitored = Monitored(
-                self.config, opened[0], opened[1], store.boot_id(), lambda path: _link(path, directory)
-            )
+            monitored = Monitored(self.config, opened[0], opened[1], boot_id(), lambda path: _link(path, directory))
             child = start.begin(self.config.spec, monitored.clone, self.id[:12], MONITOR)
         finally:
             for fd in opened:
@@ -118,96 +112,12 @@ class Container:
         """Of an id, an unambiguous beginning of it, or a name. NotFoundError, SpecError (it could be several)."""
         return cls(store.find(text).id)
 
-    # -- what is known of it
-
-    @property
-    def id(self) -> str:
-        """64 hexadecimal digits."""
-        return self._entry.id
-
-    @property
-    def config(self) -> Config:
-        """What was asked for. CorruptError where that cannot be read."""
-        if self._config is None:
-            self._config = self._entry.config()
-        return self._config
-
-    @property
-    def name(self) -> str:
-        """Its name; "" where it has none."""
-        return self.config.name
-
-    @property
-    def state(self) -> State:
-        """What has become of it, now. CorruptError where that cannot be read."""
-        return self._entry.state()
-
-    @property
-    def status(self) -> str:
-        """``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead``."""
-        return self.state.status
-
-    @property
-    def pid(self) -> int:
-        """Process 1 as the host counts; 0 where there is none."""
-        process = self.state.process
-        return process.pid if process is not None else 0
-
-    @property
-    def directory(self) -> str:
-        """Where its state and its log are."""
-        return self._entry.path
-
-    def __repr__(self) -> str:
-        return f"<minicontainer.Container {self.id[:12]}>"
-
-    # -- its monitor
-
-    def _say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
-        """One message; False where there is no monitor to hear it."""
-        message = bytes([word]) + data
-        if not data and word != lib.MC_SAY_EOF:
-            message = bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-            fd = self._entry.open()
-            try:
-                s.connect(f"/proc/self/fd/{fd}/control")
-                s.send(message)
-            except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
-                return False
-            finally:
-                os.close(fd)
-        return True
-
-    def _needs_running(self, what: str) -> State:
-        state = self.state
-        if not state.is_running:
-            raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
-        return state
-
     # -- its end, and again
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits until it has ended for good; its exit code (128+n for signal n; 255: unknown). TimeoutError."""
         state = self._await_end(timeout)
         return 255 if state is None or state.exit_code is None else state.exit_code
-
-    def _await_end(self, timeout: float | None) -> State | None:
-        """Its state after the end of its monitor; None where nothing was kept."""
-        try:
-            state = self.state
-            if state.monitor is None or not state.is_running:
-                return state
-            pidfd = state.monitor.pidfd()
-            if pidfd >= 0:
-                try:
-                    if not _ended(pidfd, timeout):
-                        raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
-                finally:
-                    os.close(pidfd)
-            return self.state
-        except (NotFoundError, FileNotFoundError):
-            return None
 
     def stop(self, timeout: float | None = None) -> None:
         """Its stop signal, and a kill after ``timeout`` seconds (None: its own ``stop_timeout``; -1: never). Returns
@@ -283,18 +193,6 @@ class Container:
 
     # -- while it runs
 
-    def open_cgroup(self) -> Cgroup | None:
-        """Its cgroup, to be closed; None where it has none."""
-        path = self._entry.cgroup()
-        return Cgroup.open(path) if path and os.path.isdir(path) else None
-
-    def _needs_cgroup(self, what: str) -> Cgroup:
-        self._needs_running(what)
-        cgroup = self.open_cgroup()
-        if cgroup is None:
-            raise Error(f"{what} {self.id[:12]}: has no cgroup (this host gives this user none: minicontainer doctor)")
-        return cgroup
-
     def exec(
         self,
         args: Sequence[str],
@@ -313,22 +211,17 @@ class Container:
         finally:
             os.close(pidfd)
 
-    def open_process(self, what: str) -> int:
-        """A pidfd of process 1. Error where there is none, saying ``what`` was wanted."""
-        pidfd = self._process.pidfd() if self._process is not None else -1
-        if pidfd < 0:
-            self._ways.clear()
-            self._process = self._needs_running(what).process
-            pidfd = self._process.pidfd() if self._process is not None else -1
-        if pidfd < 0:
-            raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again)")
-        return pidfd
-
     def _way(self, args: tuple[str, ...], **wishes: Any) -> enter.Way:
         """The way in for this command; kept while nothing of it can have changed but by another start."""
         assert self._process is not None
         env = wishes["env"]
-        key = (args, None if env is None else tuple(sorted(env.items())), wishes["cwd"])
+        key = (
+            self._process.pid,
+            self._process.start,
+            args,
+            None if env is None else tuple(sorted(env.items())),
+            wishes["cwd"],
+        )
         way = self._ways.get(key)
         if way is None or wishes["user"] is not None or wishes["tty"]:
             way = enter.way(self.config.spec, self._process.pid, args, **wishes)
@@ -419,17 +312,6 @@ def _link(path: str, directory: int) -> None:
     except FileNotFoundError:
         pass
     os.symlink(path, "cgroup", dir_fd=directory)
-
-
-def _ended(pidfd: int, timeout: float | None) -> bool:
-    """Whether the process has ended within ``timeout`` seconds."""
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    while not (ready := poll.poll(min(max(0.0, deadline - time.monotonic()) * 1000, 10**9))):
-        if time.monotonic() >= deadline:
-            return False
-    return bool(ready)
 
 
 def containers() -> list[Container]:

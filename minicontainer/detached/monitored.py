@@ -28,7 +28,7 @@ from minicontainer.spec import Spec, signal_number
 
 if TYPE_CHECKING:
     from minicontainer.container.child import Child
-    from minicontainer.detached.store import Config
+    from minicontainer.detached.records import Config
 
 MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
 POLICIES = {"no": lib.MC_NEVER, "on-failure": lib.MC_ON_FAILURE, "always": lib.MC_ALWAYS}

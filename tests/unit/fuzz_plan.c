@@ -83,9 +83,10 @@ static long mc_sys(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint
 	return some_result();
 }
 
-long mc_fork_sibling(struct mc_run *run, uint64_t flags, uint32_t first)
+long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first)
 {
 	(void)flags;
+	(void)cgroup;
 	return mc_plan_walk_from(run, first) < 0 ? -EPERM : 0;
 }
 

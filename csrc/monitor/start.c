@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * monitor/start.c: one start of the container: its streams, the clone and the walk of its plan (spawn.c), and whether the
+ * program runs. Whatever fails, nothing of it is left.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+
+#include "../told.h"
+#include "monitor.h"
+
+/* struct report of init.c: end of file where the program runs. */
+static int read_report(struct mc_monitor *told, int fd)
+{
+	struct {
+		int32_t error;
+		struct mc_program program;
+	} report = { 0 };
+	long n;
+
+	do
+		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
+	while (n == -EINTR);
+	if (n > 0)
+		told->spawn.run.program = report.program;
+	return n > 0 ? -report.error : 0;
+}
+
+static int is_running(const struct mc_run *run)
+{
+	const struct mc_plan *plan = run->plan;
+	int64_t last = (int64_t)plan->nsteps - 1;
+
+	return run->failed < 0 && (run->at > last || run->at == last);
+}
+
+static void bury(struct mc_spawn *spawn)
+{
+	if (spawn->pidfd < 0)
+		return;
+	mc_sys4(SYS_pidfd_send_signal, MC_FD(spawn->pidfd), SIGKILL, 0, 0);
+	mc_spawn_reap(spawn);
+	close_fd(&spawn->pidfd);
+}
+
+static int spawn_child(struct mc_monitor *told, int report[2])
+{
+	int r;
+
+	if (told->report >= 0)
+		told->spawn.run.slots[told->report] = report[1];
+	told->spawn.reaped = 0;
+	told->program_error = 0;
+	r = told->result = mc_spawn(&told->spawn);
+	close_fd(&report[1]);
+	if (r == 0 && !is_running(&told->spawn.run))
+		r = -ECANCELED;
+	if (r == 0 && told->report >= 0)
+		r = told->program_error = read_report(told, report[0]);
+	if (r < 0)
+		bury(&told->spawn);
+	return r;
+}
+
+int start(struct monitor *m)
+{
+	struct mc_monitor *told = m->told;
+	int theirs[4], report[2] = { -1, -1 }, socket, r;
+
+	mc_begin_anew(&told->spawn.run, told, &told->child);
+	if (told->spawn.half)
+		mc_begin_anew(&told->half.run, told, &told->parent);
+	socket = streams_open(told, &m->streams, theirs);
+	r = socket < -1 ? socket + 1 : 0;
+	if (r == 0 && told->report >= 0)
+		r = (int)mc_sys2(SYS_pipe2, MC_PTR(report), O_CLOEXEC);
+	m->oom_kills = cgroup_oom_kills(told);
+	told->result = r;
+	if (r == 0)
+		r = spawn_child(told, report);
+	for (int i = 0; i < 4; i++)
+		close_fd(&theirs[i]);
+	close_fd(&report[0]);
+	close_fd(&report[1]);
+	if (r == 0)
+		r = streams_take(told, &m->streams, socket);
+	close_fd(&socket);
+	if (r < 0)
+		streams_close(&m->streams);
+	return r;
+}

@@ -1,0 +1,141 @@
+"""What is known of a detached container, and how its monitor is spoken to."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import socket
+import time
+
+from minicontainer.detached.records import Config, Process, State
+from minicontainer.detached.store import Entry, NotFoundError
+from minicontainer.errors import Error
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import ffi, lib
+
+
+class Handle:
+    """A container by its id: nothing is kept open."""
+
+    __slots__ = ("_config", "_entry", "_process")
+
+    def __init__(self, identifier: str) -> None:
+        self._entry = Entry(identifier)
+        self._config: Config | None = None
+        self._process: Process | None = None  # process 1, as it was last time
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self._entry.id
+
+    @property
+    def config(self) -> Config:
+        """What was asked for. CorruptError where that cannot be read."""
+        if self._config is None:
+            self._config = self._entry.config()
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """Its name; "" where it has none."""
+        return self.config.name
+
+    @property
+    def state(self) -> State:
+        """What has become of it, now. CorruptError where that cannot be read."""
+        return self._entry.state()
+
+    @property
+    def status(self) -> str:
+        """``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead``."""
+        return self.state.status
+
+    @property
+    def pid(self) -> int:
+        """Process 1 as the host counts; 0 where there is none."""
+        process = self.state.process
+        return process.pid if process is not None else 0
+
+    @property
+    def directory(self) -> str:
+        """Where its state and its log are."""
+        return self._entry.path
+
+    def __repr__(self) -> str:
+        return f"<minicontainer.Container {self.id[:12]}>"
+
+    # -- its monitor
+
+    def _say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
+        """One message; False where there is no monitor to hear it."""
+        message = bytes([word]) + data
+        if not data and word != lib.MC_SAY_EOF:
+            message = bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            fd = self._entry.open()
+            try:
+                s.connect(f"/proc/self/fd/{fd}/control")
+                s.send(message)
+            except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
+                return False
+            finally:
+                os.close(fd)
+        return True
+
+    def _needs_running(self, what: str) -> State:
+        state = self.state
+        if not state.is_running:
+            raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
+        return state
+
+    def _await_end(self, timeout: float | None) -> State | None:
+        """Its state after the end of its monitor; None where nothing was kept."""
+        try:
+            state = self.state
+            if state.monitor is None or not state.is_running:
+                return state
+            pidfd = state.monitor.pidfd()
+            if pidfd >= 0:
+                try:
+                    if not _ended(pidfd, timeout):
+                        raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
+                finally:
+                    os.close(pidfd)
+            return self.state
+        except (NotFoundError, FileNotFoundError):
+            return None
+
+    def open_cgroup(self) -> Cgroup | None:
+        """Its cgroup, to be closed; None where it has none."""
+        path = self._entry.cgroup()
+        return Cgroup.open(path) if path and os.path.isdir(path) else None
+
+    def _needs_cgroup(self, what: str) -> Cgroup:
+        self._needs_running(what)
+        cgroup = self.open_cgroup()
+        if cgroup is None:
+            raise Error(f"{what} {self.id[:12]}: has no cgroup (this host gives this user none: minicontainer doctor)")
+        return cgroup
+
+    def open_process(self, what: str) -> int:
+        """A pidfd of process 1. Error where there is none, saying ``what`` was wanted."""
+        pidfd = self._process.pidfd() if self._process is not None else -1
+        if pidfd < 0:
+            self._process = self._needs_running(what).process
+            pidfd = self._process.pidfd() if self._process is not None else -1
+        if pidfd < 0:
+            raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again)")
+        return pidfd
+
+
+def _ended(pidfd: int, timeout: float | None) -> bool:
+    """Whether the process has ended within ``timeout`` seconds."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    while not (ready := poll.poll(min(max(0.0, deadline - time.monotonic()) * 1000, 10**9))):
+        if time.monotonic() >= deadline:
+            return False
+    return bool(ready)

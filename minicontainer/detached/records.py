@@ -1,0 +1,154 @@
+"""What the files of a detached container say: what was asked for, what became of it, and who its processes are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from minicontainer.errors import Error
+from minicontainer.linux.process import stat
+from minicontainer.spec import Spec
+
+VERSION = 1
+
+
+class CorruptError(Error):
+    """An entry that cannot be read. It can be removed."""
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Another one after each boot (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        return f.read().strip()
+
+
+class Process:
+    """A process by number and start time (clock ticks since this boot)."""
+
+    __slots__ = ("pid", "start")
+
+    def __init__(self, pid: int, start: int) -> None:
+        self.pid, self.start = pid, start
+
+    def is_alive(self) -> bool:
+        """Whether it is still that one."""
+        try:
+            found = stat(self.pid)
+        except ProcessLookupError:
+            return False
+        return found.start == self.start and found.state not in "ZX"
+
+    def pidfd(self) -> int:
+        """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return -1
+        if self.is_alive():
+            return fd
+        os.close(fd)
+        return -1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What was asked for.
+
+    created   seconds since 1970
+    restart   ``no``, ``on-failure``, ``on-failure:N``, ``always``
+    log_size, log_files   bytes of a file of the log (0: any), and how many of them
+    interactive   its standard input stays open
+    remove    nothing is kept of it after its end
+    timeout   seconds after which it is killed; 0: never
+    """
+
+    id: str
+    spec: Spec
+    created: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    restart: str = "no"
+    log_size: int = 10 * 2**20
+    log_files: int = 3
+    interactive: bool = False
+    remove: bool = False
+    timeout: float = 0
+
+    @property
+    def name(self) -> str:
+        """The container's name; "" where it has none."""
+        return self.spec.name or ""
+
+    def renamed(self, name: str) -> Config:
+        """With another name; its host name stays what it is."""
+        return replace(self, spec=replace(self.spec, name=name, hostname=self.spec.hostname or self.spec.name))
+
+    def to_json(self) -> str:
+        """As the file holds it."""
+        from minicontainer.spec.data import to_data
+
+        data = {"version": VERSION, **self.__dict__, "labels": dict(self.labels), "spec": to_data(self.spec)}
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """The config again. CorruptError where it is none."""
+        from minicontainer.spec.data import from_data
+
+        try:
+            data = json.loads(text)
+            if data.pop("version") != VERSION:
+                raise CorruptError("config.json: was written by another version of minicontainer")
+            return cls(**{**data, "spec": from_data(data["spec"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise CorruptError(f"config.json: cannot be read: {e}") from None
+
+
+@dataclass(frozen=True)
+class State:
+    """What became of it, as its monitor wrote last, and as it is.
+
+    status    ``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead`` (its monitor was killed)
+    started, finished   seconds since 1970; None: not yet
+    exit_code  of the last run: 128+n for signal n; None: unknown, or it runs
+    reason    ``exited``, ``signal``, ``timeout``, ``oom``, ``failed`` (could not be started again)
+    log_lost  bytes of output that could not be written
+    """
+
+    status: str
+    monitor: Process | None = None
+    process: Process | None = None
+    started: float | None = None
+    finished: float | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    oom_killed: bool = False
+    restarts: int = 0
+    log_lost: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its monitor is there."""
+        return self.status in ("running", "restarting", "paused")
+
+    @classmethod
+    def from_json(cls, text: str) -> State:
+        """Of the file. CorruptError where it is none."""
+        try:
+            data = json.loads(text)
+            same_boot = data.pop("boot") == boot_id()
+            for who in ("monitor", "process"):
+                data[who] = Process(*map(int, data[who])) if data[who] and same_boot else None
+            for when in ("started", "finished"):
+                data[when] = None if data[when] is None else data[when] / 1e9
+            state = cls(**data)
+            if state.status not in ("running", "restarting", "exited"):
+                raise ValueError(f"status {state.status!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise CorruptError(f"state: cannot be read: {e}") from None
+        if state.is_running and (state.monitor is None or not state.monitor.is_alive()):
+            return replace(state, status="dead")
+        return state
