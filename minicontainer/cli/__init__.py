@@ -18,6 +18,7 @@ from minicontainer import __version__
 from minicontainer.errors import Error
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
+    "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
     "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
     "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
@@ -34,7 +35,9 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "rootfs": ("minicontainer.cli.rootfs", "group", "Make root file systems."),
     "run": ("minicontainer.cli.run", "command", "Run a program in a container."),
     "start": ("minicontainer.cli.lifecycle", "start", "Start containers that have ended."),
+    "stats": ("minicontainer.cli.stats", "stats", "Show what containers use, live."),
     "stop": ("minicontainer.cli.lifecycle", "stop", "Stop containers."),
+    "top": ("minicontainer.cli.stats", "top", "Show the processes of a container, or all containers, live."),
     "unpause": ("minicontainer.cli.lifecycle", "unpause", "Let paused containers go on."),
     "update": ("minicontainer.cli.lifecycle", "update", "Change the limits of containers."),
     "wait": ("minicontainer.cli.lifecycle", "wait", "Wait for the end of containers."),

@@ -19,12 +19,14 @@ from typing import Any
 from minicontainer.container import names, start
 from minicontainer.container.process import DEVNULL, finish
 from minicontainer.container.result import Result
-from minicontainer.detached import enter, logs, store
+from minicontainer.detached import enter, logs, stats, store
+from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.enter import Exec
 from minicontainer.detached.handle import Handle
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
+from minicontainer.detached.stats import Stats, Task
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.native import lib
@@ -132,7 +134,7 @@ class Container(Handle):
     def kill(self, signal_: int | str = signal.SIGKILL) -> None:
         """A signal to process 1. The kill and the stop signal end its restarts too."""
         number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
-        self._needs_running("kill")
+        self.needs_running("kill")
         self._say(lib.MC_SAY_SIGNAL, number)
         if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
@@ -237,6 +239,10 @@ class Container(Handle):
         """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
         return finish(lambda **given: self.exec(args, **given), **keywords)
 
+    def attach(self) -> Attachment:
+        """Its streams, from now on."""
+        return Attachment(self)
+
     def logs(
         self, *, follow: bool = False, since: float | None = None, tail: int | None = None
     ) -> Iterator[logs.Entry]:
@@ -270,6 +276,16 @@ class Container(Handle):
                 self._say(lib.MC_SAY_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config
+
+    def stats(self) -> Stats:
+        """What it uses now. Error where it does not run, or has no cgroup."""
+        with self._needs_cgroup("stats") as cgroup:
+            return stats.measure(cgroup)
+
+    def tasks(self) -> list[Task]:
+        """Its processes."""
+        with self._needs_cgroup("top") as cgroup:
+            return stats.tasks(stats.members(cgroup))
 
     def pause(self) -> None:
         """Stops every process of it until ``unpause``."""

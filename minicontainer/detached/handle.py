@@ -73,18 +73,29 @@ class Handle:
         message = bytes([word]) + data
         if not data and word != lib.MC_SAY_EOF:
             message = bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-            fd = self._entry.open()
-            try:
-                s.connect(f"/proc/self/fd/{fd}/control")
+        try:
+            with self.connect() as s:
                 s.send(message)
-            except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
-                return False
-            finally:
-                os.close(fd)
+        except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
+            return False
         return True
 
-    def _needs_running(self, what: str) -> State:
+    def connect(self) -> socket.socket:
+        """The socket of its monitor. ConnectionRefusedError or FileNotFoundError where there is none."""
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = -1
+        try:
+            fd = self._entry.open()
+            s.connect(f"/proc/self/fd/{fd}/control")  # no path is too long so
+        except BaseException:
+            s.close()
+            raise
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return s
+
+    def needs_running(self, what: str) -> State:
         state = self.state
         if not state.is_running:
             raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
@@ -113,7 +124,7 @@ class Handle:
         return Cgroup.open(path) if path and os.path.isdir(path) else None
 
     def _needs_cgroup(self, what: str) -> Cgroup:
-        self._needs_running(what)
+        self.needs_running(what)
         cgroup = self.open_cgroup()
         if cgroup is None:
             raise Error(f"{what} {self.id[:12]}: has no cgroup (this host gives this user none: minicontainer doctor)")
@@ -123,7 +134,7 @@ class Handle:
         """A pidfd of process 1. Error where there is none, saying ``what`` was wanted."""
         pidfd = self._process.pidfd() if self._process is not None else -1
         if pidfd < 0:
-            self._process = self._needs_running(what).process
+            self._process = self.needs_running(what).process
             pidfd = self._process.pidfd() if self._process is not None else -1
         if pidfd < 0:
             raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again)")

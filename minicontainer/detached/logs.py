@@ -61,7 +61,13 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._inotify)
+        self.close()
+
+    def close(self) -> None:
+        """Closes what it holds."""
+        fd, self._inotify = self._inotify, -1
+        if fd >= 0:
+            os.close(fd)
         self._close()
 
     def _close(self) -> None:

@@ -1,0 +1,145 @@
+"""``minicontainer attach``: our streams joined to those of a container, until it ends or we leave.
+
+Theory of operation. One poll loop moves bytes both ways; a second description of our terminal is raw meanwhile. What is
+typed is held back where the program does not read (LIMIT), so that its output is shown all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import termios
+import tty
+from select import POLLIN, POLLOUT, poll
+from typing import Any
+
+import click
+
+from minicontainer.cli.names import container_argument, find
+
+DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q, docker's
+FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+CHUNK = 16384
+
+
+@click.command("attach", context_settings={"help_option_names": ["--help"]})
+@click.option("--no-stdin", is_flag=True, help="Do not pass stdin.")
+@container_argument()
+def command(no_stdin: bool, container: str) -> int:
+    """Show what CONTAINER writes from now on, and pass our stdin to it (if it was started with -i or -t).
+
+    Ctrl-P Ctrl-Q leaves it running, where it has a terminal; signals go to it. The exit code is the container's.
+    """
+    found = find(container)
+    with found.attach() as attached:
+        config = found.config
+        passes = not no_stdin and (config.interactive or config.spec.tty)
+        session = Session(found, attached, passes, raw=passes and config.spec.tty and os.isatty(0))
+        with session:
+            left = session.run()
+    return 0 if left else found.wait()
+
+
+class Session:
+    """The loop; ``run`` says whether we left it running."""
+
+    def __init__(self, container: Any, attached: Any, passes: bool, *, raw: bool) -> None:
+        self._container, self._attached, self._raw = container, attached, raw
+        self._stdin_open = passes
+        self._pending, self._ends = b"", False  # what is still to be said
+        self._half = b""  # of the keys that leave
+        self._left = False
+
+    def __enter__(self) -> Session:
+        self._wake, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._before = {n: signal.signal(n, self._forward) for n in (getattr(signal, name) for name in FORWARDED)}
+        self._before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda *_: self._resize())
+        self._attached.socket.setblocking(False)
+        if self._raw:
+            self._saved = termios.tcgetattr(0)
+            tty.setraw(0, termios.TCSANOW)
+            self._resize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._raw:
+            try:
+                termios.tcsetattr(0, termios.TCSANOW, self._saved)
+            except termios.error:
+                pass  # it is gone
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._wake)
+        os.close(self._write)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        self._container.kill(number)
+
+    def _resize(self) -> None:
+        if self._raw:
+            columns, rows = os.get_terminal_size(0)
+            self._attached.resize(rows, columns)
+
+    def run(self) -> bool:
+        """Until the container has ended, or we leave: True."""
+        while not self._left:
+            poller = poll()
+            poller.register(self._attached.log, POLLIN)
+            poller.register(self._attached.ended, POLLIN)
+            poller.register(self._wake, POLLIN)
+            if self._pending or self._ends:
+                poller.register(self._attached.socket, POLLOUT)
+            elif self._stdin_open:
+                poller.register(0, POLLIN)
+            ready = dict(poller.poll())
+            self._show()
+            if self._attached.ended in ready:
+                self._show()
+                return False
+            if self._wake in ready:
+                os.read(self._wake, 512)
+            if 0 in ready:
+                self._take()
+            self._pass()
+        return True
+
+    def _show(self) -> None:
+        for entry in self._attached.read():
+            if entry.stream == "lost":
+                continue
+            out = sys.stdout.buffer if entry.stream == "stdout" else sys.stderr.buffer
+            out.write(entry.data)
+            out.flush()
+
+    def _take(self) -> None:
+        data = os.read(0, CHUNK)
+        if not data:
+            self._stdin_open, self._ends = False, True
+        self._pending = self._keys(data) if self._raw else data
+
+    def _keys(self, data: bytes) -> bytes:
+        """What is for the program: all but the keys that leave."""
+        data, self._half = self._half + data, b""
+        before, found, _ = data.partition(DETACH)
+        if found:
+            self._left = True
+            return before
+        if data.endswith(DETACH[:1]):
+            data, self._half = data[:-1], DETACH[:1]
+        return data
+
+    def _pass(self) -> None:
+        try:
+            if self._pending:
+                self._attached.send(self._pending)
+                self._pending = b""
+            if self._ends:
+                self._attached.end_input()
+                self._ends = False
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            self._pending, self._ends, self._stdin_open = b"", False, False

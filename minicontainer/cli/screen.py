@@ -1,0 +1,124 @@
+"""One screen of all containers that run: it refreshes, sorts, and can stop or enter one (``stats``, ``top``)."""
+
+from __future__ import annotations
+
+import curses
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minicontainer.cli.stats import HEAD, PAUSE, Sampler, as_text
+from minicontainer.cli.tables import table
+from minicontainer.errors import Error, UnsupportedError
+
+HELP = "arrows choose   sort by: c cpu  m memory  p pids  i io  n name   s stop  k kill  e enter  q quit"
+KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "c": lambda row: -(row["cpu_percent"] or 0),
+    "m": lambda row: -(row["memory"] or 0),
+    "p": lambda row: -row["pids"],
+    "i": lambda row: -((row["io_read"] or 0) + (row["io_write"] or 0)),
+    "n": lambda row: (row["name"] == "", row["name"], row["id"]),
+}
+SHELL = "/bin/sh"
+
+
+def show(words: Sequence[str]) -> int:
+    """Until q is pressed."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UnsupportedError("top", None, "stdin and stdout are not a terminal", "stats --no-stream")
+    try:
+        curses.wrapper(Screen(words).run)
+    except curses.error as e:
+        raise UnsupportedError("top", None, f"this terminal cannot be used: {e}", "stats --no-stream") from None
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+class Screen:
+    """What is shown, and what is chosen of it: a container, by id, so that sorting does not change it."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._sampler = Sampler(words)
+        self._rows: list[dict[str, Any]] = []
+        self._chosen = ""
+        self._order = "c"
+        self._message = ""
+
+    def run(self, window: Any) -> None:
+        """The loop, in a curses window."""
+        curses.curs_set(0)
+        curses.use_default_colors()
+        self._sampler.sample()
+        key = -1
+        while key != ord("q"):
+            if key == -1:
+                self._rows = self._sampler.sample()
+            self._rows.sort(key=KEYS[self._order])
+            self._draw(window)
+            window.timeout(int(PAUSE * 1000))
+            key = window.getch()
+            self._obey(window, key)
+
+    @property
+    def _index(self) -> int:
+        return next((i for i, row in enumerate(self._rows) if row["id"] == self._chosen), 0)
+
+    def _draw(self, window: Any) -> None:
+        height, width = window.getmaxyx()
+        lines = table(HEAD, [as_text(row) for row in self._rows]).split("\n")
+        index = self._index
+        first = max(0, index - (height - 4))
+        window.erase()
+        _put(window, 0, f"{len(self._rows)} running, sorted by {self._order}", width, curses.A_BOLD)
+        _put(window, 1, lines[0], width, curses.A_REVERSE)
+        for y, line in enumerate(lines[1 + first : 1 + first + max(0, height - 3)]):
+            chosen = curses.A_STANDOUT if first + y == index else curses.A_NORMAL
+            _put(window, 2 + y, line, width, chosen)
+        _put(window, height - 1, self._message or HELP, width, curses.A_DIM)
+        self._message = ""
+        window.refresh()
+
+    def _obey(self, window: Any, key: int) -> None:
+        if key in (curses.KEY_UP, curses.KEY_DOWN) and self._rows:
+            step = 1 if key == curses.KEY_DOWN else -1
+            self._chosen = self._rows[min(max(self._index + step, 0), len(self._rows) - 1)]["id"]
+        elif key >= 0 and chr(key) in KEYS:
+            self._order = chr(key)
+        elif key in (ord("s"), ord("k"), ord("e")) and self._rows:
+            self._act(window, chr(key), self._rows[self._index]["id"])
+
+    def _act(self, window: Any, what: str, identifier: str) -> None:
+        from minicontainer.detached.container import Container
+
+        container = Container(identifier)
+        try:
+            if what == "e":
+                _enter(window, container)
+            else:
+                self._draw(window)
+                container.stop() if what == "s" else container.kill(signal.SIGKILL)
+                self._message = f"{identifier[:12]} was {'stopped' if what == 's' else 'killed'}"
+        except (Error, OSError) as e:
+            self._message = str(e)
+
+
+def _put(window: Any, y: int, text: str, width: int, attribute: int) -> None:
+    try:
+        window.addnstr(y, 0, text.ljust(width), max(0, width - 1), attribute)
+    except curses.error:
+        pass  # the window is smaller by now
+
+
+def _enter(window: Any, container: Any) -> None:
+    """A shell in it, with the terminal to itself."""
+    from minicontainer.cli.foreground import foreground
+    from minicontainer.spec import Spec
+
+    curses.endwin()
+    try:
+        spec = Spec([SHELL], rootfs="/", tty=True)
+        foreground(spec, start=lambda _: container.exec([SHELL], tty=True))
+    finally:
+        window.refresh()
