@@ -48,6 +48,7 @@ $(VENV)/.built: $(SOURCES)
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --config-settings editable_mode=compat --editable .
 	$(BIN)/python -m compileall -q minicontainer
+	@mkdir -p $(VENV)/share/man/man1 && $(BIN)/minicontainer manual > $(VENV)/share/man/man1/minicontainer.1
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built

@@ -13,6 +13,9 @@
         m.load("kernel.bin")
         m.run(timeout=5).output
 
+    c = mc.Container.start(["/bin/sh", "-c", "sleep 60"], rootfs="rootfs/", name="box", restart="on-failure")
+    c.status, c.logs(), c.run(["ps"]), c.stats(), c.stop()       # it does not end with this process
+
 ``run`` and ``Popen`` follow subprocess. Below them, ``minicontainer.linux`` has each primitive by itself,
 ``minicontainer.plan`` the steps of which a container is made, and ``minicontainer.kvm`` the ioctls of /dev/kvm. Names
 are imported when they are first used.
@@ -27,6 +30,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CalledProcessError": "subprocess",
     "DEVNULL": "minicontainer.container.process",
+    "Container": "minicontainer.detached.container",
     "Device": "minicontainer.spec",
     "DeviceRate": "minicontainer.spec",
     "Error": "minicontainer.errors",
@@ -46,13 +50,14 @@ _HOME = {
     "Ulimit": "minicontainer.spec",
     "UnsupportedError": "minicontainer.errors",
     "Usage": "minicontainer.container.result",
+    "containers": "minicontainer.detached.container",
     "create_container_exec": "minicontainer.container.aio",
     "run": "minicontainer.container.process",
 }
 __all__ = [
-    "__version__", "CalledProcessError", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine", "Mount",
-    "PIPE", "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError", "TimeoutExpired",
-    "Ulimit", "UnsupportedError", "Usage", "create_container_exec", "run",
+    "__version__", "CalledProcessError", "Container", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine",
+    "Mount", "PIPE", "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError", "TimeoutExpired",
+    "Ulimit", "UnsupportedError", "Usage", "containers", "create_container_exec", "run",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from minicontainer.container.aio import create_container_exec
     from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen, run
     from minicontainer.container.result import Result, Usage
+    from minicontainer.detached.container import Container, containers
     from minicontainer.errors import Error, ProgramError, SpecError, StepError, UnsupportedError
     from minicontainer.kvm.machine import Machine
     from minicontainer.plan import Plan

@@ -19,6 +19,7 @@ from minicontainer.errors import Error
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
     "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
+    "completion": ("minicontainer.cli.completion", "command", "Make the shell complete our commands."),
     "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
     "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
@@ -26,7 +27,9 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "kill": ("minicontainer.cli.lifecycle", "kill", "Send a signal to containers."),
     "kvm-boot": ("minicontainer.cli.kvmboot", "command", "Boot a kernel in a virtual machine."),
     "logs": ("minicontainer.cli.logs", "command", "Show what a container wrote."),
+    "manual": ("minicontainer.cli.manual", "command", "Print the man page."),
     "pause": ("minicontainer.cli.lifecycle", "pause", "Stop every process of containers for a while."),
+    "port": ("minicontainer.cli.port", "command", "Show where a container listens."),
     "prune": ("minicontainer.cli.lifecycle", "prune", "Remove all containers that have ended."),
     "ps": ("minicontainer.cli.ps", "command", "List the detached containers."),
     "rename": ("minicontainer.cli.lifecycle", "rename", "Give a container another name."),

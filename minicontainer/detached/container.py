@@ -19,12 +19,13 @@ from typing import Any
 from minicontainer.container import names, start
 from minicontainer.container.process import DEVNULL, finish
 from minicontainer.container.result import Result
-from minicontainer.detached import enter, logs, stats, store
+from minicontainer.detached import enter, logs, ports, stats, store
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.enter import Exec
 from minicontainer.detached.handle import Handle
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
+from minicontainer.detached.ports import Port
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.stats import Stats, Task
 from minicontainer.detached.store import Entry, NotFoundError
@@ -286,6 +287,11 @@ class Container(Handle):
         """Its processes."""
         with self._needs_cgroup("top") as cgroup:
             return stats.tasks(stats.members(cgroup))
+
+    def ports(self) -> list[Port]:
+        """Where its processes wait for others."""
+        with self._needs_cgroup("port") as cgroup:
+            return ports.ports(stats.members(cgroup))
 
     def pause(self) -> None:
         """Stops every process of it until ``unpause``."""

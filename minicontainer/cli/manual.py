@@ -1,0 +1,84 @@
+"""``minicontainer manual``: the man page, of what --help says (man(7), man-pages(7))."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+from minicontainer import __version__
+
+EXIT_STATUS = (
+    ("0 to 123", "that of the program"),
+    ("124", "--timeout was over"),
+    ("125", "an error of ours, said in one line"),
+    ("126", "the program cannot be invoked"),
+    ("127", "the program was not found"),
+    ("128+n", "signal n ended the program"),
+)
+FILES = (
+    ("/run/minicontainer", "what is known of root's detached containers: a directory each, with their logs"),
+    ("$XDG_RUNTIME_DIR/minicontainer", "of an ordinary user's"),
+    ("~/.cache/minicontainer", "compiled filters of system calls"),
+)
+
+
+@click.command("manual", context_settings={"help_option_names": ["--help"]})
+def command() -> int:
+    """Print the man page: minicontainer manual | man -l -"""
+    from minicontainer.cli import cli
+
+    click.echo("\n".join(page(cli)))
+    return 0
+
+
+def page(group: click.Group) -> Iterator[str]:
+    """The lines of the page."""
+    yield f'.TH MINICONTAINER 1 "" "minicontainer {__version__}" "User Commands"'
+    yield from (".SH NAME", "minicontainer \\- containers from Linux primitives, and virtual machines from /dev/kvm")
+    yield from (".SH SYNOPSIS", ".B minicontainer", ".I COMMAND", "[OPTION...] [ARGUMENT...]", ".SH COMMANDS")
+    for words, what in _commands(group, ()):
+        yield from _command(words, what)
+    yield from _terms("EXIT STATUS", EXIT_STATUS)
+    yield from _terms("FILES", FILES)
+
+
+def _commands(group: click.Group, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Each command, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from _commands(found, (*above, name))
+        else:
+            yield (*above, name), found
+
+
+def _command(words: tuple[str, ...], what: click.Command) -> Iterator[str]:
+    context = click.Context(what, info_name=" ".join(words))
+    usage = " ".join(what.collect_usage_pieces(context))
+    yield f".SS {_text(' '.join(words))} {_text(usage)}"
+    for paragraph in re.split(r"\n\s*\n", what.help or ""):
+        if paragraph.startswith("\b"):
+            yield from (".nf", *map(_text, paragraph[1:].strip("\n").split("\n")), ".fi")
+        else:
+            yield _text(" ".join(paragraph.split()))
+        yield ".PP"
+    for parameter in what.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and record[1]:
+            yield from (".TP", f".B {_text(record[0])}", _text(record[1]))
+
+
+def _terms(title: str, terms: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    yield f".SH {title}"
+    for term, what in terms:
+        yield from (".TP", f".B {_text(term)}", _text(what))
+
+
+def _text(text: str) -> str:
+    """Text that roff leaves as it is (groff_char(7))."""
+    plain = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
+    return f"\\&{plain}" if plain.startswith(".") else plain
