@@ -56,8 +56,8 @@ _HOME = {
 }
 __all__ = [
     "__version__", "CalledProcessError", "Container", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine",
-    "Mount", "PIPE", "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError", "TimeoutExpired",
-    "Ulimit", "UnsupportedError", "Usage", "containers", "create_container_exec", "run",
+    "Mount", "PIPE", "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError",
+    "TimeoutExpired", "Ulimit", "UnsupportedError", "Usage", "containers", "create_container_exec", "run",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

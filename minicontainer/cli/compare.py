@@ -57,6 +57,28 @@ def startup(rootfs: str | None, **common: Any) -> None:
     _unable(report)
 
 
+@group.command("density", context_settings=SETTINGS)
+@click.option("-n", "--number", type=click.IntRange(2), default=2000, show_default=True, help="Containers.")
+@click.option("--least-available", default="2g", show_default=True, help="Stop where less memory is available.")
+@json_option
+def density(number: int, least_available: str, json_file: str | None) -> None:
+    """Detached containers, more and more: how quickly they start, what each takes, and whether others get slower.
+
+    Each sleeps, and has a network of its own. All are removed at the end.
+    """
+    from minicontainer.cli.options import write_json
+    from minicontainer.compare.density import measure
+    from minicontainer.spec import size
+
+    least = size("least-available", least_available, least=1)
+    with click.progressbar(length=number, label="starting", file=sys.stderr) as bar:
+        report = measure(number, least, bar.update)
+    _machine(report)
+    _density(report)
+    if json_file:
+        write_json(json_file, report)
+
+
 @group.command("boot", context_settings=SETTINGS)
 @figures()
 @click.option("--exits", type=click.IntRange(1, 10**6), default=2000, show_default=True, help="Exits in one sample.")
@@ -184,6 +206,26 @@ def _idle(idle: dict[str, Any]) -> None:
         f"{kib['system']:.0f} KiB of the system's memory each, of these {kib['pss']:.0f} KiB the process's own (PSS), "
         f"{kib['slab']:.0f} KiB slab; made in {idle['create_seconds']:.2f} s, ended in {idle['close_seconds']:.2f} s"
     )
+
+
+def _density(report: dict[str, Any]) -> None:
+    from minicontainer.cli.tables import table
+
+    kib = {name: f"{size / 1024:.0f} KiB" for name, size in report["bytes"].items()}
+    rate = f"{report['rate']:.0f} a second by {report['threads']} threads"
+    click.echo(
+        f"\n{report['containers']} containers{report['stopped']}, {rate}"
+        f"\neach takes {kib['system']} of the system's memory, of these {kib['monitor']} its monitor's own (PSS),"
+        f" {kib['slab']} slab\n"
+    )
+    click.echo(table(HEAD_DENSITY, [[_cell(row[name]) for name in HEAD_DENSITY] for row in report["latencies"]]))
+
+
+HEAD_DENSITY = ("containers", "ps ms", "ps us each", "exec p50 us", "stop p50 us", "start p50 us")
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _unable(report: dict[str, Any]) -> None:
