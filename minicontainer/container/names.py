@@ -15,6 +15,16 @@ def directory() -> str:
     return f"{runtime.directory()}/names"
 
 
+def open_directory() -> int:
+    """A descriptor of it; made where it is not there."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(directory(), flags)
+    except FileNotFoundError:
+        os.makedirs(directory(), mode=0o700, exist_ok=True)
+        return os.open(directory(), flags)
+
+
 def detached(identifier: str) -> str:
     """The directory of the detached container of this id (64 hexadecimal digits)."""
     return f"{runtime.directory()}/containers/{identifier}"

@@ -100,8 +100,7 @@ class Container(Handle):
 
     def _start(self, directory: int) -> None:
         """Under the lock, whose descriptor is ``directory``."""
-        os.makedirs(names.directory(), mode=0o700, exist_ok=True)
-        opened = [self._entry.open(), os.open(names.directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        opened = [self._entry.open(), names.open_directory()]
         try:
             monitored = Monitored(self.config, opened[0], opened[1], boot_id(), lambda path: _link(path, directory))
             child = start.begin(self.config.spec, monitored.clone, self.id[:12], MONITOR)

@@ -54,6 +54,17 @@ class Process:
         return -1
 
 
+def _spec_json(spec: Spec) -> str:
+    """Made once of a spec."""
+    found: str | None = spec.__dict__.get("_json")
+    if found is None:
+        from minicontainer.spec.data import to_data
+
+        found = json.dumps(to_data(spec))
+        object.__setattr__(spec, "_json", found)
+    return found
+
+
 @dataclass(frozen=True)
 class Config:
     """What was asked for.
@@ -88,10 +99,9 @@ class Config:
 
     def to_json(self) -> str:
         """As the file holds it."""
-        from minicontainer.spec.data import to_data
-
-        data = {"version": VERSION, **self.__dict__, "labels": dict(self.labels), "spec": to_data(self.spec)}
-        return json.dumps(data)
+        own = {"version": VERSION, **self.__dict__, "labels": dict(self.labels)}
+        del own["spec"]
+        return f'{json.dumps(own)[:-1]}, "spec": {_spec_json(self.spec)}}}'
 
     @classmethod
     def from_json(cls, text: str) -> Config:
