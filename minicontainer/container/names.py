@@ -81,14 +81,18 @@ def release(fd: int) -> None:
     os.close(fd)
 
 
+def all_names() -> list[str]:
+    """All that are taken, or were."""
+    try:
+        return sorted(os.listdir(directory()))
+    except OSError:
+        return []
+
+
 def stale() -> list[str]:
     """Paths of names whose owner is gone without releasing them."""
     found = []
-    try:
-        entries = sorted(os.listdir(directory()))
-    except OSError:
-        return []
-    for name in entries:
+    for name in all_names():
         path = f"{directory()}/{name}"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -145,13 +145,13 @@ class Entry:
     def remove(self) -> None:
         """The directory with all that is in it; its name is free then."""
         try:
-            name = self.config().name
+            known = [self.config().name]
         except (CorruptError, NotFoundError):
-            name = ""
+            known = names.all_names()
         shutil.rmtree(self.path, ignore_errors=True)
         if os.path.isdir(self.path):
             raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")
-        if name:
+        for name in filter(None, known):
             forget_name(name, self.id)
 
 
