@@ -41,6 +41,12 @@ static int exec_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 	       list_is_sound(plan, s->arg[3], s->arg[4]);
 }
 
+static int run_is_sound(const struct mc_plan *plan, const struct mc_step *s)
+{
+	return kind_of(s, 0) == MC_BYTES && kind_of(s, 1) == MC_BYTES && s->arg[2] >= 2 && s->arg[2] < plan->nstrings &&
+	       list_is_sound(plan, s->arg[1], s->arg[2]);
+}
+
 static int filter_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 {
 	return kind_of(s, 2) == MC_BYTES && s->arg[1] <= BPF_MAXINSNS &&
@@ -61,6 +67,8 @@ static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 	case MC_EXEC:
 	case MC_EXEC_FD:
 		return exec_is_sound(plan, s);
+	case MC_RUN:
+		return run_is_sound(plan, s);
 	case MC_RLIMITS:
 		return limits_are_sound(plan, s);
 	case MC_SECCOMP:

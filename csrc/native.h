@@ -33,6 +33,8 @@ enum mc_op {
 	MC_IDMAP,        /* mount_setattr(tree, "", AT_EMPTY_PATH|flags, {MOUNT_ATTR_IDMAP, userns})      */
 	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is what the slot holds         */
 	MC_ID_MAP,       /* write to a uid_map or gid_map: the ids from 0 are those from what the slot holds   */
+	MC_RUN,          /* execve(path, argv, {}) in a child, which must end with 0: argv[1] is the number in a slot,
+			  * and what it says on stderr goes to another                                  */
 	MC_CHILD,        /* in the parent's half: the rest is walked when the child has said "ready"           */
 	MC_WAIT,         /* read one byte: MC_GO goes on, else ECANCELED                                   */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                       */

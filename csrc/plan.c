@@ -237,6 +237,16 @@ static long do_exec(struct mc_run *run, const struct mc_step *s)
 	return mc_exec(bytes(run, s, 0), s->nr, argv, envp, &run->program);
 }
 
+static long do_run(struct mc_run *run, const struct mc_step *s)
+{
+	char number[16] = "";
+	const char **argv = run->strings;
+
+	mc_strings(argv, bytes(run, s, 1), s->arg[2]);
+	argv[1] = decimal(number + sizeof(number) - 1, (uint32_t)value(run, s, 3));
+	return mc_run_program(bytes(run, s, 0), argv, (int)value(run, s, 4));
+}
+
 /* ---- the walk */
 
 static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
@@ -261,6 +271,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_proc(run, s);
 	case MC_ID_MAP:
 		return do_id_map(run, s);
+	case MC_RUN:
+		return do_run(run, s);
 	case MC_CHILD:
 		return 0;
 	case MC_WAIT:

@@ -12,6 +12,7 @@ class _Lib:
     MC_IDMAP: int
     MC_PROC: int
     MC_ID_MAP: int
+    MC_RUN: int
     MC_CHILD: int
     MC_WAIT: int
     MC_SEND_FD: int

@@ -35,8 +35,15 @@ def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
     """Lays out a plan. SpecError naming the step that cannot be encoded."""
     names = [*inputs, *(str(s.into) for s in steps if s.into)]
     slots = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    nstrings = max((len(s.args[1]) + len(s.args[2]) + 2 for s in steps if s.op in EXECS), default=0)  # type: ignore[arg-type]
+    nstrings = max(map(_strings, steps), default=0)
     return Encoded(_Encoder(steps, slots, set(inputs)).encode(nstrings), slots, nstrings)
+
+
+def _strings(step: Step) -> int:
+    """The pointers that a step needs."""
+    if step.op == lib.MC_RUN:
+        return len(step.args[1]) + 1  # type: ignore[arg-type]
+    return len(step.args[1]) + len(step.args[2]) + 2 if step.op in EXECS else 0  # type: ignore[arg-type]
 
 
 class _Encoder:
@@ -80,7 +87,11 @@ class _Encoder:
         raise ValueError(f"no system call takes {value!r}")
 
     def words(self, step: Step) -> list[tuple[int, int]]:
-        """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc."""
+        """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc; for a run: path, argv,
+        argc, pid, said."""
+        if step.op == lib.MC_RUN:
+            path, argv, pid, said = step.args
+            return [self.arg(path), self.strings(argv), self.arg(len(argv)), self.arg(pid), self.arg(said)]  # type: ignore[arg-type]
         if step.op not in EXECS:
             return [self.arg(a) for a in step.args]
         target, argv, envp = step.args

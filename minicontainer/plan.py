@@ -27,7 +27,7 @@ __all__ = [
     "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat", "fchdir",
     "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
     "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root", "prctl",
-    "prlimit64", "prlimit64_all", "reset_signals", "seccomp", "send_fd", "setgroups", "sethostname", "setns",
+    "prlimit64", "prlimit64_all", "reset_signals", "run", "seccomp", "send_fd", "setgroups", "sethostname", "setns",
     "setresgid", "setresuid", "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
@@ -306,6 +306,12 @@ def call_parent(ready: Slot) -> Step:
 def let_go(answer: Slot) -> Step:
     """In the parent's half: the child goes on from the ``wait_for_parent`` that it has come to, or comes to."""
     return call("write", answer, chr(lib.MC_GO), 1)
+
+
+def run(path: str, argv: Sequence[str], pid: Slot, said: Slot) -> Step:
+    """execve(2) of a program in a child that must end with 0 (else ECHILD): ``argv[1]`` is the number in ``pid``; its
+    stderr is ``said``."""
+    return Step("run", (path, tuple(argv), pid, said), lib.MC_RUN)
 
 
 def await_child() -> Step:

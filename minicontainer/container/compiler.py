@@ -124,17 +124,18 @@ def _call_parent(b: Builder, host: Host) -> None:
     """user_namespaces(7): one id can be mapped from inside; ranges need the parent's half. What needs no ids is done
     while it maps them."""
     b.phase = "user namespace"
-    if _has_half(host):
+    if has_half(host):
         b.add(p.close(b.input("go-write")), p.call_parent(b.input("ready")))
 
 
-def _has_half(host: Host) -> bool:
+def has_half(host: Host) -> bool:
+    """Whether somebody outside must map the ids."""
     return host.userns not in ("host", "join") and host.maps is None
 
 
 def _map_ids(b: Builder, host: Host) -> None:
     b.phase = "user namespace"
-    if _has_half(host):
+    if has_half(host):
         b.add(p.wait_for_parent(b.input("go")))
     elif host.maps is not None:
         for name, content in (("setgroups", "deny"), ("uid_map", host.maps[0]), ("gid_map", host.maps[1])):

@@ -2,8 +2,7 @@
 
 An ordinary user may map one id, his own, from inside. Ranges of /etc/subuid are written by the set-uid newuidmap(1)
 and newgidmap(1), and root's maps by root: that is the parent's half, done by a thread of its own while the thread
-that clones sleeps until the child's exec (CLONE_VFORK). Whatever goes wrong there, the child is told, never left
-waiting: its read ends with "go", with a refusal, or with end of file when this process dies.
+that clones sleeps until the child's exec (csrc/half.c), or by the container's monitor.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import threading
-from collections.abc import Callable
-from typing import Any
 
+from minicontainer import plan as p
+from minicontainer.container.child import Child
 from minicontainer.container.ids import entries
-from minicontainer.errors import Error, UnsupportedError
-from minicontainer.native import lib, now
+from minicontainer.errors import UnsupportedError
+from minicontainer.plan import Builder, Plan, Slot
+from minicontainer.spawn import Half, HalfPlan
+from minicontainer.step import Step
 
 Extent = tuple[int, int, int]  # inside, outside, count
 
@@ -58,66 +58,45 @@ def identity_extents(path: str) -> list[Extent]:
     return [(int(inside), int(inside), int(count)) for inside, _, count in rows]
 
 
-def write_maps(userns: str, pid: int) -> None:
-    """Maps the ids of the new user namespace of ``pid``."""
+def half_plan(userns: str) -> Plan:
+    """The parent's half: it writes the maps of the new user namespace. Inputs: ``pid answer said`` (where newuidmap and
+    newgidmap complain). UnsupportedError: the caller has no range."""
+    b = Builder()
+    pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("said"), Slot("proc")
+    b.phase = "user namespace"
+    b.add(p.await_child())
     if os.geteuid() == 0:
+        b.add(p.open_proc(pid, proc))
         for name in ("uid_map", "gid_map"):
             text = "\n".join("{} {} {}".format(*e) for e in identity_extents(f"/proc/self/{name}"))
-            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as f:
-                f.write(text)
-        return
-    for tool, path, own in (
-        ("newuidmap", "/etc/subuid", os.geteuid()),
-        ("newgidmap", "/etc/subgid", os.getegid()),
-    ):
-        ranges = subordinate(path, os.geteuid())
-        if not ranges:
-            raise UnsupportedError("userns", userns, f"no range for user id {os.geteuid()} in {path}")
-        _run(tool, pid, extents(userns, own, ranges))
+            b.add(p.openat(name, "O_WRONLY|O_CLOEXEC", name, at=proc), p.write(Slot(name), text), p.close(Slot(name)))
+        b.add(p.close(proc))
+    else:
+        for tool, path, own in TOOLS:
+            b.add(p.run(shutil.which(tool) or tool, _words(tool, userns, path, own()), pid, said))
+    b.add(p.let_go(answer))
+    return b.plan()
 
 
-def _run(tool: str, pid: int, parts: list[Extent]) -> None:
-    import subprocess
-
-    numbers = [str(number) for part in parts for number in part]
-    done = subprocess.run(
-        [tool, str(pid), *numbers], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    if done.returncode != 0:
-        raise UnsupportedError(tool, str(pid), done.stderr.strip().replace("\n", "; ") or f"exit {done.returncode}")
+TOOLS = (("newuidmap", "/etc/subuid", os.geteuid), ("newgidmap", "/etc/subgid", os.getegid))
 
 
-class ParentHalf:
-    """A thread that waits for the child's word, does ``work(pid)``, and releases the child or refuses.
+def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
+    """newuidmap(1): the process (which C fills in), and the extents."""
+    ranges = subordinate(path, os.geteuid())
+    if not ranges:
+        raise UnsupportedError("userns", userns, f"no range for user id {os.geteuid()} in {path}")
+    return [tool, "PID", *(str(number) for extent in extents(userns, own, ranges) for number in extent)]
 
-    ``ready`` and ``go`` are the child's ends; it closes its copy of ``go_write`` first.
-    ``close()`` ends it all, whatever happened."""
 
-    def __init__(self, work: Callable[[int], None], spawn: Any) -> None:
-        self.error: BaseException | None = None
-        self.notes: list[tuple[str, str, int, int, int]] = []
-        self._work, self._spawn = work, spawn
-        self._ready_read, self.ready = os.pipe2(os.O_CLOEXEC)
-        self.go, self.go_write = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="minicontainer-parent-half", daemon=True)
-        self._thread.start()
+def prepare(child: Child, half: HalfPlan) -> None:
+    """Readies the half of ``child``."""
+    child.said = os.memfd_create("minicontainer-said", os.MFD_CLOEXEC)
+    child.half = Half(half, {"pid": -1, "answer": -1, "said": child.said})
 
-    def _run(self) -> None:
-        if os.read(self._ready_read, 1) != bytes([lib.MC_READY]):
-            return  # the child died, or was never made
-        start = now()
-        try:
-            self._work(self._spawn.pid)
-            answer = bytes([lib.MC_GO])
-        except (Error, OSError) as e:
-            self.error, answer = e, b"x"
-        self.notes.append(("user namespace", "write uid_map, gid_map", start, now(), -1 if self.error else 0))
-        os.write(self.go_write, answer)
 
-    def close(self) -> None:
-        """After the clone has returned: no child waits any more."""
-        os.write(self.ready, b"x")  # for a thread that still waits; who was forked meanwhile has the pipe too
-        os.close(self.ready)
-        self._thread.join()
-        for fd in (self._ready_read, self.go, self.go_write):
-            os.close(fd)
+def refusal(child: Child, step: Step) -> UnsupportedError:
+    """What the tool that failed had to say."""
+    words: tuple[str, ...] = step.args[1]  # type: ignore[assignment]
+    told = os.pread(child.said, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
+    return UnsupportedError(words[0], child.spawn.struct.pid, told or "ended without a word")

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from minicontainer.container import compiler, devices, host, limits, placement, ranged, seccomp
 from minicontainer.container.child import Child
@@ -24,9 +24,6 @@ from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
 from minicontainer.spawn import Half, HalfPlan
 from minicontainer.spec import Spec
-
-if TYPE_CHECKING:
-    from minicontainer.container.idmap import ParentHalf
 
 USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp filter or a security module forbids it"
 
@@ -102,6 +99,10 @@ def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
         half = None
         if found.userns == "range":
             half = HalfPlan(ranged.half_plan(spec, found), plan)
+        elif compiler.has_half(found):
+            from minicontainer.container import idmap
+
+            half = HalfPlan(idmap.half_plan(found.userns), plan)
         given = 3 + (len(half.names) if half is not None else 0)
         cached = Compiled(found, plan, compiler.clone_flags(spec, found), half, given, devices.rules(spec, found))
         object.__setattr__(spec, "_compiled", cached)
@@ -142,12 +143,21 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
         if what.half is not None:
-            ranged.prepare(child, spec, what.half)
+            _prepare_half(child, spec, what.host, what.half)
         explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
         child.discard()
         raise
     return child
+
+
+def _prepare_half(child: Child, spec: Spec, facts_here: host.Host, half: HalfPlan) -> None:
+    if facts_here.userns == "range":
+        ranged.prepare(child, spec, half)
+    else:
+        from minicontainer.container import idmap
+
+        idmap.prepare(child, half)
 
 
 def _make_cgroup(child: Child, spec: Spec) -> None:
@@ -249,14 +259,6 @@ def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
 def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
     """What this plan asks for beyond the streams: what is kept, the parent's half, the terminal, init's report."""
     found = kept_inputs(spec, what, stack)
-    facts_here = what.host
-    if facts_here.userns in ("private", "keep-id") and facts_here.maps is None:
-        from minicontainer.container import idmap
-
-        mode = facts_here.userns
-        half = idmap.ParentHalf(lambda pid: idmap.write_maps(mode, pid), child.spawn.struct)
-        stack.callback(_end_half, child, half)
-        found.update({"ready": half.ready, "go": half.go, "go-write": half.go_write})
     if spec.tty:
         import socket
 
@@ -278,14 +280,6 @@ def _open_namespace(field: str, wish: str, path: str, stack: ExitStack) -> int:
         raise SpecError(field, wish, (e.strerror or str(e)).lower(), "a /proc/PID/ns file of a live process") from None
     stack.callback(os.close, fd)
     return fd
-
-
-def _end_half(child: Child, half: ParentHalf) -> None:
-    half.close()
-    child.notes += half.notes
-    if half.error is not None:
-        child.spawn.bury()
-        raise half.error
 
 
 def take_terminal(child: Child, ours: Any, theirs: Any) -> None:
@@ -321,7 +315,7 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
     """Raises what kept the child from becoming the program; nothing where it has."""
     if child.half is not None and child.half.failed is not None:
         child.spawn.bury()
-        raise _half_error(spec, child.half)
+        raise _half_error(child, spec, child.half)
     if result < 0:
         new_userns = facts_here.userns in ("private", "keep-id", "range")
         if new_userns and -result in (errno.EPERM, errno.ENOSPC):
@@ -343,13 +337,18 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
     raise explain.step_error(spec, step, number)
 
 
-def _half_error(spec: Spec, half: Half) -> Error:
+def _half_error(child: Child, spec: Spec, half: Half) -> Error:
     """Why the parent's half was not done."""
     from minicontainer.container import explain
 
     index = half.failed or 0
     number = -half.records[index].result
-    return ranged.refusal(spec, half) or explain.step_error(spec, half.plan.steps[index], number)
+    step = half.plan.steps[index]
+    if step.call == "run":
+        from minicontainer.container import idmap
+
+        return idmap.refusal(child, step)
+    return ranged.refusal(spec, half) or explain.step_error(spec, step, number)
 
 
 def _check_userns(spec: Spec, facts_here: host.Host, number: int) -> None:

@@ -82,7 +82,7 @@ class Monitored:
         plan = child.spawn.plan
         layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
         if child.half is not None:
-            self._tell_half(header, layout, child)
+            self._tell_half(header, layout, child, given)
         for name, field in (("stdin", "in"), ("stdout", "out"), ("stderr", "err"), ("report", "report")):
             setattr(header, field, plan.slots[name] if name in plan.inputs else -1)
         header.socket = plan.slots["pty-socket"] if "pty-socket" in plan.inputs else -1
@@ -91,10 +91,10 @@ class Monitored:
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
         return header, layout
 
-    def _tell_half(self, header: Any, layout: Layout, child: Child) -> None:
+    def _tell_half(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         half = child.half
         assert half is not None
-        numbers = half.numbers
+        numbers = {**half.numbers, "said": given.place(child.said)}
         layout.walk(header.parent, half.plan, [numbers.get(name, -1) for name in half.plan.slots])
         header.shared = layout.put(bytes(ffi.buffer(half.template.shared)))
         header.half.nshared, header.half.ninputs = half.struct.nshared, half.struct.ninputs

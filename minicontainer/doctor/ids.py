@@ -10,9 +10,10 @@ from functools import partial
 from minicontainer import plan as p
 from minicontainer.container import idmap
 from minicontainer.container import ids as root_ids
+from minicontainer.container.child import Child
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.plan import Slot
-from minicontainer.spawn import Spawn
+from minicontainer.spawn import HalfPlan
 
 PACKAGE = "apt-get install uidmap, or shadow-utils"
 FILES = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
@@ -68,19 +69,16 @@ def written() -> Verdict:
         [p.close(Slot("go-write")), p.call_parent(Slot("ready")), p.wait_for_parent(Slot("go"))],
         ["go-write", "ready", "go"],
     )
-    with Spawn(plan) as child:
-        half = idmap.ParentHalf(lambda pid: idmap.write_maps("private", pid), child.struct)
-        inputs = {"go-write": half.go_write, "ready": half.ready, "go": half.go}
-        try:
-            result = child.clone(int(p.const("CLONE_NEWUSER")), inputs)
-        finally:
-            half.close()
-        if result >= 0:
-            child.wait()
-        if half.error is not None:
-            raise half.error
+    child = Child("", plan)
+    try:
+        idmap.prepare(child, HalfPlan(idmap.half_plan("private"), plan))
+        result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, half=child.half)
+        if child.half is not None and child.half.failed is not None:
+            raise idmap.refusal(child, child.half.plan.steps[child.half.failed])
         if result < 0:
             return no(f"clone3(CLONE_NEWUSER): {os.strerror(-result)}")
+    finally:
+        child.discard()
     return ok("root's own" if os.geteuid() == 0 else "by newuidmap and newgidmap")
 
 

@@ -90,6 +90,16 @@ long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t fi
 	return mc_plan_walk_from(run, first) < 0 ? -EPERM : 0;
 }
 
+long mc_run_program(const char *path, const char **argv, int said)
+{
+	size_t length = strlen(path);
+
+	for (; *argv; argv++)
+		length += strlen(*argv);
+	(void)said;
+	return length % 2 ? -ECHILD : 0;
+}
+
 static void walk(const struct mc_plan *plan)
 {
 	struct mc_run run = { .plan = plan };
