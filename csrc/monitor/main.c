@@ -246,6 +246,7 @@ static int rest(void)
 	me.backoff = (int64_t)mc_now() - me.begun >= SETTLED ? 0 : me.backoff * 2;
 	me.backoff = me.backoff < BACKOFF_LEAST ? BACKOFF_LEAST : me.backoff > BACKOFF_MOST ? BACKOFF_MOST : me.backoff;
 	write_state("restarting");
+	failpoint("restarting");
 	until = (int64_t)mc_now() + me.backoff;
 	while (!me.control.stopping && (int64_t)mc_now() < until) {
 		wait_for(polled, until);
@@ -269,6 +270,7 @@ static void run_again(void)
 
 	while (wants_restart() && rest()) {
 		me.run.restarts++;
+		failpoint("starting again");
 		r = start(&me);
 		if (r < 0) {
 			note_failure(r);
@@ -298,6 +300,7 @@ static void finish(void)
 	const struct mc_monitor *told = me.told;
 	const char none = 0;
 
+	failpoint("finishing");
 	cgroup_remove(told);
 	failpoint("cgroup removed");
 	if (told->ids_byte != MC_NO_BYTE)

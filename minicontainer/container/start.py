@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from minicontainer.container import compiler, devices, host, limits, placement, ranged, seccomp
 from minicontainer.container.child import Child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
+from minicontainer.failpoint import failpoint
 from minicontainer.linux.devices import Rule
 from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
@@ -140,10 +141,12 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
 
             child.name_lock = names.reserve(spec.name, child.id)
         _make_cgroup(child, spec)
+        failpoint("cgroup made")
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
         if what.half is not None:
             _prepare_half(child, spec, what.host, what.half)
+        failpoint("ids taken")
         explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
         child.discard()

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from minicontainer.detached.handle import Handle, message
 from minicontainer.detached.logs import Entry, Log
 from minicontainer.errors import Error
-from minicontainer.native import ffi, lib
-
-if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
+from minicontainer.native import lib
 
 MESSAGE = 32768  # bytes of input said at once
 
@@ -76,5 +73,4 @@ class Attachment:
 
     def resize(self, rows: int, columns: int) -> None:
         """The size of its terminal."""
-        say = ffi.new("struct mc_say *", {"word": lib.MC_SAY_WINDOW, "first": rows, "second": columns})
-        self.socket.send(bytes(ffi.buffer(say)))
+        self.socket.send(message(lib.MC_SAY_WINDOW, rows, columns))

@@ -22,7 +22,7 @@ from minicontainer.container.result import Result
 from minicontainer.detached import enter, logs, ports, stats, store
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.enter import Exec
-from minicontainer.detached.handle import Handle
+from minicontainer.detached.handle import Handle, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.ports import Port
@@ -30,6 +30,7 @@ from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.stats import Stats, Task
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
+from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.spec.values import SECONDS_MAX, decimal
@@ -38,6 +39,7 @@ __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "con
 
 
 MANY = 64  # ways into it that are kept
+PATIENCE = 20.0  # seconds that a monitor may take to end after a kill
 
 
 class Container(Handle):
@@ -93,9 +95,12 @@ class Container(Handle):
 
     def _create(self, directory: int) -> None:
         config = self.config
+        failpoint("directory made")
         if config.name:
             os.close(names.reserve(config.name, self.id))
+        failpoint("name taken")
         self._entry.write_config(config)
+        failpoint("config written")
         self._start(directory)
 
     def _start(self, directory: int) -> None:
@@ -107,6 +112,7 @@ class Container(Handle):
         finally:
             for fd in opened:
                 os.close(fd)
+        failpoint("started")
         child.hand_over()
 
     @classmethod
@@ -151,23 +157,36 @@ class Container(Handle):
     def restart(self, timeout: float | None = None) -> None:
         """``stop``, and again."""
         self.stop(timeout)
+        failpoint("stopped")
         self.start_again()
 
     def remove(self, *, force: bool = False) -> None:
         """Removes what is kept of it. Error where it runs, unless ``force``, which kills it."""
         with self._entry.locked():
-            try:
-                state = self.state
-            except CorruptError:
-                state = State("dead")
-            if state.is_running:
-                if not force:
-                    raise Error(f"rm {self.id[:12]}: is running (stop it first, or rm -f)")
-                self._say(lib.MC_SAY_STOP, signal.SIGKILL, 0)
-                self._await_end(10)
+            if not force and self._runs():
+                raise Error(f"rm {self.id[:12]}: is running (stop it first, or rm -f)")
+            self._end_monitor()
+            failpoint("kill asked for")
             if os.path.isdir(self._entry.path):
                 self._end_what_is_left()
+                failpoint("ended")
                 self._entry.remove()
+
+    def _runs(self) -> bool:
+        try:
+            return self.state.is_running
+        except CorruptError:
+            return False
+
+    def _end_monitor(self) -> None:
+        """Has its monitor kill it, whatever its state says, and waits for the end of that."""
+        try:
+            with self.connect() as s:
+                s.settimeout(PATIENCE)
+                s.send(message(lib.MC_SAY_STOP, signal.SIGKILL, 0))
+                s.recv(1)  # the end of the monitor is that of the connection
+        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
+            pass  # there is none
 
     def _end_if_left(self) -> None:
         try:
@@ -310,9 +329,12 @@ class Container(Handle):
             if name == old.name:
                 return
             os.close(names.reserve(name, self.id))
+            failpoint("new name taken")
             self._entry.write_config(new)
+            failpoint("new name written")
             self._config = new
             self._say(lib.MC_SAY_NAME, data=name.encode())
+            failpoint("new name said")
             if old.name:
                 store.forget_name(old.name, self.id)
 

@@ -12,7 +12,12 @@ from minicontainer.detached.records import Config, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi, lib
+from minicontainer.native import ffi
+
+
+def message(word: int, first: int = 0, second: int = 0) -> bytes:
+    """struct mc_say."""
+    return bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
 
 
 class Handle:
@@ -70,12 +75,9 @@ class Handle:
 
     def _say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
         """One message; False where there is no monitor to hear it."""
-        message = bytes([word]) + data
-        if not data and word != lib.MC_SAY_EOF:
-            message = bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
         try:
             with self.connect() as s:
-                s.send(message)
+                s.send(bytes([word]) + data if data else message(word, first, second))
         except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
             return False
         return True

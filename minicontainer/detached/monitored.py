@@ -21,6 +21,7 @@ from minicontainer.container import explain, placement
 from minicontainer.container.start import Compiled, kept_inputs
 from minicontainer.detached.layout import SHELTER, Layout, copy_records, take_back, written
 from minicontainer.errors import Error
+from minicontainer.failpoint import VARIABLE, failpoint
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan, Slot
 from minicontainer.spawn import Spawn
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
 POLICIES = {"no": lib.MC_NEVER, "on-failure": lib.MC_ON_FAILURE, "always": lib.MC_ALWAYS}
-FAILPOINT = "MINICONTAINER_FAILPOINT"
 
 
 class Descriptors:
@@ -58,8 +58,10 @@ class Monitored:
     def clone(self, child: Child, spec: Spec, what: Compiled) -> int:
         """Starts the monitor, waits for its word; the result of its clone. ``child`` is then as after one of ours, but
         no child of this process."""
+        failpoint("prepared")
         if child.cgroup is not None:
             self.placed(child.cgroup.path)
+        failpoint("cgroup linked")
         with ExitStack() as stack:
             memfd = _owned(stack, os.memfd_create("minicontainer", os.MFD_CLOEXEC))
             read, write = os.pipe2(os.O_CLOEXEC)
@@ -71,7 +73,9 @@ class Monitored:
                 header.spawn.flags = what.flags
                 told = written(memfd, header, layout)
                 stack.callback(told.close)
+                failpoint("memfd filled")
                 _spawn(given.given)
+                failpoint("monitor made")
             if os.read(read, 1) != b"\1":
                 raise Error("monitor: it was killed before the container ran")
             return _take_back(child, spec, told)
@@ -141,17 +145,17 @@ def _owned(stack: ExitStack, fd: int) -> int:
 _kept: dict[tuple[int, str], Plan] = {}  # plans that start a monitor (a dict's methods are atomic)
 
 
-def _monitor_plan(count: int, failpoint: str) -> Plan:
+def _monitor_plan(count: int, dies_at: str) -> Plan:
     """The monitor with ``count`` descriptors: a session of its own, nobody's child, nothing else inherited."""
-    plan = _kept.get((count, failpoint))
+    plan = _kept.get((count, dies_at))
     if plan is None:
         names = [f"given-{i}" for i in range(count)]
         steps = [p.fork_child(), p.call("setsid"), *(p.dup3(Slot("null"), number) for number in (0, 1, 2))]
         steps += [p.dup3(Slot(name), lib.MC_TOLD + i) for i, name in enumerate(names)]
         steps += [p.close_range(lib.MC_TOLD + count)]
-        env = [f"{FAILPOINT}={failpoint}"] if failpoint else []
+        env = [f"{VARIABLE}={dies_at}"] if dies_at else []
         steps += [p.execve([MONITOR], ["minicontainer-monitor"], env)]
-        plan = _kept[count, failpoint] = Plan(steps, ["null", *names])
+        plan = _kept[count, dies_at] = Plan(steps, ["null", *names])
     return plan
 
 
@@ -161,7 +165,7 @@ def _spawn(given: list[int]) -> None:
     try:
         for fd in (opened[0], *given):
             opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SHELTER))
-        plan = _monitor_plan(len(given), os.environ.get(FAILPOINT, ""))
+        plan = _monitor_plan(len(given), os.environ.get(VARIABLE, ""))
         cgroup = placement.monitors()
         with Spawn(plan) as monitor:
             monitor.start("0", dict(zip(plan.inputs, opened[1:], strict=True)), -1 if cgroup is None else cgroup.fd)

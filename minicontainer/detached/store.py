@@ -28,6 +28,7 @@ from dataclasses import replace
 from minicontainer.container import names, runtime
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import Error, SpecError
+from minicontainer.failpoint import failpoint
 
 ID = re.compile(r"[0-9a-f]{64}")
 
@@ -148,7 +149,9 @@ class Entry:
             known = [self.config().name]
         except (CorruptError, NotFoundError):
             known = names.all_names()
+        failpoint("about to remove")
         shutil.rmtree(self.path, ignore_errors=True)
+        failpoint("directory removed")
         if os.path.isdir(self.path):
             raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")
         for name in filter(None, known):

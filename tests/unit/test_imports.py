@@ -18,6 +18,7 @@ PACKAGE = ROOT / "minicontainer"
 ROOMS: dict[str, set[str]] = {
     "cpio": set(),
     "errors": set(),
+    "failpoint": set(),
     "_libseccomp": set(),
     "_native": set(),
     "spec": {"errors"},
@@ -30,8 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "linux": {"_libseccomp", "errors", "native", "plan", "spawn", "spec", "step"},
     "kvm": {"errors", "native", "spec", "timeline"},
     "rootfs": {"errors", "linux", "native"},
-    "container": {"errors", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
-    "detached": {"container", "errors", "linux", "native", "plan", "spawn", "spec", "timeline"},
+    "container": {"errors", "failpoint", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
+    "detached": {"container", "errors", "failpoint", "linux", "native", "plan", "spawn", "spec", "timeline"},
     "microvm": {"errors", "linux", "native", "plan", "spawn", "spec", "step", "timeline"},
     "compare": {
         "container",
