@@ -165,12 +165,30 @@ class Container(Handle):
         with self._entry.locked():
             if not force and self._runs():
                 raise Error(f"rm {self.id[:12]}: is running (stop it first, or rm -f)")
-            self._end_monitor()
-            failpoint("kill asked for")
-            if os.path.isdir(self._entry.path):
-                self._end_what_is_left()
-                failpoint("ended")
-                self._entry.remove()
+            self._remove()
+
+    def remove_left_behind(self) -> bool:
+        """Removes what a killed process left of it; False where that is not so."""
+        try:
+            lock = self._entry.lock(wait=False)
+        except (BlockingIOError, NotFoundError):
+            return False
+        try:
+            is_so = store.is_left_behind(self._entry)
+            if is_so:
+                self._remove()
+            return is_so
+        finally:
+            os.close(lock)
+
+    def _remove(self) -> None:
+        """Under its lock."""
+        self._end_monitor()
+        failpoint("kill asked for")
+        if os.path.isdir(self._entry.path):
+            self._end_what_is_left()
+            failpoint("ended")
+            self._entry.remove()
 
     def _runs(self) -> bool:
         try:
@@ -328,15 +346,23 @@ class Container(Handle):
             new = old.renamed(name)
             if name == old.name:
                 return
-            os.close(names.reserve(name, self.id))
+            self._entry.write_config(replace(old, renaming=name))
+            failpoint("renaming")
+            try:
+                os.close(names.reserve(name, self.id))
+            except BaseException:
+                self._entry.write_config(old)
+                raise
             failpoint("new name taken")
-            self._entry.write_config(new)
+            self._entry.write_config(replace(new, renaming=old.name))
             failpoint("new name written")
-            self._config = new
             self._say(lib.MC_SAY_NAME, data=name.encode())
             failpoint("new name said")
             if old.name:
                 store.forget_name(old.name, self.id)
+            failpoint("old name given back")
+            self._entry.write_config(new)
+            self._config = new
 
 
 def _detached(spec: Spec) -> Spec:

@@ -75,6 +75,7 @@ class Config:
     interactive   its standard input stays open
     remove    nothing is kept of it after its end
     timeout   seconds after which it is killed; 0: never
+    renaming  another name that it may have: the new one, or the old one, while it is given another
     """
 
     id: str
@@ -87,6 +88,7 @@ class Config:
     interactive: bool = False
     remove: bool = False
     timeout: float = 0
+    renaming: str = ""
 
     @property
     def name(self) -> str:

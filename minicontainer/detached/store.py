@@ -15,7 +15,6 @@ after a death: a process is a number, its start time and the boot id, which are 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -141,12 +140,15 @@ class Entry:
             os.close(self.lock(wait=False))
         except BlockingIOError:
             return True
+        except NotFoundError:
+            pass  # it is gone
         return False
 
     def remove(self) -> None:
         """The directory with all that is in it; its name is free then."""
         try:
-            known = [self.config().name]
+            config = self.config()
+            known = [config.name, config.renaming]
         except (CorruptError, NotFoundError):
             known = names.all_names()
         failpoint("about to remove")
@@ -208,23 +210,20 @@ def _named(text: str) -> str:
 REST = 10.0  # seconds that may pass from mkdir(2) to the lock
 
 
-def unfinished() -> list[Entry]:
-    """Entries without a readable config that nobody is making, and those whose monitor was killed."""
-    return [entry for entry in map(Entry, ids()) if _is_unfinished(entry)]
+def left_behind() -> list[Entry]:
+    """What a killed process left: nobody has its lock, and it is neither running nor one that has ended."""
+    return [entry for entry in map(Entry, ids()) if is_left_behind(entry) and not entry.is_in_the_making()]
 
 
-def _is_unfinished(entry: Entry) -> bool:
+def is_left_behind(entry: Entry) -> bool:
+    """Whether its monitor was killed, or its maker, as far as its files say."""
     try:
         entry.config()
-        return entry.state().status == "dead"
+        return entry.state().status in ("dead", "created")
     except NotFoundError:
         return False
     except CorruptError:
-        pass
-    try:
-        rested = time.time() - os.stat(entry.path).st_mtime >= REST
-        return rested and not entry.is_in_the_making()
-    except (OSError, NotFoundError) as e:
-        if isinstance(e, OSError) and e.errno != errno.ENOENT:
-            raise
-        return False
+        try:
+            return time.time() - os.stat(entry.path).st_mtime >= REST
+        except FileNotFoundError:
+            return False

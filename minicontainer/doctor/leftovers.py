@@ -1,7 +1,8 @@
 """What an earlier, killed process of ours left behind, and its removal; nothing that a live one owns.
 
 Theory of operation. Whatever is made for a while is marked by its owner so that death takes the mark away: a cgroup
-bears its owner's pid and start time and is locked, a name is a locked file, a directory in the making is a locked
+bears its owner's pid and start time and is locked, a name is a locked file, a detached container has a monitor or has
+ended, a directory in the making is a locked
 directory called ``.XXXXXXXX.part`` beside its place. Here such things are looked for, and taken where nobody has them.
 Directories are looked for only where asked, and only the caller's own ones that have rested for a while.
 """
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from minicontainer.container import limits, names
+from minicontainer.detached import store
+from minicontainer.detached.container import Container
 from minicontainer.doctor.findings import Finding, Verdict, failure, note, ok
 from minicontainer.errors import StepError
 from minicontainer.rootfs.removal import remove
@@ -41,6 +44,7 @@ def kinds(directory: str) -> list[Kind]:
     here = os.path.abspath(directory)
     places = list(dict.fromkeys(map(os.path.realpath, (here, os.path.dirname(here), temporary_place()))))
     return [
+        Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
         Kind("cgroup", limits.stale, _remove_cgroup),
         Kind("name", names.stale, _remove_name),
         Kind("unfinished directory", lambda: stale_parts(places), _remove_part),
@@ -87,6 +91,11 @@ def _remove_cgroup(path: str) -> bool:
             return False
         raise
     return True
+
+
+def _remove_container(path: str) -> bool:
+    """Of a killed monitor, or of a killed maker: with all that is left of it."""
+    return Container(os.path.basename(path)).remove_left_behind()
 
 
 def _remove_name(path: str) -> bool:
