@@ -270,3 +270,11 @@ def test_a_full_disk_under_the_log(rootfs: Path, tmp_path: Path) -> None:
     lost = len("".join(f"{n}\n" for n in range(1, 101)))
     told = f"('lost', b'{lost} bytes: errno 28\\n'), ('stdout', b'after\\n')"
     assert done.stdout == f"0 [{told}] 0\n", done
+
+
+def test_random_kills() -> None:
+    """Of 40 rounds here; `python tests/killing.py 1000` is the same."""
+    command = [sys.executable, str(ROOT / "tests/killing.py"), "40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": 0 left after 40 rounds" in done.stdout

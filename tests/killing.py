@@ -1,0 +1,127 @@
+"""Random kill -9 of who handles detached containers, and of their monitors: what is left after one clean-up? A program:
+
+    python tests/killing.py ROUNDS [SEED]
+
+In each round a process starts, stops, restarts and removes containers, and it, or one of their monitors, is killed at a
+random moment. Then ``doctor --clean`` and ``rm -f`` of what is listed are called once each, and what is still there is
+counted: processes, cgroups, directories, names. Prints the seed and the count, which should be 0.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MANAGER = """
+import random, sys
+import minicontainer as mc
+from minicontainer.errors import Error
+random.seed(int(sys.argv[2]))
+spec = mc.Spec(["sh", "-c", "sleep 0.0%d; exit 1" % random.randrange(1, 9)], rootfs=sys.argv[1])
+made = []
+print("begun", flush=True)
+while True:
+    try:
+        what = random.randrange(6)
+        if what < 2 or not made:
+            made.append(mc.Container.start(spec, restart=random.choice(["no", "always"]), remove=random.random() < 0.2))
+        elif what == 2:
+            made[-1].stop(0)
+        elif what == 3:
+            made[-1].restart(0)
+        elif what == 4:
+            made.pop().remove(force=True)
+        else:
+            made[-1].rename("kill%d" % random.randrange(5))
+    except (Error, OSError):
+        pass
+"""
+
+
+def monitors() -> set[int]:
+    """The processes that are monitors."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and os.readlink(f"/proc/{entry}/exe").endswith("/libexec/monitor"):
+                found.add(int(entry))
+        except OSError:
+            continue
+    return found
+
+
+def cgroups() -> set[str]:
+    """Those of containers."""
+    from minicontainer.container import placement
+
+    return {path for home in placement._homes() for path in placement._members(home)}
+
+
+def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: random.Random) -> None:
+    """The manager, or first a monitor of its."""
+    time.sleep(chance.random() * 0.06)
+    if chance.random() < 0.5:
+        victims = sorted(monitors() - before)
+        if victims:
+            os.kill(chance.choice(victims), 9)
+            time.sleep(chance.random() * 0.02)
+    manager.kill()
+    manager.wait()
+
+
+def clean() -> None:
+    """Once each: what an operator would type."""
+    from minicontainer import doctor
+    from minicontainer.detached.container import containers
+
+    doctor.clean(tempfile.gettempdir())
+    for container in containers():
+        container.remove(force=True)
+
+
+def rounds(count: int, seed: int, rootfs: str) -> int:
+    """How much was left after all rounds. The state directory is this process's alone."""
+    from minicontainer.container import names
+    from minicontainer.detached import store
+
+    store.REST = 0.0  # nobody else makes containers here
+    chance, left = random.Random(seed), 0
+    groups, others = cgroups(), monitors()
+    for number in range(count):
+        command = [sys.executable, "-c", MANAGER, rootfs, str(seed + number)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as manager:
+            assert manager.stdout is not None
+            manager.stdout.readline()
+            kill_somebody(manager, others, chance)
+        clean()
+        found = [*(cgroups() - groups), *(monitors() - others), *store.ids(), *names.all_names()]
+        if found:
+            print(f"round {number}: {found}", flush=True)
+        left += len(found)
+    return left
+
+
+def main() -> int:
+    count = int(sys.argv[1])
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**9)
+    if os.environ.get("KILLING") != "1":
+        Path("/run/minicontainer").mkdir(parents=True, exist_ok=True)
+        inside = 'mount -t tmpfs none /run/minicontainer && exec "$@"'
+        command = ["unshare", "-m", "--propagation", "private", "sh", "-c", inside, "sh", sys.executable, *sys.argv]
+        return subprocess.run(command, env={**os.environ, "KILLING": "1"}, check=False).returncode
+    from minicontainer import rootfs
+
+    with tempfile.TemporaryDirectory() as directory:
+        rootfs.busybox(f"{directory}/root")
+        left = rounds(count, seed, f"{directory}/root")
+    print(f"seed {seed}: {left} left after {count} rounds of kill -9")
+    return int(left != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
