@@ -39,6 +39,7 @@ struct mc_monitor {
 	int32_t socket;        /* ... where it sends descriptors; they are kept                        */
 	int32_t report;        /* ... where init says why there is no program (init.c)                 */
 	int32_t directory;     /* descriptor of the state directory                                    */
+	int32_t lock;          /* ... its lock, which the maker has too: until the first start is over, whoever dies */
 	int32_t cgroup, home;  /* ... of the container's cgroup, and of that in which it is             */
 	int32_t ids;           /* ... of the file of ids, and the byte of it that is to be cleared at the end */
 	int32_t names;         /* ... of the directory of names                                        */

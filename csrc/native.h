@@ -41,6 +41,7 @@ enum mc_op {
 	MC_FORK,         /* clone3(flags, cgroup or -1): the rest of the plan runs in that child; we are done */
 	MC_EXEC,         /* execve of the first path of `paths` that exists                               */
 	MC_EXEC_FD,      /* execveat(descriptor, "", argv, envp, AT_EMPTY_PATH)                           */
+	MC_FAIL,         /* -nr: as another step would fail, for tests of what is done then                */
 	MC_OPS           /* how many                                                                      */
 };
 

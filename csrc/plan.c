@@ -284,6 +284,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 	case MC_EXEC:
 	case MC_EXEC_FD:
 		return do_exec(run, s);
+	case MC_FAIL:
+		return -(long)s->nr;
 	case MC_OPS:
 		break;
 	}

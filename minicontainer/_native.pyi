@@ -19,6 +19,7 @@ class _Lib:
     MC_FORK: int
     MC_EXEC: int
     MC_EXEC_FD: int
+    MC_FAIL: int
     MC_OPS: int
     MC_IMM: int
     MC_BYTES: int

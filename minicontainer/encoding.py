@@ -89,6 +89,8 @@ class _Encoder:
     def words(self, step: Step) -> list[tuple[int, int]]:
         """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc; for a run: path, argv,
         argc, pid, said."""
+        if step.op == lib.MC_FAIL:
+            return []
         if step.op == lib.MC_RUN:
             path, argv, pid, said = step.args
             return [self.arg(path), self.strings(argv), self.arg(len(argv)), self.arg(pid), self.arg(said)]  # type: ignore[arg-type]

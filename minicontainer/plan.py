@@ -24,11 +24,11 @@ from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, kno
 
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call", "call_parent",
-    "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat", "fchdir",
-    "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat", "mknodat",
-    "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root", "prctl",
-    "prlimit64", "prlimit64_all", "reset_signals", "run", "seccomp", "send_fd", "setgroups", "sethostname", "setns",
-    "setresgid", "setresuid", "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
+    "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat", "failing",
+    "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat",
+    "mknodat", "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root",
+    "prctl", "prlimit64", "prlimit64_all", "reset_signals", "run", "seccomp", "send_fd", "setgroups", "sethostname",
+    "setns", "setresgid", "setresuid", "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
 
@@ -348,6 +348,11 @@ def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> St
 def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execveat(2) of a descriptor."""
     return Step("execveat", (fd, tuple(argv), tuple(envp)), lib.MC_EXEC_FD)
+
+
+def failing(step: Step, number: int) -> Step:
+    """A step that fails with errno ``number`` instead of being done, and reads as it did: to test what comes then."""
+    return step._replace(op=lib.MC_FAIL, nr=number)
 
 
 # ---- putting steps together

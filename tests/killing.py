@@ -44,11 +44,12 @@ while True:
 
 
 def monitors() -> set[int]:
-    """The processes that are monitors."""
-    found = set()
+    """The processes that are monitors, and were started in this mount namespace."""
+    found, here = set(), os.readlink("/proc/self/ns/mnt")
     for entry in os.listdir("/proc"):
         try:
-            if entry.isdigit() and os.readlink(f"/proc/{entry}/exe").endswith("/libexec/monitor"):
+            program = os.readlink(f"/proc/{entry}/exe") if entry.isdigit() else ""
+            if program.endswith("/libexec/monitor") and os.readlink(f"/proc/{entry}/ns/mnt") == here:
                 found.add(int(entry))
         except OSError:
             continue
@@ -56,10 +57,11 @@ def monitors() -> set[int]:
 
 
 def cgroups() -> set[str]:
-    """Those of containers."""
+    """Those of containers, but for those that another process than a monitor has made and keeps."""
     from minicontainer.container import placement
 
-    return {path for home in placement._homes() for path in placement._members(home)}
+    members = [path for home in placement._homes() for path in placement._members(home)]
+    return {path for path in members if not placement.alive(path.rpartition("/")[2])}
 
 
 def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: random.Random) -> None:

@@ -317,11 +317,13 @@ static void finish(void)
 static void tell_manager(int r)
 {
 	const char byte = 1;
+	int lock = me.told->lock;
 
 	if (r == 0) {
 		note_start();
 		failpoint("started");
 	}
+	close_fd(&lock);
 	mc_sys3(SYS_write, MC_STARTED, MC_PTR(&byte), 1);
 	mc_sys1(SYS_close, MC_STARTED);
 	if (r < 0)

@@ -28,12 +28,12 @@ static int read_report(struct mc_monitor *told, int fd)
 	return n > 0 ? -report.error : 0;
 }
 
-static int is_running(const struct mc_run *run)
+/* Why the plan was not walked to its end; 0 where it was. */
+static int why_not(const struct mc_run *run)
 {
-	const struct mc_plan *plan = run->plan;
-	int64_t last = (int64_t)plan->nsteps - 1;
-
-	return run->failed < 0 && (run->at > last || run->at == last);
+	if (run->failed >= 0)
+		return (int)run->records[run->failed].result;
+	return run->at + 1 < (int64_t)run->plan->nsteps ? -ECANCELED : 0;
 }
 
 static void bury(struct mc_spawn *spawn)
@@ -55,8 +55,8 @@ static int spawn_child(struct mc_monitor *told, int report[2])
 	told->program_error = 0;
 	r = told->result = mc_spawn(&told->spawn);
 	close_fd(&report[1]);
-	if (r == 0 && !is_running(&told->spawn.run))
-		r = -ECANCELED;
+	if (r == 0)
+		r = why_not(&told->spawn.run);
 	if (r == 0 && told->report >= 0)
 		r = told->program_error = read_report(told, report[0]);
 	if (r < 0)

@@ -93,7 +93,7 @@ class Container(Handle):
             os.close(lock)
         return container
 
-    def _create(self, directory: int) -> None:
+    def _create(self, lock: int) -> None:
         config = self.config
         failpoint("directory made")
         if config.name:
@@ -101,13 +101,20 @@ class Container(Handle):
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
-        self._start(directory)
+        self._start(lock)
 
-    def _start(self, directory: int) -> None:
-        """Under the lock, whose descriptor is ``directory``."""
+    def _start(self, lock: int) -> None:
+        """Under the lock, which its monitor has too until it runs."""
         opened = [self._entry.open(), names.open_directory()]
         try:
-            monitored = Monitored(self.config, opened[0], opened[1], boot_id(), lambda path: _link(path, directory))
+            monitored = Monitored(
+                self.config,
+                directory=opened[0],
+                lock=lock,
+                names=opened[1],
+                boot=boot_id(),
+                placed=lambda path: _link(path, lock),
+            )
             child = start.begin(self.config.spec, monitored.clone, self.id[:12], MONITOR)
         finally:
             for fd in opened:
@@ -148,11 +155,11 @@ class Container(Handle):
 
     def start_again(self) -> None:
         """Starts one that has ended, as it was started first. Nothing happens where it runs."""
-        with self._entry.locked() as directory:
+        with self._entry.locked() as lock:
             if self.state.is_running:
                 return
             self._end_what_is_left()
-            self._start(directory)
+            self._start(lock)
 
     def restart(self, timeout: float | None = None) -> None:
         """``stop``, and again."""

@@ -51,9 +51,13 @@ class Descriptors:
 class Monitored:
     """Starts a container under a monitor. ``clone`` is for container.start.begin."""
 
-    def __init__(self, config: Config, directory: int, names: int, boot: str, placed: Callable[[str], None]) -> None:
-        """``directory`` and ``names`` are descriptors; ``placed`` is told the path of the container's cgroup."""
-        self.config, self.directory, self.names, self.boot, self.placed = config, directory, names, boot, placed
+    def __init__(
+        self, config: Config, *, directory: int, lock: int, names: int, boot: str, placed: Callable[[str], None]
+    ) -> None:
+        """``directory``, its ``lock`` and ``names`` are descriptors; ``placed`` is told the path of the container's
+        cgroup."""
+        self.config, self.boot, self.placed = config, boot, placed
+        self.directory, self.lock, self.names = directory, lock, names
 
     def clone(self, child: Child, spec: Spec, what: Compiled) -> int:
         """Starts the monitor, waits for its word; the result of its clone. ``child`` is then as after one of ours, but
@@ -106,6 +110,7 @@ class Monitored:
 
     def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         header.directory, header.names = given.place(self.directory), given.place(self.names)
+        header.lock = given.place(self.lock)
         header.cgroup = header.home = header.ids = -1
         if child.cgroup is not None:
             header.cgroup, header.home = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)

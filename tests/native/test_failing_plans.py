@@ -1,0 +1,93 @@
+"""Every step of both plans of a start made to fail, with each of four errors: one error that says so, and nothing left,
+in the foreground and under a monitor."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+import minicontainer as mc
+from minicontainer import plan as p
+from minicontainer.container import start
+from minicontainer.container.start import Compiled
+from minicontainer.detached import store
+from minicontainer.plan import Plan
+from minicontainer.spawn import HalfPlan
+
+pytestmark = pytest.mark.needs("root")
+
+ERRORS = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EPERM)
+
+
+def broken(plan: Plan, index: int, number: int) -> Plan:
+    """The plan with one step that fails."""
+    steps = list(plan.steps)
+    steps[index] = p.failing(steps[index], number)
+    return Plan(steps, plan.inputs)
+
+
+def begin(spec: mc.Spec, detached: bool) -> None:
+    if detached:
+        mc.Container.start(spec).remove(force=True)
+    else:
+        mc.run(spec, stdin=mc.DEVNULL)
+
+
+def refused(spec: mc.Spec, detached: bool, what: Compiled, step: p.Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start fails with an error that names something of the step, or what asked for it."""
+    monkeypatch.setattr(start, "compiled", lambda *_: what)
+    with pytest.raises(mc.Error) as raised:
+        begin(spec, detached)
+    said = str(raised.value)
+    assert "\n" not in said
+    assert len(said) > 10
+    assert "fail(" not in said
+    assert step.nr in ERRORS
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
+@pytest.mark.parametrize("userns", ["private", "host"])
+def test_each_step_of_the_child(rootfs: Path, monkeypatch: pytest.MonkeyPatch, userns: str, detached: bool) -> None:
+    spec = mc.Spec(["true"], rootfs=str(rootfs), userns=userns, ulimits=(mc.Ulimit("core", 0, 0),), hostname="box")
+    whole = start.compiled(spec)
+    for index, step in enumerate(whole.plan.steps):
+        for number in ERRORS:
+            if number not in step.tolerate:
+                plan = broken(whole.plan, index, number)
+                half = None if whole.half is None else HalfPlan(whole.half.plan, plan)
+                what = whole._replace(plan=plan, half=half)
+                refused(spec, detached, what, plan.steps[index], monkeypatch)
+    assert store.ids() == []
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
+def test_each_step_of_the_parent_s_half(rootfs: Path, monkeypatch: pytest.MonkeyPatch, detached: bool) -> None:
+    spec = mc.Spec(["true"], rootfs=str(rootfs), userns="private", ulimits=(mc.Ulimit("core", 0, 0),))
+    whole = start.compiled(spec)
+    assert whole.half is not None
+    for index, step in enumerate(whole.half.plan.steps):
+        for number in ERRORS:
+            if number not in step.tolerate:
+                half = HalfPlan(broken(whole.half.plan, index, number), whole.plan)
+                refused(spec, detached, whole._replace(half=half), half.plan.steps[index], monkeypatch)
+    assert store.ids() == []
+
+
+def test_a_restart_that_fails_is_tried_again(rootfs: Path, tmp_path: Path) -> None:
+    """What was there at the first start and is not any more: its program."""
+    from box import copy_of, until
+
+    own = copy_of(rootfs, tmp_path / "root")
+    (own / "prog").write_text("#!/bin/sh\nexit 1\n")
+    (own / "prog").chmod(0o755)
+    c = mc.Container.start(["/prog"], rootfs=str(own), restart="on-failure:3")
+    os.unlink(own / "prog")
+    try:
+        assert c.wait(20) == 127
+        assert (c.state.reason, c.state.restarts) == ("failed", 3)
+        until(lambda: not c.state.is_running)
+    finally:
+        c.remove(force=True)
