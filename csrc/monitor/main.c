@@ -284,6 +284,22 @@ static void run_again(void)
 
 /* ---- the end of it all */
 
+/* The file of a name says "PID ID" (container/names.py). */
+static int has_name(const struct mc_monitor *told)
+{
+	char said[128];
+	long n = mc_read_at(told->names, told->name, said, sizeof(said)), at = 0;
+
+	while (at < n && said[at] != ' ')
+		at++;
+	if (n - at < 65)
+		return 0;
+	for (int i = 0; i < 64; i++)
+		if (said[at + 1 + i] != told->id[i])
+			return 0;
+	return 1;
+}
+
 static void remove_state(void)
 {
 	const struct mc_monitor *told = me.told;
@@ -291,8 +307,10 @@ static void remove_state(void)
 
 	remove_entries(told->directory, 1);
 	failpoint("emptied");
+	if (has_name(told)) /* while the directory is there nobody else can take it */
+		mc_sys3(SYS_unlinkat, MC_FD(told->names), MC_PTR(told->name), 0);
+	failpoint("name given back");
 	mc_sys3(SYS_unlinkat, parent, MC_PTR(told->id), AT_REMOVEDIR);
-	mc_sys3(SYS_unlinkat, MC_FD(told->names), MC_PTR(told->name), 0);
 }
 
 static void finish(void)

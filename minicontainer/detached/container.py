@@ -22,7 +22,7 @@ from minicontainer.container.result import Result
 from minicontainer.detached import enter, logs, ports, stats, store
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.enter import Exec
-from minicontainer.detached.handle import Handle, message
+from minicontainer.detached.handle import Handle, ended, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.ports import Port
@@ -205,13 +205,26 @@ class Container(Handle):
 
     def _end_monitor(self) -> None:
         """Has its monitor kill it, whatever its state says, and waits for the end of that."""
+        pidfd = self._open_monitor()
         try:
             with self.connect() as s:
                 s.settimeout(PATIENCE)
                 s.send(message(lib.MC_SAY_STOP, signal.SIGKILL, 0))
-                s.recv(1)  # the end of the monitor is that of the connection
+                s.recv(1)  # its end is that of the connection
         except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-            pass  # there is none
+            pass  # it listens no more, or there is none
+        finally:
+            if pidfd >= 0:
+                ended(pidfd, PATIENCE)
+                os.close(pidfd)
+
+    def _open_monitor(self) -> int:
+        """A pidfd of its monitor; -1 where there is none, or nobody knows."""
+        try:
+            monitor = self.state.monitor
+        except CorruptError:
+            return -1
+        return -1 if monitor is None else monitor.pidfd()
 
     def _end_if_left(self) -> None:
         try:

@@ -112,7 +112,7 @@ class Handle:
             pidfd = state.monitor.pidfd()
             if pidfd >= 0:
                 try:
-                    if not _ended(pidfd, timeout):
+                    if not ended(pidfd, timeout):
                         raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
                 finally:
                     os.close(pidfd)
@@ -143,7 +143,7 @@ class Handle:
         return pidfd
 
 
-def _ended(pidfd: int, timeout: float | None) -> bool:
+def ended(pidfd: int, timeout: float | None) -> bool:
     """Whether the process has ended within ``timeout`` seconds."""
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     poll = select.poll()

@@ -119,6 +119,12 @@ class Config:
             raise CorruptError(f"config.json: cannot be read: {e}") from None
 
 
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
 @dataclass(frozen=True)
 class State:
     """What became of it, as its monitor wrote last, and as it is.
@@ -153,13 +159,15 @@ class State:
             data = json.loads(text)
             same_boot = data.pop("boot") == boot_id()
             for who in ("monitor", "process"):
-                data[who] = Process(*map(int, data[who])) if data[who] and same_boot else None
+                data[who] = Process(*map(_whole, data[who])) if data[who] and same_boot else None
             for when in ("started", "finished"):
-                data[when] = None if data[when] is None else data[when] / 1e9
+                data[when] = None if data[when] is None else _whole(data[when]) / 1e9
+            data["exit_code"] = None if data["exit_code"] is None else _whole(data["exit_code"])
+            data["restarts"], data["log_lost"] = _whole(data["restarts"]), _whole(data["log_lost"])
             state = cls(**data)
             if state.status not in ("running", "restarting", "exited"):
                 raise ValueError(f"status {state.status!r}")
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             raise CorruptError(f"state: cannot be read: {e}") from None
         if state.is_running and (state.monitor is None or not state.monitor.is_alive()):
             return replace(state, status="dead")
