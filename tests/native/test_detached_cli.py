@@ -323,6 +323,10 @@ def test_the_screen(op: Operator) -> None:
     c = op.run("sleep", "1000", options=("--name", "on-the-screen"))
     with session("top", rows=24, columns=120) as screen:
         screen.expect(r"on-the-screen")
+        screen.type("e")
+        screen.expect(r"# ")
+        screen.type("echo $((6 * 7)) inside; exit\r")
+        screen.expect(r"42 inside")
         screen.type("nk")
         screen.expect(r"was killed")
         screen.type("q")

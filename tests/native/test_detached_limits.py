@@ -79,8 +79,8 @@ def test_what_is_used_is_told(make: Make) -> None:
 LARGE_CALLER = """
 import sys
 import minicontainer as mc
-held = bytearray(512 << 20)
-held[::4096] = b"x" * len(held[::4096])
+held = bytearray(2 << 30)
+held[::65536] = b"x" * len(held[::65536])
 c = mc.Container(sys.argv[1])
 ended = 0
 for _ in range(30):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from box import until
+from box import CLI, until
 
 import minicontainer as mc
 
@@ -124,3 +126,21 @@ def test_input_is_refused_where_nobody_reads_it(rootfs: Path) -> None:
     finally:
         c.remove(force=True)
     until(lambda: not os.path.exists(c.directory))
+
+
+def test_a_reader_that_stops_stops_nobody(rootfs: Path) -> None:
+    """It stands still (SIGSTOP) while more is written than any pipe or buffer holds, and to the end."""
+    script = "read go; seq 1 200000; echo done; exit 3"
+    c = mc.Container.start(["sh", "-c", script], rootfs=str(rootfs), interactive=True)
+    try:
+        with subprocess.Popen([*CLI, "logs", "-f", c.id], stdout=subprocess.PIPE) as reader:
+            assert reader.stdout is not None
+            reader.send_signal(signal.SIGSTOP)
+            with c.attach() as attached:
+                attached.send(b"go\n")
+            assert c.wait(60) == 3
+            reader.send_signal(signal.SIGCONT)
+            assert reader.stdout.read().endswith(b"200000\ndone\n")
+            assert reader.wait(20) == 0
+    finally:
+        c.remove(force=True)

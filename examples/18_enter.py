@@ -1,0 +1,24 @@
+"""18. How exec gets in: every primitive on the way into a running container, and what its process is confined to.
+
+Run: python examples/18_enter.py ROOTFS
+"""
+
+import sys
+
+import minicontainer as mc
+
+c = mc.Container.start(["/bin/sleep", "1000"], rootfs=sys.argv[1])
+try:
+    with c.exec(["/bin/grep", "-E", "NoNewPrivs|Seccomp:|CapBnd", "/proc/self/status"], stdout=mc.PIPE, text=True) as p:
+        print(p.communicate()[0])
+    for event in p.timeline:  # walked by csrc/enter.c, which joins, and by the sibling that it makes
+        if event.call.startswith(("setns", "clone3", "seccomp", "execve")):
+            print(f"{event.microseconds:7.1f} us  {event.call[:90]}")
+finally:
+    c.remove(force=True)
+
+# expect: NoNewPrivs:\s+1
+# expect: Seccomp:\s+2
+# expect: setns\(<process>, CLONE_NEW
+# expect: clone3\(CLONE_PARENT, <cgroup>\)
+# expect: execve\(

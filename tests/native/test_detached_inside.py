@@ -1,0 +1,53 @@
+"""What exec gives is no more than what the container has: the same probe, started both ways, and both kinds of root."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import minicontainer as mc
+from minicontainer.container.security import PROBE, outside, parse
+
+pytestmark = pytest.mark.needs("root")
+
+
+@pytest.fixture
+def probed(rootfs: Path, tmp_path: Path) -> Path:
+    """A root file system that has the probe."""
+    from box import copy_of
+
+    root = copy_of(rootfs, tmp_path / "root")
+    shutil.copy(PROBE, root / "bin/probe")
+    return root
+
+
+def verdicts(text: str) -> dict[tuple[str, str], str]:
+    return {(check.area, check.name): check.verdict for check in parse(text)}
+
+
+@pytest.mark.parametrize("userns", ["private", "host"])
+def test_what_exec_gives_is_no_more(probed: Path, userns: str) -> None:
+    with outside() as words:
+        args = ["/bin/probe", *words]
+        own = mc.run(args, rootfs=str(probed), userns=userns, capture_output=True, text=True)
+        c = mc.Container.start(["sleep", "1000"], rootfs=str(probed), userns=userns, remove=True)
+        try:
+            entered = c.run(args, capture_output=True, text=True, stdin=mc.DEVNULL)
+        finally:
+            c.stop(0)
+    assert verdicts(own.stdout) == verdicts(entered.stdout)
+
+
+def test_what_detached_gives_is_no_more(probed: Path) -> None:
+    with outside() as words:
+        args = ["/bin/probe", *words]
+        own = mc.run(args, rootfs=str(probed), capture_output=True, text=True, stdin=mc.DEVNULL)
+        c = mc.Container.start(args, rootfs=str(probed))
+        try:
+            c.wait(30)
+            said = b"".join(entry.data for entry in c.logs() if entry.stream == "stdout").decode()
+        finally:
+            c.remove(force=True)
+    assert verdicts(own.stdout) == verdicts(said)
