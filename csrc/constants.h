@@ -58,7 +58,7 @@
 PATH_MAX XATTR_NAME_MAX XATTR_SIZE_MAX
 SYS_bpf SYS_capget SYS_capset SYS_clone3 SYS_close SYS_close_range SYS_chdir SYS_chroot SYS_dup3 SYS_execve SYS_execveat
 SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_getpid SYS_ioctl
-SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
+SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_renameat2 SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
 SYS_openat SYS_openat2 SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_send_signal SYS_pivot_root SYS_prctl
 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups SYS_sethostname SYS_setns
 SYS_setpriority SYS_setresgid SYS_setresuid SYS_setsid SYS_socket SYS_symlinkat SYS_umask SYS_umount2 SYS_unshare
@@ -99,7 +99,7 @@ AF_INET SOCK_DGRAM SOCK_CLOEXEC
 KEYCTL_GET_KEYRING_ID KEYCTL_JOIN_SESSION_KEYRING KEY_SPEC_SESSION_KEYRING KEY_SPEC_USER_KEYRING
 IPC_CREAT IPC_EXCL IPC_RMID _LINUX_CAPABILITY_VERSION_3
 TIOCSCTTY TIOCGPTPEER TIOCSPTLCK TIOCSWINSZ SIOCGIFFLAGS SIOCSIFFLAGS IFF_UP IFF_RUNNING
-NSFS_MAGIC CGROUP2_SUPER_MAGIC PROC_SUPER_MAGIC SYSFS_MAGIC TMPFS_MAGIC OVERLAYFS_SUPER_MAGIC
+NSFS_MAGIC CGROUP_SUPER_MAGIC CGROUP2_SUPER_MAGIC PROC_SUPER_MAGIC SYSFS_MAGIC TMPFS_MAGIC OVERLAYFS_SUPER_MAGIC
 AUDIT_ARCH_X86_64 AUDIT_ARCH_AARCH64 AUDIT_ARCH_NATIVE X32_SYSCALL_BIT
 ADDR_NO_RANDOMIZE PER_LINUX
 /* NAMES END */

@@ -27,8 +27,9 @@ enum mc_policy { MC_NEVER, MC_ON_FAILURE, MC_ALWAYS };
 
 /* Bits of mc_monitor.wishes */
 #define MC_INTERACTIVE 1 /* standard input stays open, for who attaches                            */
-#define MC_TERMINAL 2    /* the first descriptor that the child sends is its pty                    */
+#define MC_TERMINAL 2    /* the child sends its pty                                                    */
 #define MC_REMOVE 4      /* nothing is kept after the end                                          */
+#define MC_UPPER 8       /* the child sends the upper layer of its overlay, before its pty               */
 
 struct mc_monitor {
 	uint32_t magic, size;

@@ -138,6 +138,7 @@ int mc_spawn_reap(struct mc_spawn *spawn);
 int mc_pidfd_wait(int pidfd, int timeout_ms);
 int mc_pidfd_reap(int pidfd, int *status, uint64_t rusage_us[3]);
 long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
+long mc_syscall_as(uint32_t uid, uint32_t gid, long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e);
 long mc_read_at(int dirfd, const char *name, char *buffer, size_t size);
 long mc_write_at(int dirfd, const char *name, const char *data, size_t size);
 /* CDEF END */

@@ -5,10 +5,12 @@ C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` 
 
 from __future__ import annotations
 
+from typing import Any
+
 from minicontainer._native import ffi, lib
 from minicontainer.errors import StepError
 
-__all__ = ["check", "ffi", "lib", "now", "syscall"]
+__all__ = ["check", "ffi", "lib", "now", "syscall", "syscall_as"]
 
 now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
 
@@ -32,10 +34,21 @@ def syscall(call: str, number: int, *args: int | bytes | bytearray | None, what:
 
     Bytes are passed by address as they are; where the kernel writes, it must be a bytearray."""
     keep = [ffi.from_buffer(a) if isinstance(a, (bytes, bytearray)) else a for a in args]
-    raw = [_word(a) for a in keep]
-    raw += [0] * (6 - len(raw))
-    result: int = lib.mc_syscall(number, *raw)
+    result: int = lib.mc_syscall(number, *_words(keep, 6))
     return check(result, call, *(what or (a for a in args if a is not None)))
+
+
+def syscall_as(
+    ids: tuple[int, int], call: str, number: int, *args: int | bytes | None, what: tuple[object, ...] = ()
+) -> int:
+    """``syscall`` (of five arguments at the most) with the file system ids (user, group) of somebody else."""
+    keep = [ffi.from_buffer(a) if isinstance(a, bytes) else a for a in args]
+    result: int = lib.mc_syscall_as(*ids, number, *_words(keep, 5))
+    return check(result, call, *(what or (a for a in args if a is not None)))
+
+
+def _words(values: list[Any], count: int) -> list[int]:
+    return [_word(value) for value in values] + [0] * (count - len(values))
 
 
 def _word(value: object) -> int:

@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,29 @@ def watched(top: Path) -> Iterator[Watch]:
         watch.close()
 
 
+SWAP = """if True:
+    import ctypes, itertools, os, sys
+    call, pairs = ctypes.CDLL(None, use_errno=True).renameat2, [os.fsencode(path) for path in sys.argv[1:]]
+    print("ready", flush=True)
+    for path in itertools.cycle(pairs):
+        if call(-100, path, -100, path + b"-link", 2):  # AT_FDCWD, RENAME_EXCHANGE
+            sys.exit(f"{path}: {os.strerror(ctypes.get_errno())}")
+"""
+
+
+@contextlib.contextmanager
+def swapping(*paths: Path) -> Iterator[None]:
+    """Each directory and ``NAME-link`` beside it change places all the time."""
+    with subprocess.Popen([sys.executable, "-c", SWAP, *paths], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
 def make_outside(path: Path) -> Path:
     """What hostile links lead to: a directory that looks like any of those that a runtime writes to."""
     for name in ("pts", "shm", "mqueue", "self", "sys", "fs/cgroup", "volume", "a", "b"):
@@ -134,7 +158,7 @@ def make(path: Path, kind: str, outside: Path, root: Path) -> None:
     if kind == "mirrored":
         inside = root / str(outside)[1:]
         if not inside.is_relative_to(path):
-            inside.mkdir(parents=True)
+            inside.mkdir(parents=True, exist_ok=True)
     if kind in targets:
         path.symlink_to(targets[kind])
     elif kind == "file":

@@ -93,6 +93,7 @@ static void note_start(void)
 	me.expired = 0;
 	me.control.kill_at = 0;
 	me.run.pid = me.told->spawn.pid;
+	me.run.upper = me.streams.upper;
 	me.run.started = realtime();
 	me.run.finished = 0;
 	write_state("running");

@@ -46,6 +46,7 @@ struct run {
 	const char *reason;           /* exited, signal, timeout, oom, failed */
 	int oom_killed;
 	uint32_t restarts;
+	int upper;                    /* our descriptor of its upper layer; -1: none */
 };
 
 void state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost);
@@ -66,7 +67,7 @@ void remove_entries(int directory, int files);
 struct streams {
 	int in, out, err; /* out: also a pty, and err is then -1 */
 	int peer;         /* of a pty: as long as one end is open here, no reader of the other sees an end */
-	int held[4];      /* what else the child sent */
+	int upper;        /* of its overlay: nobody else reaches that (changes.py) */
 	char input[65536];
 	uint32_t begin, filled; /* of input: what was said and not yet taken */
 	int input_ends;

@@ -87,6 +87,7 @@ static size_t format(struct text t, const struct mc_monitor *told, const struct 
 	put(&t, run->oom_killed ? ", \"oom_killed\": true" : ", \"oom_killed\": false");
 	put_field(&t, "restarts", run->restarts, 1);
 	put_field(&t, "log_lost", (int64_t)lost, 1);
+	put_field(&t, "upper", run->upper, run->pid > 0 && run->upper >= 0);
 	put(&t, "}\n");
 	return (size_t)(t.at - begin);
 }

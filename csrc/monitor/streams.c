@@ -50,11 +50,11 @@ int streams_open(struct mc_monitor *told, struct streams *s, int theirs[4])
 	int sockets[2] = { -1, -1 };
 	long r = 0;
 
-	s->in = s->out = s->err = s->peer = -1;
+	s->in = s->out = s->err = s->peer = s->upper = -1;
 	s->begin = s->filled = 0;
 	s->input_ends = 0;
 	for (int i = 0; i < 4; i++)
-		theirs[i] = s->held[i] = -1;
+		theirs[i] = -1;
 	if (told->socket >= 0)
 		r = mc_sys4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, MC_PTR(sockets));
 	theirs[3] = sockets[1];
@@ -99,8 +99,8 @@ static int receive(int socket)
 /* What the child sent before it became the program. */
 int streams_take(struct mc_monitor *told, struct streams *s, int socket)
 {
-	int fd;
-
+	if (told->wishes & MC_UPPER && (s->upper = receive(socket)) < 0)
+		return -EPROTO;
 	if (told->wishes & MC_TERMINAL) {
 		s->out = receive(socket);
 		if (s->out < 0)
@@ -108,8 +108,6 @@ int streams_take(struct mc_monitor *told, struct streams *s, int socket)
 		nonblocking(s->out);
 		s->peer = (int)mc_sys3(SYS_ioctl, MC_FD(s->out), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	}
-	for (int i = 0; i < 4 && (fd = receive(socket)) >= 0; i++)
-		s->held[i] = fd;
 	return 0;
 }
 
@@ -145,6 +143,5 @@ void streams_close(struct streams *s)
 	close_fd(&s->out);
 	close_fd(&s->err);
 	close_fd(&s->peer);
-	for (int i = 0; i < 4; i++)
-		close_fd(&s->held[i]);
+	close_fd(&s->upper);
 }

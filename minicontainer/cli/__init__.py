@@ -21,6 +21,8 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
     "completion": ("minicontainer.cli.completion", "command", "Make the shell complete our commands."),
     "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
+    "cp": ("minicontainer.cli.cp", "command", "Copy files into a container, or out of it."),
+    "diff": ("minicontainer.cli.diff", "command", "Show what an ephemeral container has changed."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
     "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
     "inspect": ("minicontainer.cli.inspect", "command", "Show all that is known of containers, as JSON."),

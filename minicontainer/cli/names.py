@@ -34,6 +34,19 @@ class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since
         return found
 
 
+class ContainerPath(ContainerName):
+    """CONTAINER:PATH, or a path of the host's."""
+
+    name = "path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        found = super().shell_complete(ctx, param, incomplete)
+        named = [CompletionItem(f"{item.value}:", help=item.help) for item in found]
+        return named or [CompletionItem(incomplete, type="file")]
+
+
 def container_argument() -> Callable[[F], F]:
     """The argument CONTAINER."""
     return click.argument("container", type=ContainerName())

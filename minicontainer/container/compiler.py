@@ -241,8 +241,11 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
     own_marks = "" if host.userns == "host" else ",userxattr"
     merged, flags = Slot("merged"), "|".join(f"MS_{name}" for name in inert(spec)) or "0"
+    b.add(*(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")))
+    if host.kept:
+        upper = Slot("upper")
+        b.add(p.openat("upper", "O_PATH|O_DIRECTORY|O_CLOEXEC", upper), p.send_fd(b.input("parent-socket"), upper))
     b.add(
-        *(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")),
         p.move_mount(Slot("root"), "lower"),
         p.mount("overlay", "merged", "overlay", flags, f"lowerdir=lower,upperdir=upper,workdir=work{own_marks}"),
         p.call("chdir", "merged"),

@@ -130,7 +130,7 @@ def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
         p.call("ioctl", MASTER, p.const("TIOCGPTPEER"), p.const(PTMX), into=tty),
         p.call("ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), shown)),
         p.call("fchown", tty, host.identity.uid, -1),
-        p.send_fd(b.input("pty-socket"), MASTER),
+        p.send_fd(b.input("parent-socket"), MASTER),
         p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
         *(p.dup3(tty, number) for number in (0, 1, 2)),
     )

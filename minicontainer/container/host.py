@@ -70,6 +70,7 @@ class Host(NamedTuple):
     timens        a time namespace of its own
     exposed       the container's root could write to the executable that this process runs
     shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
+    kept          who starts it keeps what the child sends: its upper layer too, where it is ephemeral
     """
 
     userns: str
@@ -91,6 +92,7 @@ class Host(NamedTuple):
     timens: bool = False
     exposed: bool = False
     shown: bool = False
+    kept: bool = False
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""

@@ -68,6 +68,7 @@ def facts(spec: Spec, maker: str = CALLER) -> host.Host:
         timens=host.own_time(spec),
         exposed=host.exposed(spec, mode, maker),
         shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
+        kept=maker != CALLER,
     )
 
 
@@ -267,7 +268,7 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
 
         ours, theirs = socket.socketpair()
         stack.callback(take_terminal, child, ours, theirs)
-        found["pty-socket"] = theirs.fileno()
+        found["parent-socket"] = theirs.fileno()
     if "report" in what.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
         found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)

@@ -12,22 +12,20 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from minicontainer.container import names, start
 from minicontainer.container.process import DEVNULL, finish
 from minicontainer.container.result import Result
-from minicontainer.detached import enter, logs, ports, stats, store
-from minicontainer.detached.attachment import Attachment
+from minicontainer.detached import enter, store
 from minicontainer.detached.enter import Exec
-from minicontainer.detached.handle import Handle, ended, message
+from minicontainer.detached.handle import ended, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
+from minicontainer.detached.observed import Observed
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
-from minicontainer.detached.ports import Port
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
-from minicontainer.detached.stats import Stats, Task
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.failpoint import failpoint
@@ -42,7 +40,7 @@ MANY = 64  # ways into it that are kept
 PATIENCE = 20.0  # seconds that a monitor may take to end after a kill
 
 
-class Container(Handle):
+class Container(Observed):
     """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
 
     __slots__ = ("_ways",)
@@ -296,25 +294,6 @@ class Container(Handle):
         """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
         return finish(lambda **given: self.exec(args, **given), **keywords)
 
-    def attach(self) -> Attachment:
-        """Its streams, from now on."""
-        return Attachment(self)
-
-    def logs(
-        self, *, follow: bool = False, since: float | None = None, tail: int | None = None
-    ) -> Iterator[logs.Entry]:
-        """What it wrote: from ``since`` (seconds since 1970) on, of the last ``tail`` lines; with ``follow`` what it
-        writes from now on too, until it has ended for good."""
-        monitor = self.state.monitor
-        ended = monitor.pidfd() if follow and monitor is not None else -1
-        try:
-            yield from logs.entries(
-                self._entry.path, None if ended < 0 else ended, follow=follow, since=since, tail=tail
-            )
-        finally:
-            if ended >= 0:
-                os.close(ended)
-
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
         """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""
         from minicontainer.container import limits as kept
@@ -333,21 +312,6 @@ class Container(Handle):
                 self._say(lib.MC_SAY_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config
-
-    def stats(self) -> Stats:
-        """What it uses now. Error where it does not run, or has no cgroup."""
-        with self._needs_cgroup("stats") as cgroup:
-            return stats.measure(cgroup)
-
-    def tasks(self) -> list[Task]:
-        """Its processes."""
-        with self._needs_cgroup("top") as cgroup:
-            return stats.tasks(stats.members(cgroup))
-
-    def ports(self) -> list[Port]:
-        """Where its processes wait for others."""
-        with self._needs_cgroup("port") as cgroup:
-            return ports.ports(stats.members(cgroup))
 
     def pause(self) -> None:
         """Stops every process of it until ``unpause``."""

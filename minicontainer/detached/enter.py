@@ -147,7 +147,7 @@ class Exec(Popen):
         if self.spec.tty:
             ours, theirs = socket.socketpair()
             stack.callback(start.take_terminal, child, ours, theirs)
-            inputs["pty-socket"] = theirs.fileno()
+            inputs["parent-socket"] = theirs.fileno()
         return inputs
 
 

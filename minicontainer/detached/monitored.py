@@ -93,7 +93,7 @@ class Monitored:
             self._tell_half(header, layout, child, given)
         for name, field in (("stdin", "in"), ("stdout", "out"), ("stderr", "err"), ("report", "report")):
             setattr(header, field, plan.slots[name] if name in plan.inputs else -1)
-        header.socket = plan.slots["pty-socket"] if "pty-socket" in plan.inputs else -1
+        header.socket = plan.slots["parent-socket"] if "parent-socket" in plan.inputs else -1
         self._tell_places(header, layout, child, given)
         self._tell_wishes(header, spec)
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
@@ -128,6 +128,7 @@ class Monitored:
             (config.interactive, lib.MC_INTERACTIVE),
             (spec.tty, lib.MC_TERMINAL),
             (config.remove, lib.MC_REMOVE),
+            (spec.ephemeral, lib.MC_UPPER),
         ):
             header.wishes |= bit if wish else 0
         header.policy, header.retries = policy(config.restart)

@@ -134,6 +134,7 @@ class State:
     exit_code  of the last run: 128+n for signal n; None: unknown, or it runs
     reason    ``exited``, ``signal``, ``timeout``, ``oom``, ``failed`` (could not be started again)
     log_lost  bytes of output that could not be written
+    upper     its monitor's descriptor of what an ephemeral one has written (changes.py), while it runs
     """
 
     status: str
@@ -146,6 +147,7 @@ class State:
     oom_killed: bool = False
     restarts: int = 0
     log_lost: int = 0
+    upper: int | None = None
 
     @property
     def is_running(self) -> bool:

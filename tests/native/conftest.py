@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from box import Box, copy_of
 from supplies import Run
+
+from minicontainer.detached.container import Container
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +24,18 @@ def box(minicontainer_cli: Run, rootfs: Path) -> Box:
 def own_box(minicontainer_cli: Run, rootfs: Path, tmp_path: Path) -> Box:
     """Runs containers of a root file system that this test may change."""
     return Box(minicontainer_cli, copy_of(rootfs, tmp_path / "root"))
+
+
+@pytest.fixture
+def make(rootfs: Path) -> Iterator[Callable[..., Container]]:
+    """Starts detached containers that are removed at the end."""
+    made: list[Container] = []
+
+    def start(*args: str, **options: Any) -> Container:
+        made.append(Container.start(args, **{"rootfs": str(rootfs), **options}))
+        return made[-1]
+
+    yield start
+    for container in made:
+        if os.path.isdir(container.directory):
+            container.remove(force=True)

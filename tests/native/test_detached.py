@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,6 @@ pytestmark = pytest.mark.needs("root")
 
 Make = Callable[..., Container]
 HEEDING = "trap 'echo stopped; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
-
-
-@pytest.fixture
-def make(rootfs: Path) -> Iterator[Make]:
-    """Starts containers that are removed at the end."""
-    made: list[Container] = []
-
-    def start(*args: str, **options: Any) -> Container:
-        made.append(Container.start(args, rootfs=str(rootfs), **options))
-        return made[-1]
-
-    yield start
-    for container in made:
-        if os.path.isdir(container.directory):
-            container.remove(force=True)
 
 
 def said(container: Container, stream: str = "stdout") -> str:

@@ -3,40 +3,15 @@ that mount on them and below them (CVE-2021-30465): nothing outside is opened, m
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile import make_outside, variant, watched
+from hostile import make_outside, swapping, variant, watched
 
 import minicontainer as mc
 
 STARTS = 500  # each way
-SWAP = """if True:
-    import ctypes, itertools, os, sys
-    call, pairs = ctypes.CDLL(None, use_errno=True).renameat2, [os.fsencode(path) for path in sys.argv[1:]]
-    print("ready", flush=True)
-    for path in itertools.cycle(pairs):
-        if call(-100, path, -100, path + b"-link", 2):  # AT_FDCWD, RENAME_EXCHANGE
-            sys.exit(f"{path}: {os.strerror(ctypes.get_errno())}")
-"""
-
-
-@contextlib.contextmanager
-def swapping(*paths: Path) -> Iterator[None]:
-    """Each directory and ``NAME-link`` beside it change places all the time."""
-    with subprocess.Popen([sys.executable, "-c", SWAP, *paths], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == b"ready\n"
-            yield
-            assert process.poll() is None
-        finally:
-            process.kill()
 
 
 @pytest.mark.needs("root")

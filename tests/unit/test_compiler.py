@@ -243,9 +243,9 @@ def test_namespaces_are_joined_first_and_as_root_of_the_joined_one(case: tuple[S
 def test_every_plan_encodes_and_every_input_is_known(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     assert plan.buffer
-    allowed = {"stdin", "stdout", "stderr", "ready", "go", "go-write", "pty-socket", "init", "report"}
+    allowed = {"stdin", "stdout", "stderr", "ready", "go", "go-write", "parent-socket", "init", "report"}
     assert {name for name in plan.inputs if not name.startswith("ns-")} <= allowed
-    assert ("pty-socket" in plan.inputs) == spec.tty
+    assert ("parent-socket" in plan.inputs) == spec.tty
     assert ("init" in plan.inputs) == ("report" in plan.inputs) == (spec.init or host.exposed)
     assert ("go" in plan.inputs) == (host.userns in ("private", "keep-id") and host.maps is None)
     used = {a for s in plan.steps for a in s.args if isinstance(a, Slot)}

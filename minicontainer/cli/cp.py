@@ -1,0 +1,41 @@
+"""``minicontainer cp``: files into a container, or out of it."""
+
+from __future__ import annotations
+
+import click
+
+from minicontainer.cli.names import ContainerPath, find
+from minicontainer.errors import Error, SpecError
+
+
+@click.command("cp", context_settings={"help_option_names": ["--help"]})
+@click.option("-a", "--archive", is_flag=True, help="Keep owners, by number, and set-id bits.")
+@click.option("-L", "--follow-link", is_flag=True, help="Copy what SRC leads to, where it is a link.")
+@click.argument("source", type=ContainerPath(), metavar="[CONTAINER:]SRC")
+@click.argument("target", type=ContainerPath(), metavar="[CONTAINER:]DEST")
+def command(archive: bool, follow_link: bool, source: str, target: str) -> int:
+    """Copy files into a container, or out of it. A directory is copied into DEST if that is there, else as DEST; with
+    SRC/. what it holds is. No link leads out of the container."""
+    from minicontainer.cli import report
+
+    (container, from_), (other, to) = _split(source), _split(target)
+    if "-" in (source, target):
+        raise SpecError("cp", "-", "is no file, and no archive is streamed", "exec CONTAINER tar -c PATH, or -x")
+    if container and other:
+        raise SpecError("cp", source, "between containers", "copy to the host first")
+    if not container and not other:
+        raise SpecError("cp", source, "neither SRC nor DEST is CONTAINER:PATH")
+    options = {"follow_link": follow_link, "archive": archive}
+    copy = find(container).copy_out if container else find(other).copy_in
+    skipped = copy(from_, to, **options)
+    for line in skipped:
+        report(Error(line))
+    return 1 if skipped else 0
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The container, or "" where it is a path of the host's: as docker's, one that begins with / or . is."""
+    container, colon, path = text.partition(":")
+    if not colon or text.startswith(("/", ".")) or "/" in container:
+        return "", text
+    return container, path or "/"
