@@ -70,16 +70,18 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
         others = [kind for kind in KINDS if _link(f"{there}/{kind}") != _link(f"/proc/self/ns/{kind}")]
         with open(f"/proc/{pid}/setgroups", encoding="ascii") as f:
             denied = f.read().strip() == "deny"
+        with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
+            has_root = any(line.split()[0] == "0" for line in f)
     except FileNotFoundError:
         raise Error("exec: the container has ended") from None
-    mode = "join" if "user" in others else "host"
+    mode = ("join" if has_root else "keep-id") if "user" in others else "host"
     permitted = host.permitted(spec, mode)
     facts = Host(
         userns=mode,
         uid=os.geteuid(),
         gid=os.getegid(),
         maps=("", "") if denied else None,
-        identity=host.identity(spec, mode),
+        identity=host.identity(spec, "keep-id" if spec.userns == "keep-id" else mode),
         files=(),
         device_nodes=(),
         masked=(),

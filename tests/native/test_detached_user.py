@@ -95,3 +95,9 @@ def test_others_containers_are_not_his(op: UserOperator) -> None:
 def test_a_shell_of_another_user_inside(op: UserOperator) -> None:
     c = op.out("run", "-d", op.rootfs, "sleep", "1000")
     assert op.out("exec", "-u", "1000", c, "id", "-u") == "1000"
+
+
+def test_keep_id(op: UserOperator, path: str | None) -> None:
+    c = op.out("run", "-d", "--userns", "keep-id", op.rootfs, "sleep", "1000", path=path)
+    assert op.out("exec", c, "sh", "-c", "id -u; id -g; touch /made; stat -c %u /made").split() == [str(USER_ID)] * 3
+    assert (op.rootfs / "made").stat().st_uid == USER_ID
