@@ -19,10 +19,12 @@ from typing import Any
 from minicontainer.compare import machine
 from minicontainer.compare.contenders import LIBEXEC
 from minicontainer.compare.statistics import percentile
+from minicontainer.container import runtime
 from minicontainer.container.process import DEVNULL
 from minicontainer.detached.container import Container, containers
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
+from minicontainer.linux.mounts import mountinfo
 from minicontainer.spec import Spec
 
 PROGRAM = "/bin/pause"
@@ -58,7 +60,7 @@ class Bench:
         self._seconds = 0.0
 
     def measure(self, number: int, least_available: int, progress: Callable[[int], None]) -> dict[str, Any]:
-        described, latencies, why = machine.describe(), [], ""
+        described, latencies, why = machine.describe() | {"state": _state()}, [], ""
         self._start(1)  # what is made once
         before, slab = machine.available_bytes(), _slab()
         self._seconds = 0.0
@@ -122,6 +124,15 @@ class Bench:
     def remove_all(self) -> None:
         """Those that were started here."""
         list(self._pool.map(lambda container: container.remove(force=True), self._made))
+
+
+def _state() -> str:
+    """Where the state directory is: each start syncs two files there."""
+    path = runtime.directory()
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kinds = [found.fstype for found in mountinfo() if found.device == number]
+    return f"{path} on {kinds[0] if kinds else 'an unknown file system'}"
 
 
 def _timed(do: Callable[[], object]) -> float:

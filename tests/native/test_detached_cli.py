@@ -72,6 +72,7 @@ def test_a_day_in_the_life(op: Operator) -> None:
     assert op.out("ps", "-q").splitlines().count(c[:12]) == 1
     line = next(line for line in op.out("ps").splitlines() if line.startswith(c[:12]))
     assert re.search(r"ago +Up .* +day$", line), line
+    assert "\x1b" not in op.out("ps")
     assert op.out("exec", "day", "hostname") == "day\n"
     assert op.out("pause", "day") == "day\n"
     assert op.rows()[0]["status"] == "paused"

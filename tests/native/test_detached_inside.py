@@ -40,6 +40,17 @@ def test_what_exec_gives_is_no_more(probed: Path, userns: str) -> None:
     assert verdicts(own.stdout) == verdicts(entered.stdout)
 
 
+def test_it_is_in_the_cgroup(rootfs: Path) -> None:
+    c = mc.Container.start(["sleep", "1000"], rootfs=str(rootfs))
+    try:
+        with c.exec(["sleep", "1000"]) as entered, c.open_cgroup() as cgroup:  # type: ignore[union-attr]
+            assert sorted(cgroup.procs) == sorted([c.pid, entered.pid])
+            assert [task.command for task in c.tasks()] == ["sleep 1000", "sleep 1000"]
+            entered.kill()
+    finally:
+        c.remove(force=True)
+
+
 def test_what_detached_gives_is_no_more(probed: Path) -> None:
     with outside() as words:
         args = ["/bin/probe", *words]
