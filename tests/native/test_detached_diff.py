@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,12 +82,27 @@ CASES = {
 }
 
 
+EMPTIES = re.compile(r"rm -r|mv /srv/full")
+
+
+def tmpfs_has_user_attributes() -> bool:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        try:
+            os.setxattr(file.name, "user.x", b"y")
+        except OSError:
+            return False
+        return True
+
+
 @pytest.mark.parametrize("userns", ["auto", "host"])
 def test_what_was_done_is_told(make: Make, own: Path, userns: str) -> None:
     before = snapshot(own)
     for script, expected in CASES.items():
         c = make("sleep", "1000", rootfs=str(own), ephemeral=True, userns=userns)
-        assert told(c, script) == expected, script
+        if userns == "host" or tmpfs_has_user_attributes() or not EMPTIES.search(script):
+            assert told(c, script) == expected, script
+        else:  # the limit of Linux before 6.6 that container/compiler.py tells of
+            assert c.run(["sh", "-c", script], capture_output=True).stderr.endswith(b"Input/output error\n")
         c.remove(force=True)
     assert snapshot(own) == before
 
