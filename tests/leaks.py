@@ -5,7 +5,7 @@ it; what is in the second and not in the first has leaked. Removal is often asyn
 processes), so the second is taken again for a while (SETTLE) before the test is failed.
 
 What minicontainer keeps on purpose is no leak: the control group that all containers live in (HOME), and one open
-descriptor of it and of the mount it is on; the file of ids, and one open descriptor of it (the range for the next
+descriptor of it and of the mount it is on; the files of ids, and one open descriptor of them (the range for the next
 container); the program that says which devices it may use; the program that is executed first.
 """
 
@@ -28,7 +28,7 @@ WATCHED = ("native", "rig")
 HOMES = ("minicontainer", "minicontainer.caller", "monitors")
 GROUPS = ("minicontainer*", "test-*")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
-IDS = "/run/minicontainer/ids"
+IDS = "/run/minicontainer/id-ranges/"
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,7 @@ def descriptors() -> Iterator[str]:
             target = os.readlink(f"/proc/self/fd/{number}")
         except FileNotFoundError:  # of the listing itself
             continue
+        target = IDS if target.startswith(IDS) else target
         if target in kept:
             kept.remove(target)
         else:
@@ -119,7 +120,7 @@ def state() -> Iterator[str]:
     ]
     for place in dict.fromkeys(places):
         for directory, _, files in os.walk(f"{place}/minicontainer"):
-            yield from (f"state file {directory}/{name}" for name in files if f"{directory}/{name}" != IDS)
+            yield from (f"state file {directory}/{name}" for name in files if f"{directory}/" != IDS)
 
 
 def _read(path: str) -> str:

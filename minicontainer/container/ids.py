@@ -3,7 +3,9 @@
 Theory of operation. A range is taken by a lock on a file: of the bytes whose offsets are its user ids (fcntl(2),
 F_OFD_SETLK), so that the kernel itself sees that no two overlap, and a range is free again when its owner dies. An
 owner that was killed may leave its container behind; so a byte of the file says that a range was taken and not given
-back, and then it is looked whether any process still has it.
+back, and then it is looked whether any process still has it. There is a file for each TOGETHER ids, since who closes a
+descriptor of a file walks all locks of it (locks_remove_posix in the kernel's fs/locks.c); what lies across two has a
+lock on both.
 
 Ranges come from the entries of ``containers``, or of root, in /etc/subuid and /etc/subgid; where there are none, from
 what systemd keeps for containers (524288 to 1879048191, https://systemd.io/UIDS-GIDS), except what anybody has in
@@ -25,7 +27,8 @@ from minicontainer.spec import ID_MAX
 
 WIDTH = 65536
 MANY = 256  # ranges of which a process may keep one
-PATH = "/run/minicontainer/ids"
+DIRECTORY = "/run/minicontainer/id-ranges"
+TOGETHER = 64 * WIDTH  # ids of which the locks are on one file
 OWNERS = ("containers", "root", "0")
 FALLBACK = range(0x80000, 0x70000000, WIDTH)
 FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
@@ -48,16 +51,16 @@ def chosen(wish: str | None) -> Range | None:
 
 
 class Lease:
-    """A range that is this container's until ``release()``."""
+    """A range that is this container's until ``release()``: ``fds`` hold its locks."""
 
-    __slots__ = ("fd", "ids", "pid")
+    __slots__ = ("fds", "ids", "pid")
 
-    def __init__(self, fd: int, ids: Range) -> None:
-        self.fd, self.ids, self.pid = fd, ids, os.getpid()
+    def __init__(self, fds: list[int], ids: Range) -> None:
+        self.fds, self.ids, self.pid = fds, ids, os.getpid()
 
     @property
     def mark(self) -> int | None:
-        """The byte of the file that says that it was taken and not given back; None where it is shared."""
+        """The byte of the first file that says that it was taken and not given back; None where it is shared."""
         return self.ids.uid // WIDTH
 
     def release(self) -> None:
@@ -65,16 +68,16 @@ class Lease:
         are many."""
         self.note(0)
         if self.pid != os.getpid() or pool().size < MANY or _idle.setdefault("kept", self) is not self:
-            os.close(self.fd)
+            self.leave()
 
     def leave(self) -> None:
         """Leaves it to its container, which outlives its owner: it is taken while a process has it."""
-        os.close(self.fd)
+        _close(self.fds)
 
     def note(self, taken: int) -> None:
         """Says in the file whether a container may have it."""
         if self.pid == os.getpid():  # else it is that of the process which we were forked from
-            os.pwrite(self.fd, bytes([taken]), self.ids.uid // WIDTH)
+            os.pwrite(self.fds[0], bytes([taken]), self.ids.uid // WIDTH)
 
 
 class Shared(Lease):
@@ -88,7 +91,7 @@ class Shared(Lease):
 
     def release(self) -> None:
         """Gives it back."""
-        os.close(self.fd)
+        self.leave()
 
 
 def take() -> Lease:
@@ -99,42 +102,73 @@ def take() -> Lease:
         kept.note(1)
         return kept
     if kept is not None:
-        os.close(kept.fd)
-    ranges, fd = pool(), _open()
-    try:
-        for index in range(_next + os.getpid(), _next + os.getpid() + ranges.size):
-            ids = ranges.at(index % ranges.size)
-            if ids is None or not _lock(fd, ids, fcntl.F_WRLCK):
-                continue
-            if not _is_left_behind(fd, ids):
-                _next = index + 1 - os.getpid()
-                lease = Lease(fd, ids)
-                lease.note(1)
-                return lease
-            _lock(fd, ids, fcntl.F_UNLCK)
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
+        kept.leave()
+    ranges = pool()
+    for index in range(_next + os.getpid(), _next + os.getpid() + ranges.size):
+        ids = ranges.at(index % ranges.size)
+        lease = None if ids is None else _take(ids)
+        if lease is not None:
+            _next = index + 1 - os.getpid()
+            return lease
     raise UnsupportedError("userns", "auto", f"all {ranges.size} ranges of ids are taken", "more in /etc/subuid")
+
+
+def _take(ids: Range) -> Lease | None:
+    """That one, where it is free."""
+    fds = _locked(ids, fcntl.F_WRLCK)
+    if not fds:
+        return None
+    lease = Lease(fds, ids)
+    if _is_left_behind(fds[0], ids):
+        lease.leave()
+        return None
+    lease.note(1)
+    return lease
 
 
 def share(ids: Range) -> Lease:
     """A range that the caller has chosen: others may choose it too, but nobody is given it by ``take``."""
-    fd = _open()
-    if _lock(fd, ids, fcntl.F_RDLCK):
-        return Shared(fd, ids)
-    os.close(fd)
-    wish = f"{ids.uid}:{ids.gid}:{ids.width}"
-    raise UnsupportedError("userns", wish, "a running container was given some of these ids", "others, or auto")
+    fds = _locked(ids, fcntl.F_RDLCK)
+    if not fds:
+        wish = f"{ids.uid}:{ids.gid}:{ids.width}"
+        raise UnsupportedError("userns", wish, "a running container was given some of these ids", "others, or auto")
+    return Shared(fds, ids)
 
 
-def _open() -> int:
+def _locked(ids: Range, kind: int) -> list[int]:
+    """The files with the locks of these ids, locked; none where somebody else has one."""
+    fds: list[int] = []
     try:
-        os.makedirs(os.path.dirname(PATH), mode=0o755, exist_ok=True)
-        return os.open(PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        for number in range(ids.uid // TOGETHER, (ids.uid + ids.width - 1) // TOGETHER + 1):
+            fds.append(_open(number))
+            if not _lock(fds[-1], ids, kind):
+                break
+        else:
+            return fds
+    except BaseException:
+        _close(fds)
+        raise
+    _close(fds)
+    return []
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _open(number: int) -> int:
+    """The file of that number."""
+    path = f"{DIRECTORY}/{number}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
+            return os.open(path, flags, 0o600)
     except OSError as e:
-        reason = f"{PATH}: {(e.strerror or str(e)).lower()}"
+        reason = f"{path}: {(e.strerror or str(e)).lower()}"
         raise RangeRefusedError("userns", "auto", reason, "--userns host") from None
 
 

@@ -117,7 +117,7 @@ class Monitored:
             header.group = layout.text(child.cgroup.name)
         header.ids_byte = lib.MC_NO_BYTE
         if child.ids is not None:
-            header.ids = given.place(child.ids.fd)
+            header.ids, *_ = map(given.place, child.ids.fds)
             header.ids_byte = lib.MC_NO_BYTE if child.ids.mark is None else child.ids.mark
         header.boot = layout.text(self.boot)
 

@@ -72,11 +72,11 @@ def test_where_there_are_few_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("nothing_idle")
 def test_where_nothing_can_be_locked_it_is_said(rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(ids, "PATH", str(tmp_path / "file" / "ids"))
+    monkeypatch.setattr(ids, "DIRECTORY", str(tmp_path / "file" / "ids"))
     spec = mc.Spec(("cat", "/proc/self/uid_map"), rootfs=str(rootfs))
-    with pytest.warns(IsolationWarning, match="userns auto: .*: file exists; running as --userns host"):
+    with pytest.warns(IsolationWarning, match="userns auto: .*: not a directory; running as --userns host"):
         assert mc.run(spec, capture_output=True).stdout.split() == [b"0", b"0", b"4294967295"]
-    with pytest.raises(RangeRefusedError, match="file exists"):
+    with pytest.raises(RangeRefusedError, match="not a directory"):
         mc.run(["/bin/true"], rootfs=rootfs, userns="private")
 
 
@@ -173,6 +173,24 @@ def test_any_subuid_file_is_read(text: str) -> None:
         found = ids.entries(file.name)
     assert all(start >= 0 and count >= 0 and ":" not in name for name, start, count in found)
     assert len(found) <= len(text)
+
+
+@pytest.mark.usefixtures("nothing_idle")
+def test_a_range_that_lies_across_two_files_is_locked_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = 3 * ids.TOGETHER - ids.WIDTH // 2
+    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(base, base, 1))
+    lease = ids.take()
+    assert len(lease.fds) == 2
+    for part in (base + 7, base + ids.WIDTH - 7):
+        with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
+            ids.share(ids.Range(part, 7, 1))
+    ids.share(ids.Range(base - 1, 7, 1)).release()
+    ids.share(ids.Range(base + ids.WIDTH, 7, 1)).release()
+    lease.release()
+    shared = ids.share(ids.Range(0, 0, 4 * ids.TOGETHER))
+    with pytest.raises(UnsupportedError, match="are taken"):
+        ids.take()
+    shared.release()
 
 
 # ---- where a user namespace cannot show the files
