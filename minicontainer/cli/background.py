@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.foreground import show_timeline
 from minicontainer.detached.container import Container
 from minicontainer.errors import SpecError
 from minicontainer.spec import Spec
 
 
-def background(spec: Spec, words: dict[str, Any], timeout: float | None) -> int:
-    """Starts it, and prints its id."""
-    for name in ("meta",):
-        if words[name]:
-            raise SpecError(name, words[name], "is for a container that is waited for", "minicontainer inspect")
+def background(spec: Spec, words: dict[str, Any], timeout: float | None, explain: str | None) -> int:
+    """Starts it, and prints its id; with ``explain`` what was done for that (a file, or "": stderr)."""
+    if words["meta"]:
+        raise SpecError("meta", words["meta"], "is for a container that is waited for", "minicontainer inspect")
     if words["restart"] != "no" and words["rm"]:
         raise SpecError("restart", words["restart"], "cannot be with --rm")
     cidfile = _claim(words["cidfile"])
@@ -38,6 +38,9 @@ def background(spec: Spec, words: dict[str, Any], timeout: float | None) -> int:
         cidfile.write(container.id)
         cidfile.close()
     click.echo(container.id)
+    if explain is not None:
+        assert container.timeline is not None
+        show_timeline(container.timeline, explain)
     return 0
 
 

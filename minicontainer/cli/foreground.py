@@ -18,6 +18,7 @@ from minicontainer.spec import Spec, signal_number
 
 if TYPE_CHECKING:
     from minicontainer.cli.terminal import Terminal
+    from minicontainer.timeline import Timeline
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 TIMED_OUT = 124
@@ -196,11 +197,17 @@ def _tell(process: Popen, timeout: float | None) -> None:
         print(f"minicontainer: {sentence('--memory', limit, reason)}", file=sys.stderr)
 
 
+def show_timeline(timeline: Timeline, explain: str) -> None:
+    """On stderr, or as JSON in a file."""
+    if explain:
+        write_json(explain, timeline.as_dict())
+    else:
+        print(timeline.format(), file=sys.stderr)
+
+
 def _write_reports(process: Popen, explain: str | None, meta: str | None) -> None:
-    if explain == "":
-        print(process.timeline.format(), file=sys.stderr)
-    elif explain is not None:
-        write_json(explain, process.timeline.as_dict())
+    if explain is not None:
+        show_timeline(process.timeline, explain)
     if meta is not None:
         from minicontainer.container.result import Result
 

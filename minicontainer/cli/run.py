@@ -109,7 +109,7 @@ def command(ctx: click.Context, /, **words: Any) -> int:
         if words["detach"]:
             from minicontainer.cli.background import background
 
-            return background(spec, words, limit)
+            return background(spec, words, limit, destination)
         for name in ("cidfile", "label", "log_opt"):
             if words[name]:
                 raise SpecError(name.replace("_", "-"), None, "is for detached containers", "-d")

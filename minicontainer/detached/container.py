@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from minicontainer.container import names, start
+from minicontainer.container import host, names, seccomp, start
 from minicontainer.container.process import DEVNULL, finish
 from minicontainer.container.result import Result
 from minicontainer.detached import enter, store
@@ -32,6 +32,7 @@ from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.spec.values import SECONDS_MAX, decimal
+from minicontainer.timeline import Timeline
 
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
@@ -43,10 +44,11 @@ PATIENCE = 20.0  # seconds that a monitor may take to end after a kill
 class Container(Observed):
     """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
 
-    __slots__ = ("_ways",)
+    __slots__ = ("_ways", "timeline")
 
     def __init__(self, identifier: str) -> None:
         super().__init__(identifier)
+        self.timeline: Timeline | None = None  # of the start, for who has started it
         self._ways: dict[object, enter.Way] = {}  # into it, as it was last time
 
     @classmethod
@@ -77,7 +79,7 @@ class Container(Observed):
         given = check_labels(labels or {}), check_restart(restart)
         entry, lock = Entry.create()
         try:
-            container = cls(entry.id)
+            container, spec = cls(entry.id), _with_its_filter(spec, entry)
             container._config = Config(
                 entry.id, spec, time.time(), *given, log_size, log_files, interactive, remove, limit
             )
@@ -118,6 +120,7 @@ class Container(Observed):
             for fd in opened:
                 os.close(fd)
         failpoint("started")
+        self.timeline = child.timeline()
         child.hand_over()
 
     @classmethod
@@ -356,6 +359,14 @@ def _detached(spec: Spec) -> Spec:
         found = replace(spec, die_with_parent=True)
         object.__setattr__(spec, "_detached", found)
     return found
+
+
+def _with_its_filter(spec: Spec, entry: Entry) -> Spec:
+    """A filter that comes of a file is kept as it was then: for what enters, and for another start."""
+    if spec.seccomp in (None, "unconfined"):
+        return spec
+    filter_ = seccomp.program(spec, host.permitted(spec, host.userns_mode(spec)))
+    return replace(spec, seccomp=entry.keep("seccomp", filter_))
 
 
 def _link(path: str, directory: int) -> None:

@@ -5,6 +5,7 @@
         state               what became of it, by its monitor (``State``, csrc/monitor/state.c)
         log, log.1 ...      what it wrote (csrc/monitor/log.c)
         control             the monitor's socket (csrc/monitor/control.c)
+        seccomp             the filter of system calls, where that came of a file
         cgroup              a link to its cgroup, while it runs
     names/NAME              the id of who has that name (container/names.py)
 
@@ -96,6 +97,13 @@ class Entry:
             f.flush()
             os.fsync(f.fileno())
         os.rename(part, f"{self.path}/config.json")
+
+    def keep(self, name: str, data: bytes) -> str:
+        """A file of its directory, which goes with that; its path."""
+        path = f"{self.path}/{name}"
+        with open(path, "xb", opener=_private) as f:
+            f.write(data)
+        return path
 
     def state(self) -> State:
         """What became of it."""

@@ -115,6 +115,16 @@ def test_options_of_a_detached_run(op: Operator, tmp_path: Path) -> None:
     assert told["id"] == c
 
 
+def test_an_explained_start(op: Operator, tmp_path: Path) -> None:
+    done = op.do("run", "-d", "--explain", "--name", "explained", str(op.rootfs), "sleep", "1000")
+    op.ids.append(done.stdout.strip())
+    assert "pivot_root" in done.stderr
+    assert "execve" in done.stderr
+    shown = tmp_path / "explained.json"
+    op.run("sleep", "1000", options=(f"--explain=json:{shown}",))
+    assert "pivot_root" in shown.read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

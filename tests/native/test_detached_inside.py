@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from box import copy_of, until
 
 import minicontainer as mc
 from minicontainer.container.security import PROBE, outside, parse
@@ -16,8 +17,6 @@ pytestmark = pytest.mark.needs("root")
 @pytest.fixture
 def probed(rootfs: Path, tmp_path: Path) -> Path:
     """A root file system that has the probe."""
-    from box import copy_of
-
     root = copy_of(rootfs, tmp_path / "root")
     shutil.copy(PROBE, root / "bin/probe")
     return root
@@ -62,3 +61,22 @@ def test_what_detached_gives_is_no_more(probed: Path) -> None:
         finally:
             c.remove(force=True)
     assert verdicts(own.stdout) == verdicts(said)
+
+
+def test_a_filter_of_a_file_is_kept(rootfs: Path, tmp_path: Path) -> None:
+    """What enters, and another start, have it as it was, whatever became of the file."""
+    profile = tmp_path / "profile.json"
+    profile.write_text(
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
+    )
+    script = "mkdir /tmp/made-inside && echo made; sleep 1000"
+    c = mc.Container.start(["sh", "-c", script], rootfs=str(rootfs), seccomp=str(profile))
+    try:
+        profile.unlink()
+        entered = c.run(["mkdir", "/tmp/made-inside"], capture_output=True, stdin=mc.DEVNULL)
+        assert entered.returncode == 1
+        assert entered.stderr.endswith(b": Operation not permitted\n")
+        c.restart(0)
+        until(lambda: len([e for e in c.logs() if b"Operation not permitted" in e.data]) == 2)
+    finally:
+        c.remove(force=True)
