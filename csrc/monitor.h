@@ -77,6 +77,7 @@ enum mc_word {
 	MC_SAY_STOP = 115,     /* 's': struct mc_say, the signal (0: the stop signal), milliseconds to the kill (-1: never) */
 	MC_SAY_NAME = 110,     /* 'n', and then the container's new name                              */
 	MC_SAY_POLICY = 112,   /* 'p': struct mc_say, policy and retries                               */
+	MC_SAY_END = 120,      /* 'x', to who listens then: struct mc_say, the exit code               */
 };
 
 struct mc_say {

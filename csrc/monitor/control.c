@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * monitor/control.c: the socket `control` of the state directory, and what is said on it (enum mc_word). There is no
- * answer: what came of it is in `state`, and its end is ours. Who may enter the directory may speak.
+ * answer: what came of it is in `state`, and its end is ours; but the exit code is said, since nothing may be kept of the
+ * container. Who may enter the directory may speak.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -44,6 +45,18 @@ void control_accept(struct control *c)
 						     SOCK_CLOEXEC | SOCK_NONBLOCK);
 			return;
 		}
+}
+
+/* Also to who has connected and was not heard yet. */
+void control_tell_end(struct control *c, int exit_code)
+{
+	const struct mc_say say = { .word = MC_SAY_END, .first = exit_code };
+
+	for (int i = 0; i < MC_CLIENTS; i++)
+		control_accept(c);
+	for (int i = 0; i < MC_CLIENTS; i++)
+		if (c->clients[i] >= 0)
+			mc_sys(SYS_sendto, MC_FD(c->clients[i]), MC_PTR(&say), sizeof(say), MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 }
 
 static void send_signal(struct mc_monitor *told, int signal)

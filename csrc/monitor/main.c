@@ -329,6 +329,7 @@ static void finish(void)
 	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("cgroup"), 0);
 	write_state("exited");
 	failpoint("exited");
+	control_tell_end(&me.control, me.run.exit_code);
 	if (told->wishes & MC_REMOVE)
 		remove_state();
 }

@@ -95,6 +95,7 @@ void control_open(struct control *c);
 void control_accept(struct control *c);
 int control_is_full(const struct control *c);
 void control_hear(struct control *c, int index, struct mc_monitor *told, struct streams *s);
+void control_tell_end(struct control *c, int exit_code);
 void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
 
 /* ---- start.c, and the whole */

@@ -38,7 +38,8 @@ def command(no_stdin: bool, container: str) -> int:
         session = Session(found, attached, passes, raw=passes and config.spec.tty and os.isatty(0))
         with session:
             left = session.run()
-    return 0 if left else found.wait()
+        code = 0 if left else attached.end_code()
+    return 255 if code is None else code
 
 
 class Session:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from minicontainer.detached.handle import Handle, message
+from minicontainer.detached.handle import Handle, end_code, message
 from minicontainer.detached.logs import Entry, Log
 from minicontainer.errors import Error
 from minicontainer.native import lib
@@ -70,6 +70,10 @@ class Attachment:
     def end_input(self) -> None:
         """Closes its standard input (a terminal has no such end)."""
         self.socket.send(bytes([lib.MC_SAY_EOF]))
+
+    def end_code(self) -> int | None:
+        """Its exit code, once it has ended; None where its monitor was killed."""
+        return end_code(self.socket)
 
     def resize(self, rows: int, columns: int) -> None:
         """The size of its terminal."""

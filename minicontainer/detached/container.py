@@ -265,6 +265,9 @@ class Container(Observed):
     ) -> Exec:
         """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
         pidfd = self.open_process("exec")
+        if self._entry.is_frozen():
+            os.close(pidfd)
+            raise Error(f"exec {self.id[:12]}: is paused, so that nothing could start in it (unpause it first)")
         try:
             way = self._way(tuple(args), env=env, cwd=cwd, user=user, tty=tty or None)
             return Exec(way, pidfd, self.open_cgroup, **streams)

@@ -7,17 +7,29 @@ import os
 import select
 import socket
 import time
+from contextlib import ExitStack
 
 from minicontainer.detached.records import Config, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi
+from minicontainer.native import ffi, lib
 
 
 def message(word: int, first: int = 0, second: int = 0) -> bytes:
     """struct mc_say."""
     return bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
+
+
+def end_code(said: socket.socket) -> int | None:
+    """The exit code that a monitor has said at its end; None where it had no time to."""
+    try:
+        data = said.recv(ffi.sizeof("struct mc_say"), socket.MSG_DONTWAIT)
+    except OSError:
+        return None
+    if len(data) != ffi.sizeof("struct mc_say") or data[0] != lib.MC_SAY_END:
+        return None
+    return int(ffi.from_buffer("struct mc_say *", data).first)
 
 
 class Handle:
@@ -109,16 +121,22 @@ class Handle:
             state = self.state
             if state.monitor is None or not state.is_running:
                 return state
-            pidfd = state.monitor.pidfd()
-            if pidfd >= 0:
-                try:
-                    if not ended(pidfd, timeout):
-                        raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
-                finally:
-                    os.close(pidfd)
-            return self.state
+            return self._await_monitor(state.monitor, timeout) or self.state
         except (NotFoundError, FileNotFoundError):
             return None
+
+    def _await_monitor(self, monitor: Process, timeout: float | None) -> State | None:
+        """Waits for its end; what it said then, where nothing else is kept."""
+        with ExitStack() as stack:
+            pidfd = monitor.pidfd()
+            if pidfd < 0:
+                return None
+            stack.callback(os.close, pidfd)
+            said = stack.enter_context(self.connect()) if self.config.remove else None
+            if not ended(pidfd, timeout):
+                raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
+            code = None if said is None else end_code(said)
+        return None if code is None else State("exited", exit_code=code)
 
     def open_cgroup(self) -> Cgroup | None:
         """Its cgroup, to be closed; None where it has none."""

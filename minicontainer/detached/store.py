@@ -113,7 +113,7 @@ class Entry:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
             return State("created")
-        if state.status == "running" and self._is_frozen():
+        if state.status == "running" and self.is_frozen():
             return replace(state, status="paused")
         return state
 
@@ -124,7 +124,8 @@ class Entry:
         except OSError:
             return ""
 
-    def _is_frozen(self) -> bool:
+    def is_frozen(self) -> bool:
+        """Whether it is paused."""
         try:
             with open(f"{self.path}/cgroup/cgroup.freeze", encoding="ascii") as f:
                 return f.read(1) == "1"

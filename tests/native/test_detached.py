@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,27 @@ def _command(pid: str) -> bytes:
         return b""
 
 
+def test_the_end_of_one_that_removes_itself_is_told(make: Make) -> None:
+    c = make("sh", "-c", "read x; exit 6", interactive=True, remove=True)
+    with ThreadPoolExecutor(2) as pool:
+        waited = [pool.submit(Container(c.id).wait, 20) for _ in range(2)]
+        time.sleep(0.1)
+        with c.attach() as attached:
+            attached.send(b"\n")
+            assert c.wait(20) == 6
+            assert attached.end_code() == 6
+        assert [one.result() for one in waited] == [6, 6]
+
+
+def test_nothing_is_started_in_one_that_is_paused(make: Make) -> None:
+    c = make("sleep", "1000")
+    c.pause()
+    with pytest.raises(mc.Error, match="is paused"):
+        c.exec(["true"])
+    c.unpause()
+    assert c.run(["true"], stdin=mc.DEVNULL).returncode == 0
+
+
 def test_pause_and_unpause(make: Make) -> None:
     c = make("sh", "-c", HEEDING)
     until(lambda: is_ready(c))
@@ -270,8 +292,6 @@ def test_a_renamed_one_that_removes_itself_frees_its_name(make: Make) -> None:
 
 
 def test_ten_at_once_in_threads(make: Make) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(10) as pool:
         made = list(pool.map(lambda n: make("sh", "-c", f"exit {n}"), range(10)))
     assert [c.wait(30) for c in made] == list(range(10))
