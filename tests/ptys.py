@@ -28,7 +28,11 @@ class Session:
         self.seen = b""
         self.set_size(rows, columns)
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *HEEDING, *map(str, command)], stdin=self.slave, stdout=self.slave, stderr=self.slave
+            ["setsid", "--ctty", *HEEDING, *map(str, command)],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            env={**os.environ, "TERM": "xterm"},  # of ncurses-base: there on every Debian
         )
 
     def set_size(self, rows: int, columns: int) -> None:

@@ -82,9 +82,7 @@ class Child:
         if self.ids is not None:
             self.ids.leave()
             self.ids = None
-        if self.cgroup is not None:
-            self.cgroup.close()
-            self.cgroup = None
+        self.cgroup = None  # not closed: who dropped the container may still hold it
         self.close()
 
     def __del__(self) -> None:
