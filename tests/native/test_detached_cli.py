@@ -338,6 +338,7 @@ def test_the_screen(op: Operator) -> None:
         screen.expect(r"# ")
         screen.type("echo $((6 * 7)) inside; exit\r")
         screen.expect(r"42 inside")
+        screen.expect(r"sorted by c")  # what is typed before belongs to the shell
         screen.type("nk")
         screen.expect(r"was killed")
         screen.type("q")
