@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT    := gcc libc6-dev python3-dev python3-venv libcap-dev libseccomp2 busybox-static
+APT    := gcc libc6-dev python3-dev python3-venv libcap-dev libseccomp2 libnftables1 busybox-static
 APT_TEST := qemu-system-x86 kmod e2fsprogs iproute2 uidmap strace gdb
 SOURCES := $(wildcard csrc/*.* csrc/guests/* csrc/probe/* csrc/monitor/*) setup.py pyproject.toml
 .DEFAULT_GOAL := help
@@ -57,4 +57,4 @@ $(VENV)/.test: $(VENV)/.built
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info rootfs minicontainer/_native.abi3.so minicontainer/_libseccomp.py minicontainer/libexec
+	rm -rf $(VENV) build *.egg-info rootfs minicontainer/_native.abi3.so minicontainer/_libseccomp.py minicontainer/_libnftables.py minicontainer/libexec

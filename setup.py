@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
-WALK = [f"csrc/{name}.c" for name in ("plan", "exec", "clone", "half", "spawn", "freestanding")]
+WALK = [f"csrc/{name}.c" for name in ("plan", "exec", "clone", "half", "spawn", "network", "freestanding")]
 MONITOR = [*WALK, *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
 HELPERS = {
     "enter": (["csrc/enter.c", *WALK], FREESTANDING),
@@ -71,7 +71,7 @@ class BuildWithHelpers(build_ext):
 
 
 setup(
-    cffi_modules=["csrc/build.py:ffibuilder", "csrc/libseccomp.py:ffibuilder"],
+    cffi_modules=["csrc/build.py:ffibuilder", "csrc/libseccomp.py:ffibuilder", "csrc/libnftables.py:ffibuilder"],
     cmdclass={"build_ext": BuildWithHelpers},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

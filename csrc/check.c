@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <sys/resource.h>
 
 #include "walk.h"
@@ -59,6 +60,19 @@ static int limits_are_sound(const struct mc_plan *plan, const struct mc_step *s)
 	       s->arg[0] + s->arg[1] * sizeof(struct rlimit64) <= plan->size;
 }
 
+static int message_is_sound(const struct mc_plan *plan, const struct mc_step *s)
+{
+	if (kind_of(s, 1) != MC_BYTES || s->arg[2] < sizeof(struct nlmsghdr) || s->arg[2] > plan->size - s->arg[1])
+		return 0;
+	for (int i = 0; i < 4; i++) {
+		uint16_t place = (uint16_t)(s->arg[5] >> (16 * i));
+
+		if (place && (s->arg[2] > MC_MESSAGE || place + sizeof(int32_t) > s->arg[2]))
+			return 0;
+	}
+	return 1;
+}
+
 static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 {
 	if (s->op >= MC_OPS || s->out < -1 || s->out >= (int64_t)plan->nslots || !args_are_sound(plan, s))
@@ -69,6 +83,10 @@ static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 		return exec_is_sound(plan, s);
 	case MC_RUN:
 		return run_is_sound(plan, s);
+	case MC_IF_INDEX:
+		return kind_of(s, 0) == MC_BYTES;
+	case MC_NETLINK:
+		return message_is_sound(plan, s);
 	case MC_RLIMITS:
 		return limits_are_sound(plan, s);
 	case MC_SECCOMP:

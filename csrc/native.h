@@ -37,6 +37,10 @@ enum mc_op {
 			  * and what it says on stderr goes to another                                  */
 	MC_CHILD,        /* in the parent's half: the rest is walked when the child has said "ready"           */
 	MC_WAIT,         /* read one byte: MC_GO goes on, else ECANCELED                                   */
+	MC_NETLINK,      /* a netlink message to a socket, and its answer; up to four places of it get the numbers of
+			  * two slots: the first the first's, the others the second's                   */
+	MC_IF_INDEX,     /* the number of the interface of a name (netdevice(7))                       */
+	MC_FORGET,       /* a line of the hosts files of a directory becomes a comment                  */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                       */
 	MC_FORK,         /* clone3(flags, cgroup or -1): the rest of the plan runs in that child; we are done */
 	MC_EXEC,         /* execve of the first path of `paths` that exists                               */
@@ -50,6 +54,7 @@ enum mc_kind { MC_IMM, MC_BYTES, MC_SLOT };
 
 #define MC_READY 114  /* 'r' */
 #define MC_GO 103  /* 'g' */
+#define MC_MESSAGE 512 /* bytes, the most of a netlink message that numbers are put into */
 
 struct mc_plan {
 	uint32_t magic;
@@ -133,6 +138,7 @@ struct mc_spawn {
 uint64_t mc_now(void);
 int mc_plan_check(const void *plan, size_t size);
 int mc_plan_walk(struct mc_run *run);
+int mc_plan_walk_from(struct mc_run *run, uint32_t first);
 int mc_spawn(struct mc_spawn *spawn);
 int mc_spawn_reap(struct mc_spawn *spawn);
 int mc_pidfd_wait(int pidfd, int timeout_ms);

@@ -224,6 +224,13 @@ static long do_send_fd(const struct mc_run *run, const struct mc_step *s)
 	return mc_sys3(SYS_sendmsg, value(run, s, 0), MC_PTR(&msg), MSG_NOSIGNAL);
 }
 
+static long do_netlink(const struct mc_run *run, const struct mc_step *s)
+{
+	const int32_t numbers[] = { (int32_t)value(run, s, 3), (int32_t)value(run, s, 4) };
+
+	return mc_netlink((int)value(run, s, 0), bytes(run, s, 1), s->arg[2], numbers, s->arg[5]);
+}
+
 static long do_exec(struct mc_run *run, const struct mc_step *s)
 {
 	const char **argv = run->strings, **envp = argv + s->arg[2] + 1;
@@ -277,6 +284,12 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return 0;
 	case MC_WAIT:
 		return do_wait(run, s);
+	case MC_NETLINK:
+		return do_netlink(run, s);
+	case MC_IF_INDEX:
+		return mc_if_index(bytes(run, s, 0));
+	case MC_FORGET:
+		return mc_forget((int)value(run, s, 0), s->arg[1]);
 	case MC_SEND_FD:
 		return do_send_fd(run, s);
 	case MC_FORK:

@@ -15,15 +15,18 @@ static inline enum mc_kind kind_of(const struct mc_step *s, int i)
 	return (s->kinds >> (2 * i)) & 3;
 }
 
-/* plan.c */
-int mc_plan_walk_from(struct mc_run *run, uint32_t first);
-
 /* spawn.c: a second child (with CLONE_PARENT of the same parent) that walks on from `first`; 0 once it has exec'd or ended. */
 long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first);
 
 /* spawn.c: the same in a child of this thread's, which is waited for; `said` is its stderr. 0, or -errno: -ECHILD where it
  * ended otherwise than with 0. */
 long mc_run_program(const char *path, const char **argv, int said);
+
+/* network.c: a message of netlink(7), and its answer: 0, or -errno. `places` are four offsets of 16 bits, 0 for none: at the
+ * first goes numbers[0], at the others numbers[1]. */
+long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places);
+long mc_if_index(const char *name);
+long mc_forget(int directory, uint64_t offset);
 
 /* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. */
 long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program);

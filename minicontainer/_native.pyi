@@ -15,6 +15,9 @@ class _Lib:
     MC_RUN: int
     MC_CHILD: int
     MC_WAIT: int
+    MC_NETLINK: int
+    MC_IF_INDEX: int
+    MC_FORGET: int
     MC_SEND_FD: int
     MC_FORK: int
     MC_EXEC: int
@@ -28,6 +31,7 @@ class _Lib:
     MC_ARGS: int
     MC_GO: int
     MC_READY: int
+    MC_MESSAGE: int
     MC_HEAD: int
     MC_MONITOR_MAGIC: int
     MC_ENTER_MAGIC: int
@@ -69,6 +73,7 @@ class _Lib:
     def mc_now(self) -> int: ...
     def mc_plan_check(self, plan: Any, size: int, /) -> int: ...
     def mc_plan_walk(self, run: Any, /) -> int: ...
+    def mc_plan_walk_from(self, run: Any, first: int, /) -> int: ...
     def mc_spawn(self, spawn: Any, /) -> int: ...
     def mc_pidfd_wait(self, pidfd: int, timeout_ms: int, /) -> int: ...
     def mc_spawn_reap(self, spawn: Any, /) -> int: ...

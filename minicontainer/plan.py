@@ -23,12 +23,13 @@ from minicontainer.native import lib
 from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show
 
 __all__ = [
-    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call", "call_parent",
-    "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve", "execveat", "failing",
-    "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap", "let_go", "mkdirat",
-    "mknodat", "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat", "openat2", "pivot_root",
-    "prctl", "prlimit64", "prlimit64_all", "reset_signals", "run", "seccomp", "send_fd", "setgroups", "sethostname",
-    "setns", "setresgid", "setresuid", "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
+    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
+    "call_parent", "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve",
+    "execveat", "failing", "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen",
+    "id_map", "idmap", "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc",
+    "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "reset_signals", "run",
+    "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid", "show", "symlinkat",
+    "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
 

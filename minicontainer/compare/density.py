@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
+from minicontainer import runtime
 from minicontainer.compare import machine
 from minicontainer.compare.contenders import LIBEXEC
 from minicontainer.compare.statistics import percentile
-from minicontainer.container import runtime
 from minicontainer.container.process import DEVNULL
 from minicontainer.detached.container import Container, containers
 from minicontainer.detached.records import CorruptError

@@ -12,7 +12,8 @@ from minicontainer.spawn import Half, Spawn
 from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
-    from minicontainer.container.ids import Lease
+    from minicontainer.container import ids
+    from minicontainer.network.leases import Lease
 
 
 class Child:
@@ -21,14 +22,15 @@ class Child:
     Nothing is left of one that is dropped, unless ``disowned``: an exception out of a signal handler can come at any
     moment, also before anybody holds what was made."""
 
-    __slots__ = ("cgroup", "disowned", "half", "id", "ids", "name_lock", "notes", "said", "spawn", "terminal")
+    __slots__ = ("cgroup", "disowned", "half", "id", "ids", "lease", "name_lock", "notes", "said", "spawn", "terminal")
 
     def __init__(self, identifier: str, plan: Plan) -> None:
         self.id = identifier
         self.terminal = self.name_lock = self.said = -1
         self.cgroup: Cgroup | None = None
         self.notes: list[tuple[str, str, int, int, int]] = []
-        self.ids: Lease | None = None
+        self.ids: ids.Lease | None = None
+        self.lease: Lease | None = None
         self.half: Half | None = None
         self.disowned = False
         self.spawn = Spawn(plan)
@@ -56,6 +58,9 @@ class Child:
         if self.ids is not None:
             self.ids.release()
             self.ids = None
+        if self.lease is not None:
+            lease, self.lease = self.lease, None
+            self.notes += [("network", *done) for done in lease.release()]
         if self.name_lock >= 0:
             from minicontainer.container import names
 
@@ -82,6 +87,9 @@ class Child:
         if self.ids is not None:
             self.ids.leave()
             self.ids = None
+        if self.lease is not None:
+            self.lease.leave()
+            self.lease = None
         self.cgroup = None  # not closed: who dropped the container may still hold it
         self.close()
 

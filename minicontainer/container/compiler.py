@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
-from minicontainer.container import dev, kernelfs
+from minicontainer.container import attached, dev, etc, kernelfs
 from minicontainer.container.dev import CLONE, MADE, make_parents, take_fs
 from minicontainer.container.host import NOT_OURS, Host
 from minicontainer.native import lib
@@ -50,8 +50,10 @@ def compile(spec: Spec, host: Host) -> Plan:
     _map_ids(b, host)
     _take_sources(b, spec, host)
     _enter_root(b, spec, host)
+    attached.configure(b, host.wire)
     dev.populate(b, spec, host)
     _attach_mounts(b, spec, host, late=False)
+    etc.attach(b, host.etc)
     kernelfs.attach_proc(b, spec, host)
     kernelfs.attach_sys(b, spec, host)
     _attach_mounts(b, spec, host, late=True)
@@ -100,7 +102,8 @@ def program_paths(program: str, path: str) -> list[str]:
 
 
 def _new_namespaces(spec: Spec) -> list[str]:
-    return [flag for field, flag in NAMESPACES if getattr(spec, field) in ("private", "none")]
+    own = {field for field, _ in NAMESPACES if getattr(spec, field) in ("private", "none")}
+    return [flag for field, flag in NAMESPACES if field in own or (field == "network" and spec.attached)]
 
 
 # ---- the phases
@@ -129,13 +132,18 @@ def _call_parent(b: Builder, host: Host) -> None:
 
 
 def has_half(host: Host) -> bool:
+    """Whether somebody outside has to do something for the child: map its ids, or connect it."""
+    return maps_outside(host) or host.wire is not None
+
+
+def maps_outside(host: Host) -> bool:
     """Whether somebody outside must map the ids."""
     return host.userns not in ("host", "join") and host.maps is None
 
 
 def _map_ids(b: Builder, host: Host) -> None:
     b.phase = "user namespace"
-    if has_half(host):
+    if maps_outside(host):
         b.add(p.wait_for_parent(b.input("go")))
     elif host.maps is not None:
         for name, content in (("setgroups", "deny"), ("uid_map", host.maps[0]), ("gid_map", host.maps[1])):
@@ -221,8 +229,8 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     which chroot(2) and ".." lead out of it. setns(2) to the namespace that we are in gives us the true root, and that
     is left behind."""
     b.phase = "root"
-    if host.userns == "range":
-        b.add(p.wait_for_parent(Slot("go")))
+    if host.userns == "range" or host.wire is not None:
+        b.add(p.wait_for_parent(b.input("go")))
     top = Slot("layers" if spec.ephemeral else "root")
     b.add(p.move_mount(top, "/"), p.fchdir(top))
     if spec.ephemeral:
@@ -286,7 +294,7 @@ def _name_and_network(b: Builder, spec: Spec) -> None:
     b.phase = "hostname, network"
     if spec.uts == "private":
         b.add(p.sethostname(hostname(spec)))
-    if spec.network == "none":
+    if spec.network == "none" or spec.attached:
         sock = Slot("socket")
         b.add(
             p.call("socket", p.const("AF_INET"), p.const("SOCK_DGRAM|SOCK_CLOEXEC"), 0, into=sock),

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container.ids import chosen
 from minicontainer.errors import SpecError, UnsupportedError
@@ -19,6 +19,10 @@ from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, dup3, execve, unshare
 from minicontainer.spawn import Spawn
 from minicontainer.spec import ID_MAX, Spec
+
+if TYPE_CHECKING:
+    from minicontainer.container.attached import Wire
+    from minicontainer.container.etc import EtcFile
 
 # Hidden from the container, as docker hides them: files by /dev/null, directories by an empty tmpfs.
 MASKED = (
@@ -71,6 +75,8 @@ class Host(NamedTuple):
     exposed       the container's root could write to the executable that this process runs
     shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
     kept          who starts it keeps what the child sends: its upper layer too, where it is ephemeral
+    wire          of the network that it is on
+    etc           its own files of /etc
     """
 
     userns: str
@@ -93,6 +99,8 @@ class Host(NamedTuple):
     exposed: bool = False
     shown: bool = False
     kept: bool = False
+    wire: Wire | None = None
+    etc: tuple[EtcFile, ...] = ()
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""
@@ -103,7 +111,8 @@ class Host(NamedTuple):
 def is_lasting(spec: Spec, userns: str) -> bool:
     """Whether the facts come of the spec and of who asks alone; else files, or a terminal, have to be looked at."""
     from_file = spec.seccomp not in (None, "unconfined")
-    looked_at = spec.user or spec.group_add or spec.mounts or spec.devices or from_file or spec.tty
+    named = spec.network != "none" or spec.dns or spec.add_hosts
+    looked_at = named or spec.user or spec.group_add or spec.mounts or spec.devices or from_file or spec.tty
     return userns in ("host", "range") and spec.ipc != "host" and not looked_at and not spec.wants_all
 
 

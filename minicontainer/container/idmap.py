@@ -12,11 +12,11 @@ import pwd
 import shutil
 
 from minicontainer import plan as p
+from minicontainer.container import attached
 from minicontainer.container.child import Child
 from minicontainer.container.ids import entries
 from minicontainer.errors import UnsupportedError
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.spawn import Half, HalfPlan
 from minicontainer.step import Step
 
 Extent = tuple[int, int, int]  # inside, outside, count
@@ -58,11 +58,13 @@ def identity_extents(path: str) -> list[Extent]:
     return [(int(inside), int(inside), int(count)) for inside, _, count in rows]
 
 
-def half_plan(userns: str) -> Plan:
+def half_plan(userns: str, wire: attached.Wire | None) -> Plan:
     """The parent's half: it writes the maps of the new user namespace. Inputs: ``pid answer said`` (where newuidmap and
     newgidmap complain). UnsupportedError: the caller has no range."""
     b = Builder()
     pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("said"), Slot("proc")
+    if wire is not None:
+        attached.take(b)
     b.phase = "user namespace"
     b.add(p.await_child())
     if os.geteuid() == 0:
@@ -75,6 +77,9 @@ def half_plan(userns: str) -> Plan:
         for tool, path, own in TOOLS:
             b.add(p.run(shutil.which(tool) or tool, _words(tool, userns, path, own()), pid, said))
     b.add(p.let_go(answer))
+    if wire is not None:
+        attached.connect(b, wire, pid)
+        b.add(p.let_go(answer))
     return b.plan()
 
 
@@ -89,10 +94,10 @@ def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
     return [tool, "PID", *(str(number) for extent in extents(userns, own, ranges) for number in extent)]
 
 
-def prepare(child: Child, half: HalfPlan) -> None:
-    """Readies the half of ``child``."""
+def prepare(child: Child) -> dict[str, int]:
+    """What the half of ``child`` gets: where the tools complain."""
     child.said = os.memfd_create("minicontainer-said", os.MFD_CLOEXEC)
-    child.half = Half(half, {"pid": -1, "answer": -1, "said": child.said})
+    return {"said": child.said}
 
 
 def refusal(child: Child, step: Step) -> UnsupportedError:

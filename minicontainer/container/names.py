@@ -6,7 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from minicontainer.container import runtime
+from minicontainer import runtime
 from minicontainer.errors import SpecError
 
 

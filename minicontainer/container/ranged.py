@@ -12,14 +12,14 @@ import os
 from contextlib import ExitStack
 
 from minicontainer import plan as p
-from minicontainer.container import dev, kernelfs
+from minicontainer.container import attached, dev, kernelfs
 from minicontainer.container.child import Child
 from minicontainer.container.host import NOT_OURS, Host
 from minicontainer.container.ids import chosen, share, take
 from minicontainer.errors import RangeRefusedError
 from minicontainer.native import now
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.spawn import Half, HalfPlan
+from minicontainer.spawn import Half
 from minicontainer.spec import RLIMITS, Spec
 
 TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
@@ -39,6 +39,8 @@ def half_plan(spec: Spec, host: Host) -> Plan:
     b.phase = "take sources"
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
     dev.take_tmpfs(b)
+    if host.wire is not None:
+        attached.take(b)
     b.phase = "user namespace"
     b.add(p.await_child(), p.open_proc(pid, proc))
     for name, first in (("uid_map", uid), ("gid_map", gid)):
@@ -50,7 +52,10 @@ def half_plan(spec: Spec, host: Host) -> Plan:
     b.add(*(p.idmap(Slot(name), userns, recursive=True) for name in sources(spec)), p.close(userns))
     dev.make_nodes(b, spec, host, (uid, gid))
     _beyond_its_rights(b, spec, pid, proc)
-    b.add(p.close(proc), p.let_go(answer))
+    b.add(p.close(proc))
+    if host.wire is not None:
+        attached.connect(b, host.wire, pid)
+    b.add(p.let_go(answer))
     return b.plan()
 
 
@@ -62,13 +67,13 @@ def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
     b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_OURS))
 
 
-def prepare(child: Child, spec: Spec, half: HalfPlan) -> None:
-    """Takes ids for the child, and readies its half."""
+def prepare(child: Child, spec: Spec) -> dict[str, int]:
+    """Takes ids for the child; the numbers that its half gets."""
     begin, ids = now(), chosen(spec.userns)
     child.ids = lease = take() if ids is None else share(ids)
     uid, gid, count = lease.ids
     child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", begin, now(), 0))
-    child.half = Half(half, {"pid": -1, "answer": -1, "uid": uid, "gid": gid, "count": count})
+    return {"uid": uid, "gid": gid, "count": count}
 
 
 def take_trees(spec: Spec, userns: int, stack: ExitStack) -> dict[str, int]:

@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import compiler, devices, host, limits, placement, ranged, seccomp
+from minicontainer.container import attached, compiler, devices, etc, host, limits, placement, ranged, seccomp
 from minicontainer.container.child import Child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
@@ -26,6 +26,9 @@ from minicontainer.plan import Const, Plan
 from minicontainer.spawn import Half, HalfPlan
 from minicontainer.spec import Spec
 
+if TYPE_CHECKING:
+    from minicontainer.network.record import Network
+
 USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp filter or a security module forbids it"
 
 
@@ -33,7 +36,7 @@ Clone = Callable[["Child", Spec, "Compiled"], int]  # makes the child: what mc_s
 CALLER = "/proc/self/exe"  # the executable of who clones
 
 
-def facts(spec: Spec, maker: str = CALLER) -> host.Host:
+def facts(spec: Spec, maker: str = CALLER, wire: attached.Wire | None = None) -> host.Host:
     """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss.
     ``maker`` is the executable that the child is before it becomes the program."""
     host.check_rootfs(spec.rootfs)
@@ -69,6 +72,8 @@ def facts(spec: Spec, maker: str = CALLER) -> host.Host:
         exposed=host.exposed(spec, mode, maker),
         shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
         kept=maker != CALLER,
+        wire=wire,
+        etc=etc.files(spec, compiler.hostname(spec)) if spec.network != "none" or spec.dns or spec.add_hosts else (),
     )
 
 
@@ -78,7 +83,8 @@ class Compiled(NamedTuple):
     plan, flags  of the child, and of its clone3
     half         the parent's half, where C does it
     given        how many inputs it gives, with the streams: the others are _extra_inputs
-    allowed      the devices that it may use; None: any"""
+    allowed      the devices that it may use; None: any
+    network      that it is on"""
 
     host: host.Host
     plan: Plan
@@ -86,6 +92,7 @@ class Compiled(NamedTuple):
     half: HalfPlan | None
     given: int
     allowed: tuple[Rule, ...] | None
+    network: Network | None
 
 
 def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
@@ -94,21 +101,36 @@ def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
     if cached is not None and cached.host.is_settled():
         host.check_rootfs(spec.rootfs)
         return cached
-    found = facts(spec, maker)
+    network, wire = _network(spec) if spec.attached else (None, None)
+    found = facts(spec, maker, wire)
     if cached is None or cached.host != found:
         plan = compiler.compile(spec, found)
         plan.buffer  # noqa: B018 - encodes it now, once
         half = None
-        if found.userns == "range":
-            half = HalfPlan(ranged.half_plan(spec, found), plan)
-        elif compiler.has_half(found):
-            from minicontainer.container import idmap
-
-            half = HalfPlan(idmap.half_plan(found.userns), plan)
+        if compiler.has_half(found):
+            half = HalfPlan(_half_plan(spec, found), plan)
         given = 3 + (len(half.names) if half is not None else 0)
-        cached = Compiled(found, plan, compiler.clone_flags(spec, found), half, given, devices.rules(spec, found))
+        flags, allowed = compiler.clone_flags(spec, found), devices.rules(spec, found)
+        cached = Compiled(found, plan, flags, half, given, allowed, network)
         object.__setattr__(spec, "_compiled", cached)
     return cached
+
+
+def _network(spec: Spec) -> tuple[Network, attached.Wire]:
+    from minicontainer.container import joining
+
+    return joining.wire_of(spec)
+
+
+def _half_plan(spec: Spec, found: host.Host) -> Plan:
+    if found.userns == "range":
+        return ranged.half_plan(spec, found)
+    if not compiler.maps_outside(found):
+        assert found.wire is not None
+        return attached.half_plan(found.wire)
+    from minicontainer.container import idmap
+
+    return idmap.half_plan(found.userns, found.wire)
 
 
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
@@ -146,7 +168,7 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
         if what.half is not None:
-            _prepare_half(child, spec, what.host, what.half)
+            _prepare_half(child, spec, what, what.half)
         failpoint("ids taken")
         explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
@@ -155,13 +177,19 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
     return child
 
 
-def _prepare_half(child: Child, spec: Spec, facts_here: host.Host, half: HalfPlan) -> None:
-    if facts_here.userns == "range":
-        ranged.prepare(child, spec, half)
-    else:
+def _prepare_half(child: Child, spec: Spec, what: Compiled, half: HalfPlan) -> None:
+    numbers = {"pid": -1, "answer": -1}
+    if what.host.userns == "range":
+        numbers |= ranged.prepare(child, spec)
+    elif compiler.maps_outside(what.host):
         from minicontainer.container import idmap
 
-        idmap.prepare(child, half)
+        numbers |= idmap.prepare(child)
+    if what.network is not None:
+        from minicontainer.container import joining
+
+        numbers |= joining.join(child, spec, what.network, compiler.hostname(spec))
+    child.half = Half(half, numbers)
 
 
 def _make_cgroup(child: Child, spec: Spec) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from minicontainer.detached.records import Config
 
 MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
+FILES = ("said", "hosts-file")  # inputs of a parent's half that are descriptors; the others are numbers
 POLICIES = {"no": lib.MC_NEVER, "on-failure": lib.MC_ON_FAILURE, "always": lib.MC_ALWAYS}
 
 
@@ -102,7 +103,7 @@ class Monitored:
     def _tell_half(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         half = child.half
         assert half is not None
-        numbers = {**half.numbers, "said": given.place(child.said)}
+        numbers = {name: given.place(n) if name in FILES else n for name, n in half.numbers.items()}
         layout.walk(header.parent, half.plan, [numbers.get(name, -1) for name in half.plan.slots])
         header.shared = layout.put(bytes(ffi.buffer(half.template.shared)))
         header.half.nshared, header.half.ninputs = half.struct.nshared, half.struct.ninputs

@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from minicontainer.container import names, runtime
+from minicontainer import runtime
+from minicontainer.container import names
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import Error, SpecError
 from minicontainer.failpoint import failpoint

@@ -13,7 +13,7 @@ from minicontainer.container import ids as root_ids
 from minicontainer.container.child import Child
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.plan import Slot
-from minicontainer.spawn import HalfPlan
+from minicontainer.spawn import Half, HalfPlan
 
 PACKAGE = "apt-get install uidmap, or shadow-utils"
 FILES = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
@@ -71,7 +71,8 @@ def written() -> Verdict:
     )
     child = Child("", plan)
     try:
-        idmap.prepare(child, HalfPlan(idmap.half_plan("private"), plan))
+        half = HalfPlan(idmap.half_plan("private", None), plan)
+        child.half = Half(half, {"pid": -1, "answer": -1, **idmap.prepare(child)})
         result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, half=child.half)
         if child.half is not None and child.half.failed is not None:
             raise idmap.refusal(child, child.half.plan.steps[child.half.failed])

@@ -29,9 +29,11 @@ from minicontainer.spec.values import (
 )
 
 if TYPE_CHECKING:
+    from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
 
-PARTS = ("Device", "DeviceRate", "Mount", "Ulimit")  # imported when one is asked for: most containers have none
+# Imported when one is asked for: most containers have none.
+PARTS = {"Device": "parts", "DeviceRate": "parts", "Mount": "parts", "Port": "network", "Ulimit": "parts"}
 
 __all__ = [
     "CAPABILITIES",
@@ -43,6 +45,7 @@ __all__ = [
     "Limits",
     "Mount",
     "NAME",
+    "Port",
     "RLIMITS",
     "SECONDS_MAX",
     "Spec",
@@ -63,7 +66,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in PARTS:
-        from minicontainer.spec import parts
+        from importlib import import_module
 
-        return getattr(parts, name)
+        return getattr(import_module(f"minicontainer.spec.{PARTS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,6 +31,7 @@ from minicontainer.spec.values import (
 )
 
 if TYPE_CHECKING:
+    from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, Mount, Ulimit
 
 # sysctl(8) names that a namespace keeps to itself, and the namespace they need.
@@ -57,8 +58,13 @@ class Spec:
     user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
     seccomp      None: the default profile (with ``privileged`` none); ``unconfined``: none; else a file, of a profile
                  in JSON or of compiled classic BPF
-    network      ``none`` or ``host``; this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a
-                 /proc/PID/ns file) or ``pid:N`` (that process's)
+    network      ``none``, ``host``, ``bridge`` (implied by ``ports``) or another network's name, ``container:NAME``;
+                 this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a /proc/PID/ns file) or ``pid:N``
+                 (that process's)
+    ports        what of the host's ports goes to which of the container
+    ip, mac_address  on its network, instead of those that are free
+    dns          its servers of names, instead of the host's
+    add_hosts    further lines of its /etc/hosts: name -> address, or ``host-gateway``
     userns       ``private`` (root inside is another id outside: for root's containers one of 65,536 that no other
                  container has, from /etc/subuid; for those of others the caller, with further ids where newuidmap
                  gives them), ``UID:GID:COUNT`` (these, given by root), ``keep-id`` (the caller is itself inside),
@@ -92,6 +98,11 @@ class Spec:
     no_new_privileges: bool = True
     privileged: bool = False
     network: str = "none"
+    ports: tuple[Port, ...] = ()
+    ip: str | None = None
+    mac_address: str | None = None
+    dns: tuple[str, ...] = ()
+    add_hosts: Mapping[str, str] = field(default_factory=dict)
     pid: str = "private"
     ipc: str = "private"
     uts: str = "private"
@@ -171,7 +182,7 @@ class Spec:
             self._put("seccomp", text("seccomp", self.seccomp))
 
     def _check_namespaces(self) -> None:
-        plain = {"network": ("none", "host"), "userns": ("auto", "private", "host", "keep-id")}
+        plain = {"network": ("none", "host", "bridge"), "userns": ("auto", "private", "host", "keep-id")}
         if self.timens not in ("auto", "private", "host"):
             hint = "one cannot be joined here: setns(2) wants a process that shares no memory"
             raise SpecError("timens", self.timens, "must be auto, private or host", hint)
@@ -180,10 +191,16 @@ class Spec:
             choices = plain.get(kind, ("private", "host"))
             if kind == "userns" and (value is None or _is_range(value)):
                 continue
+            if kind == "network" and re.fullmatch(rf"(container:)?{NAME.pattern}", text(kind, value)):
+                continue
             if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
                 raise SpecError(kind, value, f"must be {', '.join(choices)}, ns:PATH or pid:N")
         if self.hostname is not None and self.uts != "private":
             raise SpecError("hostname", self.hostname, f"cannot be set with uts={self.uts}", "uts=private")
+        if self.ports or self.ip or self.mac_address or self.dns or self.add_hosts:
+            from minicontainer.spec import network
+
+            network.check(self)
         for key, value in self.sysctls.items():
             check_sysctl(key, value, self)
 
@@ -204,6 +221,11 @@ class Spec:
     def wants_all(self) -> bool:
         """Whether it asks for all capabilities without naming them."""
         return self.privileged or any(capability("cap-add", name) == "ALL" for name in self.cap_add)
+
+    @property
+    def attached(self) -> str:
+        """The name of the network that it gets an address of; "" where none."""
+        return "" if self.network in ("none", "host") or ":" in self.network else self.network
 
     def joined(self, kind: str) -> str | None:
         """The path of the namespace to join for ``kind`` (a field name), or None for private and host."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minicontainer.container import runtime
+from minicontainer import runtime
 from minicontainer.errors import UnsupportedError
 
 

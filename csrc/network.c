@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * network.c: the steps of a plan that speak netlink(7), and the one that takes a name out of hosts files. A message is
+ * bytes of the plan, made beforehand; what is only known then (a process, an address) is put into a copy of it.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "syscalls.h"
+#include "walk.h"
+
+static long await_answer(int sock, uint32_t sequence)
+{
+	struct {
+		struct nlmsghdr head;
+		int32_t error;
+		char rest[1024]; /* the message again: of no use */
+	} answer;
+
+	for (;;) {
+		long n = mc_sys(SYS_recvfrom, MC_FD(sock), MC_PTR(&answer), sizeof(answer), 0, 0, 0);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0)
+			return n;
+		if (n < (long)(sizeof(answer.head) + sizeof(answer.error)))
+			return -EPROTO;
+		if (answer.head.nlmsg_type == NLMSG_ERROR && answer.head.nlmsg_seq == sequence)
+			return answer.error;
+	}
+}
+
+/* All messages of one datagram have the same sequence number, and one of them asks for an answer (NLM_F_ACK). */
+long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places)
+{
+	char copy[MC_MESSAGE];
+	struct nlmsghdr head;
+	long r;
+
+	if (places) {
+		memcpy(copy, message, length);
+		message = copy;
+	}
+	for (int i = 0; i < 4; i++) {
+		uint16_t place = (uint16_t)(places >> (16 * i));
+
+		if (place)
+			memcpy(copy + place, &numbers[i > 0], sizeof(numbers[0]));
+	}
+	do
+		r = mc_sys(SYS_sendto, MC_FD(sock), MC_PTR(message), length, 0, 0, 0);
+	while (r == -EINTR);
+	if (r < 0)
+		return r;
+	memcpy(&head, message, sizeof(head));
+	return await_answer(sock, head.nlmsg_seq);
+}
+
+long mc_if_index(const char *name)
+{
+	struct ifreq request = { 0 };
+	long sock = mc_sys3(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = sock;
+
+	for (int i = 0; i < IFNAMSIZ - 1 && name[i]; i++)
+		request.ifr_name[i] = name[i];
+	if (sock >= 0) {
+		r = mc_sys3(SYS_ioctl, sock, SIOCGIFINDEX, MC_PTR(&request));
+		mc_sys1(SYS_close, sock);
+	}
+	return r < 0 ? r : request.ifr_ifindex;
+}
+
+/* ---- hosts files */
+
+static void forget_in(int directory, const char *name, uint64_t offset)
+{
+	long fd = mc_sys4(SYS_openat, MC_FD(directory), MC_PTR(name), O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return; /* its container is gone, and the file with it */
+	mc_sys4(SYS_pwrite64, fd, MC_PTR("#"), 1, offset);
+	mc_sys1(SYS_close, fd);
+}
+
+/* The line at `offset` becomes a comment in every file of a directory. Their lines are the same (network/hosts.py). */
+long mc_forget(int directory, uint64_t offset)
+{
+	_Alignas(struct dirent64) char entries[2048];
+	long n, r = mc_sys3(SYS_lseek, MC_FD(directory), 0, SEEK_SET);
+
+	if (r < 0)
+		return r;
+	while ((n = mc_sys3(SYS_getdents64, MC_FD(directory), MC_PTR(entries), sizeof(entries))) > 0)
+		for (long at = 0; at < n;) {
+			const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
+
+			if (entry->d_name[0] != '.')
+				forget_in(directory, entry->d_name, offset);
+			at += entry->d_reclen;
+		}
+	return n;
+}

@@ -1,0 +1,134 @@
+"""The container's /etc/hosts, /etc/hostname and /etc/resolv.conf: files of its own over those of ROOTFS, for who has a
+network; what the files of a network's other containers say of it is not here (network/hosts.py)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from typing import NamedTuple
+
+from minicontainer import plan as p
+from minicontainer.container.dev import CLONE, MADE, TREE, make_parents
+from minicontainer.linux.files import openat2
+from minicontainer.native import lib
+from minicontainer.network.hosts import LOCALHOST, text
+from minicontainer.plan import FDCWD, Builder, Slot
+from minicontainer.spec import Spec
+
+LINKS = 16  # that are followed
+STUB = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved asks, where it is asked itself at 127.0.0.53
+MOST = 1 << 20  # bytes of such a file
+
+
+class EtcFile(NamedTuple):
+    """One of them: ``target`` inside, where links of ROOTFS lead; None as ``content`` is the network's hosts file."""
+
+    name: str
+    target: str
+    content: str | None
+
+
+def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
+    """Those that a container of ``spec`` gets."""
+    found: dict[str, str | None] = {}
+    neighbour: int | None = spec.__dict__.get("_neighbour")
+    if neighbour is not None:
+        found = {name: _inside(f"/proc/{neighbour}/root", name) for name in ("hosts", "resolv.conf")}
+    elif spec.network != "none" or spec.dns:
+        found["resolv.conf"] = resolv_conf(spec)
+    if spec.attached:
+        found |= {"hosts": None, "hostname": f"{hostname}\n"}
+    elif spec.add_hosts:
+        found["hosts"] = text([*LOCALHOST, *((where, name) for name, where in spec.add_hosts.items())])
+    elif spec.network == "host":
+        found["hosts"] = _read("/etc/hosts")
+    taken = {posixpath.normpath(mount.target) for mount in spec.mounts}
+    places = [EtcFile(name, target(spec.rootfs, f"/etc/{name}"), content) for name, content in found.items()]
+    return tuple(place for place in places if f"/etc/{place.name}" not in taken and place.target not in taken)
+
+
+def target(rootfs: str, path: str) -> str:
+    """Where the links of ROOTFS lead from ``path``: what they lead to may be missing, and is made then."""
+    for _ in range(LINKS):
+        try:
+            link = os.readlink(rootfs + path)
+        except OSError:
+            break
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
+        path = "/" + path.lstrip("/")
+    return path
+
+
+def resolv_conf(spec: Spec) -> str:
+    """resolv.conf(5) of the host; with servers that were asked for, else without those that are on the host alone,
+    which a network of its own does not reach."""
+    lines = _read("/etc/resolv.conf").splitlines()
+    if spec.attached and not _reachable(lines):
+        lines = _read(STUB).splitlines() or lines
+    kept = [line for line in lines if line.split()[:1] and line.split()[0] in ("search", "domain", "options")]
+    if spec.dns:
+        servers = [f"nameserver {server}" for server in spec.dns]
+    else:
+        servers = _reachable(lines) if spec.attached else [line for line in lines if line.startswith("nameserver")]
+    return "".join(f"{line}\n" for line in [*servers, *kept])
+
+
+def _reachable(lines: list[str]) -> list[str]:
+    found = [line for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+    return [line for line in found if not line.split()[1].startswith(("127.", "::1"))]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            return f.read(MOST)
+    except OSError:
+        return ""
+
+
+def _inside(root: str, name: str) -> str:
+    """A file of another container's /etc, which nothing leads out of; "" where there is none."""
+    try:
+        top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        how = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS
+        fd = openat2(top, f"etc/{name}", lib.O_PATH | lib.O_CLOEXEC, resolve=how)
+    except OSError:
+        return ""
+    finally:
+        os.close(top)
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)  # to open a device can be to act on it
+        return _read(f"/proc/self/fd/{fd}") if is_file else ""
+    finally:
+        os.close(fd)
+
+
+def attach(b: Builder, files: tuple[EtcFile, ...]) -> None:
+    """Puts them in their places. One that is made here was a file of /dev for a moment."""
+    b.phase = "/etc"
+    for file in files:
+        tree, at = Slot(file.name), Slot(f"etc-{file.name}")
+        if file.content is None:
+            tree = b.input("hosts")
+        else:
+            _make(b, file.name, file.content, tree)
+        make_parents(b, file.target)
+        b.add(
+            p.call("mknodat", FDCWD, file.target, p.Const("S_IFREG|0o644"), 0, tolerate=MADE),
+            p.openat2(file.target, "O_PATH|O_CLOEXEC", "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS", at),
+            p.move_mount(tree, "", at, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
+        )
+        if file.content is not None:
+            b.add(p.call("unlinkat", TREE, file.name, 0))
+
+
+def _make(b: Builder, name: str, content: str, tree: Slot) -> None:
+    fd = Slot(f"new-{name}")
+    b.add(p.openat(name, "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC", fd, at=TREE, mode=0o644))
+    if content:
+        b.add(p.write(fd, content))
+    b.add(p.close(fd), p.open_tree(name, CLONE, tree, at=TREE))

@@ -1,0 +1,30 @@
+"""A container joins networks, or another container: the wishes of its spec, as they are to be had here and now."""
+
+from __future__ import annotations
+
+from minicontainer.container.attached import PHASE, Wire
+from minicontainer.container.child import Child
+from minicontainer.linux.rtnetlink import Message
+from minicontainer.network import leases, networks
+from minicontainer.network.leases import Wish
+from minicontainer.network.record import Network
+from minicontainer.spec import Spec
+
+
+def wire_of(spec: Spec) -> tuple[Network, Wire]:
+    """The network that a spec names, ready, and its wire, with the hardware address that was asked for."""
+    network = networks.ready(spec.attached)
+    messages = dict(network.messages)
+    if spec.mac_address:
+        data, (pid, at) = messages["veth"]
+        given = bytes.fromhex(spec.mac_address.replace(":", ""))
+        messages["veth"] = Message(data[: at - 2] + given + data[at + 4 :], (pid,))
+    return network, Wire(network.interface, tuple(messages.items()))
+
+
+def join(child: Child, spec: Spec, network: Network, hostname: str) -> dict[str, int]:
+    """Takes a lease for a container, which is the child's then; what the parent's half gets."""
+    names = " ".join(dict.fromkeys(filter(None, (spec.name, hostname, child.id))))
+    wish = Wish(child.id, names, spec.ip, spec.ports, spec.add_hosts)
+    child.lease = leases.take(network, wish, lambda call, begin: child.note(PHASE, call, begin))
+    return {"address": child.lease.number, "hosts-file": child.lease.open_hosts()}

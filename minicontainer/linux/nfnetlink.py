@@ -1,0 +1,84 @@
+"""Messages of netfilter (netlink(7), linux/netfilter/nfnetlink.h), as bytes: elements of nftables' sets, and the end of
+tracked connections. Nothing is sent here.
+
+All messages of one datagram have the sequence number SEQUENCE, and one of them asks for an answer.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+
+from minicontainer.native import lib
+
+SEQUENCE = 1
+HEAD = struct.Struct("=IHHII")  # struct nlmsghdr
+GENERIC = struct.Struct("=BBH")  # struct nfgenmsg; the last is big-endian
+NESTED = 0x8000  # NLA_F_NESTED
+
+
+def attribute(kind: int, data: bytes) -> bytes:
+    """struct nlattr, and its padding."""
+    return struct.pack("=HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute of attributes."""
+    return attribute(kind | NESTED, b"".join(parts))
+
+
+def message(kind: int, flags: int, family: int, resource: int, *parts: bytes) -> bytes:
+    """A message of one of netfilter's subsystems."""
+    body = GENERIC.pack(family, lib.NFNETLINK_V0, socket_order(resource)) + b"".join(parts)
+    return HEAD.pack(HEAD.size + len(body), kind, flags | lib.NLM_F_REQUEST, SEQUENCE, 0) + body
+
+
+def socket_order(number: int) -> int:
+    """16 bits in network byte order."""
+    return int(struct.unpack("=H", struct.pack("!H", number))[0])
+
+
+def elements(table: str, map_: str, pairs: list[tuple[bytes, bytes]], *, remove: bool = False) -> bytes:
+    """A transaction that adds elements to a map of a table of the family inet, or removes them: all, or none (EEXIST,
+    ENOENT). Each is a key and its value; a field of either is filled up to four bytes (``concatenation``)."""
+    listed = []
+    for key, value in pairs:
+        parts = [nested(lib.NFTA_SET_ELEM_KEY, attribute(lib.NFTA_DATA_VALUE, key))]
+        if not remove:
+            parts.append(nested(lib.NFTA_SET_ELEM_DATA, attribute(lib.NFTA_DATA_VALUE, value)))
+        listed.append(nested(lib.NFTA_LIST_ELEM, *parts))
+    flags = lib.NLM_F_ACK | (0 if remove else lib.NLM_F_CREATE | lib.NLM_F_EXCL)
+    kind = lib.NFNL_SUBSYS_NFTABLES << 8 | (lib.NFT_MSG_DELSETELEM if remove else lib.NFT_MSG_NEWSETELEM)
+    change = message(
+        kind,
+        flags,
+        lib.NFPROTO_INET,
+        0,
+        attribute(lib.NFTA_SET_ELEM_LIST_TABLE, table.encode() + b"\0"),
+        attribute(lib.NFTA_SET_ELEM_LIST_SET, map_.encode() + b"\0"),
+        nested(lib.NFTA_SET_ELEM_LIST_ELEMENTS, *listed),
+    )
+    begin, end = (
+        message(kind, 0, 0, lib.NFNL_SUBSYS_NFTABLES) for kind in (lib.NFNL_MSG_BATCH_BEGIN, lib.NFNL_MSG_BATCH_END)
+    )
+    return begin + change + end
+
+
+def concatenation(*fields: bytes) -> bytes:
+    """A key or value of several fields."""
+    return b"".join(field + b"\0" * (-len(field) % 4) for field in fields)
+
+
+def end_connections(source: IPv4Address) -> bytes:
+    """Forgets every tracked connection that ``source`` answers (Linux 6.9; before, EINVAL, and nothing is done)."""
+    tuple_ = nested(lib.CTA_TUPLE_IP, attribute(lib.CTA_IP_V4_SRC, source.packed))
+    by_source = 1  # CTA_FILTER_F_CTA_IP_SRC of net/netfilter/nf_conntrack_netlink.c
+    flags = ((lib.CTA_FILTER_ORIG_FLAGS, 0), (lib.CTA_FILTER_REPLY_FLAGS, by_source))
+    return message(
+        lib.NFNL_SUBSYS_CTNETLINK << 8 | lib.IPCTNL_MSG_CT_DELETE,
+        lib.NLM_F_ACK,
+        lib.AF_INET,
+        0,
+        nested(lib.CTA_TUPLE_REPLY, tuple_),
+        nested(lib.CTA_FILTER, *(attribute(kind, struct.pack("=I", value)) for kind, value in flags)),
+    )

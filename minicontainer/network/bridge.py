@@ -1,0 +1,162 @@
+"""The bridge of a network, by pyroute2: in a thread of its own, since its IPRoute cannot be in a running event loop."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Network
+from typing import Any, TypeVar
+
+from minicontainer.errors import StepError, UnsupportedError
+from minicontainer.failpoint import failpoint
+from minicontainer.linux import rtnetlink
+from minicontainer.linux.rtnetlink import Message
+from minicontainer.native import lib
+from minicontainer.network.record import Network
+
+INSIDE = "eth0"  # the interface of who joins
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+
+T = TypeVar("T")
+
+
+def interface_of(name: str) -> str:
+    """The bridge of a network of that name: netdevice(7) has 15 characters for it."""
+    return "mc0" if name == "bridge" else "mc-" + hashlib.sha256(name.encode()).hexdigest()[:10]
+
+
+def number(interface: str) -> int:
+    """The number of an interface; 0 where there is none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
+def make(network: Network) -> int:
+    """Makes the bridge, or what is missing of it; its number."""
+    index = _in_thread(lambda ip: _make(ip, network))
+    failpoint("bridge made")
+    write_sysctl(f"ipv4/conf/{network.interface}/route_localnet", "1")
+    if network.subnet6 is not None:
+        write_sysctl(f"ipv6/conf/{network.interface}/accept_ra", "0")
+    return index
+
+
+def _make(ip: Any, network: Network) -> int:
+    hardware = "02:42:" + ":".join(f"{byte:02x}" for byte in network.gateway.packed)
+    if not number(network.interface):
+        ip.link("add", ifname=network.interface, kind="bridge", address=hardware)
+    index = number(network.interface)
+    failpoint("link added")
+    ip.link("set", index=index, state="up")
+    _add_address(ip, index=index, address=str(network.gateway), prefixlen=network.subnet.prefixlen)
+    if network.subnet6 is not None:
+        prefix, flags = network.subnet6.prefixlen, lib.IFA_F_NODAD
+        _add_address(ip, index=index, address=str(network.gateway6), prefixlen=prefix, flags=flags)
+    return index
+
+
+def _add_address(ip: Any, **fields: Any) -> None:
+    from pyroute2 import NetlinkError
+
+    try:
+        ip.addr("add", **fields)
+    except NetlinkError as e:
+        if e.code != errno.EEXIST:
+            raise
+
+
+def remove(interface: str) -> None:
+    """Removes the bridge; nothing happens where there is none."""
+    if index := number(interface):
+        _in_thread(lambda ip: ip.link("del", index=index))
+
+
+def messages(network: Network, index: int) -> tuple[tuple[str, Message], ...]:
+    """What who joins sends: made once for a network, since pyroute2 takes longer to import than to join."""
+    prefix = network.subnet.prefixlen
+    found = {
+        "veth": rtnetlink.veth(index, INSIDE),
+        "up": rtnetlink.up(),
+        "address": rtnetlink.address(prefix),
+    }
+    if not network.internal:
+        found["route"] = rtnetlink.route(network.gateway)
+    if network.subnet6 is not None:
+        found["address6"] = rtnetlink.address6(network.subnet6)
+        if network.gateway6 is not None and not network.internal:
+            found["route6"] = rtnetlink.route(network.gateway6)
+    return tuple(found.items())
+
+
+def used() -> list[IPv4Network]:
+    """What this host has addresses in, or routes to."""
+    return _in_thread(_used)
+
+
+def _used(ip: Any) -> list[IPv4Network]:
+    found = []
+    for message in ip.get_addr(family=socket.AF_INET):
+        found.append(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}")
+    for message in ip.get_routes(family=socket.AF_INET):
+        if message["dst_len"] and (where := message.get_attr("RTA_DST")):
+            found.append(f"{where}/{message['dst_len']}")
+    return [IPv4Network(text, strict=False) for text in dict.fromkeys(found)]
+
+
+def has_ipv6() -> bool:
+    """Whether this host speaks it."""
+    try:
+        with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", encoding="ascii") as f:
+            return f.read(1) == "0"
+    except OSError:
+        return False
+
+
+def _in_thread(function: Callable[[Any], T]) -> T:
+    """``function`` of an IPRoute; what netlink refuses is a StepError."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pyroute2 import IPRoute, NetlinkError
+
+    def call() -> T:
+        with IPRoute() as ip:
+            return function(ip)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            return pool.submit(call).result()
+        except NetlinkError as e:
+            if e.code == errno.EPERM:
+                reason = "the interfaces of this host are root's to change"
+                raise UnsupportedError("network", None, reason, "run it as root") from None
+            hint = "the kernel has no bridges: modprobe bridge" if e.code == errno.EOPNOTSUPP else ""
+            raise StepError(e.code or errno.EIO, "rtnetlink(bridge)", hint=hint) from None
+
+
+# ---- sysctl(8)
+
+
+def read_sysctl(name: str) -> str:
+    """A file of /proc/sys/net; "" where there is none."""
+    try:
+        with open(f"/proc/sys/net/{name}", encoding="ascii") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def write_sysctl(name: str, value: str) -> None:
+    """Sets one, where it is another."""
+    path = f"/proc/sys/net/{name}"
+    if read_sysctl(name) == value or not os.path.exists(path):
+        return
+    try:
+        with open(path, "w", encoding="ascii") as f:
+            f.write(value)
+    except OSError as e:
+        raise StepError(e.errno or errno.EIO, f'write("{path}", "{value}")') from None

@@ -1,0 +1,133 @@
+"""The table of nftables that keeps networks apart, leads out of them, and publishes ports: ``inet minicontainer``.
+
+Theory of operation. The rules never change; what does are sets: which bridges there are, and which port of the host
+leads where. Two maps have the published ports, one of those on any address and one of those on a certain one: each is
+one lookup, however many there are, and to publish is to add an element. The whole table can be made again at any time
+(``load``), of what the files of networks say, in one transaction. No rule of others is ever touched.
+
+A packet to a published port is led to the container where it comes in (dstnat), or on the way out of the host itself
+(local: also to 127.0.0.1, for which a bridge has route_localnet; ``guard`` sees that nobody on it makes use of that).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from minicontainer.linux import nftables
+from minicontainer.linux.nfnetlink import concatenation, elements
+from minicontainer.network.record import Network
+
+TABLE = "minicontainer"
+NUMBERS = {"tcp": 6, "udp": 17}  # protocols(5)
+RULES = """\
+add table inet minicontainer
+delete table inet minicontainer
+table inet minicontainer {{
+	map published {{ type inet_proto . inet_service : ipv4_addr . inet_service; {published} }}
+	map published_at {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; {published_at} }}
+	set bridges {{ type ifname; {bridges} }}
+	set inside {{ type ifname . ifname; {inside} }}
+	set internal {{ type ifname; {internal} }}
+	set subnets {{ type ipv4_addr; flags interval; {subnets} }}
+	set subnets6 {{ type ipv6_addr; flags interval; {subnets6} }}
+	chain guard {{
+		type filter hook prerouting priority raw;
+		iifname @bridges ip daddr 127.0.0.0/8 drop
+	}}
+	chain lead {{
+		dnat ip to ip daddr . meta l4proto . th dport map @published_at
+		fib daddr type local dnat ip to meta l4proto . th dport map @published
+	}}
+	chain dstnat {{
+		type nat hook prerouting priority dstnat;
+		jump lead
+	}}
+	chain local {{
+		type nat hook output priority -100;
+		jump lead
+	}}
+	chain srcnat {{
+		type nat hook postrouting priority srcnat;
+		oifname != @bridges ip saddr @subnets masquerade
+		oifname != @bridges ip6 saddr @subnets6 masquerade
+		oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
+		oifname @bridges ct status dnat ip saddr @subnets masquerade
+	}}
+	chain forward {{
+		type filter hook forward priority filter;
+		iifname . oifname @inside accept
+		ct state established,related accept
+		iifname @internal drop
+		oifname @internal drop
+		ct status dnat accept
+		oifname @bridges drop
+	}}
+}}
+"""
+
+
+class Element(NamedTuple):
+    """A published port: where it is seen (``address`` None: any of the host's), and where it leads."""
+
+    address: IPv4Address | None
+    protocol: str
+    number: int
+    to: IPv4Address
+    inside: int
+
+    @property
+    def map(self) -> str:
+        """The map that it is in."""
+        return "published" if self.address is None else "published_at"
+
+    @property
+    def pair(self) -> tuple[bytes, bytes]:
+        """Key and value, as the kernel has them."""
+        seen = [bytes([NUMBERS[self.protocol]]), struct.pack("!H", self.number)]
+        where = [] if self.address is None else [self.address.packed]
+        return concatenation(*where, *seen), concatenation(self.to.packed, struct.pack("!H", self.inside))
+
+    def __str__(self) -> str:
+        where = "" if self.address is None else f"{self.address} . "
+        return f"{where}{self.protocol} . {self.number} : {self.to} . {self.inside}"
+
+
+def added(map_: str, published: Iterable[Element]) -> bytes:
+    """The transaction that adds elements to one map."""
+    return elements(TABLE, map_, [element.pair for element in published])
+
+
+def removed(element: Element) -> bytes:
+    """The transaction that removes one."""
+    return elements(TABLE, element.map, [element.pair], remove=True)
+
+
+def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
+    """Makes the table again, whole, in one transaction; removes it where there is no network."""
+    found, ports = list(networks), list(published)
+    if not found:
+        nftables.run(f"add table inet {TABLE}\ndelete table inet {TABLE}")
+        return
+    nftables.run(
+        RULES.format(
+            published=_listed(str(element) for element in ports if element.address is None),
+            published_at=_listed(str(element) for element in ports if element.address is not None),
+            bridges=_listed(f'"{network.interface}"' for network in found),
+            inside=_listed(f'"{network.interface}" . "{network.interface}"' for network in found),
+            internal=_listed(f'"{network.interface}"' for network in found if network.internal),
+            subnets=_listed(str(network.subnet) for network in found if not network.internal),
+            subnets6=_listed(str(n.subnet6) for n in found if n.subnet6 is not None and not n.internal),
+        )
+    )
+
+
+def _listed(items: Iterable[str]) -> str:
+    listed = ", ".join(dict.fromkeys(items))
+    return f"elements = {{ {listed} }}" if listed else ""
+
+
+GONE = (errno.ENOENT,)  # an element, or the whole table

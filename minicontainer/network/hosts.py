@@ -1,0 +1,78 @@
+"""/etc/hosts of who is on a network: one file for all, in which each has lines (hosts(5)).
+
+Theory of operation. A line is as long as it was when it was written first, filled with blanks, and what is not in use
+is a comment: so one byte, "#", takes a name away (MC_FORGET of the plan that ends a lease), and who reads the file
+meanwhile sees the one or the other. Who wants names of its own (--add-host) gets a file of its own beside it: the lines
+are at the same offsets in all files, and are written to all, but what is one's own is RESERVED in those of the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+SHARED = "names"
+RESERVED = "\t#"  # how a line begins that is somebody else's own
+STEP = 32  # the length of a line is a multiple of it
+LOCALHOST = (("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback"))
+
+
+def text(entries: Iterable[tuple[str, str]]) -> str:
+    """Lines of addresses and names."""
+    return "".join(f"{address}\t{names}\n" for address, names in entries)
+
+
+def make(directory: int, name: str = SHARED) -> None:
+    """A file, with the lines that the shared one has."""
+    try:
+        content = _read(directory, SHARED)
+    except FileNotFoundError:
+        content = text(LOCALHOST).encode()
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
+    try:
+        os.fchmod(fd, 0o644)
+        os.write(fd, content)
+    finally:
+        os.close(fd)
+
+
+def add(directory: int, address: str, names: str, only: str = "") -> int:
+    """A line in every file, or in one ``only``; its offset. Under the network's lock."""
+    line = f"{address}\t{names}".encode()
+    at, length = _place(_read(directory, SHARED), -(-(len(line) + 1) // STEP) * STEP)
+    line = line.ljust(length - 1) + b"\n"
+    reserved = RESERVED.encode().ljust(length - 1) + b"\n"
+    for name in os.listdir(directory):
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            os.pwrite(fd, line if not only or name == only else reserved, at)
+        finally:
+            os.close(fd)
+    return at
+
+
+def lines_of(directory: int, address: str) -> list[int]:
+    """The offsets of the lines of an address."""
+    content, found = _read(directory, SHARED), []
+    at = content.find(f"\n{address}\t".encode())
+    while at >= 0:
+        found.append(at + 1)
+        at = content.find(f"\n{address}\t".encode(), at + 1)
+    return found
+
+
+def _place(content: bytes, length: int) -> tuple[int, int]:
+    """Where a line of that length goes: in a comment's place that is long enough, or at the end."""
+    at = content.find(b"\n#")
+    while at >= 0:
+        end = content.index(b"\n", at + 1)
+        if end - at >= length:
+            return at + 1, end - at
+        at = content.find(b"\n#", end)
+    return len(content), length
+
+
+def _read(directory: int, name: str) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    with open(fd, "rb") as f:
+        return f.read()

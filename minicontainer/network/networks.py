@@ -1,0 +1,214 @@
+"""Networks are made, found, repaired and removed.
+
+A network is there when its file is; what the kernel has of it (a bridge, elements of our table) can be made again of
+that, and is, where somebody took it away. Who makes or removes one has the lock on all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import replace
+
+from minicontainer.errors import Error, SpecError, UnsupportedError
+from minicontainer.failpoint import failpoint
+from minicontainer.network import bridge, firewall, hosts, leases, store, subnets
+from minicontainer.network.record import CorruptNetworkError, Network
+from minicontainer.network.store import NoNetworkError
+from minicontainer.spec import NAME
+
+DEFAULT = "bridge"
+RESERVED = ("none", "host", "private", "default", "container", "ns", "pid")
+
+
+def create(
+    name: str,
+    *,
+    subnet: str | None = None,
+    gateway: str | None = None,
+    internal: bool = False,
+    ipv6: bool | None = None,
+) -> Network:
+    """A new network. ``subnet``, ``gateway``: of IPv4, chosen where they are not given; ``internal``: no way leads out;
+    ``ipv6``: None, where the host has it. SpecError: there is one of that name, or the subnet is in use."""
+    needs_root()
+    if not re.fullmatch(NAME, name) or name in RESERVED:
+        raise SpecError("network", name, f"must match {NAME.pattern}, and be none of {' '.join(RESERVED)}")
+    with store.locked(exclusive=True):
+        return _create(name, subnet, gateway, internal, ipv6)
+
+
+def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, ipv6: bool | None) -> Network:
+    if os.path.exists(store.path(name, "config.json")):
+        raise SpecError("network", name, "already exists", f"minicontainer network rm {name}")
+    bridge.remove(bridge.interface_of(name))  # of who was killed while it made one
+    others = store.whole()
+    used = [*bridge.used(), *(other.subnet for other in others)]
+    chosen = subnets.free(used) if subnet is None else subnets.given(subnet, used)
+    if ipv6 and not bridge.has_ipv6():
+        raise UnsupportedError("ipv6", None, "this host has none", "leave --ipv6 out")
+    six = subnets.unique_local(name) if ipv6 or (ipv6 is None and bridge.has_ipv6()) else None
+    at = subnets.gateway(chosen, gateway)
+    network = Network(name, bridge.interface_of(name), chosen, at, six, internal, time.time())
+    try:
+        return _raise(network, [*others, network])
+    except BaseException:
+        _take_down(network, others)
+        raise
+
+
+def _raise(network: Network, networks: list[Network]) -> Network:
+    """What the kernel has of it, and its files."""
+    failpoint("network begun")
+    index = bridge.make(network)
+    network = replace(network, index=index, messages=bridge.messages(network, index))
+    _let_forward(networks)
+    firewall.load(networks, leases.published())
+    failpoint("table loaded")
+    os.makedirs(store.path(network.name, "hosts"), mode=0o755, exist_ok=True)
+    fd = os.open(store.path(network.name, "hosts"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if hosts.SHARED not in os.listdir(fd):
+            hosts.make(fd)
+    finally:
+        os.close(fd)
+    store.write(network)
+    return network
+
+
+def _take_down(network: Network, others: list[Network]) -> None:
+    store.forget(network.name)
+    bridge.remove(network.interface)
+    firewall.load(others, leases.published())
+    if not others:
+        _forward_as_before()
+
+
+def ready(name: str) -> Network:
+    """A network to join: the default one is made where it is missing; what somebody took away of one is made again.
+    NoNetworkError."""
+    needs_root()
+    try:
+        network = store.read(name)
+    except NoNetworkError:
+        if name != DEFAULT:
+            raise
+        with store.locked(exclusive=True):
+            if os.path.exists(store.path(name, "config.json")):
+                return store.read(name)  # another made it meanwhile
+            return _create(name, None, None, False, None)
+    return network if bridge.number(network.interface) == network.index else repair(name)
+
+
+def repair(name: str) -> Network:
+    """Makes the bridge and the table again."""
+    with store.locked(exclusive=True):
+        network = store.read(name)
+        others = [other for other in store.whole() if other.name != name]
+        return _raise(network, [*others, network])
+
+
+def needs_root() -> None:
+    """UnsupportedError for an ordinary user."""
+    if os.geteuid() != 0:
+        raise UnsupportedError("network", None, "bridges are root's", "--network bridge or -p, by slirp4netns or pasta")
+
+
+def remove(name: str) -> None:
+    """Removes a network. Error where somebody is on it."""
+    needs_root()
+    with store.locked(exclusive=True):
+        if name not in store.names():
+            raise NoNetworkError("network", name, "there is no such network", "minicontainer network ls")
+        leases.reclaim(name)
+        if on_it := [lease.names.split()[0] for lease in leases.of(name)]:
+            more = f" and {len(on_it) - 3} more" if len(on_it) > 3 else ""
+            raise Error(f"network {name}: is in use by {', '.join(on_it[:3])}{more} (stop or remove them first)")
+        others = [other for other in store.whole() if other.name != name]
+        store.forget(name)
+        failpoint("directory removed")
+        bridge.remove(bridge.interface_of(name))
+        failpoint("bridge removed")
+        firewall.load(others, leases.published())
+        if not others:
+            _forward_as_before()
+
+
+def left_behind() -> list[str]:
+    """Networks whose maker or remover was killed on the way, and bridges and tables of none."""
+    found = [name for name in store.names() if not os.path.exists(store.path(name, "config.json"))]
+    known = {bridge.interface_of(name) for name in store.names()}
+    found += [interface for interface in _our_interfaces() if interface not in known]
+    return found
+
+
+def clean() -> None:
+    """Removes what ``left_behind`` names, and makes the table what the files say."""
+    with store.locked(exclusive=True):
+        for name in store.names():
+            if not os.path.exists(store.path(name, "config.json")):
+                store.forget(name)
+        known = {bridge.interface_of(name) for name in store.names()}
+        for interface in _our_interfaces():
+            if interface not in known:
+                bridge.remove(interface)
+        networks = store.whole()
+        firewall.load(networks, leases.published())
+        if not networks:
+            _forward_as_before()
+
+
+def _our_interfaces() -> list[str]:
+    import socket
+
+    return [name for _, name in socket.if_nameindex() if re.fullmatch(r"mc0|mc-[0-9a-f]{10}", name)]
+
+
+# ---- net.ipv4.ip_forward
+
+
+def _let_forward(networks: list[Network]) -> None:
+    """The host becomes a router, for as long as there is a network with a way out."""
+    kept = f"{store.directory()}/forwarding"
+    if all(network.internal for network in networks):
+        return
+    before = [bridge.read_sysctl(name) for name in bridge.FORWARDING]
+    if not os.path.exists(kept):
+        with open(kept, "w", encoding="ascii") as f:
+            f.write(" ".join(value or "-" for value in before))
+    for name, value in zip(bridge.FORWARDING, before, strict=True):
+        if value == "0":
+            bridge.write_sysctl(name, "1")
+
+
+def _forward_as_before() -> None:
+    kept = f"{store.directory()}/forwarding"
+    try:
+        with open(kept, encoding="ascii") as f:
+            before = f.read().split()
+    except FileNotFoundError:
+        return
+    for name, value in zip(bridge.FORWARDING, before, strict=False):
+        if value == "0":
+            bridge.write_sysctl(name, "0")
+    os.unlink(kept)
+
+
+def inspect(name: str) -> dict[str, object]:
+    """All that is known of one, as plain data."""
+    network = store.read(name)
+    return {
+        "name": network.name,
+        "interface": network.interface,
+        "subnet": str(network.subnet),
+        "gateway": str(network.gateway),
+        "subnet6": None if network.subnet6 is None else str(network.subnet6),
+        "gateway6": None if network.gateway6 is None else str(network.gateway6),
+        "internal": network.internal,
+        "created": network.created,
+        "members": [lease.to_data() for lease in leases.of(name)],
+    }
+
+
+__all__ = ["CorruptNetworkError", "NoNetworkError", "create", "inspect", "ready", "remove", "repair"]

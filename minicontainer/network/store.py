@@ -1,0 +1,115 @@
+"""The files of networks: where they are, and their locks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from minicontainer import runtime
+from minicontainer.errors import SpecError
+from minicontainer.failpoint import failpoint
+from minicontainer.network.record import CorruptNetworkError, Network
+from minicontainer.spec import NAME
+
+
+class NoNetworkError(SpecError, LookupError):
+    """There is no such network."""
+
+
+def directory() -> str:
+    """``networks`` in the runtime directory."""
+    return f"{runtime.directory()}/networks"
+
+
+def path(name: str, *parts: str) -> str:
+    """A file of a network."""
+    return "/".join((directory(), name, *parts))
+
+
+@contextmanager
+def locked(*, exclusive: bool) -> Iterator[None]:
+    """The lock on all networks."""
+    os.makedirs(directory(), mode=0o755, exist_ok=True)
+    fd = os.open(f"{directory()}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def changing(name: str) -> Iterator[int]:
+    """The lock on the leases of one: a descriptor of its directory."""
+    try:
+        fd = os.open(path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _no_network(name) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def names() -> list[str]:
+    """All that are there, whole or not."""
+    try:
+        return sorted(
+            name for name in os.listdir(directory()) if re.fullmatch(NAME, name) and os.path.isdir(path(name))
+        )
+    except FileNotFoundError:
+        return []
+
+
+def read(name: str) -> Network:
+    """NoNetworkError where there is none; CorruptNetworkError."""
+    try:
+        with open(path(name, "config.json"), encoding="utf-8") as f:
+            return Network.from_json(f.read())
+    except FileNotFoundError:
+        raise _no_network(name) from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise CorruptNetworkError(f"network {name}: {e}") from None
+
+
+def whole() -> list[Network]:
+    """Those that can be read."""
+    found = []
+    for name in names():
+        try:
+            found.append(read(name))
+        except (NoNetworkError, CorruptNetworkError):
+            continue
+    return found
+
+
+def write(network: Network) -> None:
+    """Makes its directory, or replaces its file: then it is there."""
+    for part in ("leases", "hosts"):
+        os.makedirs(path(network.name, part), mode=0o755, exist_ok=True)
+    part = path(network.name, ".config")
+    with open(part, "w", encoding="utf-8") as f:
+        f.write(network.to_json())
+        f.flush()
+        os.fsync(f.fileno())
+    failpoint("network written")
+    os.rename(part, path(network.name, "config.json"))
+
+
+def forget(name: str) -> None:
+    """Removes its directory: its file first, so that it is there, or not."""
+    try:
+        os.unlink(path(name, "config.json"))
+    except FileNotFoundError:
+        pass
+    failpoint("network forgotten")
+    shutil.rmtree(path(name), ignore_errors=True)
+
+
+def _no_network(name: str) -> NoNetworkError:
+    return NoNetworkError("network", name, "there is no such network", f"minicontainer network create {name}")

@@ -1,0 +1,135 @@
+"""What a container wants of its network: published ports, addresses, names; also as docker's command line writes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from minicontainer.errors import SpecError
+from minicontainer.spec.values import text
+
+if TYPE_CHECKING:
+    from minicontainer.spec.container import Spec
+
+PROTOCOLS = ("tcp", "udp")
+PORT_MAX = 65535
+HOST_GATEWAY = "host-gateway"  # of --add-host: the host, as the container reaches it
+HOSTNAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+FIELDS = ("ports", "ip", "mac_address", "dns", "add_hosts")  # of Spec
+
+
+@dataclass(frozen=True)
+class Port:
+    """A published port: what comes to ``host`` (0: a free one) of the host's ``address`` ("": any) goes to ``number``
+    of the container."""
+
+    number: int
+    host: int = 0
+    protocol: str = "tcp"
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise SpecError("publish", self.protocol, f"must be one of {' '.join(PROTOCOLS)}")
+        for number, least in ((self.number, 1), (self.host, 0)):
+            if not isinstance(number, int) or not least <= number <= PORT_MAX:
+                raise SpecError("publish", number, f"is no port: {least} to {PORT_MAX}")
+        if self.address:
+            given = address("publish", self.address)
+            if given.version != 4:
+                raise SpecError("publish", self.address, "ports are published by IPv4", "an IPv4 address of the host")
+            object.__setattr__(self, "address", "" if given.is_unspecified else str(given))
+
+    def __str__(self) -> str:
+        return f"{self.address or '0.0.0.0'}:{self.host}->{self.number}/{self.protocol}"
+
+    @classmethod
+    def option(cls, value: str) -> tuple[Port, ...]:
+        """``[[ip:][hostport]:]port[/udp]``, where ports can be ranges of the same length (``8000-8009:80-89``)."""
+        words, slash, protocol = text("publish", value).partition("/")
+        given, _, inside = words.rpartition(":")
+        host, colon, outside = given.rpartition(":")
+        numbers = _range(value, inside)
+        outer = _range(value, outside) if outside else [0] * len(numbers)
+        if colon and not host:
+            raise SpecError("publish", value, "has an empty address", "[ip:][hostport:]port[/udp]")
+        if len(outer) != len(numbers):
+            raise SpecError("publish", value, f"has {len(outer)} ports outside and {len(numbers)} inside")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        kind = protocol.lower() if slash else "tcp"
+        return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
+
+
+def _range(value: str, words: str) -> list[int]:
+    if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", words):
+        raise SpecError("publish", value, f"{words!r} is no port or range", "[ip:][hostport:]port[/udp]")
+    first, _, last = words.partition("-")
+    numbers = list(range(int(first), int(last or first) + 1))
+    if not numbers or numbers[0] < 1 or numbers[-1] > PORT_MAX:
+        raise SpecError("publish", value, f"{words!r} is not within 1 to {PORT_MAX}")
+    return numbers
+
+
+def address(what: str, value: object) -> IPv4Address | IPv6Address:
+    """An IP address. SpecError where it is none."""
+    try:
+        return ip_address(text(what, value))
+    except ValueError:
+        raise SpecError(what, value, "is no IP address") from None
+
+
+def check(spec: Spec) -> None:
+    """Of ``spec``, the fields that FIELDS names, against each other and its network."""
+    if isinstance(spec.ports, Port) or not all(isinstance(port, Port) for port in spec.ports):
+        raise SpecError("publish", spec.ports, "must be Ports", "Port.option('8080:80')")
+    object.__setattr__(spec, "ports", tuple(spec.ports))
+    if isinstance(spec.dns, str):
+        raise SpecError("dns", spec.dns, "must be a sequence of addresses")
+    object.__setattr__(spec, "dns", tuple(str(address("dns", server)) for server in spec.dns))
+    object.__setattr__(spec, "add_hosts", _hosts(spec.add_hosts))
+    if spec.ports and spec.network == "none":
+        object.__setattr__(spec, "network", "bridge")
+    for name, option in (("ports", "publish"), ("ip", "ip"), ("mac_address", "mac-address")):
+        if getattr(spec, name) and not spec.attached:
+            raise SpecError(option, None, f"is of no use with network={spec.network}", "--network bridge")
+    if spec.network.startswith("container:") and (spec.dns or spec.add_hosts):
+        raise SpecError("network", spec.network, "has the names of that container", "leave --dns and --add-host out")
+    if spec.ip is not None:
+        if address("ip", spec.ip).version != 4:
+            raise SpecError("ip", spec.ip, "is no IPv4 address", "that of IPv6 comes of it")
+        object.__setattr__(spec, "ip", str(address("ip", spec.ip)))
+    if spec.mac_address is not None:
+        object.__setattr__(spec, "mac_address", _mac(spec.mac_address))
+
+
+def _hosts(given: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name, where in dict(given).items():
+        if not HOSTNAME.fullmatch(text("add-host", name)):
+            raise SpecError("add-host", name, "is no host name")
+        found[name] = where if where == HOST_GATEWAY else str(address("add-host", where))
+    return found
+
+
+def _mac(value: str) -> str:
+    mac = text("mac-address", value).lower().replace("-", ":")
+    if not MAC.fullmatch(mac):
+        raise SpecError("mac-address", value, "is no hardware address", "six bytes: 02:00:00:00:00:01")
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise SpecError("mac-address", value, "is not of one interface", "an even first byte: 02:00:00:00:00:01")
+    return mac
+
+
+def parse_add_host(items: tuple[str, ...]) -> dict[str, str]:
+    """``NAME:ADDRESS`` of each; the address of IPv6 can be in brackets; ``host-gateway`` is the host."""
+    found = {}
+    for item in items:
+        name, colon, where = text("add-host", item).partition(":")
+        if not colon:
+            raise SpecError("add-host", item, "must be NAME:ADDRESS")
+        found[name] = where[1:-1] if where.startswith("[") and where.endswith("]") else where
+    return found
