@@ -34,6 +34,7 @@ enum mc_policy { MC_NEVER, MC_ON_FAILURE, MC_ALWAYS };
 struct mc_monitor {
 	uint32_t magic, size;
 	struct mc_parts child, parent;  /* parent.plan 0: there is no parent's half                     */
+	struct mc_parts ending; /* plan 0: none; walked at the end, whatever fails of it                  */
 	uint32_t shared;       /* offset of half.shared                                                 */
 	uint32_t wishes;
 	int32_t in, out, err;  /* slots of the child's plan: its streams                               */

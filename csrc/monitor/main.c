@@ -314,6 +314,21 @@ static void remove_state(void)
 	mc_sys3(SYS_unlinkat, parent, MC_PTR(told->id), AT_REMOVEDIR);
 }
 
+/* What somebody outside lent (an address, names, ports), each step whatever became of the others. */
+static void give_back(void)
+{
+	struct mc_run run = { 0 };
+	uint32_t first = 0;
+
+	if (!me.told->ending.plan)
+		return;
+	mc_point(&run, me.told, &me.told->ending);
+	mc_begin_anew(&run, me.told, &me.told->ending);
+	while (mc_plan_walk_from(&run, first) < 0)
+		first = (uint32_t)run.failed + 1;
+	mc_sys3(SYS_unlinkat, MC_FD(me.told->directory), MC_PTR("lease"), 0);
+}
+
 static void finish(void)
 {
 	const struct mc_monitor *told = me.told;
@@ -325,6 +340,8 @@ static void finish(void)
 	if (told->ids_byte != MC_NO_BYTE)
 		mc_sys4(SYS_pwrite64, MC_FD(told->ids), MC_PTR(&none), 1, told->ids_byte);
 	failpoint("ids given back");
+	give_back();
+	failpoint("network left");
 	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("control"), 0);
 	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("cgroup"), 0);
 	write_state("exited");

@@ -113,7 +113,7 @@ class Container(Observed):
                 lock=lock,
                 names=opened[1],
                 boot=boot_id(),
-                placed=lambda path: _link(path, lock),
+                linked=self._entry.link,
             )
             child = start.begin(self.config.spec, monitored.clone, self.id[:12], MONITOR)
         finally:
@@ -250,6 +250,7 @@ class Container(Observed):
             os.close(pidfd)
         if (cgroup := self.open_cgroup()) is not None:
             cgroup.remove(kill=True)
+        self._entry.end_lease()
 
     # -- while it runs
 
@@ -370,15 +371,6 @@ def _with_its_filter(spec: Spec, entry: Entry) -> Spec:
         return spec
     filter_ = seccomp.program(spec, host.permitted(spec, host.userns_mode(spec)))
     return replace(spec, seccomp=entry.keep("seccomp", filter_))
-
-
-def _link(path: str, directory: int) -> None:
-    """The link to its cgroup, in its directory."""
-    try:
-        os.unlink("cgroup", dir_fd=directory)
-    except FileNotFoundError:
-        pass
-    os.symlink(path, "cgroup", dir_fd=directory)
 
 
 def containers() -> list[Container]:

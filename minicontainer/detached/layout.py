@@ -10,7 +10,7 @@ from minicontainer.native import ffi
 from minicontainer.plan import Plan
 from minicontainer.spawn import Spawn
 
-SHELTER = 64  # descriptors are kept from here on until they take their places
+SHELTER = 64  # descriptors are kept from here on, at the least, until they take their places
 RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
 
 

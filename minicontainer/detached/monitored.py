@@ -30,6 +30,7 @@ from minicontainer.spec import Spec, signal_number
 if TYPE_CHECKING:
     from minicontainer.container.child import Child
     from minicontainer.detached.records import Config
+    from minicontainer.network.leases import Lease
 
 MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
 FILES = ("said", "hosts-file")  # inputs of a parent's half that are descriptors; the others are numbers
@@ -53,11 +54,11 @@ class Monitored:
     """Starts a container under a monitor. ``clone`` is for container.start.begin."""
 
     def __init__(
-        self, config: Config, *, directory: int, lock: int, names: int, boot: str, placed: Callable[[str], None]
+        self, config: Config, *, directory: int, lock: int, names: int, boot: str, linked: Callable[[str, str], None]
     ) -> None:
-        """``directory``, its ``lock`` and ``names`` are descriptors; ``placed`` is told the path of the container's
-        cgroup."""
-        self.config, self.boot, self.placed = config, boot, placed
+        """``directory``, its ``lock`` and ``names`` are descriptors; ``linked`` is told the path of the container's
+        ``cgroup``, and of its ``lease``."""
+        self.config, self.boot, self.linked = config, boot, linked
         self.directory, self.lock, self.names = directory, lock, names
 
     def clone(self, child: Child, spec: Spec, what: Compiled) -> int:
@@ -65,8 +66,11 @@ class Monitored:
         no child of this process."""
         failpoint("prepared")
         if child.cgroup is not None:
-            self.placed(child.cgroup.path)
+            self.linked("cgroup", child.cgroup.path)
         failpoint("cgroup linked")
+        if child.lease is not None:
+            self.linked("lease", child.lease.path)
+        failpoint("lease linked")
         with ExitStack() as stack:
             memfd = _owned(stack, os.memfd_create("minicontainer", os.MFD_CLOEXEC))
             read, write = os.pipe2(os.O_CLOEXEC)
@@ -96,6 +100,8 @@ class Monitored:
             setattr(header, field, plan.slots[name] if name in plan.inputs else -1)
         header.socket = plan.slots["parent-socket"] if "parent-socket" in plan.inputs else -1
         self._tell_places(header, layout, child, given)
+        if child.lease is not None:
+            _tell_ending(header, layout, child.lease, given)
         self._tell_wishes(header, spec)
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
         return header, layout
@@ -138,6 +144,14 @@ class Monitored:
         header.log_size, header.log_files = config.log_size, config.log_files
 
 
+def _tell_ending(header: Any, layout: Layout, lease: Lease, given: Descriptors) -> None:
+    """The end of a lease is the monitor's; and so are the locks and sockets, as long as it lives."""
+    places = {name: given.place(fd) for name, fd in lease.for_another().items()}
+    for fd in lease.held():
+        given.place(fd)
+    layout.walk(header.ending, lease.ending, [places.get(name, -1) for name in lease.ending.slots])
+
+
 def policy(restart: str) -> tuple[int, int]:
     """enum mc_policy and retries of ``on-failure:3``."""
     word, _, retries = restart.partition(":")
@@ -171,7 +185,7 @@ def _spawn(given: list[int]) -> None:
     opened = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
     try:
         for fd in (opened[0], *given):
-            opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SHELTER))
+            opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(SHELTER, lib.MC_TOLD + len(given))))
         plan = _monitor_plan(len(given), os.environ.get(VARIABLE, ""))
         cgroup = placement.monitors()
         with Spawn(plan) as monitor:

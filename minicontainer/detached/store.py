@@ -7,6 +7,7 @@
         control             the monitor's socket (csrc/monitor/control.c)
         seccomp             the filter of system calls, where that came of a file
         cgroup              a link to its cgroup, while it runs
+        lease               a link to the file of its address, while it is on a network (network/leases.py)
     names/NAME              the id of who has that name (container/names.py)
 
 Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
@@ -105,6 +106,30 @@ class Entry:
         with open(path, "xb", opener=_private) as f:
             f.write(data)
         return path
+
+    def link(self, name: str, path: str) -> None:
+        """Its link of that name leads to ``path``."""
+        link = f"{self.path}/{name}"
+        try:
+            os.unlink(link)
+        except FileNotFoundError:
+            pass
+        os.symlink(path, link)
+
+    def lease(self) -> str:
+        """The path of the file of its address; "" where it has none."""
+        try:
+            return os.readlink(f"{self.path}/lease")
+        except OSError:
+            return ""
+
+    def end_lease(self) -> None:
+        """Gives back its address, names and ports, where its monitor was killed."""
+        if path := self.lease():
+            from minicontainer.network import leases
+
+            leases.end_dead(path)
+            os.unlink(f"{self.path}/lease")
 
     def state(self) -> State:
         """What became of it."""

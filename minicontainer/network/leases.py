@@ -99,6 +99,16 @@ class Lease:
         self.fds.append(os.open(self.hosts, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW))
         return self.fds[-1]
 
+    def for_another(self) -> dict[str, int]:
+        """The inputs of its end, for who will walk it instead: with a socket of its own."""
+        self.inputs["netfilter"] = open_netfilter()
+        self.fds.append(self.inputs["netfilter"])
+        return self.inputs
+
+    def held(self) -> list[int]:
+        """The locks and sockets that make it last: who has them has it."""
+        return [fd for fd in self.fds if fd not in self.inputs.values()]
+
     def release(self) -> list[tuple[str, int, int, int]]:
         """Gives all of it back; what was done: call, start, end, result."""
         try:
