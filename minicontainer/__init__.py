@@ -40,6 +40,7 @@ _HOME = {
     "PIPE": "minicontainer.container.process",
     "Plan": "minicontainer.plan",
     "Popen": "minicontainer.container.process",
+    "Port": "minicontainer.spec",
     "ProgramError": "minicontainer.errors",
     "Result": "minicontainer.container.result",
     "STDOUT": "minicontainer.container.process",
@@ -56,7 +57,7 @@ _HOME = {
 }
 __all__ = [
     "__version__", "CalledProcessError", "Container", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine",
-    "Mount", "PIPE", "Plan", "Popen", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError",
+    "Mount", "PIPE", "Plan", "Popen", "Port", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError",
     "TimeoutExpired", "Ulimit", "UnsupportedError", "Usage", "containers", "create_container_exec", "run",
 ]  # fmt: skip
 
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     from minicontainer.errors import Error, ProgramError, SpecError, StepError, UnsupportedError
     from minicontainer.kvm.machine import Machine
     from minicontainer.plan import Plan
-    from minicontainer.spec import Device, DeviceRate, Limits, Mount, Spec, Ulimit
+    from minicontainer.spec import Device, DeviceRate, Limits, Mount, Port, Spec, Ulimit
 
 
 def __getattr__(name: str) -> Any:

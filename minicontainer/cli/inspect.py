@@ -63,5 +63,6 @@ def as_data(container: Any) -> dict[str, Any]:
         "timeout": config.timeout,
         "directory": container.directory,
         "cgroup": path,
+        "network": lease.to_data() if (lease := container.lease()) is not None else None,
         "spec": to_data(config.spec),
     }

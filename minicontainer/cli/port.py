@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -14,20 +15,35 @@ from minicontainer.cli.names import container_argument, find
 @click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: a line each.")
 @container_argument()
 def command(format_: str, container: str) -> int:
-    """Show the ports on which CONTAINER listens: PORT/PROTOCOL, and where it is reached from this host.
+    """Show the ports of CONTAINER: PORT/PROTOCOL, and where it is reached from this host.
 
-    With a network of its own (--network none) that is from inside alone.
+    Those that are published come first, then the others on which it listens.
     """
-    found = find(container)
-    network = found.config.spec.network
-    for port in found.ports():
-        shown: dict[str, Any] = {
-            **port._asdict(),
-            "host": f"{port.address}:{port.number}" if network == "host" else None,
-        }
+    for row in _rows(find(container)):
         if format_ == "json":
-            click.echo(json.dumps(shown))
+            click.echo(json.dumps(row))
         else:
-            where = f" -> {shown['host']}" if shown["host"] else f" on {port.address}, inside alone"
-            click.echo(f"{port.number}/{port.protocol}{where}")
+            where = f" -> {row['host']}" if row["host"] else f" on {row['address']}, inside alone"
+            click.echo(f"{row['number']}/{row['protocol']}{where}")
     return 0
+
+
+def _rows(found: Any) -> Iterator[dict[str, Any]]:
+    lease = found.lease()
+    published = [] if lease is None else lease.ports
+    for port in published:
+        host = f"{port.address or '0.0.0.0'}:{port.host}"
+        yield {"number": port.number, "protocol": port.protocol, "address": str(lease.address), "host": host}
+    known = {(port.number, port.protocol) for port in published}
+    for port in found.ports():
+        if (port.number, port.protocol) not in known:
+            yield {**port._asdict(), "host": _reached(found, lease, port)}
+
+
+def _reached(found: Any, lease: Any, port: Any) -> str | None:
+    """Where the host reaches a port that is not published; None: nowhere."""
+    if found.config.spec.network == "host":
+        return f"{port.address}:{port.number}"
+    if lease is None or port.address.startswith(("127.", "::1", "[::1")):
+        return None
+    return f"{lease.address}:{port.number}"

@@ -13,7 +13,7 @@ from minicontainer.cli.tables import ago, colored, duration, printable, table
 from minicontainer.detached import store
 from minicontainer.errors import Error, SpecError
 
-HEAD = ("CONTAINER ID", "ROOTFS", "COMMAND", "CREATED", "STATUS", "NAME")
+HEAD = ("CONTAINER ID", "ROOTFS", "COMMAND", "CREATED", "STATUS", "PORTS", "NAME")
 FILTERS = ("id", "name", "label", "status", "exited", "restart")
 
 
@@ -66,7 +66,17 @@ def row_of(identifier: str) -> dict[str, Any] | None:
         "restarts": state.restarts,
         "restart": config.restart,
         "labels": dict(config.labels),
+        "network": config.spec.network,
+        "ports": _ports(entry) if config.spec.ports else [],
     }
+
+
+def _ports(entry: store.Entry) -> list[str]:
+    """Where it is reached: ``0.0.0.0:8080->80/tcp``, as docker says it."""
+    from minicontainer.network import leases
+
+    record = leases.at(entry.lease())
+    return [] if record is None else [str(port) for port in record.ports]
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -101,11 +111,12 @@ def _table(rows: Iterable[dict[str, Any]], no_trunc: bool) -> str:
             printable(" ".join(row.get("command", ()))),
             ago(row["created"]) if row["created"] else "",
             status_text(row),
+            ", ".join(row.get("ports", ())),
             row["name"],
         )
         for row in rows
     ]
-    lines = table(HEAD, shown, () if no_trunc else ("COMMAND", "ROOTFS")).split("\n")
+    lines = table(HEAD, shown, () if no_trunc else ("COMMAND", "ROOTFS", "PORTS")).split("\n")
     return "\n".join([lines[0], *(colored(line, row["status"]) for line, row in zip(lines[1:], rows, strict=True))])
 
 

@@ -65,7 +65,12 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--cap-drop", help="A capability to drop, or ALL.", **many)
 @option("--security-opt", help="no-new-privileges[=false], seccomp=unconfined|FILE of JSON or compiled BPF.", **many)
 @option("--privileged", is_flag=True, help="All of root's rights and devices; nothing hidden or filtered.")
-@option("--network", default="none", show_default=True, help="none, host, ns:PATH or pid:N.")
+@option("--network", help="none, host, bridge, a network's name, container:NAME, ns:PATH or pid:N. [default: none]")
+@option("-p", "--publish", help="[[IP:]HOSTPORT:]PORT[/udp]; ranges too. Implies --network bridge.", **many)
+@option("--ip", help="Its address on the network, instead of a free one.")
+@option("--mac-address", help="Its hardware address.")
+@option("--dns", help="A server of names, instead of the host's.", **many)
+@option("--add-host", help="NAME:ADDRESS in its /etc/hosts; host-gateway is the host.", **many)
 @option("--pid", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--ipc", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--uts", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
@@ -140,6 +145,7 @@ def spec_of(words: dict[str, Any]) -> s.Spec:
         stop_timeout=s.decimal("stop-timeout", words["stop_timeout"], 0, s.SECONDS_MAX, "seconds"),
         oom_score_adj=_adjustment(words["oom_score_adj"]),
         die_with_parent=not words["detach"],
+        **_network(words),
         **_security(words["security_opt"]),
         **{name: words[name] for name in SAME},
     )
@@ -147,7 +153,7 @@ def spec_of(words: dict[str, Any]) -> s.Spec:
 
 # Options whose value is the field's of the same name.
 SAME = (
-    "name hostname user group_add read_only shm_size init cap_add cap_drop privileged network pid ipc uts cgroupns"
+    "name hostname user group_add read_only shm_size init cap_add cap_drop privileged pid ipc uts cgroupns"
     " timens userns stop_signal ephemeral"
 ).split()
 
@@ -219,6 +225,19 @@ def _security(options: Sequence[str]) -> dict[str, Any]:
         else:
             raise SpecError("security-opt", item, "is unknown", "no-new-privileges[=false], seccomp=unconfined|FILE")
     return fields
+
+
+def _network(words: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: words[name] for name in ("ip", "mac_address", "dns") if words[name]}
+    if words["publish"]:
+        if words["network"] == "none":
+            raise SpecError("publish", words["publish"][0], "is of no use with --network none", "--network bridge")
+        fields["ports"] = tuple(port for value in words["publish"] for port in s.Port.option(value))
+    if words["add_host"]:
+        from minicontainer.spec.network import parse_add_host
+
+        fields["add_hosts"] = parse_add_host(words["add_host"])
+    return {"network": words["network"] or "none", **fields}
 
 
 def _pair(what: str, item: str) -> tuple[str, str]:

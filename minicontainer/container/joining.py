@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
+from minicontainer.container import names
 from minicontainer.container.attached import PHASE, Wire
 from minicontainer.container.child import Child
 from minicontainer.linux.rtnetlink import Message
@@ -9,6 +13,17 @@ from minicontainer.network import leases, networks
 from minicontainer.network.leases import Wish
 from minicontainer.network.record import Network
 from minicontainer.spec import Spec
+
+
+def resolved(spec: Spec) -> Spec:
+    """With the namespaces of the container that ``network=container:NAME`` names: its network, and the user namespace
+    that this belongs to, which gives the rights over it. SpecError where it does not run."""
+    pid = names.process(spec.network.removeprefix("container:"))
+    same = os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
+    userns = spec.userns or ("host" if same else f"pid:{pid}")
+    found = replace(spec, network=f"pid:{pid}", userns=userns)
+    object.__setattr__(found, "_neighbour", pid)
+    return found
 
 
 def wire_of(spec: Spec) -> tuple[Network, Wire]:

@@ -143,6 +143,10 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
 def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
     """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) its name is not taken here."""
+    if spec.network.startswith("container:"):
+        from minicontainer.container import joining
+
+        spec = joining.resolved(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from minicontainer.detached import changes, copying, logs, ports, stats
 from minicontainer.detached.attachment import Attachment
@@ -11,6 +12,9 @@ from minicontainer.detached.changes import Change
 from minicontainer.detached.handle import Handle
 from minicontainer.detached.ports import Port
 from minicontainer.detached.stats import Stats, Task
+
+if TYPE_CHECKING:
+    from minicontainer.network.leases import Record
 
 
 class Observed(Handle):
@@ -58,6 +62,14 @@ class Observed(Handle):
         """Its processes."""
         with self._needs_cgroup("top") as cgroup:
             return stats.tasks(stats.members(cgroup))
+
+    def lease(self) -> Record | None:
+        """What it has of the network that it is on: address, names, published ports; None where it is on none."""
+        if not (path := self._entry.lease()):
+            return None
+        from minicontainer.network import leases
+
+        return leases.at(path)
 
     def ports(self) -> list[Port]:
         """Where its processes wait for others."""

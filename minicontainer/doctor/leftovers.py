@@ -2,8 +2,8 @@
 
 Theory of operation. Whatever is made for a while is marked by its owner so that death takes the mark away: a cgroup
 bears its owner's pid and start time and is locked, a name is a locked file, a detached container has a monitor or has
-ended, a directory in the making is a locked
-directory called ``.XXXXXXXX.part`` beside its place. Here such things are looked for, and taken where nobody has them.
+ended, an address on a network is a locked file, a directory in the making is a locked directory called
+``.XXXXXXXX.part`` beside its place. Here such things are looked for, and taken where nobody has them.
 Directories are looked for only where asked, and only the caller's own ones that have rested for a while.
 """
 
@@ -23,6 +23,7 @@ from minicontainer.detached import store
 from minicontainer.detached.container import Container
 from minicontainer.doctor.findings import Finding, Verdict, failure, note, ok
 from minicontainer.errors import StepError
+from minicontainer.network import leases, networks
 from minicontainer.rootfs.removal import remove
 
 PART = re.compile(r"\.[0-9a-f]{8}\.part")
@@ -45,6 +46,8 @@ def kinds(directory: str) -> list[Kind]:
     places = list(dict.fromkeys(map(os.path.realpath, (here, os.path.dirname(here), temporary_place()))))
     return [
         Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
+        Kind("address", leases.dead, leases.end_dead),
+        Kind("network", networks.left_behind, networks.end_left_behind),
         Kind("cgroup", limits.stale, _remove_cgroup),
         Kind("name", names.stale, _remove_name),
         Kind("unfinished directory", lambda: stale_parts(places), _remove_part),

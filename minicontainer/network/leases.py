@@ -326,18 +326,21 @@ def _add(map_: str, chosen: list[Element], note: Note) -> None:
 
 def of(name: str) -> list[Record]:
     """The leases on a network, by address."""
-    found = []
     try:
         listed = os.listdir(store.path(name, "leases"))
     except FileNotFoundError:
         return []
-    for address in listed:
-        try:
-            with open(store.path(name, "leases", address), encoding="utf-8") as f:
-                found.append(Record.from_json(f.read()))
-        except (OSError, ValueError):
-            continue  # it ends, or is being made
-    return sorted(found, key=lambda record: record.address)
+    found = (at(store.path(name, "leases", address)) for address in listed)  # None: it ends, or is being made
+    return sorted((record for record in found if record is not None), key=lambda record: record.address)
+
+
+def at(path: str) -> Record | None:
+    """What the file of a lease says; None where there is none."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            return Record.from_json(f.read())
+    except (OSError, ValueError):
+        return None
 
 
 def published() -> list[Element]:
@@ -418,11 +421,7 @@ def _end_if_dead(name: str, address: str) -> bool:
     path = store.path(name, "leases", address)
     if not _is_dead(path):
         return False
-    try:
-        with open(path, encoding="utf-8") as f:
-            record = Record.from_json(f.read())
-    except (OSError, ValueError):
-        record = Record("", IPv4Address(address), "", private=True)  # it was being made
+    record = at(path) or Record("", IPv4Address(address), "", private=True)  # it was being made
     with ExitStack() as stack:
         inputs = {}
         for part in ("leases", "hosts"):

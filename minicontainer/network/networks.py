@@ -143,20 +143,18 @@ def left_behind() -> list[str]:
     return found
 
 
-def clean() -> None:
-    """Removes what ``left_behind`` names, and makes the table what the files say."""
+def end_left_behind(name: str) -> bool:
+    """Removes what ``left_behind`` named, and makes the table what the files say; False: it is whole by now."""
     with store.locked(exclusive=True):
-        for name in store.names():
-            if not os.path.exists(store.path(name, "config.json")):
-                store.forget(name)
-        known = {bridge.interface_of(name) for name in store.names()}
-        for interface in _our_interfaces():
-            if interface not in known:
-                bridge.remove(interface)
+        if name not in left_behind():
+            return False
+        store.forget(name)
+        bridge.remove(name if name in _our_interfaces() else bridge.interface_of(name))
         networks = store.whole()
         firewall.load(networks, leases.published())
         if not networks:
             _forward_as_before()
+        return True
 
 
 def _our_interfaces() -> list[str]:
