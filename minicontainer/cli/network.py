@@ -12,7 +12,7 @@ from minicontainer.cli.tables import table
 from minicontainer.errors import Error
 
 HEAD = ("NAME", "SUBNET", "GATEWAY", "INTERFACE", "MEMBERS")
-SETTINGS: dict[str, Any] = {"context_settings": {"help_option_names": ["--help"]}}
+HELP = {"help_option_names": ["--help"]}
 
 
 class NetworkName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
@@ -31,7 +31,7 @@ class NetworkName(click.ParamType):  # type: ignore[type-arg]  # generic since c
 names_argument = click.argument("names", type=NetworkName(), nargs=-1, required=True, metavar="NETWORK...")
 
 
-@click.group("network", **SETTINGS)
+@click.group("network", context_settings=HELP)
 def group() -> None:
     """Make, list and remove networks; run --network NETWORK joins one.
 
@@ -39,7 +39,7 @@ def group() -> None:
     """
 
 
-@group.command("create", **SETTINGS)
+@group.command("create", context_settings=HELP)
 @click.option("--subnet", help="Its IPv4 addresses, such as 10.5.0.0/24. [default: a free one]")
 @click.option("--gateway", help="The host's address in it. [default: the first]")
 @click.option("--internal", is_flag=True, help="No way leads out of it.")
@@ -54,12 +54,12 @@ def create(subnet: str | None, gateway: str | None, internal: bool, ipv6: bool |
     return 0
 
 
-@group.command("ls", **SETTINGS)
+@group.command("ls", context_settings=HELP)
 @click.option("-q", "--quiet", is_flag=True, help="Names alone.")
 @click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), help="json: a line each.")
 def ls(quiet: bool, format_: str) -> int:
     """List the networks."""
-    from minicontainer.network import leases, networks, store
+    from minicontainer.network import members, networks, store
 
     if quiet:
         click.echo("".join(f"{name}\n" for name in store.names()), nl=False)
@@ -73,7 +73,7 @@ def ls(quiet: bool, format_: str) -> int:
                 f"{n.subnet}{' (internal)' * n.internal}",
                 str(n.gateway),
                 n.interface,
-                str(len(leases.of(n.name))),
+                str(len(members.of(n.name))),
             )
             for n in store.whole()
         ]
@@ -81,7 +81,7 @@ def ls(quiet: bool, format_: str) -> int:
     return 0
 
 
-@group.command("rm", **SETTINGS)
+@group.command("rm", context_settings=HELP)
 @names_argument
 def rm(names: Sequence[str]) -> int:
     """Remove networks that nobody is on."""
@@ -99,7 +99,7 @@ def rm(names: Sequence[str]) -> int:
     return status
 
 
-@group.command("inspect", **SETTINGS)
+@group.command("inspect", context_settings=HELP)
 @names_argument
 def inspect(names: Sequence[str]) -> int:
     """Show all that is known of networks, and who is on them, as a JSON list."""

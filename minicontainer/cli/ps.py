@@ -73,9 +73,9 @@ def row_of(identifier: str) -> dict[str, Any] | None:
 
 def _ports(entry: store.Entry) -> list[str]:
     """Where it is reached: ``0.0.0.0:8080->80/tcp``, as docker says it."""
-    from minicontainer.network import leases
+    from minicontainer.network import members
 
-    record = leases.at(entry.lease())
+    record = members.at(entry.lease())
     return [] if record is None else [str(port) for port in record.ports]
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import attached, compiler, devices, etc, host, limits, placement, ranged, seccomp
+from minicontainer.container import attached, compiler, devices, etc, halves, host, limits, placement, ranged, seccomp
 from minicontainer.container.child import Child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
@@ -108,7 +108,7 @@ def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
         plan.buffer  # noqa: B018 - encodes it now, once
         half = None
         if compiler.has_half(found):
-            half = HalfPlan(_half_plan(spec, found), plan)
+            half = HalfPlan(halves.plan_of(spec, found), plan)
         given = 3 + (len(half.names) if half is not None else 0)
         flags, allowed = compiler.clone_flags(spec, found), devices.rules(spec, found)
         cached = Compiled(found, plan, flags, half, given, allowed, network)
@@ -120,17 +120,6 @@ def _network(spec: Spec) -> tuple[Network, attached.Wire]:
     from minicontainer.container import joining
 
     return joining.wire_of(spec)
-
-
-def _half_plan(spec: Spec, found: host.Host) -> Plan:
-    if found.userns == "range":
-        return ranged.half_plan(spec, found)
-    if not compiler.maps_outside(found):
-        assert found.wire is not None
-        return attached.half_plan(found.wire)
-    from minicontainer.container import idmap
-
-    return idmap.half_plan(found.userns, found.wire)
 
 
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
@@ -172,28 +161,13 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
         if what.half is not None:
-            _prepare_half(child, spec, what, what.half)
+            child.half = Half(what.half, halves.prepare(child, spec, what.host, what.network))
         failpoint("ids taken")
         explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
         child.discard()
         raise
     return child
-
-
-def _prepare_half(child: Child, spec: Spec, what: Compiled, half: HalfPlan) -> None:
-    numbers = {"pid": -1, "answer": -1}
-    if what.host.userns == "range":
-        numbers |= ranged.prepare(child, spec)
-    elif compiler.maps_outside(what.host):
-        from minicontainer.container import idmap
-
-        numbers |= idmap.prepare(child)
-    if what.network is not None:
-        from minicontainer.container import joining
-
-        numbers |= joining.join(child, spec, what.network, compiler.hostname(spec))
-    child.half = Half(half, numbers)
 
 
 def _make_cgroup(child: Child, spec: Spec) -> None:

@@ -14,7 +14,7 @@ from minicontainer.detached.ports import Port
 from minicontainer.detached.stats import Stats, Task
 
 if TYPE_CHECKING:
-    from minicontainer.network.leases import Record
+    from minicontainer.network.members import Record
 
 
 class Observed(Handle):
@@ -67,9 +67,9 @@ class Observed(Handle):
         """What it has of the network that it is on: address, names, published ports; None where it is on none."""
         if not (path := self._entry.lease()):
             return None
-        from minicontainer.network import leases
+        from minicontainer.network import members
 
-        return leases.at(path)
+        return members.at(path)
 
     def ports(self) -> list[Port]:
         """Where its processes wait for others."""

@@ -23,7 +23,7 @@ from minicontainer.detached import store
 from minicontainer.detached.container import Container
 from minicontainer.doctor.findings import Finding, Verdict, failure, note, ok
 from minicontainer.errors import StepError
-from minicontainer.network import leases, networks
+from minicontainer.network import endings, members, networks
 from minicontainer.rootfs.removal import remove
 
 PART = re.compile(r"\.[0-9a-f]{8}\.part")
@@ -46,7 +46,7 @@ def kinds(directory: str) -> list[Kind]:
     places = list(dict.fromkeys(map(os.path.realpath, (here, os.path.dirname(here), temporary_place()))))
     return [
         Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
-        Kind("address", leases.dead, leases.end_dead),
+        Kind("address", members.dead, endings.end_dead),
         Kind("network", networks.left_behind, networks.end_left_behind),
         Kind("cgroup", limits.stale, _remove_cgroup),
         Kind("name", names.stale, _remove_name),

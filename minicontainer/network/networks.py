@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.failpoint import failpoint
-from minicontainer.network import bridge, firewall, hosts, leases, store, subnets
+from minicontainer.network import bridge, endings, firewall, hosts, members, store, subnets
 from minicontainer.network.record import CorruptNetworkError, Network
 from minicontainer.network.store import NoNetworkError
 from minicontainer.spec import NAME
@@ -64,7 +64,7 @@ def _raise(network: Network, networks: list[Network]) -> Network:
     index = bridge.make(network)
     network = replace(network, index=index, messages=bridge.messages(network, index))
     _let_forward(networks)
-    firewall.load(networks, leases.published())
+    firewall.load(networks, members.published())
     failpoint("table loaded")
     os.makedirs(store.path(network.name, "hosts"), mode=0o755, exist_ok=True)
     fd = os.open(store.path(network.name, "hosts"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -80,7 +80,7 @@ def _raise(network: Network, networks: list[Network]) -> Network:
 def _take_down(network: Network, others: list[Network]) -> None:
     store.forget(network.name)
     bridge.remove(network.interface)
-    firewall.load(others, leases.published())
+    firewall.load(others, members.published())
     if not others:
         _forward_as_before()
 
@@ -121,8 +121,8 @@ def remove(name: str) -> None:
     with store.locked(exclusive=True):
         if name not in store.names():
             raise NoNetworkError("network", name, "there is no such network", "minicontainer network ls")
-        leases.reclaim(name)
-        if on_it := [lease.names.split()[0] for lease in leases.of(name)]:
+        endings.reclaim(name)
+        if on_it := [lease.names.split()[0] for lease in members.of(name)]:
             more = f" and {len(on_it) - 3} more" if len(on_it) > 3 else ""
             raise Error(f"network {name}: is in use by {', '.join(on_it[:3])}{more} (stop or remove them first)")
         others = [other for other in store.whole() if other.name != name]
@@ -130,7 +130,7 @@ def remove(name: str) -> None:
         failpoint("directory removed")
         bridge.remove(bridge.interface_of(name))
         failpoint("bridge removed")
-        firewall.load(others, leases.published())
+        firewall.load(others, members.published())
         if not others:
             _forward_as_before()
 
@@ -151,7 +151,7 @@ def end_left_behind(name: str) -> bool:
         store.forget(name)
         bridge.remove(name if name in _our_interfaces() else bridge.interface_of(name))
         networks = store.whole()
-        firewall.load(networks, leases.published())
+        firewall.load(networks, members.published())
         if not networks:
             _forward_as_before()
         return True
@@ -205,7 +205,7 @@ def inspect(name: str) -> dict[str, object]:
         "gateway6": None if network.gateway6 is None else str(network.gateway6),
         "internal": network.internal,
         "created": network.created,
-        "members": [lease.to_data() for lease in leases.of(name)],
+        "members": [lease.to_data() for lease in members.of(name)],
     }
 
 

@@ -34,9 +34,9 @@ def _hold(port: Port, fds: list[int]) -> int:
 def _refusal(port: Port, error: OSError) -> Exception:
     where = f"{port.address or '0.0.0.0'}:{port.host}/{port.protocol}"
     if error.errno == errno.EADDRINUSE:
-        from minicontainer.network import leases
+        from minicontainer.network import members
 
-        owner = leases.publisher(port)
+        owner = members.publisher(port)
         reason = f"is taken by {owner}" if owner else "is taken by another program of this host"
         return SpecError("publish", where, reason, "another port, or none: a free one")
     if error.errno == errno.EADDRNOTAVAIL:

@@ -1,0 +1,104 @@
+"""The end of a lease: a plan, walked by its owner, by a container's monitor, or by who finds it without an owner."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+
+from minicontainer import plan as p
+from minicontainer.linux.nfnetlink import end_connections
+from minicontainer.native import lib
+from minicontainer.netsteps import forget, netlink
+from minicontainer.network import firewall, hosts, store
+from minicontainer.network.members import Record, at, is_dead
+from minicontainer.network.record import CorruptNetworkError
+from minicontainer.plan import Builder, Plan
+from minicontainer.spawn import walk
+
+
+def ending(record: Record) -> Plan:
+    """The end of a lease. Inputs: the directories ``leases`` and ``hosts``, and a socket ``netfilter``."""
+    b = Builder()
+    leases, names, sock = b.input("leases"), b.input("hosts"), b.input("netfilter")
+    b.phase = "network"
+    for element in record.elements:
+        told = firewall.removed(element)
+        b.add(netlink(sock, told, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.GONE))
+    told = end_connections(record.address)
+    b.add(netlink(sock, told, f"IPCTNL_MSG_CT_DELETE {record.address}")._replace(tolerate=NO_CONNECTIONS))
+    b.add(*(forget(names, line) for line in record.lines))
+    if record.private:
+        b.add(p.call("unlinkat", names, str(record.address), 0, tolerate=(errno.ENOENT,)))
+    b.add(p.call("unlinkat", leases, str(record.address), 0, tolerate=(errno.ENOENT,)))
+    return b.plan()
+
+
+NO_CONNECTIONS = (errno.ENOENT, errno.EINVAL)  # none, or Linux before 6.9
+
+
+_sockets: list[tuple[int, int]] = []  # of netfilter, with who opened it, kept: to close one takes 20 ms after a change
+
+
+def walk_here(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
+    """Walks a plan here, with a socket of netfilter that nobody else has meanwhile."""
+    pid, fd = _sockets.pop() if _sockets else (os.getpid(), open_netfilter())
+    if pid != os.getpid():  # that of the process which we were forked from
+        os.close(fd)
+        pid, fd = os.getpid(), open_netfilter()
+    try:
+        return walk(plan, {**inputs, "netfilter": fd})
+    finally:
+        _sockets.append((pid, fd))
+
+
+def open_netfilter() -> int:
+    """socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)."""
+    import socket
+
+    return socket.socket(lib.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, lib.NETLINK_NETFILTER).detach()
+
+
+def reclaim(name: str) -> None:
+    """Ends every lease of a network whose owner was killed."""
+    if not os.path.isdir(store.path(name, "leases")):
+        return
+    with store.changing(name):
+        for address in os.listdir(store.path(name, "leases")):
+            end_if_dead(name, address)
+
+
+def end_dead(path: str) -> bool:
+    """Ends the lease of that file, where its owner was killed."""
+    name, _, address = path.removeprefix(f"{store.directory()}/").partition("/leases/")
+    try:
+        with store.changing(name):
+            return end_if_dead(name, address)
+    except LookupError:
+        return False
+
+
+def end_if_dead(name: str, address: str) -> bool:
+    """Under the network's lock."""
+    path = store.path(name, "leases", address)
+    if not is_dead(path):
+        return False
+    record = at(path) or Record("", IPv4Address(address), "", private=True)  # it was being made
+    with ExitStack() as stack:
+        inputs = {}
+        for part in ("leases", "hosts"):
+            inputs[part] = os.open(store.path(name, part), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, inputs[part])
+        walk_here(ending(record._replace(lines=_lines(name, inputs["hosts"], record.address))), inputs)
+    return True
+
+
+def _lines(name: str, directory: int, address: IPv4Address) -> tuple[int, ...]:
+    """Those of an address, whatever its record says."""
+    try:
+        six = store.read(name).address6(address)
+        return tuple(at for one in (address, six) if one for at in hosts.lines_of(directory, str(one)))
+    except (OSError, CorruptNetworkError, store.NoNetworkError):
+        return ()  # the network goes too

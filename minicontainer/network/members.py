@@ -1,0 +1,122 @@
+"""Who is on a network: the files of leases, as anybody can read them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from ipaddress import IPv4Address
+from typing import Any, NamedTuple
+
+from minicontainer.errors import SpecError
+from minicontainer.network import store
+from minicontainer.network.firewall import Element
+from minicontainer.spec import Port
+
+
+class Record(NamedTuple):
+    """What the file of a lease says: whose it is, its names, its published ports, its lines in the hosts files."""
+
+    owner: str
+    address: IPv4Address
+    names: str
+    ports: tuple[Port, ...] = ()
+    lines: tuple[int, ...] = ()
+    private: bool = False
+
+    @property
+    def elements(self) -> list[Element]:
+        """Its ports, as the table has them."""
+        return [
+            Element(IPv4Address(q.address) if q.address else None, q.protocol, q.host, self.address, q.number)
+            for q in self.ports
+        ]
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data."""
+        shown = [vars(port) for port in self.ports]
+        return {**self._asdict(), "address": str(self.address), "ports": shown, "lines": list(self.lines)}
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """The record again. ValueError where it is none."""
+        try:
+            data = json.loads(text)
+            data["address"] = IPv4Address(data["address"])
+            data["ports"] = tuple(Port(**port) for port in data["ports"])
+            data["lines"] = tuple(map(int, data["lines"]))
+            return cls(**data)
+        except (KeyError, TypeError, AttributeError, SpecError) as e:
+            raise ValueError(f"no lease: {e}") from None
+
+
+def of(name: str) -> list[Record]:
+    """The leases on a network, by address."""
+    try:
+        listed = os.listdir(store.path(name, "leases"))
+    except FileNotFoundError:
+        return []
+    found = (at(store.path(name, "leases", address)) for address in listed)  # None: it ends, or is being made
+    return sorted((record for record in found if record is not None), key=lambda record: record.address)
+
+
+def at(path: str) -> Record | None:
+    """What the file of a lease says; None where there is none."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            return Record.from_json(f.read())
+    except (OSError, ValueError):
+        return None
+
+
+def published() -> list[Element]:
+    """Every published port, of every network, of those who live."""
+    return [
+        element
+        for name in store.names()
+        for record in of(name)
+        if record.ports and not is_dead(store.path(name, "leases", str(record.address)))
+        for element in record.elements
+    ]
+
+
+def publisher(port: Port) -> str:
+    """Who has published a port of the host that ``port`` wants; "" where none of ours has."""
+    for name in store.names():
+        for record in of(name):
+            for other in record.ports:
+                meet = not (other.address and port.address) or other.address == port.address
+                if (other.host, other.protocol) == (port.host, port.protocol) and meet:
+                    return f"container {record.names.split()[0]}"
+    return ""
+
+
+def owner(name: str, address: IPv4Address) -> str:
+    """Who has an address of a network, in words."""
+    found = [record.names.split()[0] for record in of(name) if record.address == address]
+    return found[0] if found else "another"
+
+
+def is_dead(path: str) -> bool:
+    """Whether the owner of a lease, by its file, was killed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def dead() -> list[str]:
+    """Paths of the leases whose owner was killed."""
+    found = []
+    for name in store.names():
+        with store.changing(name):
+            leases = os.listdir(store.path(name, "leases")) if os.path.isdir(store.path(name, "leases")) else []
+            found += [path for path in (store.path(name, "leases", lease) for lease in leases) if is_dead(path)]
+    return found
