@@ -16,10 +16,9 @@ from minicontainer.failpoint import failpoint
 from minicontainer.network import bridge, endings, firewall, hosts, members, store, subnets
 from minicontainer.network.record import CorruptNetworkError, Network
 from minicontainer.network.store import NoNetworkError
-from minicontainer.spec import NAME
+from minicontainer.spec.values import NAME, NO_NETWORKS
 
 DEFAULT = "bridge"
-RESERVED = ("none", "host", "private", "default", "container", "ns", "pid")
 
 
 def create(
@@ -33,8 +32,8 @@ def create(
     """A new network. ``subnet``, ``gateway``: of IPv4, chosen where they are not given; ``internal``: no way leads out;
     ``ipv6``: None, where the host has it. SpecError: there is one of that name, or the subnet is in use."""
     needs_root()
-    if not re.fullmatch(NAME, name) or name in RESERVED:
-        raise SpecError("network", name, f"must match {NAME.pattern}, and be none of {' '.join(RESERVED)}")
+    if not re.fullmatch(NAME, name) or name in NO_NETWORKS:
+        raise SpecError("network", name, f"must match {NAME.pattern}, and be none of {' '.join(NO_NETWORKS)}")
     with store.locked(exclusive=True):
         return _create(name, subnet, gateway, internal, ipv6)
 

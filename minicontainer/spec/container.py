@@ -16,6 +16,7 @@ from minicontainer.spec.values import (
     HOSTNAME_MAX,
     ID_MAX,
     NAME,
+    NO_NETWORKS,
     RANGE,
     SECONDS_MAX,
     absolute,
@@ -191,7 +192,7 @@ class Spec:
             choices = plain.get(kind, ("private", "host"))
             if kind == "userns" and (value is None or _is_range(value)):
                 continue
-            if kind == "network" and re.fullmatch(rf"(container:)?{NAME.pattern}", text(kind, value)):
+            if kind == "network" and _is_network(text(kind, value)):
                 continue
             if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
                 raise SpecError(kind, value, f"must be {', '.join(choices)}, ns:PATH or pid:N")
@@ -234,6 +235,11 @@ class Spec:
         if value.startswith("pid:"):
             return f"/proc/{value[4:]}/ns/{files.get(kind, kind)}"
         return value[3:] if value.startswith("ns:") else None
+
+
+def _is_network(value: str) -> bool:
+    """Whether it can be the name of a network, or names a container."""
+    return bool(re.fullmatch(rf"(container:)?{NAME.pattern}", value)) and value not in NO_NETWORKS
 
 
 def _is_range(value: str) -> bool:

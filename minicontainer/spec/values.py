@@ -16,6 +16,7 @@ from minicontainer.errors import SpecError, quote
 
 RANGE = re.compile(r"[0-9]{1,10}:[0-9]{1,10}:[1-9][0-9]{0,9}")  # user id, group id, count
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # names that no network can have
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

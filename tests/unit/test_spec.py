@@ -100,7 +100,7 @@ def test_no_hostname(hostname: str) -> None:
         ({"stop_signal": "NONE"}, "stop-signal NONE"),
         ({"shm_size": "1"}, "shm-size"),
         ({"seccomp": "a\0b"}, "seccomp"),
-        ({"network": "bridge"}, "network bridge"),
+        ({"network": "a b"}, "network 'a b'"),
         ({"network": "private"}, "network private"),
         ({"pid": "none"}, "pid none"),
         ({"pid": "pid:0"}, "pid pid:0"),
