@@ -21,6 +21,7 @@ HELPERS = {
     "monitor": (MONITOR, FREESTANDING),
     "mark": (["csrc/mark.c"], FREESTANDING),
     "pause": (["csrc/pause.c"], FREESTANDING),
+    "usernet": (["csrc/usernet.c"], []),
     "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),
 }
 if platform.machine() == "x86_64":

@@ -23,29 +23,35 @@ CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH"
 
 
 class Wire(NamedTuple):
-    """What the plans have to know of the network."""
+    """What the plans have to know of the network: the ``messages`` to the bridge ``interface`` and to the child's end;
+    or, of an ordinary user, the program and the words that connect the child (usernet.py)."""
 
     interface: str
-    messages: tuple[tuple[str, Message], ...]
+    messages: tuple[tuple[str, Message], ...] = ()
+    program: tuple[str, ...] = ()
 
 
 # ---- the parent's half
 
 
 def half_plan(wire: Wire) -> Plan:
-    """The whole of it, where nothing else is to be done. Inputs: ``pid answer address hosts-file``."""
+    """The whole of it, where nothing else is to be done. Inputs: ``pid answer``, then those of ``take``."""
     b = Builder()
     pid, answer = b.input("pid"), b.input("answer")
-    take(b)
+    take(b, wire)
     b.add(p.await_child())
     connect(b, wire, pid)
     b.add(p.let_go(answer))
     return b.plan()
 
 
-def take(b: Builder) -> None:
-    """Before the clone: the hosts file of the network, as a mount."""
+def take(b: Builder, wire: Wire) -> None:
+    """Before the clone: the hosts file of the network, as a mount. Inputs: ``address hosts-file``; or ``said``, where a
+    program complains."""
     b.phase = PHASE
+    if wire.program:
+        b.input("said")
+        return
     b.input("address")
     b.add(
         p.open_tree("", CLONE, "hosts", at=b.input("hosts-file")),
@@ -54,8 +60,11 @@ def take(b: Builder) -> None:
 
 
 def connect(b: Builder, wire: Wire, pid: Slot) -> None:
-    """When the child is there: the veth, between the bridge and it."""
+    """When the child is there: the veth, between the bridge and it; or what takes its place."""
     b.phase = PHASE
+    if wire.program:
+        b.add(p.run(wire.program[0], [*wire.program[:1], "PID", *wire.program[1:]], pid, Slot("said")))
+        return
     sock, message = Slot("rtnetlink"), dict(wire.messages)["veth"]
     shown = f"RTM_NEWLINK veth, {wire.interface} to eth0"
     b.add(_open(sock), netlink(sock, message.data, shown, message.places, first=pid, second=Slot("address")))
@@ -72,7 +81,7 @@ def _open(sock: Slot) -> p.Step:
 
 def configure(b: Builder, wire: Wire | None) -> None:
     """Its end of the veth gets its address and the way out."""
-    if wire is None:
+    if wire is None or wire.program:
         return
     b.phase = PHASE
     sock, index = Slot("rtnetlink"), Slot("eth0")

@@ -37,8 +37,11 @@ def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
         found = {name: _inside(f"/proc/{neighbour}/root", name) for name in ("hosts", "resolv.conf")}
     elif spec.network != "none" or spec.dns:
         found["resolv.conf"] = resolv_conf(spec)
-    if spec.attached:
+    if spec.attached and os.geteuid() == 0:
         found |= {"hosts": None, "hostname": f"{hostname}\n"}
+    elif spec.attached:
+        own = [(where, name) for name, where in spec.add_hosts.items()]
+        found |= {"hosts": text([*LOCALHOST, ("127.0.1.1", hostname), *own]), "hostname": f"{hostname}\n"}
     elif spec.add_hosts:
         found["hosts"] = text([*LOCALHOST, *((where, name) for name, where in spec.add_hosts.items())])
     elif spec.network == "host":

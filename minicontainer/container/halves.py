@@ -31,7 +31,7 @@ def prepare(child: Child, spec: Spec, host: Host, network: Network | None) -> di
     numbers = {"pid": -1, "answer": -1}
     if host.userns == "range":
         numbers |= ranged.prepare(child, spec)
-    elif compiler.maps_outside(host):
+    elif compiler.maps_outside(host) or (host.wire is not None and host.wire.program):
         from minicontainer.container import idmap
 
         numbers |= idmap.prepare(child)

@@ -64,7 +64,7 @@ def half_plan(userns: str, wire: attached.Wire | None) -> Plan:
     b = Builder()
     pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("said"), Slot("proc")
     if wire is not None:
-        attached.take(b)
+        attached.take(b, wire)
     b.phase = "user namespace"
     b.add(p.await_child())
     if os.geteuid() == 0:
@@ -76,10 +76,10 @@ def half_plan(userns: str, wire: attached.Wire | None) -> Plan:
     else:
         for tool, path, own in TOOLS:
             b.add(p.run(shutil.which(tool) or tool, _words(tool, userns, path, own()), pid, said))
-    b.add(p.let_go(answer))
     if wire is not None:
         attached.connect(b, wire, pid)
-        b.add(p.let_go(answer))
+    b.phase = "user namespace"
+    b.add(*[p.let_go(answer)] * (1 if wire is None else 2))
     return b.plan()
 
 
@@ -95,13 +95,13 @@ def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
 
 
 def prepare(child: Child) -> dict[str, int]:
-    """What the half of ``child`` gets: where the tools complain."""
+    """What the half of ``child`` gets: where programs complain."""
     child.said = os.memfd_create("minicontainer-said", os.MFD_CLOEXEC)
     return {"said": child.said}
 
 
 def refusal(child: Child, step: Step) -> UnsupportedError:
-    """What the tool that failed had to say."""
+    """What the program that failed had to say."""
     words: tuple[str, ...] = step.args[1]  # type: ignore[assignment]
     told = os.pread(child.said, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
     return UnsupportedError(words[0], child.spawn.struct.pid, told or "ended without a word")

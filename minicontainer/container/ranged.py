@@ -40,7 +40,7 @@ def half_plan(spec: Spec, host: Host) -> Plan:
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
     dev.take_tmpfs(b)
     if host.wire is not None:
-        attached.take(b)
+        attached.take(b, host.wire)
     b.phase = "user namespace"
     b.add(p.await_child(), p.open_proc(pid, proc))
     for name, first in (("uid_map", uid), ("gid_map", gid)):

@@ -116,7 +116,7 @@ def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
     return cached
 
 
-def _network(spec: Spec) -> tuple[Network, attached.Wire]:
+def _network(spec: Spec) -> tuple[Network | None, attached.Wire]:
     from minicontainer.container import joining
 
     return joining.wire_of(spec)

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * usernet.c: slirp4netns(1) for one container of an ordinary user: started, its ports forwarded, and ended with the
+ * container. And pasta(1), which does all of it by itself.
+ *
+ *     usernet PID SLIRP4NETNS INTERFACE [REQUEST...]
+ *     usernet PID PASTA -- OPTION...
+ *
+ * Theory of operation. The parent's half of a start runs this program and waits for its end: 0 says that the container's
+ * interface is there and that each REQUEST (JSON, of slirp4netns's API) was granted; else stderr says why not. What stays
+ * is a supervisor, nobody's child, which waits for the end of the container (a pidfd) and then kills slirp4netns; that is
+ * killed too where the supervisor is (PR_SET_PDEATHSIG). slirp4netns's own --exit-fd would have to be held by somebody.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PATIENCE 10000 /* milliseconds until slirp4netns is ready, or has answered */
+#define READY_FD 3
+#define MOST 64 /* words */
+
+struct job {
+	const char *pid, *slirp, *interface;
+	char **requests;
+	char directory[64], path[80]; /* of the API's socket, while it is needed */
+	int said;                     /* a memfd: what slirp4netns says */
+};
+
+__attribute__((noreturn)) static void fail(const char *what, const char *why)
+{
+	fprintf(stderr, "%s: %s\n", what, why);
+	exit(1);
+}
+
+/* ---- slirp4netns */
+
+__attribute__((noreturn)) static void become_slirp(const struct job *job, int ready)
+{
+	const char *argv[MOST];
+	char api[96], number[16];
+	int n = 0, null = open("/dev/null", O_RDWR);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	snprintf(api, sizeof(api), "--api-socket=%s", job->path);
+	snprintf(number, sizeof(number), "--ready-fd=%d", READY_FD);
+	argv[n++] = "slirp4netns";
+	argv[n++] = "--configure";
+	argv[n++] = "--mtu=65520";
+	argv[n++] = "--disable-host-loopback";
+	argv[n++] = number;
+	if (*job->requests)
+		argv[n++] = api;
+	argv[n++] = job->pid;
+	argv[n++] = job->interface;
+	argv[n] = NULL;
+	dup2(null, 0);
+	dup2(job->said, 1);
+	dup2(job->said, 2);
+	dup2(ready, READY_FD);
+	syscall(SYS_close_range, READY_FD + 1, ~0u, 0);
+	execv(job->slirp, (char **)argv);
+	dprintf(2, "%s: %s\n", job->slirp, strerror(errno));
+	_exit(127);
+}
+
+/* The last line that it has said is why. */
+static const char *what_it_said(const struct job *job)
+{
+	static char text[4096];
+	long n = pread(job->said, text, sizeof(text) - 1, 0);
+	char *line;
+
+	while (n > 0 && text[n - 1] == '\n')
+		n--;
+	text[n > 0 ? n : 0] = 0;
+	line = strrchr(text, '\n');
+	return *text ? (line ? line + 1 : text) : "ended without a word";
+}
+
+static pid_t start(const struct job *job)
+{
+	int ready[2];
+	char byte;
+	pid_t pid;
+	struct pollfd polled;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		fail("pipe2", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		fail("fork", strerror(errno));
+	if (pid == 0)
+		become_slirp(job, ready[1]);
+	close(ready[1]);
+	polled = (struct pollfd){ ready[0], POLLIN, 0 };
+	if (poll(&polled, 1, PATIENCE) <= 0 || read(ready[0], &byte, 1) != 1) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		fail("slirp4netns", what_it_said(job));
+	}
+	close(ready[0]);
+	return pid;
+}
+
+/* ---- ports */
+
+static void prepare_api(struct job *job)
+{
+	snprintf(job->directory, sizeof(job->directory), "/tmp/minicontainer-usernet-XXXXXX");
+	if (!mkdtemp(job->directory))
+		fail(job->directory, strerror(errno));
+	snprintf(job->path, sizeof(job->path), "%s/api", job->directory);
+}
+
+static void end_api(const struct job *job)
+{
+	unlink(job->path);
+	rmdir(job->directory);
+}
+
+static const char *ask(const struct job *job, const char *request)
+{
+	static char answer[1024];
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval limit = { PATIENCE / 1000, 0 };
+	size_t length = strlen(request), have = 0;
+	long n;
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, job->path);
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(s, (struct sockaddr *)&address, sizeof(address)) < 0 || write(s, request, length) != (long)length)
+		return strerror(errno);
+	shutdown(s, SHUT_WR);
+	while (have < sizeof(answer) - 1 && (n = read(s, answer + have, sizeof(answer) - 1 - have)) > 0)
+		have += (size_t)n;
+	answer[have] = 0;
+	close(s);
+	return strstr(answer, "\"return\"") ? NULL : *answer ? answer : "no answer";
+}
+
+static void forward(const struct job *job, pid_t slirp)
+{
+	for (char **request = job->requests; *request; request++) {
+		const char *why = ask(job, *request);
+
+		if (why) {
+			kill(slirp, SIGKILL);
+			end_api(job);
+			fail(*request, why);
+		}
+	}
+}
+
+/* ---- the supervisor */
+
+static void stay(int container, pid_t slirp)
+{
+	int fd = (int)syscall(SYS_pidfd_open, slirp, 0);
+	struct pollfd polled[] = { { container, POLLIN, 0 }, { fd, POLLIN, 0 } };
+
+	while (poll(polled, 2, -1) < 0 && errno == EINTR)
+		;
+	kill(slirp, SIGKILL);
+	waitpid(slirp, NULL, 0);
+	_exit(0);
+}
+
+static void supervise(struct job *job, int container, int done)
+{
+	pid_t slirp;
+	int null;
+
+	setsid();
+	if (*job->requests)
+		prepare_api(job);
+	slirp = start(job);
+	forward(job, slirp);
+	if (*job->requests)
+		end_api(job);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int i = 0; i < 3; i++)
+		dup2(null, i);
+	if (write(done, "", 1) != 1)
+		_exit(1);
+	close(done);
+	close(job->said);
+	stay(container, slirp);
+}
+
+__attribute__((noreturn)) static void become_pasta(int argc, char **argv)
+{
+	char *words[MOST + 1] = { argv[2] };
+
+	memcpy(words + 1, argv + 4, (size_t)(argc - 4) * sizeof(*words));
+	words[argc - 3] = argv[1];
+	execv(argv[2], words);
+	fail(argv[2], strerror(errno));
+}
+
+int main(int argc, char **argv)
+{
+	struct job job = { 0 };
+	int done[2], container;
+	char byte;
+
+	syscall(SYS_close_range, 3, ~0u, 0); /* what the caller has is not ours to keep */
+	if (argc < 4 || argc > MOST)
+		fail("usernet", "PID SLIRP4NETNS INTERFACE [REQUEST...], or PID PASTA -- OPTION...");
+	if (!strcmp(argv[3], "--"))
+		become_pasta(argc, argv);
+	job.pid = argv[1];
+	job.slirp = argv[2];
+	job.interface = argv[3];
+	job.requests = argv + 4;
+	job.said = memfd_create("slirp4netns", MFD_CLOEXEC);
+	container = (int)syscall(SYS_pidfd_open, atoi(argv[1]), 0);
+	if (container < 0 || pipe2(done, O_CLOEXEC) < 0)
+		fail("usernet", strerror(errno));
+	switch (fork()) {
+	case -1:
+		fail("fork", strerror(errno));
+	case 0:
+		close(done[0]);
+		supervise(&job, container, done[1]);
+	}
+	close(done[1]);
+	return read(done[0], &byte, 1) == 1 ? 0 : 1;
+}

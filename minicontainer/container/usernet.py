@@ -1,0 +1,68 @@
+"""The network of an ordinary user's container: a program in user space that speaks for it, slirp4netns(1) or pasta(1).
+
+Both are given the child's pid while it waits (the parent's half), and stay until it ends: pasta by itself, slirp4netns
+under a supervisor of ours (csrc/usernet.c), which also asks it to forward ports. The container then has a network of
+its own, with nobody on it, and a way out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from minicontainer.container.attached import Wire
+from minicontainer.errors import UnsupportedError
+from minicontainer.spec import Port, Spec
+
+HELPER = str(Path(__file__).parent.parent / "libexec" / "usernet")
+TUN = "/dev/net/tun"
+ADDRESS, DNS = "10.0.2.100", "10.0.2.3"  # of slirp4netns --configure
+INTERFACE = "eth0"
+
+
+def wire_of(spec: Spec) -> Wire:
+    """The wire of a spec that names the network ``bridge``. UnsupportedError for what only root's networks can, and
+    where neither program is there."""
+    if spec.attached != "bridge":
+        raise UnsupportedError(
+            "network", spec.attached, "bridges are root's", "--network bridge, by slirp4netns or pasta"
+        )
+    for name, value in (("ip", spec.ip), ("mac-address", spec.mac_address)):
+        if value:
+            raise UnsupportedError(name, value, "an ordinary user's network has its own", f"leave --{name} out")
+    for port in spec.ports:
+        if not port.host:
+            reason = "has no port of the host"
+            raise UnsupportedError("publish", port.number, reason, f"-p 8080:{port.number}, as an ordinary user")
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        raise UnsupportedError("network", "bridge", f"needs {TUN}, which cannot be opened", "as root: modprobe tun")
+    return Wire(spec.attached, program=_program(spec))
+
+
+def _program(spec: Spec) -> tuple[str, ...]:
+    if slirp := shutil.which("slirp4netns"):
+        return (HELPER, slirp, INTERFACE, *map(_request, spec.ports))
+    if pasta := shutil.which("pasta"):
+        return (HELPER, pasta, "--", *_options(spec))
+    reason = "as an ordinary user, a network is made by slirp4netns or pasta, and neither is here"
+    raise UnsupportedError("network", "bridge", reason, "install slirp4netns (or passt), or run as root")
+
+
+def _options(spec: Spec) -> list[str]:
+    """pasta's: forwards what was asked for, and nothing of itself."""
+    words = ["--quiet", "--config-net", "--ns-ifname", INTERFACE, "--no-map-gw", "-T", "none", "-U", "none"]
+    for option, protocol in (("-t", "tcp"), ("-u", "udp")):
+        wanted = [port for port in spec.ports if port.protocol == protocol]
+        ports = [f"{port.address + '/' * bool(port.address)}{port.host}:{port.number}" for port in wanted]
+        words += [option, ",".join(ports) or "none"]
+    return words
+
+
+def _request(port: Port) -> str:
+    import json
+
+    told = {"proto": port.protocol, "host_addr": port.address or "0.0.0.0"}
+    return json.dumps(
+        {"execute": "add_hostfwd", "arguments": {**told, "host_port": port.host, "guest_port": port.number}}
+    )
