@@ -62,7 +62,7 @@ def _options(spec: Spec) -> list[str]:
 def _request(port: Port) -> str:
     import json
 
-    told = {"proto": port.protocol, "host_addr": port.address or "0.0.0.0"}
+    where = {"host_addr": port.address or "0.0.0.0", "host_port": port.host}
     return json.dumps(
         {"execute": "add_hostfwd", "arguments": {**told, "host_port": port.host, "guest_port": port.number}}
     )
