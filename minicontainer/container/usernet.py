@@ -63,6 +63,5 @@ def _request(port: Port) -> str:
     import json
 
     where = {"host_addr": port.address or "0.0.0.0", "host_port": port.host}
-    return json.dumps(
-        {"execute": "add_hostfwd", "arguments": {**told, "host_port": port.host, "guest_port": port.number}}
-    )
+    told = {"proto": port.protocol, **where, "guest_port": port.number}
+    return json.dumps({"execute": "add_hostfwd", "arguments": told})
