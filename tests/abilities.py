@@ -26,6 +26,8 @@ from pathlib import Path
 
 import pytest
 
+from minicontainer.linux import nftables
+
 FIXTURES = {"as_user": "user", "user_directory": "user"}
 USER = "rig"
 NOBODY = 65534
@@ -218,6 +220,17 @@ def _true_root() -> str:
     return "" if done.stdout == f"{here.st_dev}:{here.st_ino}\n" else done.stderr.strip() or "we are in a chroot"
 
 
+def _bridge() -> str:
+    """Networks: a bridge can be made, and nftables has what our table takes."""
+    if why := _root():
+        return why
+    try:
+        nftables.run("list tables")
+    except Exception as error:
+        return str(error)
+    return _try("unshare", "--net", "ip", "link", "add", "probe", "type", "bridge")
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "user": _user,
@@ -226,6 +239,10 @@ PROBES: dict[str, Callable[[], str]] = {
     "cgroup2": _cgroup2,
     **{f"cgroup-{name}": _controller(name) for name in ("memory", "pids", "cpu", "cpuset", "io", "hugetlb")},
     "overlay": _overlay,
+    "bridge": _bridge,
+    "slirp4netns": lambda: "" if shutil.which("slirp4netns") else "no slirp4netns",
+    "pasta": lambda: "" if shutil.which("pasta") else "no pasta",
+    "tun": lambda: "" if os.access("/dev/net/tun", os.R_OK) and os.stat("/dev/net/tun").st_mode & 0o6 else "no tun",
     "kvm": _kvm,
     "kvm-hardware": _kvm_hardware,
     "gdb": lambda: "" if shutil.which("gdb") else "no gdb",

@@ -6,7 +6,8 @@ processes), so the second is taken again for a while (SETTLE) before the test is
 
 What minicontainer keeps on purpose is no leak: the control group that all containers live in (HOME), and one open
 descriptor of it and of the mount it is on; the files of ids, and one open descriptor of them (the range for the next
-container); the program that says which devices it may use; the program that is executed first.
+container); the program that says which devices it may use; the program that is executed first; sockets
+of netfilter, and the lock of the networks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +31,7 @@ HOMES = ("minicontainer", "minicontainer.caller", "monitors")
 GROUPS = ("minicontainer*", "test-*")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/id-ranges/"
+LOCK = "/run/minicontainer/networks/.lock"
 
 
 @pytest.fixture(autouse=True)
@@ -68,12 +71,16 @@ def descriptors() -> Iterator[str]:
         "/memfd:minicontainer-enter (deleted)",
         *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *HOMES)),
     }
+    endings = sys.modules.get("minicontainer.network.endings")
+    sockets = {fd for _, fd in endings._sockets} if endings is not None else set()
     for number in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{number}")
         except FileNotFoundError:  # of the listing itself
             continue
         target = IDS if target.startswith(IDS) else target
+        if int(number) in sockets:
+            continue
         if target in kept:
             kept.remove(target)
         else:
@@ -120,7 +127,8 @@ def state() -> Iterator[str]:
     ]
     for place in dict.fromkeys(places):
         for directory, _, files in os.walk(f"{place}/minicontainer"):
-            yield from (f"state file {directory}/{name}" for name in files if f"{directory}/" != IDS)
+            found = (f"{directory}/{name}" for name in files if f"{directory}/" != IDS)
+            yield from (f"state file {path}" for path in found if path != LOCK)
 
 
 def _read(path: str) -> str:

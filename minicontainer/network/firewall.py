@@ -125,6 +125,20 @@ def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
     )
 
 
+def is_there() -> bool:
+    """Whether there is our table."""
+    listed = nftables.run("list tables").get("nftables", ())
+    return any(item.get("table", {}).get("name") == TABLE for item in listed)
+
+
+def bridges() -> list[str]:
+    """Those that our table knows."""
+    if not is_there():
+        return []
+    listed = nftables.run(f"list set inet {TABLE} bridges").get("nftables", ())
+    return [name for item in listed for name in item.get("set", {}).get("elem", ())]
+
+
 def _listed(items: Iterable[str]) -> str:
     listed = ", ".join(dict.fromkeys(items))
     return f"elements = {{ {listed} }}" if listed else ""

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 
 SHARED = "names"
-RESERVED = "\t#"  # how a line begins that is somebody else's own
+RESERVED = "\t#"  # how a line begins that is somebody else's own: then comes whose
 STEP = 32  # the length of a line is a multiple of it
 LOCALHOST = (("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback"))
 
@@ -41,7 +41,7 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
     line = f"{address}\t{names}".encode()
     at, length = _place(_read(directory, SHARED), -(-(len(line) + 1) // STEP) * STEP)
     line = line.ljust(length - 1) + b"\n"
-    reserved = RESERVED.encode().ljust(length - 1) + b"\n"
+    reserved = f"{RESERVED}{only} ".encode().ljust(length - 1) + b"\n"
     for name in os.listdir(directory):
         fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
         try:
@@ -52,12 +52,13 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
 
 
 def lines_of(directory: int, address: str) -> list[int]:
-    """The offsets of the lines of an address."""
+    """The offsets of the lines of an address, and of those that are its own."""
     content, found = _read(directory, SHARED), []
-    at = content.find(f"\n{address}\t".encode())
-    while at >= 0:
-        found.append(at + 1)
-        at = content.find(f"\n{address}\t".encode(), at + 1)
+    for begin in (f"\n{address}\t".encode(), f"\n{RESERVED}{address} ".encode()):
+        at = content.find(begin)
+        while at >= 0:
+            found.append(at + 1)
+            at = content.find(begin, at + 1)
     return found
 
 

@@ -79,9 +79,16 @@ def _raise(network: Network, networks: list[Network]) -> Network:
 def _take_down(network: Network, others: list[Network]) -> None:
     store.forget(network.name)
     bridge.remove(network.interface)
-    firewall.load(others, members.published())
-    if not others:
-        _forward_as_before()
+    _settle(others)
+
+
+def _settle(networks: list[Network]) -> None:
+    """The table and the host, as these networks want them."""
+    try:
+        firewall.load(networks, members.published())
+    finally:
+        if not networks:
+            _forward_as_before()
 
 
 def ready(name: str) -> Network:
@@ -126,19 +133,20 @@ def remove(name: str) -> None:
             raise Error(f"network {name}: is in use by {', '.join(on_it[:3])}{more} (stop or remove them first)")
         others = [other for other in store.whole() if other.name != name]
         store.forget(name)
-        failpoint("directory removed")
+        failpoint("network directory removed")
         bridge.remove(bridge.interface_of(name))
         failpoint("bridge removed")
-        firewall.load(others, members.published())
-        if not others:
-            _forward_as_before()
+        _settle(others)
 
 
 def left_behind() -> list[str]:
-    """Networks whose maker or remover was killed on the way, and bridges and tables of none."""
-    found = [name for name in store.names() if not os.path.exists(store.path(name, "config.json"))]
-    known = {bridge.interface_of(name) for name in store.names()}
-    found += [interface for interface in _our_interfaces() if interface not in known]
+    """Networks whose maker or remover was killed on the way, and bridges (also in our table) and tables of none."""
+    names = store.names()
+    found = [name for name in names if not os.path.exists(store.path(name, "config.json"))]
+    known = {bridge.interface_of(name) for name in names}
+    found += sorted({*_our_interfaces(), *firewall.bridges()} - known)
+    if not names and not found and firewall.is_there():
+        found.append(f"table inet {firewall.TABLE}")
     return found
 
 
@@ -147,12 +155,11 @@ def end_left_behind(name: str) -> bool:
     with store.locked(exclusive=True):
         if name not in left_behind():
             return False
-        store.forget(name)
-        bridge.remove(name if name in _our_interfaces() else bridge.interface_of(name))
-        networks = store.whole()
-        firewall.load(networks, members.published())
-        if not networks:
-            _forward_as_before()
+        if name in store.names():
+            store.forget(name)
+        for interface in {name, bridge.interface_of(name)} & set(_our_interfaces()):
+            bridge.remove(interface)
+        _settle(store.whole())
         return True
 
 

@@ -1,0 +1,410 @@
+"""Containers on networks, with real packets: to each other, from the host, from outside, to what they may not reach."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import Box, refusal
+from packets import ask, inside, is_reached, server
+from supplies import Run
+
+import minicontainer as mc
+from minicontainer.linux import nftables
+from minicontainer.network import members, networks, store
+from minicontainer.network.record import Network
+
+pytestmark = pytest.mark.needs("root", "bridge")
+
+Make = Callable[..., mc.Container]
+NAME = "test-net"
+
+
+def forwarding() -> list[str]:
+    return [Path(f"/proc/sys/net/{name}").read_text() for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")]
+
+
+def tables() -> list[str]:
+    listed = nftables.run("list tables").get("nftables", ())
+    return [item["table"]["name"] for item in listed if "table" in item]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """After the last network is removed: no table, no directory, the host as it was."""
+    before = forwarding()
+    yield
+    for name in store.names():
+        networks.remove(name)
+    assert store.names() == []
+    assert "minicontainer" not in tables()
+    assert forwarding() == before
+
+
+@pytest.fixture
+def network() -> Network:
+    return networks.create(NAME)
+
+
+@pytest.fixture
+def on(make: Make, network: Network) -> Callable[..., mc.Container]:
+    """Starts a container on the network that waits."""
+    return lambda name, **options: make("sleep", "1000", name=name, **{"network": NAME, **options})
+
+
+def lease(container: mc.Container) -> members.Record:
+    found = container.lease()
+    assert found is not None
+    return found
+
+
+def address(container: mc.Container) -> str:
+    return str(lease(container).address)
+
+
+def elements(map_: str = "published") -> int:
+    listed = nftables.run(f"list map inet minicontainer {map_}")["nftables"]
+    return sum(len(item["map"].get("elem", ())) for item in listed if "map" in item)
+
+
+# ---- inside
+
+
+def test_two_talk_by_name(on: Make) -> None:
+    web, client = on("web"), on("client")
+    with server(web.pid, 80) as seen:
+        assert inside(client.pid, lambda: ask(address(web), 80)) == b"word"
+    assert seen == [address(client)]
+    assert client.run(["ping", "-c1", "-W3", "web"], capture_output=True).returncode == 0
+    assert web.run(["ping", "-c1", "-W3", client.id[:12]], capture_output=True).returncode == 0
+    assert client.run(["hostname"], capture_output=True, text=True).stdout == "client\n"
+    assert client.run(["cat", "/etc/hostname"], capture_output=True, text=True).stdout == "client\n"
+
+
+def test_who_has_gone_has_no_name(on: Make) -> None:
+    web, client = on("web"), on("client", add_hosts={"elsewhere": "192.0.2.1"})
+    hosts = ["cat", "/etc/hosts"]
+    assert f"{address(web)}\tweb" in client.run(hosts, capture_output=True, text=True).stdout
+    web.stop(0)
+    said = client.run(hosts, capture_output=True, text=True).stdout
+    assert "\n10." in said
+    assert all("web" not in line.split() for line in said.splitlines() if not line.startswith("#"))
+    assert "192.0.2.1\telsewhere" in said
+    other = on("other")
+    texts = [c.run(hosts, capture_output=True, text=True).stdout for c in (other, client)]
+    assert all(f"\n{address(other)}\tother" in text for text in texts)
+    assert [("\n192.0.2.1\telsewhere" in text) for text in texts] == [False, True]
+
+
+def test_the_hosts_file_is_not_theirs_to_write(on: Make) -> None:
+    """It is that of all."""
+    web = on("web", userns="host")
+    done = web.run(["sh", "-c", "echo 1.2.3.4 bank >> /etc/hosts"], capture_output=True, text=True)
+    assert "Read-only" in done.stderr
+    assert "bank" not in Path(store.path(NAME, "hosts", "names")).read_text()
+
+
+def test_ipv6(on: Make, network: Network) -> None:
+    if network.subnet6 is None:
+        pytest.fail("this host has no IPv6")
+    web, client = on("web"), on("client")
+    six = str(network.address6(lease(web).address))
+    with server(web.pid, 80, ipv6=True) as seen:
+        assert inside(client.pid, lambda: ask(six, 80)) == b"word"
+        assert ask(six, 80) == b"word"
+    assert seen == [str(network.address6(lease(client).address)), str(network.gateway6)]
+
+
+def test_what_was_asked_for(on: Make, network: Network) -> None:
+    wanted = str(network.subnet[77])
+    c = on("web", ip=wanted, mac_address="02-00-00-00-00-4D", dns=("192.0.2.53",), add_hosts={"host": "host-gateway"})
+    assert address(c) == wanted
+    script = "ip addr show eth0; cat /etc/resolv.conf /etc/hosts"
+    said = c.run(["sh", "-c", script], capture_output=True, text=True).stdout
+    assert "02:00:00:00:00:4d" in said
+    assert f"{wanted}/{network.subnet.prefixlen}" in said
+    assert "nameserver 192.0.2.53" in said
+    assert f"{network.gateway}\thost" in said
+
+
+@pytest.mark.parametrize("userns", ["host", "keep-id", "auto"])
+def test_whatever_its_user_namespace(on: Make, userns: str) -> None:
+    web = on("web", userns=userns, ports=mc.Port.option("80"))
+    with server(web.pid, 80):
+        assert ask("127.0.0.1", lease(web).ports[0].host) == b"word"
+    assert web.run(["sh", "-c", "cat /etc/hosts > /dev/null && ping -c1 -W3 web"], capture_output=True).returncode == 0
+
+
+def test_the_network_of_another_container(on: Make, box: Box) -> None:
+    web = on("web")
+    with server(web.pid, 80):
+        script = f"wget -qO- http://{address(web)}:80/ 2>&1; ip -o addr show eth0; cat /etc/hosts"
+        said = box.sh(script, "--network", "container:web")
+    assert f"inet {address(web)}/" in said
+    assert f"{address(web)}\tweb" in said
+    assert os.readlink(f"/proc/{web.pid}/ns/net") in box.sh(
+        "readlink /proc/self/ns/net", "--network", f"container:{web.id}"
+    )
+    web.stop(0)
+    box.refused("true", options=["--network", "container:web"], says=["container:web", "does not run"])
+    box.refused("true", options=["--network", "container:nobody"], says=["container:nobody", "there is no such"])
+
+
+# ---- kept apart
+
+
+def test_two_networks_are_kept_apart(on: Make) -> None:
+    networks.create("test-other")
+    web, stranger = on("web"), on("stranger", network="test-other")
+    with server(web.pid, 80):
+        assert not inside(stranger.pid, lambda: is_reached(address(web), 80))
+        assert ask(address(web), 80) == b"word"
+    assert "web" not in stranger.run(["cat", "/etc/hosts"], capture_output=True, text=True).stdout
+
+
+def test_no_way_leads_out_of_an_internal_one(make: Make) -> None:
+    network = networks.create(NAME, internal=True)
+    c = make("sleep", "1000", network=NAME, name="inner")
+    assert "default" not in c.run(["ip", "route"], capture_output=True, text=True).stdout
+    with server(c.pid, 80):
+        assert ask(address(c), 80) == b"word"
+    networks.create("test-other")
+    other = make("sleep", "1000", network="test-other", name="outer")
+    with server(other.pid, 80):
+        route = ["ip", "route", "add", "default", "via", str(network.gateway)]
+        assert c.run(route, capture_output=True).returncode != 0  # it has no right to
+        subprocess.run(["nsenter", f"--net=/proc/{c.pid}/ns/net", *route], check=True)
+        assert not inside(c.pid, lambda: is_reached(address(other), 80))
+
+
+def test_none_is_the_default(box: Box) -> None:
+    assert "eth0" not in box.sh("ip link")
+    assert store.names() == []
+
+
+@pytest.fixture
+def outside(network: Network) -> Iterator[subprocess.Popen[bytes]]:
+    """A host beyond this one: 198.51.100.2 in a namespace of its own; this one is its 198.51.100.1."""
+    with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as other:
+        try:
+            while os.readlink(f"/proc/{other.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+                pass
+            for words in (
+                f"link add test-out type veth peer name out netns {other.pid}",
+                "addr add 198.51.100.1/24 dev test-out",
+                "link set test-out up",
+            ):
+                subprocess.run(["ip", *words.split()], check=True)
+            for words in ("link set out up", "link set lo up", "addr add 198.51.100.2/24 dev out"):
+                subprocess.run(["nsenter", f"--net=/proc/{other.pid}/ns/net", "ip", *words.split()], check=True)
+            yield other
+        finally:
+            other.kill()
+
+
+def test_the_way_out_and_in(on: Make, outside: subprocess.Popen[bytes]) -> None:
+    web = on("web", ports=mc.Port.option("80"))
+    number = lease(web).ports[0].host
+    with server(outside.pid, 80) as seen:
+        assert inside(web.pid, lambda: ask("198.51.100.2", 80)) == b"word"
+    assert seen == ["198.51.100.1"]
+    with server(web.pid, 80) as seen:
+        assert inside(outside.pid, lambda: ask("198.51.100.1", number)) == b"word"
+        route = ["ip", "route", "add", str(networks.inspect(NAME)["subnet"]), "via", "198.51.100.1"]
+        subprocess.run(["nsenter", f"--net=/proc/{outside.pid}/ns/net", *route], check=True)
+        assert not inside(outside.pid, lambda: is_reached(address(web), 80))
+    assert seen == ["198.51.100.2"]
+
+
+def test_the_host_s_loopback_is_not_theirs(on: Make, network: Network) -> None:
+    """Though the bridge has route_localnet."""
+    web = on("web")
+    with socket.create_server(("127.0.0.1", 0)) as mine:
+        number = mine.getsockname()[1]
+        route = ["ip", "route", "add", "127.0.0.2/32", "via", str(network.gateway)]
+        subprocess.run(["nsenter", f"--net=/proc/{web.pid}/ns/net", *route], check=True)
+        assert not inside(web.pid, lambda: is_reached("127.0.0.2", number))
+
+
+# ---- published ports
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_a_published_port(on: Make, network: Network, udp: bool) -> None:
+    suffix = "/udp" if udp else ""
+    web, client = on("web", ports=mc.Port.option(f"80{suffix}")), on("client")
+    number = lease(web).ports[0].host
+    with server(web.pid, 80, udp=udp):
+        assert ask("127.0.0.1", number, udp=udp) == b"word"
+        assert ask(str(network.gateway), number, udp=udp) == b"word"
+        assert inside(client.pid, lambda: ask(str(network.gateway), number, udp=udp)) == b"word"
+        bridged = Path(
+            "/proc/sys/net/bridge/bridge-nf-call-iptables"
+        )  # with it, a packet does not turn back to its port
+        turns = not bridged.exists() or bridged.read_text() == "0\n"
+        assert inside(web.pid, lambda: is_reached(str(network.gateway), number, udp=udp)) == turns
+        web.stop(0)
+        assert not is_reached("127.0.0.1", number, udp=udp)
+    assert elements() == 0
+
+
+def test_a_port_of_one_address(on: Make, network: Network) -> None:
+    web = on("web", ports=mc.Port.option("127.0.0.1::80"))
+    number = lease(web).ports[0].host
+    with server(web.pid, 80):
+        assert ask("127.0.0.1", number) == b"word"
+        assert not is_reached(str(network.gateway), number)
+    assert (elements(), elements("published_at")) == (0, 1)
+
+
+def test_a_range_of_ports(on: Make) -> None:
+    web = on("web", ports=mc.Port.option("20000-20199:1000-1199"))
+    assert elements() == 200
+    with server(web.pid, 1099):
+        assert ask("127.0.0.1", 20099) == b"word"
+    web.remove(force=True)
+    assert elements() == 0
+
+
+def test_thousands_of_connections(on: Make) -> None:
+    web = on("web", ports=mc.Port.option("80"))
+    number = lease(web).ports[0].host
+    with server(web.pid, 80) as seen, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda i: ask("127.0.0.1", number, data=b"%d" % i), range(3000)))
+    assert answers == [b"%d" % i for i in range(3000)]
+    assert len(seen) == 3000
+
+
+def test_ports_stay_published_over_restarts(on: Make) -> None:
+    web = on("web", restart="always", ports=mc.Port.option("80"))
+    number, first = lease(web).ports[0].host, web.pid
+    os.kill(first, 9)
+    while web.pid in (0, first):
+        pass
+    with server(web.pid, 80):
+        assert ask("127.0.0.1", number) == b"word"
+
+
+def test_a_port_that_is_taken(on: Make, box: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mine:
+        number = mine.getsockname()[1]
+        says = [f"0.0.0.0:{number}/tcp", "is taken by another program of this host"]
+        box.refused("true", options=["-p", f"{number}:80"], says=says)
+    on("web", ports=mc.Port.option(f"{number}:80"))
+    box.refused("true", options=["-p", f"{number}:80"], says=["is taken by container web"])
+    box.refused("true", options=["-p", f"127.0.0.1:{number}:80"], says=["is taken by container web"])
+    box.refused("true", options=["-p", "192.0.2.1:80:80"], says=["192.0.2.1:80/tcp", "is no address of this host"])
+    assert [record.names.split()[0] for record in members.of(NAME)] == ["web"]
+    assert members.of("bridge") == []
+
+
+def test_no_rule_of_others_is_touched(on: Make) -> None:
+    nftables.run("add table inet test-other; add chain inet test-other c; add rule inet test-other c tcp dport 1 drop")
+    try:
+        before = nftables.run("list table inet test-other")
+        on("web", ports=mc.Port.option("80")).remove(force=True)
+        networks.remove(NAME)
+        assert nftables.run("list table inet test-other") == before
+    finally:
+        nftables.run("delete table inet test-other")
+
+
+# ---- as the user types it
+
+
+def test_the_command_line(box: Box, minicontainer_cli: Run) -> None:
+    def cli(*words: str) -> str:
+        done = minicontainer_cli(*words)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    assert (
+        cli("network", "create", "--subnet", "10.9.8.0/24", "--gateway", "10.9.8.254", "--no-ipv6", NAME) == f"{NAME}\n"
+    )
+    words = ("--name", "test-web", "--network", NAME, "-p", "127.0.0.1:18080:80", "-p", "53/udp")
+    identifier = cli("run", "-d", *words, str(box.rootfs), "sleep", "1000").strip()
+    (found,) = json.loads(cli("network", "inspect", NAME))
+    assert (found["subnet"], found["gateway"], found["subnet6"]) == ("10.9.8.0/24", "10.9.8.254", None)
+    assert [(member["address"], member["names"]) for member in found["members"]] == [
+        ("10.9.8.1", f"test-web {identifier[:12]}")
+    ]
+    (row,) = [line for line in cli("network", "ls").splitlines() if line.startswith(NAME)]
+    assert row.split()[1:3] == ["10.9.8.0/24", "10.9.8.254"]
+    assert cli("network", "ls", "-q") == f"{NAME}\n"
+    assert cli("port", "test-web").splitlines()[0] == "80/tcp -> 127.0.0.1:18080"
+    assert "127.0.0.1:18080->80/tcp" in cli("ps")
+    (told,) = json.loads(cli("inspect", "test-web"))
+    assert told["network"]["address"] == "10.9.8.1"
+    in_use = minicontainer_cli("network", "rm", NAME)
+    assert in_use.returncode == 1
+    assert f"network {NAME}: is in use by test-web" in in_use.stderr
+    cli("rm", "-f", "test-web")
+    assert cli("network", "rm", NAME) == f"{NAME}\n"
+    assert cli("network", "ls", "--format", "json") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("create", "none"), ["network none"]),
+        (("create", "a/b"), ["network a/b"]),
+        (("create", "--subnet", "10.0.0.1/24", "x"), ["subnet 10.0.0.1/24", "has host bits set"]),
+        (("create", "--subnet", "10.0.0.0/31", "x"), ["subnet 10.0.0.0/31", "too small"]),
+        (("create", "--subnet", "127.0.0.0/24", "x"), ["subnet 127.0.0.0/24"]),
+        (("create", "--gateway", "192.0.2.1", "x"), ["gateway 192.0.2.1", "is no host's address"]),
+    ],
+)
+def test_networks_that_cannot_be(minicontainer_cli: Run, words: tuple[str, ...], says: list[str]) -> None:
+    refusal(minicontainer_cli("network", *words), says=says)
+
+
+def test_what_is_there_already(network: Network, minicontainer_cli: Run) -> None:
+    refusal(minicontainer_cli("network", "create", NAME), says=[NAME, "already exists"])
+    overlapping = minicontainer_cli("network", "create", "--subnet", str(network.subnet), "test-other")
+    refusal(overlapping, says=["subnet", f"overlaps {network.subnet}"])
+
+
+def test_a_full_range(make: Make, box: Box) -> None:
+    networks.create(NAME, subnet="10.9.8.0/29")
+    for i in range(5):
+        make("sleep", "1000", network=NAME, name=f"test-{i}")
+    options = ["--network", NAME]
+    box.refused("true", options=options, says=[NAME, "all 5 addresses of 10.9.8.0/29 are taken", "--subnet"])
+    box.refused("true", options=[*options, "--ip", "10.9.8.3"], says=["ip 10.9.8.3", "is taken by test-1"])
+    box.refused("true", options=[*options, "--ip", "10.9.9.3"], says=["ip 10.9.9.3", "10.9.8.0/29"])
+    box.refused("true", options=[*options, "--ip", "10.9.8.1"], says=["ip 10.9.8.1", "host's own"])
+    mc.Container.find("test-2").remove(force=True)
+    assert "inet 10.9.8.4/29" in box.sh("ip addr show eth0", *options)
+
+
+def test_in_a_running_event_loop(rootfs: Path) -> None:
+    async def main() -> Any:
+        networks.create(NAME)
+        process = await mc.create_container_exec("ip", "addr", rootfs=str(rootfs), network=NAME, stdout=mc.PIPE)
+        out, _ = await process.communicate()
+        return out
+
+    assert b"eth0" in asyncio.run(main())
+
+
+def test_many_at_once(rootfs: Path, network: Network) -> None:
+    """No address is given twice, and all are given back."""
+
+    def once(_: int) -> str:
+        words = ["ip", "-4", "-o", "addr", "show", "eth0"]
+        done = mc.run(words, rootfs=rootfs, network=NAME, capture_output=True, text=True)
+        return str(done.stdout.split()[3])
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(once, range(64)))
+    assert len(found) == 64
+    assert members.of(NAME) == []
+    assert sum(line[:1] != "#" for line in Path(store.path(NAME, "hosts", "names")).read_text().splitlines()) == 2
