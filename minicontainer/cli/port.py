@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,10 +31,10 @@ def command(format_: str, container: str) -> int:
 
 def _rows(found: Any) -> Iterator[dict[str, Any]]:
     lease = found.lease()
-    published = [] if lease is None else lease.ports
+    published = lease.ports if lease is not None else found.config.spec.ports if os.geteuid() != 0 else ()
     for port in published:
         host = f"{port.address or '0.0.0.0'}:{port.host}"
-        yield {"number": port.number, "protocol": port.protocol, "address": str(lease.address), "host": host}
+        yield {"number": port.number, "protocol": port.protocol, "address": "0.0.0.0", "host": host}
     known = {(port.number, port.protocol) for port in published}
     for port in found.ports():
         if (port.number, port.protocol) not in known:

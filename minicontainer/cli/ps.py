@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from minicontainer.cli.tables import ago, colored, duration, printable, table
 from minicontainer.detached import store
 from minicontainer.errors import Error, SpecError
+from minicontainer.spec import Port
 
 HEAD = ("CONTAINER ID", "ROOTFS", "COMMAND", "CREATED", "STATUS", "PORTS", "NAME")
 FILTERS = ("id", "name", "label", "status", "exited", "restart")
@@ -67,16 +69,19 @@ def row_of(identifier: str) -> dict[str, Any] | None:
         "restart": config.restart,
         "labels": dict(config.labels),
         "network": config.spec.network,
-        "ports": _ports(entry) if config.spec.ports else [],
+        "ports": _ports(entry, config.spec.ports),
     }
 
 
-def _ports(entry: store.Entry) -> list[str]:
-    """Where it is reached: ``0.0.0.0:8080->80/tcp``, as docker says it."""
+def _ports(entry: store.Entry, wanted: Sequence[Port]) -> list[str]:
+    """Where it is reached while it runs: ``0.0.0.0:8080->80/tcp``, as docker says it."""
+    if not wanted:
+        return []
     from minicontainer.network import members
 
     record = members.at(entry.lease())
-    return [] if record is None else [str(port) for port in record.ports]
+    shown = wanted if os.geteuid() != 0 else () if record is None else record.ports
+    return [str(port) for port in shown]
 
 
 def _filter(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,12 +14,15 @@ from pathlib import Path
 import pytest
 from box import Box, until
 from packets import ask, server
+from test_failing_plans import broken, refused
 
 import minicontainer as mc
 from minicontainer import doctor
+from minicontainer.container import start
 from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, endings, members, networks, store
+from minicontainer.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root", "bridge")
 
@@ -215,3 +219,25 @@ def test_a_lease_that_cannot_be_read(rootfs: Path) -> None:
     Path(store.path(NAME, "leases", "10.9.8.2")).write_text("{", encoding="utf-8")
     assert mc.run(["true"], rootfs=rootfs, network=NAME).returncode == 0
     assert endings.end_dead(store.path(NAME, "leases", "10.9.8.2")) is False
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
+@pytest.mark.parametrize("userns", ["private", "host"])
+def test_each_step_of_a_start_on_a_network(
+    rootfs: Path, monkeypatch: pytest.MonkeyPatch, userns: str, detached: bool
+) -> None:
+    networks.create(NAME)
+    spec = mc.Spec(["true"], rootfs=str(rootfs), network=NAME, userns=userns, ports=mc.Port.option("80"))
+    whole = start.compiled(spec)
+    assert whole.half is not None
+    for index, step in enumerate(whole.plan.steps):
+        if step.phase in ("network", "/etc") and errno.ENOMEM not in step.tolerate:
+            plan = broken(whole.plan, index, errno.ENOMEM)
+            what = whole._replace(plan=plan, half=HalfPlan(whole.half.plan, plan))
+            refused(spec, detached, what, plan.steps[index], monkeypatch)
+    for index, step in enumerate(whole.half.plan.steps):
+        if step.phase == "network":
+            half = HalfPlan(broken(whole.half.plan, index, errno.ENOMEM), whole.plan)
+            refused(spec, detached, whole._replace(half=half), half.plan.steps[index], monkeypatch)
+    monkeypatch.undo()
+    check_nothing_is_left()

@@ -1,0 +1,150 @@
+"""An ordinary user's container on a network, by slirp4netns and by pasta: a way out, published ports, nothing left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from abilities import as_user_prefix
+from box import CLI, HEEDING, processes, refusal, until
+from packets import is_reached
+from supplies import Run
+
+pytestmark = pytest.mark.needs("user", "tun")
+
+PROGRAMS = [
+    pytest.param("slirp4netns", marks=pytest.mark.needs("slirp4netns")),
+    pytest.param("pasta", marks=pytest.mark.needs("pasta")),
+]
+
+
+@pytest.fixture
+def only(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    """A PATH in which there is this program, and the other is not."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory != Path("/"):
+            with contextlib.suppress(PermissionError):
+                directory.chmod(directory.stat().st_mode | 0o055)
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name in (request.param, "newuidmap", "newgidmap"):
+        for place in ("/usr/bin", "/bin"):
+            if name and os.path.exists(f"{place}/{name}"):
+                (bin_ / name).symlink_to(f"{place}/{name}")
+                break
+    return {"PATH": str(bin_)}
+
+
+def left() -> list[int]:
+    return [pid for name in ("slirp4netns", "libexec/usernet", "pasta") for pid in processes(name)]
+
+
+@contextlib.contextmanager
+def serving(rootfs: Path, only: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A web server in a container of the user's."""
+    script = "echo word > /tmp/word; httpd -f -p 80 -h /tmp & nc -u -ll -p 53 -e cat & echo up; read line; kill 0"
+    command = [*as_user_prefix(), "env", f"PATH={only['PATH']}", "HOME=/home/rig", *CLI, "run", "--ephemeral", *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*HEEDING, *command, str(rootfs), "sh", "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said == "up\n", process.stderr.read() if process.stderr is not None else said
+            yield process
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.communicate("\n", timeout=60)
+
+
+def fetched(port: int) -> str:
+    words = ["busybox", "wget", "-qO-", f"http://127.0.0.1:{port}/word"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.parametrize("only", PROGRAMS, indirect=True)
+def test_published_ports(rootfs: Path, only: dict[str, str]) -> None:
+    with serving(rootfs, only, "-p", "18080:80", "-p", "127.0.0.1:18053:53/udp"):
+        until(lambda: fetched(18080) == "word\n")
+        assert is_reached("127.0.0.1", 18053, udp=True, patience=5)
+    until(lambda: not left())
+    assert fetched(18080) == ""
+
+
+@pytest.mark.parametrize("only", PROGRAMS, indirect=True)
+def test_the_way_out(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
+    """To an address of the host that is not its loopback."""
+    subprocess.run(["ip", "link", "add", "test-out", "type", "dummy"], check=True)
+    try:
+        subprocess.run(["ip", "addr", "add", "198.51.100.1/24", "dev", "test-out"], check=True)
+        subprocess.run(["ip", "link", "set", "test-out", "up"], check=True)
+        with subprocess.Popen(["busybox", "httpd", "-f", "-p", "198.51.100.1:18081", "-h", "/etc"]) as host:
+            until(lambda: subprocess.run(["busybox", "nc", "-z", "198.51.100.1", "18081"], check=False).returncode == 0)
+            command = [sys.executable, "-m", "minicontainer", "run", "--network", "bridge", rootfs]
+            inside = "ip addr show eth0; wget -qO- http://198.51.100.1:18081/hostname; cat /etc/hostname"
+            done = as_user([*command, "sh", "-c", inside], env=only)
+            host.kill()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "inet " in done.stdout
+        assert done.stdout.splitlines()[-2:] == [Path("/etc/hostname").read_text().strip(), "minicontainer"]
+    finally:
+        subprocess.run(["ip", "link", "del", "test-out"], check=True)
+    until(lambda: not left())
+
+
+@pytest.mark.parametrize("only", PROGRAMS[:1], indirect=True)
+def test_detached_and_restarted(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
+    def cli(*words: str) -> str:
+        done = as_user([sys.executable, "-m", "minicontainer", *words], env=only)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    script = "echo word > /tmp/word; exec httpd -f -p 80 -h /tmp"
+    c = cli(
+        "run", "-d", "--ephemeral", "--restart", "always", "-p", "18080:80", str(rootfs), "sh", "-c", script
+    ).strip()
+    until(lambda: fetched(18080) == "word\n")
+    assert "0.0.0.0:18080->80/tcp" in cli("ps")
+    assert cli("port", c).splitlines()[0] == "80/tcp -> 0.0.0.0:18080"
+    (told,) = json.loads(cli("inspect", c))
+    os.kill(told["state"]["pid"], 9)
+    until(lambda: json.loads(cli("inspect", c))[0]["state"]["restarts"] == 1)
+    until(lambda: fetched(18080) == "word\n")
+    cli("rm", "-f", c)
+    until(lambda: not left())
+
+
+@pytest.mark.parametrize("only", PROGRAMS[:1], indirect=True)
+def test_a_port_that_is_taken(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
+    with serving(rootfs, only, "-p", "18080:80"):
+        done = as_user([sys.executable, "-m", "minicontainer", "run", "-p", "18080:80", rootfs, "true"], env=only)
+        refusal(done, says=["18080", "bridge"])
+    until(lambda: not left())
+
+
+@pytest.mark.parametrize("only", [""], indirect=True)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--network", "bridge"], ["slirp4netns", "pasta", "neither is here"]),
+        (["--network", "of-my-own"], ["network of-my-own", "bridges are root's"]),
+        (["-p", "80"], ["publish 80", "-p 8080:80"]),
+        (["--network", "bridge", "--ip", "10.0.2.9"], ["ip 10.0.2.9"]),
+    ],
+)
+def test_what_cannot_be(rootfs: Path, only: dict[str, str], as_user: Run, options: list[str], says: list[str]) -> None:
+    done = as_user([sys.executable, "-m", "minicontainer", "run", *options, rootfs, "true"], env=only)
+    refusal(done, says=says)
+
+
+@pytest.mark.parametrize("only", [""], indirect=True)
+def test_networks_are_root_s_to_make(only: dict[str, str], as_user: Run) -> None:
+    done = as_user([sys.executable, "-m", "minicontainer", "network", "create", "x"], env=only)
+    refusal(done, says=["network", "bridges are root's"])
