@@ -3,49 +3,18 @@ in the foreground and under a monitor."""
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 import pytest
+from failing import ERRORS, broken, refused
 
 import minicontainer as mc
-from minicontainer import plan as p
 from minicontainer.container import start
-from minicontainer.container.start import Compiled
 from minicontainer.detached import store
-from minicontainer.plan import Plan
 from minicontainer.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root")
-
-ERRORS = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EPERM)
-
-
-def broken(plan: Plan, index: int, number: int) -> Plan:
-    """The plan with one step that fails."""
-    steps = list(plan.steps)
-    steps[index] = p.failing(steps[index], number)
-    return Plan(steps, plan.inputs)
-
-
-def begin(spec: mc.Spec, detached: bool) -> None:
-    if detached:
-        mc.Container.start(spec).remove(force=True)
-    else:
-        mc.run(spec, stdin=mc.DEVNULL)
-
-
-def refused(spec: mc.Spec, detached: bool, what: Compiled, step: p.Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start fails with an error that names something of the step, or what asked for it."""
-    monkeypatch.setattr(start, "compiled", lambda *_: what)
-    with pytest.raises(mc.Error) as raised:
-        begin(spec, detached)
-    said = str(raised.value)
-    assert "\n" not in said
-    assert len(said) > 10
-    assert "fail(" not in said
-    assert step.nr in ERRORS
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from box import Box, until
+from failing import broken, refused
 from packets import ask, server
-from test_failing_plans import broken, refused
 
 import minicontainer as mc
 from minicontainer import doctor

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ PROGRAMS = [
 
 
 @pytest.fixture
-def only(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+def only(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """A PATH in which there is this program, and the other is not."""
     for directory in (tmp_path, *tmp_path.parents):
         if directory != Path("/"):
@@ -38,7 +37,12 @@ def only(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
             if name and os.path.exists(f"{place}/{name}"):
                 (bin_ / name).symlink_to(f"{place}/{name}")
                 break
-    return {"PATH": str(bin_)}
+    return str(bin_)
+
+
+def own(only: str, *words: str | Path) -> list[str | Path]:
+    """The command line, with that PATH."""
+    return ["env", f"PATH={only}", *CLI, *words]
 
 
 def left() -> list[int]:
@@ -46,10 +50,10 @@ def left() -> list[int]:
 
 
 @contextlib.contextmanager
-def serving(rootfs: Path, only: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
+def serving(rootfs: Path, only: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A web server in a container of the user's."""
     script = "echo word > /tmp/word; httpd -f -p 80 -h /tmp & nc -u -ll -p 53 -e cat & echo up; read line; kill 0"
-    command = [*as_user_prefix(), "env", f"PATH={only['PATH']}", "HOME=/home/rig", *CLI, "run", "--ephemeral", *options]
+    command = [*as_user_prefix(), "env", f"PATH={only}", "HOME=/home/rig", *CLI, "run", "--ephemeral", *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*HEEDING, *command, str(rootfs), "sh", "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True
@@ -70,7 +74,7 @@ def fetched(port: int) -> str:
 
 
 @pytest.mark.parametrize("only", PROGRAMS, indirect=True)
-def test_published_ports(rootfs: Path, only: dict[str, str]) -> None:
+def test_published_ports(rootfs: Path, only: str) -> None:
     with serving(rootfs, only, "-p", "18080:80", "-p", "127.0.0.1:18053:53/udp"):
         until(lambda: fetched(18080) == "word\n")
         assert is_reached("127.0.0.1", 18053, udp=True, patience=5)
@@ -79,7 +83,7 @@ def test_published_ports(rootfs: Path, only: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("only", PROGRAMS, indirect=True)
-def test_the_way_out(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
+def test_the_way_out(rootfs: Path, only: str, as_user: Run) -> None:
     """To an address of the host that is not its loopback."""
     subprocess.run(["ip", "link", "add", "test-out", "type", "dummy"], check=True)
     try:
@@ -87,9 +91,8 @@ def test_the_way_out(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
         subprocess.run(["ip", "link", "set", "test-out", "up"], check=True)
         with subprocess.Popen(["busybox", "httpd", "-f", "-p", "198.51.100.1:18081", "-h", "/etc"]) as host:
             until(lambda: subprocess.run(["busybox", "nc", "-z", "198.51.100.1", "18081"], check=False).returncode == 0)
-            command = [sys.executable, "-m", "minicontainer", "run", "--network", "bridge", rootfs]
             inside = "ip addr show eth0; wget -qO- http://198.51.100.1:18081/hostname; cat /etc/hostname"
-            done = as_user([*command, "sh", "-c", inside], env=only)
+            done = as_user(own(only, "run", "--network", "bridge", rootfs, "sh", "-c", inside))
             host.kill()
         assert (done.returncode, done.stderr) == (0, "")
         assert "inet " in done.stdout
@@ -100,9 +103,9 @@ def test_the_way_out(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
 
 
 @pytest.mark.parametrize("only", PROGRAMS[:1], indirect=True)
-def test_detached_and_restarted(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
+def test_detached_and_restarted(rootfs: Path, only: str, as_user: Run) -> None:
     def cli(*words: str) -> str:
-        done = as_user([sys.executable, "-m", "minicontainer", *words], env=only)
+        done = as_user(own(only, *words))
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
@@ -122,9 +125,9 @@ def test_detached_and_restarted(rootfs: Path, only: dict[str, str], as_user: Run
 
 
 @pytest.mark.parametrize("only", PROGRAMS[:1], indirect=True)
-def test_a_port_that_is_taken(rootfs: Path, only: dict[str, str], as_user: Run) -> None:
+def test_a_port_that_is_taken(rootfs: Path, only: str, as_user: Run) -> None:
     with serving(rootfs, only, "-p", "18080:80"):
-        done = as_user([sys.executable, "-m", "minicontainer", "run", "-p", "18080:80", rootfs, "true"], env=only)
+        done = as_user(own(only, "run", "-p", "18080:80", rootfs, "true"))
         refusal(done, says=["18080", "bridge"])
     until(lambda: not left())
 
@@ -139,12 +142,12 @@ def test_a_port_that_is_taken(rootfs: Path, only: dict[str, str], as_user: Run) 
         (["--network", "bridge", "--ip", "10.0.2.9"], ["ip 10.0.2.9"]),
     ],
 )
-def test_what_cannot_be(rootfs: Path, only: dict[str, str], as_user: Run, options: list[str], says: list[str]) -> None:
-    done = as_user([sys.executable, "-m", "minicontainer", "run", *options, rootfs, "true"], env=only)
+def test_what_cannot_be(rootfs: Path, only: str, as_user: Run, options: list[str], says: list[str]) -> None:
+    done = as_user(own(only, "run", *options, rootfs, "true"))
     refusal(done, says=says)
 
 
 @pytest.mark.parametrize("only", [""], indirect=True)
-def test_networks_are_root_s_to_make(only: dict[str, str], as_user: Run) -> None:
-    done = as_user([sys.executable, "-m", "minicontainer", "network", "create", "x"], env=only)
+def test_networks_are_root_s_to_make(only: str, as_user: Run) -> None:
+    done = as_user(own(only, "network", "create", "x"))
     refusal(done, says=["network", "bridges are root's"])
