@@ -79,6 +79,22 @@ def density(number: int, least_available: str, json_file: str | None) -> None:
         write_json(json_file, report)
 
 
+@group.command("network", context_settings=SETTINGS)
+@figures(100)
+@click.option("--containers", type=click.IntRange(0, 1000), default=500, show_default=True, help="On one bridge.")
+def network(containers: int, **common: Any) -> None:
+    """Joining a network and leaving it, many on one bridge, and packets: between containers, and to a published port.
+
+    The floor is a veth between two network namespaces, with nothing else.
+    """
+    from minicontainer.compare.network import NAMES, measure
+
+    report = _measured(measure, NAMES, common, containers=containers)
+    _machine(report)
+    _network(report)
+    _unable(report)
+
+
 @group.command("boot", context_settings=SETTINGS)
 @figures()
 @click.option("--exits", type=click.IntRange(1, 10**6), default=2000, show_default=True, help="Exits in one sample.")
@@ -197,6 +213,25 @@ def _rows(compared: dict[str, Any], heading: str = "contender", digits: int = 0,
         click.echo(f"{what}: {ratio:.2f} (median over the rounds of each round's ratio)")
     for what, microseconds in compared.get("differences_us", {}).items():
         click.echo(f"{what}: {microseconds:.0f} us (median over the rounds of each round's difference)")
+
+
+def _network(report: dict[str, Any]) -> None:
+    joining = report["joining"]
+    for part in ("start", "end"):
+        _rows(joining[part], part, versus="none")
+    for share, each in joining["shares_us"].items():
+        click.echo(f"of a start, {share}: " + ", ".join(f"{us:.0f} us {name}" for name, us in each.items()))
+    click.echo(f"the network itself was made in {report['create_seconds'] * 1000:.0f} ms")
+    _rows(report["packets"], "round trip of a byte", 1, "veth")
+    _rows(report["bytes"], f"{report['bytes']['bulk'] >> 20} MiB one way", versus="veth")
+    for row in report["bytes"]["rows"]:
+        click.echo(f"{row['name']}: {report['bytes']['bulk'] * 8 / row['p50_us'] / 1000:.1f} Gbit/s")
+    if many := report["many"]:
+        first, last = many["start_us"]["first"], many["start_us"]["last"]
+        stopped = f" (then: {many['stopped']})" if many["stopped"] else ""
+        click.echo(f"\n{many['containers']} containers on one bridge{stopped}, {many['rate']:.0f} a second")
+        click.echo(f"a start: {first:.0f} us (p50 of the first 50), {last:.0f} us (of the last 50)")
+        click.echo(f"a removal: {many['remove_us']:.0f} us")
 
 
 def _idle(idle: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def program_error(spec: Spec, number: int, seen: Any) -> Error:
 def step_error(spec: Spec, step: Step, number: int) -> Error:
     """The error of a step that failed with errno ``number``."""
     reason = os.strerror(number).lower()
-    by_phase = {"mounts": _mount, "/dev": _place, "/proc": _place, "/sys": _place, "root": _root}
+    by_phase = {"mounts": _mount, "/etc": _etc, "/dev": _place, "/proc": _place, "/sys": _place, "root": _root}
     by_call = {
         "chdir": _workdir,
         "prlimit64": _ulimit,
@@ -141,6 +141,16 @@ def _mount_of(spec: Spec, step: Step) -> Mount | None:
     path = str(step.args[1])
     below = [m for m in spec.mounts if f"{posixpath.normpath(m.target)}/".startswith(f"{path}/")]
     return below[0] if below else None
+
+
+def _etc(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    """A file of the network's over one that is not there, and cannot be made."""
+    made = step.call in ("mkdirat", "mknodat") and number in (errno.EACCES, errno.EPERM, errno.ENOTDIR)
+    if not made and not (step.call == "openat2" and number == errno.ENOENT):
+        return None
+    path = next(str(arg) for arg in step.args if isinstance(arg, str) and arg.startswith("/"))
+    reason = "is read-only" if number == errno.ENOENT else f"cannot be made ({reason})"
+    return SpecError("rootfs", spec.rootfs, f"has no {path}, and it {reason}", "an empty file will do")
 
 
 def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:

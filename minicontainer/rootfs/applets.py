@@ -44,6 +44,8 @@ FILES = {
     ),
     "etc/group": f"root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:{USER}:\nnogroup:x:65534:\n",
     "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
+    "etc/hostname": "",  # this and the next are there to be mounted on
+    "etc/resolv.conf": "",
     "etc/profile": (
         "export PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}\n"
         "export PS1='\\u@\\h:\\w\\$ '\n"
