@@ -21,7 +21,7 @@ from typing import Any
 from minicontainer.compare import machine
 from minicontainer.compare.contenders import LIBEXEC, Contender, Server, last_line
 from minicontainer.compare.networkworker import BULK
-from minicontainer.compare.rounds import interleave
+from minicontainer.compare.rounds import interleave, one_processor
 from minicontainer.compare.statistics import compared, differences, percentile
 from minicontainer.container.process import DEVNULL, Popen
 from minicontainer.detached.container import Container

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from abilities import as_user_prefix
 from box import CLI, HEEDING, processes, refusal, until
-from packets import is_reached
+from packets import is_reached, server
 from supplies import Run
 
 pytestmark = pytest.mark.needs("user", "tun")
@@ -52,7 +52,7 @@ def left() -> list[int]:
 @contextlib.contextmanager
 def serving(rootfs: Path, only: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A web server in a container of the user's."""
-    script = "echo word > /tmp/word; httpd -f -p 80 -h /tmp & nc -u -ll -p 53 -e cat & echo up; read line; kill 0"
+    script = "echo word > /dev/shm/word; httpd -f -p 80 -h /dev/shm & echo up; read line_of_this; kill 0"
     command = [*as_user_prefix(), "env", f"PATH={only}", "HOME=/home/rig", *CLI, "run", "--ephemeral", *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -77,7 +77,9 @@ def fetched(port: int) -> str:
 def test_published_ports(rootfs: Path, only: str) -> None:
     with serving(rootfs, only, "-p", "18080:80", "-p", "127.0.0.1:18053:53/udp"):
         until(lambda: fetched(18080) == "word\n")
-        assert is_reached("127.0.0.1", 18053, udp=True, patience=5)
+        inside = processes("read line_of_this")[-1]
+        with server(inside, 53, udp=True):
+            until(lambda: is_reached("127.0.0.1", 18053, udp=True, patience=2))
     until(lambda: not left())
     assert fetched(18080) == ""
 
@@ -109,7 +111,7 @@ def test_detached_and_restarted(rootfs: Path, only: str, as_user: Run) -> None:
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
-    script = "echo word > /tmp/word; exec httpd -f -p 80 -h /tmp"
+    script = "echo word > /dev/shm/word; exec httpd -f -p 80 -h /dev/shm"
     c = cli(
         "run", "-d", "--ephemeral", "--restart", "always", "-p", "18080:80", str(rootfs), "sh", "-c", script
     ).strip()
