@@ -217,6 +217,7 @@ int main(int argc, char **argv)
 	char byte;
 
 	syscall(SYS_close_range, 3, ~0u, 0); /* what the caller has is not ours to keep */
+	signal(SIGPIPE, SIG_DFL); /* Python ignores it, and pasta of 2023 ends where somebody does */
 	if (argc < 4 || argc > MOST)
 		fail("usernet", "PID SLIRP4NETNS INTERFACE [REQUEST...], or PID PASTA -- OPTION...");
 	if (!strcmp(argv[3], "--"))

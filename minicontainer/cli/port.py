@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from minicontainer.cli.names import container_argument, find
+from minicontainer.errors import Error
 
 
 @click.command("port", context_settings={"help_option_names": ["--help"]})
@@ -36,9 +37,19 @@ def _rows(found: Any) -> Iterator[dict[str, Any]]:
         host = f"{port.address or '0.0.0.0'}:{port.host}"
         yield {"number": port.number, "protocol": port.protocol, "address": "0.0.0.0", "host": host}
     known = {(port.number, port.protocol) for port in published}
-    for port in found.ports():
+    for port in _listening(found, alone=not published):
         if (port.number, port.protocol) not in known:
             yield {**port._asdict(), "host": _reached(found, lease, port)}
+
+
+def _listening(found: Any, *, alone: bool) -> list[Any]:
+    """Its sockets; where these cannot be known, what is published has to do, unless it would be ``alone``."""
+    try:
+        return list(found.ports())
+    except Error:
+        if alone:
+            raise
+        return []
 
 
 def _reached(found: Any, lease: Any, port: Any) -> str | None:
