@@ -26,7 +26,7 @@ try:
     print("inside:", inside.stdout)
     words = ["busybox", "wget", "-qO-", f"http://127.0.0.1:{port.host}/"]
     print("from the host:", subprocess.run(words, capture_output=True, check=True).stdout)
-    for event in web.timeline:
+    for event in web.timeline or ():
         if event.phase == "network":
             print(f"{event.microseconds:7.1f} us  {event.side:6}  {event.call[:90]}")
 finally:
