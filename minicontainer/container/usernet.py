@@ -42,6 +42,7 @@ def wire_of(spec: Spec) -> Wire:
 
 def _program(spec: Spec) -> tuple[str, ...]:
     if slirp := shutil.which("slirp4netns"):
+        _check_slirp(spec)
         return (HELPER, slirp, INTERFACE, *map(_request, spec.ports))
     if pasta := shutil.which("pasta"):
         return (HELPER, pasta, "--", *_options(spec))
@@ -57,6 +58,15 @@ def _options(spec: Spec) -> list[str]:
         ports = [f"{port.address + '/' * bool(port.address)}{port.host}:{port.number}" for port in wanted]
         words += [option, ",".join(ports) or "none"]
     return words
+
+
+def _check_slirp(spec: Spec) -> None:
+    """The host's loopback is shut to it (--disable-host-loopback), or the container could reach all that listens there:
+    and so are its answers by UDP."""
+    for port in spec.ports:
+        if port.protocol == "udp" and port.address.startswith("127."):
+            reason = "slirp4netns does not answer the host's loopback by UDP"
+            raise UnsupportedError("publish", port, reason, "leave the address out, or install passt alone")
 
 
 def _request(port: Port) -> str:

@@ -100,12 +100,12 @@ def fetched(port: int) -> str:
 
 @pytest.mark.parametrize("only", PROGRAMS, indirect=True)
 def test_published_ports(rootfs: Path, only: str, host: None) -> None:
-    with serving(rootfs, only, "-p", "18080:80", "-p", "127.0.0.1:18053:53/udp"):
+    with serving(rootfs, only, "-p", "127.0.0.1:18080:80", "-p", "18053:53/udp"):
         until(lambda: fetched(18080) == "word\n")
         ours = os.readlink("/proc/self/ns/net")
         inside = [pid for pid in processes("read line_of_this") if os.readlink(f"/proc/{pid}/ns/net") != ours]
         with server(inside[0], 53, udp=True):
-            until(lambda: is_reached("127.0.0.1", 18053, udp=True, patience=2))
+            until(lambda: is_reached("198.51.100.1", 18053, udp=True, patience=2))
     until(lambda: not left())
     assert fetched(18080) == ""
 
