@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * usernet.c: slirp4netns(1) for one container of an ordinary user: started, its ports forwarded, and ended with the
- * container. And pasta(1), which does all of it by itself.
+ * usernet.c: slirp4netns(1) or pasta(1) for one container of an ordinary user: started, its ports forwarded, and ended with
+ * the container.
  *
  *     usernet PID SLIRP4NETNS INTERFACE [REQUEST...]
  *     usernet PID PASTA -- OPTION...
  *
  * Theory of operation. The parent's half of a start runs this program and waits for its end: 0 says that the container's
  * interface is there and that each REQUEST (JSON, of slirp4netns's API) was granted; else stderr says why not. What stays
- * is a supervisor, nobody's child, which waits for the end of the container (a pidfd) and then kills slirp4netns; that is
- * killed too where the supervisor is (PR_SET_PDEATHSIG). slirp4netns's own --exit-fd would have to be held by somebody.
+ * is a supervisor, nobody's child, which waits for the end of the container (a pidfd) and then kills that program; which is
+ * killed too where the supervisor is (PR_SET_PDEATHSIG). slirp4netns's own --exit-fd would have to be held by somebody, and
+ * pasta of 2023 does not see the end of a process. Its --pid file is written when it is ready: ours is a pipe.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,8 +33,8 @@
 #define MOST 64 /* words */
 
 struct job {
-	const char *pid, *slirp, *interface;
-	char **requests;
+	const char *pid, *program, *interface;
+	char **requests, **options; /* slirp4netns's; pasta's */
 	char directory[64], path[80]; /* of the API's socket, while it is needed */
 	int said;                     /* a memfd: what slirp4netns says */
 };
@@ -44,15 +45,13 @@ __attribute__((noreturn)) static void fail(const char *what, const char *why)
 	exit(1);
 }
 
-/* ---- slirp4netns */
+/* ---- the program */
 
-__attribute__((noreturn)) static void become_slirp(const struct job *job, int ready)
+static void name_slirp(const struct job *job, const char **argv)
 {
-	const char *argv[MOST];
-	char api[96], number[16];
-	int n = 0, null = open("/dev/null", O_RDWR);
+	static char api[96], number[16];
+	int n = 0;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	snprintf(api, sizeof(api), "--api-socket=%s", job->path);
 	snprintf(number, sizeof(number), "--ready-fd=%d", READY_FD);
 	argv[n++] = "slirp4netns";
@@ -60,18 +59,43 @@ __attribute__((noreturn)) static void become_slirp(const struct job *job, int re
 	argv[n++] = "--mtu=65520";
 	argv[n++] = "--disable-host-loopback";
 	argv[n++] = number;
-	if (*job->requests)
+	if (job->requests && *job->requests)
 		argv[n++] = api;
 	argv[n++] = job->pid;
 	argv[n++] = job->interface;
 	argv[n] = NULL;
+}
+
+static void name_pasta(const struct job *job, const char **argv)
+{
+	static char ready[32];
+	int n = 0;
+
+	snprintf(ready, sizeof(ready), "/proc/self/fd/%d", READY_FD);
+	argv[n++] = "pasta";
+	for (char **option = job->options; *option; option++)
+		argv[n++] = *option;
+	argv[n++] = "--foreground";
+	argv[n++] = "--pid";
+	argv[n++] = ready;
+	argv[n++] = job->pid;
+	argv[n] = NULL;
+}
+
+__attribute__((noreturn)) static void become(const struct job *job, int ready)
+{
+	const char *argv[2 * MOST];
+	int null = open("/dev/null", O_RDWR);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(job->options ? name_pasta : name_slirp)(job, argv);
 	dup2(null, 0);
 	dup2(job->said, 1);
 	dup2(job->said, 2);
 	dup2(ready, READY_FD);
 	syscall(SYS_close_range, READY_FD + 1, ~0u, 0);
-	execv(job->slirp, (char **)argv);
-	dprintf(2, "%s: %s\n", job->slirp, strerror(errno));
+	execv(job->program, (char **)argv);
+	dprintf(2, "%s: %s\n", job->program, strerror(errno));
 	_exit(127);
 }
 
@@ -102,13 +126,13 @@ static pid_t start(const struct job *job)
 	if (pid < 0)
 		fail("fork", strerror(errno));
 	if (pid == 0)
-		become_slirp(job, ready[1]);
+		become(job, ready[1]);
 	close(ready[1]);
 	polled = (struct pollfd){ ready[0], POLLIN, 0 };
 	if (poll(&polled, 1, PATIENCE) <= 0 || read(ready[0], &byte, 1) != 1) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
-		fail("slirp4netns", what_it_said(job));
+		fail(job->program, what_it_said(job));
 	}
 	close(ready[0]);
 	return pid;
@@ -151,13 +175,13 @@ static const char *ask(const struct job *job, const char *request)
 	return strstr(answer, "\"return\"") ? NULL : *answer ? answer : "no answer";
 }
 
-static void forward(const struct job *job, pid_t slirp)
+static void forward(const struct job *job, pid_t program)
 {
-	for (char **request = job->requests; *request; request++) {
+	for (char **request = job->requests; request && *request; request++) {
 		const char *why = ask(job, *request);
 
 		if (why) {
-			kill(slirp, SIGKILL);
+			kill(program, SIGKILL);
 			end_api(job);
 			fail(*request, why);
 		}
@@ -166,29 +190,29 @@ static void forward(const struct job *job, pid_t slirp)
 
 /* ---- the supervisor */
 
-static void stay(int container, pid_t slirp)
+static void stay(int container, pid_t program)
 {
-	int fd = (int)syscall(SYS_pidfd_open, slirp, 0);
+	int fd = (int)syscall(SYS_pidfd_open, program, 0);
 	struct pollfd polled[] = { { container, POLLIN, 0 }, { fd, POLLIN, 0 } };
 
 	while (poll(polled, 2, -1) < 0 && errno == EINTR)
 		;
-	kill(slirp, SIGKILL);
-	waitpid(slirp, NULL, 0);
+	kill(program, SIGKILL);
+	waitpid(program, NULL, 0);
 	_exit(0);
 }
 
 static void supervise(struct job *job, int container, int done)
 {
-	pid_t slirp;
+	pid_t program;
 	int null;
 
 	setsid();
-	if (*job->requests)
+	if (job->requests && *job->requests)
 		prepare_api(job);
-	slirp = start(job);
-	forward(job, slirp);
-	if (*job->requests)
+	program = start(job);
+	forward(job, program);
+	if (job->requests && *job->requests)
 		end_api(job);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < 3; i++)
@@ -197,17 +221,7 @@ static void supervise(struct job *job, int container, int done)
 		_exit(1);
 	close(done);
 	close(job->said);
-	stay(container, slirp);
-}
-
-__attribute__((noreturn)) static void become_pasta(int argc, char **argv)
-{
-	char *words[MOST + 1] = { argv[2] };
-
-	memcpy(words + 1, argv + 4, (size_t)(argc - 4) * sizeof(*words));
-	words[argc - 3] = argv[1];
-	execv(argv[2], words);
-	fail(argv[2], strerror(errno));
+	stay(container, program);
 }
 
 int main(int argc, char **argv)
@@ -220,12 +234,13 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_DFL); /* Python ignores it, and pasta of 2023 ends where somebody does */
 	if (argc < 4 || argc > MOST)
 		fail("usernet", "PID SLIRP4NETNS INTERFACE [REQUEST...], or PID PASTA -- OPTION...");
-	if (!strcmp(argv[3], "--"))
-		become_pasta(argc, argv);
 	job.pid = argv[1];
-	job.slirp = argv[2];
+	job.program = argv[2];
 	job.interface = argv[3];
-	job.requests = argv + 4;
+	if (strcmp(argv[3], "--"))
+		job.requests = argv + 4;
+	else
+		job.options = argv + 4;
 	job.said = memfd_create("slirp4netns", MFD_CLOEXEC);
 	container = (int)syscall(SYS_pidfd_open, atoi(argv[1]), 0);
 	if (container < 0 || pipe2(done, O_CLOEXEC) < 0)

@@ -1,8 +1,8 @@
 """The network of an ordinary user's container: a program in user space that speaks for it, slirp4netns(1) or pasta(1).
 
-Both are given the child's pid while it waits (the parent's half), and stay until it ends: pasta by itself, slirp4netns
-under a supervisor of ours (csrc/usernet.c), which also asks it to forward ports. The container then has a network of
-its own, with nobody on it, and a way out.
+Both are given the child's pid while it waits (the parent's half), and stay until it ends, under a supervisor of ours
+(csrc/usernet.c), which also asks slirp4netns to forward ports. The container then has a network of its own, with nobody
+on it, and a way out; what listens on the host's loopback alone is shut to it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def wire_of(spec: Spec) -> Wire:
         if value:
             raise UnsupportedError(name, value, "an ordinary user's network has its own", f"leave --{name} out")
     for port in spec.ports:
+        if port.protocol == "udp" and port.address.startswith("127."):
+            reason = "nothing answers the host's loopback by UDP: it is shut to the container"
+            raise UnsupportedError("publish", port, reason, "leave the address out")
         if not port.host:
             reason = "has no port of the host"
             raise UnsupportedError("publish", port.number, reason, f"-p 8080:{port.number}, as an ordinary user")
@@ -42,7 +45,6 @@ def wire_of(spec: Spec) -> Wire:
 
 def _program(spec: Spec) -> tuple[str, ...]:
     if slirp := shutil.which("slirp4netns"):
-        _check_slirp(spec)
         return (HELPER, slirp, INTERFACE, *map(_request, spec.ports))
     if pasta := shutil.which("pasta"):
         return (HELPER, pasta, "--", *_options(spec))
@@ -58,15 +60,6 @@ def _options(spec: Spec) -> list[str]:
         ports = [f"{port.address + '/' * bool(port.address)}{port.host}:{port.number}" for port in wanted]
         words += [option, ",".join(ports) or "none"]
     return words
-
-
-def _check_slirp(spec: Spec) -> None:
-    """The host's loopback is shut to it (--disable-host-loopback), or the container could reach all that listens there:
-    and so are its answers by UDP."""
-    for port in spec.ports:
-        if port.protocol == "udp" and port.address.startswith("127."):
-            reason = "slirp4netns does not answer the host's loopback by UDP"
-            raise UnsupportedError("publish", port, reason, "leave the address out, or install passt alone")
 
 
 def _request(port: Port) -> str:
