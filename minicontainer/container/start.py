@@ -354,6 +354,10 @@ def _half_error(child: Child, spec: Spec, half: Half) -> Error:
     index = half.failed or 0
     number = -half.records[index].result
     step = half.plan.steps[index]
+    if step.call == "run" and step.phase == attached.PHASE:
+        from minicontainer.container import usernet
+
+        return usernet.refusal(child, spec)
     if step.call == "run":
         from minicontainer.container import idmap
 

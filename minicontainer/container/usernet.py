@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 from minicontainer.container.attached import Wire
-from minicontainer.errors import UnsupportedError
+from minicontainer.container.child import Child
+from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.spec import Port, Spec
 
 HELPER = str(Path(__file__).parent.parent / "libexec" / "usernet")
@@ -60,6 +61,16 @@ def _options(spec: Spec) -> list[str]:
         ports = [f"{port.address + '/' * bool(port.address)}{port.host}:{port.number}" for port in wanted]
         words += [option, ",".join(ports) or "none"]
     return words
+
+
+def refusal(child: Child, spec: Spec) -> Error:
+    """What the program had to say that did not connect ``child``."""
+    told = os.pread(child.said, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
+    for port in spec.ports:
+        if "add_hostfwd" in told and told.startswith(_request(port)):
+            reason = "cannot be had: another program has it, or it is below net.ipv4.ip_unprivileged_port_start"
+            return SpecError("publish", port, reason, "another port of the host")
+    return UnsupportedError("network", spec.network, told or "ended without a word")
 
 
 def _request(port: Port) -> str:

@@ -154,7 +154,7 @@ def test_detached_and_restarted(rootfs: Path, only: str, as_user: Run) -> None:
 def test_a_port_that_is_taken(rootfs: Path, only: str, as_user: Run) -> None:
     with serving(rootfs, only, "-p", "18080:80"):
         done = as_user(own(only, "run", "-p", "18080:80", rootfs, "true"))
-        refusal(done, says=["18080", "bridge"])
+        refusal(done, says=["publish 0.0.0.0:18080->80/tcp", "another program has it"])
     until(lambda: not left())
 
 
