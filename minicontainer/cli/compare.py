@@ -217,8 +217,8 @@ def _rows(compared: dict[str, Any], heading: str = "contender", digits: int = 0,
 
 def _network(report: dict[str, Any]) -> None:
     joining = report["joining"]
-    for part in ("start", "end"):
-        _rows(joining[part], part, versus="none")
+    for part, what in (("start", "attach: a start"), ("end", "detach: an end")):
+        _rows(joining[part], what, versus="none")
     for share, each in joining["shares_us"].items():
         click.echo(f"of a start, {share}: " + ", ".join(f"{us:.0f} us {name}" for name, us in each.items()))
     click.echo(f"the network itself was made in {report['create_seconds'] * 1000:.0f} ms")

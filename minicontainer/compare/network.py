@@ -21,12 +21,13 @@ from typing import Any
 from minicontainer.compare import machine
 from minicontainer.compare.contenders import LIBEXEC, Contender, Server, last_line
 from minicontainer.compare.networkworker import BULK
-from minicontainer.compare.rounds import interleave, one_processor
+from minicontainer.compare.rounds import interleave
 from minicontainer.compare.statistics import compared, differences, percentile
 from minicontainer.container.process import DEVNULL, Popen
 from minicontainer.detached.container import Container
 from minicontainer.errors import Error
 from minicontainer.network import members, networks
+from minicontainer.network.bridge import read_sysctl
 from minicontainer.spec import Port, Spec
 
 FLOOR, INSIDE, PUBLISHED = "bare veth", "container to container", "host to published port"
@@ -56,7 +57,7 @@ def measure(
         packets = _packets(rootfs, only, rounds, progress, unable)
         many = _many(rootfs, containers) if containers else {}
     return {
-        "machine": machine.describe(),
+        "machine": machine.describe() | {"bridging": _bridged()},
         "create_seconds": made,
         "joining": joining,
         "packets": compared(packets[PACKETS], FLOOR, [(INSIDE, FLOOR), (PUBLISHED, FLOOR)]),
@@ -65,6 +66,12 @@ def measure(
         "unable": unable,
         "samples_ns": {part: {s.name: s.nanoseconds for s in each} for part, each in packets.items()},
     }
+
+
+def _bridged() -> str:
+    value = read_sysctl("bridge/bridge-nf-call-iptables")
+    through = "" if value == "1" else "not "
+    return f"packets go {through}through the firewall (bridge-nf-call-iptables={value or 'none'})"
 
 
 def _rootfs(scratch: str) -> str:
@@ -120,7 +127,6 @@ def _packets(
             entrants.append(_worker(name, *words, parts=(PACKETS, BYTES)))
             stack.callback(entrants[-1].close)
 
-        stack.enter_context(one_processor())  # else it depends on whether two programs come to share one
         add(FLOOR, *_bare_veth(rootfs, stack), "10.255.254.1")
         if INSIDE in only:
             first, second = (stack.enter_context(_standing(rootfs, NETWORK)) for _ in range(2))

@@ -23,6 +23,7 @@ from minicontainer.doctor import (
     leftovers,
     measurements,
     namespaces,
+    networks,
     processes,
 )
 from minicontainer.doctor.findings import Finding, Probe, Verdict, ask
@@ -63,6 +64,7 @@ def sections(directory: str) -> dict[str, list[Probe]]:
         "cgroups": cgroups.probes(),
         "file systems": filesystems.probes(directory),
         "capabilities": processes.capability_probes(),
+        "networks": networks.probes(),
         "KVM": kvm.probes(),
         "disturbs measurements": measurements.probes(),
     }

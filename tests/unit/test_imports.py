@@ -114,7 +114,7 @@ ROOMS: dict[str, set[str]] = {
 FUNCTION, FILE = 65, 400  # lines
 DOORS = {"_native": "native.py", "_libseccomp": "linux/libseccomp.py", "_libnftables": "linux/nftables.py"}
 PRINTERS = {"cli"}  # who may print or exit; programs that are run by themselves are named in PROGRAMS
-PROGRAMS = {"compare/bootworker.py", "compare/worker.py"}
+PROGRAMS = {"compare/bootworker.py", "compare/networkworker.py", "compare/worker.py"}
 
 
 @cache

@@ -1,0 +1,69 @@
+"""Networks: what root's take, what an ordinary user's take, and what disturbs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
+from minicontainer.network.bridge import read_sysctl
+
+BRIDGED = "bridge/bridge-nf-call-iptables"
+
+
+def probes() -> list[Probe]:
+    """Of who asks."""
+    own = (
+        [Probe("nftables", nftables), Probe("bridge", bridge)] if os.geteuid() == 0 else [Probe("in user space", user)]
+    )
+    return [*own, Probe("bridge-nf-call-iptables", bridged)]
+
+
+def nftables() -> Verdict:
+    """The library, and what it may do."""
+    from minicontainer.linux import nftables
+
+    found = nftables.run("list tables").get("nftables", [])
+    others = [item["table"]["name"] for item in found if "table" in item and item["table"]["name"] != "minicontainer"]
+    return ok(f"beside {len(others)} tables of others" if others else "")
+
+
+def bridge() -> Verdict:
+    """Makes a bridge and a veth, in a namespace that ends with its thread."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_bridge).result()
+
+
+def _bridge() -> Verdict:
+    from pyroute2 import IPRoute, NetlinkError
+
+    from minicontainer.linux.namespaces import unshare
+
+    unshare("CLONE_NEWNET")
+    with IPRoute() as ip:
+        for kind, more in (("bridge", {}), ("veth", {"peer": "mc1"})):
+            try:
+                ip.link("add", ifname=f"mc{kind}"[:12], kind=kind, **more)
+            except NetlinkError as e:
+                return no(f"{kind}: {os.strerror(e.code)}", f"modprobe {kind}")
+    return ok()
+
+
+def user() -> Verdict:
+    """slirp4netns or pasta, and the device that they take."""
+    found = [name for name in ("slirp4netns", "pasta") if shutil.which(name)]
+    if not found:
+        return no("neither slirp4netns nor pasta is installed", "install slirp4netns or passt")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return no("/dev/net/tun cannot be opened", "as root: modprobe tun")
+    return ok(f"by {found[0]}")
+
+
+def bridged() -> Verdict:
+    """Whether packets between containers go through the host's firewall (br_netfilter)."""
+    if read_sysctl(BRIDGED) != "1":
+        return ok("packets of one bridge do not go through the firewall")
+    detail = "packets of one bridge go through the firewall: they take longer, and none turns back to its sender"
+    return note(detail, f"sysctl net.{BRIDGED.replace('/', '.')}=0, where nothing else (docker, Kubernetes) wants it")
