@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from minicontainer.container import limits
-from minicontainer.container.start import compiled
+from minicontainer.container.start import compiled, resolved
 from minicontainer.spec import Spec
 
 
 def describe(spec: Spec) -> str:
     """The parent's part, then the child's plan, phase by phase."""
-    what = compiled(spec)
+    what = compiled(resolved(spec), make=False)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
     lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")

@@ -26,14 +26,14 @@ def resolved(spec: Spec) -> Spec:
     return found
 
 
-def wire_of(spec: Spec) -> tuple[Network | None, Wire]:
-    """The network that a spec names, ready, and its wire, with the hardware address that was asked for. An ordinary
-    user has none but by a program of user space."""
+def wire_of(spec: Spec, *, make: bool = True) -> tuple[Network | None, Wire]:
+    """The network that a spec names, ready (without ``make``, as it would be), and its wire, with the hardware address
+    that was asked for. An ordinary user has none but by a program of user space."""
     if os.geteuid() != 0:
         from minicontainer.container import usernet
 
         return None, usernet.wire_of(spec)
-    network = networks.ready(spec.attached)
+    network = networks.ready(spec.attached) if make else networks.expected(spec.attached)
     messages = dict(network.messages)
     if spec.mac_address:
         data, (pid, at) = messages["veth"]

@@ -95,13 +95,14 @@ class Compiled(NamedTuple):
     network: Network | None
 
 
-def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
-    """The plan of a spec here and now. A spec is immutable: while the facts are the same, so is its plan."""
+def compiled(spec: Spec, maker: str = CALLER, *, make: bool = True) -> Compiled:
+    """The plan of a spec here and now; with ``make`` a network that is missing is made. A spec is immutable: while the
+    facts are the same, so is its plan."""
     cached: Compiled | None = spec.__dict__.get("_compiled")
     if cached is not None and cached.host.is_settled():
         host.check_rootfs(spec.rootfs)
         return cached
-    network, wire = _network(spec) if spec.attached else (None, None)
+    network, wire = _network(spec, make) if spec.attached else (None, None)
     found = facts(spec, maker, wire)
     if cached is None or cached.host != found:
         plan = compiler.compile(spec, found)
@@ -116,10 +117,19 @@ def compiled(spec: Spec, maker: str = CALLER) -> Compiled:
     return cached
 
 
-def _network(spec: Spec) -> tuple[Network | None, attached.Wire]:
+def _network(spec: Spec, make: bool) -> tuple[Network | None, attached.Wire]:
     from minicontainer.container import joining
 
-    return joining.wire_of(spec)
+    return joining.wire_of(spec, make=make)
+
+
+def resolved(spec: Spec) -> Spec:
+    """With the namespaces that ``network=container:NAME`` stands for now."""
+    if not spec.network.startswith("container:"):
+        return spec
+    from minicontainer.container import joining
+
+    return joining.resolved(spec)
 
 
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
@@ -132,10 +142,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
 def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
     """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) its name is not taken here."""
-    if spec.network.startswith("container:"):
-        from minicontainer.container import joining
-
-        spec = joining.resolved(spec)
+    spec = resolved(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:

@@ -158,6 +158,48 @@ def test_the_network_of_another_container(on: Make, box: Box) -> None:
     box.refused("true", options=["--network", "container:nobody"], says=["container:nobody", "there is no such"])
 
 
+def test_a_detached_one_on_the_network_of_another(on: Make, make: Make) -> None:
+    """Also after a restart, and for what is executed in it."""
+    web = on("web")
+    side = make("sleep", "1000", network="container:web", restart="always")
+    assert side.run(["hostname", "-i"], capture_output=True).returncode in (0, 1)
+    first = side.pid
+    os.kill(first, 9)
+    while side.pid in (0, first):
+        pass
+    assert os.readlink(f"/proc/{side.pid}/ns/net") == os.readlink(f"/proc/{web.pid}/ns/net")
+    said = side.run(["ip", "addr", "show", "eth0"], capture_output=True, text=True).stdout
+    assert f"inet {address(web)}/" in said
+
+
+def test_the_host_is_reached(on: Make, network: Network) -> None:
+    client = on("client")
+    with socket.create_server((str(network.gateway), 0)) as mine:
+        number = mine.getsockname()[1]
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(inside, client.pid, lambda: ask(str(network.gateway), number))
+            mine.settimeout(5)
+            connection, where = mine.accept()
+            with connection:
+                connection.sendall(connection.recv(10))
+            assert (asked.result(), where[0]) == (b"word", address(client))
+
+
+def test_a_program_that_is_missing(rootfs: Path, network: Network) -> None:
+    """The container dies when its network is there."""
+    with pytest.raises(mc.ProgramError):
+        mc.run(["/missing"], rootfs=rootfs, network=NAME, ports=mc.Port.option("80"), add_hosts={"a": "1.2.3.4"})
+    assert members.of(NAME) == []
+    assert elements() == 0
+
+
+def test_a_dry_run_makes_nothing(box: Box) -> None:
+    said = box.sh("true", "-p", "8080:80", "--dry-run")
+    assert "RTM_NEWLINK veth, mc0 to eth0" in said
+    assert "RTM_NEWADDR eth0" in said
+    assert store.names() == []
+
+
 # ---- kept apart
 
 
