@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from minicontainer.errors import UnsupportedError
 from minicontainer.linux import nftables
 from minicontainer.linux.nfnetlink import concatenation, elements
 from minicontainer.network.record import Network
@@ -126,8 +127,11 @@ def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
 
 
 def is_there() -> bool:
-    """Whether there is our table."""
-    listed = nftables.run("list tables").get("nftables", ())
+    """Whether there is our table; without the library we have made none."""
+    try:
+        listed = nftables.run("list tables").get("nftables", ())
+    except UnsupportedError:
+        return False
     return any(item.get("table", {}).get("name") == TABLE for item in listed)
 
 

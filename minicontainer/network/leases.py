@@ -12,10 +12,11 @@ import errno
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
@@ -48,7 +49,7 @@ class Lease:
     @property
     def number(self) -> int:
         """Its address as a plan's slot has it: the four bytes, in the order of the network."""
-        return int.from_bytes(self.record.address.packed, _order(), signed=True)
+        return int.from_bytes(self.record.address.packed, sys.byteorder, signed=True)
 
     def open(self) -> None:
         """Opens what its end takes."""
@@ -86,12 +87,6 @@ class Lease:
             os.close(fd)
 
 
-def _order() -> Any:
-    import sys
-
-    return sys.byteorder
-
-
 # ---- taking one
 
 
@@ -113,7 +108,7 @@ def take(network: Network, wish: Wish, note: Note) -> Lease:
         begin = now()
         address = _take_address(network, wish.address, fds)
         note(f"lock {address}", begin)
-        undo.callback(os.unlink, store.path(network.name, "leases", str(address)))
+        undo.callback(_unlink, store.path(network.name, "leases", str(address)))
         failpoint("address taken")
         held = ports.hold(wish.ports, fds)
         record = Record(wish.owner, address, wish.names, held, (), bool(wish.add_hosts))
@@ -122,6 +117,13 @@ def take(network: Network, wish: Wish, note: Note) -> Lease:
         lease = _complete(network, record, fds, wish, note)
         undo.pop_all()
         return lease
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # its end was walked
 
 
 def _close(fds: list[int]) -> None:

@@ -155,6 +155,8 @@ def remove(name: str) -> None:
 
 def left_behind() -> list[str]:
     """Networks whose maker or remover was killed on the way, and bridges (also in our table) and tables of none."""
+    if os.geteuid() != 0:
+        return []  # an ordinary user has none
     names = store.names()
     found = [name for name in names if not os.path.exists(store.path(name, "config.json"))]
     known = {bridge.interface_of(name) for name in names}

@@ -170,6 +170,20 @@ def test_nftables_fails_in_the_middle(box: Box, monkeypatch: pytest.MonkeyPatch)
     assert store.names() == []
 
 
+def test_publishing_fails(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is that of the publishing, and the address is free again."""
+    networks.create(NAME)
+
+    def fails(*_: object) -> None:
+        raise mc.StepError(errno.ENOBUFS, "netlink({NFT_MSG_NEWSETELEM})")
+
+    monkeypatch.setattr("minicontainer.network.leases._publish", fails)
+    with pytest.raises(mc.StepError, match="No buffer space"):
+        mc.run(["true"], rootfs=rootfs, network=NAME, ports=mc.Port.option("80"))
+    monkeypatch.undo()
+    check_nothing_is_left()
+
+
 def test_netlink_fails_in_the_middle(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No bridge is there, though it was a moment ago."""
     network = networks.create(NAME)
