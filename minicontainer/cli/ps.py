@@ -15,7 +15,8 @@ from minicontainer.detached import store
 from minicontainer.errors import Error, SpecError
 from minicontainer.spec import Port
 
-HEAD = ("CONTAINER ID", "ROOTFS", "COMMAND", "CREATED", "STATUS", "PORTS", "NAME")
+HEAD: tuple[str, ...] = ("CONTAINER ID", "ROOTFS", "COMMAND", "CREATED", "STATUS", "PORTS", "NAME")
+CUT = ("ROOTFS", "COMMAND", "PORTS")  # shortened where the terminal is narrow
 FILTERS = ("id", "name", "label", "status", "exited", "restart")
 
 
@@ -109,7 +110,7 @@ def _fits(row: dict[str, Any], key: str, value: str) -> bool:
 
 def _table(rows: Iterable[dict[str, Any]], no_trunc: bool) -> str:
     rows = list(rows)
-    shown = [
+    shown: list[tuple[str, ...]] = [
         (
             row["id"] if no_trunc else row["id"][:12],
             row.get("rootfs", ""),
@@ -121,7 +122,11 @@ def _table(rows: Iterable[dict[str, Any]], no_trunc: bool) -> str:
         )
         for row in rows
     ]
-    lines = table(HEAD, shown, () if no_trunc else ("COMMAND", "ROOTFS", "PORTS")).split("\n")
+    head, at = HEAD, HEAD.index("PORTS")
+    if not any(line[at] for line in shown):  # a terminal is narrow enough without
+        head, shown = HEAD[:at] + HEAD[at + 1 :], [line[:at] + line[at + 1 :] for line in shown]
+    cut = () if no_trunc else [name for name in head if name in CUT]
+    lines = table(head, shown, cut).split("\n")
     return "\n".join([lines[0], *(colored(line, row["status"]) for line, row in zip(lines[1:], rows, strict=True))])
 
 
