@@ -127,10 +127,10 @@ def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
 
 
 def is_there() -> bool:
-    """Whether there is our table; without the library we have made none."""
+    """Whether there is our table; who has no library, or no right to look, has made none."""
     try:
         listed = nftables.run("list tables").get("nftables", ())
-    except UnsupportedError:
+    except (UnsupportedError, nftables.NftablesError):
         return False
     return any(item.get("table", {}).get("name") == TABLE for item in listed)
 

@@ -32,6 +32,7 @@ SECTIONS = [
     "cgroups",
     "file systems",
     "capabilities",
+    "networks",
     "KVM",
     "disturbs measurements",
     "left behind",
