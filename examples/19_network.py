@@ -37,4 +37,4 @@ finally:
 # expect: from the host: b'hello from the web\\n'
 # expect: RTM_NEWLINK veth
 # expect: NFT_MSG_NEWSETELEM published
-# expect: child .* RTM_NEWADDR eth0
+# expect: child .*RTM_NEWADDR eth0

@@ -76,7 +76,7 @@ class Container(Observed):
         spec = _detached(make(args, **fields))
         log_size, log_files = log_sizes(log or {})
         limit = decimal("timeout", timeout, 0, SECONDS_MAX, "seconds")
-        given = check_labels(labels or {}), check_restart(restart)
+        given = check_labels(labels or {}), check_restart(restart, spec)
         entry, lock = Entry.create()
         try:
             container, spec = cls(entry.id), _with_its_filter(spec, entry)
@@ -315,7 +315,7 @@ class Container(Observed):
                     kept.apply(cgroup, changed)
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
-                config = replace(config, restart=check_restart(restart))
+                config = replace(config, restart=check_restart(restart, config.spec))
                 self._say(lib.MC_SAY_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config

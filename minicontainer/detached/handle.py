@@ -22,10 +22,18 @@ def message(word: int, first: int = 0, second: int = 0) -> bytes:
 
 
 def end_code(said: socket.socket) -> int | None:
-    """The exit code that a monitor has said at its end; None where it had no time to."""
-    try:
-        data = said.recv(ffi.sizeof("struct mc_say"), socket.MSG_DONTWAIT)
-    except OSError:
+    """The exit code that a monitor has said at its end; None where it had no time to.
+
+    Where it closed with something of ours unread, that is an error (ECONNRESET), which comes before what it has said."""
+    for _ in range(2):
+        try:
+            data = said.recv(ffi.sizeof("struct mc_say"), socket.MSG_DONTWAIT)
+            break
+        except ConnectionResetError:
+            continue
+        except OSError:
+            return None
+    else:
         return None
     if len(data) != ffi.sizeof("struct mc_say") or data[0] != lib.MC_SAY_END:
         return None

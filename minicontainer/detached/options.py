@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec import size, text, whole
+from minicontainer.spec import Spec, size, text, whole
 
 LOG_SIZE, LOG_FILES = 10 * 2**20, 3
 LOG_LEAST = 65536  # bytes: more than one chunk of output makes
 
 
-def check_restart(value: str) -> str:
-    """``no``, ``on-failure[:N]``, ``always``."""
+def check_restart(value: str, spec: Spec) -> str:
+    """``no``, ``on-failure[:N]``, ``always``. What a monitor is given of another's user namespace (ROOTFS, shown with
+    its ids) can be had once."""
     if not re.fullmatch(r"no|always|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
         raise SpecError("restart", value, "must be no, on-failure[:N] or always")
+    if value != "no" and (spec.network.startswith("container:") or spec.joined("userns")):
+        raise SpecError("restart", value, "cannot be in the namespaces of another container", "minicontainer start")
     return value
 
 

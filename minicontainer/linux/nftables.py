@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 from functools import cache
 from typing import Any
 
 from minicontainer.errors import Error, UnsupportedError
+from minicontainer.linux import nfnetlink
+from minicontainer.native import lib
 
 SONAME = "libnftables.so.1"
 REMEDY = "install libnftables1 (or nftables)"
@@ -30,6 +35,7 @@ def run(commands: str) -> dict[str, Any]:
     """One transaction of nft(8)'s commands: all are done, or none. What they list, as libnftables-json(5) has it.
     NftablesError with the library's own words."""
     ffi, library = _library()
+    _check_permitted()
     context = library.nft_ctx_new(0)
     if context == ffi.NULL:
         raise MemoryError("nft_ctx_new")
@@ -50,6 +56,17 @@ def run(commands: str) -> dict[str, Any]:
 
     found: dict[str, Any] = json.loads(listed)
     return found
+
+
+def _check_permitted() -> None:
+    """The library would say on stderr that this process may not: so it is asked for something harmless before."""
+    told = nfnetlink.message(lib.NFNL_SUBSYS_NFTABLES << 8 | lib.NFT_MSG_GETGEN, lib.NLM_F_ACK, 0, 0)
+    with socket.socket(lib.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, lib.NETLINK_NETFILTER) as s:
+        s.send(told)
+        kind, number = struct.unpack_from("=4xH10xi", s.recv(4096))
+    if kind == lib.NLMSG_ERROR and number < 0:
+        reason = f"nftables refuses: {os.strerror(-number).lower()}"
+        raise UnsupportedError("network", None, reason, "run it as root")
 
 
 def _first_line(said: str) -> str:

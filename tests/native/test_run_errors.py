@@ -131,7 +131,7 @@ MISTAKES = bad(
     --stop-timeout nan              | --stop-timeout nan; seconds
     --timeout 0                     | --timeout 0; seconds
     --timeout soon                  | --timeout soon; seconds
-    --network bridge                | --network bridge; none, host, ns:PATH or pid:N
+    --network a/b                   | --network a/b; none, host, bridge, ns:PATH or pid:N
     --network pid:999999999         | --network pid:999999999; no such file
     --network ns:/proc/self/ns/pid  | --network ns:/proc/self/ns/pid; invalid argument
     --pid container                 | --pid container; private, host
