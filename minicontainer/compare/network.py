@@ -70,8 +70,8 @@ def measure(
 
 def _bridged() -> str:
     value = read_sysctl("bridge/bridge-nf-call-iptables")
-    through = "" if value == "1" else "not "
-    return f"packets go {through}through the firewall (bridge-nf-call-iptables={value or 'none'})"
+    go = "go" if value == "1" else "do not go"
+    return f"packets {go} through the firewall (bridge-nf-call-iptables={value or 'none'})"
 
 
 def _rootfs(scratch: str) -> str:

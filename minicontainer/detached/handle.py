@@ -24,7 +24,7 @@ def message(word: int, first: int = 0, second: int = 0) -> bytes:
 def end_code(said: socket.socket) -> int | None:
     """The exit code that a monitor has said at its end; None where it had no time to.
 
-    Where it closed with something of ours unread, that is an error (ECONNRESET), which comes before what it has said."""
+    Where it closed with something of ours unread, that is an error (ECONNRESET), which comes before what it said."""
     for _ in range(2):
         try:
             data = said.recv(ffi.sizeof("struct mc_say"), socket.MSG_DONTWAIT)
