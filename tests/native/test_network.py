@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import Box, refusal
+from box import Box, refusal, until
 from packets import ask, inside, is_reached, server
 from supplies import Run
 
@@ -235,8 +235,7 @@ def outside(network: Network) -> Iterator[subprocess.Popen[bytes]]:
     """A host beyond this one: 198.51.100.2 in a namespace of its own; this one is its 198.51.100.1."""
     with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as other:
         try:
-            while os.readlink(f"/proc/{other.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
-                pass
+            until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
             for words in (
                 f"link add test-out type veth peer name out netns {other.pid}",
                 "addr add 198.51.100.1/24 dev test-out",
@@ -327,8 +326,7 @@ def test_ports_stay_published_over_restarts(on: Make) -> None:
     web = on("web", restart="always", ports=mc.Port.option("80"))
     number, first = lease(web).ports[0].host, web.pid
     os.kill(first, 9)
-    while web.pid in (0, first):
-        pass
+    until(lambda: web.pid not in (0, first))
     with server(web.pid, 80):
         assert ask("127.0.0.1", number) == b"word"
 
