@@ -18,7 +18,7 @@ from minicontainer.native import lib
 from minicontainer.network.record import Network
 
 INSIDE = "eth0"  # the interface of who joins
-FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+FORWARDING, FORWARDING6 = "ipv4/ip_forward", "ipv6/conf/all/forwarding"
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def messages(network: Network, index: int) -> tuple[tuple[str, Message], ...]:
         found["route"] = rtnetlink.route(network.gateway)
     if network.subnet6 is not None:
         found["address6"] = rtnetlink.address6(network.subnet6)
-        if network.gateway6 is not None and not network.internal:
+        if network.gateway6 is not None and not network.internal and read_sysctl(FORWARDING6) == "1":
             found["route6"] = rtnetlink.route(network.gateway6)
     return tuple(found.items())
 

@@ -189,29 +189,26 @@ def _our_interfaces() -> list[str]:
 
 
 def _let_forward(networks: list[Network]) -> None:
-    """The host becomes a router, for as long as there is a network with a way out."""
+    """The host becomes a router, for as long as there is a network with a way out; of IPv4: with IPv6 it would give up
+    the routes that it has from others (accept_ra of ip-sysctl)."""
     kept = f"{store.directory()}/forwarding"
     if all(network.internal for network in networks):
         return
-    before = [bridge.read_sysctl(name) for name in bridge.FORWARDING]
     if not os.path.exists(kept):
         with open(kept, "w", encoding="ascii") as f:
-            f.write(" ".join(value or "-" for value in before))
-    for name, value in zip(bridge.FORWARDING, before, strict=True):
-        if value == "0":
-            bridge.write_sysctl(name, "1")
+            f.write(bridge.read_sysctl(bridge.FORWARDING))
+    bridge.write_sysctl(bridge.FORWARDING, "1")
 
 
 def _forward_as_before() -> None:
     kept = f"{store.directory()}/forwarding"
     try:
         with open(kept, encoding="ascii") as f:
-            before = f.read().split()
+            before = f.read()
     except FileNotFoundError:
         return
-    for name, value in zip(bridge.FORWARDING, before, strict=False):
-        if value == "0":
-            bridge.write_sysctl(name, "0")
+    if before == "0":
+        bridge.write_sysctl(bridge.FORWARDING, before)
     os.unlink(kept)
 
 
