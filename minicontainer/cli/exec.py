@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from minicontainer import spec as s
+from minicontainer.cli.environment import environment
 from minicontainer.cli.names import container_argument, find
 from minicontainer.cli.options import named_options
 from minicontainer.errors import SpecError
@@ -19,6 +20,7 @@ from minicontainer.errors import SpecError
 @click.option("-i", "--interactive", is_flag=True, help="Pass stdin (else it is /dev/null).")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-e", "--env", multiple=True, metavar="VALUE", help="KEY=VALUE, or KEY to copy the caller's.")
+@click.option("--env-file", multiple=True, metavar="VALUE", help="A file of such lines.")
 @click.option("-w", "--workdir", help="Directory in the container to start in.")
 @click.option("-u", "--user", help="NAME|UID[:GROUP|GID], names as in the container's /etc/passwd.")
 @click.option("--explain", is_flag=True, help="Show every primitive with its time.")
@@ -31,7 +33,7 @@ def command(ctx: click.Context, /, container: str, **words: Any) -> int:
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
     with named_options(ctx):
         found, args = find(container), words["command"]
-        wishes = {"env": s.parse_env(words["env"]), "cwd": words["workdir"], "user": words["user"]}
+        wishes = {"env": environment(words), "cwd": words["workdir"], "user": words["user"]}
         if words["detach"]:
             found.leave(args, **wishes)
             return 0

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from minicontainer import spec as s
+from minicontainer.cli.environment import environment
 from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable
 from minicontainer.errors import SpecError
 
@@ -34,7 +35,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--restart", default="no", show_default=True, help="With -d: no, on-failure[:N] or always.")
 @option("--log-opt", help="With -d: max-size=SIZE of a file of the log, max-file=N. [default: 10m, 3]", **many)
 @option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
-@option("--env-file", help="A file of such lines; # begins a comment.", **many)
+@option("--env-file", help="A file of such lines; a line that begins with # is a comment.", **many)
 @option("-w", "--workdir", default="/", help="Directory in the container to start in.")
 @option("-u", "--user", help="NAME|UID[:GROUP|GID], names as in the container's /etc/passwd.")
 @option("--group-add", help="A further group.", **many)
@@ -134,7 +135,7 @@ def spec_of(words: dict[str, Any]) -> s.Spec:
         args=given,
         rootfs=words["rootfs"],
         tty=_wants_tty(words),
-        env=_environment(words),
+        env=environment(words),
         cwd=words["workdir"],
         mounts=_mounts(words),
         devices=tuple(s.Device.option(v) for v in words["device"]),
@@ -174,19 +175,6 @@ def _is_terminal(fd: int) -> bool:
         return os.isatty(fd)
     except OSError:
         return False
-
-
-def _environment(words: dict[str, Any]) -> dict[str, str]:
-    env: dict[str, str] = {}
-    for path in words["env_file"]:
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as f:
-                lines = [line.rstrip("\r\n") for line in f]
-        except OSError as e:
-            raise SpecError("env-file", path, (e.strerror or str(e)).lower()) from None
-        told = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        env |= s.parse_env(told, what=f"env-file {path}")
-    return env | s.parse_env(words["env"])
 
 
 def _mounts(words: dict[str, Any]) -> tuple[s.Mount, ...]:

@@ -197,15 +197,19 @@ def check_user(what: str, value: str) -> None:
         check_id(what, group)
 
 
-def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ, what: str = "env") -> dict[str, str]:
+def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ) -> dict[str, str]:
     """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's. Where the caller has none, which docker does not mind,
-    it is an error."""
+    it is an error; so is a blank in a name, which docker minds in files alone: a slip (``A = 1``, ``export A=1``), for
+    no shell could name that variable."""
     env: dict[str, str] = {}
     for item in items:
-        key, equals, value = text(what, item, empty=True).partition("=")
+        key, equals, value = text("env", item, empty=True).partition("=")
         if not key:
-            raise SpecError(what, item, "has no name", "KEY=VALUE, or KEY to copy the caller's")
+            raise SpecError("env", item, "has no name", "KEY=VALUE, or KEY to copy the caller's")
+        if any(character.isspace() for character in key):
+            hint = "leave export out" if key.startswith("export") else "KEY=VALUE, with no blanks around ="
+            raise SpecError("env", key, "is a name with a blank in it", hint)
         if not equals and key not in caller:
-            raise SpecError(what, item, "is not set here, so there is nothing to copy", "KEY=VALUE")
+            raise SpecError("env", item, "is not set here, so there is nothing to copy", "KEY=VALUE")
         env[key] = value if equals else caller[key]
     return env

@@ -242,6 +242,15 @@ def test_exec(op: Operator) -> None:
     refusal(op.do("exec", c, "true", code=125), 125, [f"exec {c[:12]}: is not running (exited)"])
 
 
+def test_exec_with_an_env_file(op: Operator, tmp_path: Path) -> None:
+    c, file = op.run("sleep", "1000"), tmp_path / "env"
+    file.write_text("A=7\nB=3\nC D=4\n", encoding="ascii")
+    words = ("exec", "--env-file", str(file), "-e", "B=4", c, "sh", "-c", "echo $A $B")
+    refusal(op.do(*words, code=125), 125, [f"--env-file {file}:3: 'C D' is a name with a blank in it"])
+    file.write_text("A=7\nB=3\n", encoding="ascii")
+    assert op.out(*words) == "7 4\n"
+
+
 def test_exec_explained(op: Operator) -> None:
     c = op.run("sleep", "1000")
     told = op.do("exec", "--explain", c, "true").stderr

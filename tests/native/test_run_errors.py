@@ -172,12 +172,33 @@ def test_values_that_a_table_cannot_hold(box: Box, tmp_path: Path) -> None:
     box.refused("true", options=["--name", "x" * 65], says=["{0,63}"])
     box.refused("true", options=["--name", "a b"], says=["--name 'a b'"])
     box.refused("true", options=["--env", ""], says=["--env ''", "has no name"])
+    box.refused("true", options=["--env", "A B=1"], says=["--env 'A B': is a name with a blank in it"])
+    box.refused("true", options=["--env", "A =1"], says=["--env 'A ': is a name with a blank", "no blanks around ="])
     box.refused("true", options=["--workdir", ""], says=["--workdir ''", "is empty"])
     box.refused("true", options=["--user", "two\nlines"], says=[r"--user 'two\nlines'"])
-    (tmp_path / "env").write_bytes(b"A=1\nB=a\0b\n")
-    box.refused("true", options=["--env-file", tmp_path / "env"], says=["--env-file", "NUL byte"])
-    (tmp_path / "env").write_text("=x\n", encoding="ascii")
-    box.refused("true", options=["--env-file", tmp_path / "env"], says=["--env-file", "has no name"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"=x", "=x has no name"),
+        (b"B=a\0b", "NUL byte"),
+        (b"A B=1", "'A B' is a name with a blank in it"),
+        (b"A\tB=1", r"'A\tB' is a name with a blank in it"),
+        (b"A =1", "'A ' is a name with a blank in it (KEY=VALUE, with no blanks around =)"),
+        (b"export A=1", "'export A' is a name with a blank in it (leave export out)"),
+        (b"A=\xff", "is not UTF-8"),
+        (b"NOT_SET_HERE", "NOT_SET_HERE is not set here"),
+    ],
+)
+def test_a_line_of_an_env_file_that_is_none(box: Box, tmp_path: Path, line: bytes, says: str) -> None:
+    (tmp_path / "env").write_bytes(b"# first\n\n" + line + b"\nC=1\n")
+    box.refused("true", options=["--env-file", tmp_path / "env"], says=[f"--env-file {tmp_path}/env:3: ", says])
+
+
+def test_an_env_file_of_another_encoding(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("A=1\n", encoding="utf-16")
+    box.refused("true", options=["--env-file", tmp_path / "env"], says=[f"{tmp_path}/env:1: is not UTF-8"])
 
 
 @pytest.mark.parametrize("size", [0, 7, 8 * 4096 + 8])

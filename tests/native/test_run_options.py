@@ -48,6 +48,21 @@ def test_environment(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_an_env_file_as_docker_reads_it(box: Box, tmp_path: Path) -> None:
+    """A byte order mark, CRLF, blanks before a name and no end of the last line count for nothing; blanks after = and
+    at the end, quotes and # are the value's."""
+    lines = '\ufeffFIRST=1\r\n \t # no variable\r\n\t A=é x \r\n  \r\nB= "q" # c\r\nLAST=x=y'
+    (tmp_path / "env").write_bytes(lines.encode())
+    found = box.run("env", "-0", options=["--env-file", tmp_path / "env"]).stdout.split("\0")
+    assert [line for line in found if line.split("=")[0] in ("FIRST", "A", "B", "LAST")] == [
+        "FIRST=1",
+        "A=é x ",
+        'B= "q" # c',
+        "LAST=x=y",
+    ]
+    assert not [line for line in found if "no variable" in line]
+
+
 def test_workdir(box: Box) -> None:
     assert box.sh("pwd", "-w", "/usr/../etc") == "/etc"
     assert box.sh("pwd", "--workdir=/../..") == "/"

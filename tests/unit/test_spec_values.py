@@ -179,7 +179,7 @@ def test_no_user(user: str) -> None:
 
 
 @given(
-    st.dictionaries(st.text("AB_c1é ", min_size=1, max_size=5), st.text(max_size=10).filter(lambda v: "\0" not in v))
+    st.dictionaries(st.text("AB_c1é.", min_size=1, max_size=5), st.text(max_size=10).filter(lambda v: "\0" not in v))
 )
 def test_environment(env: dict[str, str]) -> None:
     with or_refused():
@@ -192,4 +192,6 @@ def test_environment_of_the_caller() -> None:
     refused(lambda: s.parse_env(["C"], caller), "env C", "is not set here")
     for wrong in ("", "=", "=x", "A=\0", "\0=1"):
         refused(s.parse_env, "env", given=([wrong], caller))
-    refused(lambda: s.parse_env(["=x"], caller, what="env-file /x"), "env-file /x =x")
+    for name in ("A B", "A\t", " A", "A\n", "A\u2003B", " "):
+        refused(s.parse_env, "env", "a name with a blank in it", given=([f"{name}=1"], caller))
+        refused(s.parse_env, "env", "a name with a blank in it", given=([name], {name: "x"}))

@@ -1,0 +1,43 @@
+"""``-e`` and ``--env-file``: from what was typed to the variables that a container gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from minicontainer import spec as s
+from minicontainer.errors import SpecError, quote
+
+BOM = b"\xef\xbb\xbf"
+
+
+def environment(words: dict[str, Any]) -> dict[str, str]:
+    """Those of the files, in their order, and over them those of the options."""
+    env: dict[str, str] = {}
+    for path in words["env_file"]:
+        for number, line in _lines(path):
+            env |= _variable(f"{path}:{number}", line)
+    return env | s.parse_env(words["env"])
+
+
+def _lines(path: str) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each line that says something, by docker's rules (docker/cli, pkg/kvfile): a byte order
+    mark and blanks before a name count for nothing, blanks at the end and quotes are parts of a value."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as e:
+        raise SpecError("env-file", path, (e.strerror or str(e)).lower()) from None
+    for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
+        line = line.removesuffix(b"\r").lstrip()
+        if line and not line.startswith(b"#"):
+            yield number, line
+
+
+def _variable(place: str, line: bytes) -> dict[str, str]:
+    try:
+        return s.parse_env([line.decode("utf-8")])
+    except UnicodeDecodeError:
+        raise SpecError("env-file", place, "is not UTF-8", "iconv -t UTF-8") from None
+    except SpecError as e:
+        raise SpecError("env-file", place, f"{quote(str(e.value))} {e.reason}", e.hint) from None
