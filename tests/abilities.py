@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pytest
 
+from minicontainer import runtime
 from minicontainer.linux import nftables
 
 FIXTURES = {"as_user": "user", "user_directory": "user"}
@@ -108,13 +109,14 @@ def _nobody() -> str:
 
 def as_nobody_prefix() -> list[str]:
     """The same for one whom no file names, and who has no home."""
-    words = ["--clear-groups", "--inh-caps=-all", "env", "--unset=XDG_RUNTIME_DIR", "HOME=/nonexistent"]
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", *words]
+    words = ["--clear-groups", "--inh-caps=-all", "env", "--unset=XDG_RUNTIME_DIR", f"--unset={runtime.VARIABLE}"]
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", *words, "HOME=/nonexistent"]
 
 
 def as_user_prefix() -> list[str]:
     """What to put before a command for it to run as an ordinary user."""
-    return ["setpriv", f"--reuid={USER_ID}", f"--regid={USER_ID}", "--clear-groups", "--inh-caps=-all"]
+    become = ["setpriv", f"--reuid={USER_ID}", f"--regid={USER_ID}", "--clear-groups", "--inh-caps=-all"]
+    return [*become, "env", f"--unset={runtime.VARIABLE}"]
 
 
 def cgroup2_mounts() -> list[Path]:

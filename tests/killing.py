@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 MANAGER = """
 import random, sys
@@ -112,10 +111,9 @@ def main() -> int:
     count = int(sys.argv[1])
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**9)
     if os.environ.get("KILLING") != "1":
-        Path("/run/minicontainer").mkdir(parents=True, exist_ok=True)
-        inside = 'mount -t tmpfs none /run/minicontainer && exec "$@"'
-        command = ["unshare", "-m", "--propagation", "private", "sh", "-c", inside, "sh", sys.executable, *sys.argv]
-        return subprocess.run(command, env={**os.environ, "KILLING": "1"}, check=False).returncode
+        with tempfile.TemporaryDirectory(prefix="minicontainer-killing-", dir="/run") as own:
+            environment = {**os.environ, "KILLING": "1", "MINICONTAINER_ROOT": own}
+            return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
     from minicontainer import rootfs
 
     with tempfile.TemporaryDirectory() as directory:

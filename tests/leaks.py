@@ -25,13 +25,14 @@ from pathlib import Path
 import pytest
 from abilities import USER_ID, cgroup2_mounts
 
-SETTLE = 3.0
+from minicontainer import runtime
+from minicontainer.network import bridge
+
+SETTLE = 10.0
 WATCHED = ("native", "rig")
-HOMES = ("minicontainer", "minicontainer.caller", "monitors")
-GROUPS = ("minicontainer*", "test-*")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/id-ranges/"
-LOCK = "/run/minicontainer/networks/.lock"
+KEPT = ("mark", "networks/.lock")
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def descriptors() -> Iterator[str]:
         "anon_inode:bpf-prog",
         "/memfd:minicontainer-init (deleted)",
         "/memfd:minicontainer-enter (deleted)",
-        *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *HOMES)),
+        *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *homes())),
     }
     endings = sys.modules.get("minicontainer.network.endings")
     sockets = {fd for _, fd in endings._sockets} if endings is not None else set()
@@ -105,30 +106,43 @@ def cgroups() -> Iterator[str]:
     for mount in cgroup2_mounts():
         for directory, _, _ in os.walk(mount):
             names = Path(directory).relative_to(mount).parts
-            ours = any(fnmatch(name, pattern) for name in names for pattern in GROUPS)
-            if ours and names[-1] not in HOMES:
+            ours = any(fnmatch(name, pattern) for name in names for pattern in groups())
+            if ours and names[-1] not in homes():
                 yield f"cgroup {directory}"
+
+
+def homes() -> tuple[str, ...]:
+    """Control groups that stay: those in which containers and monitors are, and who lived in their base."""
+    return (f"minicontainer{runtime.suffix()}", "minicontainer.caller", "monitors")
+
+
+def groups() -> tuple[str, ...]:
+    """Patterns of the names of our own control groups; the rig has nobody else's."""
+    return (homes()[0], f"test-*{os.getpid()}", *(["minicontainer*"] if os.environ.get("RIG") == "1" else []))
 
 
 def network() -> Iterator[str]:
     for _, name in socket.if_nameindex():
-        yield f"interface {name}"
+        if not _is_anothers(name):
+            yield f"interface {name}"
     for directory in ("/run/netns", "/var/run/netns"):
         if os.path.isdir(directory) and not os.path.islink(os.path.dirname(directory)):
             yield from (f"network namespace {directory}/{name}" for name in os.listdir(directory))
 
 
 def state() -> Iterator[str]:
-    places = [
-        "/run",
-        os.environ.get("XDG_RUNTIME_DIR") or "/run",
-        f"/run/user/{USER_ID}",
-        f"/tmp/minicontainer-{USER_ID}",
-    ]
-    for place in dict.fromkeys(places):
-        for directory, _, files in os.walk(f"{place}/minicontainer"):
-            found = (f"{directory}/{name}" for name in files if f"{directory}/" != IDS)
-            yield from (f"state file {path}" for path in found if path != LOCK)
+    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{USER_ID}"
+    for place in dict.fromkeys((runtime.directory(), f"{own}/minicontainer", f"/tmp/minicontainer-{USER_ID}")):
+        for directory, _, files in os.walk(place):
+            found = (f"{directory}/{name}" for name in files)
+            yield from (f"state file {path}" for path in found if path.removeprefix(f"{place}/") not in KEPT)
+
+
+def _is_anothers(interface: str) -> bool:
+    """Whether it is a bridge of another state directory, or is on one."""
+    master = Path(f"/sys/class/net/{interface}/master")
+    bridges = {*bridge.interfaces(others=True)} - {*bridge.interfaces()}
+    return interface in bridges or (master.is_symlink() and master.readlink().name in bridges)
 
 
 def _read(path: str) -> str:

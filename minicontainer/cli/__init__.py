@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from minicontainer import __version__
-from minicontainer.errors import Error
+from minicontainer import __version__, runtime
+from minicontainer.errors import Error, SpecError
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
     "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
@@ -79,8 +79,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--root", metavar="DIR", help="The state directory (else $MINICONTAINER_ROOT, or the default one).")
+def cli(root: str | None) -> None:
     """Containers from Linux primitives, and virtual machines from /dev/kvm."""
+    if root is not None:
+        if not root:
+            raise SpecError("root", root, "is empty")
+        os.environ[runtime.VARIABLE] = os.path.abspath(root)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ EXIT_STATUS = (
 FILES = (
     ("/run/minicontainer", "what is known of root's detached containers: a directory each, with their logs"),
     ("$XDG_RUNTIME_DIR/minicontainer", "of an ordinary user's"),
+    ("$MINICONTAINER_ROOT", "of anybody's, where it is set; --root DIR is the same"),
     ("~/.cache/minicontainer", "compiled filters of system calls"),
 )
 

@@ -3,6 +3,7 @@
 Theory of operation. All containers of one base share a home, so that one directory has to be looked at:
 
     BASE/minicontainer/<id>-<pid>-<starttime>      one container, named after the process that made it
+                                                   (minicontainer-<mark>: of another state directory)
     BASE/minicontainer/monitors                    the monitors of detached containers
     BASE/minicontainer.caller                      who lived in BASE itself, when that had to be empty
 
@@ -26,12 +27,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
+from minicontainer import runtime
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
 from minicontainer.linux.process import stat
 
-HOME = "minicontainer"
 MONITORS = "monitors"
 CALLER = "minicontainer.caller"
 NAME = re.compile(r"[0-9a-f]{12}-(\d+)-(\d+)")
@@ -61,7 +62,7 @@ def place(ident: str, needed: Needs) -> Cgroup | None:
     if _home is None:
         if _homeless and not needed:
             return None
-    else:
+    elif _home.name == home_name():
         try:
             if _home.enabled.issuperset(needed):
                 return _claimed(Cgroup.create(name, _home))
@@ -82,6 +83,11 @@ def monitors() -> Cgroup | None:
         if error.errno not in GONE:
             raise
         return None
+
+
+def home_name() -> str:
+    """That of the containers of this state directory."""
+    return "minicontainer" + runtime.suffix()
 
 
 def _claimed(group: Cgroup) -> Cgroup:
@@ -112,7 +118,7 @@ def _settle(needed: Needs) -> Cgroup | None:
             _refuse(next(iter(needed)), needed, error.reason, error.hint)
         _homeless = True
         return None
-    home = Cgroup.create(HOME, below, exist_ok=True)
+    home = Cgroup.create(home_name(), below, exist_ok=True)
     _enable(below, needed)
     _enable(home, needed)
     _account(home)
@@ -255,7 +261,7 @@ def _homes() -> Iterator[str]:
     except UnsupportedError:
         return
     for base in dict.fromkeys((top, own)):
-        home = f"{base}/{HOME}"
+        home = f"{base}/{home_name()}"
         if os.access(home, os.W_OK, effective_ids=True):
             yield home
 

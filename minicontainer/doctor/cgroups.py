@@ -119,7 +119,7 @@ def group() -> Iterator[Cgroup]:
 def home_restored() -> Iterator[None]:
     """The containers' common home is gone at the end of the block if it was not there before."""
     try:
-        home = f"{placement.base().path}/{placement.HOME}"
+        home = f"{placement.base().path}/{placement.home_name()}"
     except UnsupportedError:
         home = ""
     was_there = os.path.isdir(home)

@@ -22,9 +22,10 @@ def probes() -> list[Probe]:
 def nftables() -> Verdict:
     """The library, and what it may do."""
     from minicontainer.linux import nftables
+    from minicontainer.network import firewall
 
     found = nftables.run("list tables").get("nftables", [])
-    others = [item["table"]["name"] for item in found if "table" in item and item["table"]["name"] != "minicontainer"]
+    others = [item["table"]["name"] for item in found if "table" in item and item["table"]["name"] != firewall.table()]
     return ok(f"beside {len(others)} tables of others" if others else "")
 
 

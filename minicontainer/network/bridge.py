@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, TypeVar
 
+from minicontainer import runtime
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux import rtnetlink
@@ -24,8 +26,20 @@ T = TypeVar("T")
 
 
 def interface_of(name: str) -> str:
-    """The bridge of a network of that name: netdevice(7) has 15 characters for it."""
-    return "mc0" if name == "bridge" else "mc-" + hashlib.sha256(name.encode()).hexdigest()[:10]
+    """The bridge of a network of that name: netdevice(7) has 15 characters for it, six of them for the mark of another
+    state directory than the default one."""
+    digest, own = hashlib.sha256(name.encode()).hexdigest(), runtime.suffix()
+    if own:
+        return f"mc{own[1:7]}-{digest[:6]}"
+    return "mc0" if name == "bridge" else f"mc-{digest[:10]}"
+
+
+def interfaces(*, others: bool = False) -> list[str]:
+    """The bridges of this state directory's networks; with ``others`` those of any."""
+    own = runtime.suffix()
+    ours = f"mc{own[1:7]}-[0-9a-f]{{6}}" if own else "mc0|mc-[0-9a-f]{10}"
+    pattern = re.compile("mc0|mc-[0-9a-f]{10}|mc[0-9a-f]{6}-[0-9a-f]{6}" if others else ours)
+    return [name for _, name in socket.if_nameindex() if pattern.fullmatch(name)]
 
 
 def number(interface: str) -> int:

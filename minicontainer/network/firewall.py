@@ -1,4 +1,5 @@
-"""The table of nftables that keeps networks apart, leads out of them, and publishes ports: ``inet minicontainer``.
+"""The table of nftables that keeps networks apart, leads out of them, and publishes ports: ``inet minicontainer``
+(with the mark of another state directory than the default one).
 
 Theory of operation. The rules never change; what does are sets: which bridges there are, and which port of the host
 leads where. Two maps have the published ports, one of those on any address and one of those on a certain one: each is
@@ -17,17 +18,17 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from minicontainer import runtime
 from minicontainer.errors import UnsupportedError
 from minicontainer.linux import nftables
 from minicontainer.linux.nfnetlink import concatenation, elements
 from minicontainer.network.record import Network
 
-TABLE = "minicontainer"
 NUMBERS = {"tcp": 6, "udp": 17}  # protocols(5)
 RULES = """\
-add table inet minicontainer
-delete table inet minicontainer
-table inet minicontainer {{
+add table inet {table}
+delete table inet {table}
+table inet {table} {{
 	map published {{ type inet_proto . inet_service : ipv4_addr . inet_service; {published} }}
 	map published_at {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; {published_at} }}
 	set bridges {{ type ifname; {bridges} }}
@@ -71,6 +72,11 @@ table inet minicontainer {{
 """
 
 
+def table() -> str:
+    """The name of the table of this state directory."""
+    return "minicontainer" + runtime.suffix()
+
+
 class Element(NamedTuple):
     """A published port: where it is seen (``address`` None: any of the host's), and where it leads."""
 
@@ -99,22 +105,23 @@ class Element(NamedTuple):
 
 def added(map_: str, published: Iterable[Element]) -> bytes:
     """The transaction that adds elements to one map."""
-    return elements(TABLE, map_, [element.pair for element in published])
+    return elements(table(), map_, [element.pair for element in published])
 
 
 def removed(element: Element) -> bytes:
     """The transaction that removes one."""
-    return elements(TABLE, element.map, [element.pair], remove=True)
+    return elements(table(), element.map, [element.pair], remove=True)
 
 
 def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
     """Makes the table again, whole, in one transaction; removes it where there is no network."""
     found, ports = list(networks), list(published)
     if not found:
-        nftables.run(f"add table inet {TABLE}\ndelete table inet {TABLE}")
+        nftables.run(f"add table inet {table()}\ndelete table inet {table()}")
         return
     nftables.run(
         RULES.format(
+            table=table(),
             published=_listed(str(element) for element in ports if element.address is None),
             published_at=_listed(str(element) for element in ports if element.address is not None),
             bridges=_listed(f'"{network.interface}"' for network in found),
@@ -132,14 +139,14 @@ def is_there() -> bool:
         listed = nftables.run("list tables").get("nftables", ())
     except (UnsupportedError, nftables.NftablesError):
         return False
-    return any(item.get("table", {}).get("name") == TABLE for item in listed)
+    return any(item.get("table", {}).get("name") == table() for item in listed)
 
 
 def bridges() -> list[str]:
     """Those that our table knows."""
     if not is_there():
         return []
-    listed = nftables.run(f"list set inet {TABLE} bridges").get("nftables", ())
+    listed = nftables.run(f"list set inet {table()} bridges").get("nftables", ())
     return [name for item in listed for name in item.get("set", {}).get("elem", ())]
 
 

@@ -160,9 +160,9 @@ def left_behind() -> list[str]:
     names = store.names()
     found = [name for name in names if not os.path.exists(store.path(name, "config.json"))]
     known = {bridge.interface_of(name) for name in names}
-    found += sorted({*_our_interfaces(), *firewall.bridges()} - known)
+    found += sorted({*bridge.interfaces(), *firewall.bridges()} - known)
     if not names and not found and firewall.is_there():
-        found.append(f"table inet {firewall.TABLE}")
+        found.append(f"table inet {firewall.table()}")
     return found
 
 
@@ -173,16 +173,10 @@ def end_left_behind(name: str) -> bool:
             return False
         if name in store.names():
             store.forget(name)
-        for interface in {name, bridge.interface_of(name)} & set(_our_interfaces()):
+        for interface in {name, bridge.interface_of(name)} & set(bridge.interfaces()):
             bridge.remove(interface)
         _settle(store.whole())
         return True
-
-
-def _our_interfaces() -> list[str]:
-    import socket
-
-    return [name for _, name in socket.if_nameindex() if re.fullmatch(r"mc0|mc-[0-9a-f]{10}", name)]
 
 
 # ---- net.ipv4.ip_forward
@@ -191,25 +185,30 @@ def _our_interfaces() -> list[str]:
 def _let_forward(networks: list[Network]) -> None:
     """The host becomes a router, for as long as there is a network with a way out; of IPv4: with IPv6 it would give up
     the routes that it has from others (accept_ra of ip-sysctl)."""
-    kept = f"{store.directory()}/forwarding"
     if all(network.internal for network in networks):
         return
-    if not os.path.exists(kept):
-        with open(kept, "w", encoding="ascii") as f:
-            f.write(bridge.read_sysctl(bridge.FORWARDING))
-    bridge.write_sysctl(bridge.FORWARDING, "1")
+    with store.host_locked() as directory:
+        kept = f"{directory}/forwarding"
+        if not os.path.exists(kept):
+            with open(kept, "w", encoding="ascii") as f:
+                f.write(bridge.read_sysctl(bridge.FORWARDING))
+        bridge.write_sysctl(bridge.FORWARDING, "1")
 
 
 def _forward_as_before() -> None:
-    kept = f"{store.directory()}/forwarding"
-    try:
-        with open(kept, encoding="ascii") as f:
-            before = f.read()
-    except FileNotFoundError:
-        return
-    if before == "0":
-        bridge.write_sysctl(bridge.FORWARDING, before)
-    os.unlink(kept)
+    """Once there is no network any more, of any state directory."""
+    with store.host_locked() as directory:
+        kept = f"{directory}/forwarding"
+        if bridge.interfaces(others=True):
+            return
+        try:
+            with open(kept, encoding="ascii") as f:
+                before = f.read()
+        except FileNotFoundError:
+            return
+        if before == "0":
+            bridge.write_sysctl(bridge.FORWARDING, before)
+        os.unlink(kept)
 
 
 def inspect(name: str) -> dict[str, object]:

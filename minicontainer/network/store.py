@@ -34,9 +34,24 @@ def path(name: str, *parts: str) -> str:
 def locked(*, exclusive: bool) -> Iterator[None]:
     """The lock on all networks."""
     os.makedirs(directory(), mode=0o755, exist_ok=True)
-    fd = os.open(f"{directory()}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with _lock(f"{directory()}/.lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def host_locked() -> Iterator[str]:
+    """The lock on what the networks of all state directories share: the path of that."""
+    directory = f"{runtime.HOST}/networks"
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    with _lock(f"{directory}/.host"):
+        yield directory
+
+
+@contextmanager
+def _lock(path: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        fcntl.flock(fd, kind)
         yield
     finally:
         os.close(fd)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
+from minicontainer import runtime
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.spec.network import address as parsed
 
@@ -51,5 +52,5 @@ def gateway(subnet: IPv4Network, wish: str | None) -> IPv4Address:
 
 def unique_local(name: str) -> IPv6Network:
     """A network of IPv6 for one of that name (RFC 4193: fd, 40 bits, a subnet)."""
-    digest = hashlib.sha256(f"minicontainer {name}".encode()).digest()
+    digest = hashlib.sha256(f"minicontainer{runtime.suffix()} {name}".encode()).digest()
     return IPv6Network((b"\xfd" + digest[:7] + bytes(8), 64))

@@ -81,12 +81,14 @@ def test_procs_and_own(group: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
 
 def test_many_processes_are_all_listed(group: Cgroup) -> None:
     """cgroup.procs comes in pages; each number takes 3 to 8 bytes of 4096."""
-    code = (
-        "import os\nfor _ in range(1500): os.fork() or (os.read(0, 1), os._exit(0))\nprint(flush=True)\nos.read(0, 1)"
-    )
+    fork = "for _ in range(1500): os.fork() or (os.read(0, 1), os._exit(0))"
+    code = f"import os\nos.read(0, 1)\n{fork}\nprint(flush=True)\nos.read(0, 1)"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         group.add(process.pid)
+        process.stdin.write(b"1")  # it forks once it is in there
+        process.stdin.flush()
         process.stdout.readline()
         assert len(set(group.procs)) == 1501
         group.kill()
@@ -203,14 +205,14 @@ def test_a_container_without_limits_has_a_place() -> None:
     group = limits.place(Limits(), IDENT)
     assert group is not None
     with group:
-        assert group.path == f"{hierarchy().path}/minicontainer/{IDENT}-{placement.owner()}"
+        assert group.path == f"{hierarchy().path}/{placement.home_name()}/{IDENT}-{placement.owner()}"
         assert group.path not in limits.stale()
         limits.apply(group, Limits())
         assert not limits.oom_killed(group)
 
 
 def test_a_home_that_was_removed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "HOME", f"test-home-{os.getpid()}")
+    monkeypatch.setattr(placement, "home_name", lambda: f"test-home-{os.getpid()}")
     monkeypatch.setattr(placement, "_home", None)
     for _ in range(3):
         group = limits.place(Limits(), IDENT)

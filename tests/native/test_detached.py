@@ -14,6 +14,7 @@ import pytest
 from box import until
 
 import minicontainer as mc
+from minicontainer import runtime
 from minicontainer.detached import store
 from minicontainer.detached.container import Container, containers
 
@@ -288,7 +289,7 @@ def test_a_renamed_one_that_removes_itself_frees_its_name(make: Make) -> None:
     assert said(c) or until(lambda: is_ready(c))
     c.stop()
     until(lambda: not os.path.exists(c.directory))
-    assert not os.path.exists("/run/minicontainer/names/two")
+    assert not os.path.exists(f"{runtime.directory()}/names/two")
 
 
 def test_ten_at_once_in_threads(make: Make) -> None:

@@ -15,7 +15,7 @@ import pytest
 from box import until
 
 import minicontainer as mc
-from minicontainer import doctor
+from minicontainer import doctor, runtime
 from minicontainer.container import ids
 from minicontainer.detached import store
 
@@ -101,7 +101,7 @@ def _is_starting(container: mc.Container) -> bool:
 def check_nothing_is_left() -> None:
     """Of containers, names, cgroups (the leak fixture looks at these again) and ranges of ids."""
     assert left() == []
-    assert not [name for name in os.listdir("/run/minicontainer/names") if name.startswith("fault")]
+    assert not [name for name in os.listdir(f"{runtime.directory()}/names") if name.startswith("fault")]
     lease = ids.take()
     lease.release()
 
@@ -242,7 +242,8 @@ import os, time
 import minicontainer as mc
 c = mc.Container.start(["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.02; done; seq 1 100; "
                         "while [ -e /tmp/go ]; do sleep 0.02; done; echo after"], rootfs=ROOTFS)
-with open("/run/minicontainer/ballast", "wb", buffering=0) as f:
+ballast = os.environ["MINICONTAINER_ROOT"] + "/ballast"
+with open(ballast, "wb", buffering=0) as f:
     try:
         while True:
             f.write(bytes(4096))
@@ -251,7 +252,7 @@ with open("/run/minicontainer/ballast", "wb", buffering=0) as f:
 open(ROOTFS + "/tmp/go", "w").close()
 time.sleep(0.5)
 assert c.state.is_running
-os.unlink("/run/minicontainer/ballast")
+os.unlink(ballast)
 os.unlink(ROOTFS + "/tmp/go")
 code = c.wait(20)
 print(code, [(e.stream, e.data) for e in c.logs()], c.state.log_lost)
@@ -265,7 +266,7 @@ def test_a_full_disk_under_the_log(rootfs: Path, tmp_path: Path) -> None:
 
     own = copy_of(rootfs, tmp_path / "root")
     code = FULL.replace("ROOTFS", repr(str(own)))
-    inside = 'mount -t tmpfs -o size=256k none /run/minicontainer && exec "$0" -c "$1"'
+    inside = 'mount -t tmpfs -o size=256k,mode=700 none "$MINICONTAINER_ROOT" && exec "$0" -c "$1"'
     command = ["unshare", "-m", "--propagation", "private", "sh", "-c", inside, sys.executable, code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     lost = len("".join(f"{n}\n" for n in range(1, 101)))

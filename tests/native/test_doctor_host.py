@@ -17,7 +17,8 @@ import pytest
 from abilities import USER, USER_ID, as_user_prefix
 from supplies import Run
 
-from minicontainer.container import limits
+from minicontainer import runtime
+from minicontainer.container import limits, placement
 from minicontainer.linux.cgroup import Cgroup, hierarchy
 from minicontainer.spec import Limits
 
@@ -148,7 +149,7 @@ def running(rootfs: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], 
 
 def inhabited(owner: int) -> str:
     """The cgroup of a container of that owner in which a program runs."""
-    for path in Path(hierarchy().path, "minicontainer").glob(f"*-{owner}-*"):
+    for path in Path(hierarchy().path, placement.home_name()).glob(f"*-{owner}-*"):
         if any(program(pid) == "sleep" for pid in (path / "cgroup.procs").read_text(encoding="ascii").split()):
             return str(path)
     return ""
@@ -185,7 +186,7 @@ def test_what_a_killed_owner_left_is_told_and_removed_and_a_live_ones_is_not(
         dead.kill()
         dead.wait()
         told = left_behind(parsed(minicontainer_cli("doctor", "--json")))
-        mine = [dead_group, f"/run/minicontainer/names/dead-{os.getpid()}"]
+        mine = [dead_group, f"{runtime.directory()}/names/dead-{os.getpid()}"]
         assert [path for path in told if path in mine] == mine
         assert live_group not in told
 
@@ -197,7 +198,7 @@ def test_what_a_killed_owner_left_is_told_and_removed_and_a_live_ones_is_not(
 
         assert live.poll() is None
         assert inhabited(live.pid) == live_group
-        assert Path(f"/run/minicontainer/names/live-{os.getpid()}").exists()
+        assert Path(f"{runtime.directory()}/names/live-{os.getpid()}").exists()
         live.kill()
         live.wait()
         again = minicontainer_cli("doctor", "--clean")

@@ -19,7 +19,7 @@ from supplies import Run
 
 import minicontainer as mc
 from minicontainer.linux import nftables
-from minicontainer.network import members, networks, store
+from minicontainer.network import bridge, firewall, members, networks, store
 from minicontainer.network.record import Network
 
 pytestmark = pytest.mark.needs("root", "bridge")
@@ -45,7 +45,7 @@ def nothing_stays() -> Iterator[None]:
     for name in store.names():
         networks.remove(name)
     assert store.names() == []
-    assert "minicontainer" not in tables()
+    assert firewall.table() not in tables()
     assert forwarding() == before
 
 
@@ -71,7 +71,7 @@ def address(container: mc.Container) -> str:
 
 
 def elements(map_: str = "published") -> int:
-    listed = nftables.run(f"list map inet minicontainer {map_}")["nftables"]
+    listed = nftables.run(f"list map inet {firewall.table()} {map_}")["nftables"]
     return sum(len(item["map"].get("elem", ())) for item in listed if "map" in item)
 
 
@@ -193,7 +193,7 @@ def test_a_program_that_is_missing(rootfs: Path, network: Network) -> None:
 
 def test_a_dry_run_makes_nothing(box: Box) -> None:
     said = box.sh("true", "-p", "8080:80", "--dry-run")
-    assert "RTM_NEWLINK veth, mc0 to eth0" in said
+    assert f"RTM_NEWLINK veth, {bridge.interface_of(networks.DEFAULT)} to eth0" in said
     assert "RTM_NEWADDR eth0" in said
     assert store.names() == []
 

@@ -21,7 +21,7 @@ from minicontainer import doctor
 from minicontainer.container import start
 from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
-from minicontainer.network import bridge, endings, members, networks, store
+from minicontainer.network import bridge, endings, firewall, members, networks, store
 from minicontainer.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root", "bridge")
@@ -56,7 +56,7 @@ def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in store.names():
         networks.remove(name)
     listed = nftables.run("list tables").get("nftables", ())
-    assert "minicontainer" not in [item["table"]["name"] for item in listed if "table" in item]
+    assert firewall.table() not in [item["table"]["name"] for item in listed if "table" in item]
     assert networks.left_behind() == []
     assert bridge.number(bridge.interface_of(NAME)) == 0
 
@@ -85,7 +85,7 @@ def check_nothing_is_left() -> None:
         assert [line for line in lines if line[:1] != "#" and "localhost" not in line] == []
         assert os.listdir(store.path(name, "hosts")) == ["names"]
         for map_ in ("published", "published_at"):
-            listed = json.dumps(nftables.run(f"list map inet minicontainer {map_}"))
+            listed = json.dumps(nftables.run(f"list map inet {firewall.table()} {map_}"))
             assert '"elem"' not in listed
 
 
@@ -141,8 +141,8 @@ def test_the_bridge_is_taken_away(make: Make) -> None:
     first.remove(force=True)
 
 
-@pytest.mark.parametrize("table", ["minicontainer"])
-def test_the_table_is_taken_away(make: Make, table: str) -> None:
+def test_the_table_is_taken_away(make: Make) -> None:
+    table = firewall.table()
     networks.create(NAME)
     first = make("sleep", "1000", network=NAME, ports=mc.Port.option("80"))
     nftables.run(f"delete table inet {table}")

@@ -94,6 +94,7 @@ ROOMS: dict[str, set[str]] = {
         "spec",
     },
     "cli": {
+        "runtime",
         "compare",
         "container",
         "detached",

@@ -59,7 +59,7 @@ def mount(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def cgroup(_: Path) -> Iterator[str]:
-    home = cgroup2_mounts()[0] / "minicontainer"
+    home = cgroup2_mounts()[0] / leaks.homes()[0]
     home.mkdir(exist_ok=True)
     path = home / f"leak-{os.getpid()}"
     path.mkdir()

@@ -14,12 +14,14 @@ from minicontainer.errors import UnsupportedError
 @pytest.fixture
 def user(monkeypatch: pytest.MonkeyPatch) -> int:
     """An ordinary user, as far as this process is asked."""
+    monkeypatch.delenv(runtime.VARIABLE)
     runtime._check.cache_clear()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() or 12345)
     return os.getuid() or 12345
 
 
 def test_root_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(runtime.VARIABLE)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert runtime.directory() == "/run/minicontainer"
 
@@ -52,3 +54,76 @@ def test_none(user: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
     with pytest.raises(UnsupportedError, match="no such file or directory"):
         runtime.directory()
+
+
+# ---- $MINICONTAINER_ROOT
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory that is chosen, and not there yet."""
+    path = tmp_path / "state"
+    monkeypatch.setenv(runtime.VARIABLE, str(path))
+    return path
+
+
+def test_one_that_is_chosen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runtime.directory() == str(root)
+    assert root.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv(runtime.VARIABLE, f"{root}/")
+    assert runtime.directory() == str(root)
+
+
+def test_an_empty_word_chooses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv(runtime.VARIABLE, "")
+    assert runtime.directory() == "/run/minicontainer"
+    assert runtime.suffix() == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("state", "is no absolute path"), ("/proc/none", "no such file or directory")]
+)
+def test_one_that_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch, path: str, reason: str) -> None:
+    monkeypatch.setenv(runtime.VARIABLE, path)
+    with pytest.raises(UnsupportedError, match=f"^{runtime.VARIABLE} {path}: {reason}"):
+        runtime.directory()
+
+
+def test_a_chosen_one_that_others_can_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv(runtime.VARIABLE, str(tmp_path))
+    with pytest.raises(UnsupportedError, match="others can write there"):
+        runtime.directory()
+
+
+def test_the_mark_stays_and_is_its_own(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = runtime.mark()
+    assert (root / "mark").read_text(encoding="ascii") == mark
+    assert os.listdir(root) == ["mark"]
+    runtime._mark.cache_clear()
+    assert runtime.mark() == mark
+    assert runtime.suffix() == f"-{mark}"
+    monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "another"))
+    assert runtime.mark() != mark
+
+
+def test_makers_of_one_mark_agree(root: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: runtime._mark.__wrapped__(str(root)), range(64)))) == 1
+    assert os.listdir(root) == ["mark"]
+
+
+@pytest.mark.parametrize("kind", ["text", "fifo", "link"])
+def test_a_mark_that_is_none(root: Path, kind: str) -> None:
+    root.mkdir(mode=0o700)
+    if kind == "text":
+        (root / "mark").write_text("../../etc", encoding="ascii")
+    elif kind == "fifo":
+        os.mkfifo(root / "mark")
+    else:
+        (root / "mark").symlink_to("/etc/hostname")
+    with pytest.raises((UnsupportedError, OSError)):
+        runtime.mark()

@@ -1,0 +1,38 @@
+"""A state directory, and a control group, of this run of the tests alone (MINICONTAINER_ROOT): containers that others
+start meanwhile are none of its own, and its own none of theirs. A pytest plugin.
+
+Nor does it inherit that signals are ignored, as from nohup(1) or a shell's background: programs that tests interrupt
+would never hear of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import suppress
+
+import pytest
+
+from minicontainer import runtime
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    place = "/run" if os.access("/run", os.W_OK) else None
+    os.environ[runtime.VARIABLE] = tempfile.mkdtemp(prefix="minicontainer-tests-", dir=place)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    from abilities import cgroup2_mounts
+
+    for mount in cgroup2_mounts():
+        home = mount / f"minicontainer{runtime.suffix()}"
+        for path in (home / "monitors", home):
+            with suppress(OSError):  # it was never made, or something is still in it, which has been told
+                path.rmdir()
+    shutil.rmtree(os.environ.pop(runtime.VARIABLE), ignore_errors=True)
