@@ -139,5 +139,11 @@ def prune(force: bool) -> int:
 def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: str | None) -> int:
     """Change the limits of containers, also of running ones."""
     given = {name: value for name, value in limits.items() if value is not None}
-    with named_options(ctx):
-        return each(containers, lambda c: c.update(restart=restart, **given))
+    if not given and restart is None:
+        raise click.UsageError("nothing to change: give a limit, or --restart.", ctx)
+
+    def change(container: Any) -> None:
+        with named_options(ctx):
+            container.update(restart=restart, **given)
+
+    return each(containers, change)

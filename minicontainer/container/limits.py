@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container import placement
@@ -24,11 +24,12 @@ from minicontainer.spec import Limits
 if TYPE_CHECKING:
     from minicontainer.spec import DeviceRate
 
-__all__ = ["Setting", "apply", "clean", "controllers", "oom_killed", "place", "settings", "stale"]
+__all__ = ["Setting", "apply", "change", "check", "clean", "controllers", "oom_killed", "place", "settings", "stale"]
 
 Observe = Callable[[str, int], None]
 
 PIDS_DEFAULT = b"2048"  # podman's
+UNLIMITED = -1  # docker's
 CPU_PERIOD = 100_000  # us, the kernel's default and docker's
 CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
 
@@ -80,6 +81,22 @@ def place(limits: Limits, ident: str) -> Cgroup | None:
     return placement.place(ident, controllers(limits) if limits else {})
 
 
+def check(limits: Limits) -> None:
+    """UnsupportedError saying why, where ``place`` could not give this host's containers what the limits need."""
+    placement.check(controllers(limits))
+
+
+def change(cgroup: Cgroup, limits: Limits, fields: Iterable[str]) -> None:
+    """Writes the limits of a container that is there, of which ``fields`` are new. What one controller enforces is
+    written together (swap is counted with memory); UnsupportedError as ``place``, SpecError as ``apply``."""
+    touched = {controller for field, _, controller in FIELDS if field in fields}
+    part = Limits(**{field: getattr(limits, field) for field, _, controller in FIELDS if controller in touched})
+    placement.provide(cgroup, controllers(part))
+    if part.pids == UNLIMITED:
+        bound_processes(cgroup, b"max")
+    apply(cgroup, part)
+
+
 def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> None:
     """Writes the limits. SpecError for a CPU or device that is not there; UnsupportedError for a missing file.
 
@@ -98,16 +115,17 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
             missing.setdefault(setting.option, setting)
     for option, setting in missing.items():
         if option not in written:
-            reason, hint = MISSING.get(setting.file, (f"there is no {setting.file}", ""))
+            reason, hint = MISSING.get(
+                setting.file, (f"this kernel's controller has no {setting.file}", "a newer kernel")
+            )
             raise UnsupportedError(option, setting.value, reason, hint)
 
 
-def bound_processes(cgroup: Cgroup) -> str:
-    """PIDS_DEFAULT, for a container without a limit of its own; where there is no pids controller, nothing. What was
-    done."""
-    if lib.mc_write_at(cgroup.fd, b"pids.max", PIDS_DEFAULT, len(PIDS_DEFAULT)) < 0:
+def bound_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
+    """For a container without a limit of its own; where there is no pids controller, nothing. What was done."""
+    if lib.mc_write_at(cgroup.fd, b"pids.max", most, len(most)) < 0:
         return ""
-    return f'write("pids.max", "{PIDS_DEFAULT.decode()}")'
+    return f'write("pids.max", "{most.decode()}")'
 
 
 def oom_killed(cgroup: Cgroup) -> bool:
@@ -120,7 +138,7 @@ def controllers(limits: Limits) -> dict[str, tuple[str, object]]:
     found: dict[str, tuple[str, object]] = {}
     for field, option, controller in FIELDS:
         value = getattr(limits, field)
-        if value is not None and value not in ((), -1) and controller not in found:
+        if value is not None and value not in ((), UNLIMITED) and controller not in found:
             shown = ", ".join(f"{rate.path}:{rate.rate}" for rate in value) if isinstance(value, tuple) else value
             found[controller] = (option, shown)
     return found
@@ -162,7 +180,7 @@ def _cpu(limits: Limits) -> list[Setting]:
 
 
 def _pids(limits: Limits) -> list[Setting]:
-    if limits.pids in (None, -1):
+    if limits.pids in (None, UNLIMITED):
         return []
     return [Setting("pids-limit", limits.pids, "pids.max", str(limits.pids))]
 
@@ -194,7 +212,7 @@ def _rates(limits: Limits) -> list[Setting]:
 
 def swap_max(memory: int, memory_swap: int | None) -> str:
     """memory.swap.max, which counts swap alone, of docker's memory and swap together; unset: as much as memory."""
-    if memory_swap == -1:
+    if memory_swap == UNLIMITED:
         return "max"
     return str(memory if memory_swap is None else memory_swap - memory)
 

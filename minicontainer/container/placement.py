@@ -111,7 +111,7 @@ def _settle(needed: Needs) -> Cgroup | None:
     """Finds the base, makes the home in it, and enables controllers on the way down."""
     global _home, _homeless  # noqa: PLW0603
     try:
-        _check_present(hierarchy(), needed)
+        check(needed)
         below = base()
     except UnsupportedError as error:
         if needed:
@@ -126,9 +126,20 @@ def _settle(needed: Needs) -> Cgroup | None:
     return home
 
 
-def _check_present(top: Cgroup, needed: Needs) -> None:
-    for controller in set(needed) - top.controllers if needed else ():
+def check(needed: Needs) -> None:
+    """UnsupportedError saying why, where this host has not all controllers on version 2."""
+    for controller in set(needed) - hierarchy().controllers if needed else ():
         _refuse(controller, needed, *cgroupfs.absence(controller))
+
+
+def provide(group: Cgroup, needed: Needs) -> None:
+    """Gives a container's cgroup, as ``place`` made it, controllers that no limit has needed so far."""
+    if set(needed) <= group.controllers:
+        return
+    check(needed)
+    home = os.path.dirname(group.path)
+    for path in (os.path.dirname(home), home):
+        _enable(Cgroup.open(path), needed)
 
 
 def base() -> Cgroup:

@@ -304,15 +304,16 @@ class Container(Observed):
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
         """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""
         from minicontainer.container import limits as kept
-        from minicontainer.spec import Limits
 
         with self._entry.locked():
             config = self._entry.config()
             given = {name: value for name, value in limits.items() if value is not None}
-            new, changed = replace(config.spec.limits, **given), Limits(**given)
+            new = replace(config.spec.limits, **given)
             if given and self.state.is_running:
                 with self._needs_cgroup("update") as cgroup:
-                    kept.apply(cgroup, changed)
+                    kept.change(cgroup, new, given)
+            elif given:
+                kept.check(new)
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
                 config = replace(config, restart=check_restart(restart, config.spec))

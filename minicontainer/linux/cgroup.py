@@ -170,7 +170,7 @@ class Cgroup:
 
     def _fail(self, number: int, call: str, name: str, *what: str) -> NoReturn:
         shown = ", ".join([repr(f"{self.path}/{name}"), *map(repr, what)])
-        raise StepError(number, f"{call}({shown})", hint=file_hint(number, name)) from None
+        raise StepError(number, f"{call}({shown})", hint=file_hint(number, name, *what)) from None
 
     def _optional(self, name: bytes, buffer: Any, observe: Observe | None = None) -> bytes | None:
         """A small file in three system calls, or None where there is none (EOPNOTSUPP: psi=0 at boot)."""
@@ -201,7 +201,8 @@ class Cgroup:
         return enabled
 
     def enable(self, *names: str) -> None:
-        """Gives controllers to its children. EBUSY where it has member processes itself and is not the root."""
+        """Gives controllers to its children. ENOENT where it has not got one itself, EBUSY where it has member
+        processes and is not the root."""
         self.write("cgroup.subtree_control", " ".join(f"+{name}" for name in names))
         self._enabled = None
 

@@ -94,6 +94,12 @@ def membership() -> str:
     return (mount.path.rstrip("/") + path[len(root) :]).rstrip("/")
 
 
+def has(controller: str) -> bool:
+    """Whether version 2 has it: whether it is in the root's ``cgroup.controllers``."""
+    with open(f"{unified().path}/cgroup.controllers", encoding="ascii") as file:
+        return controller in file.read().split()
+
+
 def absence(controller: str) -> Absence:
     """Why ``controller`` is not in the root's ``cgroup.controllers``: on version 1, switched off, or not built."""
     return explain_absence(controller, mounts(), _optional("cgroups"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from minicontainer.linux import cgroupfs
+
 CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
 
 
@@ -16,11 +18,15 @@ def mkdir_hint(error: OSError) -> str:
     return ""
 
 
-def file_hint(number: int, name: str) -> str:
-    """Why file ``name`` of a cgroup could not be read or written."""
+def file_hint(number: int, name: str, data: str = "") -> str:
+    """Why file ``name`` of a cgroup could not be read, or ``data`` not be written to it."""
     controller = name.partition(".")[0]
     if number == errno.ENOENT and controller in CONTROLLERS and not name.endswith(".pressure"):
-        return f"is the {controller} controller enabled? enable({controller!r}) of the parent"
+        remedy = f"is the {controller} controller enabled? enable({controller!r}) of the parent"
+        return _absence(controller) or remedy
+    if number == errno.ENOENT and name == "cgroup.subtree_control":
+        wanted = [word.lstrip("+-") for word in data.split()]
+        return next(filter(None, map(_absence, wanted)), "a controller must be enabled in each cgroup above, too")
     if number in (errno.EOPNOTSUPP, errno.ENOENT) and name.endswith(".pressure"):
         return "this kernel does not account pressure: boot with psi=1"
     if number == errno.EBUSY and name == "cgroup.subtree_control":
@@ -30,3 +36,11 @@ def file_hint(number: int, name: str) -> str:
     if number in (errno.EACCES, errno.EPERM):
         return "not delegated to this user"
     return ""
+
+
+def _absence(controller: str) -> str:
+    """Why version 2 has not got it, and what to do; "" where it has."""
+    if cgroupfs.has(controller):
+        return ""
+    reason, hint = cgroupfs.absence(controller)
+    return f"{reason}: {hint}"

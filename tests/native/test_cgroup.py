@@ -163,12 +163,24 @@ def test_unknown_usage_is_none_and_nothing_transferred_zero(group: Cgroup) -> No
 def test_a_file_that_is_not_there_is_named(group: Cgroup) -> None:
     with Cgroup.create("inner", group) as inner, pytest.raises(StepError) as caught:  # a group without controllers
         inner.memory_max = 2**20
-    assert str(caught.value) == (
-        f"write('{group.path}/inner/memory.max', '1048576'): No such file or directory"
-        " (is the memory controller enabled? enable('memory') of the parent)"
-    )
+    if "memory" in hierarchy().controllers:
+        hint = "is the memory controller enabled? enable('memory') of the parent"
+    else:
+        hint = ": ".join(cgroupfs.absence("memory"))
+    failed = "No such file or directory"
+    assert str(caught.value) == f"write('{group.path}/inner/memory.max', '1048576'): {failed} ({hint})"
     with pytest.raises(StepError, match="no-such-file"):
         group.read("no-such-file")
+
+
+def test_a_controller_that_cannot_be_enabled_says_why(group: Cgroup) -> None:
+    absent = min({"memory", "cpu", "hugetlb", "rdma", "misc"} - hierarchy().controllers, default="")
+    wanted = absent or "cpu"  # of which the group's own parent gives it nothing
+    with Cgroup.create("inner", group) as inner, pytest.raises(StepError) as caught:
+        inner.enable(wanted)
+    assert caught.value.errno == errno.ENOENT
+    said = ": ".join(cgroupfs.absence(absent)) if absent else "enabled in each cgroup above"
+    assert said in str(caught.value)
 
 
 def test_remove_what_is_busy(group: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
