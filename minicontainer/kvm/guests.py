@@ -48,3 +48,11 @@ def path(name: str) -> str:
     if not os.path.isfile(file):
         raise UnsupportedError("guest", name, f"there is no {file}", "make build, on x86_64")
     return file
+
+
+def meant(word: str) -> str:
+    """What to say of a word that is no file: the guest that it resembles, and where all are."""
+    from difflib import get_close_matches
+
+    close = [] if os.sep in word else get_close_matches(word, GUESTS, 1)
+    return f"did you mean the guest {close[0]}? kvm-boot --list" if close else ""

@@ -3,6 +3,7 @@ terminal."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import kernels as k
 import pytest
 from box import CLI, HEEDING, Done, refusal, until
 from ptys import Session, session
 from supplies import Run
 
 from minicontainer.kvm import guests
+from minicontainer.kvm.boot import linux
 
 pytestmark = pytest.mark.needs("kvm")
 
@@ -84,6 +87,7 @@ def test_a_guest_chooses_its_own_code(boot: Boot, write: Callable[[bytes], Path]
     [
         ((), 125, ["KERNEL"]),
         (("no-such-guest",), 127, ["no-such-guest", "No such file"]),
+        (("helo",), 127, ["kernel helo: No such file", "(did you mean the guest hello? kvm-boot --list)"]),
         (("/",), 126, ["/", "is a directory"]),
         (("hello", "--mode", "unreal"), 125, ["--mode unreal", "real, protected"]),
         (("hello", "--load-address", "here"), 125, ["--load-address here", "0x100000"]),
@@ -102,6 +106,23 @@ def test_a_guest_chooses_its_own_code(boot: Boot, write: Callable[[bytes], Path]
 )
 def test_mistakes_are_one_line(boot: Boot, words: tuple[str, ...], code: int, says: list[str]) -> None:
     refusal(boot(*words), code, says)
+
+
+def test_a_packed_kernel_is_not_run_as_code(boot: Boot, tmp_path: Path) -> None:
+    """1f 8b is ``pop ds; mov``."""
+    with open(guests.path("hello64"), "rb") as guest:
+        (tmp_path / "hello.gz").write_bytes(gzip.compress(guest.read()))
+    refusal(boot(tmp_path / "hello.gz"), 126, [f"kernel {tmp_path}/hello.gz: is packed by gzip (gunzip)"])
+
+
+def test_a_bzimage_whose_last_paragraph_is_not_full(boot: Boot, write: Callable[[bytes], Path]) -> None:
+    """As memtest86+ is made: its size in paragraphs of 16 bytes is rounded up, and it has no payload to unpack."""
+    code = b"\x66\xba\xf8\x03\xb0M\xee\xb0\x0a\xee\xfa\xf4"  # mov dx, 0x3f8; M, newline; cli; hlt
+    image = bytearray(k.bzimage())
+    at = k.SETUP_SIZE + linux.ENTRY_64
+    image[at : at + len(code)] = code
+    done = boot(write(bytes(image[:-8])))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "M\n", "")
 
 
 def test_where_a_flat_binary_goes_and_is_entered(boot: Boot, write: Callable[[bytes], Path]) -> None:

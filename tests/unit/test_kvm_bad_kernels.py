@@ -3,6 +3,9 @@ before much is read."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import socket
 import struct
@@ -27,7 +30,7 @@ ELF32, ELF64 = k.simple(32), k.simple(64)
 CUT = [
     (kind, image[:length])
     for kind, image in (("elf32", k.pvh(32)), ("elf64", k.pvh(64)), ("bzimage", BZIMAGE_OF_ANY_PVH))
-    for length in range(0x206 if kind == "bzimage" else 4, len(image), 13 if kind == "bzimage" else 1)
+    for length in (range(0x206, len(image) - 15, 13) if kind == "bzimage" else range(4, len(image)))
 ]
 
 
@@ -81,11 +84,24 @@ DEFECTS = [
     ("short header", k.changed(k.bzimage(), 0x201, "B", 0x10), ["setup header ends at 0x212"]),
     ("long set-up", k.changed(k.bzimage(), 0x1F1, "B", 255), ["cut off at 3072 bytes"]),
     ("default set-up", k.changed(k.bzimage(), 0x1F1, "B", 0), ["cut off at 3072 bytes"]),
-    ("syssize", k.changed(k.bzimage(), 0x1F4, "<I", 2**32 - 1), ["cut off at 3072 bytes", "at least 68719477744"]),
+    ("syssize", k.changed(k.bzimage(), 0x1F4, "<I", 2**32 - 1), ["cut off at 3072 bytes", "at least 68719477729"]),
+    ("cut paragraph", k.bzimage()[:-16], ["cut off at 3056 bytes: it says that it has at least 3057"]),
     ("init size", k.changed(k.bzimage(), 0x260, "<I", 2**32 - 1), ["needs 4100 MiB of memory and has 32"]),
     ("preferred", k.changed(k.bzimage(), 0x258, "<Q", 2**64 - 1), ["of memory and has 32"]),
     ("payload beyond", k.changed(k.bzimage(), 0x24C, "<I", 2**31), ["its payload", "beyond its 3072 bytes"]),
     ("payload offset", k.changed(BZIMAGE_OF_ANY_PVH, 0x248, "<I", 2**32 - 1), ["its payload", "0x1000003ff"]),
+    ("gzip", gzip.compress(k.bzimage()), ["is packed by gzip (gunzip)"]),
+    ("xz", lzma.compress(ELF64), ["is packed by xz (unxz)"]),
+    ("bzip2", bz2.compress(CODE), ["is packed by bzip2 (bunzip2)"]),
+    ("lz4", k.lz4(CODE), ["is packed by lz4 (unlz4)"]),
+    ("lz4 frame", b"\x04\x22\x4d\x18" + CODE, ["is packed by lz4 (unlz4)"]),
+    ("zstd", b"\x28\xb5\x2f\xfd" + CODE, ["is packed by zstd (unzstd)"]),
+    ("zip", b"PK\3\4" + CODE, ["is a zip archive"]),
+    ("efi", b"MZ".ljust(0x202, b"\0") + CODE, ["is a program for EFI"]),
+    ("initrd", b"070701" + CODE, ["is a cpio archive (--initrd)"]),
+    ("script", b"#!/bin/sh\n", ["is a script"]),
+    ("qcow2", b"QFI\xfb" + CODE, ["is a disk image"]),
+    ("u-boot", b"\x27\x05\x19\x56" + CODE, ["is packed for U-Boot"]),
     ("flat", bytes(33 * MIB), ["its 34603008 bytes at 0x1000 do not fit"]),
 ]
 
@@ -170,6 +186,27 @@ def test_linux_needs_16_mib(load: Load) -> None:
     for content in (k.pvh(), k.bzimage()):
         with pytest.raises(KernelError, match="needs 16 MiB of memory and has 15"):
             load(content, 16 * MIB - 4096)
+
+
+@pytest.mark.parametrize("mode", boot.MODES)
+def test_what_is_packed_is_entered_in_no_mode(load: Load, mode: str) -> None:
+    with pytest.raises(KernelError, match="is packed by gzip"):
+        load(gzip.compress(CODE), mode=mode, load_address=0x1000)
+
+
+@pytest.mark.parametrize(("word", "guest"), [("helo", "hello"), ("Hello", "hello"), ("bootsecter", "bootsector")])
+def test_a_word_that_nearly_is_a_guest(word: str, guest: str) -> None:
+    with pytest.raises(KernelError) as caught:
+        Kernel(word)
+    assert caught.value.exit_code == 127
+    hint = f"did you mean the guest {guest}? kvm-boot --list"
+    assert str(caught.value) == f"kernel {word}: No such file or directory ({hint})"
+
+
+def test_what_resembles_no_guest_gets_no_hint() -> None:
+    for word in ("bzImage", "vmlinuz-6.1.0", "/boot/helo", "./hello"):
+        with pytest.raises(KernelError, match=r"No such file or directory$"):
+            Kernel(word)
 
 
 # ---- files that are no such thing, and those that change

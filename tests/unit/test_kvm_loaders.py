@@ -132,6 +132,16 @@ def test_a_payload_of_several_lz4_blocks(load: Load) -> None:
     assert memory[AT : AT + len(content)] == content
 
 
+@pytest.mark.parametrize("short", range(16))
+def test_the_last_paragraph_need_not_be_full(load: Load, short: int) -> None:
+    """syssize counts 16 bytes, rounded up: so it is in memtest86+."""
+    image = k.bzimage()[: -short or None]
+    entry, memory = load(image)
+    assert (entry.kind, entry.rip) == ("bzimage", MIB + 0x200)
+    assert memory[MIB : MIB + len(image) - 1024] == image[1024:]
+    assert memory[MIB + len(image) - 1024 : MIB + len(k.bzimage()) - 1024] == bytes(short)
+
+
 def test_linux_gets_its_zero_page(load: Load, initrd: Path) -> None:
     image = k.bzimage()
     entry, memory = load(image, initrd=str(initrd), append="a b")

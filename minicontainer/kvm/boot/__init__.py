@@ -34,6 +34,7 @@ class Options(NamedTuple):
 
 def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> Entry:  # noqa: B008 - immutable
     """Puts the kernel, and what goes with it, into memory; how it is to be entered."""
+    kernel.check()
     _check(kernel, options)
     if kernel.kind in ("elf32", "elf64"):
         return _load_elf(kernel, memory, options)
@@ -49,6 +50,7 @@ def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> E
 
 def memory_wanted(kernel: Kernel) -> int:
     """Bytes of memory for a kernel whose user says nothing: 2 MiB, or what its segments need; 256 MiB for Linux."""
+    kernel.check()
     if kernel.kind == "bzimage":
         return LINUX_MEMORY
     if kernel.kind in ("elf32", "elf64"):

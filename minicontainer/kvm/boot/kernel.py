@@ -7,12 +7,29 @@ import stat
 from typing import NamedTuple, TypeVar
 
 from minicontainer.errors import Error, sentence
+from minicontainer.kvm import guests
 from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 
 HEAD = 4096
 SECTOR = 512
 CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
 Self = TypeVar("Self", bound="Kernel")
+
+# What begins so is no code, though it might be entered as a flat binary: what it is, and the remedy.
+FOREIGN = {
+    b"\x1f\x8b\x08": ("is packed by gzip", "gunzip"),  # RFC 1952, 2.3.1
+    b"\xfd7zXZ\0": ("is packed by xz", "unxz"),
+    b"\x28\xb5\x2f\xfd": ("is packed by zstd", "unzstd"),  # RFC 8878, 3.1.1
+    b"BZh": ("is packed by bzip2", "bunzip2"),
+    b"\x04\x22\x4d\x18": ("is packed by lz4", "unlz4"),  # lz4's doc/lz4_Frame_format.md
+    b"\x02\x21\x4c\x18": ("is packed by lz4", "unlz4"),
+    b"PK\3\4": ("is a zip archive", "unzip"),
+    b"MZ": ("is a program for EFI, DOS or Windows", "the bzImage, or an ELF file"),  # one that is Linux has a HdrS, too
+    b"0707": ("is a cpio archive", "--initrd"),  # as Linux's initial root file systems are; cpio(5)
+    b"#!": ("is a script", "a kernel, or a guest of --list"),
+    b"QFI\xfb": ("is a disk image", "the kernel that is on it"),
+    b"\x27\x05\x19\x56": ("is packed for U-Boot", "dumpimage"),
+}
 
 
 class KernelError(Error):
@@ -46,7 +63,7 @@ class Entry(NamedTuple):
 
 
 class Kernel:
-    """A file, and what it is: ``kind`` is flat, boot-sector, elf32, elf64 or bzimage."""
+    """A file, and what it is: ``kind`` is flat, boot-sector, elf32, elf64, bzimage, or foreign, which is no kernel."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -54,7 +71,8 @@ class Kernel:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
-            raise KernelError(path, os.strerror(error.errno or 0), exit_code=127 if missing else 126) from None
+            hint = guests.meant(path) if missing else ""
+            raise KernelError(path, os.strerror(error.errno or 0), hint, exit_code=127 if missing else 126) from None
         except ValueError as error:  # a NUL byte, or half a character
             raise KernelError(path, f"is no path ({error})", exit_code=127) from None
         try:
@@ -82,6 +100,11 @@ class Kernel:
     def error(self, reason: str, hint: str = "") -> KernelError:
         """What is wrong with it."""
         return KernelError(self.path, reason, hint)
+
+    def check(self) -> None:
+        """KernelError where it is no kernel."""
+        if self.kind == "foreign":
+            raise self.error(*next(said for magic, said in FOREIGN.items() if self.head.startswith(magic)))
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """``length`` bytes that must be there; ``what`` they are, for the error."""
@@ -128,4 +151,6 @@ def recognise(head: bytes, size: int) -> str:
         return "bzimage"
     if size == SECTOR and head[510:512] == b"\x55\xaa":
         return "boot-sector"
+    if head.startswith(tuple(FOREIGN)):
+        return "foreign"
     return "flat"

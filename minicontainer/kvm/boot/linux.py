@@ -54,7 +54,8 @@ def parse(kernel: Kernel) -> Setup:
         raise kernel.error("is a zImage, to be loaded below 1 MiB")
     protected = ((head[0x1F1] or 4) + 1) * SECTOR
     (syssize,) = struct.unpack_from("<I", head, 0x1F4)
-    least = protected + max(16 * syssize, ENTRY_64 + 1)
+    # boot.rst: syssize is "in 16-byte paragraphs"; the last need not be full (memtest86+ 6.10 and 7.20 of Debian).
+    least = protected + max(16 * syssize - 15, ENTRY_64 + 1)
     if kernel.size < least:
         raise kernel.error(f"is cut off at {kernel.size} bytes: it says that it has at least {least}")
     (initrd_max,) = struct.unpack_from("<I", head, 0x22C)
