@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-import time
-from datetime import datetime, timezone
 from typing import Any
 
 import click
 
 from minicontainer import spec as s
+from minicontainer.cli.moments import moment, rfc3339
 from minicontainer.cli.names import container_argument, find
-from minicontainer.errors import SpecError
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command("logs", context_settings={"help_option_names": ["--help"]})
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, to its end.")
-@click.option("--since", help="From then on: 10m (ago), 2026-11-23T16:00:00Z, or seconds since 1970.")
-@click.option("-n", "--tail", default="all", show_default=True, help="The last lines.")
+@click.option("--since", help="From then on: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970.")
+@click.option("--until", help="To then, as --since.")
+@click.option("-n", "--tail", default="all", show_default=True, help="The last lines; all or -1: all.")
 @click.option("-t", "--timestamps", is_flag=True, help="Before each line, when it was written.")
 @click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: a line each.")
 @container_argument()
-def command(*, follow: bool, since: str | None, tail: str, timestamps: bool, format_: str, container: str) -> int:
+def command(
+    *, follow: bool, since: str | None, until: str | None, tail: str, timestamps: bool, format_: str, container: str
+) -> int:
     """Show what CONTAINER wrote: its stdout on stdout, its stderr on stderr."""
-    lines = None if tail == "all" else s.whole("tail", tail, 0, 10**9, "of lines")
-    start = None if since is None else moment(since)
+    lines = -1 if tail == "all" else s.whole("tail", tail, -1, 10**9, "of lines")
+    start, end = (None if text is None else moment(what, text) for what, text in (("since", since), ("until", until)))
     show = _as_json if format_ == "json" else Text(timestamps)
-    for entry in find(container).logs(follow=follow, since=start, tail=lines):
+    for entry in find(container).logs(follow=follow, since=start, until=end, tail=None if lines < 0 else lines):
         show(entry)
     return 0
-
-
-def moment(text: str) -> float:
-    """Seconds since 1970 of a time, or of a span that lies back."""
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return time.time() - float(match[1]) * UNITS[match[2]]
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    try:
-        when = datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", text).replace("Z", "+00:00"))
-    except ValueError:
-        raise SpecError(
-            "since", text, "is no time", "such as 10m, 2026-11-23T16:00:00Z, or seconds since 1970"
-        ) from None
-    return when.timestamp()
 
 
 class Text:
@@ -79,9 +62,3 @@ def _lost(entry: Any) -> str:
 def _as_json(entry: Any) -> None:
     text = entry.data.decode("utf-8", "replace")
     click.echo(json.dumps({"time": rfc3339(entry.time_ns), "stream": entry.stream, "log": text}))
-
-
-def rfc3339(time_ns: int) -> str:
-    """``2026-11-23T16:51:08.123456789Z``."""
-    seconds = datetime.fromtimestamp(time_ns // 10**9, timezone.utc)
-    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"

@@ -8,17 +8,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minicontainer.cli.stats import HEAD, PAUSE, Sampler, as_text
+from minicontainer.cli.stats import HEAD, PAUSE, Sampler, cells
 from minicontainer.cli.tables import table
 from minicontainer.errors import Error, UnsupportedError
 
-HELP = "arrows choose   sort by: c cpu  m memory  p pids  i io  n name   s stop  k kill  e enter  q quit"
+HELP = "arrows choose; sort c cpu m mem p pids i io n name; s stop k kill e enter q end"
 KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "c": lambda row: -(row["cpu_percent"] or 0),
-    "m": lambda row: -(row["memory"] or 0),
-    "p": lambda row: -row["pids"],
-    "i": lambda row: -((row["io_read"] or 0) + (row["io_write"] or 0)),
-    "n": lambda row: (row["name"] == "", row["name"], row["id"]),
+    "c": lambda row: -(row["CPUPerc"] or 0),
+    "m": lambda row: -(row["MemUsage"] or 0),
+    "p": lambda row: -row["PIDs"],
+    "i": lambda row: -((row["BlockRead"] or 0) + (row["BlockWrite"] or 0)),
+    "n": lambda row: (row["Name"] is None, row["Name"] or "", row["ID"]),
 }
 SHELL = "/bin/sh"
 
@@ -63,11 +63,11 @@ class Screen:
 
     @property
     def _index(self) -> int:
-        return next((i for i, row in enumerate(self._rows) if row["id"] == self._chosen), 0)
+        return next((i for i, row in enumerate(self._rows) if row["ID"] == self._chosen), 0)
 
     def _draw(self, window: Any) -> None:
         height, width = window.getmaxyx()
-        lines = table(HEAD, [as_text(row) for row in self._rows]).split("\n")
+        lines = table(HEAD, [cells(row) for row in self._rows]).split("\n")
         index = self._index
         first = max(0, index - (height - 4))
         window.erase()
@@ -83,11 +83,11 @@ class Screen:
     def _obey(self, window: Any, key: int) -> None:
         if key in (curses.KEY_UP, curses.KEY_DOWN) and self._rows:
             step = 1 if key == curses.KEY_DOWN else -1
-            self._chosen = self._rows[min(max(self._index + step, 0), len(self._rows) - 1)]["id"]
+            self._chosen = self._rows[min(max(self._index + step, 0), len(self._rows) - 1)]["ID"]
         elif key >= 0 and chr(key) in KEYS:
             self._order = chr(key)
         elif key in (ord("s"), ord("k"), ord("e")) and self._rows:
-            self._act(window, chr(key), self._rows[self._index]["id"])
+            self._act(window, chr(key), self._rows[self._index]["ID"])
 
     def _act(self, window: Any, what: str, identifier: str) -> None:
         from minicontainer.detached.container import Container

@@ -33,7 +33,14 @@ def _narrow(widths: list[int], cut: list[int], room: int) -> None:
 
 
 def _cell(text: str, width: int) -> str:
-    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+    return shortened(text, width).ljust(width)
+
+
+def shortened(text: str, most: int, *, keep_end: bool = False) -> str:
+    """At most so many characters of it: its beginning, or its end (of a path)."""
+    if len(text) <= most:
+        return text
+    return f"…{text[1 - most :]}" if keep_end else f"{text[: most - 1]}…"
 
 
 def colored(text: str, status: str) -> str:

@@ -51,7 +51,7 @@ def changes(container: Handle) -> list[Change]:
     spec = container.config.spec
     if not spec.ephemeral:
         raise Error(f"diff {container.id[:12]}: is not ephemeral: its writes go to ROOTFS itself, {spec.rootfs}")
-    with _upper(container) as upper, ExitStack() as stack:
+    with upper_layer(container, "diff") as upper, ExitStack() as stack:
         lower = os.open(spec.rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, lower)
         found = sorted(_walk(_Level(upper, lower)), key=lambda change: change.path.split("/"))
@@ -59,9 +59,10 @@ def changes(container: Handle) -> list[Change]:
 
 
 @contextmanager
-def _upper(container: Handle) -> Iterator[int]:
-    """The upper layer, to be read. That of this run: its process was there before and after it was opened."""
-    state, who = container.state, f"diff {container.id[:12]}"
+def upper_layer(container: Handle, what: str) -> Iterator[int]:
+    """The upper layer, to be read. That of this run: its process was there before and after it was opened. ``what`` is
+    for errors."""
+    state, who = container.state, f"{what} {container.id[:12]}"
     if state.process is None or state.monitor is None or not state.is_running:
         raise Error(f"{who}: is not running ({state.status}): what it wrote is gone")
     if state.upper is None:

@@ -17,12 +17,16 @@ import select
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.linux.inotify import inotify_add_watch, inotify_init1
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 ENTRY = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z (stdout|stderr|lost) ([FP]) ([^\n]*)\n")
 CHUNK = 1 << 16
+LONGEST = 10**9  # ms: what poll(2) can be asked to wait at once
 
 
 class Entry(NamedTuple):
@@ -148,20 +152,34 @@ def last(entries: Iterable[Entry], count: int) -> list[Entry]:
 
 
 def entries(
-    directory: str, ended: int | None, *, follow: bool = False, since: float | None = None, tail: int | None = None
+    directory: str,
+    ended: int | None,
+    *,
+    follow: bool = False,
+    since: float | Fraction | None = None,
+    until: float | Fraction | None = None,
+    tail: int | None = None,
 ) -> Iterator[Entry]:
-    """The entries from ``since`` (seconds since 1970) on, of the last ``tail`` lines. With ``follow`` also those that
-    come, until the descriptor ``ended`` is readable (None: at once)."""
+    """The entries from ``since`` on, to ``until`` (seconds since 1970), of the last ``tail`` lines. With ``follow``
+    also those that come, until then, or until the descriptor ``ended`` is readable (None: at once)."""
+    first, end = (None if when is None else round(when * 10**9) for when in (since, until))
+
+    def within(found: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in found:
+            if (first is None or entry.time_ns >= first) and (end is None or entry.time_ns <= end):
+                yield entry
+
     with Log(directory) as log:
-        found: Iterable[Entry] = log.read()
-        if since is not None:
-            found = (entry for entry in found if entry.time >= since)
+        found = within(log.read())
         yield from found if tail is None else last(found, tail)
         while follow and ended is not None:
+            left = None if end is None else (end - time.time_ns()) / 1e6
+            if left is not None and left <= 0:
+                return
             poll = select.poll()
             poll.register(log, select.POLLIN)
             poll.register(ended, select.POLLIN)
-            ready = dict(poll.poll())
-            yield from log.read()
+            ready = dict(poll.poll(left if left is None else min(left, LONGEST)))
+            yield from within(log.read())
             if ended in ready:
                 return

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from minicontainer.detached import changes, copying, logs, ports, stats
+from minicontainer.detached import changes, copying, logs, members, ports, sizes, stats
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.changes import Change
 from minicontainer.detached.handle import Handle
@@ -14,6 +14,9 @@ from minicontainer.detached.ports import Port
 from minicontainer.detached.stats import Stats, Task
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from minicontainer import spec as s
     from minicontainer.network.members import Record
 
 
@@ -27,15 +30,20 @@ class Observed(Handle):
         return Attachment(self)
 
     def logs(
-        self, *, follow: bool = False, since: float | None = None, tail: int | None = None
+        self,
+        *,
+        follow: bool = False,
+        since: float | Fraction | None = None,
+        until: float | Fraction | None = None,
+        tail: int | None = None,
     ) -> Iterator[logs.Entry]:
-        """What it wrote: from ``since`` (seconds since 1970) on, of the last ``tail`` lines; with ``follow`` what it
-        writes from now on too, until it has ended for good."""
+        """What it wrote: from ``since`` on, to ``until`` (seconds since 1970), of the last ``tail`` lines; with
+        ``follow`` what it writes from now on too, until it has ended for good, or ``until``."""
         monitor = self.state.monitor
         ended = monitor.pidfd() if follow and monitor is not None else -1
         try:
             yield from logs.entries(
-                self._entry.path, None if ended < 0 else ended, follow=follow, since=since, tail=tail
+                self._entry.path, None if ended < 0 else ended, follow=follow, since=since, until=until, tail=tail
             )
         finally:
             if ended >= 0:
@@ -53,15 +61,21 @@ class Observed(Handle):
         """What an ephemeral one has added, changed and deleted. Error where it does not run, or is none."""
         return changes.changes(self)
 
+    def sizes(self) -> tuple[int | None, int | None]:
+        """Bytes of what an ephemeral one that runs has written (None: its writes go to ROOTFS), and of that and ROOTFS
+        together."""
+        return sizes.sizes(self)
+
     def stats(self) -> Stats:
-        """What it uses now. Error where it does not run, or has no cgroup."""
-        with self._needs_cgroup("stats") as cgroup:
-            return stats.measure(cgroup)
+        """What it uses now: of its cgroup, and what that does not tell, of its processes. Error where it does not
+        run."""
+        with members.of(self, "stats") as (cgroup, pids):
+            return stats.measure(cgroup, pids)
 
     def tasks(self) -> list[Task]:
-        """Its processes."""
-        with self._needs_cgroup("top") as cgroup:
-            return stats.tasks(stats.members(cgroup))
+        """Its processes. Error where it does not run."""
+        with members.of(self, "top") as (_, pids):
+            return stats.tasks(pids)
 
     def lease(self) -> Record | None:
         """What it has of the network that it is on: address, names, published ports; None where it is on none."""
@@ -71,7 +85,11 @@ class Observed(Handle):
 
         return members.at(path)
 
+    def published(self) -> tuple[s.Port, ...]:
+        """The ports of the host that lead to it while it runs."""
+        return ports.published(self._entry, self.config, self.state)
+
     def ports(self) -> list[Port]:
-        """Where its processes wait for others."""
-        with self._needs_cgroup("port") as cgroup:
-            return ports.ports(stats.members(cgroup))
+        """Where its processes wait for others. Error where it does not run."""
+        with members.of(self, "port") as (_, pids):
+            return ports.ports(pids)

@@ -1,4 +1,5 @@
-"""The sockets on which a container's processes wait for others: of /proc/PID/net (proc(5)), those that are theirs."""
+"""Where a container is reached: the ports that are published for it, and the sockets on which its processes wait for
+others: of /proc/PID/net (proc(5)), those that are theirs."""
 
 from __future__ import annotations
 
@@ -6,7 +7,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from minicontainer import spec as s
+    from minicontainer.detached.records import Config, State
+    from minicontainer.detached.store import Entry
 
 TABLES = (("tcp", "tcp", socket.AF_INET), ("tcp6", "tcp", socket.AF_INET6), ("udp", "udp", socket.AF_INET),
           ("udp6", "udp", socket.AF_INET6))  # fmt: skip
@@ -19,6 +25,18 @@ class Port(NamedTuple):
     number: int
     protocol: str
     address: str
+
+
+def published(entry: Entry, config: Config, state: State) -> tuple[s.Port, ...]:
+    """The ports of the host that lead to it while it runs."""
+    if not config.spec.ports or not state.is_running:
+        return ()
+    if os.geteuid() != 0:
+        return config.spec.ports  # by slirp4netns or pasta, as they were asked for
+    from minicontainer.network import members
+
+    record = members.at(entry.lease())
+    return () if record is None else record.ports
 
 
 def ports(pids: Iterable[int]) -> list[Port]:

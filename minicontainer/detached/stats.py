@@ -7,9 +7,9 @@ import time
 from typing import NamedTuple
 
 from minicontainer.errors import StepError
+from minicontainer.linux import processes
 from minicontainer.linux.cgroup import Cgroup
-
-TICKS = os.sysconf("SC_CLK_TCK")
+from minicontainer.linux.processes import TICKS
 
 
 class Stats(NamedTuple):
@@ -17,6 +17,7 @@ class Stats(NamedTuple):
 
     time       when it was measured (CLOCK_MONOTONIC)
     cputime    until now
+    memory     that of the cgroup; without the memory controller, that of its processes, what they share by share (PSS)
     pids       processes and threads where the pids controller is there, else processes
     io_read, io_write   until now
     pressure_*   percent of the last 10 seconds in which some process waited for that (pressure stall information)
@@ -41,19 +42,23 @@ class Stats(NamedTuple):
         return 100 * (self.cputime - before.cputime) / (self.time - before.time)
 
 
-def measure(cgroup: Cgroup) -> Stats:
-    """Of a cgroup, now. StepError (ENODEV, ENOENT) where it has gone."""
+def measure(cgroup: Cgroup | None, pids: list[int]) -> Stats:
+    """Of a cgroup, where there is one, and of its processes. StepError (ENODEV, ENOENT) where the cgroup has gone."""
+    now, own = time.monotonic(), processes.used(pids)
+    if cgroup is None:
+        nothing = dict.fromkeys(("memory_max", "pids_max", "pressure_cpu", "pressure_memory", "pressure_io"))
+        return Stats(now, own.cputime, own.memory, pids=len(pids), io_read=own.read, io_write=own.written, **nothing)
     used = cgroup.usage(pressure=False)
     has = cgroup.controllers
     return Stats(
-        time=time.monotonic(),
+        time=now,
         cputime=used["cputime"],
-        memory=int(cgroup.read("memory.current")) if "memory" in has else None,
+        memory=int(cgroup.read("memory.current")) if "memory" in has else own.memory,
         memory_max=cgroup.memory_max if "memory" in has else None,
-        pids=int(cgroup.read("pids.current")) if "pids" in has else len(members(cgroup)),
+        pids=int(cgroup.read("pids.current")) if "pids" in has else len(pids),
         pids_max=cgroup.pids_max if "pids" in has else None,
-        io_read=used["io_read"],
-        io_write=used["io_write"],
+        io_read=own.read if used["io_read"] is None else used["io_read"],
+        io_write=own.written if used["io_write"] is None else used["io_write"],
         pressure_cpu=_pressure(cgroup, "cpu"),
         pressure_memory=_pressure(cgroup, "memory"),
         pressure_io=_pressure(cgroup, "io"),
@@ -65,16 +70,6 @@ def _pressure(cgroup: Cgroup, resource: str) -> float | None:
         return cgroup.pressure(resource)["some"].avg10
     except (StepError, KeyError):
         return None  # psi=0
-
-
-def members(cgroup: Cgroup) -> list[int]:
-    """The processes in it and in the cgroups below it."""
-    found = cgroup.procs
-    for directory, _, _ in os.walk(cgroup.path):
-        if directory != cgroup.path:
-            with Cgroup.open(directory) as below:
-                found += below.procs
-    return [pid for pid in found if pid]
 
 
 class Task(NamedTuple):

@@ -1,0 +1,70 @@
+"""What /proc tells of many processes at once: who bore whom, where they are, what they use (proc(5))."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+TICKS = os.sysconf("SC_CLK_TCK")
+GONE = (FileNotFoundError, ProcessLookupError)  # the latter where it ends between open and read
+
+
+class Used(NamedTuple):
+    """Seconds and bytes, of processes and of their children that were waited for; None: not ours to know."""
+
+    cputime: float
+    memory: int | None
+    read: int | None
+    written: int | None
+
+
+def parents() -> dict[int, int]:
+    """The parent of each process that is seen; 0 where that is outside."""
+    return {int(name): fields[0] for name in os.listdir("/proc") if name.isdigit() and (fields := _numbers(name))}
+
+
+def namespace(pid: int | str, kind: str) -> str:
+    """Which namespace it is in, as ``pid:[4026531836]``; "" where that is not ours to know."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except (*GONE, PermissionError):
+        return ""
+
+
+def used(pids: Iterable[int]) -> Used:
+    """What these use now: memory as resident, each page by its share (PSS); read from and written to storage."""
+    ticks, memory, read, written = 0, [], [], []
+    for pid in pids:
+        if not (numbers := _numbers(pid)):
+            continue  # it has gone
+        ticks += sum(numbers[10:14])  # utime, stime, cutime, cstime
+        memory.append(_value(pid, "smaps_rollup", "Pss:", 1024))
+        read.append(_value(pid, "io", "read_bytes:"))
+        written.append(_value(pid, "io", "write_bytes:"))
+    return Used(ticks / TICKS, _sum(memory), _sum(read), _sum(written))
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _numbers(pid: int | str) -> list[int]:
+    """The fields of /proc/PID/stat from ppid on; [] where it has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return [int(field) for field in f.read().rpartition(b")")[2].split()[1:]]
+    except GONE:
+        return []
+
+
+def _value(pid: int, file: str, key: str, unit: int = 1) -> int | None:
+    """0 of one that has gone, or has no memory any more (a zombie)."""
+    try:
+        with open(f"/proc/{pid}/{file}", encoding="ascii", errors="replace") as f:
+            return next((int(line.split()[1]) * unit for line in f if line.startswith(key)), 0)
+    except GONE:
+        return 0
+    except OSError:
+        return None
