@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +53,43 @@ def refusal(done: Done, code: int = 125, says: Sequence[str] = ()) -> str:
     for word in says:
         assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
     return lines[0]
+
+
+class Operator:
+    """Starts containers with ``run -d``, whose ids it keeps to remove them; ``do`` is any other command."""
+
+    def __init__(self, run: Callable[..., Done], rootfs: Path) -> None:
+        self._run, self.rootfs = run, rootfs
+        self.ids: list[str] = []
+
+    def run(self, *words: str, options: tuple[str, ...] = ()) -> str:
+        """The id of a new one."""
+        done = self._run("run", "-d", *options, self.rootfs, *words)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert re.fullmatch(r"[0-9a-f]{64}\n", done.stdout)
+        self.ids.append(done.stdout.strip())
+        return self.ids[-1]
+
+    def do(self, *words: str, code: int = 0, **more: Any) -> Done:
+        """A command that ends with ``code``."""
+        done = self._run(*words, **more)
+        assert done.returncode == code, done
+        return done
+
+    def out(self, *words: str, **more: Any) -> str:
+        """What a command prints that has nothing to complain about."""
+        done = self.do(*words, **more)
+        assert not done.stderr, done
+        return done.stdout
+
+    def rows(self, *words: str) -> list[dict[str, Any]]:
+        """Of ps, as data: those of this operator."""
+        lines = self.out("ps", "--format", "json", *words).splitlines()
+        return [row for row in map(json.loads, lines) if row["ID"] in self.ids]
+
+    def inspect(self, word: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out("inspect", word))[0]
+        return found
 
 
 def copy_of(rootfs: Path, to: Path) -> Path:

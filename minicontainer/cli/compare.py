@@ -19,14 +19,18 @@ def group() -> None:
 
 
 Command = Callable[..., None]
-json_option = click.option("--json", "json_file", metavar="FILE", help="Write all that was found as JSON.")
+format_option = click.option(
+    "--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: all figures and samples."
+)
+meta_option = click.option("--meta", "--json", "meta", metavar="FILE", help="Write these to a file, as JSON, too.")
 only_option = click.option("--only", metavar="NAME", multiple=True, help="A contender; may be given again.")
 
 
 def figures(rounds: int = 200) -> Callable[[Command], Command]:
     """The options that every comparison has."""
     options = (
-        click.option("--json", "json_file", metavar="FILE", help="Write all figures and samples as JSON."),
+        meta_option,
+        format_option,
         click.option(
             "--only", metavar="NAME", multiple=True, help="A contender besides the floor; may be given again."
         ),
@@ -52,6 +56,8 @@ def startup(rootfs: str | None, **common: Any) -> None:
     from minicontainer.compare.startup import NAMES, measure
 
     report = _measured(measure, NAMES, common, rootfs=rootfs)
+    if not report:
+        return
     _machine(report)
     _rows(report)
     _unable(report)
@@ -60,23 +66,24 @@ def startup(rootfs: str | None, **common: Any) -> None:
 @group.command("density", context_settings=SETTINGS)
 @click.option("-n", "--number", type=click.IntRange(2), default=2000, show_default=True, help="Containers.")
 @click.option("--least-available", default="2g", show_default=True, help="Stop where less memory is available.")
-@json_option
-def density(number: int, least_available: str, json_file: str | None) -> None:
+@meta_option
+@format_option
+def density(number: int, least_available: str, meta: str | None, format_: str) -> None:
     """Detached containers, more and more: how quickly they start, what each takes, and whether others get slower.
 
     Each sleeps, and has a network of its own. All are removed at the end.
     """
-    from minicontainer.cli.options import write_json
+    from minicontainer.cli.options import writable
     from minicontainer.compare.density import measure
     from minicontainer.spec import size
 
     least = size("least-available", least_available, least=1)
+    writable("--meta", meta)
     with click.progressbar(length=number, label="starting", file=sys.stderr) as bar:
         report = measure(number, least, bar.update)
-    _machine(report)
-    _density(report)
-    if json_file:
-        write_json(json_file, report)
+    if not _written(report, meta, format_):
+        _machine(report)
+        _density(report)
 
 
 @group.command("network", context_settings=SETTINGS)
@@ -90,6 +97,8 @@ def network(containers: int, **common: Any) -> None:
     from minicontainer.compare.network import NAMES, measure
 
     report = _measured(measure, NAMES, common, containers=containers)
+    if not report:
+        return
     _machine(report)
     _network(report)
     _unable(report)
@@ -107,6 +116,8 @@ def boot(exits: int, machines: int, **common: Any) -> None:
     from minicontainer.compare.boot import NAMES, measure
 
     report = _measured(measure, NAMES, common, exits=exits, machines=machines)
+    if not report:
+        return
     _machine(report)
     for part, compared in report["boot"].items():
         _rows(compared, part)
@@ -130,6 +141,8 @@ def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
 
     options = {"kernel": kernel, "memory": memory, "append": APPEND if append is None else append}
     report = _measured(measure, NAMES, common, WARM_UP, **options)
+    if not report:
+        return
     _machine(report)
     for part, compared in report["boot"].items():
         _rows(compared, part, versus="qemu")
@@ -137,26 +150,27 @@ def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
 
 
 @group.command("security", context_settings=SETTINGS)
-@json_option
+@meta_option
+@format_option
 @only_option
-def security(json_file: str | None, only: Sequence[str]) -> int:
+def security(meta: str | None, format_: str, only: Sequence[str]) -> int:
     """What holds in a container, by one probe from inside: ours and other runtimes', each by a careless caller.
 
     The exit code is 1 if a control holds under another runtime that does not hold under minicontainer.
     """
-    from minicontainer.cli.options import writable, write_json
+    from minicontainer.cli.options import writable
     from minicontainer.cli.security import as_data, compared
     from minicontainer.compare.security import NAMES, measure
 
     _known(only, NAMES)
-    writable("--json", json_file)
+    writable("--meta", meta)
     report = measure(only=only or NAMES)
-    if json_file:
-        write_json(json_file, report | {"runtimes": {name: as_data(c) for name, c in report["runtimes"].items()}})
-    _machine(report)
-    click.echo()
-    click.echo("\n".join(compared(report)))
-    _unable(report)
+    data = report | {"runtimes": {name: as_data(c) for name, c in report["runtimes"].items()}}
+    if not _written(data, meta, format_):
+        _machine(report)
+        click.echo()
+        click.echo("\n".join(compared(report)))
+        _unable(report)
     return int(bool(report["worse"]))
 
 
@@ -173,13 +187,14 @@ def _measured(
     warm_up: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """The report, with a bar on a terminal meanwhile; and in the file. ``common``: what ``figures`` gives."""
+    """The report, with a bar on a terminal meanwhile; {} where it was printed as JSON. ``common``: what ``figures``
+    gives."""
     from minicontainer.cli.options import writable
     from minicontainer.compare.rounds import WARM_UP
 
-    rounds, only, json_file = common["rounds"], common["only"], common["json_file"]
+    rounds, only = common["rounds"], common["only"]
     _known(only, names)
-    writable("--json", json_file)
+    writable("--meta", common["meta"])
     with click.progressbar(
         range(rounds + (WARM_UP if warm_up is None else warm_up)),
         label="rounds",
@@ -187,12 +202,20 @@ def _measured(
         hidden=not sys.stderr.isatty(),
     ) as bar:
         report = measure(rounds=rounds, only=only or names, progress=lambda _: bar.update(1), **options)
-    if json_file:
+    return {} if _written(report, common["meta"], common["format_"]) else report
+
+
+def _written(report: dict[str, Any], meta: str | None, format_: str) -> bool:
+    """Writes it to the file of ``--meta``; whether it has been printed as JSON, and no more is to be said."""
+    from minicontainer.cli.options import write_json
+
+    if meta is not None:
+        write_json(meta, report)
+    if format_ == "json":
         import json
 
-        with open(json_file, "w", encoding="utf-8") as f:
-            json.dump(report, f, indent=1)
-    return report
+        click.echo(json.dumps(report, indent=2))
+    return format_ == "json"
 
 
 # ---- for people

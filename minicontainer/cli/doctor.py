@@ -15,10 +15,11 @@ COLORS = {"ok": "green", "no": "red", "note": "yellow"}
 
 
 @click.command("doctor", context_settings={"help_option_names": ["--help"]})
-@click.option("--json", "as_json", is_flag=True, help="Print it as data.")
+@click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: as data.")
+@click.option("--json", "as_json", is_flag=True, hidden=True)  # the same, as it was called first
 @click.option("--clean", is_flag=True, help="Remove what a killed process of ours left behind, first.")
 @click.argument("rootfs", default=".", type=click.Path(exists=True, file_okay=False))
-def command(as_json: bool, clean: bool, rootfs: str) -> int:
+def command(format_: str, as_json: bool, clean: bool, rootfs: str) -> int:
     """Tell what this host permits, what disturbs measurements, and what was left behind.
 
     ROOTFS (the current directory) is the file system that overlays and ID-mapped mounts are tried on. Each line is
@@ -29,7 +30,7 @@ def command(as_json: bool, clean: bool, rootfs: str) -> int:
 
     removed = doctor.clean(rootfs) if clean else []
     report = doctor.examine(rootfs)
-    if as_json:
+    if as_json or format_ == "json":
         import json
 
         click.echo(json.dumps(as_data(report, removed), indent=2))

@@ -63,7 +63,7 @@ option = click.option
 @option("--step-to", hidden=True)
 @option("--dump-registers", is_flag=True, help="Show the registers at the end.")
 @option("--dump-memory", metavar="A:N", multiple=True, help="Show N bytes at the address A at the end.")
-@option("--json", "json_file", metavar="FILE", help="Write the result as JSON.")
+@option("--meta", "--json", "meta", metavar="FILE", help="Write the result as JSON.")
 @option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb there before the first instruction.")
 @click.argument("kernel", required=False)
 @click.pass_context
@@ -87,7 +87,7 @@ class Boot:
     def __init__(self, words: dict[str, Any]) -> None:
         self.words = words
         self.path = find(words["kernel"])
-        self.json = writable("json", words["json_file"])
+        self.meta = writable("meta", words["meta"])
         self.explain = json_destination("explain", words["explain_to"]) if words["explain"] else None
         if words["gdb"] is not None and words["step"]:
             raise SpecError("step", None, "cannot be with --gdb, which steps itself")
@@ -205,8 +205,8 @@ class Boot:
             kvmreport.registers(result)
         for address, length in self.dumps:
             kvmreport.memory(machine, address, length)
-        if self.json is not None:
-            write_json(self.json, {"kernel": self.path, **result.as_dict()})
+        if self.meta is not None:
+            write_json(self.meta, {"kernel": self.path, **result.as_dict()})
 
 
 class Terminated(BaseException):

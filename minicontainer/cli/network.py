@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from minicontainer.cli import filters as f
+from minicontainer.cli.formats import Row, format_option, rows_text
+from minicontainer.cli.moments import shown
 from minicontainer.cli.tables import table
 from minicontainer.errors import Error
 
 HEAD = ("NAME", "SUBNET", "GATEWAY", "INTERFACE", "MEMBERS")
+HEADS = {"ID": "NETWORK ID"}
 HELP = {"help_option_names": ["--help"]}
 
 
@@ -54,31 +57,53 @@ def create(subnet: str | None, gateway: str | None, internal: bool, ipv6: bool |
     return 0
 
 
+FILTERS: dict[str, Callable[[str], f.Test]] = {
+    "name": f.matches("name", lambda n: n.name),
+    "id": f.matches("id", lambda n: n.name),
+    "driver": f.one_of("driver", ("bridge",), lambda n: "bridge"),
+}
+
+
 @group.command("ls", context_settings=HELP)
 @click.option("-q", "--quiet", is_flag=True, help="Names alone.")
-@click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), help="json: a line each.")
-def ls(quiet: bool, format_: str) -> int:
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
+@format_option()
+def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
     """List the networks."""
-    from minicontainer.network import members, networks, store
+    from minicontainer.network import store
 
+    chosen = f.Filters(filters, FILTERS)
+    found = [network for network in store.whole() if chosen.fit(network)]
     if quiet:
-        click.echo("".join(f"{name}\n" for name in store.names()), nl=False)
-    elif format_ == "json":
-        for network in store.whole():
-            click.echo(json.dumps(networks.inspect(network.name)))
-    else:
-        rows = [
-            (
-                n.name,
-                f"{n.subnet}{' (internal)' * n.internal}",
-                str(n.gateway),
-                n.interface,
-                str(len(members.of(n.name))),
-            )
-            for n in store.whole()
-        ]
-        click.echo(table(HEAD, rows))
+        click.echo("".join(f"{network.name}\n" for network in found), nl=False)
+        return 0
+    rows = [Row(_listed(network)) for network in found]
+    click.echo(rows_text(rows, format_, HEADS, lambda: table(HEAD, [_cells(network) for network in found])), nl=False)
     return 0
+
+
+def _cells(network: Any) -> list[str]:
+    from minicontainer.network import members
+
+    subnet = f"{network.subnet}{' (internal)' * network.internal}"
+    return [network.name, subnet, str(network.gateway), network.interface, str(len(members.of(network.name)))]
+
+
+def _listed(network: Any) -> dict[str, Any]:
+    """docker's fields; a network has no id but its name."""
+    return {
+        "ID": network.name,
+        "Name": network.name,
+        "Driver": "bridge",
+        "Scope": "local",
+        "CreatedAt": shown(network.created),
+        "IPv6": network.subnet6 is not None,
+        "Internal": network.internal,
+        "Labels": {},
+        "Subnet": str(network.subnet),
+        "Gateway": str(network.gateway),
+        "Interface": network.interface,
+    }
 
 
 @group.command("rm", context_settings=HELP)
@@ -100,18 +125,42 @@ def rm(names: Sequence[str]) -> int:
 
 
 @group.command("inspect", context_settings=HELP)
+@format_option("json", short=True)
 @names_argument
-def inspect(names: Sequence[str]) -> int:
-    """Show all that is known of networks, and who is on them, as a JSON list."""
-    from minicontainer.cli import report
-    from minicontainer.network import networks
+def inspect(format_: str, names: Sequence[str]) -> int:
+    """Show all that is known of networks, and who is on them, as a JSON list; with -f as a template says."""
+    from minicontainer.cli.inspect import inspect_each
+    from minicontainer.network import store
 
-    found, status = [], 0
-    for name in names:
-        try:
-            found.append(networks.inspect(name))
-        except Error as e:
-            report(e)
-            status = 1
-    click.echo(json.dumps(found, indent=2))
-    return status
+    return inspect_each(names, lambda name: _inspected(store.read(name)), format_)
+
+
+def _inspected(network: Any) -> dict[str, Any]:
+    """docker's shape. Containers are by their short id."""
+    from minicontainer.network import members
+
+    ways = [(network.subnet, network.gateway), (network.subnet6, network.gateway6)]
+    return {
+        "Name": network.name,
+        "Id": network.name,
+        "Created": shown(network.created),
+        "Scope": "local",
+        "Driver": "bridge",
+        "EnableIPv6": network.subnet6 is not None,
+        "IPAM": {"Config": [{"Subnet": str(net), "Gateway": str(way)} for net, way in ways if net is not None]},
+        "Internal": network.internal,
+        "Containers": {lease.owner: _member(network, lease) for lease in members.of(network.name)},
+        "Options": {"com.docker.network.bridge.name": network.interface},
+        "Labels": {},
+    }
+
+
+def _member(network: Any, lease: Any) -> dict[str, Any]:
+    six = network.address6(lease.address)
+    return {
+        "Name": lease.names.split()[0],
+        "IPv4Address": f"{lease.address}/{network.subnet.prefixlen}",
+        "IPv6Address": None if six is None else f"{six}/{network.subnet6.prefixlen}",
+        "DNSNames": lease.names.split(),
+        "Ports": [str(port) for port in lease.ports],
+    }

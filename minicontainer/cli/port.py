@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import container_argument, find
 from minicontainer.errors import Error
 
 
 @click.command("port", context_settings={"help_option_names": ["--help"]})
-@click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: a line each.")
+@format_option()
 @container_argument()
 def command(format_: str, container: str) -> int:
     """Show the ports of CONTAINER: PORT/PROTOCOL, and where it is reached from this host.
 
     Those that are published come first, then the others on which it listens.
     """
-    for row in _rows(find(container)):
-        if format_ == "json":
-            click.echo(json.dumps(row))
-        else:
-            where = f" -> {row['host']}" if row["host"] else f" on {row['address']}, inside alone"
-            click.echo(f"{row['number']}/{row['protocol']}{where}")
+    rows = list(_rows(find(container)))
+    if rows or format_ != "table":
+        click.echo(rows_text([Row(row) for row in rows], format_, {}, lambda: "\n".join(map(_line, rows))), nl=False)
     return 0
 
 
+def _line(row: dict[str, Any]) -> str:
+    inside = row["HostIp"] is None
+    where = f" on {row['Address']}, inside alone" if inside else f" -> {row['HostIp']}:{row['HostPort']}"
+    return f"{row['PrivatePort']}/{row['Type']}{where}"
+
+
 def _rows(found: Any) -> Iterator[dict[str, Any]]:
-    lease = found.lease()
-    published = lease.ports if lease is not None else found.config.spec.ports if os.geteuid() != 0 else ()
+    lease, published = found.lease(), found.published()
     for port in published:
-        host = f"{port.address or '0.0.0.0'}:{port.host}"
-        yield {"number": port.number, "protocol": port.protocol, "address": "0.0.0.0", "host": host}
+        yield _row(port.number, port.protocol, "0.0.0.0", (port.address or "0.0.0.0", port.host))
     known = {(port.number, port.protocol) for port in published}
     for port in _listening(found, alone=not published):
         if (port.number, port.protocol) not in known:
-            yield {**port._asdict(), "host": _reached(found, lease, port)}
+            yield _row(port.number, port.protocol, port.address, _reached(found, lease, port))
+
+
+def _row(number: int, protocol: str, address: str, host: tuple[str, int] | None) -> dict[str, Any]:
+    """docker's words for a port; None where the host does not reach it."""
+    at, port = host or (None, None)
+    return {"PrivatePort": number, "Type": protocol, "Address": address, "HostIp": at, "HostPort": port}
 
 
 def _listening(found: Any, *, alone: bool) -> list[Any]:
@@ -52,10 +58,10 @@ def _listening(found: Any, *, alone: bool) -> list[Any]:
         return []
 
 
-def _reached(found: Any, lease: Any, port: Any) -> str | None:
+def _reached(found: Any, lease: Any, port: Any) -> tuple[str, int] | None:
     """Where the host reaches a port that is not published; None: nowhere."""
     if found.config.spec.network == "host":
-        return f"{port.address}:{port.number}"
+        return port.address, port.number
     if lease is None or port.address.startswith(("127.", "::1", "[::1")):
         return None
-    return f"{lease.address}:{port.number}"
+    return str(lease.address), port.number

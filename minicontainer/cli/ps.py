@@ -2,145 +2,234 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from minicontainer.cli.tables import ago, colored, duration, printable, table
+from minicontainer import spec as s
+from minicontainer.cli import filters as f
+from minicontainer.cli.formats import Row, format_option, rows_text
+from minicontainer.cli.moments import shown
+from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
 from minicontainer.detached import store
-from minicontainer.errors import Error, SpecError
-from minicontainer.spec import Port
+from minicontainer.detached.records import Config, State
+from minicontainer.errors import Error
 
-HEAD: tuple[str, ...] = ("CONTAINER ID", "ROOTFS", "COMMAND", "CREATED", "STATUS", "PORTS", "NAME")
+STATES = ("created", "running", "restarting", "paused", "exited", "dead", "corrupt")
+HEADS = {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"}
+COMMAND, ROOTFS = 20, 30  # characters of these columns, where they are cut: docker's of a command
+TABLE = ("ID", "Rootfs", "Command", "RunningFor", "Status", "Ports", "Names")
 CUT = ("ROOTFS", "COMMAND", "PORTS")  # shortened where the terminal is narrow
-FILTERS = ("id", "name", "label", "status", "exited", "restart")
+
+
+class Listed:
+    """What is known of one. A corrupt one has an ``error``, and nothing else."""
+
+    def __init__(self, entry: store.Entry, config: Config | None, state: State, error: str = "") -> None:
+        self.entry, self.config, self.state, self.error = entry, config, state, error
+        self.sizes: tuple[int | None, int | None] = (None, None)  # what it wrote, and with ROOTFS
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self.entry.id
+
+    @property
+    def name(self) -> str:
+        """Its name; "" where it has none."""
+        return self.config.name if self.config is not None else ""
+
+    @property
+    def created(self) -> float:
+        """Seconds since 1970; 0.0: unknown."""
+        return self.config.created if self.config is not None else 0.0
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return dict(self.config.labels) if self.config is not None else {}
+
+    @property
+    def networks(self) -> list[str]:
+        """The network that it is on."""
+        return [self.config.spec.network] if self.config is not None else []
+
+    @property
+    def mounts(self) -> list[str]:
+        """Sources of its mounts."""
+        mounts = self.config.spec.mounts if self.config is not None else ()
+        return [mount.source or mount.type for mount in mounts]
+
+    @property
+    def targets(self) -> list[str]:
+        """Where they are inside."""
+        return [os.path.normpath(mount.target) for mount in self.config.spec.mounts] if self.config is not None else []
+
+    @property
+    def restart(self) -> str:
+        """Its policy, without a number."""
+        return self.config.restart.partition(":")[0] if self.config is not None else ""
+
+    @property
+    def ports(self) -> list[str]:
+        """Where it is reached while it runs: ``0.0.0.0:8080->80/tcp``, as docker says it."""
+        if self.config is None or not self.config.spec.ports:
+            return []
+        from minicontainer.detached.ports import published
+
+        return [str(port) for port in published(self.entry, self.config, self.state)]
+
+
+FILTERS: dict[str, Callable[[str], f.Test]] = {
+    "id": f.matches("id", lambda c: c.id),
+    "name": lambda value: f.matches("name", lambda c: c.name)(re.sub(r"^(\^?)/", r"\1", value)),  # docker's have one
+    "label": f.label(lambda c: c.labels),
+    "status": f.one_of("status", STATES, lambda c: c.state.status),
+    "exited": lambda value: _exited(f.number("exited", lambda c: c.state.exit_code)(value)),
+    "restart": f.one_of("restart", ("no", "on-failure", "always", "unless-stopped"), lambda c: c.restart),
+    "network": f.equal(lambda c: c.networks),
+    "volume": f.equal(lambda c: [*c.mounts, *c.targets]),
+    "before": lambda value: _other(value, lambda c, created: 0 < c.created < created),
+    "since": lambda value: _other(value, lambda c, created: c.created > created),
+}
+
+
+def _exited(has_code: f.Test) -> f.Test:
+    return lambda item: item.state.status == "exited" and has_code(item)
+
+
+def _other(word: str, fits: Callable[[Listed, float], bool]) -> f.Test:
+    """Compared with when another was created."""
+    created = store.find(word).config().created
+    return lambda item: fits(item, created)
 
 
 @click.command("ps", context_settings={"help_option_names": ["--help"]})
 @click.option("-a", "--all", "everything", is_flag=True, help="Those too that do not run.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
-@click.option("--no-trunc", is_flag=True, help="Whole ids and commands.")
-@click.option(
-    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="id, name, label, status, exited or restart."
-)
-@click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), help="json: a line each.")
-def command(everything: bool, quiet: bool, no_trunc: bool, filters: Sequence[str], format_: str) -> int:
-    """List the detached containers: those that run, the newest first."""
-    tests = [_filter(text) for text in filters]
-    everything |= any(key in ("status", "exited") for key, _ in tests)
-    rows = [row for row in map(row_of, store.ids()) if row is not None]
-    rows = [row for row in rows if (everything or row["running"]) and all(_fits(row, *test) for test in tests)]
-    rows.sort(key=lambda row: -row["created"])
+@click.option("-n", "--last", metavar="N", help="The last N that were created, whatever has become of them.")
+@click.option("-l", "--latest", is_flag=True, help="The last one.")
+@click.option("-s", "--size", is_flag=True, help="What they wrote, and with what ROOTFS holds.")
+@click.option("--no-trunc", is_flag=True, help="Whole ids, commands and paths.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
+@format_option()
+def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: str, **words: Any) -> int:
+    """List the detached containers: those that run, the newest first.
+
+    Filters by id and name are regular expressions (name=^web$).
+    """
+    chosen = f.Filters(filters, FILTERS)
+    most = 1 if words["latest"] else None if words["last"] is None else s.whole("last", words["last"], -1, 10**9)
+    most = None if most == -1 else most
+    everything |= most is not None or "status" in chosen or "exited" in chosen
+    found = [one for one in map(look, store.ids()) if one is not None]
+    found = [one for one in found if (everything or one.state.is_running) and chosen.fit(one)]
+    found = sorted(found, key=lambda one: -one.created)[:most]
+    if words["size"] or ".Size" in format_:
+        _measure(found)
     if quiet:
-        click.echo("".join(f"{row['id'] if no_trunc else row['id'][:12]}\n" for row in rows), nl=False)
-    elif format_ == "json":
-        click.echo("".join(f"{json.dumps(row)}\n" for row in rows), nl=False)
-    else:
-        click.echo(_table(rows, no_trunc))
+        click.echo("".join(f"{one.id if words['no_trunc'] else one.id[:12]}\n" for one in found), nl=False)
+        return 0
+    rows = [row_of(one, whole=words["no_trunc"]) for one in found]
+    click.echo(rows_text(rows, format_, HEADS, lambda: _table(rows, words["no_trunc"], size=words["size"])), nl=False)
     return 0
 
 
-def row_of(identifier: str) -> dict[str, Any] | None:
-    """What is said of one; None where it is gone by now. A corrupt one is said to be so."""
+def look(identifier: str) -> Listed | None:
+    """What is known of one; None where it is gone by now."""
     entry = store.Entry(identifier)
     try:
-        config, state = entry.config(), entry.state()
+        return Listed(entry, entry.config(), entry.state())
     except store.NotFoundError:
         return None
     except Error as e:
-        return {"id": identifier, "name": "", "status": "corrupt", "error": str(e), "running": False, "created": 0.0}
-    return {
-        "id": identifier,
-        "name": config.name,
-        "rootfs": config.spec.rootfs,
-        "command": list(config.spec.args),
-        "created": config.created,
-        "status": state.status,
-        "running": state.is_running,
-        "pid": state.process.pid if state.process is not None else None,
-        "started": state.started,
-        "finished": state.finished,
-        "exit_code": state.exit_code,
-        "oom_killed": state.oom_killed,
-        "restarts": state.restarts,
-        "restart": config.restart,
-        "labels": dict(config.labels),
-        "network": config.spec.network,
-        "ports": _ports(entry, config.spec.ports),
+        return Listed(entry, None, State("corrupt"), str(e))
+
+
+def _measure(found: Sequence[Listed]) -> None:
+    from minicontainer.detached.container import Container
+
+    for one in found:
+        try:
+            one.sizes = Container(one.id).sizes()
+        except (Error, OSError):
+            pass  # it is gone, or cannot be read: unknown
+
+
+def row_of(one: Listed, *, whole: bool) -> Row:
+    """What is said of one; ``whole``: nothing is shortened in templates."""
+    config, state = one.config, one.state
+    args = config.spec.args if config is not None else ()
+    rootfs = config.spec.rootfs if config is not None else ""
+    written, size = one.sizes
+    data = {
+        "ID": one.id,
+        "Names": one.name or None,
+        "Rootfs": rootfs or None,
+        "Command": shlex.join(args) if args else None,
+        "CreatedAt": shown(one.created or None),
+        "RunningFor": ago(one.created or None),
+        "State": state.status,
+        "Status": status_text(one),
+        "Ports": one.ports,
+        "Labels": one.labels,
+        "Networks": one.networks,
+        "Mounts": one.mounts,
+        "SizeRw": written,
+        "SizeRootFs": size,
+        "Pid": state.process.pid if state.process is not None else None,
+        "StartedAt": shown(state.started),
+        "FinishedAt": shown(state.finished),
+        "ExitCode": state.exit_code,
+        "OOMKilled": state.oom_killed,
+        "RestartCount": state.restarts,
+        "RestartPolicy": config.restart if config is not None else None,
+        "Error": one.error or None,
     }
+    command = printable(" ".join(args))
+    return Row(
+        data,
+        {
+            "ID": one.id if whole else one.id[:12],
+            "Names": one.name,
+            "Rootfs": rootfs if whole else shortened(rootfs, ROOTFS, keep_end=True),
+            "Command": f'"{command if whole else shortened(command, COMMAND)}"',
+            "Labels": ",".join(f"{name}={value}" for name, value in sorted(one.labels.items())),
+            "Ports": ", ".join(one.ports),
+            "Networks": ",".join(one.networks),
+            "Mounts": ",".join(one.mounts),
+            "Size": f"{bytes_text(written)} (virtual {bytes_text(size)})",
+        },
+    )
 
 
-def _ports(entry: store.Entry, wanted: Sequence[Port]) -> list[str]:
-    """Where it is reached while it runs: ``0.0.0.0:8080->80/tcp``, as docker says it."""
-    if not wanted:
-        return []
-    from minicontainer.network import members
-
-    record = members.at(entry.lease())
-    shown = wanted if os.geteuid() != 0 else () if record is None else record.ports
-    return [str(port) for port in shown]
-
-
-def _filter(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or key not in FILTERS:
-        raise SpecError("filter", text, f"must be KEY=VALUE, of {', '.join(FILTERS)}")
-    return key, value
+def _table(rows: Sequence[Row], whole: bool, *, size: bool) -> str:
+    fields = [*TABLE, *(["Size"] if size else [])]
+    if not any(row.text["Ports"] for row in rows):  # a terminal is narrow enough without
+        fields.remove("Ports")
+    head = [HEADS.get(field, field.upper()) for field in fields]
+    cells = [[row.text.get(field, row.data.get(field)) or "" for field in fields] for row in rows]
+    for line in cells:
+        line[fields.index("Command")] = line[fields.index("Command")][1:-1]
+    lines = table(head, cells, () if whole else [name for name in head if name in CUT]).split("\n")
+    colours = (row.data["State"] for row in rows)
+    return "\n".join([lines[0], *(colored(line, state) for line, state in zip(lines[1:], colours, strict=True))])
 
 
-def _fits(row: dict[str, Any], key: str, value: str) -> bool:
-    if key == "label":
-        name, equals, wanted = value.partition("=")
-        labels = row.get("labels", {})
-        return name in labels and (not equals or labels[name] == wanted)
-    if key == "id":
-        return bool(row["id"].startswith(value))
-    if key == "name":
-        return re.search(re.escape(value), row["name"]) is not None
-    if key == "exited":
-        return row["status"] == "exited" and str(row["exit_code"]) == value
-    if key == "restart":
-        return str(row.get("restart")).partition(":")[0] == value
-    return bool(row["status"] == value)
-
-
-def _table(rows: Iterable[dict[str, Any]], no_trunc: bool) -> str:
-    rows = list(rows)
-    shown: list[tuple[str, ...]] = [
-        (
-            row["id"] if no_trunc else row["id"][:12],
-            row.get("rootfs", ""),
-            printable(" ".join(row.get("command", ()))),
-            ago(row["created"]) if row["created"] else "",
-            status_text(row),
-            ", ".join(row.get("ports", ())),
-            row["name"],
-        )
-        for row in rows
-    ]
-    head, at = HEAD, HEAD.index("PORTS")
-    if not any(line[at] for line in shown):  # a terminal is narrow enough without
-        head, shown = HEAD[:at] + HEAD[at + 1 :], [line[:at] + line[at + 1 :] for line in shown]
-    cut = () if no_trunc else [name for name in head if name in CUT]
-    lines = table(head, shown, cut).split("\n")
-    return "\n".join([lines[0], *(colored(line, row["status"]) for line, row in zip(lines[1:], rows, strict=True))])
-
-
-def status_text(row: dict[str, Any]) -> str:
+def status_text(one: Listed) -> str:
     """``Up 3 minutes``, ``Exited (1) 2 hours ago``, as docker says it."""
-    status = row["status"]
-    if status in ("running", "paused"):
-        import time
-
-        up = f"Up {duration(time.time() - row['started'])}"
-        return f"{up} (paused)" if status == "paused" else up
-    if status == "exited":
-        why = "OOMKilled, " if row["oom_killed"] else ""
-        return f"Exited ({why}{row['exit_code']}) {ago(row['finished'])}"
-    if status == "restarting":
-        return f"Restarting ({row['exit_code']}) {ago(row['finished'])}"
-    return {"dead": "Dead (its monitor was killed)", "corrupt": f"Corrupt: {row.get('error')}"}.get(status, "Created")
+    state = one.state
+    if state.status in ("running", "paused"):
+        up = f"Up {duration(time.time() - (state.started or 0))}"
+        return f"{up} (paused)" if state.status == "paused" else up
+    if state.status == "exited":
+        why = "OOMKilled, " if state.oom_killed else ""
+        return f"Exited ({why}{state.exit_code}) {ago(state.finished)}"
+    if state.status == "restarting":
+        return f"Restarting ({state.exit_code}) {ago(state.finished)}"
+    return {"dead": "Dead (its monitor was killed)", "corrupt": f"Corrupt: {one.error}"}.get(state.status, "Created")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import Box, copy_of
+from box import Box, Operator, copy_of
 from supplies import Run
 
 from minicontainer.detached.container import Container
@@ -39,3 +39,10 @@ def make(rootfs: Path) -> Iterator[Callable[..., Container]]:
     for container in made:
         if os.path.isdir(container.directory):
             container.remove(force=True)
+
+
+@pytest.fixture
+def op(minicontainer_cli: Run, rootfs: Path) -> Iterator[Operator]:
+    operator = Operator(minicontainer_cli, rootfs)
+    yield operator
+    minicontainer_cli("rm", "-f", *operator.ids) if operator.ids else None

@@ -80,7 +80,7 @@ def compare(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
-    done = compare("-n", "3", "--json", target)
+    done = compare("-n", "3", "--meta", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
     names = [row["name"] for row in data["rows"]]
@@ -98,7 +98,7 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
 
 def test_contenders_can_be_chosen_and_run_in_a_root_file_system_of_ones_own(rootfs: Path, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
-    done = compare("-n", "2", "--only", "library-bare", "--rootfs", rootfs, "--json", target)
+    done = compare("-n", "2", "--only", "library-bare", "--rootfs", rootfs, "--meta", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
     assert list(data["samples_ns"]) == ["floor", "library-bare"]
@@ -111,7 +111,7 @@ def test_contenders_can_be_chosen_and_run_in_a_root_file_system_of_ones_own(root
     [
         (("--only", "nobody"), "--only nobody: is no contender (floor, library-bare"),
         (("--rootfs", "/nowhere"), "/nowhere: no such directory"),
-        (("--json", "/nowhere/figures"), "/nowhere"),
+        (("--meta", "/nowhere/figures"), "/nowhere"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_measured(words: tuple[str, ...], said: str) -> None:

@@ -70,7 +70,7 @@ def compare(*words: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     names = [word for name in boot.NAMES if name != boot.LARGE for word in ("--only", name)]
-    done = compare("-n", "2", *names, "--exits", "10", "--machines", "3", "--json", target)
+    done = compare("-n", "2", *names, "--exits", "10", "--machines", "3", "--meta", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
     assert list(data["boot"]) == ["create", "first exit", "total"]
@@ -92,7 +92,7 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
 
 def test_what_is_measured_can_be_chosen(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
-    done = compare("-n", "1", "--only", "exits-in-c", "--exits", "5", "--machines", "0", "--json", target)
+    done = compare("-n", "1", "--only", "exits-in-c", "--exits", "5", "--machines", "0", "--meta", target)
     assert done.returncode == 0, done.stderr
     data = json.loads(target.read_text(encoding="utf-8"))
     assert list(data["samples_ns"]["exit"]) == ["exits-bare", "exits-in-c"]
@@ -122,7 +122,7 @@ def test_more_machines_than_descriptors_are_not_measured() -> None:
     ("words", "said"),
     [
         (("--only", "nobody"), "--only nobody: is no contender (floor, library"),
-        (("--json", "/nowhere/figures"), "/nowhere"),
+        (("--meta", "/nowhere/figures"), "/nowhere"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_measured(words: tuple[str, ...], said: str) -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.needs("root", "bridge")
 
 def test_all_of_it(minicontainer_cli: Run, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    words = ("-n", "2", "--containers", "3", "--only", INSIDE, "--only", PUBLISHED, "--json", str(path))
+    words = ("-n", "2", "--containers", "3", "--only", INSIDE, "--only", PUBLISHED, "--meta", str(path))
     done = minicontainer_cli("compare", "network", *words, timeout=150)
     assert done.returncode == 0, done.stderr
     report = json.loads(path.read_text(encoding="utf-8"))

@@ -6,60 +6,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from box import CLI, Done, refusal, until
+from box import CLI, Operator, refusal, until
 from ptys import session
-from supplies import Run
 
 pytestmark = pytest.mark.needs("root")
-
-
-class Operator:
-    """Starts containers with ``run -d``, whose ids it keeps to remove them; ``do`` is any other command."""
-
-    def __init__(self, run: Run, rootfs: Path) -> None:
-        self._run, self.rootfs = run, rootfs
-        self.ids: list[str] = []
-
-    def run(self, *words: str, options: tuple[str, ...] = ()) -> str:
-        """The id of a new one."""
-        done = self._run("run", "-d", *options, self.rootfs, *words)
-        assert (done.returncode, done.stderr) == (0, ""), done
-        assert re.fullmatch(r"[0-9a-f]{64}\n", done.stdout)
-        self.ids.append(done.stdout.strip())
-        return self.ids[-1]
-
-    def do(self, *words: str, code: int = 0, **more: Any) -> Done:
-        """A command that ends with ``code``."""
-        done = self._run(*words, **more)
-        assert done.returncode == code, done
-        return done
-
-    def out(self, *words: str, **more: Any) -> str:
-        """What a command prints that has nothing to complain about."""
-        done = self.do(*words, **more)
-        assert not done.stderr, done
-        return done.stdout
-
-    def rows(self, *words: str) -> list[dict[str, Any]]:
-        """Of ps, as data: those of this operator."""
-        lines = self.out("ps", "--format", "json", *words).splitlines()
-        return [row for row in map(json.loads, lines) if row["id"] in self.ids]
-
-    def inspect(self, word: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out("inspect", word))[0]
-        return found
-
-
-@pytest.fixture
-def op(minicontainer_cli: Run, rootfs: Path) -> Iterator[Operator]:
-    operator = Operator(minicontainer_cli, rootfs)
-    yield operator
-    minicontainer_cli("rm", "-f", *operator.ids) if operator.ids else None
 
 
 def test_a_day_in_the_life(op: Operator) -> None:
@@ -68,21 +21,21 @@ def test_a_day_in_the_life(op: Operator) -> None:
     until(lambda: op.do("logs", "day").stdout == "hello\n")
     assert op.do("logs", "day").stderr == "oops\n"
     (row,) = op.rows()
-    assert (row["name"], row["status"], row["labels"]) == ("day", "running", {"a": "b", "bare": ""})
+    assert (row["Names"], row["State"], row["Labels"]) == ("day", "running", {"a": "b", "bare": ""})
     assert op.out("ps", "-q").splitlines().count(c[:12]) == 1
     line = next(line for line in op.out("ps").splitlines() if line.startswith(c[:12]))
     assert re.search(r"ago +Up .* +day$", line), line
     assert "\x1b" not in op.out("ps")
     assert op.out("exec", "day", "hostname") == "day\n"
     assert op.out("pause", "day") == "day\n"
-    assert op.rows()[0]["status"] == "paused"
+    assert op.rows()[0]["State"] == "paused"
     assert " (paused)" in op.out("ps")
     op.out("unpause", "day")
     assert op.out("stop", c[:12]) == f"{c[:12]}\n"
     assert op.out("wait", "day") == "7\n"
     assert not op.rows()
     (row,) = op.rows("-a")
-    assert (row["status"], row["exit_code"]) == ("exited", 7)
+    assert (row["State"], row["ExitCode"]) == ("exited", 7)
     assert re.search(r"Exited \(7\) .*ago +day$", op.out("ps", "-a"), re.MULTILINE)
     op.out("start", "day")
     until(lambda: op.do("logs", "day").stdout == "hello\nbye\nhello\n")
@@ -108,11 +61,13 @@ def test_options_of_a_detached_run(op: Operator, tmp_path: Path) -> None:
     c = op.run("sleep", "1000", options=options)
     assert cidfile.read_text() == c
     told = op.inspect(c)
-    assert (told["restart"], told["log"]) == ("on-failure:3", {"max-size": 2**20, "max-file": 2})
-    assert told["spec"]["args"] == ["sleep", "1000"]
-    assert told["state"]["running"] is True
-    assert told["state"]["OOMKilled"] is False
-    assert told["id"] == c
+    wished = told["HostConfig"]
+    assert wished["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
+    assert wished["LogConfig"]["Config"] == {"max-size": 2**20, "max-file": 2}
+    assert (told["Path"], told["Args"]) == ("sleep", ["1000"])
+    assert told["State"]["Running"] is True
+    assert told["State"]["OOMKilled"] is False
+    assert told["Id"] == c
 
 
 def test_an_explained_start(op: Operator, tmp_path: Path) -> None:
@@ -180,7 +135,7 @@ def test_filters(op: Operator) -> None:
     op.out("wait", two)
 
     def found(*filters: str) -> list[str]:
-        return [row["id"] for row in op.rows("-a", *(w for f in filters for w in ("--filter", f)))]
+        return [row["ID"] for row in op.rows("-a", *(w for f in filters for w in ("--filter", f)))]
 
     assert found("label=kind") == [two, one]
     assert found("label=kind=a") == [one]
@@ -261,14 +216,14 @@ def test_exec_explained(op: Operator) -> None:
 def test_what_is_used(op: Operator) -> None:
     c = op.run("sh", "-c", "while :; do :; done", options=("--name", "busy"))
     (row,) = [json.loads(line) for line in op.out("stats", "--no-stream", "--format", "json", "busy").splitlines()]
-    assert (row["id"], row["name"]) == (c, "busy")
-    assert row["cpu_percent"] > 1
-    assert row["pids"] == 1
+    assert (row["ID"], row["Name"]) == (c, "busy")
+    assert row["CPUPerc"] > 1
+    assert row["PIDs"] == 1
     head, line = op.out("stats", "--no-stream", "busy").splitlines()
     assert head.startswith("CONTAINER ID   NAME   CPU %")
     assert line.startswith(c[:12])
     (task,) = [json.loads(line) for line in op.out("top", "--format", "json", "busy").splitlines()]
-    assert (task["inner"], task["uid"], task["command"]) == (1, 0, "sh -c while :; do :; done")
+    assert (task["InnerPID"], task["UID"], task["CMD"]) == (1, 0, "sh -c while :; do :; done")
     assert "while :; do :; done" in op.out("top", "busy")
     refusal(op.do("top", code=125), 125, ["top: stdin and stdout are not a terminal"])
 
@@ -278,10 +233,11 @@ def test_ports(op: Operator) -> None:
     until(lambda: op.out("port", c))
     assert op.out("port", c) == "8080/tcp on ::, inside alone\n"
     assert json.loads(op.out("port", "--format", "json", c)) == {
-        "number": 8080,
-        "protocol": "tcp",
-        "address": "::",
-        "host": None,
+        "PrivatePort": 8080,
+        "Type": "tcp",
+        "Address": "::",
+        "HostIp": None,
+        "HostPort": None,
     }
 
 
@@ -291,13 +247,13 @@ def test_prune_takes_what_has_ended(op: Operator) -> None:
     asked = op.do("prune", input="n\n", code=130)
     assert "Remove " in asked.stdout
     assert ended in op.out("prune", "--force")
-    assert [row["id"] for row in op.rows("-a")] == [running]
+    assert [row["ID"] for row in op.rows("-a")] == [running]
 
 
 def test_a_corrupt_one_is_listed_and_can_be_removed(op: Operator) -> None:
     c = op.run("true", options=("--name", "broken"))
     op.out("wait", c)
-    directory = Path(op.inspect(c)["directory"])
+    directory = Path(op.inspect(c)["LogPath"]).parent
     (directory / "config.json").write_text("{")
     line = next(line for line in op.out("ps", "-a", "--no-trunc").splitlines() if line.startswith(c))
     assert "Corrupt: config.json: cannot be read" in line
@@ -331,7 +287,7 @@ def test_attached_to_a_terminal_and_left(op: Operator) -> None:
         attached.expect(r"42 is")
         attached.type(b"\x10\x11")
         assert attached.ends() == 0
-    assert op.rows()[0]["status"] == "running"
+    assert op.rows()[0]["State"] == "running"
     with session("attach", c) as again:
         until(again.is_raw)
         again.type("exit 5\r")

@@ -62,7 +62,7 @@ def test_a_life(op: UserOperator, path: str | None) -> None:
     assert (STATE / "containers" / c).is_dir()
     assert (STATE / "containers" / c).stat().st_uid == USER_ID
     (row,) = [json.loads(line) for line in op.out("ps", "--format", "json").splitlines()]
-    assert (row["id"], row["status"]) == (c, "running")
+    assert (row["ID"], row["State"]) == (c, "running")
     assert op.out("exec", "mine", "sh", "-c", "id -u; hostname").split() == ["0", "mine"]
     inside = op.out("exec", "mine", "cat", "/proc/self/uid_map")
     assert len(inside.splitlines()) == (2 if path is None else 1)

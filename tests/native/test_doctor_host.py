@@ -24,7 +24,7 @@ from minicontainer.spec import Limits
 
 pytestmark = pytest.mark.needs("root")
 
-DOCTOR = [sys.executable, "-m", "minicontainer", "doctor", "--json"]
+DOCTOR = [sys.executable, "-m", "minicontainer", "doctor", "--format", "json"]
 SECTIONS = [
     "container",
     "namespaces",
@@ -77,7 +77,7 @@ def test_for_people(minicontainer_cli: Run) -> None:
 
 @pytest.mark.needs("cgroup2", "overlay", "userns")
 def test_for_programs(minicontainer_cli: Run, tmp_path: Path) -> None:
-    data = parsed(minicontainer_cli("doctor", "--json", tmp_path))
+    data = parsed(minicontainer_cli("doctor", "--format", "json", tmp_path))
     assert list(data["sections"]) == SECTIONS
     assert data["usable"] is True
     assert set(statuses(data, "namespaces").values()) == {"ok"}
@@ -93,7 +93,7 @@ def test_for_programs(minicontainer_cli: Run, tmp_path: Path) -> None:
 
 @pytest.mark.needs("cgroup2")
 def test_controllers_are_told_where_they_are(minicontainer_cli: Run) -> None:
-    told = found(parsed(minicontainer_cli("doctor", "--json")), "cgroups")
+    told = found(parsed(minicontainer_cli("doctor", "--format", "json")), "cgroups")
     here = hierarchy().controllers
     for name in ("cpu", "cpuset", "io", "memory", "pids"):
         assert told[name]["status"] == ("ok" if name in here else "no")
@@ -103,7 +103,7 @@ def test_controllers_are_told_where_they_are(minicontainer_cli: Run) -> None:
 def test_the_kind_of_kvm(minicontainer_cli: Run) -> None:
     from abilities import why_not
 
-    told = found(parsed(minicontainer_cli("doctor", "--json")), "KVM")
+    told = found(parsed(minicontainer_cli("doctor", "--format", "json")), "KVM")
     assert (told["/dev/kvm"]["status"] == "ok") == (why_not("kvm") == "")
     if told["/dev/kvm"]["status"] == "ok":
         kind = "software" if why_not("kvm-hardware") else "hardware"
@@ -185,12 +185,12 @@ def test_what_a_killed_owner_left_is_told_and_removed_and_a_live_ones_is_not(
     ):
         dead.kill()
         dead.wait()
-        told = left_behind(parsed(minicontainer_cli("doctor", "--json")))
+        told = left_behind(parsed(minicontainer_cli("doctor", "--format", "json")))
         mine = [dead_group, f"{runtime.directory()}/names/dead-{os.getpid()}"]
         assert [path for path in told if path in mine] == mine
         assert live_group not in told
 
-        data = parsed(minicontainer_cli("doctor", "--json", "--clean"))
+        data = parsed(minicontainer_cli("doctor", "--format", "json", "--clean"))
         removed = {finding["detail"] for finding in data["removed"]}
         assert {f"removed {path}" for path in mine} <= removed
         assert left_behind(data) == []
@@ -224,7 +224,7 @@ def test_an_owner_in_another_pid_namespace_is_alive() -> None:
 
 @pytest.mark.needs("rig")
 def test_all_controllers_in_the_rig(minicontainer_cli: Run) -> None:
-    data = parsed(minicontainer_cli("doctor", "--json"))
+    data = parsed(minicontainer_cli("doctor", "--format", "json"))
     assert set(statuses(data, "cgroups").values()) == {"ok"}
     assert found(data, "cgroups")["delegation"]["detail"] == "/sys/fs/cgroup: cpu cpuset io memory pids"
 
@@ -273,7 +273,7 @@ def no_user_namespaces() -> Iterator[None]:
 @pytest.mark.usefixtures("no_user_namespaces")
 def test_user_namespaces_switched_off(minicontainer_cli: Run, as_user: Run) -> None:
     reason, remedy = "disabled by sysctl user.max_user_namespaces=0", "as root: sysctl user.max_user_namespaces=10000"
-    data = parsed(minicontainer_cli("doctor", "--json"))  # root can do without
+    data = parsed(minicontainer_cli("doctor", "--format", "json"))  # root can do without
     told = found(data, "namespaces of an ordinary user")
     for finding in (told["user"], told["net"], found(data, "namespaces")["user"]):
         assert (finding["status"], finding["detail"], finding["remedy"]) == ("no", reason, remedy)

@@ -98,7 +98,7 @@ def test_a_guest_chooses_its_own_code(boot: Boot, write: Callable[[bytes], Path]
         (("hello", "--max-exits", "0"), 125, ["--max-exits 0"]),
         (("hello", "--step=0"), 125, ["--step 0"]),
         (("hello", "--serial", "/no/such/file"), 125, ["--serial /no/such/file", "no directory /no/such"]),
-        (("hello", "--json", "/"), 125, ["--json /", "directory"]),
+        (("hello", "--meta", "/"), 125, ["--meta /", "directory"]),
         (("hello", "--explain=text"), 125, ["--explain text", "json:FILE"]),
         (("hello", "--dump-memory", "0x1000"), 125, ["--dump-memory 0x1000", "ADDRESS:BYTES"]),
         (("hello", "--initrd", "file"), 125, ["--initrd file", "Linux"]),
@@ -214,7 +214,7 @@ def test_dumps(boot: Boot, write: Callable[[bytes], Path]) -> None:
 
 def test_json(boot: Boot, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    done = boot("triple-fault", "--stats", "--json", file)
+    done = boot("triple-fault", "--stats", "--meta", file)
     assert done.returncode == 121
     data = json.loads(file.read_text(encoding="utf-8"))
     assert (data["reason"], data["returncode"], data["exits"]["shutdown"]["count"]) == ("triple-fault", 121, 1)

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.needs("kvm")
         ("hello --entry 0xfffff", 125, "--entry 0xfffff: is beyond the first 64 KiB"),
         ("hello --step --gdb 0", 125, "--step: cannot be with --gdb"),
         ("hello --dump-memory 16", 125, "--dump-memory 16: must be ADDRESS:BYTES"),
-        ("hello --json /nowhere/x", 125, "--json /nowhere/x: there is no directory /nowhere"),
+        ("hello --meta /nowhere/x", 125, "--meta /nowhere/x: there is no directory /nowhere"),
         ("/dev", 126, "kernel /dev: is a directory"),
         ("/dev/null", 126, "kernel /dev/null: is no regular file"),
         (sys.executable, 126, "is a program for Linux, not a kernel"),

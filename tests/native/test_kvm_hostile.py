@@ -300,7 +300,7 @@ def test_streams_that_are_closed(closed: tuple[int, ...], tmp_path: Path) -> Non
 
 
 def test_a_full_disk_is_one_line(minicontainer_cli: Run) -> None:
-    for option in ("--serial=/dev/full", "--trace=/dev/full", "--json=/dev/full", "--explain=json:/dev/full"):
+    for option in ("--serial=/dev/full", "--trace=/dev/full", "--meta=/dev/full", "--explain=json:/dev/full"):
         done = minicontainer_cli("kvm-boot", "hello", option)
         assert (done.returncode, done.stdout) == (125, "" if "serial" in option else HELLO.decode())
         assert done.stderr.startswith("minicontainer: OSError")

@@ -370,17 +370,24 @@ def test_the_command_line(box: Box, minicontainer_cli: Run) -> None:
     words = ("--name", "test-web", "--network", NAME, "-p", "127.0.0.1:18080:80", "-p", "53/udp")
     identifier = cli("run", "-d", *words, str(box.rootfs), "sleep", "1000").strip()
     (found,) = json.loads(cli("network", "inspect", NAME))
-    assert (found["subnet"], found["gateway"], found["subnet6"]) == ("10.9.8.0/24", "10.9.8.254", None)
-    assert [(member["address"], member["names"]) for member in found["members"]] == [
-        ("10.9.8.1", f"test-web {identifier[:12]}")
-    ]
+    assert found["IPAM"]["Config"] == [{"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}]
+    assert (found["Name"], found["EnableIPv6"], found["Internal"]) == (NAME, False, False)
+    (member,) = found["Containers"].values()
+    assert list(found["Containers"]) == [identifier[:12]]
+    assert (member["IPv4Address"], member["DNSNames"]) == ("10.9.8.1/24", ["test-web", identifier[:12]])
+    assert cli("network", "inspect", "-f", "{{.Name}} {{.Driver}}", NAME) == f"{NAME} bridge\n"
+    (listed,) = cli("network", "ls", "--format", "json", "--filter", f"name=^{NAME}$").splitlines()
+    assert json.loads(listed)["Subnet"] == "10.9.8.0/24"
+    assert cli("network", "ls", "--filter", f"name=^{NAME[:-1]}$", "--format", "{{.Name}}") == ""
     (row,) = [line for line in cli("network", "ls").splitlines() if line.startswith(NAME)]
     assert row.split()[1:3] == ["10.9.8.0/24", "10.9.8.254"]
     assert cli("network", "ls", "-q") == f"{NAME}\n"
     assert cli("port", "test-web").splitlines()[0] == "80/tcp -> 127.0.0.1:18080"
     assert "127.0.0.1:18080->80/tcp" in cli("ps")
     (told,) = json.loads(cli("inspect", "test-web"))
-    assert told["network"]["address"] == "10.9.8.1"
+    assert told["NetworkSettings"]["IPAddress"] == "10.9.8.1"
+    assert told["NetworkSettings"]["Ports"]["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "18080"}]
+    assert list(told["NetworkSettings"]["Networks"]) == [NAME]
     in_use = minicontainer_cli("network", "rm", NAME)
     assert in_use.returncode == 1
     assert f"network {NAME}: is in use by test-web" in in_use.stderr

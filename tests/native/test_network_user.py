@@ -143,8 +143,8 @@ def test_detached_and_restarted(rootfs: Path, only: str, as_user: Run) -> None:
     assert "0.0.0.0:18080->80/tcp" in cli("ps")
     assert cli("port", c).splitlines()[0] == "80/tcp -> 0.0.0.0:18080"
     (told,) = json.loads(cli("inspect", c))
-    os.kill(told["state"]["pid"], 9)
-    until(lambda: json.loads(cli("inspect", c))[0]["state"]["restarts"] == 1)
+    os.kill(told["State"]["Pid"], 9)
+    until(lambda: json.loads(cli("inspect", c))[0]["RestartCount"] == 1)
     until(lambda: fetched(18080) == "word\n")
     cli("rm", "-f", c)
     until(lambda: not left())

@@ -303,7 +303,7 @@ def test_every_check_can_fail(tmp_path: Path) -> None:
 @pytest.mark.needs("root")
 def test_no_control_is_worse_than_under_another_runtime(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    command = [*CLI, "compare", "security", "--json", str(file)]
+    command = [*CLI, "compare", "security", "--meta", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     report = json.loads(file.read_text(encoding="utf-8"))
     runtimes = report["runtimes"]

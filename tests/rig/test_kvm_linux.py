@@ -113,7 +113,7 @@ def test_a_shell_on_the_serial_line(linux: str, tmp_path: Path) -> None:
 def test_the_comparison_boots_it_under_both(linux: str, tmp_path: Path) -> None:
     """No figure is asserted."""
     target = tmp_path / "figures.json"
-    words = ["compare", "linux", linux, "-n", "1", "--only", "kvm-boot", "--only", "qemu-microvm", "--json", target]
+    words = ["compare", "linux", linux, "-n", "1", "--only", "kvm-boot", "--only", "qemu-microvm", "--meta", target]
     done = subprocess.run([*CLI, *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "kvm-boot / qemu-microvm: " in done.stdout

@@ -1,0 +1,196 @@
+"""A container as ``docker inspect`` shows one: what was asked for, and what became of it.
+
+Fields are docker's where docker has them, and podman's ``Rootfs`` and ``CgroupPath``. Ours are ``State.Reason``
+(exited, signal, timeout, oom, failed), ``State.LogLost`` (bytes), ``HostConfig.Ephemeral``, ``.TimensMode``,
+``.Umask``, ``.Timeout`` (seconds). What was not asked for is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicontainer.cli.moments import shown
+from minicontainer.detached.records import Config, State
+from minicontainer.spec import Limits, Mount, Port, Spec
+
+SAME = {  # of Spec -> of HostConfig
+    "cap_add": "CapAdd",
+    "cap_drop": "CapDrop",
+    "cgroupns": "CgroupnsMode",
+    "dns": "Dns",
+    "ephemeral": "Ephemeral",
+    "group_add": "GroupAdd",
+    "init": "Init",
+    "ipc": "IpcMode",
+    "network": "NetworkMode",
+    "oom_score_adj": "OomScoreAdj",
+    "pid": "PidMode",
+    "privileged": "Privileged",
+    "read_only": "ReadonlyRootfs",
+    "shm_size": "ShmSize",
+    "sysctls": "Sysctls",
+    "timens": "TimensMode",
+    "userns": "UsernsMode",
+    "uts": "UTSMode",
+}
+LIMITS = {  # of Limits -> of HostConfig
+    "memory": "Memory",
+    "memory_swap": "MemorySwap",
+    "memory_reservation": "MemoryReservation",
+    "cpu_shares": "CpuShares",
+    "cpuset_cpus": "CpusetCpus",
+    "pids": "PidsLimit",
+    "blkio_weight": "BlkioWeight",
+}
+RATES = {
+    "device_read_bps": "BlkioDeviceReadBps",
+    "device_write_bps": "BlkioDeviceWriteBps",
+    "device_read_iops": "BlkioDeviceReadIOps",
+    "device_write_iops": "BlkioDeviceWriteIOps",
+}
+
+
+def as_data(container: Any) -> dict[str, Any]:
+    """All of it. CorruptError where its files cannot be read."""
+    config, state = container.config, container.state
+    path, *args = config.spec.args
+    return {
+        "Id": config.id,
+        "Created": shown(config.created),
+        "Path": path,
+        "Args": args,
+        "State": _state(state, container),
+        "Rootfs": config.spec.rootfs,
+        "Name": config.name or None,
+        "RestartCount": state.restarts,
+        "LogPath": f"{container.directory}/log",
+        "HostConfig": _host_config(config),
+        "Mounts": [_mount(mount) for mount in config.spec.mounts],
+        "Config": _config(config),
+        "NetworkSettings": _network(config.spec, container),
+    }
+
+
+def _state(state: State, container: Any) -> dict[str, Any]:
+    cgroup = container.open_cgroup()
+    path = cgroup.path if cgroup is not None else None
+    if cgroup is not None:
+        cgroup.close()
+    return {
+        "Status": state.status,
+        "Running": state.status in ("running", "paused"),
+        "Paused": state.status == "paused",
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status == "dead",
+        "Pid": state.process.pid if state.process is not None else None,
+        "ExitCode": state.exit_code,
+        "Error": "its monitor was killed" if state.status == "dead" else None,
+        "Reason": state.reason or None,
+        "StartedAt": shown(state.started),
+        "FinishedAt": shown(state.finished),
+        "LogLost": state.log_lost,
+        "CgroupPath": path,
+    }
+
+
+def _config(config: Config) -> dict[str, Any]:
+    spec = config.spec
+    return {
+        "Hostname": spec.hostname or spec.name,
+        "User": spec.user,
+        "Tty": spec.tty,
+        "OpenStdin": config.interactive,
+        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "Cmd": list(spec.args),
+        "WorkingDir": spec.cwd,
+        "Labels": dict(config.labels),
+        "StopSignal": spec.stop_signal,
+        "StopTimeout": spec.stop_timeout,
+    }
+
+
+def _host_config(config: Config) -> dict[str, Any]:
+    spec = config.spec
+    policy, _, count = config.restart.partition(":")
+    found = {name: _plain(getattr(spec, field)) for field, name in SAME.items()}
+    return {
+        "Binds": [_bind(mount) for mount in spec.mounts if mount.type != "tmpfs"],
+        "RestartPolicy": {"Name": policy, "MaximumRetryCount": int(count) if count else None},
+        "AutoRemove": config.remove,
+        "LogConfig": {"Config": {"max-size": config.log_size, "max-file": config.log_files}},
+        "Timeout": config.timeout or None,
+        **found,
+        **_limits(spec.limits),
+        "PortBindings": _ports(spec.ports),
+        "ExtraHosts": [f"{name}:{address}" for name, address in spec.add_hosts.items()],
+        "SecurityOpt": _security(spec),
+        "Tmpfs": {mount.target: _options(mount) for mount in spec.mounts if mount.type == "tmpfs"},
+        "Devices": [
+            {"PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": device.access}
+            for device in spec.devices
+        ],
+        "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in spec.ulimits],
+        "Umask": f"{spec.umask:04o}",
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else dict(value) if hasattr(value, "items") else value
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    cpus = limits.cpus
+    found = {name: getattr(limits, field) for field, name in LIMITS.items()}
+    rates = {
+        name: [{"Path": rate.path, "Rate": rate.rate} for rate in getattr(limits, field)]
+        for field, name in RATES.items()
+    }
+    return {**found, "NanoCpus": None if cpus is None else round(float(cpus) * 10**9), **rates}
+
+
+def _security(spec: Spec) -> list[str]:
+    seccomp = [] if spec.seccomp is None else [f"seccomp={spec.seccomp}"]
+    return [*seccomp, f"no-new-privileges={str(spec.no_new_privileges).lower()}"]
+
+
+def _options(mount: Mount) -> str:
+    """``ro,size=65536``, as they were asked for."""
+    size = [] if mount.size is None else [f"size={mount.size}"]
+    mode = [] if mount.mode is None else [f"mode={mount.mode:o}"]
+    return ",".join(["ro" if mount.readonly else "rw", *size, *mode, *sorted(mount.options)])
+
+
+def _bind(mount: Mount) -> str:
+    return f"{mount.source}:{mount.target}:{_options(mount)}"
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {
+        "Type": mount.type,
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": _options(mount),
+        "RW": not mount.readonly,
+    }
+
+
+def _ports(ports: tuple[Port, ...]) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        at = {"HostIp": port.address or "0.0.0.0", "HostPort": str(port.host)}
+        found.setdefault(f"{port.number}/{port.protocol}", []).append(at)
+    return found
+
+
+def _network(spec: Spec, container: Any) -> dict[str, Any]:
+    """What it has while it runs."""
+    lease = container.lease()
+    address = None if lease is None else str(lease.address)
+    joined = {} if lease is None else {spec.attached: {"IPAddress": address, "DNSNames": lease.names.split()}}
+    return {
+        "IPAddress": address,
+        "MacAddress": spec.mac_address,
+        "Ports": _ports(container.published()),
+        "Networks": joined,
+    }
