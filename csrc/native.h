@@ -29,6 +29,7 @@ enum mc_op {
 	MC_SIGNALS,      /* every disposition to SIG_DFL, then the mask to `mask`                         */
 	MC_CAPBSET,      /* PR_CAPBSET_DROP for each capability of the kernel that is not in `keep`       */
 	MC_RLIMITS,      /* prlimit64 of each resource in turn, but never above the caller's hard limit   */
+	MC_RAISE,        /* prlimit64 of a process: its hard limit of a resource is at least `hard`            */
 	MC_SECCOMP,      /* seccomp(SECCOMP_SET_MODE_FILTER, flags, {len, program})                       */
 	MC_IDMAP,        /* mount_setattr(tree, "", AT_EMPTY_PATH|flags, {MOUNT_ATTR_IDMAP, userns})      */
 	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is what the slot holds         */

@@ -181,6 +181,18 @@ static long do_rlimits(const struct mc_run *run, const struct mc_step *s)
 	return 0;
 }
 
+/* What takes CAP_SYS_RESOURCE, done while it is there: to come down to what the program gets takes none. */
+static long do_raise(const struct mc_run *run, const struct mc_step *s)
+{
+	struct rlimit64 now = { 0 };
+	long r = mc_sys4(SYS_prlimit64, value(run, s, 0), s->arg[1], 0, MC_PTR(&now));
+
+	if (r < 0 || now.rlim_max >= s->arg[2])
+		return r;
+	now.rlim_max = s->arg[2];
+	return mc_sys4(SYS_prlimit64, value(run, s, 0), s->arg[1], MC_PTR(&now), 0);
+}
+
 static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
 {
 	long r;
@@ -272,6 +284,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_seccomp(run, s);
 	case MC_RLIMITS:
 		return do_rlimits(run, s);
+	case MC_RAISE:
+		return do_raise(run, s);
 	case MC_IDMAP:
 		return do_idmap(run, s);
 	case MC_PROC:

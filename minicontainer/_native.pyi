@@ -9,6 +9,7 @@ class _Lib:
     MC_CAPBSET: int
     MC_SECCOMP: int
     MC_RLIMITS: int
+    MC_RAISE: int
     MC_IDMAP: int
     MC_PROC: int
     MC_ID_MAP: int

@@ -27,7 +27,8 @@ __all__ = [
     "call_parent", "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve",
     "execveat", "failing", "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen",
     "id_map", "idmap", "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc",
-    "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "reset_signals", "run",
+    "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "prlimit64_raise",
+    "reset_signals", "run",
     "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid", "show", "symlinkat",
     "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
@@ -258,11 +259,17 @@ def reset_signals(mask: int = 0) -> Step:
     return Step("reset_signals", (Hex(mask),), lib.MC_SIGNALS)
 
 
-def prlimit64(resource: int, soft: int, hard: int, pid: Slot | int = 0) -> Step:
-    """prlimit64(2) of the calling process, or of another; -1 is RLIM_INFINITY."""
+def prlimit64(resource: int, soft: int, hard: int) -> Step:
+    """prlimit64(2) of the calling process; -1 is RLIM_INFINITY."""
     packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
     shown = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
-    return call("prlimit64", pid, resource, shown, None)
+    return call("prlimit64", 0, resource, shown, None)
+
+
+def prlimit64_raise(resource: int, hard: int, pid: Slot | int = 0) -> Step:
+    """prlimit64(2) of the calling process, or of another: its hard limit is at least ``hard`` then (-1 is infinite)."""
+    least = const("RLIM_INFINITY") if hard < 0 else hard
+    return Step("prlimit64_raise", (pid, resource, least), lib.MC_RAISE)
 
 
 def prlimit64_all(limits: Sequence[tuple[int, int] | None]) -> Step:

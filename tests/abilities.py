@@ -233,11 +233,17 @@ def _bridge() -> str:
     return _try("unshare", "--net", "ip", "link", "add", "probe", "type", "bridge")
 
 
+def _raises_limits() -> str:
+    """Whether a hard limit can be raised (CAP_SYS_RESOURCE)."""
+    return _try("sh", "-c", "ulimit -Hc 0 && ulimit -Hc 1")
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "user": _user,
     "nobody": _nobody,
     "userns": _userns,
+    "raises-limits": _raises_limits,
     "cgroup2": _cgroup2,
     **{f"cgroup-{name}": _controller(name) for name in ("memory", "pids", "cpu", "cpuset", "io", "hugetlb")},
     "overlay": _overlay,

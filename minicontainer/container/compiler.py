@@ -322,8 +322,8 @@ def confine(b: Builder, spec: Spec, host: Host) -> None:
     if host.userns != "range":
         b.add(p.call("setpriority", 0, 0, 0, tolerate=NOT_OURS))
     b.add(p.call("personality", p.const("PER_LINUX")))
-    for limit in spec.ulimits if host.userns != "range" else ():
-        b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
+    if host.userns != "range":
+        b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard) for limit in spec.ulimits))
     b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
     filtered = bool(host.seccomp)
     if filtered and not _bars_new_privileges(spec):
@@ -364,6 +364,8 @@ def _execute(b: Builder, spec: Spec, host: Host) -> None:
     if spec.die_with_parent:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))
     b.add(p.reset_signals())
+    if not staged:
+        limit(b, spec)
     if not staged and not spec.executable:
         b.add(program(spec, host))
         return
@@ -371,9 +373,20 @@ def _execute(b: Builder, spec: Spec, host: Host) -> None:
     paths, envp = program_paths(spec.args[0], env["PATH"]), [f"{k}={v}" for k, v in env.items()]
     if staged:
         name = "minicontainer-init" if spec.init else "minicontainer-exec"
-        b.add(p.execveat(INIT_FD, [name, str(len(paths)), *paths, *spec.args], envp))
+        b.add(p.execveat(INIT_FD, [name, _limits(spec), str(len(paths)), *paths, *spec.args], envp))
     else:
         b.add(p.execveat(PROGRAM_FD, spec.args, envp))
+
+
+def limit(b: Builder, spec: Spec) -> None:
+    """The resource limits that were asked for: nothing of ours is done under them but the exec."""
+    b.add(*(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard) for limit in spec.ulimits))
+
+
+def _limits(spec: Spec) -> str:
+    """The same as csrc/init.c is told them: a letter for each resource, its limits in hexadecimal."""
+    words = [(RLIMITS[limit.name], limit.soft % 2**64, limit.hard % 2**64) for limit in spec.ulimits]
+    return "".join(f"{chr(ord('a') + number)}{soft:016x}{hard:016x}" for number, soft, hard in words)
 
 
 def program(spec: Spec, host: Host) -> p.Step:

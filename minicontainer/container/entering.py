@@ -24,8 +24,7 @@ def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
         b.input(name)
     b.phase = "limits"
     kernelfs.set_oom_score(b, spec, "/proc/self/oom_score_adj", FDCWD)
-    for limit in spec.ulimits:
-        b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard))
+    b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard) for limit in spec.ulimits))
     b.phase = "join namespaces"
     process = Slot("process")
     cgroupns = "CLONE_NEWCGROUP" in namespaces.split("|")
@@ -46,5 +45,7 @@ def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
         b.add(*(p.dup3(Slot(name), number) for number, name in enumerate(INPUTS[:3])))
     compiler.confine(b, spec, host)
     b.phase = "execute"
-    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals(), compiler.program(spec, host))
+    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals())
+    compiler.limit(b, spec)
+    b.add(compiler.program(spec, host))
     return b.plan()

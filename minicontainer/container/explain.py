@@ -36,6 +36,7 @@ def step_error(spec: Spec, step: Step, number: int) -> Error:
     by_call = {
         "chdir": _workdir,
         "prlimit64": _ulimit,
+        "prlimit64_raise": _ulimit,
         "seccomp": _seccomp,
         "setns": _namespace,
         "setresuid": _identity,

@@ -61,8 +61,7 @@ def half_plan(spec: Spec, host: Host) -> Plan:
 
 def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
     """What root may, and root of a user namespace may not: more than the caller's limits (getrlimit(2), proc(5))."""
-    for limit in spec.ulimits:
-        b.add(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard, pid=pid))
+    b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard, pid) for limit in spec.ulimits))
     kernelfs.set_oom_score(b, spec, "oom_score_adj", proc)
     b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_OURS))
 

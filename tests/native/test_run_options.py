@@ -126,16 +126,6 @@ def test_oom_score_adj(box: Box) -> None:
     assert Path("/proc/self/oom_score_adj").read_text(encoding="ascii") == before
 
 
-def test_ulimit(box: Box) -> None:
-    options = ["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "stack=1048576:unlimited"]
-    limits = {
-        line[:26].strip(): line[26:].split()[:2] for line in box.sh("cat /proc/self/limits", *options).splitlines()
-    }
-    assert limits["Max open files"] == ["100", "200"]
-    assert limits["Max core file size"] == ["0", "0"]
-    assert limits["Max stack size"] == ["1048576", "unlimited"]
-
-
 # ---- files
 
 

@@ -339,6 +339,7 @@ def test_any_plan_and_any_mutation_of_it_is_walked_within_bounds(fuzzer: Path, d
             "capset({_LINUX_CAPABILITY_VERSION_3, 0}, {effective=0xa80425fb, permitted=0xa80425fb, inheritable=0x0})",
         ),
         (p.prlimit64(7, 1024, -1), "prlimit64(0, 7, {1024, RLIM_INFINITY}, NULL)"),
+        (p.prlimit64_raise(7, 2048), "prlimit64_raise(0, 7, 2048)"),
         (p.close_range(3), "close_range(3, 4294967295, 0)"),
         (p.setns(Slot("ns"), "CLONE_NEWPID"), "setns(<ns>, CLONE_NEWPID)"),
         (
