@@ -22,7 +22,7 @@ from minicontainer.errors import SpecError
 @click.option("-e", "--env", multiple=True, metavar="VALUE", help="KEY=VALUE, or KEY to copy the caller's.")
 @click.option("--env-file", multiple=True, metavar="VALUE", help="A file of such lines.")
 @click.option("-w", "--workdir", help="Directory in the container to start in.")
-@click.option("-u", "--user", help="NAME|UID[:GROUP|GID], names as in the container's /etc/passwd.")
+@click.option("-u", "--user", help="[NAME|UID][:GROUP|GID], by the /etc/passwd that the container sees.")
 @click.option("--explain", is_flag=True, help="Show every primitive with its time.")
 @container_argument()
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

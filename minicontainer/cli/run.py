@@ -37,7 +37,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
 @option("--env-file", help="A file of such lines; a line that begins with # is a comment.", **many)
 @option("-w", "--workdir", default="/", help="Directory in the container to start in.")
-@option("-u", "--user", help="NAME|UID[:GROUP|GID], names as in the container's /etc/passwd.")
+@option("-u", "--user", help="[NAME|UID][:GROUP|GID], by the /etc/passwd that the container sees.")
 @option("--group-add", help="A further group.", **many)
 @option("-h", "--hostname", help="Its host name.")
 @option("-v", "--volume", help="SOURCE:TARGET[:ro,nosuid,noexec,dev].", **many)

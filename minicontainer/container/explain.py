@@ -94,7 +94,7 @@ def _namespace(spec: Spec, step: Step, number: int, reason: str) -> Error:
 def _identity(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     if number != errno.EINVAL or step.phase == "user namespace":
         return None
-    what, value = ("group-add", ",".join(spec.group_add)) if step.call == "setgroups" else ("user", spec.user)
+    what, value = ("group-add", ",".join(map(str, spec.group_add))) if step.call == "setgroups" else ("user", spec.user)
     return UnsupportedError(what, value, "has no mapping in this user namespace", RANGES)
 
 

@@ -6,19 +6,15 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container.ids import chosen
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import namespaces
-from minicontainer.linux.files import openat2
-from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, dup3, execve, unshare
 from minicontainer.spawn import Spawn
-from minicontainer.spec import ID_MAX, Spec
+from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
     from minicontainer.container.attached import Wire
@@ -231,88 +227,6 @@ def window() -> tuple[int, int] | None:
             continue
         return rows, columns
     return None
-
-
-# ---- names of users and groups, as the container knows them
-
-
-def identity(spec: Spec, userns: str) -> Identity:
-    """Resolves ``spec.user`` and ``spec.group_add``; without either, root (the caller, with ``keep-id``)."""
-    if spec.user is None and not spec.group_add and userns != "keep-id":
-        return Identity()
-    users, groups = _read(spec.rootfs, "etc/passwd"), _read(spec.rootfs, "etc/group")
-    own = f"{os.geteuid()}:{os.getegid()}" if userns == "keep-id" else "0"
-    name, _, group = (spec.user or own).partition(":")
-    entry = _user(name, users)
-    uid = int(entry[2]) if entry else int(name)
-    gid = _group("user", group, groups) if group else int(entry[3]) if entry else 0
-    member = [int(g[2]) for g in groups if entry and not group and entry[0] in g[3].split(",")]
-    extra = [_group("group-add", g, groups) for g in spec.group_add]
-    home = entry[5] if entry and len(entry) > 5 and entry[5] else ("/root" if uid == 0 else "/")
-    return Identity(uid, gid, tuple(dict.fromkeys(member + extra)), home)
-
-
-def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
-    """With one id mapped (``maps``) the program can be no other, and can have no further group."""
-    remedy = "install newuidmap and newgidmap, with ranges in /etc/subuid and /etc/subgid"
-    inside = tuple(int(text.split()[0]) for text in maps)
-    if (who.uid, who.gid) != inside:
-        reason = "only {}:{} is mapped in this user namespace".format(*inside)
-        raise UnsupportedError("user", spec.user or f"{who.uid}:{who.gid}", reason, remedy)
-    if spec.group_add:
-        raise UnsupportedError("group-add", ",".join(spec.group_add), "no further group is mapped", remedy)
-
-
-def _read(rootfs: str, path: str) -> list[list[str]]:
-    """The lines of a colon-separated file of the container; [] if there is none.
-
-    No link leads outside, and nothing but a file is opened: to open a device can be to act on it."""
-    try:
-        with _inside(rootfs, path) as fd, open(f"/proc/self/fd/{fd}", "rb") as file:
-            lines = file.read(2**20).decode("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return []
-    fields = [line.split(":") for line in lines if "\0" not in line]
-    return [f for f in fields if len(f) >= 4 and _is_id(f[2])]
-
-
-@contextmanager
-def _inside(rootfs: str, path: str) -> Iterator[int]:
-    """A file of the container (O_PATH)."""
-    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = openat2(root, path, lib.O_PATH | lib.O_CLOEXEC, resolve=lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS)
-    finally:
-        os.close(root)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _is_id(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,10}", text) is not None and int(text) <= ID_MAX
-
-
-def _user(name: str, users: list[list[str]]) -> list[str] | None:
-    users = [u for u in users if _is_id(u[3])]
-    found = [u for u in users if u[0] == name]
-    if not found and _is_id(name):
-        found = [u for u in users if int(u[2]) == int(name)]
-    if not found and not _is_id(name):
-        raise SpecError("user", name, "is not in the container's /etc/passwd", "give a number: --user 1000:1000")
-    return found[0] if found else None
-
-
-def _group(what: str, name: str, groups: list[list[str]]) -> int:
-    if _is_id(name):
-        return int(name)
-    for entry in groups:
-        if entry[0] == name:
-            return int(entry[2])
-    raise SpecError(what, name, "is not in the container's /etc/group", "give a number")
 
 
 # ---- user namespaces

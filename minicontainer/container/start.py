@@ -16,7 +16,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import attached, compiler, devices, etc, halves, host, limits, placement, ranged, seccomp
+from minicontainer.container import (
+    attached,
+    compiler,
+    devices,
+    etc,
+    halves,
+    host,
+    limits,
+    placement,
+    ranged,
+    seccomp,
+    users,
+)
 from minicontainer.container.child import Child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
@@ -46,9 +58,9 @@ def facts(spec: Spec, maker: str = CALLER, wire: attached.Wire | None = None) ->
         from minicontainer.container import idmap
 
         maps = idmap.own_maps(mode)
-    identity = host.identity(spec, mode)
+    identity = users.identity(spec, mode)
     if maps is not None:
-        host.check_mapped(spec, identity, maps)
+        users.check_mapped(spec, identity, maps)
     masked, read_only = host.kernel_paths()
     permitted = host.permitted(spec, mode)
     return host.Host(

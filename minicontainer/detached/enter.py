@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minicontainer import plan as p
-from minicontainer.container import entering, host, init, seccomp, start
+from minicontainer.container import entering, host, init, seccomp, start, users
 from minicontainer.container.child import Child
 from minicontainer.container.host import Host
 from minicontainer.container.process import Popen
@@ -81,7 +81,7 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
         uid=os.geteuid(),
         gid=os.getegid(),
         maps=("", "") if denied else None,
-        identity=host.identity(spec, "keep-id" if spec.userns == "keep-id" else mode),
+        identity=users.identity(spec, "keep-id" if spec.userns == "keep-id" else mode),
         files=(),
         device_nodes=(),
         masked=(),

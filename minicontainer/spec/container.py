@@ -56,7 +56,9 @@ class Spec:
     executable   a static program of the host's that is run instead of what args[0] names, from a sealed copy
     rootfs       directory that becomes ``/``
     ephemeral    rootfs is the lower layer of an overlay whose changes vanish
-    user         ``NAME|UID[:GROUP|GID]``, names looked up in the container's /etc/passwd and /etc/group
+    user         ``[NAME|UID][:GROUP|GID]`` or a number; looked up in the /etc/passwd and /etc/group that the container
+                 sees: who is there has his group, unless one is given, and then his further groups too
+    group_add    further groups, by name or number
     seccomp      None: the default profile (with ``privileged`` none); ``unconfined``: none; else a file, of a profile
                  in JSON or of compiled classic BPF
     network      ``none``, ``host``, ``bridge`` (implied by ``ports``) or another network's name, ``container:NAME``;
@@ -82,8 +84,8 @@ class Spec:
     hostname: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
-    user: str | None = None
-    group_add: tuple[str, ...] = ()
+    user: str | int | None = None
+    group_add: tuple[str | int, ...] = ()
     mounts: tuple[Mount, ...] = ()
     read_only: bool = False
     shm_size: int | str = 64 * 2**20
@@ -153,10 +155,10 @@ class Spec:
             if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", self.hostname):
                 raise SpecError("hostname", self.hostname, "must be of letters, digits, - _ and .")
         if self.user is not None:
-            check_user("user", self.user)
-        self._put("group_add", tuple(self.group_add))
-        for group in self.group_add:
-            check_id("group-add", group)
+            self._put("user", check_user("user", self.user))
+        if isinstance(self.group_add, (str, bytes, int)):
+            raise SpecError("group-add", self.group_add, "must be a sequence of names or numbers")
+        self._put("group_add", tuple(check_id("group-add", group) for group in self.group_add))
 
     def _check_environment(self) -> None:
         env = {}

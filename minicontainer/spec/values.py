@@ -180,21 +180,31 @@ def signal_number(what: str, name: str) -> int:
     return int(number)
 
 
-def check_id(what: str, value: str) -> None:
+def check_id(what: str, value: object) -> str:
     """A numeric id in range, or a name to be looked up later."""
-    text(what, value)
-    if re.fullmatch(r"[+-]?[0-9]+", value):
-        whole(what, value, 0, ID_MAX)
+    name = _id_text(what, value)
+    if re.fullmatch(r"[+-]?[0-9]+", name):
+        whole(what, name, 0, ID_MAX)
+    return name
 
 
-def check_user(what: str, value: str) -> None:
-    """``NAME|UID[:GROUP|GID]``."""
-    user, colon, group = text(what, value).partition(":")
-    if not user or (colon and not group) or ":" in group:
-        raise SpecError(what, value, "must be NAME|UID[:GROUP|GID]")
-    check_id(what, user)
-    if group:
-        check_id(what, group)
+def check_user(what: str, value: object) -> str:
+    """``[NAME|UID][:GROUP|GID]``, or a number. What is left out is root, and its group, as docker has it."""
+    user, _, group = _id_text(what, value).partition(":")
+    if ":" in group or not (user or group):
+        raise SpecError(what, value, "must be NAME|UID[:GROUP|GID]", "or :GROUP for root with another group")
+    for part in filter(None, (user, group)):
+        check_id(what, part)
+    return f"{user}:{group}" if group else user
+
+
+def _id_text(what: str, value: object) -> str:
+    """A number, as its digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, str):
+        raise SpecError(what, value, f"must be a name or a number, not {type(value).__name__}", "'UID:GID' for both")
+    return text(what, value)
 
 
 def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ) -> dict[str, str]:

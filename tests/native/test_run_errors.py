@@ -83,7 +83,7 @@ MISTAKES = bad(
     --user 0:nobody-here            | --user nobody-here; /etc/group
     --user 4294967295               | --user 4294967295; from 0 to 4294967294
     --user -1                       | --user -1; from 0
-    --user :5                       | --user :5; NAME|UID[:GROUP|GID]
+    --user :                        | --user :; NAME|UID[:GROUP|GID]
     --user 1:2:3                    | --user 1:2:3; NAME|UID
     --user ²                        | --user ²; /etc/passwd
     --group-add 4294967295          | --group-add 4294967295; from 0

@@ -68,53 +68,6 @@ def test_workdir(box: Box) -> None:
     assert box.sh("pwd", "--workdir=/../..") == "/"
 
 
-@pytest.mark.parametrize(
-    ("options", "uid", "gid", "groups"),
-    [
-        ("-u 1000", 1000, 1000, "20"),
-        ("-u user", 1000, 1000, "20"),
-        ("-u user:daemon", 1000, 1, ""),
-        ("-u daemon:user", 1, 1000, ""),
-        ("-u 12:34", 12, 34, ""),
-        ("-u 77", 77, 0, ""),
-        ("-u 1000:1000 --group-add tty --group-add 44", 1000, 1000, "5 44"),
-        ("-u user --group-add 44 --group-add 20", 1000, 1000, "20 44"),
-        ("--group-add 5", 0, 0, "5"),
-        ("--userns host -u 4294967294:4294967294", 4294967294, 4294967294, ""),
-    ],
-)
-def test_user(own_box: Box, options: str, uid: int, gid: int, groups: str) -> None:
-    """By number or name; the groups of the container's /etc/group, unless a group is given."""
-    with open(own_box.rootfs / "etc/group", "a", encoding="ascii") as f:
-        f.write("more:x:20:user\n")
-    lines = own_box.sh("grep -E '^(Uid|Gid|Groups)' /proc/self/status", *options.split()).splitlines()
-    assert lines[0].split()[1:] == [str(uid)] * 4
-    assert lines[1].split()[1:] == [str(gid)] * 4
-    assert lines[2].split()[1:] == groups.split()
-
-
-def test_home_is_the_users(box: Box) -> None:
-    assert box.sh("echo $HOME", "-u", "user") == "/home/user"
-    assert box.sh("echo $HOME", "-u", "4711") == "/"
-    assert box.sh("echo $HOME") == "/root"
-
-
-def test_names_of_a_hostile_rootfs(own_box: Box) -> None:
-    """Ids out of range, broken lines and a link to the host's file are not believed."""
-    passwd = own_box.rootfs / "etc/passwd"
-    passwd.write_text(
-        "big:x:99999999999:0::/:\nhuge:x:5:99999999999::/:\nbad\n::::\nx:x:²:²::/:\nnul:x:5:5::/\0:\n", encoding="utf-8"
-    )
-    for name in ("big", "huge", "bad", "x", "nul"):
-        own_box.refused("true", options=["--user", name], says=[f"--user {name}", "/etc/passwd"])
-    passwd.unlink()
-    passwd.symlink_to("/../../../../etc/passwd")
-    own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"])
-    passwd.unlink()
-    os.mkfifo(passwd)
-    own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"], timeout=10)
-
-
 def test_umask(box: Box) -> None:
     assert box.sh("umask; cd /tmp; grep Umask /proc/self/status") == "0022\nUmask:\t0022"
     assert box.sh("umask", "--umask", "077") == "0077"
