@@ -11,6 +11,7 @@ from select import POLLIN, poll
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from minicontainer.cli.interrupts import Interrupts
 from minicontainer.cli.options import write_json
 from minicontainer.container.process import Popen
 from minicontainer.errors import sentence
@@ -153,7 +154,7 @@ def _watch_at_terminal(process: Popen, signals: Signals, timeout: float | None) 
 def watch(process: Popen, signals: Signals, timeout: float | None) -> bool:
     """Waits for the end while signals and, with a terminal, bytes go both ways. True: the time was up."""
     end = None if timeout is None else monotonic() + timeout
-    terminal = signals.terminal
+    terminal, interrupts = signals.terminal, Interrupts(process)
     poller = poll()
     poller.register(process.pidfd, POLLIN)
     poller.register(signals.fd, POLLIN)
@@ -165,7 +166,8 @@ def watch(process: Popen, signals: Signals, timeout: float | None) -> bool:
         if signals.fd in ready:
             signals.drain()
         if terminal is not None:
-            terminal.move(ready)
+            if interrupts.ask_for_the_end(terminal.move(ready)):
+                process.kill()
             if terminal.hung_up:
                 signals.hang_up()
         if process.pidfd in ready:

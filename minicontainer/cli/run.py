@@ -98,6 +98,9 @@ def command(ctx: click.Context, /, **words: Any) -> int:
     """Run COMMAND (a shell, if there is none) in a container whose root is the directory ROOTFS.
 
     Writes go to ROOTFS, as with chroot, unless --ephemeral or --read-only is given.
+
+    At a terminal, a second Ctrl-C within a second kills a program that does not heed the first. Ctrl-P Ctrl-Q is the
+    program's: what is to be left running is started with -d -t, and joined by attach.
     """
     with named_options(ctx):
         spec = spec_of(words)

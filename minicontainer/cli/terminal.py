@@ -80,19 +80,22 @@ class Terminal:
         _watch(poller, self._master, (POLLIN * (len(self._to_out) < LIMIT)) | (POLLOUT * bool(self._to_master)))
         _watch(poller, self._out, POLLOUT if self._to_out else 0)
 
-    def move(self, ready: dict[int, int]) -> None:
-        """Moves what can be moved now."""
+    def move(self, ready: dict[int, int]) -> bytes:
+        """Moves what can be moved now; what was typed."""
+        typed = b""
         if 0 in ready:
             data = _read(0)
             self._input_open = data != b""
             self.hung_up |= data == b""
-            self._to_master += data or b""
+            typed = data or b""
+            self._to_master += typed
         if ready.get(self._master, 0) & ~POLLOUT:
             self._to_out += _read(self._master) or b""
         if self._to_master:
             del self._to_master[: _write(self._master, self._to_master)]
         if self._out in ready:
             self._show()
+        return typed
 
     def _show(self) -> None:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import CLI, Box, processes, until
+from box import CLI, Box, processes, python, python_options, until
 from ptys import Session, session
 
 pytestmark = pytest.mark.needs("root")
@@ -117,6 +117,90 @@ def test_job_control_with_init(at: At) -> None:
     opened.expect(PROMPT)
     opened.type("exit 9\r")
     assert opened.ends() == 9
+
+
+# ---- the second Ctrl-C within a second, where the first goes unheard
+
+UNHEARD = {
+    "no handler": ((), "echo ready; exec sleep 1000"),
+    "ignored": ((), "trap '' INT; echo ready; sleep 1000; sleep 1000"),
+    "ignored, with init": (("--init",), "trap '' INT; echo ready; sleep 1000; sleep 1000"),
+}
+
+
+@pytest.mark.parametrize("case", UNHEARD)
+def test_the_second_interrupt_kills(at: At, case: str) -> None:
+    """Process 1 ignores what it has no handler for (pid_namespaces(7)); so does who says so."""
+    options, script = UNHEARD[case]
+    opened = at(*options, command=("sh", "-c", script))
+    opened.expect("ready")
+    opened.type("\x03")
+    opened.expect(r"\^C")
+    opened.type("\x03")
+    assert opened.ends() == 137
+    restored(opened, _cooked())
+
+
+def test_two_interrupts_at_once_kill(at: At) -> None:
+    opened = at(command=("sh", "-c", "echo ready; exec sleep 1000"))
+    opened.expect("ready")
+    opened.type("\x03\x03")
+    assert opened.ends() == 137
+
+
+def test_an_interrupt_now_and_then_kills_nothing(at: At) -> None:
+    opened = at(command=("sh", "-c", "echo ready; exec cat"))
+    opened.expect("ready")
+    for _ in range(2):
+        opened.type("\x03")
+        opened.expect(r"\^C")  # it has been counted
+        time.sleep(1.1)
+    opened.type("still\r")
+    opened.expect("still\r\nstill\r\n")
+    opened.type("\x04")
+    assert opened.ends() == 0
+
+
+def test_an_interactive_shell_is_never_lost(shell: Session) -> None:
+    for _ in range(3):
+        shell.type("\x03\x03\x03")
+        shell.expect(PROMPT)
+    shell.type("echo u''p; cat\r")
+    shell.expect("up\r\n")
+    shell.type("\x03\x03\x03")
+    shell.expect(PROMPT)
+    shell.type("echo still $((40 + 2))\r")
+    shell.expect("still 42")
+    shell.type("exit 3\r")
+    assert shell.ends() == 3
+
+
+HEARD = {
+    "caught": "signal.signal(2, lambda *_: print('heard', flush=True)); print('ready', flush=True); time.sleep(1)",
+    "waited for": "signal.pthread_sigmask(0, [2]); print('ready', flush=True); signal.sigwait([2]); print('heard')",
+    "read": "import tty; tty.setraw(0); print('ready', flush=True); sys.stdin.buffer.raw.read(1); print('heard')",
+}
+
+
+@pytest.mark.parametrize("how", HEARD)
+def test_who_hears_interrupts_is_not_killed(at: At, how: str) -> None:
+    code = f"import signal, sys, time; {HEARD[how]}; sys.stdout.flush(); time.sleep(1); sys.exit(7)"
+    opened = at(*python_options(), command=(python(), "-I", "-c", code))
+    opened.expect("ready")
+    opened.type("\x03\x03\x03")
+    opened.expect("heard")
+    assert opened.ends() == 7
+
+
+def test_an_exec_is_left_in_the_same_way(make: Callable[..., Any]) -> None:
+    """What is killed is what was entered with; the container stays."""
+    c = make("sleep", "1000")
+    script = "trap '' INT; echo ready; sleep 1000; sleep 1000"
+    with session("exec", "-it", c.id[:12], "sh", "-c", script) as opened:
+        opened.expect("ready")
+        opened.type("\x03\x03")
+        assert opened.ends() == 137
+    assert c.status == "running"
 
 
 # ---- the terminal belongs to the container
