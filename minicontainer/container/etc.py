@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
 from typing import NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container.dev import CLONE, MADE, TREE, make_parents
-from minicontainer.linux.files import openat2
-from minicontainer.native import lib
 from minicontainer.network.hosts import LOCALHOST, text
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
@@ -31,11 +28,17 @@ class EtcFile(NamedTuple):
 
 def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
     """Those that a container of ``spec`` gets."""
+    given: dict[str, str | None] | None = spec.__dict__.get("_given")  # to the container whose network it joins
+    found = contents(spec, hostname) if given is None else given
+    taken = {posixpath.normpath(mount.target) for mount in spec.mounts}
+    places = [EtcFile(name, target(spec.rootfs, f"/etc/{name}"), content) for name, content in found.items()]
+    return tuple(place for place in places if f"/etc/{place.name}" not in taken and place.target not in taken)
+
+
+def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
+    """By name; None: the network's hosts file."""
     found: dict[str, str | None] = {}
-    neighbour: int | None = spec.__dict__.get("_neighbour")
-    if neighbour is not None:
-        found = {name: _inside(f"/proc/{neighbour}/root", name) for name in ("hosts", "resolv.conf")}
-    elif spec.network != "none" or spec.dns:
+    if spec.network != "none" or spec.dns:
         found["resolv.conf"] = resolv_conf(spec)
     if spec.attached and os.geteuid() == 0:
         found |= {"hosts": None, "hostname": f"{hostname}\n"}
@@ -46,9 +49,7 @@ def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
         found["hosts"] = text([*LOCALHOST, *((where, name) for name, where in spec.add_hosts.items())])
     elif spec.network == "host":
         found["hosts"] = _read("/etc/hosts")
-    taken = {posixpath.normpath(mount.target) for mount in spec.mounts}
-    places = [EtcFile(name, target(spec.rootfs, f"/etc/{name}"), content) for name, content in found.items()]
-    return tuple(place for place in places if f"/etc/{place.name}" not in taken and place.target not in taken)
+    return found
 
 
 def target(rootfs: str, path: str) -> str:
@@ -88,26 +89,6 @@ def _read(path: str) -> str:
             return f.read(MOST)
     except OSError:
         return ""
-
-
-def _inside(root: str, name: str) -> str:
-    """A file of another container's /etc, which nothing leads out of; "" where there is none."""
-    try:
-        top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        how = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS
-        fd = openat2(top, f"etc/{name}", lib.O_PATH | lib.O_CLOEXEC, resolve=how)
-    except OSError:
-        return ""
-    finally:
-        os.close(top)
-    try:
-        is_file = stat.S_ISREG(os.fstat(fd).st_mode)  # to open a device can be to act on it
-        return _read(f"/proc/self/fd/{fd}") if is_file else ""
-    finally:
-        os.close(fd)
 
 
 def attach(b: Builder, files: tuple[EtcFile, ...]) -> None:

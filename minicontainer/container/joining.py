@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from minicontainer.container import names
+from minicontainer.container import neighbour
 from minicontainer.container.attached import PHASE, Wire
 from minicontainer.container.child import Child
 from minicontainer.linux.rtnetlink import Message
@@ -18,11 +18,12 @@ from minicontainer.spec import Spec
 def resolved(spec: Spec) -> Spec:
     """With the namespaces of the container that ``network=container:NAME`` names: its network, and the user namespace
     that this belongs to, which gives the rights over it. SpecError where it does not run."""
-    pid = names.process(spec.network.removeprefix("container:"))
+    other = spec.network.removeprefix("container:")
+    pid = neighbour.process(other)
     same = os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
     userns = spec.userns or ("host" if same else f"pid:{pid}")
     found = replace(spec, network=f"pid:{pid}", userns=userns)
-    object.__setattr__(found, "_neighbour", pid)
+    object.__setattr__(found, "_given", neighbour.given(other))
     return found
 
 

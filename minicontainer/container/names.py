@@ -73,25 +73,6 @@ def owner(name: str) -> str:
         os.close(fd)
 
 
-def process(text: str) -> int:
-    """The pid of process 1 of the detached container of this name or id. SpecError where none runs."""
-    import json
-
-    from minicontainer.linux.process import stat
-
-    identifier = owner(text) or (text if os.path.isdir(detached(text)) else "")
-    if not identifier:
-        raise SpecError("network", f"container:{text}", "there is no such detached container", "minicontainer ps")
-    try:
-        with open(f"{detached(identifier)}/state", encoding="utf-8") as f:
-            pid, start = json.load(f)["process"]
-        if stat(pid).start == start:
-            return int(pid)
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    raise SpecError("network", f"container:{text}", "does not run", f"minicontainer start {text}")
-
-
 def release(fd: int) -> None:
     """Gives the name back: removed while it is still ours."""
     path = os.readlink(f"/proc/self/fd/{fd}")

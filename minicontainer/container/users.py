@@ -9,6 +9,7 @@ import stat
 from minicontainer.container.host import Identity
 from minicontainer.container.seen import EMPTY, View
 from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.linux.mounts import is_kernels
 from minicontainer.spec import ID_MAX, Spec
 
 Lines = list[list[str]]
@@ -51,10 +52,11 @@ def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
 def _read(view: View, path: str) -> Lines:
     """The lines of a colon-separated file of the container; [] if there is none.
 
-    Nothing but a file is opened: to open a device can be to act on it. A lease on it is not waited for (fcntl(2))."""
+    Nothing but a file is opened, and none of the kernel's: to open a device can be to act on it. A lease on it is not
+    waited for (fcntl(2))."""
     try:
         place = view.find(path)
-        if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode):
+        if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernels(place.fd):
             return []
         fd = os.open(f"/proc/self/fd/{place.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:

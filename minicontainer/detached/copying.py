@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from minicontainer.detached.filedata import copy_data
 from minicontainer.detached.place import Place, host, inside
 from minicontainer.errors import Error, sentence
-from minicontainer.linux.mounts import statfs_type
+from minicontainer.linux.mounts import is_kernels
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ DEPTH = 200  # directories in directories: two descriptors are open for each, of
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # nonblocking: nobody's lease (fcntl(2)) is waited for
-KERNELS = {lib.PROC_SUPER_MAGIC, lib.SYSFS_MAGIC, lib.CGROUP_SUPER_MAGIC, lib.CGROUP2_SUPER_MAGIC}
 SET_ID = stat.S_ISUID | stat.S_ISGID
 KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
@@ -97,7 +96,7 @@ class _Copy:
             with _named(target):
                 at, name = self._destination(target, name, stat.S_ISDIR(seen.st_mode), has_contents)
                 stack.callback(os.close, at)
-            if self._is_kernels(fd):
+            if is_kernels(fd):
                 self._skip(source, "is a file system of the kernel's")
             elif (level := self._put(fd, seen, at, name, source)) is not None:
                 self._tree(level)
@@ -151,15 +150,12 @@ class _Copy:
             if self._top is not None and os.path.samestat(seen, self._top):
                 self._skip(path, "is what it is copied into")
                 return None
-            if seen.st_dev != level.seen.st_dev and self._is_kernels(fd):
+            if seen.st_dev != level.seen.st_dev and is_kernels(fd):
                 self._skip(path, "is a file system of the kernel's")
                 return None
             return self._put(fd, seen, level.target, name, path)
         finally:
             os.close(fd)
-
-    def _is_kernels(self, fd: int) -> bool:
-        return statfs_type(fd) in KERNELS
 
     def _skip(self, path: str, reason: str) -> None:
         self._skipped.append(sentence("cp", path, f"{reason}: left out"))

@@ -13,6 +13,12 @@ from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
 from minicontainer.plan import MOUNT_ATTR
 
+KERNELS = {  # types of statfs(2) of what is made as it is read
+    getattr(lib, f"{name}_MAGIC")
+    for name in "PROC_SUPER SYSFS CGROUP_SUPER CGROUP2_SUPER DEBUGFS TRACEFS SECURITYFS BPF_FS EFIVARFS PSTOREFS"
+    " SELINUX SMACK".split()
+}
+
 
 def mount(
     source: StrPath | None, target: StrPath, fstype: str | None = None, flags: int | str = 0, data: str | None = None
@@ -142,6 +148,11 @@ class MountInfo(NamedTuple):
     fstype: str
     source: str
     super_options: frozenset[str]
+
+
+def is_kernels(target: StrPath | int) -> bool:
+    """Whether what is there is the kernel's, and no file that was written: to open it can be to act, or to learn."""
+    return statfs_type(target) in KERNELS
 
 
 def mountinfo(pid: int | str = "self") -> list[MountInfo]:

@@ -25,7 +25,7 @@ def text(entries: Iterable[tuple[str, str]]) -> str:
 def make(directory: int, name: str = SHARED) -> None:
     """A file, with the lines that the shared one has."""
     try:
-        content = _read(directory, SHARED)
+        content = read(directory, SHARED)
     except FileNotFoundError:
         content = text(LOCALHOST).encode()
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
@@ -39,7 +39,7 @@ def make(directory: int, name: str = SHARED) -> None:
 def add(directory: int, address: str, names: str, only: str = "") -> int:
     """A line in every file, or in one ``only``; its offset. Under the network's lock."""
     line = f"{address}\t{names}".encode()
-    at, length = _place(_read(directory, SHARED), -(-(len(line) + 1) // STEP) * STEP)
+    at, length = _place(read(directory, SHARED), -(-(len(line) + 1) // STEP) * STEP)
     line = line.ljust(length - 1) + b"\n"
     reserved = f"{RESERVED}{only} ".encode().ljust(length - 1) + b"\n"
     for name in os.listdir(directory):
@@ -53,7 +53,7 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
 
 def lines_of(directory: int, address: str) -> list[int]:
     """The offsets of the lines of an address, and of those that are its own."""
-    content, found = _read(directory, SHARED), []
+    content, found = read(directory, SHARED), []
     for begin in (f"\n{address}\t".encode(), f"\n{RESERVED}{address} ".encode()):
         at = content.find(begin)
         while at >= 0:
@@ -73,7 +73,8 @@ def _place(content: bytes, length: int) -> tuple[int, int]:
     return len(content), length
 
 
-def _read(directory: int, name: str) -> bytes:
+def read(directory: int, name: str) -> bytes:
+    """A file's content."""
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
     with open(fd, "rb") as f:
         return f.read()

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from minicontainer.errors import SpecError
-from minicontainer.network import store
+from minicontainer.network import hosts, store
 from minicontainer.network.firewall import Element
 from minicontainer.spec import Port
 
@@ -67,6 +67,18 @@ def at(path: str) -> Record | None:
             return Record.from_json(f.read())
     except (OSError, ValueError):
         return None
+
+
+def names_at(path: str) -> str:
+    """The content of the hosts file that goes with the file of a lease. OSError where there is none."""
+    directory, _, address = path.rpartition("/leases/")
+    record = at(path)
+    name = address if record is not None and record.private else hosts.SHARED
+    fd = os.open(f"{directory}/hosts", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return hosts.read(fd, name).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
 
 
 def published() -> list[Element]:

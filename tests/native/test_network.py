@@ -158,6 +158,31 @@ def test_the_network_of_another_container(on: Make, box: Box) -> None:
     box.refused("true", options=["--network", "container:nobody"], says=["container:nobody", "there is no such"])
 
 
+def test_the_files_of_that_container_are_not_opened(make: Make, box: Box, own_box: Box, tmp_path: Path) -> None:
+    """A link there could lead to what only the host's root can read: who joins has what that container was given."""
+    secret = tmp_path / "secret"
+    secret.write_text("the host's own\n")
+    secret.chmod(0o600)
+    lie = "ln -sf /mnt/secret /etc/hosts && ln -sf /proc/vmallocinfo /etc/resolv.conf && exec sleep 1000"
+    options: dict[str, Any] = {"cap_add": ("SYS_ADMIN",), "mounts": (mc.Mount("/mnt", str(tmp_path)),)}
+    options |= {"rootfs": str(own_box.rootfs), "add_hosts": {"elsewhere": "192.0.2.1"}, "dns": ("192.0.2.53",)}
+    web = make("sh", "-c", f"umount /etc/hosts /etc/resolv.conf && {lie}", name="web", **options)
+    until(lambda: Path(f"/proc/{web.pid}/root/etc/resolv.conf").is_symlink())
+    side = make("sleep", "1000", name="side", network="container:web")
+    for other in ("web", "side"):
+        seen = side.run(["cat", "/etc/hosts"], capture_output=True, text=True).stdout
+        said = box.sh("cat /etc/hosts /etc/resolv.conf", "--network", f"container:{other}")
+        assert "192.0.2.1\telsewhere\n" in said
+        assert said == f"{seen}nameserver 192.0.2.53"
+
+
+def test_the_names_of_who_has_names_of_its_own(on: Make, box: Box) -> None:
+    on("web", add_hosts={"elsewhere": "192.0.2.1"}, dns=("192.0.2.53",))
+    said = box.sh("cat /etc/hosts /etc/resolv.conf", "--network", "container:web")
+    assert "192.0.2.1\telsewhere" in said
+    assert "nameserver 192.0.2.53" in said
+
+
 def test_a_detached_one_on_the_network_of_another(on: Make, make: Make) -> None:
     """Also after a restart, and for what is executed in it."""
     web = on("web")
