@@ -82,10 +82,11 @@ long mc_if_index(const char *name)
 
 static void forget_in(int directory, const char *name, uint64_t offset)
 {
-	long fd = mc_sys4(SYS_openat, MC_FD(directory), MC_PTR(name), O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0);
+	long fd = mc_sys4(SYS_openat, MC_FD(directory), MC_PTR(name),
+			  O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	if (fd < 0)
-		return; /* its container is gone, and the file with it */
+		return; /* its container is gone, and the file with it; or whoever took a lease of it has outlived that */
 	mc_sys4(SYS_pwrite64, fd, MC_PTR("#"), 1, offset);
 	mc_sys1(SYS_close, fd);
 }

@@ -91,6 +91,7 @@ def end_if_dead(name: str, address: str) -> bool:
         for part in ("leases", "hosts"):
             inputs[part] = os.open(store.path(name, part), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, inputs[part])
+        stack.callback(os.close, hosts.hold(inputs["hosts"]))
         walk_here(ending(record._replace(lines=_lines(name, inputs["hosts"], record.address))), inputs)
     return True
 

@@ -4,6 +4,12 @@ Theory of operation. A line is as long as it was when it was written first, fill
 is a comment: so one byte, "#", takes a name away (MC_FORGET of the plan that ends a lease), and who reads the file
 meanwhile sees the one or the other. Who wants names of its own (--add-host) gets a file of its own beside it: the lines
 are at the same offsets in all files, and are written to all, but what is one's own is RESERVED in those of the others.
+
+Who has a file mounted can open it, and where his uid is its owner's (root of a container that has the host's ids)
+could take a lease of it (F_SETLEASE of fcntl(2)), for whose end all others would wait who open it. None is to be had
+of a file that somebody has open for writing: so each owner of a lease of ours has it open, as long as that lasts
+(``hold``). One that is there all the same is of a time when nobody was on the network: the file is made anew. And
+nothing here waits for one (O_NONBLOCK).
 """
 
 from __future__ import annotations
@@ -13,6 +19,8 @@ from collections.abc import Iterable
 
 SHARED = "names"
 RESERVED = "\t#"  # how a line begins that is somebody else's own: then comes whose
+AT_ONCE = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+WRITE = os.O_WRONLY | AT_ONCE
 STEP = 32  # the length of a line is a multiple of it
 LOCALHOST = (("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback"))
 
@@ -28,12 +36,31 @@ def make(directory: int, name: str = SHARED) -> None:
         content = read(directory, SHARED)
     except FileNotFoundError:
         content = text(LOCALHOST).encode()
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
+    _unlink(directory, name)
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
     try:
         os.fchmod(fd, 0o644)
         os.write(fd, content)
     finally:
         os.close(fd)
+
+
+def hold(directory: int) -> int:
+    """A descriptor of the shared file, open for writing: nobody can take a lease of it meanwhile. Under the network's
+    lock."""
+    try:
+        return os.open(SHARED, WRITE, dir_fd=directory)
+    except (BlockingIOError, FileNotFoundError):
+        _unlink(directory, SHARED)
+        make(directory)
+    return os.open(SHARED, WRITE, dir_fd=directory)
+
+
+def _unlink(directory: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
 
 
 def add(directory: int, address: str, names: str, only: str = "") -> int:
@@ -43,7 +70,10 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
     line = line.ljust(length - 1) + b"\n"
     reserved = f"{RESERVED}{only} ".encode().ljust(length - 1) + b"\n"
     for name in os.listdir(directory):
-        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            fd = os.open(name, WRITE, dir_fd=directory)
+        except BlockingIOError:
+            continue  # its owner has died
         try:
             os.pwrite(fd, line if not only or name == only else reserved, at)
         finally:
@@ -75,6 +105,6 @@ def _place(content: bytes, length: int) -> tuple[int, int]:
 
 def read(directory: int, name: str) -> bytes:
     """A file's content."""
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    fd = os.open(name, os.O_RDONLY | AT_ONCE, dir_fd=directory)
     with open(fd, "rb") as f:
         return f.read()

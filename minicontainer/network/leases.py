@@ -37,12 +37,11 @@ Note = Callable[[str, int], None]  # told of each primitive: the call, when it b
 class Lease:
     """One, as long as its owner holds it. ``fds`` are its locks and sockets; ``inputs`` what ``ending`` takes."""
 
-    __slots__ = ("ending", "fds", "hosts", "inputs", "network", "path", "record")
+    __slots__ = ("ending", "fds", "inputs", "network", "path", "record")
 
     def __init__(self, network: Network, record: Record, fds: list[int]) -> None:
         self.network, self.record, self.fds = network, record, fds
         self.path = store.path(network.name, "leases", str(record.address))
-        self.hosts = store.path(network.name, "hosts", str(record.address) if record.private else hosts.SHARED)
         self.ending = ending(record)
         self.inputs: dict[str, int] = {}
 
@@ -57,10 +56,12 @@ class Lease:
             directory = store.path(self.network.name, name)
             self.inputs[name] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.fds.append(self.inputs[name])
+        self.fds.append(hosts.hold(self.inputs["hosts"]))
 
     def open_hosts(self) -> int:
-        """The hosts file (O_PATH), for as long as the lease."""
-        self.fds.append(os.open(self.hosts, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW))
+        """The hosts file, open for writing as long as the lease (hosts.py)."""
+        if self.record.private:
+            self.fds.append(os.open(str(self.record.address), hosts.WRITE, dir_fd=self.inputs["hosts"]))
         return self.fds[-1]
 
     def for_another(self) -> dict[str, int]:

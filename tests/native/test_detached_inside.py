@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -79,4 +81,31 @@ def test_a_filter_of_a_file_is_kept(rootfs: Path, tmp_path: Path) -> None:
         c.restart(0)
         until(lambda: len([e for e in c.logs() if b"Operation not permitted" in e.data]) == 2)
     finally:
+        c.remove(force=True)
+
+
+def test_names_are_looked_up_in_files_alone(rootfs: Path, tmp_path: Path) -> None:
+    """Neither in what is the kernel's, whatever it reads like, nor in one of which somebody has a lease (fcntl(2)), for
+    whose end it would be waited."""
+    root = copy_of(rootfs, tmp_path / "root")
+    passwd = root / "etc/passwd"
+    script = "printf eve:x:7:7 > /proc/self/comm && exec >/dev/null; while :; do sleep 1000; done"
+    c = mc.Container.start(["sh", "-c", script], rootfs=str(root), userns="host")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        until(lambda: Path(f"/proc/{c.pid}/comm").read_text() == "eve:x:7:7\n")
+        passwd.unlink()
+        passwd.symlink_to("/proc/1/comm")
+        assert c.run(["cat", "/etc/passwd"], capture_output=True, text=True).stdout == "eve:x:7:7\n"
+        with pytest.raises(mc.SpecError, match="eve"):
+            c.run(["true"], user="eve")
+        passwd.unlink()
+        passwd.write_text("eve:x:7:7::/:\n")
+        assert c.run(["id", "-u"], user="eve", capture_output=True, text=True).stdout == "7\n"
+        with passwd.open("rb") as held:
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            with pytest.raises(mc.SpecError, match="eve"):
+                c.run(["true"], user="eve")
+    finally:
+        signal.signal(signal.SIGIO, before)
         c.remove(force=True)

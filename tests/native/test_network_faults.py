@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from box import Box, until
+from box import Box, python, python_options, until
 from failing import broken, refused
 from packets import ask, server
 
@@ -22,6 +25,7 @@ from minicontainer.container import start
 from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, endings, firewall, members, networks, store
+from minicontainer.network.record import Network
 from minicontainer.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root", "bridge")
@@ -46,6 +50,11 @@ c = mc.Container.start(["sleep", "1000"], rootfs=sys.argv[1], name="fault", netw
 c.remove(force=True)
 networks.remove("test-net")
 """
+
+
+@pytest.fixture
+def network() -> Network:
+    return networks.create(NAME)
 
 
 @pytest.fixture(autouse=True)
@@ -233,6 +242,56 @@ def test_a_lease_that_cannot_be_read(rootfs: Path) -> None:
     Path(store.path(NAME, "leases", "10.9.8.2")).write_text("{", encoding="utf-8")
     assert mc.run(["true"], rootfs=rootfs, network=NAME).returncode == 0
     assert endings.end_dead(store.path(NAME, "leases", "10.9.8.2")) is False
+
+
+LEASING = """
+import fcntl, os, time
+for path in ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf"):
+    for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK):
+        try:
+            fcntl.fcntl(os.open(path, os.O_RDONLY), fcntl.F_SETLEASE, kind)
+            print(path, "taken", flush=True)
+        except BlockingIOError:
+            print(path, "refused", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("add_hosts", [{}, {"elsewhere": "192.0.2.1"}], ids=["shared", "own"])
+def test_no_lease_is_to_be_had_of_a_hosts_file(make: Make, network: Network, add_hosts: dict[str, str]) -> None:
+    """Else whoever starts or ends beside a container that has the host's ids would wait for that (F_SETLEASE)."""
+    options: dict[str, Any] = {"userns": "host", "mounts": python_mounts(), "add_hosts": add_hosts}
+    web = make(python(), "-c", LEASING, network=NAME, **options)
+    until(lambda: web_said(web).count("\n") == 6)
+    assert [line for line in web_said(web).splitlines() if "hosts" in line] == ["/etc/hosts refused"] * 2
+    make("true", network=NAME, add_hosts=add_hosts).wait()
+    web.remove(force=True)
+    check_nothing_is_left()
+
+
+@pytest.mark.parametrize("kind", [fcntl.F_RDLCK, fcntl.F_WRLCK], ids=["read", "write"])
+def test_a_lease_of_a_time_when_nobody_was_on_the_network(make: Make, network: Network, kind: int) -> None:
+    """Its holder has got the file from one who was, and has outlived that: the file is another then."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    web = make("sleep", "1000", name="web", network=NAME)
+    with open(f"/proc/{web.pid}/root/etc/hosts", "rb") as kept:
+        web.remove(force=True)
+        fcntl.fcntl(kept, fcntl.F_SETLEASE, kind)
+        other = make("sleep", "1000", name="other", network=NAME)
+        assert "other" in other.run(["cat", "/etc/hosts"], capture_output=True, text=True).stdout
+        assert os.fstat(kept.fileno()).st_nlink == 0
+        other.remove(force=True)
+    signal.signal(signal.SIGIO, before)
+    check_nothing_is_left()
+
+
+def python_mounts() -> list[mc.Mount]:
+    """What ``python`` needs, as volumes."""
+    return [mc.Mount(word.split(":")[1], word.split(":")[0], readonly=True) for word in python_options() if ":" in word]
+
+
+def web_said(container: mc.Container) -> str:
+    return b"".join(entry.data for entry in container.logs()).decode()
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
