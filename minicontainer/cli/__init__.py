@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from minicontainer import __version__, runtime
+from minicontainer.cli.groups import Group
 from minicontainer.errors import Error, SpecError
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
@@ -25,6 +26,8 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "diff": ("minicontainer.cli.diff", "command", "Show what an ephemeral container has changed."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
     "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
+    "help": ("minicontainer.cli.help", "command", "Show how a command is used."),
+    "info": ("minicontainer.cli.about", "info", "Show what this host is, and how many containers there are."),
     "inspect": ("minicontainer.cli.inspect", "command", "Show all that is known of containers, as JSON."),
     "kill": ("minicontainer.cli.lifecycle", "kill", "Send a signal to containers."),
     "kvm-boot": ("minicontainer.cli.kvmboot", "command", "Boot a kernel in a virtual machine."),
@@ -46,11 +49,12 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "top": ("minicontainer.cli.stats", "top", "Show the processes of a container, or all containers, live."),
     "unpause": ("minicontainer.cli.lifecycle", "unpause", "Let paused containers go on."),
     "update": ("minicontainer.cli.lifecycle", "update", "Change the limits of containers."),
+    "version": ("minicontainer.cli.about", "version", "Show the versions of this, of Python and of the kernel."),
     "wait": ("minicontainer.cli.lifecycle", "wait", "Wait for the end of containers."),
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.groups import Group
 from minicontainer.errors import SpecError
 
 SETTINGS = {"help_option_names": ["--help"]}
 
 
-@click.group("compare", context_settings=SETTINGS)
+@click.group("compare", cls=Group, context_settings=SETTINGS)
 def group() -> None:
     """Measure this host's isolation, ours and others'."""
 

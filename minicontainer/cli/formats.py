@@ -43,9 +43,9 @@ class Row(NamedTuple):
 def format_option(default: str = "table", *, short: bool = False) -> Callable[[F], F]:
     """The option ``--format`` (with ``-f`` where docker has it), as the parameter ``format_``."""
     names = ("-f", "--format") if short else ("--format",)
-    lead = "table, json (a line each)" if default == "table" else "json"
-    more = ", 'table TEMPLATE'" if default == "table" else ""
-    return click.option(*names, "format_", default=default, metavar="FORMAT", help=f"{lead}, a template{more}.")
+    more = {"table": ", json (a line each), a template, 'table TEMPLATE'", "json": ", or a template"}
+    told = f"{default}{more.get(default, ', json, or a template')}."
+    return click.option(*names, "format_", default=default, metavar="FORMAT", help=told)
 
 
 def rows_text(rows: Iterable[Row], format_: str, heads: Mapping[str, str], as_table: Callable[[], str]) -> str:

@@ -9,6 +9,7 @@ import click
 
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option, rows_text
+from minicontainer.cli.groups import Group
 from minicontainer.cli.moments import shown
 from minicontainer.cli.tables import table
 from minicontainer.errors import Error
@@ -34,7 +35,7 @@ class NetworkName(click.ParamType):  # type: ignore[type-arg]  # generic since c
 names_argument = click.argument("names", type=NetworkName(), nargs=-1, required=True, metavar="NETWORK...")
 
 
-@click.group("network", context_settings=HELP)
+@click.group("network", cls=Group, context_settings=HELP)
 def group() -> None:
     """Make, list and remove networks; run --network NETWORK joins one.
 

@@ -1,0 +1,105 @@
+"""``minicontainer version`` and ``info``: what this is, what it runs on, and how many containers there are.
+
+Names of fields are docker's where docker has the field; there is no daemon, so that ``Server`` is null.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import click
+
+from minicontainer import __version__
+from minicontainer.cli.formats import Row, Template, format_option
+
+HELP = {"help_option_names": ["--help"]}
+
+
+def show(data: dict[str, Any], format_: str, text: str) -> int:
+    """One thing: as text, as JSON, or as a template says."""
+    if format_ == "json":
+        import json
+
+        click.echo(json.dumps(data))
+    elif format_ == "text":
+        click.echo(text)
+    else:
+        click.echo(Template(format_).render(Row(data)))
+    return 0
+
+
+@click.command("version", context_settings=HELP)
+@format_option("text", short=True)
+def version(format_: str) -> int:
+    """Show the versions of minicontainer, Python and the kernel."""
+    system = os.uname()
+    client = {
+        "Version": __version__,
+        "PythonVersion": platform.python_version(),
+        "Os": "linux",
+        "Arch": system.machine,
+        "KernelVersion": system.release,
+    }
+    heads = ("minicontainer", "Python", "system", "architecture", "kernel")
+    lines = [f"{f'{head}:':<15}{value}" for head, value in zip(heads, client.values(), strict=True)]
+    return show({"Client": client, "Server": None}, format_, "\n".join(lines))
+
+
+@click.command("info", context_settings=HELP)
+@format_option("text", short=True)
+def info(format_: str) -> int:
+    """Show what this host is, where things are kept, and how many containers there are."""
+    data = _info()
+    return show(data, format_, "\n".join(f"{f'{name}:':<20}{_plain(value)}" for name, value in data.items()))
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+
+
+def _info() -> dict[str, Any]:
+    from minicontainer import runtime
+    from minicontainer.linux.cgroup import hierarchy
+
+    system = os.uname()
+    return {
+        **_counts(),
+        "ServerVersion": __version__,
+        "Name": system.nodename,
+        "OperatingSystem": _distribution(),
+        "OSType": "linux",
+        "Architecture": system.machine,
+        "KernelVersion": system.release,
+        "NCPU": len(os.sched_getaffinity(0)),
+        "MemTotal": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "CgroupVersion": "2",
+        "CgroupControllers": sorted(hierarchy().controllers),
+        "RootDir": runtime.directory(),
+        "Rootless": os.geteuid() != 0,
+    }
+
+
+def _counts() -> dict[str, int]:
+    """How many containers there are, by what they do."""
+    from minicontainer.cli.ps import look
+    from minicontainer.detached import store
+
+    states = [one.state for one in map(look, store.ids()) if one is not None]
+    paused = sum(state.status == "paused" for state in states)
+    running = sum(state.is_running for state in states) - paused
+    return {
+        "Containers": len(states),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(states) - running - paused,
+    }
+
+
+def _distribution() -> str | None:
+    """As os-release(5) names it."""
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME")
+    except OSError:
+        return None

@@ -1,0 +1,26 @@
+"""``minicontainer help``: what --help says, of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from minicontainer.errors import SpecError
+
+
+@click.command("help", context_settings={"help_option_names": ["--help"]})
+@click.argument("words", nargs=-1, metavar="[COMMAND...]")
+@click.pass_context
+def command(ctx: click.Context, words: Sequence[str]) -> int:
+    """Show the commands, or how COMMAND is used."""
+    context = ctx.find_root()
+    for word in words:
+        group = context.command
+        if not isinstance(group, click.Group):
+            raise SpecError("help", " ".join(words), f"{context.command_path} has no commands of its own")
+        name, found, _ = group.resolve_command(context, [word])
+        assert found is not None
+        context = click.Context(found, info_name=name, parent=context, **found.context_settings)
+    click.echo(context.command.get_help(context))
+    return 0
