@@ -42,23 +42,38 @@ static int look_at(struct mc_program *program, const char *path, int index)
 	return 1;
 }
 
+static const char *next(const char *path)
+{
+	while (*path++)
+		;
+	return path;
+}
+
+void mc_look(const char *path, uint32_t count, struct mc_program *program)
+{
+	program->path = -1;
+	for (uint32_t i = 0; i < count && !look_at(program, path, (int)i); i++)
+		path = next(path);
+}
+
 /* ENOENT and ENOTDIR of a path that is not there try the next one, EACCES too; what is there is reported. */
-long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program)
+long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program, int look)
 {
 	long result = -ENOENT;
 
-	program->path = -1;
-	for (uint32_t i = 0; i < count; i++) {
+	if (look)
+		program->path = -1;
+	for (uint32_t i = 0; i < count; i++, path = next(path)) {
 		long r = mc_sys3(SYS_execve, MC_PTR(path), MC_PTR(argv), MC_PTR(envp));
 
-		if (program->path < 0 && look_at(program, path, (int)i))
-			result = r;
+		if (look && program->path < 0)
+			look_at(program, path, (int)i);
 		if (program->path < 0)
 			result = r == -ENOTDIR ? -ENOENT : r;
+		else if (program->path == (int)i)
+			result = r;
 		if (r != -ENOENT && r != -ENOTDIR && r != -EACCES)
 			return r;
-		while (*path++)
-			;
 	}
 	return result;
 }

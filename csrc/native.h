@@ -30,7 +30,8 @@ enum mc_op {
 	MC_CAPBSET,      /* PR_CAPBSET_DROP for each capability of the kernel that is not in `keep`       */
 	MC_RLIMITS,      /* prlimit64 of each resource in turn, but never above the caller's hard limit   */
 	MC_RAISE,        /* prlimit64 of a process: its hard limit of a resource is at least `hard`            */
-	MC_SECCOMP,      /* seccomp(SECCOMP_SET_MODE_FILTER, flags, {len, program})                       */
+	MC_SECCOMP,      /* seccomp(SECCOMP_SET_MODE_FILTER, flags, {len, program}); if strict, nothing but the exec that
+			  * follows is called under it: what explains its failure is looked at before  */
 	MC_IDMAP,        /* mount_setattr(tree, "", AT_EMPTY_PATH|flags, {MOUNT_ATTR_IDMAP, userns})      */
 	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is what the slot holds         */
 	MC_ID_MAP,       /* write to a uid_map or gid_map: the ids from 0 are those from what the slot holds   */
@@ -84,10 +85,11 @@ struct mc_record {
 };
 
 #define MC_HEAD 1024
+#define MC_NO_FILTER -2 /* init could not load the filter under which the program was to be executed */
 
 /* What the child saw of a program that could not be executed: the parent explains it. */
 struct mc_program {
-	int32_t path;          /* index among the paths of MC_EXEC; -1: none existed                    */
+	int32_t path;          /* index among the paths of MC_EXEC; -1: none existed; or MC_NO_FILTER   */
 	uint32_t mode;         /* st_mode                                                               */
 	uint32_t length;       /* bytes in head                                                         */
 	unsigned char head[MC_HEAD];
@@ -103,6 +105,7 @@ struct mc_run {
 	int64_t at;                    /* index of the step begun last; nsteps when all are done        */
 	int32_t sibling;               /* set by MC_FORK: the pid of who walks on, as the caller sees it  */
 	int32_t blocked;               /* mc_spawn blocked all signals: until MC_SIGNALS, or exec         */
+	int32_t strict;                /* under a filter that may forbid all but the exec: no clock either  */
 	uint64_t sigmask;              /* the caller's, which exec then restores                          */
 	struct mc_program program;
 };

@@ -28,8 +28,10 @@ long mc_netlink(int sock, const char *message, uint64_t length, const int32_t nu
 long mc_if_index(const char *name);
 long mc_forget(int directory, uint64_t offset);
 
-/* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. */
-long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program);
+/* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. What stood in the
+ * way is looked at when it failed (`look`), or was before, by mc_look(). */
+long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program, int look);
+void mc_look(const char *path, uint32_t count, struct mc_program *program);
 void mc_strings(const char **table, const char *list, uint64_t count);
 
 #endif

@@ -29,6 +29,7 @@ class _Lib:
     MC_BYTES: int
     MC_SLOT: int
     MC_PLAN_MAGIC: int
+    MC_NO_FILTER: int
     MC_ARGS: int
     MC_GO: int
     MC_READY: int

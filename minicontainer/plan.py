@@ -285,10 +285,11 @@ def close_range(first: int) -> Step:
     return call("close_range", first, 0xFFFFFFFF, 0)
 
 
-def seccomp(program: bytes, flags: str = "0") -> Step:
-    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction)."""
+def seccomp(program: bytes, flags: str = "0", *, strict: bool = False) -> Step:
+    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction). ``strict``: just before an
+    ``execve``, under a program that may forbid all else; what would explain its failure is looked at before."""
     shown = Struct(program, f"<{len(program) // 8} instructions>")
-    return Step("seccomp", (const(flags), len(program) // 8, shown), lib.MC_SECCOMP)
+    return Step("seccomp", (const(flags), len(program) // 8, shown, *([1] if strict else [])), lib.MC_SECCOMP)
 
 
 def chdir(path: str) -> Step:

@@ -17,7 +17,7 @@ def small() -> dict[str, Any]:
             {"architecture": "SCMP_ARCH_S390X", "subArchitectures": None},
         ],
         "syscalls": [
-            {"names": ["read", "write", "exit_group", "no_such_call"], "action": "SCMP_ACT_ALLOW", **nothing},
+            {"names": ["read", "write", "execve", "exit_group", "no_such_call"], "action": "SCMP_ACT_ALLOW", **nothing},
             {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
             {
                 "names": ["personality"],

@@ -6,20 +6,25 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 
 #include "../told.h"
 #include "monitor.h"
 
-/* struct report of init.c: end of file where the program runs. */
+/* struct report of init.c: nothing, or an error of 0, where the program runs. What is in the pipe counts at its end. */
 static int read_report(struct mc_monitor *told, int fd)
 {
 	struct {
 		int32_t error;
 		struct mc_program program;
 	} report = { 0 };
+	struct pollfd end = { .fd = fd }; /* POLLHUP alone */
 	long n;
 
+	do
+		n = mc_sys5(SYS_ppoll, MC_PTR(&end), 1, 0, 0, 0);
+	while (n == -EINTR);
 	do
 		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
 	while (n == -EINTR);

@@ -7,19 +7,18 @@ attached before ``/proc`` is there, so that no magic link exists which a hostile
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import struct
 from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
-from minicontainer.container import attached, dev, etc, kernelfs
+from minicontainer.container import attached, dev, etc, execute, kernelfs
 from minicontainer.container.dev import CLONE, MADE, make_parents, take_fs
-from minicontainer.container.host import NOT_OURS, Host
+from minicontainer.container.host import Host
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
-from minicontainer.spec import DEFAULT_ULIMITS, RLIMITS, Spec
+from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
     from minicontainer.spec import Mount
@@ -34,7 +33,6 @@ NAMESPACES = (  # field of Spec, CLONE flag; mnt is always new, user and time ha
     ("cgroupns", "CLONE_NEWCGROUP"),
 )
 JOINS = (("userns", "CLONE_NEWUSER"), *NAMESPACES)
-PROGRAM_FD, INIT_FD = 3, 4
 
 
 def compile(spec: Spec, host: Host) -> Plan:
@@ -59,8 +57,8 @@ def compile(spec: Spec, host: Host) -> Plan:
     _attach_mounts(b, spec, host, late=True)
     _finish_root(b, spec)
     _stdio(b, spec, host)
-    confine(b, spec, host)
-    _execute(b, spec, host)
+    execute.confine(b, spec, host, staged=execute.is_staged(spec, host))
+    execute.execute(b, spec, host, environment(spec, host))
     return b.plan()
 
 
@@ -92,13 +90,6 @@ def hostname(spec: Spec) -> str:
 def inert(spec: Spec) -> tuple[str, ...]:
     """What ROOTFS is mounted with: NODEV, NOSUID."""
     return () if spec.privileged else ("NODEV", "NOSUID") if spec.no_new_privileges else ("NODEV",)
-
-
-def program_paths(program: str, path: str) -> list[str]:
-    """Where execvp(3) would look."""
-    if "/" in program or not program:
-        return [program]
-    return [posixpath.join(directory or ".", program) for directory in path.split(":")]
 
 
 def _new_namespaces(spec: Spec) -> list[str]:
@@ -312,84 +303,3 @@ def _stdio(b: Builder, spec: Spec, host: Host) -> None:
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         b.add(p.dup3(Slot(name), number))
-
-
-def confine(b: Builder, spec: Spec, host: Host) -> None:
-    """What the program may do, down to the filter of system calls."""
-    b.phase = "confine"
-    given = {limit.name for limit in spec.ulimits}
-    b.add(p.prlimit64_all([None if name in given else pair for name, pair in DEFAULT_ULIMITS.items()]))
-    if host.userns != "range":
-        b.add(p.call("setpriority", 0, 0, 0, tolerate=NOT_OURS))
-    b.add(p.call("personality", p.const("PER_LINUX")))
-    if host.userns != "range":
-        b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard) for limit in spec.ulimits))
-    b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
-    filtered = bool(host.seccomp)
-    if filtered and not _bars_new_privileges(spec):
-        b.add(p.seccomp(host.seccomp))  # while CAP_SYS_ADMIN is still there
-    _give_up_rights(b, spec, host)
-    if filtered and _bars_new_privileges(spec):
-        b.add(p.seccomp(host.seccomp))
-
-
-def _bars_new_privileges(spec: Spec) -> bool:
-    return spec.no_new_privileges and not spec.privileged
-
-
-def _give_up_rights(b: Builder, spec: Spec, host: Host) -> None:
-    """The program's user, groups and capabilities."""
-    mask, who = spec.capabilities(host.permitted), host.identity
-    b.add(p.capbset_drop_all_but(mask))
-    if host.maps is None:  # with setgroups denied, root's own groups are all there can be
-        b.add(p.setgroups(who.groups))
-    b.add(p.setresgid(who.gid), p.setresuid(who.uid))
-    b.add(p.capset(mask, mask, 0) if who.uid == 0 else p.capset(0, 0, 0))
-    b.add(p.call("umask", p.Octal(spec.umask)))
-    if _bars_new_privileges(spec):
-        b.add(p.prctl("PR_SET_NO_NEW_PRIVS", 1))
-
-
-def _execute(b: Builder, spec: Spec, host: Host) -> None:
-    """No descriptor is left when the path of cwd is walked, so none can lead outside (CVE-2024-21626)."""
-    b.phase = "execute"
-    staged = spec.init or (host.exposed and not spec.executable)
-    if staged:
-        init, report = b.input("init"), b.input("report")
-        b.add(p.dup3(report, INIT_FD - 1), p.call("dup3", init, INIT_FD, p.const("O_CLOEXEC")))
-    elif spec.executable:
-        b.add(p.call("dup3", b.input("executable"), PROGRAM_FD, p.const("O_CLOEXEC")))
-    last = INIT_FD if staged else PROGRAM_FD if spec.executable else 2
-    b.add(p.close_range(last + 1), p.chdir(spec.cwd))
-    if spec.die_with_parent:
-        b.add(p.prctl("PR_SET_PDEATHSIG", 9))
-    b.add(p.reset_signals())
-    if not staged:
-        limit(b, spec)
-    if not staged and not spec.executable:
-        b.add(program(spec, host))
-        return
-    env = environment(spec, host)
-    paths, envp = program_paths(spec.args[0], env["PATH"]), [f"{k}={v}" for k, v in env.items()]
-    if staged:
-        name = "minicontainer-init" if spec.init else "minicontainer-exec"
-        b.add(p.execveat(INIT_FD, [name, _limits(spec), str(len(paths)), *paths, *spec.args], envp))
-    else:
-        b.add(p.execveat(PROGRAM_FD, spec.args, envp))
-
-
-def limit(b: Builder, spec: Spec) -> None:
-    """The resource limits that were asked for: nothing of ours is done under them but the exec."""
-    b.add(*(p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard) for limit in spec.ulimits))
-
-
-def _limits(spec: Spec) -> str:
-    """The same as csrc/init.c is told them: a letter for each resource, its limits in hexadecimal."""
-    words = [(RLIMITS[limit.name], limit.soft % 2**64, limit.hard % 2**64) for limit in spec.ulimits]
-    return "".join(f"{chr(ord('a') + number)}{soft:016x}{hard:016x}" for number, soft, hard in words)
-
-
-def program(spec: Spec, host: Host) -> p.Step:
-    """The exec of the program itself."""
-    env = environment(spec, host)
-    return p.execve(program_paths(spec.args[0], env["PATH"]), spec.args, [f"{k}={v}" for k, v in env.items()])

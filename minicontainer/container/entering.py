@@ -8,7 +8,7 @@ see it; they cannot trace it (prctl(2), PR_SET_DUMPABLE) without CAP_SYS_PTRACE 
 from __future__ import annotations
 
 from minicontainer import plan as p
-from minicontainer.container import compiler, dev, kernelfs
+from minicontainer.container import compiler, dev, execute, kernelfs
 from minicontainer.container.host import Host
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
 from minicontainer.spec import RLIMITS, Spec
@@ -43,9 +43,7 @@ def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
         dev.take_terminal(b, host, p.openat2("/dev/pts/ptmx", dev.PTMX, resolve, dev.MASTER))
     else:
         b.add(*(p.dup3(Slot(name), number) for number, name in enumerate(INPUTS[:3])))
-    compiler.confine(b, spec, host)
-    b.phase = "execute"
-    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals())
-    compiler.limit(b, spec)
-    b.add(compiler.program(spec, host))
+    execute.confine(b, spec, host)
+    b.phase, env = "execute", compiler.environment(spec, host)
+    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals(), *execute.become(spec, host, env))
     return b.plan()

@@ -11,10 +11,10 @@ import os
 import posixpath
 from typing import Any
 
-from minicontainer.container import compiler, program
+from minicontainer.container import compiler, execute, program
 from minicontainer.errors import Error, SpecError, StepError, UnsupportedError, hint_for
 from minicontainer.linux import caps
-from minicontainer.native import ffi
+from minicontainer.native import ffi, lib
 from minicontainer.plan import Step
 from minicontainer.spec import RLIMITS, Mount, Spec
 
@@ -23,7 +23,9 @@ RANGES = "further ids need newuidmap, newgidmap and ranges in /etc/subuid and /e
 
 def program_error(spec: Spec, number: int, seen: Any) -> Error:
     """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
-    paths = compiler.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
+    if seen.path == lib.MC_NO_FILTER:
+        return _seccomp(spec, None, number, os.strerror(number).lower())
+    paths = execute.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
     path = paths[seen.path] if 0 <= seen.path < len(paths) else None
     head = bytes(ffi.buffer(seen.head, seen.length))
     return program.explain(spec.args[0], number, path, seen.mode, head)
@@ -73,7 +75,7 @@ def _ulimit(spec: Spec, step: Step, number: int, reason: str) -> Error:
     return UnsupportedError("ulimit", f"{limit.name}={limit.soft}:{limit.hard}", reason, hint)
 
 
-def _seccomp(spec: Spec, _step: Step, number: int, reason: str) -> Error:
+def _seccomp(spec: Spec, _step: Step | None, number: int, reason: str) -> Error:
     if spec.seccomp is None:
         reason = f"the kernel refuses the filter: {reason}"
         return UnsupportedError("seccomp", None, reason, "--security-opt seccomp=unconfined")

@@ -21,6 +21,7 @@ from minicontainer.container import (
     compiler,
     devices,
     etc,
+    execute,
     halves,
     host,
     limits,
@@ -273,15 +274,10 @@ def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
             found[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
     if what.host.userns == "join" and what.host.shown:
         found.update(ranged.take_trees(spec, found["ns-userns"], stack))
-    if spec.executable:
+    if {"executable", "init"} & set(what.plan.inputs):
         from minicontainer.container import init
 
-        found["executable"] = init.descriptor(spec.executable)
-        stack.callback(os.close, found["executable"])
-    if "init" in what.plan.inputs:
-        from minicontainer.container import init
-
-        found["init"] = init.kept()
+        found.update(init.inputs(spec, what.plan, what.host.seccomp, stack))
     return found
 
 
@@ -296,7 +292,7 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
         found["parent-socket"] = theirs.fileno()
     if "report" in what.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
-        found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, compiler.INIT_FD + 1)
+        found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, execute.LAST_FD + 1)
         os.close(write)
         stack.callback(_read_report, child, spec, read, found["report"])
     return found

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from minicontainer.native import lib
+
 INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
 LOAD, RETURN, JUMP, AND = 0x20, 0x06, 0x05, 0x54  # BPF_LD|BPF_W|BPF_ABS, BPF_RET|BPF_K, BPF_JMP|BPF_JA, BPF_ALU|BPF_AND
 JUMP_EQUAL, JUMP_ABOVE, JUMP_AT_LEAST, JUMP_SET = 0x15, 0x25, 0x35, 0x45  # BPF_JMP|BPF_JEQ|BPF_K, JGT, JGE, JSET
@@ -85,6 +87,43 @@ def decide(program: bytes, number: int, arch: int, arguments: Sequence[int] = ()
             raise ValueError(f"instruction {pc - 1} has an unknown code {code:#x}")
 
 
+def decided(program: bytes, number: int, arch: int) -> int | None:
+    """What ``program`` answers to call ``number`` of ``arch``, whatever its arguments; None where these count, or where
+    it is no program of libseccomp's kind."""
+    try:
+        outcome = _run(_View(program), arch, number)
+    except (KeyError, struct.error):  # an unknown instruction, or beyond the end
+        return None
+    return outcome.answer if outcome.at < 0 else None
+
+
+class _View:
+    """The instructions of a program, each read when it is asked for."""
+
+    def __init__(self, program: bytes) -> None:
+        self.program = program
+
+    def __getitem__(self, pc: int) -> tuple[int, int, int, int]:
+        code, jt, jf, k = INSTRUCTION.unpack_from(self.program, pc * INSTRUCTION.size)
+        return code, jt, jf, k
+
+
+def until(newest: Iterable[tuple[int, int]], answer: int, program: bytes) -> bytes:
+    """``program``, but ``answer`` to each call that is newer than the ``newest`` of its table: (architecture, number).
+    x32 has a table of its own in x86_64: of the numbers that have X32_SYSCALL_BIT."""
+    code = list(parse(program))
+    for arch, number in newest:
+        x32 = lib.X32_SYSCALL_BIT if arch == lib.AUDIT_ARCH_NATIVE else 0
+        limits = [(JUMP_ABOVE, 0, 1, number), (RETURN, 0, 0, answer)]
+        if x32 and number & x32:
+            limits.insert(0, (JUMP_AT_LEAST, 0, 2, x32))
+        elif x32:
+            limits.insert(0, (JUMP_AT_LEAST, 2, 0, x32))
+        table = [(LOAD, 0, 0, ARCH), (JUMP_EQUAL, 0, len(limits) + 1, arch), (LOAD, 0, 0, NR), *limits]
+        code = [*(Instruction(*i) for i in table), *code]
+    return pack(code)
+
+
 def shorter(program: bytes) -> bytes:
     """A program with the same answers to every call; ``program`` itself where no shorter one is found."""
     instructions = parse(program)
@@ -129,7 +168,7 @@ def _intervals(constants: Iterable[int]) -> Iterator[int]:
     yield from sorted({0, *(k + more for k in constants for more in (0, 1) if k + more < WORDS)})
 
 
-def _run(instructions: list[Instruction], arch: int, number: int) -> Outcome:
+def _run(instructions: list[Instruction] | _View, arch: int, number: int) -> Outcome:
     """Runs until the answer, or until something else than these two is loaded."""
     pc, a = 0, 0
     while True:

@@ -67,6 +67,16 @@ def number(name: str) -> int:
     return found
 
 
+def newest(names: Iterable[str], architecture: str = "") -> tuple[int, int]:
+    """The highest number that one of these calls has on this machine, or on another architecture (``x86``, ``x32`` ...)
+    of its kernel, behind the AUDIT_ARCH_* of it. The number is negative where there is none."""
+    _, library = _library()
+    token = library.seccomp_arch_resolve_name(os.fsencode(architecture)) if architecture else lib.AUDIT_ARCH_NATIVE
+    numbers = (library.seccomp_syscall_resolve_name_arch(token, os.fsencode(name)) for name in names)
+    # a token is an AUDIT_ARCH_*, but for x32, which the kernel tells from x86_64 by the number alone
+    return lib.AUDIT_ARCH_NATIVE if architecture == "x32" else token, max(numbers, default=-1)
+
+
 def compile(default: int, rules: Iterable[Rule], architectures: Sequence[str] = ()) -> bytes:
     """A program (struct sock_filter[]) that answers ``default`` where no rule matches.
 

@@ -46,7 +46,8 @@ def test_it_is_in_the_cgroup(rootfs: Path) -> None:
     try:
         with c.exec(["sleep", "1000"]) as entered, c.open_cgroup() as cgroup:  # type: ignore[union-attr]
             assert sorted(cgroup.procs) == sorted([c.pid, entered.pid])
-            assert [task.command for task in c.tasks()] == ["sleep 1000", "sleep 1000"]
+            # execve(2) wakes who waits by vfork(2) before its arguments can be read
+            until(lambda: [task.command for task in c.tasks()] == ["sleep 1000", "sleep 1000"])
             entered.kill()
     finally:
         c.remove(force=True)

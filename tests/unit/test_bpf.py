@@ -143,3 +143,31 @@ def test_what_it_does_not_know_is_kept_as_it_is() -> None:
         bpf.decide(add, 0, HERE)
     masked = bpf.pack([(LOAD, 0, 0, NR), (AND, 0, 0, 1), (0x15, 0, 1, 1), (RETURN, 0, 0, KILL), (RETURN, 0, 0, ALLOW)])
     assert bpf.shorter(masked) == masked
+
+
+# ---- what does not depend on arguments, and where a list ends
+
+
+def test_what_is_decided_whatever_the_arguments() -> None:
+    rules = [Rule("read", ALLOW), Rule("socket", ALLOW, (Condition(0, "EQ", 2),))]
+    program = bpf.shorter(libseccomp.compile(ERRNO | 1, rules))
+    answers = [bpf.decided(program, libseccomp.number(name), HERE) for name in ("read", "write", "socket")]
+    assert answers == [ALLOW, ERRNO | 1, None]
+    assert bpf.decided(b"", 0, HERE) is None
+    assert bpf.decided(b"\x07" + bytes(7), 0, HERE) is None  # BPF_MISC|BPF_TAX
+
+
+@settings(max_examples=60, deadline=None)
+@given(rules(), st.sampled_from([(), ("x86",), ("x86", "x32")]))
+@pytest.mark.skipif(HERE != lib.AUDIT_ARCH_X86_64, reason="of x86_64")
+def test_a_list_that_ends(some: list[Rule], others: tuple[str, ...]) -> None:
+    whole = libseccomp.compile(ALLOW, some, others)
+    newest = [libseccomp.newest([rule.name for rule in some], arch) for arch in ("", *others)]
+    ended = bpf.until([pair for pair in newest if pair[1] >= 0], ERRNO | 38, whole)
+    last = {(arch, number >= lib.X32_SYSCALL_BIT): number for arch, number in newest if number >= 0}
+    for arch in (HERE, 0x40000003):  # AUDIT_ARCH_I386
+        for number in around(ended):
+            end = last.get((arch, arch == HERE and number >= lib.X32_SYSCALL_BIT), 2**32)
+            expected = ERRNO | 38 if number > end else bpf.decide(whole, signed(number), arch)
+            assert bpf.decide(ended, signed(number), arch) == expected
+            assert bpf.decide(bpf.shorter(ended), signed(number), arch) == expected

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicontainer.container.compiler import clone_flags, compile, environment, program_paths
+from minicontainer.container.compiler import clone_flags, compile, environment
+from minicontainer.container.execute import ADMIN, program_paths
 from minicontainer.container.host import Host, Identity
 from minicontainer.container.ranged import half_plan
 from minicontainer.native import lib
@@ -177,7 +178,7 @@ def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, H
     phase = [s for s in plan.steps if s.phase == "confine"]
     order = [s.call for s in phase]
     assert order.index("prctl_capbset_drop_all_but") < order.index("setresuid")  # needs CAP_SETPCAP
-    assert order.index("setresgid") < order.index("setresuid") < order.index("capset")
+    assert order.index("setresgid") < order.index("setresuid") < where_last(order, "capset")
     assert ("setgroups" in order) == (host.maps is None)
     if "setgroups" in order:
         assert order.index("setgroups") < order.index("setresgid")
@@ -186,11 +187,24 @@ def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, H
     assert all(i < order.index("setresuid") for i in raised)  # CAP_SYS_RESOURCE
     protected = [i for i, s in enumerate(phase) if s.describe().startswith("prctl(PR_SET_NO_NEW_PRIVS")]
     assert bool(protected) == (spec.no_new_privileges and not spec.privileged)
-    if host.seccomp:
-        assert order.count("seccomp") == 1
-        # an unprivileged process needs no_new_privs for it, one without no_new_privs needs CAP_SYS_ADMIN
-        assert order.index("seccomp") > protected[0] if protected else order.index("seccomp") < order.index("capset")
+    assert "seccomp" not in order
+    if host.seccomp and not protected:  # an unprivileged process needs no_new_privs for it, else CAP_SYS_ADMIN
+        effective = int(phase[where_last(order, "capset")].describe().partition("effective=")[2].partition(",")[0], 16)
+        assert effective & ADMIN
     assert where(plan, "capset")[-1] > max(where(plan, "mount_setattr") + where(plan, "move_mount"))
+
+
+def where_last(order: list[str], call: str) -> int:
+    return len(order) - 1 - order[::-1].index(call)
+
+
+@given(compiled())
+@settings(deadline=None)
+def test_nothing_of_ours_is_under_the_filter_but_the_exec(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, plan = case
+    staged = spec.init or host.exposed
+    assert where(plan, "seccomp") == ([len(plan.steps) - 2] if host.seccomp and not staged else [])
+    assert ("filter" in plan.inputs) == bool(host.seccomp and staged)
 
 
 @given(compiled())
@@ -201,10 +215,11 @@ def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
     ours_first = spec.init or host.exposed
     assert end[-1] == ("execveat" if ours_first else "execve")
     assert end.index("close_range") < end.index("chdir") < end.index("reset_signals")  # CVE-2024-21626
-    assert plan.steps[where(plan, "close_range")[0]].args[0] == (5 if ours_first else 3)
+    assert plan.steps[where(plan, "close_range")[0]].args[0] == ((6 if host.seccomp else 5) if ours_first else 3)
     assert len([s for s in plan.steps if s.op in (lib.MC_EXEC, lib.MC_EXEC_FD)]) == 1
     limited = where(plan, "prlimit64")  # nothing of ours is done under them: init sets them itself
-    assert limited == ([] if ours_first else list(range(len(plan.steps) - 1 - len(spec.ulimits), len(plan.steps) - 1)))
+    last = len(plan.steps) - 1 - bool(host.seccomp)
+    assert limited == ([] if ours_first else list(range(last - len(spec.ulimits), last)))
     assert max(where(plan, "dup3")) < where(plan, "close_range")[0]
     death = where(plan, "prctl", lambda s: s.describe().startswith("prctl(PR_SET_PDEATHSIG"))
     assert bool(death) == spec.die_with_parent
@@ -246,7 +261,7 @@ def test_namespaces_are_joined_first_and_as_root_of_the_joined_one(case: tuple[S
 def test_every_plan_encodes_and_every_input_is_known(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     assert plan.buffer
-    allowed = {"stdin", "stdout", "stderr", "ready", "go", "go-write", "parent-socket", "init", "report"}
+    allowed = {"stdin", "stdout", "stderr", "ready", "go", "go-write", "parent-socket", "init", "report", "filter"}
     assert {name for name in plan.inputs if not name.startswith("ns-")} <= allowed
     assert ("parent-socket" in plan.inputs) == spec.tty
     assert ("init" in plan.inputs) == ("report" in plan.inputs) == (spec.init or host.exposed)

@@ -112,6 +112,46 @@ def test_the_first_of_two_plain_answers_counts() -> None:
     assert answer(first, "socket") == ALLOW
 
 
+@pytest.mark.parametrize(
+    ("default", "newer"),
+    [
+        ({"defaultAction": "SCMP_ACT_ERRNO"}, ENOSYS),
+        ({"defaultAction": "SCMP_ACT_KILL_PROCESS"}, ENOSYS),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 13}, ERRNO | 13),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "EACCES"}, ERRNO | 13),
+        ({"defaultAction": "SCMP_ACT_ALLOW"}, ALLOW),
+        ({"defaultAction": "SCMP_ACT_LOG"}, lib.SECCOMP_RET_LOG),
+    ],
+    ids=str,
+)
+def test_calls_newer_than_all_that_are_named(default: dict[str, Any], newer: int) -> None:
+    action = "SCMP_ACT_ERRNO" if default["defaultAction"] in reader.OPEN else "SCMP_ACT_ALLOW"
+    program = made(default | {"syscalls": [{"names": ["read", "rseq", "no_such_call"], "action": action}]})
+    assert [answer(program, name) for name in ("clone3", "close_range")] == [newer, newer]
+    assert answer(program, "read") == answer(program, "rseq") != newer
+    assert bpf.decide(program, 5000, lib.AUDIT_ARCH_NATIVE) == newer
+    assert answer(program, "write") == answer(made(default | {"syscalls": []}), "write")  # older: as the list says
+
+
+def test_a_profile_that_forbids_what_a_program_begins_by(tmp_path: Path) -> None:
+    path = tmp_path / "profile"
+
+    def refused(names: Sequence[str], **fields: Any) -> str:
+        entry = {"names": names, "action": "SCMP_ACT_ERRNO"}
+        path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [entry]}))
+        try:
+            seccomp.program(Spec(rootfs="/", seccomp=str(path), **fields))
+        except SpecError as e:
+            return str(e)
+        return ""
+
+    assert f"seccomp {path}: forbids execve: without it no program can be started" in refused(["execve", "execveat"])
+    assert "forbids execveat: " in refused(["execve", "execveat"], executable="/bin/true")
+    assert refused(["execveat", "wait4", "kill", "clock_gettime", "write"]) == ""
+    for name in seccomp.CALLS_OF_INIT:
+        assert f"forbids {name}: process 1 of --init needs it" in refused([name], init=True)
+
+
 def test_what_libseccomp_would_not_keep_is_refused() -> None:
     """A condition beside a plain rule for the same call: libseccomp forgets the condition."""
     with pytest.raises(SpecError, match=r"seccomp a\.json: args of socket would not be kept"):

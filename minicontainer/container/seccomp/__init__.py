@@ -10,10 +10,13 @@ import functools
 import os
 
 from minicontainer.errors import SpecError
+from minicontainer.linux import bpf
 from minicontainer.linux.bpf import INSTRUCTION, INSTRUCTIONS_MAX, PROGRAM_MAX
 from minicontainer.native import lib
 from minicontainer.spec import Spec
 
+CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # csrc/init.c, once the program runs
+CALLS_OF_FAILURE = ("clock_gettime", "statx", "openat", "read", "close")  # csrc/exec.c, after an exec that failed
 DEFAULT = os.path.join(os.path.dirname(__file__), "default.json")
 PROFILE_MAX = 2**20
 
@@ -28,11 +31,31 @@ def program(spec: Spec, permitted: int = -1) -> bytes:
         return _default(spec.capabilities(permitted))
     data = _read(spec.seccomp)
     if data.lstrip()[:1] == b"{":  # an instruction that begins so loads nothing that seccomp(2) permits
-        return _made(data, spec.seccomp, spec.capabilities(permitted))
+        data = _made(data, spec.seccomp, spec.capabilities(permitted))
     if not data or len(data) % INSTRUCTION.size or len(data) > PROGRAM_MAX:
         reason = f"is no JSON profile, and no classic BPF program (1 to {INSTRUCTIONS_MAX} instructions of 8 bytes)"
         raise SpecError("seccomp", spec.seccomp, reason)
+    _check_needed(spec, data)
     return data
+
+
+def is_strict(program: bytes) -> bool:
+    """Whether it may forbid what explains an exec that failed: then that has to be looked at before it is loaded."""
+    return any(_answer(program, name) != lib.SECCOMP_RET_ALLOW for name in CALLS_OF_FAILURE)
+
+
+def _check_needed(spec: Spec, data: bytes) -> None:
+    """The one call that a program cannot begin without, and those of process 1 of ``--init``: all that is ours under a
+    filter. One that compares arguments of theirs is not guessed at."""
+    by = {"execveat" if spec.executable else "execve": "without it no program can be started"}
+    by |= dict.fromkeys(CALLS_OF_INIT if spec.init else (), "process 1 of --init needs it")
+    for name, reason in by.items():
+        if _answer(data, name) not in (None, lib.SECCOMP_RET_ALLOW, lib.SECCOMP_RET_LOG):
+            raise SpecError("seccomp", spec.seccomp, f"forbids {name}: {reason}", f"allow {name}")
+
+
+def _answer(data: bytes, name: str) -> int | None:
+    return bpf.decided(data, getattr(lib, f"SYS_{name}"), lib.AUDIT_ARCH_NATIVE)
 
 
 def _read(path: str) -> bytes:
@@ -63,7 +86,7 @@ def _made(data: bytes, source: str | None, capabilities: int) -> bytes:
     found = cache.load(name, key)
     if found is None:
         from minicontainer.container.seccomp import profile, reader
-        from minicontainer.linux import bpf, libseccomp
+        from minicontainer.linux import libseccomp
 
         found = profile.program(reader.read(data, source), capabilities, host.release)
         makers = (libseccomp.path(), *(str(m.__file__) for m in (libseccomp, bpf, profile, reader)))

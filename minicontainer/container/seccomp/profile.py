@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -65,12 +66,13 @@ class Entry(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A profile as it was read."""
+    """A profile as it was read. ``ends``: whether the calls that are newer than all that it names answer ENOSYS."""
 
     source: str | None
     default: int
     architectures: tuple[str, ...]
     entries: tuple[Entry, ...]
+    ends: bool = False
 
     def rules(self, capabilities: int, release: str) -> list[Rule]:
         """What it says for a container with these capabilities (a mask) on a kernel of this release. Where a call is
@@ -85,7 +87,7 @@ def program(profile: Profile, capabilities: int, release: str) -> bytes:
     """The filter (struct sock_filter[]). SpecError where the profile asks for what libseccomp does not do."""
     rules = profile.rules(capabilities, release)
     try:
-        made = bpf.shorter(libseccomp.compile(profile.default, rules, profile.architectures))
+        made = bpf.shorter(_ended(profile, rules, libseccomp.compile(profile.default, rules, profile.architectures)))
     except StepError as e:
         raise SpecError("seccomp", profile.source, f"libseccomp refuses it: {e}") from None
     if len(made) > bpf.PROGRAM_MAX:
@@ -96,6 +98,18 @@ def program(profile: Profile, capabilities: int, release: str) -> bytes:
         reason = f"args of {name} would not be kept: libseccomp prefers another rule, with wider args or none"
         raise SpecError("seccomp", profile.source, reason)
     return made
+
+
+def _ended(profile: Profile, rules: list[Rule], made: bytes) -> bytes:
+    """With ENOSYS for calls newer than the newest that is named, as runc has it (libcontainer/seccomp/patchbpf):
+    who wrote the list knew none of them, and the C library then takes an older one. To ``clone3`` it must be so, else
+    programs have no threads (glibc 2.34)."""
+    if not profile.ends:
+        return made
+    names = [rule.name for rule in rules]
+    newest = [libseccomp.newest(names, architecture) for architecture in ("", *profile.architectures)]
+    enosys = lib.SECCOMP_RET_ERRNO | errno.ENOSYS
+    return bpf.until([(arch, number) for arch, number in newest if number >= 0], enosys, made)
 
 
 def _unkept(made: bytes, rules: list[Rule]) -> str:

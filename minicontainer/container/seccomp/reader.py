@@ -29,6 +29,7 @@ ACTIONS = {
     "SCMP_ACT_TRAP": lib.SECCOMP_RET_TRAP,
 }
 WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+OPEN = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")  # default actions of a list of what is forbidden
 ERRNO_MAX = 4095
 ARCHITECTURES = (
     "X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PARISC PARISC64 PPC"
@@ -80,7 +81,8 @@ def _profile(given: object, source: str | None) -> Profile:
     others = tuple(name.lower() for name in HERE.others if name in named)
     default = _action(top, "defaultAction", "defaultErrnoRet", "defaultErrno")
     entries = tuple(_entry(f"syscalls[{i}]", e) for i, e in enumerate(_list("syscalls", top.get("syscalls", []))))
-    return Profile(source, default, others, entries)
+    ends = top["defaultAction"] not in OPEN and not {"defaultErrnoRet", "defaultErrno"} & set(top)
+    return Profile(source, default, others, entries, ends)
 
 
 def _mapped(given: object) -> list[str]:
