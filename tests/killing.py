@@ -57,10 +57,10 @@ def monitors() -> set[int]:
 
 def cgroups() -> set[str]:
     """Those of containers, but for those that another process than a monitor has made and keeps."""
-    from minicontainer.container import placement
+    from minicontainer.container import owners, placement
 
     members = [path for home in placement._homes() for path in placement._members(home)]
-    return {path for path in members if not placement.alive(path.rpartition("/")[2])}
+    return {path for path in members if not owners.is_claimed(path.rpartition("/")[2][:12])}
 
 
 def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: random.Random) -> None:

@@ -32,7 +32,7 @@ SETTLE = 10.0
 WATCHED = ("native", "rig")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/id-ranges/"
-KEPT = ("mark", "networks/.lock")
+KEPT = ("mark", "owners/??", "networks/.lock")
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,11 @@ def state() -> Iterator[str]:
     for place in dict.fromkeys((runtime.directory(), f"{own}/minicontainer", f"/tmp/minicontainer-{USER_ID}")):
         for directory, _, files in os.walk(place):
             found = (f"{directory}/{name}" for name in files)
-            yield from (f"state file {path}" for path in found if path.removeprefix(f"{place}/") not in KEPT)
+            yield from (f"state file {path}" for path in found if not _is_kept(path.removeprefix(f"{place}/")))
+
+
+def _is_kept(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in KEPT)
 
 
 def _is_anothers(interface: str) -> bool:

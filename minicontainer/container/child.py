@@ -22,11 +22,24 @@ class Child:
     Nothing is left of one that is dropped, unless ``disowned``: an exception out of a signal handler can come at any
     moment, also before anybody holds what was made."""
 
-    __slots__ = ("cgroup", "disowned", "half", "id", "ids", "lease", "name_lock", "notes", "said", "spawn", "terminal")
+    __slots__ = (
+        "cgroup",
+        "claim",
+        "disowned",
+        "half",
+        "id",
+        "ids",
+        "lease",
+        "name_lock",
+        "notes",
+        "said",
+        "spawn",
+        "terminal",
+    )
 
     def __init__(self, identifier: str, plan: Plan) -> None:
         self.id = identifier
-        self.terminal = self.name_lock = self.said = -1
+        self.terminal = self.name_lock = self.said = self.claim = -1
         self.cgroup: Cgroup | None = None
         self.notes: list[tuple[str, str, int, int, int]] = []
         self.ids: ids.Lease | None = None
@@ -70,10 +83,10 @@ class Child:
     def close(self) -> None:
         """Closes the descriptors that stand for it."""
         self.spawn.close()
-        for fd in (self.terminal, self.said):
+        for fd in (self.terminal, self.said, self.claim):
             if fd >= 0:
                 os.close(fd)
-        self.terminal = self.said = -1
+        self.terminal = self.said = self.claim = -1
 
     def discard(self) -> None:
         """Ends it, and leaves nothing."""

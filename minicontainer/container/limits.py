@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container import placement
-from minicontainer.container.placement import clean, stale
+from minicontainer.container.placement import Place, clean, stale
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib, now
@@ -73,12 +73,17 @@ class Setting(NamedTuple):
     data: str
 
 
-def place(limits: Limits, ident: str) -> Cgroup | None:
+def place(limits: Limits, ident: str, *, claimed: bool = False) -> Place | None:
     """Makes the cgroup of container ``ident`` (12 hex digits) where this host allows one (see ``placement``).
 
     None where it does not and no limit was asked for; UnsupportedError saying why and what to do where one was.
+    With ``claimed`` the caller has the claim on it (``owners``) already.
     """
-    return placement.place(ident, controllers(limits) if limits else {})
+    try:
+        return placement.place(ident, controllers(limits) if limits else {}, claimed=claimed)
+    except BaseException:
+        placement.discard(ident)
+        raise
 
 
 def check(limits: Limits) -> None:

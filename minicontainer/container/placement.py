@@ -2,8 +2,8 @@
 
 Theory of operation. All containers of one base share a home, so that one directory has to be looked at:
 
-    BASE/minicontainer/<id>-<pid>-<starttime>      one container, named after the process that made it
-                                                   (minicontainer-<mark>: of another state directory)
+    BASE/minicontainer/<id>-<mark>                 one container, with the mark of its state directory
+                                                   (minicontainer-<mark>/: where that is not the default one)
     BASE/minicontainer/monitors                    the monitors of detached containers
     BASE/minicontainer.caller                      who lived in BASE itself, when that had to be empty
 
@@ -13,7 +13,8 @@ Controllers are enabled from BASE down when a limit first needs them. A cgroup w
 controllers to its children ("no internal processes"), so these go to the leaf beside the home; CLONE_INTO_CGROUP
 needs no more than that cgroup.procs of BASE, the common ancestor, is writable.
 
-The owner also holds a flock(2) on the directory: a pid tells nothing to a process of another pid namespace.
+Who made a container, or its monitor, has a claim on it (``owners``) for as long as it lives. Only what bears the mark
+of our own state directory is ever taken for left behind: of the others nobody here can know.
 
 The home is kept open, and looked for anew when it turns out to be gone or to be no longer ours.
 """
@@ -21,21 +22,20 @@ The home is kept open, and looked for anew when it turns out to be gone or to be
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from minicontainer import runtime
+from minicontainer.container import owners
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
-from minicontainer.linux.process import stat
 
 MONITORS = "monitors"
 CALLER = "minicontainer.caller"
-NAME = re.compile(r"[0-9a-f]{12}-(\d+)-(\d+)")
+NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{8})")
 
 # Enabled in the home where its base has them: they cost a container nothing that it would notice, and tell its peaks.
 ACCOUNTING = frozenset({"memory", "pids", "io"})
@@ -50,27 +50,63 @@ Needs = Mapping[str, tuple[str, object]]  # controller -> the option that needs 
 
 _home: Cgroup | None = None
 _homeless = False
-_owner = (0, "")
 
 
-def place(ident: str, needed: Needs) -> Cgroup | None:
+class Place(Cgroup):
+    """The cgroup of a container, with the claim on it; -1 where somebody else holds that."""
+
+    __slots__ = ("claim",)
+    claim: int
+
+    def close(self) -> None:
+        """Closes the descriptors; the cgroup stays, and the claim is given up."""
+        super().close()
+        claim, self.claim = self.claim, -1
+        if claim >= 0:
+            os.close(claim)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        super().__del__(close)
+        if getattr(self, "claim", -1) >= 0:
+            close(self.claim)
+
+
+def place(ident: str, needed: Needs, *, claimed: bool = False) -> Place | None:
     """Makes the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
 
     None where this host gives the caller no place and nothing is needed; UnsupportedError where something is.
+    With ``claimed`` the caller has the claim on it (``owners``) already.
     """
-    name = f"{ident}-{owner()}"
     if _home is None:
         if _homeless and not needed:
             return None
     elif _home.name == home_name():
         try:
             if _home.enabled.issuperset(needed):
-                return _claimed(Cgroup.create(name, _home))
+                return _make(ident, _home, claimed)
         except StepError as error:
             if error.errno not in GONE:
                 raise
     home = _settle(needed)
-    return None if home is None else _claimed(Cgroup.create(name, home))
+    return None if home is None else _make(ident, home, claimed)
+
+
+def _make(ident: str, home: Cgroup, claimed: bool) -> Place:
+    """Claimed before anybody can see it."""
+    claim = -1 if claimed else owners.claim(ident)
+    try:
+        group = Place.create(name_of(ident), home)
+    except BaseException:
+        if claim >= 0:
+            os.close(claim)
+        raise
+    group.claim = claim
+    return group
+
+
+def name_of(ident: str) -> str:
+    """What the cgroup of a container is called."""
+    return f"{ident}-{runtime.mark()}"
 
 
 def monitors() -> Cgroup | None:
@@ -90,16 +126,11 @@ def home_name() -> str:
     return "minicontainer" + runtime.suffix()
 
 
-def _claimed(group: Cgroup) -> Cgroup:
-    fcntl.flock(group.fd, fcntl.LOCK_SH)
-    return group
-
-
 def discard(ident: str) -> None:
     """Removes what a ``place`` that was interrupted may have made."""
     if _home is not None:
         try:
-            os.rmdir(f"{ident}-{owner()}", dir_fd=_home.fd)
+            os.rmdir(name_of(ident), dir_fd=_home.fd)
         except OSError:
             pass  # it was not made
 
@@ -208,62 +239,38 @@ def _refuse(controller: str, needed: Needs, reason: str, hint: str) -> NoReturn:
     raise UnsupportedError(option, value, reason, hint)
 
 
-# ---- owners
-
-
-def owner() -> str:
-    """``<pid>-<starttime>`` of this process: together they name it for as long as the host is up."""
-    global _owner  # noqa: PLW0603
-    pid, text = _owner
-    if pid != os.getpid():  # the first time, or forked since
-        own = stat("self")
-        text = f"{own.pid}-{own.start}"
-        _owner = (os.getpid(), text)
-    return text
-
-
-def alive(name: str) -> bool:
-    """Whether the owner of a container's cgroup lives, by the cgroup's name; a zombie does not."""
-    match = NAME.fullmatch(name)
-    try:
-        found = stat(match[1]) if match else None
-    except ProcessLookupError:
-        return False
-    return match is not None and found is not None and found.state not in "ZX" and found.start == int(match[2])
+# ---- what is left behind
 
 
 def stale() -> list[str]:
-    """The containers' cgroups (paths) that the caller could remove and whose owner is dead."""
+    """The cgroups (paths) of this state directory's containers that nobody looks after."""
     found = [path for home in _homes() for path in _members(home)]
-    return [path for path in found if not alive(path.rpartition("/")[2]) and not _is_claimed(path)]
+    return [path for path in found if not owners.is_claimed(_ident(path))]
+
+
+def remove_stale(path: str) -> bool:
+    """Removes one of ``stale``, with the processes in it; False where somebody looks after it by now, or it is gone."""
+    claim = owners.try_claim(_ident(path))
+    if claim < 0:
+        return False
+    try:
+        Cgroup.open(path).remove(kill=True)
+    except StepError as error:
+        if error.errno != errno.ENOENT:  # else somebody else has cleaned too
+            raise
+        return False
+    finally:
+        os.close(claim)
+    return True
 
 
 def clean() -> list[str]:
-    """Removes what ``stale`` lists, with the processes in it; returns what was removed."""
-    removed = []
-    for path in stale():
-        try:
-            Cgroup.open(path).remove(kill=True)
-        except StepError as error:
-            if error.errno != errno.ENOENT:  # somebody else cleans too
-                raise
-            continue
-        removed.append(path)
-    return removed
+    """Removes what ``stale`` lists; returns what was removed."""
+    return [path for path in stale() if remove_stale(path)]
 
 
-def _is_claimed(path: str) -> bool:
-    try:
-        group = Cgroup.open(path)
-    except StepError:
-        return True  # it has gone: nothing to clean
-    try:
-        fcntl.flock(group.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        group.close()
-    return False
+def _ident(path: str) -> str:
+    return path.rpartition("/")[2][:12]
 
 
 def _homes() -> Iterator[str]:
@@ -278,4 +285,6 @@ def _homes() -> Iterator[str]:
 
 
 def _members(home: str) -> list[str]:
-    return sorted(entry.path for entry in os.scandir(home) if NAME.fullmatch(entry.name))
+    """The cgroups in it that bear our mark."""
+    named = ((entry.path, NAME.fullmatch(entry.name)) for entry in os.scandir(home))
+    return sorted(path for path, match in named if match is not None and match[2] == runtime.mark())

@@ -25,7 +25,7 @@ from minicontainer.container import (
     halves,
     host,
     limits,
-    placement,
+    owners,
     ranged,
     seccomp,
     users,
@@ -176,6 +176,8 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
             from minicontainer.container import names
 
             child.name_lock = names.reserve(spec.name, child.id)
+        if identifier:
+            child.claim = owners.claim(identifier)
         _make_cgroup(child, spec)
         failpoint("cgroup made")
         if what.allowed is not None:
@@ -192,11 +194,7 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
 
 def _make_cgroup(child: Child, spec: Spec) -> None:
     begin = now()
-    try:
-        child.cgroup = limits.place(spec.limits, child.id)
-    except BaseException:
-        placement.discard(child.id)
-        raise
+    child.cgroup = limits.place(spec.limits, child.id, claimed=child.claim >= 0)
     if child.cgroup is None:
         return
     child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)

@@ -118,6 +118,7 @@ class Monitored:
     def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         header.directory, header.names = given.place(self.directory), given.place(self.names)
         header.lock = given.place(self.lock)
+        given.place(child.claim)  # held by the monitor as long as that lives
         header.cgroup = header.home = header.ids = -1
         if child.cgroup is not None:
             header.cgroup, header.home = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)

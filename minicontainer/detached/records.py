@@ -155,8 +155,8 @@ class State:
         return self.status in ("running", "restarting", "paused")
 
     @classmethod
-    def from_json(cls, text: str) -> State:
-        """Of the file. CorruptError where it is none."""
+    def from_json(cls, text: str, *, watched: bool) -> State:
+        """Of the file; ``watched``: its monitor lives. CorruptError where it is none."""
         try:
             data = json.loads(text)
             same_boot = data.pop("boot") == boot_id()
@@ -171,6 +171,6 @@ class State:
                 raise ValueError(f"status {state.status!r}")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             raise CorruptError(f"state: cannot be read: {e}") from None
-        if state.is_running and (state.monitor is None or not state.monitor.is_alive()):
+        if state.is_running and (state.monitor is None or not watched):
             return replace(state, status="dead")
         return state

@@ -12,7 +12,8 @@
 
 Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
 changes a container holds a flock(2) on its directory; who reads needs none. Nothing here is believed across a reboot or
-after a death: a process is a number, its start time and the boot id, which are compared.
+after a death: a process is a number, its start time and the boot id, which are compared; that its monitor lives is
+told by a lock (container/owners.py), which holds in every pid namespace.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from minicontainer import runtime
-from minicontainer.container import names
+from minicontainer.container import names, owners
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import Error, SpecError
 from minicontainer.failpoint import failpoint
@@ -134,7 +135,7 @@ class Entry:
     def state(self) -> State:
         """What became of it."""
         try:
-            state = State.from_json(self._read("state"))
+            state = State.from_json(self._read("state"), watched=self.is_watched())
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
@@ -142,6 +143,10 @@ class Entry:
         if state.status == "running" and self.is_frozen():
             return replace(state, status="paused")
         return state
+
+    def is_watched(self) -> bool:
+        """Whether its monitor lives, or its maker."""
+        return owners.is_claimed(self.id[:12])
 
     def cgroup(self) -> str:
         """The path of its cgroup; "" where it has none."""

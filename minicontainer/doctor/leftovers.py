@@ -1,15 +1,15 @@
 """What an earlier, killed process of ours left behind, and its removal; nothing that a live one owns.
 
-Theory of operation. Whatever is made for a while is marked by its owner so that death takes the mark away: a cgroup
-bears its owner's pid and start time and is locked, a name is a locked file, a detached container has a monitor or has
-ended, an address on a network is a locked file, a directory in the making is a locked directory called
-``.XXXXXXXX.part`` beside its place. Here such things are looked for, and taken where nobody has them.
+Theory of operation. Whatever is made for a while is marked by its owner so that death takes the mark away: a container
+with its cgroup is claimed (container/owners.py), a name is a locked file, an address on a network is a locked file, a
+directory in the making is a locked directory called ``.XXXXXXXX.part`` beside its place. These locks are on files of
+our state directory, so they hold in every pid namespace, and no container can have them. Here such things are looked
+for, and taken where nobody has them.
 Directories are looked for only where asked, and only the caller's own ones that have rested for a while.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from minicontainer.container import limits, names
+from minicontainer.container import names, placement
 from minicontainer.detached import store
 from minicontainer.detached.container import Container
 from minicontainer.doctor.findings import Finding, Verdict, failure, note, ok
-from minicontainer.errors import StepError
 from minicontainer.network import endings, members, networks
 from minicontainer.rootfs.removal import remove
 
@@ -48,7 +47,7 @@ def kinds(directory: str) -> list[Kind]:
         Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
         Kind("address", members.dead, endings.end_dead),
         Kind("network", networks.left_behind, networks.end_left_behind),
-        Kind("cgroup", limits.stale, _remove_cgroup),
+        Kind("cgroup", placement.stale, placement.remove_stale),
         Kind("name", names.stale, _remove_name),
         Kind("unfinished directory", lambda: stale_parts(places), _remove_part),
     ]
@@ -82,18 +81,6 @@ def _cleaned(kind: Kind, path: str) -> Verdict | None:
         return ok(f"removed {path}") if kind.remove(path) else None
     except Exception as error:
         return Verdict("no", f"{path}: {failure(error).detail}", failure(error).remedy)
-
-
-def _remove_cgroup(path: str) -> bool:
-    from minicontainer.linux.cgroup import Cgroup
-
-    try:
-        Cgroup.open(path).remove(kill=True)
-    except StepError as error:
-        if error.errno == errno.ENOENT:
-            return False
-        raise
-    return True
 
 
 def _remove_container(path: str) -> bool:

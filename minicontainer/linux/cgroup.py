@@ -36,6 +36,7 @@ _read_at = lib.mc_read_at
 _unpack = ffi.unpack
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Cgroup")
 Observe = Callable[[str, int], None]  # is told of a call, and when it began (nanoseconds)
 
 
@@ -86,7 +87,7 @@ class Cgroup:
         self._enabled: frozenset[str] | None = None
 
     @classmethod
-    def create(cls, name: str, parent: Cgroup | None = None, *, exist_ok: bool = False) -> Cgroup:
+    def create(cls: type[C], name: str, parent: Cgroup | None = None, *, exist_ok: bool = False) -> C:
         """mkdirat(2) of ``name`` in ``parent`` (default: the root of the hierarchy), and its descriptor."""
         if parent is None:
             parent = hierarchy()

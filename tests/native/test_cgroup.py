@@ -217,7 +217,7 @@ def test_a_container_without_limits_has_a_place() -> None:
     group = limits.place(Limits(), IDENT)
     assert group is not None
     with group:
-        assert group.path == f"{hierarchy().path}/{placement.home_name()}/{IDENT}-{placement.owner()}"
+        assert group.path == f"{hierarchy().path}/{placement.home_name()}/{placement.name_of(IDENT)}"
         assert group.path not in limits.stale()
         limits.apply(group, Limits())
         assert not limits.oom_killed(group)

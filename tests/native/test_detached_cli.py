@@ -190,9 +190,14 @@ def test_exec(op: Operator) -> None:
     refusal(op.do("exec", c, "/nope", code=127), 127, ["program /nope: not found in the container"])
     refusal(op.do("exec", "-w", "/no/where", c, "true", code=125), 125, ["--workdir /no/where"])
     refusal(op.do("exec", "-t", c, "true", code=125), 125, ["tty", "terminal"])
-    op.out("exec", "-d", c, "sh", "-c", "echo there > /tmp/left; sleep 0.3; rm /tmp/left")
-    until(lambda: op.do("exec", c, "cat", "/tmp/left", code=0) if (op.rootfs / "tmp/left").exists() else None)
-    until(lambda: not (op.rootfs / "tmp/left").exists())
+    left, go = op.rootfs / "tmp/left", op.rootfs / "tmp/go"
+    op.out(
+        "exec", "-d", c, "sh", "-c", "echo there > /tmp/left; while [ ! -e /tmp/go ]; do sleep 0.02; done; rm /tmp/*"
+    )
+    until(left.exists)
+    op.do("exec", c, "cat", "/tmp/left", code=0)
+    go.touch()
+    until(lambda: not left.exists() and not go.exists())
     op.out("stop", "-t", "0", c)
     refusal(op.do("exec", c, "true", code=125), 125, [f"exec {c[:12]}: is not running (exited)"])
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from abilities import USER, USER_ID, as_user_prefix
+from box import copy_of
 from supplies import Run
 
-from minicontainer import runtime
-from minicontainer.container import limits, placement
+from minicontainer import doctor, runtime
+from minicontainer.container import placement
+from minicontainer.detached.container import Container
 from minicontainer.linux.cgroup import Cgroup, hierarchy
-from minicontainer.spec import Limits
 
 pytestmark = pytest.mark.needs("root")
 
@@ -149,10 +150,19 @@ def running(rootfs: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], 
 
 def inhabited(owner: int) -> str:
     """The cgroup of a container of that owner in which a program runs."""
-    for path in Path(hierarchy().path, placement.home_name()).glob(f"*-{owner}-*"):
-        if any(program(pid) == "sleep" for pid in (path / "cgroup.procs").read_text(encoding="ascii").split()):
-            return str(path)
+    for path in Path(hierarchy().path, placement.home_name()).glob(f"*-{runtime.mark()}"):
+        for pid in (path / "cgroup.procs").read_text(encoding="ascii").split():
+            if program(pid) == "sleep" and parent(pid) == owner:
+                return str(path)
     return ""
+
+
+def parent(pid: str) -> int:
+    """0 where there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def program(pid: str) -> str:
@@ -163,7 +173,7 @@ def program(pid: str) -> str:
 
 
 def wait_for(something: Callable[[], str], what: str) -> str:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if result := something():
             return result
@@ -205,18 +215,60 @@ def test_what_a_killed_owner_left_is_told_and_removed_and_a_live_ones_is_not(
         assert f"removed {live_group}" in again.stdout
 
 
+ELSEWHERE = {
+    "another pid namespace": ["unshare", "--pid", "--fork", "--mount-proc"],
+    "another state directory of the same path": [
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
+        'mount -t tmpfs -o mode=700 none "$MINICONTAINER_ROOT" && exec "$@"',
+        "sh",
+    ],
+    "the default state directory": ["env", "--unset=MINICONTAINER_ROOT"],
+}
+
+
 @pytest.mark.needs("cgroup2")
-def test_an_owner_in_another_pid_namespace_is_alive() -> None:
-    """There its pid is another, or none: the lock on the cgroup tells."""
-    group = limits.place(Limits(), "0123456789ab")
-    assert group is not None
-    try:
-        code = "from minicontainer.container import limits; print(limits.stale())"
-        command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-        assert group.path not in done.stdout
-    finally:
-        group.remove()
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_who_cleans_elsewhere_ends_nothing_that_lives(rootfs: Path, make: Callable[..., Container], where: str) -> None:
+    """Where pids are others, or what is known of these containers is not: whose they are is told by locks and marks."""
+    detached = make("sleep", "1000", name=f"detached-{os.getpid()}")
+    with running(rootfs, f"live-{os.getpid()}") as (live, group):
+        done = subprocess.run(
+            [*ELSEWHERE[where], *DOCTOR, "--clean"], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert group not in done.stdout
+        assert detached.id not in done.stdout
+        assert detached.run(["true"]).returncode == 0
+        assert (live.poll(), inhabited(live.pid)) == (None, group)
+        live.kill()
+        live.wait()
+        doctor.clean(str(rootfs))
+        assert not os.path.exists(group)
+
+
+@pytest.mark.needs("cgroup2")
+def test_a_lock_of_its_own_hides_no_container(rootfs: Path, tmp_path: Path) -> None:
+    """On the directory of its cgroup, which it sees."""
+    script = "flock -s /sys/fs/cgroup sh -c 'echo locked; exec sleep 1000'"
+    util_linux = [word for path in ("/usr/bin/flock", "/lib", "/lib64") for word in ("-v", f"{path}:{path}:ro")]
+    command = [
+        sys.executable,
+        "-m",
+        "minicontainer",
+        "run",
+        *util_linux,
+        str(copy_of(rootfs, tmp_path / "root")),
+        "/bin/sh",
+        "-c",
+        script,
+    ]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        (group,) = Path(hierarchy().path, placement.home_name()).glob(f"*-{runtime.mark()}")
+        process.kill()
+        process.wait()
+    assert f"removed {group}" in [finding.verdict.detail for finding in doctor.clean(str(rootfs))]
+    assert not group.exists()
 
 
 # ---- the rig: all controllers on v2, an ordinary user, sysctls that may be set

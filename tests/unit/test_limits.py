@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.container import limits, placement
+from minicontainer.container import limits
 from minicontainer.errors import SpecError
-from minicontainer.linux.process import stat
 from minicontainer.spec import DeviceRate, Limits
 
 MIB = 2**20
@@ -106,43 +101,3 @@ def test_absent_cpus_are_refused_with_those_that_are_there() -> None:
 def test_what_is_no_block_device_is_refused(path: str, reason: str) -> None:
     with pytest.raises(SpecError, match=f"device-read-bps {path}: {reason}"):
         limits.settings(Limits(device_read_bps=(DeviceRate(path, 1),)))
-
-
-# ---- owners
-
-
-def test_this_process_is_alive_and_its_double_is_not() -> None:
-    pid, start = placement.owner().split("-")
-    assert int(pid) == os.getpid()
-    assert placement.alive(f"0123456789ab-{pid}-{start}")
-    assert not placement.alive(f"0123456789ab-{pid}-{int(start) + 1}")
-    assert not placement.alive("something-else")
-
-
-def test_a_forked_child_is_another_owner() -> None:
-    code = """
-import os
-from minicontainer.container import placement
-mine = placement.owner()
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if placement.owner().split("-")[0] == str(os.getpid()) and placement.owner() != mine else 1)
-print(os.waitpid(pid, 0)[1])
-"""
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"
-
-
-def test_an_ended_process_owns_nothing_even_as_a_zombie() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        name = f"0123456789ab-{process.pid}-{stat(process.pid).start}"
-        assert placement.alive(name)
-        process.communicate(b"\n")
-    assert not placement.alive(name)
-    zombie = os.fork()
-    if zombie == 0:
-        os._exit(0)
-    os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
-    found = stat(zombie)
-    assert found.state == "Z"
-    assert not placement.alive(f"0123456789ab-{zombie}-{found.start}")
-    os.waitpid(zombie, 0)
