@@ -26,7 +26,7 @@ try:
 except mc.ProgramError as e:
     print("error:", e)
 
-# expect: minicontainer\n0\n/proc/1\n
+# expect: [0-9a-f]{12}\n0\n/proc/1\n
 # expect: 0 exited
 # expect: ended with 7
 # expect: timed out after 0.2 seconds

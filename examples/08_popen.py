@@ -23,6 +23,6 @@ with mc.Popen(["/bin/sh"], rootfs=rootfs, stdin=mc.PIPE, stdout=mc.PIPE, text=Tr
 print(out.strip(), p.returncode)
 
 # expect: I am 1 inside, True outside
-# expect: on minicontainer
+# expect: on [0-9a-f]{12}
 # expect: used so far: True
 # expect: bye 3

@@ -41,9 +41,10 @@ class Plan:
     steps: tuple[Step, ...]
     inputs: tuple[str, ...] = ()
 
-    def __init__(self, steps: Iterable[Step], inputs: Iterable[str] = ()) -> None:
+    def __init__(self, steps: Iterable[Step], inputs: Iterable[str] = (), encoded: Encoded | None = None) -> None:
         object.__setattr__(self, "steps", tuple(steps))
         object.__setattr__(self, "inputs", tuple(inputs))
+        object.__setattr__(self, "_kept", encoded)
 
     def describe(self) -> str:
         """The plan in words, a line a step, by phase."""
@@ -61,20 +62,21 @@ class Plan:
     @property
     def buffer(self) -> bytes:
         """The flat form that C walks. Checked by C once, here."""
-        return self._encoded().buffer
+        return self.encoded().buffer
 
     @property
     def slots(self) -> dict[str, int]:
         """Slot name -> index: the inputs first, then each step's ``into``."""
-        return self._encoded().slots
+        return self.encoded().slots
 
     @property
     def nstrings(self) -> int:
         """Pointers that the exec steps need, NULLs included."""
-        return self._encoded().nstrings
+        return self.encoded().nstrings
 
-    def _encoded(self) -> Encoded:
-        kept: Encoded | None = self.__dict__.get("_kept")
+    def encoded(self) -> Encoded:
+        """All of it."""
+        kept: Encoded | None = self.__dict__["_kept"]
         if kept is None:
             kept = encode(self.steps, self.inputs)
             if lib.mc_plan_check(kept.buffer, len(kept.buffer)) < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicontainer.container import limits
+from minicontainer.container import limits, own
 from minicontainer.container.start import compiled, resolved
 from minicontainer.spec import Spec
 
@@ -15,4 +15,5 @@ def describe(spec: Spec) -> str:
     lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")
     if what.half is not None:
         lines += what.half.plan.describe().splitlines()
-    return "\n".join([*lines, "# child", what.plan.describe()])
+    plan = own.plan_of(what.plan, "<its-own-id>")
+    return "\n".join([*lines, "# child", plan.describe()])

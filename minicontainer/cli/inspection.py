@@ -97,7 +97,7 @@ def _state(state: State, container: Any) -> dict[str, Any]:
 def _config(config: Config) -> dict[str, Any]:
     spec = config.spec
     return {
-        "Hostname": spec.hostname or spec.name,
+        "Hostname": config.hostname,
         "User": spec.user,
         "Tty": spec.tty,
         "OpenStdin": config.interactive,

@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
-from minicontainer.container import attached, dev, etc, execute, kernelfs
+from minicontainer.container import attached, dev, etc, execute, kernelfs, own
 from minicontainer.container.dev import CLONE, MADE, make_parents, take_fs
 from minicontainer.container.host import Host
 from minicontainer.native import lib
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from minicontainer.spec import Mount
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-HOSTNAME = "minicontainer"
 NAMESPACES = (  # field of Spec, CLONE flag; mnt is always new, user and time have their own rules
     ("pid", "CLONE_NEWPID"),
     ("network", "CLONE_NEWNET"),
@@ -82,9 +81,9 @@ def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
     return env | dict(spec.env)
 
 
-def hostname(spec: Spec) -> str:
-    """The container's host name."""
-    return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or HOSTNAME
+def hostname(spec: Spec, identifier: str = own.ID) -> str:
+    """The container's host name: without another, its short id, as docker's."""
+    return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or identifier
 
 
 def inert(spec: Spec) -> tuple[str, ...]:

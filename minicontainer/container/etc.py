@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container.dev import CLONE, MADE, TREE, make_parents
+from minicontainer.errors import SpecError
 from minicontainer.network.hosts import LOCALHOST, text
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
+from minicontainer.spec.network import HOST_GATEWAY
 
 LINKS = 16  # that are followed
 STUB = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved asks, where it is asked itself at 127.0.0.53
@@ -40,16 +42,25 @@ def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     if spec.network != "none" or spec.dns:
         found["resolv.conf"] = resolv_conf(spec)
+    if spec.attached:
+        found["hostname"] = f"{hostname}\n"
     if spec.attached and os.geteuid() == 0:
-        found |= {"hosts": None, "hostname": f"{hostname}\n"}
-    elif spec.attached:
-        own = [(where, name) for name, where in spec.add_hosts.items()]
-        found |= {"hosts": text([*LOCALHOST, ("127.0.1.1", hostname), *own]), "hostname": f"{hostname}\n"}
-    elif spec.add_hosts:
-        found["hosts"] = text([*LOCALHOST, *((where, name) for name, where in spec.add_hosts.items())])
-    elif spec.network == "host":
-        found["hosts"] = _read("/etc/hosts")
+        found["hosts"] = None
+    elif spec.attached or spec.add_hosts or spec.network == "host":
+        found["hosts"] = _hosts(spec, hostname)
     return found
+
+
+def _hosts(spec: Spec, hostname: str) -> str:
+    """hosts(5), where no network's is shown: its own name, the host's lines where it is on the host's network, and
+    what was asked for."""
+    own = [] if spec.joined("uts") else [("127.0.1.1", hostname)]
+    for name, where in spec.add_hosts.items():
+        if where == HOST_GATEWAY and spec.network != "host":
+            reason = "has no address here: the host is reached from networks of root's"
+            raise SpecError("add-host", f"{name}:{where}", reason, "give an address")
+        own.append(("127.0.0.1" if where == HOST_GATEWAY else where, name))
+    return (_read("/etc/hosts") if spec.network == "host" else text(LOCALHOST)).rstrip("\n") + "\n" + text(own)
 
 
 def target(rootfs: str, path: str) -> str:

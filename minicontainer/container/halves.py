@@ -38,5 +38,5 @@ def prepare(child: Child, spec: Spec, host: Host, network: Network | None) -> di
     if network is not None:
         from minicontainer.container import joining
 
-        numbers |= joining.join(child, spec, network, compiler.hostname(spec))
+        numbers |= joining.join(child, spec, network, compiler.hostname(spec, child.id))
     return numbers

@@ -53,7 +53,7 @@ def given(text: str) -> dict[str, str | None]:
 
 
 def _given(spec: Spec, directory: str) -> dict[str, str | None]:
-    found = etc.contents(spec, compiler.hostname(spec))
+    found = etc.contents(spec, compiler.hostname(spec, os.path.basename(directory)[:12]))
     if "hosts" in found and found["hosts"] is None:  # its network's
         try:
             found["hosts"] = members.names_at(os.readlink(f"{directory}/lease"))

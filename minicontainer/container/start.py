@@ -25,6 +25,7 @@ from minicontainer.container import (
     halves,
     host,
     limits,
+    own,
     owners,
     ranged,
     seccomp,
@@ -170,7 +171,8 @@ def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -
 
 
 def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
-    child = Child(identifier or os.urandom(6).hex(), what.plan)
+    its_id = identifier or os.urandom(6).hex()
+    child = Child(its_id, own.plan_of(what.plan, its_id))
     try:
         if spec.name and not identifier:
             from minicontainer.container import names

@@ -288,7 +288,7 @@ class Container(Observed):
         )
         way = self._ways.get(key)
         if way is None or wishes["user"] is not None or wishes["tty"]:
-            way = enter.way(self.config.spec, self._process.pid, args, **wishes)
+            way = enter.way(self.config.spec, self._process.pid, args, hostname=self.config.hostname, **wishes)
             if len(self._ways) < MANY and wishes["user"] is None and not wishes["tty"]:
                 self._ways[key] = way
         return way

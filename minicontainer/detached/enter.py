@@ -109,8 +109,7 @@ def spec_of(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
     given = {name: value for name, value in changes.items() if value is not None}
     own = {"mounts": (), "devices": (), "limits": Limits(), "init": False, "executable": None, "ephemeral": False}
     fixed = {"args": tuple(args), "rootfs": f"/proc/{pid}/root", "die_with_parent": False, "name": None}
-    hostname = base.hostname or base.name if base.uts == "private" else None
-    return replace(base, **{**own, **fixed, "tty": False, "hostname": hostname, "env": {**base.env, **env}, **given})
+    return replace(base, **{**own, **fixed, "tty": False, "env": {**base.env, **env}, **given})
 
 
 class Exec(Popen):

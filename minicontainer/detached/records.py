@@ -95,9 +95,15 @@ class Config:
         """The container's name; "" where it has none."""
         return self.spec.name or ""
 
+    @property
+    def hostname(self) -> str | None:
+        """Its host name, where it has one of its own: its first name, or its short id."""
+        spec = self.spec
+        return spec.hostname or spec.name or self.id[:12] if spec.uts == "private" else None
+
     def renamed(self, name: str) -> Config:
         """With another name; its host name stays what it is."""
-        return replace(self, spec=replace(self.spec, name=name, hostname=self.spec.hostname or self.spec.name))
+        return replace(self, spec=replace(self.spec, name=name, hostname=self.hostname))
 
     def to_json(self) -> str:
         """As the file holds it."""

@@ -25,6 +25,12 @@ class Record(NamedTuple):
     private: bool = False
 
     @property
+    def who(self) -> str:
+        """In words: the id, which commands take, and the first of its names."""
+        first = self.names.split()[0]
+        return f"container {self.owner}" + (f" ({first})" if first != self.owner else "")
+
+    @property
     def elements(self) -> list[Element]:
         """Its ports, as the table has them."""
         return [
@@ -99,13 +105,13 @@ def publisher(port: Port) -> str:
             for other in record.ports:
                 meet = not (other.address and port.address) or other.address == port.address
                 if (other.host, other.protocol) == (port.host, port.protocol) and meet:
-                    return f"container {record.names.split()[0]}"
+                    return record.who
     return ""
 
 
 def owner(name: str, address: IPv4Address) -> str:
     """Who has an address of a network, in words."""
-    found = [record.names.split()[0] for record in of(name) if record.address == address]
+    found = [record.who for record in of(name) if record.address == address]
     return found[0] if found else "another"
 
 

@@ -142,7 +142,7 @@ def remove(name: str) -> None:
         if name not in store.names():
             raise NoNetworkError("network", name, "there is no such network", "minicontainer network ls")
         endings.reclaim(name)
-        if on_it := [lease.names.split()[0] for lease in members.of(name)]:
+        if on_it := [lease.who for lease in members.of(name)]:
             more = f" and {len(on_it) - 3} more" if len(on_it) > 3 else ""
             raise Error(f"network {name}: is in use by {', '.join(on_it[:3])}{more} (stop or remove them first)")
         others = [other for other in store.whole() if other.name != name]

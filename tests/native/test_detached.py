@@ -283,6 +283,23 @@ def test_names(make: Make, rootfs: Path) -> None:
     c.start_again()
 
 
+def test_an_unnamed_one_is_called_by_its_id(make: Make) -> None:
+    """Also what enters it, when it was started again, and when it has been given a name."""
+    c = make("sleep", "1000")
+    words, text = ["sh", "-c", "hostname; echo $HOSTNAME"], {"capture_output": True, "text": True}
+    assert c.run(words, **text).stdout.split() == [c.id[:12]] * 2
+    c.rename("given")
+    c.restart(0)
+    assert mc.Container.find("given").run(words, **text).stdout.split() == [c.id[:12]] * 2
+
+
+def test_one_with_the_hosts_name_can_be_renamed(make: Make) -> None:
+    c = make("sleep", "1000", name="first", uts="host")
+    c.rename("second")
+    c.restart(0)
+    assert c.run(["hostname"], capture_output=True, text=True).stdout.strip() == os.uname().nodename
+
+
 def test_a_renamed_one_that_removes_itself_frees_its_name(make: Make) -> None:
     c = make("sh", "-c", HEEDING, name="one", remove=True)
     c.rename("two")

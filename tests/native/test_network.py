@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -87,6 +88,14 @@ def test_two_talk_by_name(on: Make) -> None:
     assert web.run(["ping", "-c1", "-W3", client.id[:12]], capture_output=True).returncode == 0
     assert client.run(["hostname"], capture_output=True, text=True).stdout == "client\n"
     assert client.run(["cat", "/etc/hostname"], capture_output=True, text=True).stdout == "client\n"
+
+
+def test_an_unnamed_one_is_known_by_its_id(on: Make) -> None:
+    web, client = on(None), on("client")
+    script = "hostname; cat /etc/hostname; grep -ow $(hostname) /etc/hosts"
+    said = web.run(["sh", "-c", script], capture_output=True, text=True).stdout
+    assert said.split() == [web.id[:12]] * 4  # there by IPv4 and IPv6
+    assert client.run(["ping", "-c1", "-W3", web.id[:12]], capture_output=True).returncode == 0
 
 
 def test_who_has_gone_has_no_name(on: Make) -> None:
@@ -361,9 +370,9 @@ def test_a_port_that_is_taken(on: Make, box: Box) -> None:
         number = mine.getsockname()[1]
         says = [f"0.0.0.0:{number}/tcp", "is taken by another program of this host"]
         box.refused("true", options=["-p", f"{number}:80"], says=says)
-    on("web", ports=mc.Port.option(f"{number}:80"))
-    box.refused("true", options=["-p", f"{number}:80"], says=["is taken by container web"])
-    box.refused("true", options=["-p", f"127.0.0.1:{number}:80"], says=["is taken by container web"])
+    c = on("web", ports=mc.Port.option(f"{number}:80"))
+    box.refused("true", options=["-p", f"{number}:80"], says=[f"is taken by container {c.id[:12]} (web)"])
+    box.refused("true", options=["-p", f"127.0.0.1:{number}:80"], says=["(web)"])
     box.refused("true", options=["-p", "192.0.2.1:80:80"], says=["192.0.2.1:80/tcp", "is no address of this host"])
     assert [record.names.split()[0] for record in members.of(NAME)] == ["web"]
     assert members.of("bridge") == []
@@ -415,7 +424,7 @@ def test_the_command_line(box: Box, minicontainer_cli: Run) -> None:
     assert list(told["NetworkSettings"]["Networks"]) == [NAME]
     in_use = minicontainer_cli("network", "rm", NAME)
     assert in_use.returncode == 1
-    assert f"network {NAME}: is in use by test-web" in in_use.stderr
+    assert re.search(f"network {NAME}: is in use by container [0-9a-f]{{12}} \\(test-web\\)", in_use.stderr)
     cli("rm", "-f", "test-web")
     assert cli("network", "rm", NAME) == f"{NAME}\n"
     assert cli("network", "ls", "--format", "json") == ""
@@ -448,7 +457,9 @@ def test_a_full_range(make: Make, box: Box) -> None:
         make("sleep", "1000", network=NAME, name=f"test-{i}")
     options = ["--network", NAME]
     box.refused("true", options=options, says=[NAME, "all 5 addresses of 10.9.8.0/29 are taken", "--subnet"])
-    box.refused("true", options=[*options, "--ip", "10.9.8.3"], says=["ip 10.9.8.3", "is taken by test-1"])
+    box.refused(
+        "true", options=[*options, "--ip", "10.9.8.3"], says=["ip 10.9.8.3", "is taken by container ", "(test-1)"]
+    )
     box.refused("true", options=[*options, "--ip", "10.9.9.3"], says=["ip 10.9.9.3", "10.9.8.0/29"])
     box.refused("true", options=[*options, "--ip", "10.9.8.1"], says=["ip 10.9.8.1", "host's own"])
     mc.Container.find("test-2").remove(force=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -21,22 +23,51 @@ pytestmark = pytest.mark.needs("root")
 
 def test_hostname(box: Box) -> None:
     assert box.sh("hostname; echo $HOSTNAME", "--hostname", "my_host.example") == "my_host.example\nmy_host.example"
-    assert box.sh("hostname; echo $HOSTNAME") == "minicontainer\nminicontainer"
+    assert re.fullmatch(r"([0-9a-f]{12})\n\1", box.sh("hostname; echo $HOSTNAME"))
     assert box.sh("hostname", "--name", "called-so") == "called-so"
     assert box.sh("hostname", "-h", "x" * 64) == "x" * 64
     name = os.uname().nodename
     assert box.sh("hostname; echo $HOSTNAME", "--uts", "host") == f"{name}\n{name}"
 
 
+def test_an_unnamed_one_is_called_by_its_id(box: Box, tmp_path: Path) -> None:
+    """Everywhere, though all of one spec have one plan; a dry run has no id to show."""
+    meta = tmp_path / "meta"
+    script = "hostname; echo $HOSTNAME; grep $(hostname) /etc/hosts"
+    options = ["--add-host", "x:192.0.2.1", "--meta", meta]
+    for more in ([], ["--network", "host"]):
+        own = box.sh(script, *options, *more).split()
+        identifier = json.loads(meta.read_text())["id"]
+        assert own == [identifier, identifier, "127.0.1.1", identifier]
+    shown = box.run("true", options=["--dry-run"]).stdout
+    assert 'sethostname("<its-own-id>", 12)' in shown
+    assert '"HOSTNAME=<its-own-id>"' in shown
+    explained = box.run("true", options=["--explain"]).stderr
+    assert re.search(r'sethostname\("[0-9a-f]{12}", 12\) = 0', explained)
+
+
 def test_environment(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COPIED", "from the caller")
     (tmp_path / "env").write_text("# a comment\n  A=1\n\nB=2 # no comment\nCOPIED\nD=a=b\n", encoding="utf-8")
-    options = ["--env-file", tmp_path / "env", "-e", "A=over", "-e", "EMPTY=", "-e", "HOME=/x", "-e", "N=a\nb"]
+    options = [
+        "--env-file",
+        tmp_path / "env",
+        "-e",
+        "A=over",
+        "-e",
+        "EMPTY=",
+        "-e",
+        "HOME=/x",
+        "-e",
+        "N=a\nb",
+        "-h",
+        "box",
+    ]
     lines = box.run("env", "-0", options=options).stdout.split("\0")
     assert sorted(filter(None, lines)) == sorted(
         [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOSTNAME=minicontainer",
+            "HOSTNAME=box",
             "HOME=/x",
             "A=over",
             "B=2 # no comment",

@@ -59,6 +59,10 @@ def test_a_config_comes_back() -> None:
 def test_a_renamed_one_keeps_its_host_name() -> None:
     config = Config("0" * 64, Spec(["a"], rootfs="/tmp", name="first"), 0.0)
     assert config.renamed("second").spec.hostname == "first"
+    config = Config("0123456789abcdef" * 4, Spec(["a"], rootfs="/tmp"), 0.0)
+    assert config.renamed("second").spec.hostname == "0123456789ab"
+    config = Config("0" * 64, Spec(["a"], rootfs="/tmp", name="first", uts="host"), 0.0)
+    assert config.renamed("second").spec.hostname is None
 
 
 @given(JSON)
