@@ -115,7 +115,7 @@ def test_beside_forks_and_subprocesses_of_other_threads(rootfs: Path) -> None:
         if pid == 0:
             code = 1
             try:
-                signal.alarm(20)  # a deadlock ends here
+                signal.alarm(60)  # a deadlock ends here
                 code = mc.run(["/bin/true"], rootfs=rootfs).returncode
             except BaseException:
                 traceback.print_exc()
