@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
+from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi, now
+from minicontainer.native import ffi, lib, now
 from minicontainer.plan import Plan
 from minicontainer.spawn import Half, Spawn
 from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
     from minicontainer.container import ids
+    from minicontainer.container.lasting import Maker
     from minicontainer.network.leases import Lease
+
+
+_dropped: list[Child] = []  # they run on, though nobody holds their Popen any more
 
 
 class Child:
@@ -23,19 +29,9 @@ class Child:
     moment, also before anybody holds what was made."""
 
     __slots__ = (
-        "cgroup",
-        "claim",
-        "disowned",
-        "half",
-        "id",
-        "ids",
-        "lease",
-        "name_lock",
-        "notes",
-        "said",
-        "spawn",
+        "cgroup", "claim", "disowned", "half", "id", "ids", "lease", "maker", "name_lock", "notes", "said", "spawn",
         "terminal",
-    )
+    )  # fmt: skip
 
     def __init__(self, identifier: str, plan: Plan) -> None:
         self.id = identifier
@@ -45,8 +41,10 @@ class Child:
         self.ids: ids.Lease | None = None
         self.lease: Lease | None = None
         self.half: Half | None = None
+        self.maker: Maker | None = None
         self.disowned = False
         self.spawn = Spawn(plan)
+        bury_dropped()
 
     @property
     def is_running(self) -> bool:
@@ -64,7 +62,10 @@ class Child:
         self.notes.append((phase, call, start, now(), result))
 
     def release(self) -> None:
-        """Gives back what only a living child needs: its cgroup, with whatever is still in it, its ids and its name."""
+        """Gives back what only a living child needs: its cgroup, with whatever is still in it, its ids and its name,
+        the thread that it was made by."""
+        if self.maker is not None and self.maker.is_alive():
+            self.maker.join()
         if self.cgroup is not None:
             self.cgroup.remove(kill=True)
             self.cgroup = None
@@ -94,6 +95,11 @@ class Child:
         self.release()
         self.close()
 
+    def drop(self) -> None:
+        """Lets it run, though nobody will wait for it: it is buried by a later start, as subprocess has it."""
+        self.disowned = True
+        _dropped.append(self)
+
     def hand_over(self) -> None:
         """It is somebody else's from here on: nothing of it is ended or given back by this process."""
         self.disowned = True
@@ -111,3 +117,20 @@ class Child:
             self.hand_over()
         else:
             self.discard()
+
+
+def bury_dropped() -> None:
+    """Reaps those that were dropped and have ended, and gives back what was theirs."""
+    for child in tuple(_dropped):
+        if lib.mc_pidfd_wait(child.spawn.pidfd, 0) == 1:
+            try:
+                _dropped.remove(child)
+            except ValueError:
+                continue  # another thread was first
+            try:
+                child.discard()
+            except Error as e:  # no error of the start that happens to come by
+                warnings.warn(f"container {child.id}: {e}", ResourceWarning, stacklevel=2)
+
+
+os.register_at_fork(after_in_child=_dropped.clear)  # they are the parent's, who buries them

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import warnings
 from _thread import RLock
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -287,14 +288,14 @@ class Popen:
         self.wait()
         self.close()
 
+    _warn = staticmethod(warnings.warn)  # at the end of Python globals are gone
+
     def __del__(self) -> None:
-        """As subprocess's: who drops a running container lets it run."""
+        """As subprocess's: who drops a running container lets it run; a later start reaps it."""
         child: Child | None = getattr(self, "_child", None)
         if child is not None and self.returncode is None:
-            child.disowned = True
-            import warnings
-
-            warnings.warn(f"container {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
+            child.drop()
+            self._warn(f"container {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"

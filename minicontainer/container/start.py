@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import warnings
+from _thread import get_native_id
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -229,18 +230,24 @@ def _clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int,
     try:
         inputs = child_streams(spec, stdio, opened)
         if len(what.plan.inputs) == what.given:
-            return _clone(child, what, inputs)
+            return _clone(child, spec, what, inputs)
         with ExitStack() as stack:  # its end is that of the parent's half, if there is one
             inputs.update(_extra_inputs(child, spec, what, stack))
-            return _clone(child, what, inputs)
+            return _clone(child, spec, what, inputs)
     finally:
         for fd in opened:
             os.close(fd)
 
 
-def _clone(child: Child, what: Compiled, inputs: dict[str, int]) -> int:
+def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> int:
     flags = what.flags
-    result = child.spawn.clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1, child.half)
+    clone = child.spawn.clone
+    if spec.die_with_parent and get_native_id() != os.getpid():
+        from minicontainer.container.lasting import Maker
+
+        child.maker = Maker(child.spawn)
+        clone = child.maker.clone
+    result = clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1, child.half)
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
     call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
     struct = child.spawn.struct

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -175,10 +177,61 @@ def test_who_drops_a_running_container_is_warned_and_lets_it_run(rootfs: Path) -
     os.write(write, b"alive")
     assert os.read(read, 5) == b"alive"
     os.close(write)
-    assert os.waitpid(pid, 0) == (pid, 0)
+    assert os.read(read, 1) == b""
     os.close(read)
-    if cgroup is not None:
-        cgroup.remove(kill=True)
+    assert until(lambda: not lives(pid))
+    mc.run(["/bin/true"], rootfs=rootfs)
+    assert not Path(f"/proc/{pid}").exists()
+    assert cgroup is None or not os.path.exists(cgroup.path)
+
+
+def test_those_that_were_dropped_are_reaped_by_the_next_start(rootfs: Path) -> None:
+    """As subprocess's: neither zombies nor cgroups pile up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        born = []
+        for _ in range(30):
+            p = mc.Popen(["/bin/true"], rootfs=rootfs)
+            born.append((p.pid, p.cgroup.path if p.cgroup else ""))
+        del p
+    assert until(lambda: not any(lives(pid) for pid, _ in born))
+    mc.run(["/bin/true"], rootfs=rootfs)
+    assert [pid for pid, _ in born if os.path.exists(f"/proc/{pid}")] == []
+    assert [path for _, path in born if path and os.path.exists(path)] == []
+
+
+def test_the_next_start_lets_a_dropped_one_run(rootfs: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        p = mc.Popen(["/bin/sleep", "60"], rootfs=rootfs)
+        pid = p.pid
+        del p
+    mc.run(["/bin/true"], rootfs=rootfs)
+    if (child := os.fork()) == 0:  # what the parent dropped is not the child's to bury
+        mc.run(["/bin/true"], rootfs=rootfs)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not lives(pid))
+    mc.run(["/bin/true"], rootfs=rootfs)
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_the_end_of_python_lets_a_dropped_one_run(rootfs: Path) -> None:
+    code = """
+import sys, minicontainer as mc
+p = mc.Popen(["/bin/sleep", "60"], rootfs=sys.argv[1], stdout=mc.DEVNULL, stderr=mc.DEVNULL)
+print(p.pid)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(rootfs)], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    pid = int(done.stdout)
+    assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not lives(pid))
 
 
 def test_repr_and_id(rootfs: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 
 import minicontainer as mc
 from minicontainer import plan as p
+from minicontainer.linux.cgroup import Cgroup
 from minicontainer.plan import Slot
 from minicontainer.spawn import Half, HalfPlan, Spawn
 
@@ -258,3 +260,72 @@ def test_a_clone_that_fails_does_not_wait_for_who_was_forked_meanwhile() -> None
         for pid in forked:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+# ---- die_with_parent
+
+
+def test_who_is_to_die_with_the_process_outlives_the_thread_that_started_it(rootfs: Path) -> None:
+    started: list[mc.Popen] = []
+    worker = threading.Thread(
+        target=lambda: started.append(mc.Popen(["/bin/cat"], rootfs=rootfs, stdin=mc.PIPE, die_with_parent=True))
+    )
+    worker.start()
+    worker.join()
+    with started[0] as popen:
+        assert not select.select([popen.pidfd], [], [], 0.3)[0]
+        assert popen.communicate(b"") == (None, None)
+        assert popen.returncode == 0
+    assert threading.active_count() == 1
+
+
+def test_its_thread_has_what_its_caller_s_thread_has(rootfs: Path) -> None:
+    """The processors that it may use, for one."""
+    seen: list[str] = []
+
+    def work() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        args = ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"]
+        seen.extend(
+            mc.run(args, rootfs=rootfs, die_with_parent=is_so, capture_output=True, text=True).stdout
+            for is_so in (True, False)
+        )
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert seen[0] == seen[1] != ""
+
+
+def test_a_start_that_fails_there_is_the_caller_s_error(rootfs: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(mc.run, ["/no/such"], rootfs=rootfs, die_with_parent=True)
+        with pytest.raises(mc.ProgramError, match="not found in the container"):
+            failing.result()
+
+
+@pytest.mark.parametrize("where", ["thread", "here"])
+def test_who_is_to_die_with_the_process_does_so(rootfs: Path, where: str) -> None:
+    code = """
+import os, sys, threading, minicontainer as mc
+def start():
+    p = mc.Popen(["/bin/sleep", "60"], rootfs=sys.argv[1], die_with_parent=True)
+    print(p.pid, p.cgroup and p.cgroup.path, flush=True)
+if sys.argv[2] == "thread":
+    worker = threading.Thread(target=start)
+    worker.start()
+    worker.join()
+else:
+    start()
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(rootfs), where], check=False, capture_output=True, timeout=60
+    )
+    pid, cgroup = done.stdout.decode().split()
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{pid}") and " Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    if cgroup != "None":
+        Cgroup.open(cgroup).remove(kill=True)
