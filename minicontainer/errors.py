@@ -9,6 +9,9 @@ from __future__ import annotations
 import errno
 import os
 
+# What there is too little of for now: no reason to isolate less.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+
 
 class Error(Exception):
     """Any error of this package. ``str(error)`` is one line."""
@@ -56,6 +59,14 @@ class StepError(Error, OSError):
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.call}: {os.strerror(self.errno or 0)}{hint}"
+
+
+def told(error: OSError, what: str) -> OSError:
+    """An error of Python's own as one of ours, with its hint; ``what`` was being done where no file is to blame."""
+    if isinstance(error, Error) or not error.errno:
+        return error
+    file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    return StepError(error.errno, quote(file) if file else what)
 
 
 _errno_classes: dict[tuple[type[StepError], type[OSError]], type[StepError]] = {}

@@ -8,13 +8,18 @@ whether it forwards), is kept in HOST.
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import stat
 from functools import lru_cache
+from typing import Any, NoReturn, TypeVar
 
 from minicontainer.errors import StepError, UnsupportedError
 
 VARIABLE = "MINICONTAINER_ROOT"
 HOST = "/run/minicontainer"
+T = TypeVar("T")
 
 
 def directory() -> str:
@@ -85,11 +90,80 @@ def _mark(place: str) -> str:
 
 
 def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        text = os.read(fd, 9).decode("ascii", "replace")
-    finally:
-        os.close(fd)
+        text = read(path)
+    except ValueError as e:
+        text = str(e)
     if len(text) != 8 or not set(text) <= set("0123456789abcdef"):
         raise UnsupportedError("state directory", path, f"{text!r} is no mark", "remove it when no container runs")
     return text
+
+
+# ---- its files
+
+FILE_MAX = 4 << 20  # bytes: far above what any file of ours has
+
+
+def opened(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a file in it: nothing but a regular file, which no link leads to and no reader waits for
+    (whatever somebody has put there). ValueError where it is something else; OSError, as of open(2)."""
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    except OSError as e:
+        if e.errno not in NO_FILE:
+            raise
+        raise ValueError("is no regular file") from None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise ValueError("is no regular file")
+
+
+NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory or socket
+
+
+def read(path: str) -> str:
+    """What a file in it holds. ValueError where it is no regular file, has more than FILE_MAX bytes, or is no text;
+    OSError, as of open(2)."""
+    with open(opened(path), "rb", buffering=0) as f:
+        data = f.read(FILE_MAX + 1)
+    if len(data) > FILE_MAX:
+        raise ValueError(f"has more than {FILE_MAX} bytes")
+    return data.decode("utf-8")
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The object of JSON (RFC 8259) in a file. ValueError where it is none: numbers that are none too, and what is
+    nested deeper than Python goes."""
+    import json
+
+    try:
+        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("is no object of JSON")
+    return found
+
+
+def whole(value: object, most: int = 2**63 - 1) -> int:
+    """A whole number of such a file, from 0 to ``most``. ValueError where it is none."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"{value!r:.40} is no number from 0 to {most}")
+    return value
+
+
+def of(kind: type[T], value: object) -> T:
+    """A value that must be of that type. ValueError where it is not."""
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise ValueError(f"{value!r:.40} is no {kind.__name__}")
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")

@@ -35,24 +35,39 @@ def reserve(name: str, identifier: str) -> int:
 
     For a detached container it stays taken when the descriptor is closed."""
     os.makedirs(directory(), mode=0o700, exist_ok=True)
+    fd = _locked(name)
+    if other := _container(fd):
+        os.close(fd)
+        raise SpecError("name", name, f"already exists (container {other[:12]})", "minicontainer rm or rename it")
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()} {identifier}\n".encode("ascii"), 0)
+    except BaseException:
+        release(fd)
+        raise
+    return fd
+
+
+def _locked(name: str) -> int:
+    """The file of ``name``, made where there is none, and its lock."""
     path = f"{directory()}/{name}"
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fd = runtime.opened(path, os.O_RDWR | os.O_CREAT)
+        except ValueError as e:
+            raise SpecError("name", name, f"{path} {e}", "remove it") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(fd, 64).decode("ascii", "replace").partition(" ")[0] or "?"
             os.close(fd)
             raise SpecError("name", name, f"already exists (running, pid {holder})") from None
+        except BaseException:
+            os.close(fd)
+            raise
         if _is_linked(path, fd):
-            break
+            return fd
         os.close(fd)  # its owner removed it between our open and our lock
-    if other := _container(fd):
-        os.close(fd)
-        raise SpecError("name", name, f"already exists (container {other[:12]})", "minicontainer rm or rename it")
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()} {identifier}\n".encode("ascii"), 0)
-    return fd
 
 
 def _container(fd: int) -> str:
@@ -64,8 +79,8 @@ def _container(fd: int) -> str:
 def owner(name: str) -> str:
     """The id of the detached container that has this name; "" where none has."""
     try:
-        fd = os.open(f"{directory()}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+        fd = runtime.opened(f"{directory()}/{name}")
+    except (OSError, ValueError):
         return ""
     try:
         return _container(fd)
@@ -95,8 +110,8 @@ def stale() -> list[str]:
     for name in all_names():
         path = f"{directory()}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+            fd = runtime.opened(path)
+        except (OSError, ValueError):
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from minicontainer import runtime
+from minicontainer.detached.records import CorruptError
 from minicontainer.linux.inotify import inotify_add_watch, inotify_init1
 
 if TYPE_CHECKING:
@@ -97,6 +99,8 @@ class Log:
             while self._file >= 0 and (data := os.read(self._file, CHUNK)):
                 lines, newline, self._rest = (self._rest + data).rpartition(b"\n")
                 yield from parse(lines + newline)
+                if len(self._rest) > 2 * CHUNK:  # no line of a monitor's: it writes no more than it reads at once
+                    self._rest = b""
             if not self._next():
                 return
 
@@ -117,9 +121,11 @@ class Log:
             return False
         try:
             name = f"log.{max(behind)}" if max(behind) else "log"
-            opened = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            opened = runtime.opened(f"{self._directory}/{name}")
         except FileNotFoundError:
             return True  # it was renamed meanwhile: look again
+        except ValueError as e:
+            raise CorruptError(f"{name}: {e}") from None
         self._close()
         self._file = opened
         return True

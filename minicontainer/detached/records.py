@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from minicontainer import runtime
+from minicontainer.detached.options import check_labels, check_restart
 from minicontainer.errors import Error
 from minicontainer.linux.process import stat
-from minicontainer.spec import Spec
+from minicontainer.runtime import of, whole
+from minicontainer.spec import Spec, decimal
 
 VERSION = 1
 
@@ -117,18 +120,29 @@ class Config:
         from minicontainer.spec.data import from_data
 
         try:
-            data = json.loads(text)
+            data = runtime.parsed(text)
             if data.pop("version") != VERSION:
                 raise CorruptError("config.json: was written by another version of minicontainer")
-            return cls(**{**data, "spec": from_data(data["spec"])})
+            return cls(**{**data, "spec": from_data(data["spec"])})._checked()
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise CorruptError(f"config.json: cannot be read: {e}") from None
 
+    def _checked(self) -> Config:
+        """With what the rest of us relies on: types, and numbers that can be times. ValueError."""
+        for text in (self.id, self.restart, self.renaming):
+            of(str, text)
+        check_restart(self.restart, self.spec)
+        check_labels(of(dict, self.labels))
+        for seconds in (self.created, self.timeout):
+            decimal("time", None if isinstance(seconds, str) else seconds, 0, YEARS, "seconds")
+        whole(self.log_size)
+        whole(self.log_files)
+        of(bool, self.interactive)
+        of(bool, self.remove)
+        return self
 
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
-        raise ValueError(f"{value!r} is no number")
-    return value
+
+YEARS = 10**11  # seconds, far beyond what a time can be
 
 
 @dataclass(frozen=True)
@@ -164,14 +178,17 @@ class State:
     def from_json(cls, text: str, *, watched: bool) -> State:
         """Of the file; ``watched``: its monitor lives. CorruptError where it is none."""
         try:
-            data = json.loads(text)
+            data = runtime.parsed(text)
             same_boot = data.pop("boot") == boot_id()
             for who in ("monitor", "process"):
-                data[who] = Process(*map(_whole, data[who])) if data[who] and same_boot else None
+                data[who] = Process(*map(whole, data[who])) if data[who] and same_boot else None
             for when in ("started", "finished"):
-                data[when] = None if data[when] is None else _whole(data[when]) / 1e9
-            data["exit_code"] = None if data["exit_code"] is None else _whole(data["exit_code"])
-            data["restarts"], data["log_lost"] = _whole(data["restarts"]), _whole(data["log_lost"])
+                data[when] = None if data[when] is None else whole(data[when]) / 1e9
+            data["exit_code"] = None if data["exit_code"] is None else whole(data["exit_code"])
+            data["restarts"], data["log_lost"] = whole(data["restarts"]), whole(data["log_lost"])
+            data["upper"] = None if data.get("upper") is None else whole(data["upper"])
+            of(str, data["reason"])
+            of(bool, data["oom_killed"])
             state = cls(**data)
             if state.status not in ("running", "restarting", "exited"):
                 raise ValueError(f"status {state.status!r}")

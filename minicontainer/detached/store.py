@@ -30,7 +30,7 @@ from dataclasses import replace
 from minicontainer import runtime
 from minicontainer.container import names, owners
 from minicontainer.detached.records import Config, CorruptError, State
-from minicontainer.errors import Error, SpecError
+from minicontainer.errors import EXHAUSTED, Error, SpecError, told
 from minicontainer.failpoint import failpoint
 
 ID = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +57,11 @@ class Entry:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(entry.path), mode=0o700, exist_ok=True)
             os.mkdir(entry.path, 0o700)
-        return entry, entry.lock()
+        try:
+            return entry, entry.lock()
+        except BaseException:
+            os.rmdir(entry.path)
+            raise
 
     def open(self) -> int:
         """A descriptor of the directory."""
@@ -158,20 +162,22 @@ class Entry:
     def is_frozen(self) -> bool:
         """Whether it is paused."""
         try:
-            with open(f"{self.path}/cgroup/cgroup.freeze", encoding="ascii") as f:
-                return f.read(1) == "1"
-        except OSError:
+            return runtime.read(f"{self.path}/cgroup/cgroup.freeze")[:1] == "1"
+        except (OSError, ValueError):
             return False
 
     def _read(self, name: str) -> str:
         try:
-            with open(f"{self.path}/{name}", encoding="utf-8") as f:
-                return f.read()
-        except FileNotFoundError:
+            return runtime.read(f"{self.path}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
             if not os.path.isdir(self.path):
                 raise NotFoundError("container", self.id[:12], "is gone") from None
             raise CorruptError(f"{name}: is missing") from None
-        except (OSError, UnicodeDecodeError) as e:
+        except OSError as e:
+            if e.errno in EXHAUSTED:  # that says nothing of the file
+                raise told(e, name) from None
+            raise CorruptError(f"{name}: {e.strerror}") from None
+        except ValueError as e:
             raise CorruptError(f"{name}: {e}") from None
 
     def is_in_the_making(self) -> bool:
@@ -204,11 +210,10 @@ def forget_name(name: str, identifier: str) -> None:
     """Removes the file of a name that is this container's."""
     try:
         path = f"{names.directory()}/{name}"
-        with open(path, encoding="ascii") as f:
-            if f.read(128).partition(" ")[2].strip() == identifier:
-                os.unlink(path)
-    except OSError:
-        pass  # it is gone
+        if runtime.read(path).partition(" ")[2].strip() == identifier:
+            os.unlink(path)
+    except (OSError, ValueError):
+        pass  # it is gone, or nobody's
 
 
 def _private(path: str, flags: int) -> int:

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from minicontainer import runtime
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.native import now
@@ -176,8 +177,7 @@ def _in_turn(network: Network) -> Iterator[IPv4Address]:
     """From the one after the last on, so that one which was just given back is not given out at once."""
     first, count = int(network.subnet[1]), network.subnet.num_addresses - 2
     try:
-        with open(store.path(network.name, "last"), encoding="ascii") as f:
-            last = int(IPv4Address(f.read().strip())) - first + 1
+        last = int(IPv4Address(runtime.read(store.path(network.name, "last")).strip())) - first + 1
     except (OSError, ValueError):
         last = 0
     for i in range(count):
@@ -187,7 +187,12 @@ def _in_turn(network: Network) -> Iterator[IPv4Address]:
 
 
 def _remember(network: Network, address: IPv4Address) -> None:
-    with open(store.path(network.name, "last"), "w", encoding="ascii") as f:
+    path = store.path(network.name, "last")
+    try:
+        fd = runtime.opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    except ValueError as e:
+        raise UnsupportedError("network", network.name, f"{path} {e}", "remove it") from None
+    with open(fd, "w", encoding="ascii") as f:
         f.write(str(address))
 
 

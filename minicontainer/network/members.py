@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
+from minicontainer import runtime
 from minicontainer.errors import SpecError
 from minicontainer.network import hosts, store
 from minicontainer.network.firewall import Element
@@ -47,10 +47,13 @@ class Record(NamedTuple):
     def from_json(cls, text: str) -> Record:
         """The record again. ValueError where it is none."""
         try:
-            data = json.loads(text)
+            data = runtime.parsed(text)
             data["address"] = IPv4Address(data["address"])
             data["ports"] = tuple(Port(**port) for port in data["ports"])
-            data["lines"] = tuple(map(int, data["lines"]))
+            data["lines"] = tuple(map(runtime.whole, data["lines"]))
+            if not runtime.of(str, data["names"]).split():
+                raise ValueError("it has no name")
+            runtime.of(str, data["owner"])
             return cls(**data)
         except (KeyError, TypeError, AttributeError, SpecError) as e:
             raise ValueError(f"no lease: {e}") from None
@@ -69,8 +72,7 @@ def of(name: str) -> list[Record]:
 def at(path: str) -> Record | None:
     """What the file of a lease says; None where there is none."""
     try:
-        with open(path, encoding="utf-8") as f:
-            return Record.from_json(f.read())
+        return Record.from_json(runtime.read(path))
     except (OSError, ValueError):
         return None
 
@@ -118,8 +120,8 @@ def owner(name: str, address: IPv4Address) -> str:
 def is_dead(path: str) -> bool:
     """Whether the owner of a lease, by its file, was killed."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        fd = runtime.opened(path)
+    except (OSError, ValueError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import replace
 
+from minicontainer import runtime
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.network import bridge, endings, firewall, hosts, members, store, subnets
@@ -202,9 +203,8 @@ def _forward_as_before() -> None:
         if bridge.interfaces(others=True):
             return
         try:
-            with open(kept, encoding="ascii") as f:
-                before = f.read()
-        except FileNotFoundError:
+            before = runtime.read(kept)
+        except (FileNotFoundError, ValueError):
             return
         if before == "0":
             bridge.write_sysctl(bridge.FORWARDING, before)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from minicontainer import runtime
 from minicontainer.errors import Error
 from minicontainer.linux.rtnetlink import Message
 
@@ -59,7 +60,7 @@ class Network:
     def from_json(cls, text: str) -> Network:
         """The network again. CorruptNetworkError where it is none."""
         try:
-            data = json.loads(text)
+            data = runtime.parsed(text)
             if data.pop("version") != VERSION:
                 raise CorruptNetworkError("config.json: was written by another version of minicontainer")
             data["subnet"], data["gateway"] = IPv4Network(data["subnet"]), IPv4Address(data["gateway"])
@@ -68,6 +69,9 @@ class Network:
             data["messages"] = tuple(
                 (name, Message(bytes.fromhex(words[0]), tuple(words[1:]))) for name, words in messages
             )
+            runtime.of(bool, data["internal"])
+            runtime.whole(int(data["created"]))
+            runtime.whole(data["index"])
             return cls(**data)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
             raise CorruptNetworkError(f"config.json: cannot be read: {e}") from None

@@ -84,11 +84,10 @@ def names() -> list[str]:
 def read(name: str) -> Network:
     """NoNetworkError where there is none; CorruptNetworkError."""
     try:
-        with open(path(name, "config.json"), encoding="utf-8") as f:
-            return Network.from_json(f.read())
+        return Network.from_json(runtime.read(path(name, "config.json")))
     except FileNotFoundError:
         raise _no_network(name) from None
-    except (OSError, UnicodeDecodeError) as e:
+    except (OSError, ValueError) as e:
         raise CorruptNetworkError(f"network {name}: {e}") from None
 
 

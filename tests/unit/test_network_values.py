@@ -172,7 +172,10 @@ def test_a_changed_file_is_a_network_or_corrupt(at: int, byte: int) -> None:
         pass
 
 
-@given(st.builds(Record, st.text(max_size=5), addresses, st.text(max_size=5), st.tuples(ports, ports)))
+lines = st.tuples(st.integers(0, 2**40))
+
+
+@given(st.builds(Record, st.text(max_size=5), addresses, st.sampled_from(("a", "b c")), st.tuples(ports, ports), lines))
 def test_a_lease_is_what_its_file_says(record: Record) -> None:
     assert Record.from_json(json.dumps(record.to_data())) == record
     calls = [step.call for step in ending(record).steps]
