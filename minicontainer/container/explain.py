@@ -84,8 +84,10 @@ def _seccomp(spec: Spec, _step: Step | None, number: int, reason: str) -> Error:
     return SpecError("seccomp", spec.seccomp, reason, "classic BPF, as seccomp_export_bpf(3) writes it")
 
 
-def _namespace(spec: Spec, step: Step, number: int, reason: str) -> Error:
+def _namespace(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     kind = str(step.args[0]).removeprefix("ns-")
+    if kind == "process":  # those of a container, for exec: no option's
+        return None
     hints = {
         errno.EPERM: "joining it needs CAP_SYS_ADMIN in its user namespace: join that too, by --userns",
         errno.EINVAL: "it is no namespace of that kind, or the caller's own",

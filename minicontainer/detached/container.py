@@ -17,17 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 from minicontainer.container import host, names, seccomp, start
-from minicontainer.container.process import DEVNULL, finish
-from minicontainer.container.result import Result
-from minicontainer.detached import enter, store
-from minicontainer.detached.enter import Exec
+from minicontainer.detached import store
+from minicontainer.detached.entered import Entered
 from minicontainer.detached.handle import ended, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
-from minicontainer.detached.observed import Observed
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
-from minicontainer.errors import Error
+from minicontainer.errors import Error, told
 from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
@@ -37,19 +34,17 @@ from minicontainer.timeline import Timeline
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
 
-MANY = 64  # ways into it that are kept
 PATIENCE = 20.0  # seconds that a monitor may take to end after a kill
 
 
-class Container(Observed):
+class Container(Entered):
     """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
 
-    __slots__ = ("_ways", "timeline")
+    __slots__ = ("timeline",)
 
     def __init__(self, identifier: str) -> None:
         super().__init__(identifier)
         self.timeline: Timeline | None = None  # of the start, for who has started it
-        self._ways: dict[object, enter.Way] = {}  # into it, as it was last time
 
     @classmethod
     def start(
@@ -77,20 +72,25 @@ class Container(Observed):
         log_size, log_files = log_sizes(log or {})
         limit = decimal("timeout", timeout, 0, SECONDS_MAX, "seconds")
         given = check_labels(labels or {}), check_restart(restart, spec)
-        entry, lock = Entry.create()
+        try:
+            entry, lock = Entry.create()
+        except OSError as e:
+            raise told(e, "container") from None
         try:
             container, spec = cls(entry.id), _with_its_filter(spec, entry)
             container._config = Config(
                 entry.id, spec, time.time(), *given, log_size, log_files, interactive, remove, limit
             )
             container._create(lock)
-        except BaseException:
+        except BaseException as e:
+            os.close(lock)  # to remove takes a descriptor, and this may have been the last
             entry.remove()
             if spec.name:
                 store.forget_name(spec.name, entry.id)
+            if isinstance(e, OSError):
+                raise told(e, "container") from None
             raise
-        finally:
-            os.close(lock)
+        os.close(lock)
         return container
 
     def _create(self, lock: int) -> None:
@@ -253,53 +253,6 @@ class Container(Observed):
         self._entry.end_lease()
 
     # -- while it runs
-
-    def exec(
-        self,
-        args: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        user: str | None = None,
-        tty: bool = False,
-        **streams: Any,
-    ) -> Exec:
-        """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
-        pidfd = self.open_process("exec")
-        if self._entry.is_frozen():
-            os.close(pidfd)
-            raise Error(f"exec {self.id[:12]}: is paused, so that nothing could start in it (unpause it first)")
-        try:
-            way = self._way(tuple(args), env=env, cwd=cwd, user=user, tty=tty or None)
-            return Exec(way, pidfd, self.open_cgroup, **streams)
-        finally:
-            os.close(pidfd)
-
-    def _way(self, args: tuple[str, ...], **wishes: Any) -> enter.Way:
-        """The way in for this command; kept while nothing of it can have changed but by another start."""
-        assert self._process is not None
-        env = wishes["env"]
-        key = (
-            self._process.pid,
-            self._process.start,
-            args,
-            None if env is None else tuple(sorted(env.items())),
-            wishes["cwd"],
-        )
-        way = self._ways.get(key)
-        if way is None or wishes["user"] is not None or wishes["tty"]:
-            way = enter.way(self.config.spec, self._process.pid, args, hostname=self.config.hostname, **wishes)
-            if len(self._ways) < MANY and wishes["user"] is None and not wishes["tty"]:
-                self._ways[key] = way
-        return way
-
-    def leave(self, args: Sequence[str], **wishes: Any) -> None:
-        """``exec`` of what nobody waits for: its streams are /dev/null, and it ends when it does, or the container."""
-        self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **wishes).disown()
-
-    def run(self, args: Sequence[str], **keywords: Any) -> Result:
-        """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
-        return finish(lambda **given: self.exec(args, **given), **keywords)
 
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
         """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""

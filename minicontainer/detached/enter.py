@@ -11,7 +11,6 @@ the program. So nothing of this process is ever seen from inside, and no limit o
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from minicontainer.container import entering, host, init, seccomp, start, users
 from minicontainer.container.child import Child
 from minicontainer.container.host import Host
 from minicontainer.container.process import Popen
-from minicontainer.detached.layout import SHELTER, Layout, take_back, written
+from minicontainer.detached.layout import Layout, sheltered, take_back, written
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import ffi, lib
@@ -72,7 +71,7 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
             denied = f.read().strip() == "deny"
         with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
             has_root = any(line.split()[0] == "0" for line in f)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         raise Error("exec: the container has ended") from None
     mode = ("join" if has_root else "keep-id") if "user" in others else "host"
     permitted = host.permitted(spec, mode)
@@ -177,7 +176,7 @@ def _become(memfd: int, given: list[int], stack: ExitStack) -> None:
     """Has csrc/enter.c do it, and waits for its end."""
     opened = []
     for fd in (memfd, *given, init.kept(ENTER)):
-        opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SHELTER))
+        opened.append(sheltered(fd, FIRST + 2 + len(given)))
         stack.callback(os.close, opened[-1])
     with Spawn(_enter_plan(len(opened) - 1)) as helper:
         helper.start("0", dict(zip(helper.plan.inputs, opened, strict=True)))

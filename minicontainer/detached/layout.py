@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 from typing import Any
 
+from minicontainer.errors import StepError
 from minicontainer.native import ffi
 from minicontainer.plan import Plan
 from minicontainer.spawn import Spawn
 
-SHELTER = 64  # descriptors are kept from here on, at the least, until they take their places
 RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
 
 
@@ -43,6 +45,14 @@ class Layout:
         parts.first = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
         parts.records, parts.slots = self.room(RECORD * len(plan.steps)), self.room(SLOT * max(1, len(slots)))
         parts.strings = self.room(POINTER * max(1, plan.nstrings))
+
+
+def sheltered(fd: int, first: int) -> int:
+    """A copy from ``first`` on, the number after those whose places it and others are to take (dup3(2))."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first)
+    except OSError as e:  # EINVAL where ``first`` is no number that this process can have
+        raise StepError(errno.EMFILE if e.errno == errno.EINVAL else e.errno or 0, f"dup({fd})") from None
 
 
 def written(memfd: int, header: Any, layout: Layout) -> mmap.mmap:

@@ -8,7 +8,6 @@ in the memfd: the same records as a clone of ours leaves, from which an error is
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from minicontainer import plan as p
 from minicontainer.container import explain, placement
 from minicontainer.container.start import Compiled, kept_inputs
-from minicontainer.detached.layout import SHELTER, Layout, copy_records, take_back, written
+from minicontainer.detached.layout import Layout, copy_records, sheltered, take_back, written
 from minicontainer.errors import Error
 from minicontainer.failpoint import VARIABLE, failpoint
 from minicontainer.native import ffi, lib
@@ -186,7 +185,7 @@ def _spawn(given: list[int]) -> None:
     opened = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
     try:
         for fd in (opened[0], *given):
-            opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(SHELTER, lib.MC_TOLD + len(given))))
+            opened.append(sheltered(fd, lib.MC_TOLD + len(given)))
         plan = _monitor_plan(len(given), os.environ.get(VARIABLE, ""))
         cgroup = placement.monitors()
         with Spawn(plan) as monitor:

@@ -4,11 +4,13 @@ or `doctor --clean` takes it."""
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -280,3 +282,25 @@ def test_random_kills() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ": 0 left after 40 rounds" in done.stdout
+
+
+def enter_for_ever(container: mc.Container, *, tty: bool) -> None:
+    while True:
+        container.run(["/bin/true"], tty=tty, stdout=mc.DEVNULL)
+
+
+def test_exec_that_meets_the_end_of_the_container_says_so(make: Callable[..., mc.Container]) -> None:
+    """At whatever step: 40 containers killed while others go in."""
+    said = set()
+    for n in range(40):
+        container = make("/bin/sleep", "60")
+        killer = threading.Timer(random.Random(n).uniform(0, 0.02), container.kill)
+        killer.start()
+        with pytest.raises(mc.Error) as caught:
+            enter_for_ever(container, tty=n % 4 == 0)
+        killer.join()
+        said.add(str(caught.value).replace(container.id[:12], "ID"))
+        container.remove(force=True)
+    words = ("the container has ended", "is not running")
+    assert [text for text in said if not any(word in text for word in words)] == []
+    assert any("has ended" in text for text in said)
