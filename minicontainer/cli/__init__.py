@@ -16,7 +16,7 @@ import click
 
 from minicontainer import __version__, runtime
 from minicontainer.cli.groups import Group
-from minicontainer.errors import Error, SpecError
+from minicontainer.errors import Error, SpecError, told
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
     "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
@@ -128,11 +128,12 @@ def report(error: BaseException) -> int:
         return 0
     if isinstance(error, click.ClickException):
         return _say(error.format_message(), 125, hint=_help_hint(error))
+    if isinstance(error, OSError):
+        error = told(error, type(error).__name__)
     if isinstance(error, Error):
         return _say(str(error), error.exit_code)
     if isinstance(error, OSError):
-        where = f" {error.filename}" if error.filename else ""
-        return _say(f"{type(error).__name__}{where}: {error.strerror or error}", 125)
+        return _say(f"{type(error).__name__}: {error}", 125)
     raise error
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from minicontainer.errors import RangeRefusedError, UnsupportedError
+from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError, told
 from minicontainer.spec import ID_MAX
 
 WIDTH = 65536
@@ -168,6 +168,8 @@ def _open(number: int) -> int:
             os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
             return os.open(path, flags, 0o600)
     except OSError as e:
+        if e.errno in EXHAUSTED:
+            raise told(e, path) from None
         reason = f"{path}: {(e.strerror or str(e)).lower()}"
         raise RangeRefusedError("userns", "auto", reason, "--userns host") from None
 

@@ -21,7 +21,7 @@ from minicontainer.container.child import Child
 from minicontainer.container.result import Result, Usage
 from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
-from minicontainer.errors import Error, StepError
+from minicontainer.errors import Error, StepError, told
 from minicontainer.native import check, lib, now
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.timeline import Timeline
@@ -70,12 +70,17 @@ class Popen:
         self._text = bool(text or encoding or errors)
         if self._text and encoding is None:
             encoding = "utf-8"
-        streams = Streams(stdin, stdout, stderr)
+        try:
+            streams = Streams(stdin, stdout, stderr)
+        except OSError as e:
+            raise told(e, "pipe2()") from None
         try:
             self._child = self._start(streams.child)
             streams.give(self, encoding, errors)
-        except BaseException:
+        except BaseException as e:
             self._abandon()
+            if isinstance(e, OSError):
+                raise told(e, "container") from None
             raise
         finally:
             streams.close()

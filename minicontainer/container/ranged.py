@@ -16,7 +16,7 @@ from minicontainer.container import attached, dev, kernelfs
 from minicontainer.container.child import Child
 from minicontainer.container.host import NOT_OURS, Host
 from minicontainer.container.ids import chosen, share, take
-from minicontainer.errors import RangeRefusedError
+from minicontainer.errors import EXHAUSTED, RangeRefusedError
 from minicontainer.native import now
 from minicontainer.plan import Builder, Plan, Slot
 from minicontainer.spawn import Half
@@ -91,6 +91,8 @@ def refusal(spec: Spec, half: Half) -> RangeRefusedError | None:
     """Why the half was not done, where this host cannot do it: ids, or a file system without ID-mapped mounts."""
     failed = half.failed
     step = half.plan.steps[failed] if failed is not None else None
+    if failed is not None and -half.records[failed].result in EXHAUSTED:
+        return None
     if step is not None and step.call == "mount_setattr_idmap":
         path = sources(spec)[str(step.args[0])]
         reason = f"{path}: its file system, or one mounted in it, cannot be shown with other ids"

@@ -299,8 +299,13 @@ def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) ->
         found["parent-socket"] = theirs.fileno()
     if "report" in what.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
-        found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, execute.LAST_FD + 1)
-        os.close(write)
+        try:
+            found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, execute.LAST_FD + 1)
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
         stack.callback(_read_report, child, spec, read, found["report"])
     return found
 

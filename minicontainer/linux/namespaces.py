@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from minicontainer.errors import StepError
 from minicontainer.linux.arguments import StrPath, path
 from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
@@ -88,25 +90,33 @@ def is_chrooted() -> bool:
     Looked at by a thread: setns(2) to the namespace that it is in gives it the true root. False where that is not
     permitted: without CAP_SYS_CHROOT nothing leaves its root."""
     here = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    roots = [here]
+    roots: list[int] = [here]
+    failed: list[OSError] = []
     try:
         ended = allocate_lock()
         ended.acquire()
-        start_new_thread(_open_true_root, (roots, ended))
+        try:
+            start_new_thread(_open_true_root, (roots, failed, ended))
+        except RuntimeError:  # Python keeps the errno to itself: EAGAIN of clone(2), or no memory for its stack
+            raise StepError(errno.EAGAIN, "pthread_create()", hint="ulimit -u, ulimit -v, pids.max") from None
         ended.acquire()
+        if failed:
+            raise failed[0]
         return len({_which_directory(fd) for fd in roots}) > 1
     finally:
         for fd in roots:
             os.close(fd)
 
 
-def _open_true_root(roots: list[int], ended: Any) -> None:
+def _open_true_root(roots: list[int], failed: list[OSError], ended: Any) -> None:
     try:
         unshare("CLONE_FS")
         setns("/proc/thread-self/ns/mnt", "CLONE_NEWNS")
         roots.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
     except PermissionError:
         pass
+    except OSError as e:
+        failed.append(e)
     finally:
         ended.release()
 
