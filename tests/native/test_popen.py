@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 import pytest
 
 import minicontainer as mc
+from minicontainer.linux.cgroup import Cgroup
 
 pytestmark = pytest.mark.needs("root")
 
@@ -222,16 +223,18 @@ def test_the_end_of_python_lets_a_dropped_one_run(rootfs: Path) -> None:
     code = """
 import sys, minicontainer as mc
 p = mc.Popen(["/bin/sleep", "60"], rootfs=sys.argv[1], stdout=mc.DEVNULL, stderr=mc.DEVNULL)
-print(p.pid)
+print(p.pid, p.cgroup and p.cgroup.path)
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(rootfs)], check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stderr == ""
-    pid = int(done.stdout)
+    pid, cgroup = int(done.stdout.split()[0]), done.stdout.split()[1]
     assert lives(pid)
     os.kill(pid, signal.SIGKILL)
     assert until(lambda: not lives(pid))
+    if cgroup != "None":
+        Cgroup.open(cgroup).remove(kill=True)
 
 
 def test_repr_and_id(rootfs: Path) -> None:
