@@ -33,6 +33,7 @@ from minicontainer.container import (
     users,
 )
 from minicontainer.container.child import Child
+from minicontainer.container.streams import for_child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.devices import Rule
@@ -228,7 +229,7 @@ def _clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int,
     """As a child of this process."""
     opened: list[int] = []
     try:
-        inputs = child_streams(spec, stdio, opened)
+        inputs = for_child(spec, stdio, opened)
         if len(what.plan.inputs) == what.given:
             return _clone(child, spec, what, inputs)
         with ExitStack() as stack:  # its end is that of the parent's half, if there is one
@@ -253,23 +254,6 @@ def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> 
     struct = child.spawn.struct
     child.notes.append(("clone", call, struct.start_ns, struct.end_ns, result if result < 0 else child.spawn.pid))
     return result
-
-
-def child_streams(spec: Spec, stdio: tuple[int, int, int], opened: list[int]) -> dict[str, int]:
-    """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there.
-    A negative one is /dev/null inside. ``opened`` gets what has to be closed."""
-    found = {}
-    for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
-        if fd < 3 and not spec.tty:
-            fd = fcntl.fcntl(fd if fd >= 0 else _null(opened), fcntl.F_DUPFD_CLOEXEC, 3)
-            opened.append(fd)
-        found[name] = fd
-    return found
-
-
-def _null(opened: list[int]) -> int:
-    opened.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-    return opened[-1]
 
 
 def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:

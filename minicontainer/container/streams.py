@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from minicontainer.spec import Spec
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's values
 
@@ -80,3 +84,20 @@ def _inherited(number: int) -> int:
         return number if os.get_inheritable(number) else NOTHING
     except OSError:
         return NOTHING
+
+
+def for_child(spec: Spec, stdio: tuple[int, int, int], opened: list[int]) -> dict[str, int]:
+    """Above 2, so that putting one in its place never covers another; close-on-exec does not matter there.
+    A negative one is /dev/null inside. ``opened`` gets what has to be closed."""
+    found = {}
+    for name, fd in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
+        if fd < 3 and not spec.tty:
+            fd = fcntl.fcntl(fd if fd >= 0 else _null(opened), fcntl.F_DUPFD_CLOEXEC, 3)
+            opened.append(fd)
+        found[name] = fd
+    return found
+
+
+def _null(opened: list[int]) -> int:
+    opened.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+    return opened[-1]

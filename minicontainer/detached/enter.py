@@ -24,6 +24,7 @@ from minicontainer.container import entering, host, init, seccomp, start, users
 from minicontainer.container.child import Child
 from minicontainer.container.host import Host
 from minicontainer.container.process import Popen
+from minicontainer.container.streams import for_child
 from minicontainer.detached.layout import Layout, sheltered, take_back, written
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
@@ -138,7 +139,7 @@ class Exec(Popen):
 
     def _inputs(self, child: Child, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
         opened: list[int] = []
-        inputs = {**start.child_streams(self.spec, stdio, opened), "process": self._process, "cgroup": -1}
+        inputs = {**for_child(self.spec, stdio, opened), "process": self._process, "cgroup": -1}
         for fd in opened:
             stack.callback(os.close, fd)
         if (cgroup := self._open_cgroup()) is not None:
