@@ -42,6 +42,7 @@ enum mc_op {
 	MC_NETLINK,      /* a netlink message to a socket, and its answer; up to four places of it get the numbers of
 			  * two slots: the first the first's, the others the second's                   */
 	MC_IF_INDEX,     /* the number of the interface of a name (netdevice(7))                       */
+	MC_END_FLOWS,    /* IPCTNL_MSG_CT_DELETE of every tracked connection that the message's filter has, by any Linux */
 	MC_FORGET,       /* a line of the hosts files of a directory becomes a comment                  */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                       */
 	MC_FORK,         /* clone3(flags, cgroup or -1): the rest of the plan runs in that child; we are done */

@@ -7,6 +7,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <string.h>
@@ -15,6 +17,16 @@
 
 #include "syscalls.h"
 #include "walk.h"
+
+static long send_message(int sock, const void *message, uint64_t length)
+{
+	long r;
+
+	do
+		r = mc_sys(SYS_sendto, MC_FD(sock), MC_PTR(message), length, 0, 0, 0);
+	while (r == -EINTR);
+	return r;
+}
 
 static long await_answer(int sock, uint32_t sequence)
 {
@@ -55,13 +67,76 @@ long mc_netlink(int sock, const char *message, uint64_t length, const int32_t nu
 		if (place)
 			memcpy(copy + place, &numbers[i > 0], sizeof(numbers[0]));
 	}
-	do
-		r = mc_sys(SYS_sendto, MC_FD(sock), MC_PTR(message), length, 0, 0, 0);
-	while (r == -EINTR);
+	r = send_message(sock, message, length);
 	if (r < 0)
 		return r;
 	memcpy(&head, message, sizeof(head));
 	return await_answer(sock, head.nlmsg_seq);
+}
+
+/* ---- tracked connections */
+
+/* No acknowledgement is asked for. An error comes all the same (it has ended by itself), with a number of its own. */
+static void end_flow(int sock, struct nlmsghdr *flow, uint32_t sequence)
+{
+	flow->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+	flow->nlmsg_flags = NLM_F_REQUEST;
+	flow->nlmsg_seq = sequence;
+	flow->nlmsg_pid = 0;
+	send_message(sock, flow, flow->nlmsg_len);
+}
+
+/* A part of a dump: 1 where more comes. */
+static long end_told(int sock, char *told, long length, uint32_t sequence)
+{
+	for (long at = 0; at + NLMSG_HDRLEN <= length;) {
+		struct nlmsghdr *head = (struct nlmsghdr *)(told + at);
+
+		if (head->nlmsg_len < NLMSG_HDRLEN || head->nlmsg_len > length - at)
+			return -EPROTO;
+		at += NLMSG_ALIGN(head->nlmsg_len);
+		if (head->nlmsg_seq != sequence)
+			continue;
+		if (head->nlmsg_type == NLMSG_DONE)
+			return 0;
+		if (head->nlmsg_type == NLMSG_ERROR)
+			return ((const struct nlmsgerr *)NLMSG_DATA(head))->error;
+		end_flow(sock, head, sequence + 1);
+	}
+	return 1;
+}
+
+static long end_each(int sock, const char *message, uint64_t length)
+{
+	_Alignas(struct nlmsghdr) char told[8192]; /* as much as the kernel tells at once (NLMSG_GOODSIZE) */
+	struct nlmsghdr *head = (struct nlmsghdr *)told;
+	uint32_t sequence;
+	long n, r = 1;
+
+	if (length > sizeof(told))
+		return -EMSGSIZE;
+	memcpy(told, message, length);
+	sequence = head->nlmsg_seq;
+	head->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
+	head->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	n = send_message(sock, told, length);
+	while (r > 0 && n >= 0) {
+		do
+			n = mc_sys(SYS_recvfrom, MC_FD(sock), MC_PTR(told), sizeof(told), 0, 0, 0);
+		while (n == -EINTR);
+		r = n < 0 ? n : end_told(sock, told, n, sequence);
+	}
+	return n < 0 ? n : r;
+}
+
+/* Linux 6.9 deletes by a filter (commit eff3c558bb7e). Before, it tells by the same filter (5.8) what there is, in the
+ * words by which it can be deleted; which takes as long as a look at every bucket of its table. */
+long mc_end_flows(int sock, const char *message, uint64_t length)
+{
+	const int32_t none[2] = { 0 };
+	long r = mc_netlink(sock, message, length, none, 0);
+
+	return r == -EINVAL ? end_each(sock, message, length) : r;
 }
 
 long mc_if_index(const char *name)

@@ -25,6 +25,7 @@ long mc_run_program(const char *path, const char **argv, int said);
 /* network.c: a message of netlink(7), and its answer: 0, or -errno. `places` are four offsets of 16 bits, 0 for none: at the
  * first goes numbers[0], at the others numbers[1]. */
 long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places);
+long mc_end_flows(int sock, const char *request, uint64_t length);
 long mc_if_index(const char *name);
 long mc_forget(int directory, uint64_t offset);
 

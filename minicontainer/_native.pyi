@@ -18,6 +18,7 @@ class _Lib:
     MC_WAIT: int
     MC_NETLINK: int
     MC_IF_INDEX: int
+    MC_END_FLOWS: int
     MC_FORGET: int
     MC_SEND_FD: int
     MC_FORK: int

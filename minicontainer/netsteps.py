@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from minicontainer.native import lib
@@ -21,6 +22,12 @@ def netlink(
 def if_index(name: str, into: str) -> Step:
     """The number of an interface (netdevice(7), SIOCGIFINDEX)."""
     return Step("if_nametoindex", (name,), lib.MC_IF_INDEX, into=Slot(into))
+
+
+def end_flows(sock: Slot, message: bytes, shown: str) -> Step:
+    """IPCTNL_MSG_CT_DELETE of the tracked connections that the message's filter has."""
+    args = (sock, Struct(message, f"{{{shown}}}"), len(message))
+    return Step("netlink", args, lib.MC_END_FLOWS, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))  # none are tracked
 
 
 def forget(directory: Slot, offset: Slot | int) -> Step:

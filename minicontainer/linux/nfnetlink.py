@@ -7,7 +7,7 @@ All messages of one datagram have the sequence number SEQUENCE, and one of them 
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from minicontainer.native import lib
 
@@ -69,16 +69,43 @@ def concatenation(*fields: bytes) -> bytes:
     return b"".join(field + b"\0" * (-len(field) % 4) for field in fields)
 
 
-def end_connections(source: IPv4Address) -> bytes:
-    """Forgets every tracked connection that ``source`` answers (Linux 6.9; before, EINVAL, and nothing is done)."""
-    tuple_ = nested(lib.CTA_TUPLE_IP, attribute(lib.CTA_IP_V4_SRC, source.packed))
-    by_source = 1  # CTA_FILTER_F_CTA_IP_SRC of net/netfilter/nf_conntrack_netlink.c
-    flags = ((lib.CTA_FILTER_ORIG_FLAGS, 0), (lib.CTA_FILTER_REPLY_FLAGS, by_source))
+# CTA_FILTER_F_* of net/netfilter/nf_conntrack_netlink.c: which fields of a tuple a filter looks at
+BY_SOURCE, BY_TARGET, BY_PROTOCOL, BY_TARGET_PORT = 1 << 0, 1 << 1, 1 << 3, 1 << 5
+
+
+def end_answers(source: IPv4Address | IPv6Address) -> bytes:
+    """Forgets every tracked connection that ``source`` answers."""
+    kind = lib.CTA_IP_V4_SRC if source.version == 4 else lib.CTA_IP_V6_SRC
+    return _end_flows(source.version, lib.CTA_TUPLE_REPLY, BY_SOURCE, _ip(kind, source))
+
+
+def end_flows(version: int, protocol: int, port: int, target: IPv4Address | IPv6Address | None) -> bytes:
+    """Forgets every tracked connection of IP's ``version`` and a ``protocol`` to a ``port``, and to one address where
+    that is given, as who began it said; but not those whose source is translated, as of who leaves by this host."""
+    of_protocol = attribute(lib.CTA_PROTO_NUM, bytes([protocol]))
+    to_port = attribute(lib.CTA_PROTO_DST_PORT, struct.pack("!H", port))
+    flags, parts = BY_PROTOCOL | BY_TARGET_PORT, [nested(lib.CTA_TUPLE_PROTO, of_protocol, to_port)]
+    if target is not None:
+        flags |= BY_TARGET
+        parts.insert(0, _ip(lib.CTA_IP_V4_DST if version == 4 else lib.CTA_IP_V6_DST, target))
+    status = (lib.CTA_STATUS, 0), (lib.CTA_STATUS_MASK, lib.IPS_SRC_NAT)
+    unlike = b"".join(attribute(kind, struct.pack("!I", bits)) for kind, bits in status)
+    return _end_flows(version, lib.CTA_TUPLE_ORIG, flags, *parts, more=unlike)
+
+
+def _ip(kind: int, address: IPv4Address | IPv6Address) -> bytes:
+    return nested(lib.CTA_TUPLE_IP, attribute(kind, address.packed))
+
+
+def _end_flows(version: int, tuple_: int, flags: int, *parts: bytes, more: bytes = b"") -> bytes:
+    looked_at = (flags, 0) if tuple_ == lib.CTA_TUPLE_ORIG else (0, flags)
+    filters = zip((lib.CTA_FILTER_ORIG_FLAGS, lib.CTA_FILTER_REPLY_FLAGS), looked_at, strict=True)
     return message(
         lib.NFNL_SUBSYS_CTNETLINK << 8 | lib.IPCTNL_MSG_CT_DELETE,
         lib.NLM_F_ACK,
-        lib.AF_INET,
+        lib.AF_INET if version == 4 else lib.AF_INET6,
         0,
-        nested(lib.CTA_TUPLE_REPLY, tuple_),
-        nested(lib.CTA_FILTER, *(attribute(kind, struct.pack("=I", value)) for kind, value in flags)),
+        nested(tuple_, *parts),
+        nested(lib.CTA_FILTER, *(attribute(kind, struct.pack("=I", value)) for kind, value in filters)),
+        more,
     )

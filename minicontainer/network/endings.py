@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 
 from minicontainer import plan as p
-from minicontainer.linux.nfnetlink import end_connections
+from minicontainer.errors import StepError
 from minicontainer.native import lib
 from minicontainer.netsteps import forget, netlink
-from minicontainer.network import firewall, hosts, store
+from minicontainer.network import firewall, flows, hosts, store
 from minicontainer.network.members import Record, at, is_dead
 from minicontainer.network.record import CorruptNetworkError
-from minicontainer.plan import Builder, Plan
+from minicontainer.plan import Builder, Plan, Slot
 from minicontainer.spawn import walk
+
+Note = Callable[[str, int], None]  # told of each primitive: the call, when it began (nanoseconds)
 
 
 def ending(record: Record) -> Plan:
@@ -27,16 +29,12 @@ def ending(record: Record) -> Plan:
     for element in record.elements:
         told = firewall.removed(element)
         b.add(netlink(sock, told, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.GONE))
-    told = end_connections(record.address)
-    b.add(netlink(sock, told, f"IPCTNL_MSG_CT_DELETE {record.address}")._replace(tolerate=NO_CONNECTIONS))
+    b.add(*(flows.answered(sock, address) for address in (record.address, record.six) if address is not None))
     b.add(*(forget(names, line) for line in record.lines))
     if record.private:
         b.add(p.call("unlinkat", names, str(record.address), 0, tolerate=(errno.ENOENT,)))
     b.add(p.call("unlinkat", leases, str(record.address), 0, tolerate=(errno.ENOENT,)))
     return b.plan()
-
-
-NO_CONNECTIONS = (errno.ENOENT, errno.EINVAL)  # none, or Linux before 6.9
 
 
 _sockets: list[tuple[int, int]] = []  # of netfilter, with who opened it, kept: to close one takes 20 ms after a change
@@ -52,6 +50,15 @@ def walk_here(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int
         return walk(plan, {**inputs, "netfilter": fd})
     finally:
         _sockets.append((pid, fd))
+
+
+def forget_flows(elements: Iterable[firewall.Element], note: Note = lambda call, begin: None) -> None:
+    """Forgets what goes to ports that are published now, by their elements, as if they were not."""
+    plan = Plan(list(flows.published(Slot("netfilter"), elements)), ["netfilter"])
+    for call, start, _, result in walk_here(plan, {}) if plan.steps else ():
+        note(call, start)
+        if result < 0:
+            raise StepError(-result, call)
 
 
 def open_netfilter() -> int:
@@ -92,14 +99,15 @@ def end_if_dead(name: str, address: str) -> bool:
             inputs[part] = os.open(store.path(name, part), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, inputs[part])
         stack.callback(os.close, hosts.hold(inputs["hosts"]))
-        walk_here(ending(record._replace(lines=_lines(name, inputs["hosts"], record.address))), inputs)
+        walk_here(ending(_whole(name, inputs["hosts"], record)), inputs)
     return True
 
 
-def _lines(name: str, directory: int, address: IPv4Address) -> tuple[int, ...]:
-    """Those of an address, whatever its record says."""
+def _whole(name: str, directory: int, record: Record) -> Record:
+    """With its address of IPv6, and the lines of both, whatever it says itself."""
     try:
-        six = store.read(name).address6(address)
-        return tuple(at for one in (address, six) if one for at in hosts.lines_of(directory, str(one)))
+        six = store.read(name).address6(record.address)
+        lines = [at for one in (record.address, six) if one for at in hosts.lines_of(directory, str(one))]
+        return record._replace(six=six, lines=tuple(lines))
     except (OSError, CorruptNetworkError, store.NoNetworkError):
-        return ()  # the network goes too
+        return record._replace(lines=())  # the network goes too

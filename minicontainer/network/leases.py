@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 from typing import NamedTuple
@@ -23,16 +23,14 @@ from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.native import now
 from minicontainer.netsteps import netlink
-from minicontainer.network import firewall, hosts, members, ports, store
-from minicontainer.network.endings import end_if_dead, ending, open_netfilter, walk_here
+from minicontainer.network import endings, firewall, hosts, members, ports, store
+from minicontainer.network.endings import Note, end_if_dead, ending, open_netfilter, walk_here
 from minicontainer.network.firewall import Element
 from minicontainer.network.members import Record
 from minicontainer.network.record import Network
 from minicontainer.plan import Plan, Slot
 from minicontainer.spec import Port
 from minicontainer.spec.network import HOST_GATEWAY
-
-Note = Callable[[str, int], None]  # told of each primitive: the call, when it began (nanoseconds)
 
 
 class Lease:
@@ -113,7 +111,7 @@ def take(network: Network, wish: Wish, note: Note) -> Lease:
         undo.callback(_unlink, store.path(network.name, "leases", str(address)))
         failpoint("address taken")
         held = ports.hold(wish.ports, fds)
-        record = Record(wish.owner, address, wish.names, held, (), bool(wish.add_hosts))
+        record = Record(wish.owner, address, wish.names, held, (), bool(wish.add_hosts), network.address6(address))
         _write(network, fds[0], record)
         failpoint("ports held")
         lease = _complete(network, record, fds, wish, note)
@@ -213,8 +211,7 @@ def _reclaim_one(network: Network, address: IPv4Address, fds: list[int]) -> bool
 
 def _enter_names(network: Network, lease: Lease, wish: Wish, note: Note) -> tuple[int, ...]:
     begin, directory, address = now(), lease.inputs["hosts"], lease.record.address
-    six = network.address6(address)
-    lines = [hosts.add(directory, str(one), wish.names) for one in (address, six) if one is not None]
+    lines = [hosts.add(directory, str(one), wish.names) for one in (address, lease.record.six) if one is not None]
     if wish.add_hosts:
         hosts.make(directory, str(address))
         for name, where in wish.add_hosts.items():
@@ -235,6 +232,7 @@ def _publish(record: Record, note: Note) -> None:
         chosen = [element for element in record.elements if element.map == map_]
         if chosen:
             _add(map_, chosen, note)
+    endings.forget_flows(record.elements, note)
 
 
 def _add(map_: str, chosen: list[Element], note: Note) -> None:
@@ -244,7 +242,9 @@ def _add(map_: str, chosen: list[Element], note: Note) -> None:
     note(call, start)
     if result in (-errno.ENOENT, -errno.EEXIST):
         begin = now()
-        firewall.load(store.whole(), members.published())  # these too: their lease is written
+        ports = members.published()  # these too: their lease is written
+        firewall.load(store.whole(), ports)
         note("nftables: the table is made again", begin)
+        endings.forget_flows(ports, note)
     elif result < 0:
         raise StepError(-result, f"netlink({{{shown}}})")

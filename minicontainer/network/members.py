@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from minicontainer import runtime
@@ -15,7 +15,8 @@ from minicontainer.spec import Port
 
 
 class Record(NamedTuple):
-    """What the file of a lease says: whose it is, its names, its published ports, its lines in the hosts files."""
+    """What the file of a lease says: whose it is, its names, its published ports, its lines in the hosts files; ``six``
+    is its address of IPv6."""
 
     owner: str
     address: IPv4Address
@@ -23,6 +24,7 @@ class Record(NamedTuple):
     ports: tuple[Port, ...] = ()
     lines: tuple[int, ...] = ()
     private: bool = False
+    six: IPv6Address | None = None
 
     @property
     def who(self) -> str:
@@ -41,7 +43,8 @@ class Record(NamedTuple):
     def to_data(self) -> dict[str, Any]:
         """As plain data."""
         shown = [vars(port) for port in self.ports]
-        return {**self._asdict(), "address": str(self.address), "ports": shown, "lines": list(self.lines)}
+        six = str(self.six) if self.six else None
+        return {**self._asdict(), "address": str(self.address), "six": six, "ports": shown, "lines": list(self.lines)}
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -49,6 +52,7 @@ class Record(NamedTuple):
         try:
             data = runtime.parsed(text)
             data["address"] = IPv4Address(data["address"])
+            data["six"] = IPv6Address(data["six"]) if data["six"] else None
             data["ports"] = tuple(Port(**port) for port in data["ports"])
             data["lines"] = tuple(map(runtime.whole, data["lines"]))
             if not runtime.of(str, data["names"]).split():

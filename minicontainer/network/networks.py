@@ -127,7 +127,9 @@ def repair(name: str) -> Network:
     with store.locked(exclusive=True):
         network = store.read(name)
         others = [other for other in store.whole() if other.name != name]
-        return _raise(network, [*others, network])
+        network = _raise(network, [*others, network])
+        endings.forget_flows(members.published())
+        return network
 
 
 def needs_root() -> None:

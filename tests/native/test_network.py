@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,42 +23,10 @@ from minicontainer.linux import nftables
 from minicontainer.network import bridge, firewall, members, networks, store
 from minicontainer.network.record import Network
 
-pytestmark = pytest.mark.needs("root", "bridge")
+pytestmark = [pytest.mark.needs("root", "bridge"), pytest.mark.usefixtures("no_network_stays")]
 
 Make = Callable[..., mc.Container]
 NAME = "test-net"
-
-
-def forwarding() -> list[str]:
-    return [Path(f"/proc/sys/net/{name}").read_text() for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")]
-
-
-def tables() -> list[str]:
-    listed = nftables.run("list tables").get("nftables", ())
-    return [item["table"]["name"] for item in listed if "table" in item]
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
-    """After the last network is removed: no table, no directory, the host as it was."""
-    before = forwarding()
-    yield
-    for name in store.names():
-        networks.remove(name)
-    assert store.names() == []
-    assert firewall.table() not in tables()
-    assert forwarding() == before
-
-
-@pytest.fixture
-def network() -> Network:
-    return networks.create(NAME)
-
-
-@pytest.fixture
-def on(make: Make, network: Network) -> Callable[..., mc.Container]:
-    """Starts a container on the network that waits."""
-    return lambda name, **options: make("sleep", "1000", name=name, **{"network": NAME, **options})
 
 
 def lease(container: mc.Container) -> members.Record:
@@ -262,25 +230,6 @@ def test_no_way_leads_out_of_an_internal_one(make: Make) -> None:
 def test_none_is_the_default(box: Box) -> None:
     assert "eth0" not in box.sh("ip link")
     assert store.names() == []
-
-
-@pytest.fixture
-def outside(network: Network) -> Iterator[subprocess.Popen[bytes]]:
-    """A host beyond this one: 198.51.100.2 in a namespace of its own; this one is its 198.51.100.1."""
-    with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as other:
-        try:
-            until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
-            for words in (
-                f"link add test-out type veth peer name out netns {other.pid}",
-                "addr add 198.51.100.1/24 dev test-out",
-                "link set test-out up",
-            ):
-                subprocess.run(["ip", *words.split()], check=True)
-            for words in ("link set out up", "link set lo up", "addr add 198.51.100.2/24 dev out"):
-                subprocess.run(["nsenter", f"--net=/proc/{other.pid}/ns/net", "ip", *words.split()], check=True)
-            yield other
-        finally:
-            other.kill()
 
 
 def test_the_way_out_and_in(on: Make, outside: subprocess.Popen[bytes]) -> None:

@@ -52,11 +52,6 @@ networks.remove("test-net")
 """
 
 
-@pytest.fixture
-def network() -> Network:
-    return networks.create(NAME)
-
-
 @pytest.fixture(autouse=True)
 def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No network, no bridge, no table."""
