@@ -1,5 +1,6 @@
 """The extension, the static helpers and the guests; all metadata and tool settings are in pyproject.toml."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -50,6 +51,29 @@ GUEST_FLAGS += ["-fno-asynchronous-unwind-tables", "-mno-red-zone", "-mgeneral-r
 GUEST_FLAGS += ["-Wl,-n", "-Wl,-z,noexecstack"]
 
 
+# What a wheel has for man(1) and for shells, below the prefix: file -> our command that prints it.
+SHARE = {
+    "share/man/man1/minicontainer.1": ["manual"],
+    "share/bash-completion/completions/minicontainer": ["completion", "bash"],
+    "share/zsh/site-functions/_minicontainer": ["completion", "zsh"],
+    "share/fish/vendor_completions.d/minicontainer.fish": ["completion", "fish"],
+}
+
+
+def build_share(built: Path, directory: Path) -> list[tuple[str, list[str]]]:
+    """The files of SHARE, made below ``directory`` by the package that was built: setuptools' data_files."""
+    path = os.pathsep.join([str(built.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    found = []
+    for name, words in SHARE.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "wb") as output:
+            command = [sys.executable, "-m", "minicontainer", *words]
+            subprocess.run(command, cwd=built, env={**os.environ, "PYTHONPATH": path}, stdout=output, check=True)
+        found.append((os.path.dirname(name), [str(file)]))
+    return found
+
+
 def build_guests(directory: Path) -> None:
     """The guests, into ``directory``: by the compiler alone, since none of them needs a library."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -59,7 +83,7 @@ def build_guests(directory: Path) -> None:
 
 
 class BuildWithHelpers(build_ext):
-    """build_ext, and then the helpers into minicontainer/libexec, and the guests beside them."""
+    """build_ext, and then the helpers into minicontainer/libexec, the guests beside them, and what lies in share."""
 
     def run(self) -> None:
         super().run()
@@ -69,6 +93,8 @@ class BuildWithHelpers(build_ext):
             subprocess.run(["cc", *FLAGS, *flags, "-o", str(base / name), *sources], check=True)
         if platform.machine() == "x86_64":
             build_guests(base / "guests")
+        if not self.inplace:
+            self.distribution.data_files = build_share(Path(self.build_lib), Path(self.build_temp))
 
 
 setup(

@@ -16,7 +16,7 @@ from box import CLI
 from minicontainer.kvm import guests
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-NOT_HERE = ("make ", "minicontainer kvm-boot vmlinuz")  # the whole suite; a Linux to boot (tests/rig/test_kvm_linux.py)
+NOT_HERE = ("make ", "pip ", "minicontainer kvm-boot vmlinuz")  # those, and a Linux to boot, have tests of their own
 CLEAN = """
 ids=$(minicontainer ps -aq)
 [ -z "$ids" ] || minicontainer rm -f $ids >/dev/null
@@ -82,8 +82,8 @@ def test_python(here: Path) -> None:
 @pytest.mark.needs("bridge")
 @pytest.mark.parametrize("block", CONSOLE, ids=range(len(CONSOLE)))
 def test_console(here: Path, block: str) -> None:
-    """Each in a network and a state directory of its own, so that its names and ports are free."""
-    env = {**os.environ, "PATH": f"{here}/bin:{os.environ['PATH']}", "MINICONTAINER_ROOT": f"{here}/state"}
+    """Each in a network namespace of its own, in which its ports are free, and none leaves a name to the next."""
+    env = {**os.environ, "PATH": f"{here}/bin:{os.environ['PATH']}"}
     script = [f"ip link set lo up; trap '{CLEAN}' EXIT"]
     expected: list[str] = []
     for command, prints in steps(block):
