@@ -22,6 +22,7 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
     "completion": ("minicontainer.cli.completion", "command", "Make the shell complete our commands."),
     "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
+    "create": ("minicontainer.cli.create", "command", "Make a container that is started later."),
     "cp": ("minicontainer.cli.cp", "command", "Copy files into a container, or out of it."),
     "diff": ("minicontainer.cli.diff", "command", "Show what an ephemeral container has changed."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),

@@ -1,8 +1,9 @@
-"""``minicontainer run -d``: a container that is left to its monitor."""
+"""``minicontainer run -d`` and ``create``: a container that is left to its monitor, or made for later."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -17,11 +18,20 @@ def background(spec: Spec, words: dict[str, Any], timeout: float | None, explain
     """Starts it, and prints its id; with ``explain`` what was done for that (a file, or "": stderr)."""
     if words["meta"]:
         raise SpecError("meta", words["meta"], "is for a container that is waited for", "minicontainer inspect")
+    container = make(spec, words, timeout, Container.start)
+    if explain is not None:
+        assert container.timeline is not None
+        show_timeline(container.timeline, explain)
+    return 0
+
+
+def make(spec: Spec, words: dict[str, Any], timeout: float | None, how: Callable[..., Container]) -> Container:
+    """Makes it by ``how``, Container.start or .create, and prints its id, also into the file of --cidfile."""
     if words["restart"] != "no" and words["rm"]:
         raise SpecError("restart", words["restart"], "cannot be with --rm")
     cidfile = _claim(words["cidfile"])
     try:
-        container = Container.start(
+        container = how(
             spec,
             labels=_pairs("label", words["label"]),
             restart=words["restart"],
@@ -38,10 +48,7 @@ def background(spec: Spec, words: dict[str, Any], timeout: float | None, explain
         cidfile.write(container.id)
         cidfile.close()
     click.echo(container.id)
-    if explain is not None:
-        assert container.timeline is not None
-        show_timeline(container.timeline, explain)
-    return 0
+    return container
 
 
 def _pairs(what: str, items: tuple[str, ...]) -> dict[str, str]:

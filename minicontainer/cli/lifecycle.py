@@ -41,7 +41,7 @@ def kill(name: str, containers: Sequence[str]) -> int:
 @click.command("start", **SETTINGS)
 @containers_argument()
 def start(containers: Sequence[str]) -> int:
-    """Start containers that have ended, as they were started first."""
+    """Start containers that were created, or that have ended, as they were started first."""
     return each(containers, lambda c: c.start_again())
 
 
@@ -112,7 +112,7 @@ def prune(force: bool) -> int:
 
     def is_over(container: Any) -> bool:
         try:
-            return not container.state.is_running
+            return container.status in ("exited", "dead")
         except CorruptError:
             return True
         except Error:

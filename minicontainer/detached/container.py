@@ -1,6 +1,7 @@
 """``Container``: one that does not end with who started it.
 
     c = Container.start(["/bin/sh", "-c", "sleep 9"], rootfs="rootfs/", name="box", restart="on-failure:3")
+    c = Container.create(["/bin/true"], rootfs="rootfs/"); c.start_again()   # made first, and started later
     c.id, c.status, c.pid; c.stop(); c.wait(); c.remove()
     Container.find("box"); containers()
 
@@ -11,24 +12,22 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from minicontainer.container import host, names, seccomp, start
-from minicontainer.detached import store
+from minicontainer.container import names, start
+from minicontainer.detached import making, store
 from minicontainer.detached.entered import Entered
 from minicontainer.detached.handle import ended, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
-from minicontainer.detached.options import check_labels, check_restart, log_sizes
+from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error, told
 from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
-from minicontainer.spec.values import SECONDS_MAX, decimal
 from minicontainer.timeline import Timeline
 
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
@@ -68,20 +67,33 @@ class Container(Entered):
         timeout      seconds after which it is killed
 
         Raises as ``run`` does, and then nothing is left."""
-        spec = _detached(make(args, **fields))
-        log_size, log_files = log_sizes(log or {})
-        limit = decimal("timeout", timeout, 0, SECONDS_MAX, "seconds")
-        given = check_labels(labels or {}), check_restart(restart, spec)
+        spec = making.detached(make(args, **fields))
+        wished = making.wishes(
+            spec, labels=labels, restart=restart, log=log, interactive=interactive, remove=remove, timeout=timeout
+        )
+        return cls._make(spec, wished, cls._start)
+
+    @classmethod
+    def create(cls, args: Sequence[str] | Spec, **options: Any) -> Container:
+        """Makes one that does not run: its status is ``created`` until ``start_again``. ``options`` are those of
+        ``start``; what can be found amiss before that is raised now."""
+        wanted = {name: options.pop(name) for name in making.WISHES if name in options}
+        spec = making.detached(make(args, **options))
+        making.check(spec)
+        return cls._make(spec, making.wishes(spec, **wanted), lambda self, _: self._entry.write_created())
+
+    @classmethod
+    def _make(cls, spec: Spec, wished: Mapping[str, Any], begin: Callable[[Container, int], None]) -> Container:
+        """A new one, which ``begin`` is called for under its lock."""
         try:
             entry, lock = Entry.create()
         except OSError as e:
             raise told(e, "container") from None
         try:
-            container, spec = cls(entry.id), _with_its_filter(spec, entry)
-            container._config = Config(
-                entry.id, spec, time.time(), *given, log_size, log_files, interactive, remove, limit
-            )
-            container._create(lock)
+            container = cls(entry.id)
+            container._config = making.config(entry, spec, wished)
+            container._write()
+            begin(container, lock)
         except BaseException as e:
             os.close(lock)  # to remove takes a descriptor, and this may have been the last
             entry.remove()
@@ -93,7 +105,7 @@ class Container(Entered):
         os.close(lock)
         return container
 
-    def _create(self, lock: int) -> None:
+    def _write(self) -> None:
         config = self.config
         failpoint("directory made")
         if config.name:
@@ -101,7 +113,6 @@ class Container(Entered):
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
-        self._start(lock)
 
     def _start(self, lock: int) -> None:
         """Under the lock, which its monitor has too until it runs."""
@@ -131,8 +142,11 @@ class Container(Entered):
     # -- its end, and again
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits until it has ended for good; its exit code (128+n for signal n; 255: unknown). TimeoutError."""
+        """Waits until it has ended for good; its exit code (128+n for signal n; 255: unknown; 0, as docker's, where it
+        was not started yet). TimeoutError."""
         state = self._await_end(timeout)
+        if state is not None and state.status == "created":
+            return 0
         return 255 if state is None or state.exit_code is None else state.exit_code
 
     def stop(self, timeout: float | None = None) -> None:
@@ -155,7 +169,7 @@ class Container(Entered):
                 cgroup.kill()
 
     def start_again(self) -> None:
-        """Starts one that has ended, as it was started first. Nothing happens where it runs."""
+        """Starts one that was created, or that has ended, as it was started first. Nothing happens where it runs."""
         with self._entry.locked() as lock:
             if self.state.is_running:
                 return
@@ -308,23 +322,6 @@ class Container(Entered):
             failpoint("old name given back")
             self._entry.write_config(new)
             self._config = new
-
-
-def _detached(spec: Spec) -> Spec:
-    """As its monitor starts it: it ends with the monitor. Made once of a spec, with what is compiled for it."""
-    found: Spec | None = spec.__dict__.get("_detached")
-    if found is None:
-        found = replace(spec, die_with_parent=True)
-        object.__setattr__(spec, "_detached", found)
-    return found
-
-
-def _with_its_filter(spec: Spec, entry: Entry) -> Spec:
-    """A filter that comes of a file is kept as it was then: for what enters, and for another start."""
-    if spec.seccomp in (None, "unconfined"):
-        return spec
-    filter_ = seccomp.program(spec, host.permitted(spec, host.userns_mode(spec)))
-    return replace(spec, seccomp=entry.keep("seccomp", filter_))
 
 
 def containers() -> list[Container]:

@@ -174,6 +174,12 @@ class State:
         """Whether its monitor is there."""
         return self.status in ("running", "restarting", "paused")
 
+    def to_json(self) -> str:
+        """As the file holds it, of one that has no process."""
+        assert self.monitor is None
+        assert self.process is None
+        return f"{json.dumps({**vars(self), 'boot': boot_id()})}\n"
+
     @classmethod
     def from_json(cls, text: str, *, watched: bool) -> State:
         """Of the file; ``watched``: its monitor lives. CorruptError where it is none."""
@@ -190,7 +196,7 @@ class State:
             of(str, data["reason"])
             of(bool, data["oom_killed"])
             state = cls(**data)
-            if state.status not in ("running", "restarting", "exited"):
+            if state.status not in ("created", "running", "restarting", "exited"):
                 raise ValueError(f"status {state.status!r}")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             raise CorruptError(f"state: cannot be read: {e}") from None

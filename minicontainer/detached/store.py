@@ -2,7 +2,8 @@
 
     containers/<id>/        64 hexadecimal digits
         config.json         what was asked for, by who made it (``Config``)
-        state               what became of it, by its monitor (``State``, csrc/monitor/state.c)
+        state               what became of it, by its monitor (``State``, csrc/monitor/state.c); of one that waits to be
+                            started, by who made it; none of one that is in the making
         log, log.1 ...      what it wrote (csrc/monitor/log.c)
         control             the monitor's socket (csrc/monitor/control.c)
         seccomp             the filter of system calls, where that came of a file
@@ -98,12 +99,19 @@ class Entry:
 
     def write_config(self, config: Config) -> None:
         """Replaces config.json."""
-        part = f"{self.path}/.config"
+        self._replace("config.json", config.to_json())
+
+    def write_created(self) -> None:
+        """Says that it is whole, and was not started yet: it is nothing that was left behind."""
+        self._replace("state", State("created").to_json())
+
+    def _replace(self, name: str, text: str) -> None:
+        part = f"{self.path}/.{name.partition('.')[0]}"
         with open(part, "w", encoding="utf-8", opener=_private) as f:
-            f.write(config.to_json())
+            f.write(text)
             f.flush()
             os.fsync(f.fileno())
-        os.rename(part, f"{self.path}/config.json")
+        os.rename(part, f"{self.path}/{name}")
 
     def keep(self, name: str, data: bytes) -> str:
         """A file of its directory, which goes with that; its path."""
@@ -256,7 +264,7 @@ REST = 10.0  # seconds that may pass from mkdir(2) to the lock
 
 
 def left_behind() -> list[Entry]:
-    """What a killed process left: nobody has its lock, and it is neither running nor one that has ended."""
+    """What a killed process left: nobody has its lock, and it neither runs, nor has ended, nor waits to be started."""
     return [entry for entry in map(Entry, ids()) if is_left_behind(entry) and not entry.is_in_the_making()]
 
 
@@ -264,7 +272,8 @@ def is_left_behind(entry: Entry) -> bool:
     """Whether its monitor was killed, or its maker, as far as its files say."""
     try:
         entry.config()
-        return entry.state().status in ("dead", "created")
+        status = entry.state().status
+        return status == "dead" or (status == "created" and not os.path.exists(f"{entry.path}/state"))
     except NotFoundError:
         return False
     except CorruptError:

@@ -1,0 +1,38 @@
+"""``minicontainer create``: a container that is made, and started later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from minicontainer import spec as s
+from minicontainer.cli import run
+from minicontainer.cli.options import named_options
+
+OTHERS = ("detach", "no_tty", "explain", "explain_to", "dry_run", "meta", "security_report", "security_report_to")
+
+
+def create(**words: Any) -> int:
+    """Make a container of COMMAND in the directory ROOTFS, and print its id; minicontainer start starts it.
+
+    Options are those of run -d. Where a word in them stands for something of now (a profile, an environment file, a
+    variable of the caller's), it is taken now; a network, a port or a limit is asked for when it is started.
+    """
+    from minicontainer.cli.background import make
+    from minicontainer.detached.container import Container
+
+    with named_options(click.get_current_context()):
+        words |= {**dict.fromkeys(OTHERS), "detach": True}
+        limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
+        make(run.spec_of(words), words, limit, Container.create)
+    return 0
+
+
+command = click.Command(
+    "create",
+    callback=create,
+    params=[parameter for parameter in run.command.params if parameter.name not in OTHERS],
+    help=create.__doc__,
+    context_settings=run.command.context_settings,
+)
