@@ -38,6 +38,17 @@ def directory() -> str:
     return f"{runtime}/minicontainer"
 
 
+def lasting() -> str:
+    """Where what outlives the host's shutdown is kept: ``/var/lib/minicontainer``; of an ordinary user below
+    ``$XDG_DATA_HOME`` (else ``~/.local/share``); of a state directory that was chosen, that itself."""
+    if os.environ.get(VARIABLE):
+        return directory()
+    if os.geteuid() == 0:
+        return "/var/lib/minicontainer"
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return f"{home}/minicontainer"
+
+
 @lru_cache(maxsize=8)
 def _check(variable: str, path: str, *, make: bool) -> None:
     """The directory must be the caller's: who else could write there could pass for a monitor. Anybody can make one of

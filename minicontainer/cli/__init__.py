@@ -51,6 +51,7 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "unpause": ("minicontainer.cli.lifecycle", "unpause", "Let paused containers go on."),
     "update": ("minicontainer.cli.lifecycle", "update", "Change the limits of containers."),
     "version": ("minicontainer.cli.about", "version", "Show the versions of this, of Python and of the kernel."),
+    "volume": ("minicontainer.cli.volume", "group", "Make, list and remove volumes."),
     "wait": ("minicontainer.cli.lifecycle", "wait", "Wait for the end of containers."),
 }
 

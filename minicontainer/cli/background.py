@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from minicontainer.cli.foreground import show_timeline
+from minicontainer.cli.options import pairs
 from minicontainer.detached.container import Container
 from minicontainer.errors import SpecError
 from minicontainer.spec import Spec
@@ -33,9 +34,9 @@ def make(spec: Spec, words: dict[str, Any], timeout: float | None, how: Callable
     try:
         container = how(
             spec,
-            labels=_pairs("label", words["label"]),
+            labels=pairs("label", words["label"]),
             restart=words["restart"],
-            log=_pairs("log-opt", words["log_opt"]),
+            log=pairs("log-opt", words["log_opt"]),
             interactive=words["interactive"],
             remove=words["rm"],
             timeout=timeout or 0,
@@ -49,16 +50,6 @@ def make(spec: Spec, words: dict[str, Any], timeout: float | None, how: Callable
         cidfile.close()
     click.echo(container.id)
     return container
-
-
-def _pairs(what: str, items: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for item in items:
-        key, _, value = item.partition("=")
-        if not key:
-            raise SpecError(what, item, "must be NAME=VALUE")
-        found[key] = value
-    return found
 
 
 def _claim(path: str | None) -> Any:

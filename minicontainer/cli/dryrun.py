@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from minicontainer.container import limits, own
-from minicontainer.container.start import compiled, resolved
+from minicontainer.container.resolving import resolved
+from minicontainer.container.start import compiled
 from minicontainer.spec import Spec
 
 
 def describe(spec: Spec) -> str:
     """The parent's part, then the child's plan, phase by phase."""
-    what = compiled(resolved(spec), make=False)
+    what = compiled(resolved(spec, make=False), make=False)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
     lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minicontainer import volumes
 from minicontainer.cli.moments import shown
 from minicontainer.detached.records import Config, State
 from minicontainer.spec import Limits, Mount, Port, Spec
@@ -166,9 +167,11 @@ def _bind(mount: Mount) -> str:
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
+    is_volume = mount.type == "volume"
     return {
         "Type": mount.type,
-        "Source": mount.source,
+        "Name": mount.source if is_volume else None,
+        "Source": volumes.path_of(mount.source or "") if is_volume else mount.source,
         "Destination": mount.target,
         "Mode": _options(mount),
         "RW": not mount.readonly,

@@ -20,6 +20,8 @@ EXIT_STATUS = (
 FILES = (
     ("/run/minicontainer", "what is known of root's detached containers: a directory each, with their logs"),
     ("$XDG_RUNTIME_DIR/minicontainer", "of an ordinary user's"),
+    ("/var/lib/minicontainer/volumes", "root's volumes"),
+    ("$XDG_DATA_HOME/minicontainer/volumes", "of an ordinary user's (~/.local/share)"),
     ("$MINICONTAINER_ROOT", "of anybody's, where it is set; --root DIR is the same"),
     ("~/.cache/minicontainer", "compiled filters of system calls"),
 )

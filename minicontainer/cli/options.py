@@ -68,6 +68,17 @@ def named_options(ctx: click.Context) -> Iterator[None]:
         raise type(e)(what, shown, e.reason, e.hint) from None
 
 
+def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, or NAME alone, of an option that may be given again."""
+    found = {}
+    for item in items:
+        key, _, value = item.partition("=")
+        if not key:
+            raise SpecError(what, item, "must be NAME=VALUE")
+        found[key] = value
+    return found
+
+
 def json_destination(what: str, value: str | None) -> str:
     """Of ``--explain=json:FILE``: FILE, which can be written; of ``--explain`` alone "", which is stderr."""
     if value is None:

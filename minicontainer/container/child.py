@@ -31,6 +31,7 @@ class Child:
     __slots__ = (
         "cgroup", "claim", "disowned", "half", "id", "ids", "lease", "maker", "name_lock", "notes", "said", "spawn",
         "terminal",
+        "volumes",
     )  # fmt: skip
 
     def __init__(self, identifier: str, plan: Plan) -> None:
@@ -42,6 +43,7 @@ class Child:
         self.lease: Lease | None = None
         self.half: Half | None = None
         self.maker: Maker | None = None
+        self.volumes: list[int] = []  # in use as long as these are open (resolving.hold)
         self.disowned = False
         self.spawn = Spawn(plan)
         bury_dropped()
@@ -75,6 +77,10 @@ class Child:
         if self.lease is not None:
             lease, self.lease = self.lease, None
             self.notes += [("network", *done) for done in lease.release()]
+        if self.volumes:
+            from minicontainer.container import resolving
+
+            resolving.let_go(self.volumes)
         if self.name_lock >= 0:
             from minicontainer.container import names
 
@@ -109,6 +115,9 @@ class Child:
         if self.lease is not None:
             self.lease.leave()
             self.lease = None
+        for fd in self.volumes:
+            os.close(fd)
+        self.volumes.clear()
         self.cgroup = None  # not closed: who dropped the container may still hold it
         self.close()
 

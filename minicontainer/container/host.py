@@ -140,6 +140,11 @@ def check_sources(spec: Spec) -> tuple[bool, ...]:
         try:
             files.append(not stat.S_ISDIR(os.stat(mount.source or "").st_mode))
         except OSError as e:
+            from minicontainer import volumes
+
+            if isinstance(e, FileNotFoundError) and volumes.owns(mount.source or ""):
+                files.append(False)  # a volume that a start would make, of which a plan is shown
+                continue
             reason = (e.strerror or str(e)).lower()
             raise SpecError("bind source", mount.source, reason, f"to be mounted on {mount.target}") from None
     return tuple(files)

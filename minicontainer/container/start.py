@@ -29,6 +29,7 @@ from minicontainer.container import (
     own,
     owners,
     ranged,
+    resolving,
     seccomp,
     users,
 )
@@ -139,15 +140,6 @@ def _network(spec: Spec, make: bool) -> tuple[Network | None, attached.Wire]:
     return joining.wire_of(spec, make=make)
 
 
-def resolved(spec: Spec) -> Spec:
-    """With the namespaces that ``network=container:NAME`` stands for now."""
-    if not spec.network.startswith("container:"):
-        return spec
-    from minicontainer.container import joining
-
-    return joining.resolved(spec)
-
-
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
     """Starts the container of ``spec`` with three descriptors as its streams (ignored where it has its own terminal).
 
@@ -157,22 +149,23 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
 
 def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
-    """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) its name is not taken here."""
-    spec = resolved(spec)
+    """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) neither its name nor its volumes
+    are taken here."""
+    volumes, spec = spec.volumes if not identifier else (), resolving.resolved(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:
-            return _begin(spec, compiled(spec, maker), clone, identifier)
+            return _begin(spec, compiled(spec, maker), clone, identifier, volumes)
         except RangeRefusedError as refused:
             if spec.userns not in (None, "auto"):
                 raise
             warnings.warn(f"userns {refused.value}: {refused.reason}; running as --userns host", IsolationWarning, 2)
         fallback = replace(spec, userns="host")
         object.__setattr__(spec, "_fallback", fallback)
-    return _begin(fallback, compiled(fallback, maker), clone, identifier)
+    return _begin(fallback, compiled(fallback, maker), clone, identifier, volumes)
 
 
-def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
+def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: tuple[str, ...]) -> Child:
     its_id = identifier or os.urandom(6).hex()
     child = Child(its_id, own.plan_of(what.plan, its_id))
     try:
@@ -182,6 +175,7 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str) -> Child:
             child.name_lock = names.reserve(spec.name, child.id)
         if identifier:
             child.claim = owners.claim(identifier)
+        child.volumes = resolving.hold(volumes, child.id)
         _make_cgroup(child, spec)
         failpoint("cgroup made")
         if what.allowed is not None:

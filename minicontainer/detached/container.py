@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from minicontainer.container import names, start
+from minicontainer.container import names, resolving, start
 from minicontainer.detached import making, store
 from minicontainer.detached.entered import Entered
 from minicontainer.detached.handle import ended, message
@@ -113,6 +113,8 @@ class Container(Entered):
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
+        for fd in resolving.hold(config.spec.volumes, self.id):
+            os.close(fd)
 
     def _start(self, lock: int) -> None:
         """Under the lock, which its monitor has too until it runs."""

@@ -230,6 +230,11 @@ class Spec:
         """The name of the network that it gets an address of; "" where none."""
         return "" if self.network in ("none", "host") or ":" in self.network else self.network
 
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The names of its volumes."""
+        return tuple(dict.fromkeys(mount.source or "" for mount in self.mounts if mount.type == "volume"))
+
     def joined(self, kind: str) -> str | None:
         """The path of the namespace to join for ``kind`` (a field name), or None for private and host."""
         value = getattr(self, kind) or ""

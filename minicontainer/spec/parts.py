@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.values import RLIMITS, absolute, said_of, size, text, whole
+from minicontainer.spec.values import NAME, RLIMITS, absolute, said_of, size, text, whole
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount of the container: ``bind`` (``source`` on the host) or ``tmpfs`` (``size`` bytes, ``mode``).
+    """One mount of the container: ``bind`` (``source`` on the host), ``volume`` (``source`` is the name of one, which
+    is made where it is missing), or ``tmpfs`` (``size`` bytes, ``mode``).
 
     Device nodes in it are inert (nodev), and in a tmpfs set-uid files and programs too, unless ``options`` say dev,
     suid, exec."""
@@ -32,12 +33,12 @@ class Mount:
         absolute("mount target", self.target)
         if os.path.normpath(self.target) == "/":
             raise SpecError("mount target", self.target, "is the root itself", "give it as ROOTFS")
-        if self.type == "bind":
+        if self.type in ("bind", "volume"):
             self._check_bind()
         elif self.type == "tmpfs":
             self._check_tmpfs()
         else:
-            raise SpecError("mount type", self.type, "must be bind or tmpfs")
+            raise SpecError("mount type", self.type, "must be bind, volume or tmpfs")
         object.__setattr__(self, "options", frozenset(self.options))
         for option in sorted(self.options):
             if option not in self.OPTIONS:
@@ -49,6 +50,8 @@ class Mount:
         text("mount source", self.source)
         if self.size is not None or self.mode is not None:
             raise SpecError("mount target", self.target, "a bind has no size or mode of its own", "type=tmpfs")
+        if self.type == "volume" and not NAME.fullmatch(self.source or ""):
+            raise SpecError("volume", self.source, f"must match {NAME.pattern}", "a path begins with / or ./")
 
     def _check_tmpfs(self) -> None:
         if self.source:
@@ -60,10 +63,11 @@ class Mount:
 
     @classmethod
     def volume(cls, value: str) -> Mount:
-        """``src:dst[:ro|rw]``; a relative ``src`` is the caller's, as podman takes ``./src``."""
+        """``src:dst[:ro|rw]``: ``src`` with a slash, or that begins with a dot, is a path (a relative one is the
+        caller's), else the name of a volume."""
         parts = text("volume", value).split(":")
         if len(parts) not in (2, 3) or not all(parts):
-            raise SpecError("volume", value, "must be SOURCE:TARGET[:ro]")
+            raise SpecError("volume", value, "must be SOURCE:TARGET[:ro], SOURCE a path or the name of a volume")
         source, target, *rest = parts
         modes = rest[0].split(",") if rest else []
         for mode in modes:
@@ -73,7 +77,9 @@ class Mount:
             raise SpecError("volume", value, "cannot be both ro and rw")
         options = frozenset(modes) - {"ro", "rw"}
         with said_of("volume", value):
-            return cls(target, os.path.abspath(source), readonly="ro" in modes, options=options)
+            if "/" in source or source.startswith("."):
+                return cls(target, os.path.abspath(source), readonly="ro" in modes, options=options)
+            return cls(target, source, "volume", readonly="ro" in modes, options=options)
 
     @classmethod
     def option(cls, value: str) -> Mount:
@@ -95,9 +101,9 @@ class Mount:
                 raise SpecError("mount", value, f"unknown item {item!r}", "type, source, target, readonly, tmpfs-size")
         if "target" not in fields:
             raise SpecError("mount", value, "has no target")
+        if fields["type"] in ("bind", "volume") and not fields.get("source"):
+            raise SpecError("mount", value, "has no source")
         if fields["type"] == "bind":
-            if not fields.get("source"):
-                raise SpecError("mount", value, "has no source")
             fields["source"] = os.path.abspath(fields["source"])
         with said_of("mount", value):
             return cls(**fields)

@@ -34,6 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "linux": {"_libnftables", "_libseccomp", "errors", "native", "plan", "spawn", "spec", "step"},
     "kvm": {"errors", "native", "spec", "timeline"},
     "rootfs": {"errors", "linux", "native"},
+    "volumes": {"errors", "rootfs", "runtime", "spec"},
     "network": {"errors", "failpoint", "linux", "native", "netsteps", "plan", "runtime", "spawn", "spec"},
     "container": {
         "errors",
@@ -48,6 +49,7 @@ ROOMS: dict[str, set[str]] = {
         "spec",
         "step",
         "timeline",
+        "volumes",
     },
     "detached": {
         "container",
@@ -109,6 +111,7 @@ ROOMS: dict[str, set[str]] = {
         "rootfs",
         "spec",
         "timeline",
+        "volumes",
     },
     "__main__": {"cli"},
 }

@@ -41,9 +41,18 @@ def test_mount(source: str, target: str, readonly: bool) -> None:
 
 
 def test_relative_sources_are_the_callers() -> None:
-    assert Mount.volume("x:/y").source == os.path.abspath("x")
+    assert Mount.volume("x/:/y").source == os.path.abspath("x")
     assert Mount.volume("./x/../z:/y").source == os.path.abspath("z")
     assert Mount.option("source=x,target=/y").source == os.path.abspath("x")
+
+
+def test_a_word_without_a_slash_is_the_name_of_a_volume() -> None:
+    assert Mount.volume("x:/y") == Mount("/y", "x", "volume")
+    assert Mount.volume("x.1:/y:ro,noexec") == Mount("/y", "x.1", "volume", True, options=frozenset({"noexec"}))
+    assert Mount.option("type=volume,source=x,target=/y") == Mount("/y", "x", "volume")
+    assert Mount.volume(".:/y").type == Mount.volume("..:/y").type == "bind"
+    for value in ("a b:/y", "~:/y", "-x:/y"):
+        refused(Mount.volume, "volume", "must match", "a path begins with / or ./", given=(value,))
 
 
 def test_tmpfs() -> None:
@@ -76,7 +85,7 @@ def test_tmpfs() -> None:
         (Mount.option, "target=/b", "no source"),
         (Mount.option, "source=/a", "no target"),
         (Mount.option, "source=/a,target=b", "absolute"),
-        (Mount.option, "type=volume,source=a,target=/b", "bind or tmpfs"),
+        (Mount.option, "type=overlay,source=a,target=/b", "bind, volume or tmpfs"),
         (Mount.option, "type=tmpfs,source=/a,target=/b", "a tmpfs has none"),
         (Mount.option, "source=/a,target=/b,tmpfs-mode=700", "no size or mode"),
         (Mount.option, "source=/a,target=/b,readonly=perhaps", "unknown item"),
