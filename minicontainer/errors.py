@@ -8,15 +8,45 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 # What there is too little of for now: no reason to isolate less.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 
 
 class Error(Exception):
-    """Any error of this package. ``str(error)`` is one line."""
+    """Any error of this package. ``str(error)`` is one line. It can be pickled and copied, with its attributes."""
 
     exit_code = 125
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without ``__init__``, whose arguments are a class's own: a worker's error is as it was."""
+        args = self.args
+        if isinstance(self, OSError):
+            args = (self.errno, self.strerror) if self.filename is None else (self.errno, self.strerror, self.filename)
+        return _made_again, (_named(type(self)), args, {name: _plain(value) for name, value in vars(self).items()})
+
+
+def _made_again(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+    error: Error
+    if issubclass(kind, OSError):
+        error = OSError.__new__(_with_errno_class(kind, args[0]) if issubclass(kind, StepError) else kind, *args)
+    else:
+        error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
+
+
+def _named(kind: type[Error]) -> type[Error]:
+    """The class that its module has: not one that _with_errno_class made."""
+    return next(base for base in kind.__mro__ if "_made" not in vars(base))
+
+
+def _plain(value: object) -> object:
+    """A value that any process can have: what a mistake was made with may be anything."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else str(value)
+    return value if value is None or type(value) in (str, bytes, int, float, bool) else str(value)
 
 
 class SpecError(Error, ValueError):
@@ -79,7 +109,9 @@ def _with_errno_class(cls: type[StepError], number: int) -> type[StepError]:
         return cls
     found = _errno_classes.get((cls, builtin))
     if found is None:
-        found = _errno_classes[cls, builtin] = type(cls.__name__, (cls, builtin), {"__module__": cls.__module__})
+        found = _errno_classes[cls, builtin] = type(
+            cls.__name__, (cls, builtin), {"__module__": cls.__module__, "_made": True}
+        )
     return found
 
 

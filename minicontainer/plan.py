@@ -46,6 +46,9 @@ class Plan:
         object.__setattr__(self, "inputs", tuple(inputs))
         object.__setattr__(self, "_kept", encoded)
 
+    def __reduce__(self) -> tuple[type[Plan], tuple[object, ...]]:
+        return Plan, (self.steps, self.inputs)  # without what is encoded
+
     def describe(self) -> str:
         """The plan in words, a line a step, by phase."""
         lines, phase = [], None

@@ -33,6 +33,9 @@ class Const(int):
         self.text = text
         return self
 
+    def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
+        return (self.text,)
+
 
 @lru_cache(maxsize=512)
 def const(text: str) -> Const:
@@ -69,6 +72,9 @@ class Struct(bytes):
         self = super().__new__(cls, data)
         self.text = text
         return self
+
+    def __getnewargs__(self) -> tuple[bytes, str]:  # type: ignore[override]
+        return bytes(self), self.text
 
 
 class Step(NamedTuple):

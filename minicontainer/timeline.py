@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from minicontainer.native import ffi
 from minicontainer.plan import Plan
@@ -60,6 +60,15 @@ class Timeline(Sequence[Event]):
         made = cls([], None, b"", 0)
         made._events = list(events)
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its events: the plan and the records are this process's."""
+        return Timeline.of, (tuple(self.events),)
+
+    def __eq__(self, other: object) -> bool:
+        return self.events == other.events if isinstance(other, Timeline) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def events(self) -> list[Event]:

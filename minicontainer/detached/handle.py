@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from contextlib import ExitStack
+from typing import Any
 
 from minicontainer.detached.records import Config, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
@@ -87,6 +88,15 @@ class Handle:
     def directory(self) -> str:
         """Where its state and its log are."""
         return self._entry.path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.id,)
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Handle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def __repr__(self) -> str:
         return f"<minicontainer.Container {self.id[:12]}>"

@@ -35,6 +35,9 @@ class IoExit:
     write: bool
     data: Any
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return IoExit, (self.port, self.size, self.count, self.write, bytes(self.data))
+
 
 class MmioExit(NamedTuple):
     """KVM_EXIT_MMIO: an access to an address that has no memory. ``data`` as IoExit's."""
@@ -43,6 +46,9 @@ class MmioExit(NamedTuple):
     size: int
     write: bool
     data: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MmioExit, (self.address, self.size, self.write, bytes(self.data))
 
 
 class HltExit(NamedTuple):

@@ -125,6 +125,10 @@ class Spec:
         self._check_kernel_settings()
         self._check_namespaces()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields: what is kept beside them is made again where it is needed."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     def _put(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
