@@ -157,9 +157,10 @@ def _security(spec: Spec) -> list[str]:
 
 def _options(mount: Mount) -> str:
     """``ro,size=65536``, as they were asked for."""
-    size = [] if mount.size is None else [f"size={mount.size}"]
+    own = {name: getattr(mount, name) for name in ("size", "uid", "gid", "nr_inodes")}
+    words = [f"{name}={value}" for name, value in own.items() if value is not None]
     mode = [] if mount.mode is None else [f"mode={mount.mode:o}"]
-    return ",".join(["ro" if mount.readonly else "rw", *size, *mode, *sorted(mount.options)])
+    return ",".join(["ro" if mount.readonly else "rw", *words, *mode, *sorted(mount.options)])
 
 
 def _bind(mount: Mount) -> str:

@@ -133,7 +133,7 @@ def prune(force: bool) -> int:
 @click.option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
 @click.option("--pids-limit", "pids", help="Most processes; -1 unlimited.")
 @click.option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
-@click.option("--restart", help="no, on-failure[:N] or always.")
+@click.option("--restart", help="no, on-failure[:N], always or unless-stopped.")
 @containers_argument()
 @click.pass_context
 def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: str | None) -> int:

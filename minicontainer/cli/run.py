@@ -12,7 +12,7 @@ import click
 from minicontainer import spec as s
 from minicontainer.cli.environment import environment
 from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable
-from minicontainer.errors import SpecError
+from minicontainer.errors import SpecError, sentence
 
 option = click.option
 many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
@@ -32,7 +32,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--rm", is_flag=True, help="Keep nothing after its end (as without -d).")
 @option("--cidfile", help="With -d: a file that gets the id.")
 @option("--label", help="With -d: NAME=VALUE.", **many)
-@option("--restart", default="no", show_default=True, help="With -d: no, on-failure[:N] or always.")
+@option("--restart", default="no", show_default=True, help="With -d: no, on-failure[:N], always or unless-stopped.")
 @option("--log-opt", help="With -d: max-size=SIZE of a file of the log, max-file=N. [default: 10m, 3]", **many)
 @option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
 @option("--env-file", help="A file of such lines; a line that begins with # is a comment.", **many)
@@ -42,7 +42,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("-h", "--hostname", help="Its host name.")
 @option("-v", "--volume", help="SOURCE:TARGET[:ro,nosuid,noexec,dev]; SOURCE: a path, or a volume's name.", **many)
 @option("--mount", help="type=bind|volume|tmpfs,source=,target=,readonly,tmpfs-size=,tmpfs-mode=.", **many)
-@option("--tmpfs", help="TARGET[:size=64m,mode=1777,ro,exec].", **many)
+@option("--tmpfs", help="TARGET[:size=64m|50%,mode=1777,uid=,gid=,nr_inodes=,ro,exec].", **many)
 @option("--read-only", is_flag=True, help="ROOTFS cannot be written.")
 @option("--shm-size", default="64m", show_default=True, help="Size of /dev/shm.")
 @option("--device", help="/dev/x[:/dev/y[:rwm]].", **many)
@@ -66,12 +66,16 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--cap-drop", help="A capability to drop, or ALL.", **many)
 @option("--security-opt", help="no-new-privileges[=false], seccomp=unconfined|FILE of JSON or compiled BPF.", **many)
 @option("--privileged", is_flag=True, help="All of root's rights and devices; nothing hidden or filtered.")
-@option("--network", help="none, host, bridge, a network's name, container:NAME, ns:PATH or pid:N. [default: none]")
+@option(
+    "--network", "--net", help="none, host, bridge or another's name, container:NAME, ns:PATH or pid:N. [default: none]"
+)
 @option("-p", "--publish", help="[[IP:]HOSTPORT:]PORT[/udp]; ranges too. Implies --network bridge.", **many)
+@option("-P", "--publish-all", is_flag=True, help="Publish what --expose names, at free ports.")
+@option("--expose", help="PORT[-PORT][/udp] for -P; alone it does nothing.", **many)
 @option("--ip", help="Its address on the network, instead of a free one.")
 @option("--mac-address", help="Its hardware address.")
 @option("--dns", help="A server of names, instead of the host's.", **many)
-@option("--add-host", help="NAME:ADDRESS in its /etc/hosts; host-gateway is the host.", **many)
+@option("--add-host", help="NAME:ADDRESS or NAME=ADDRESS in its /etc/hosts; host-gateway is the host.", **many)
 @option("--pid", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--ipc", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
 @option("--uts", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
@@ -104,6 +108,7 @@ def command(ctx: click.Context, /, **words: Any) -> int:
     """
     with named_options(ctx):
         spec = spec_of(words)
+        _say_what_does_nothing(words)
         limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
         destination = json_destination("explain", words["explain_to"]) if words["explain"] else None
         if words["dry_run"]:
@@ -127,6 +132,16 @@ def command(ctx: click.Context, /, **words: Any) -> int:
         from minicontainer.cli.foreground import foreground
 
         return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]))
+
+
+def _say_what_does_nothing(words: dict[str, Any]) -> None:
+    """A note of docker's options that are taken for its sake."""
+    if words["expose"] and not words["publish_all"]:
+        reason = "publishes nothing: who is on a network reaches every port there"
+        click.echo(f"minicontainer: {sentence('--expose', ' '.join(words['expose']), reason, '-P or -p')}", err=True)
+    elif words["publish_all"] and not words["expose"]:
+        reason = "publishes nothing: a directory does not say which ports its programs have"
+        click.echo(f"minicontainer: {sentence('--publish-all', None, reason, '--expose or -p')}", err=True)
 
 
 def spec_of(words: dict[str, Any]) -> s.Spec:
@@ -220,10 +235,16 @@ def _security(options: Sequence[str]) -> dict[str, Any]:
 
 def _network(words: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {name: words[name] for name in ("ip", "mac_address", "dns") if words[name]}
-    if words["publish"]:
+    ports = [port for value in words["publish"] for port in s.Port.option(value)]
+    exposed = [port for value in words["expose"] for port in s.Port.exposed(value)]
+    if words["publish_all"]:
+        known = {(port.number, port.protocol) for port in ports}
+        ports += [port for port in exposed if (port.number, port.protocol) not in known]
+    if ports:
         if words["network"] == "none":
-            raise SpecError("publish", words["publish"][0], "is of no use with --network none", "--network bridge")
-        fields["ports"] = tuple(port for value in words["publish"] for port in s.Port.option(value))
+            value = (words["publish"] or words["expose"])[0]
+            raise SpecError("publish", value, "is of no use with --network none", "--network bridge")
+        fields["ports"] = tuple(ports)
     if words["add_host"]:
         from minicontainer.spec.network import parse_add_host
 

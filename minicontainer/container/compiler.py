@@ -194,8 +194,9 @@ def _take_mount(b: Builder, spec: Spec, host: Host, mount: Mount, name: str) -> 
     if mount.type == "tmpfs":
         attrs += [f"MOUNT_ATTR_{o}" for o in ("NOSUID", "NODEV", "NOEXEC") if not _wants(mount, o)]
         options = {"mode": f"{mount.mode if mount.mode is not None else 0o1777:o}"}
-        if mount.size is not None:
-            options["size"] = str(mount.size)
+        for key in ("size", "uid", "gid", "nr_inodes"):
+            if (value := getattr(mount, key)) is not None:
+                options[key] = str(value)
         attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
         take_fs(b, "tmpfs", name, "|".join(dict.fromkeys(attrs)) or "0", **options)
         return

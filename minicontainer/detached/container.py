@@ -60,7 +60,7 @@ class Container(Entered):
     ) -> Container:
         """Starts one; returns when its program runs. ``fields`` are those of Spec.
 
-        restart      ``no``, ``on-failure[:N]``, ``always``: what its monitor does at its end
+        restart      ``no``, ``on-failure[:N]``, ``always``, ``unless-stopped``: what its monitor does at its end
         log          ``max-size`` of a file (bytes, or ``"10m"``; 0: any), ``max-file``: how many
         interactive  its standard input stays open, for who attaches
         remove       nothing is kept of it after its end

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 
 MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
 FILES = ("said", "hosts-file")  # inputs of a parent's half that are descriptors; the others are numbers
-POLICIES = {"no": lib.MC_NEVER, "on-failure": lib.MC_ON_FAILURE, "always": lib.MC_ALWAYS}
+POLICIES = {
+    "no": lib.MC_NEVER,
+    "on-failure": lib.MC_ON_FAILURE,
+    "always": lib.MC_ALWAYS,
+    "unless-stopped": lib.MC_ALWAYS,
+}
 
 
 class Descriptors:

@@ -14,10 +14,11 @@ LOG_LEAST = 65536  # bytes: more than one chunk of output makes
 
 
 def check_restart(value: str, spec: Spec) -> str:
-    """``no``, ``on-failure[:N]``, ``always``. What a monitor is given of another's user namespace (ROOTFS, shown with
+    """``no``, ``on-failure[:N]``, ``always``, ``unless-stopped`` (as ``always``: nothing of ours starts containers when
+    the host does). What a monitor is given of another's user namespace (ROOTFS, shown with
     its ids) can be had once."""
-    if not re.fullmatch(r"no|always|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
-        raise SpecError("restart", value, "must be no, on-failure[:N] or always")
+    if not re.fullmatch(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
+        raise SpecError("restart", value, "must be no, on-failure[:N], always or unless-stopped")
     if value != "no" and (spec.network.startswith("container:") or spec.joined("userns")):
         raise SpecError("restart", value, "cannot be in the namespaces of another container", "minicontainer start")
     return value

@@ -73,7 +73,7 @@ class Config:
     """What was asked for.
 
     created   seconds since 1970
-    restart   ``no``, ``on-failure``, ``on-failure:N``, ``always``
+    restart   ``no``, ``on-failure``, ``on-failure:N``, ``always``, ``unless-stopped``
     log_size, log_files   bytes of a file of the log (0: any), and how many of them
     interactive   its standard input stays open
     remove    nothing is kept of it after its end

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.values import text
+from minicontainer.spec.values import said_of, text
 
 if TYPE_CHECKING:
     from minicontainer.spec.container import Spec
@@ -62,6 +62,14 @@ class Port:
         host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         kind = protocol.lower() if slash else "tcp"
         return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
+
+    @classmethod
+    def exposed(cls, value: str) -> tuple[Port, ...]:
+        """``port[-port][/udp]``, each at a free port of the host."""
+        if ":" in text("expose", value):
+            raise SpecError("expose", value, "names no port of the host", "-p does")
+        with said_of("expose", value):
+            return cls.option(value)
 
 
 def _range(value: str, words: str) -> list[int]:
@@ -125,11 +133,12 @@ def _mac(value: str) -> str:
 
 
 def parse_add_host(items: tuple[str, ...]) -> dict[str, str]:
-    """``NAME:ADDRESS`` of each; the address of IPv6 can be in brackets; ``host-gateway`` is the host."""
+    """``NAME:ADDRESS`` or ``NAME=ADDRESS`` of each; the address of IPv6 can be in brackets; ``host-gateway`` is the
+    host."""
     found = {}
     for item in items:
-        name, colon, where = text("add-host", item).partition(":")
-        if not colon:
-            raise SpecError("add-host", item, "must be NAME:ADDRESS")
+        name, mark, where = re.fullmatch("([^:=]*)([:=]?)(.*)", text("add-host", item), re.DOTALL).groups()  # type: ignore[union-attr]
+        if not mark:
+            raise SpecError("add-host", item, "must be NAME:ADDRESS or NAME=ADDRESS")
         found[name] = where[1:-1] if where.startswith("[") and where.endswith("]") else where
     return found

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.values import NAME, RLIMITS, absolute, said_of, size, text, whole
+from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, said_of, size, text, whole
 
 
 @dataclass(frozen=True)
 class Mount:
     """One mount of the container: ``bind`` (``source`` on the host), ``volume`` (``source`` is the name of one, which
-    is made where it is missing), or ``tmpfs`` (``size`` bytes, ``mode``).
+    is made where it is missing), or ``tmpfs`` (``size`` in bytes, or ``"50%"`` of the memory; ``mode``; ``nr_inodes``;
+    the ``uid`` and ``gid`` that have it, as the container counts).
 
     Device nodes in it are inert (nodev), and in a tmpfs set-uid files and programs too, unless ``options`` say dev,
     suid, exec."""
@@ -26,6 +27,9 @@ class Mount:
     size: int | str | None = None
     mode: int | None = None
     options: frozenset[str] = frozenset()
+    uid: int | None = None
+    gid: int | None = None
+    nr_inodes: int | str | None = None
 
     OPTIONS = frozenset({"exec", "noexec", "suid", "nosuid", "dev", "nodev"})
 
@@ -48,16 +52,21 @@ class Mount:
 
     def _check_bind(self) -> None:
         text("mount source", self.source)
-        if self.size is not None or self.mode is not None:
-            raise SpecError("mount target", self.target, "a bind has no size or mode of its own", "type=tmpfs")
+        if any(value is not None for value in (self.size, self.mode, self.uid, self.gid, self.nr_inodes)):
+            raise SpecError("mount target", self.target, "a bind has no size, mode or owner of its own", "type=tmpfs")
         if self.type == "volume" and not NAME.fullmatch(self.source or ""):
             raise SpecError("volume", self.source, f"must match {NAME.pattern}", "a path begins with / or ./")
 
     def _check_tmpfs(self) -> None:
         if self.source:
             raise SpecError("mount source", self.source, "a tmpfs has none")
-        if self.size is not None:
+        if self.size is not None and not re.fullmatch("([1-9][0-9]?|100)%", str(self.size)):
             object.__setattr__(self, "size", size("tmpfs size", self.size, least=4096))
+        for what, value in (("uid", self.uid), ("gid", self.gid)):
+            if value is not None:
+                whole(f"tmpfs {what}", value, 0, ID_MAX)
+        if self.nr_inodes is not None:
+            object.__setattr__(self, "nr_inodes", size("tmpfs nr_inodes", self.nr_inodes))
         if self.mode is not None and not 0 <= self.mode <= 0o7777:
             raise SpecError("tmpfs mode", oct(self.mode), "must be from 0 to 7777, in octal")
 
@@ -110,14 +119,16 @@ class Mount:
 
     @classmethod
     def tmpfs(cls, value: str) -> Mount:
-        """docker's ``--tmpfs /path[:size=64m,mode=1777,ro,noexec]``."""
+        """docker's ``--tmpfs /path[:size=64m,mode=1777,uid=1,gid=1,nr_inodes=1k,ro,noexec]``; see tmpfs(5)."""
         target, _, given = text("tmpfs", value).partition(":")
         fields: dict[str, Any] = {}
         options = set()
         for item in filter(None, given.split(",")):
             key, _, number = item.partition("=")
-            if key == "size":
-                fields["size"] = number
+            if key in ("size", "nr_inodes"):
+                fields[key] = number
+            elif key in ("uid", "gid") and re.fullmatch("[0-9]{1,10}", number):
+                fields[key] = int(number)
             elif key == "mode" and re.fullmatch(r"[0-7]{1,4}", number):
                 fields["mode"] = int(number, 8)
             elif item in ("ro", "rw"):
@@ -125,7 +136,9 @@ class Mount:
             elif item in cls.OPTIONS:
                 options.add(item)
             else:
-                raise SpecError("tmpfs", value, f"unknown option {item!r}", "size=, mode=, ro, exec, noexec ...")
+                raise SpecError(
+                    "tmpfs", value, f"unknown option {item!r}", "size= mode= uid= gid= nr_inodes= ro exec ..."
+                )
         with said_of("tmpfs", value):
             return cls(target, type="tmpfs", options=frozenset(options), **fields)
 

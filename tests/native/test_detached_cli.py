@@ -12,6 +12,8 @@ import pytest
 from box import CLI, Operator, refusal, until
 from ptys import session
 
+from minicontainer.detached.container import Container
+
 pytestmark = pytest.mark.needs("root")
 
 
@@ -84,7 +86,7 @@ def test_an_explained_start(op: Operator, tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--cidfile", "/etc/passwd"], ["--cidfile", "/etc/passwd", "already exists"]),
-        (["--restart", "maybe"], ["--restart", "maybe", "must be no, on-failure[:N] or always"]),
+        (["--restart", "maybe"], ["--restart", "maybe", "must be no, on-failure[:N], always or unless-stopped"]),
         (["--restart", "always", "--rm"], ["--restart", "always", "cannot be with --rm"]),
         (["--log-opt", "max-size=3"], ["--log-opt", "max-size"]),
         (["--log-opt", "colour=red"], ["--log-opt", "colour", "must be max-size=SIZE or max-file=N"]),
@@ -104,6 +106,22 @@ def test_options_that_are_for_detached_ones_alone(op: Operator, option: list[str
     refusal(
         op.do("run", *option, str(op.rootfs), "true", code=125), 125, [option[0], "is for detached containers", "-d"]
     )
+
+
+def test_unless_stopped(op: Operator) -> None:
+    """It lasts over every end but stop, as always does; the word is kept."""
+    c = op.run("sleep", "1000", options=("--restart", "unless-stopped"))
+    found = Container.find(c)
+    first = found.pid
+    os.kill(first, 9)
+    until(lambda: found.pid not in (0, first))
+    shown = ("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", c)
+    assert op.out(*shown) == "unless-stopped\n"
+    op.out("stop", "-t", "0", c)
+    assert found.status == "exited"
+    for word in ("no", "unless-stopped"):
+        op.out("update", "--restart", word, c)
+        assert op.out(*shown) == f"{word}\n"
 
 
 def test_a_program_that_is_not_there(op: Operator, tmp_path: Path) -> None:

@@ -314,6 +314,27 @@ def test_ports_stay_published_over_restarts(on: Make) -> None:
         assert ask("127.0.0.1", number) == b"word"
 
 
+def test_all_that_is_exposed(box: Box, minicontainer_cli: Run, rootfs: Path) -> None:
+    """-P publishes what --expose names, at free ports; either alone does nothing, which is said."""
+    options = ["-P", "--expose", "80", "--expose", "53/udp", "--expose", "8080", "-p", "8080"]
+    done = minicontainer_cli("run", "-d", *options, rootfs, "sleep", "1000")
+    c = mc.Container.find(done.stdout.strip())
+    try:
+        ports = lease(c).ports
+        assert sorted((port.number, port.protocol) for port in ports) == [(53, "udp"), (80, "tcp"), (8080, "tcp")]
+        assert all(port.host for port in ports)
+        assert done.stderr == ""
+    finally:
+        c.remove(force=True)
+    for options, says in ((["--expose", "80"], "--expose 80: publishes nothing"), (["-P"], "--publish-all: publishes")):
+        done = box.run("ls", "/sys/class/net", options=options)
+        assert (done.returncode, done.stdout) == (0, "lo\n")
+        assert done.stderr.startswith(f"minicontainer: {says}")
+        assert done.stderr.count("\n") == 1
+    box.refused("true", options=["-P", "--expose", "80", "--network", "none"], says=["--publish 80", "--network none"])
+    box.refused("true", options=["--expose", "8080:80"], says=["--expose 8080:80", "-p"])
+
+
 def test_a_port_that_is_taken(on: Make, box: Box) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mine:
         number = mine.getsockname()[1]

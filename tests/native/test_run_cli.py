@@ -196,6 +196,7 @@ def test_help(minicontainer_cli: Run) -> None:
         --memory-reservation --cpus --cpu-shares --cpuset-cpus --pids-limit --blkio-weight --device-read-bps
         --device-write-bps --device-read-iops --device-write-iops --ulimit --sysctl --cap-add --cap-drop --security-opt
         --privileged --network --pid --ipc --uts --userns --cgroupns --stop-signal --stop-timeout --oom-score-adj
+        --net -P --publish-all --expose
         --umask --timeout --ephemeral --explain --dry-run --meta --no-tty"""
     words = set(told.replace(",", " ").split())
     assert not set(names.split()) - words

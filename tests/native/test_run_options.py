@@ -185,6 +185,19 @@ def test_tmpfs(own_box: Box) -> None:
     assert full.endswith("1024 /t/x")
 
 
+@pytest.mark.parametrize("userns", ["private", "host"])
+def test_a_tmpfs_of_somebodys(box: Box, userns: str) -> None:
+    """uid and gid are those that the container counts; a share of the memory; so many files."""
+    option = "/run:uid=1234,gid=5678,mode=700,nr_inodes=4,size=50%"
+    fill = "touch /run/a /run/b /run/c; touch /run/d 2>/dev/null || echo full"
+    said = box.sh(
+        f"stat -c '%u %g %a' /run; {fill}; df -k /run | tail -n1", "--tmpfs", option, "-u", "1234", "--userns", userns
+    ).split()
+    assert said[:4] == ["1234", "5678", "700", "full"]
+    memory = int(Path("/proc/meminfo").read_text().split()[1])
+    assert abs(int(said[5]) - memory / 2) <= 1024
+
+
 def test_read_only(own_box: Box) -> None:
     """ROOTFS is, not what is mounted in it; targets of volumes are made all the same."""
     script = "touch /x 2>/dev/null || echo no; touch /dev/shm/x /dev/x /run/x && cat /etc/x"

@@ -118,7 +118,15 @@ def test_ports_imply_the_bridge_and_all_is_kept_as_data() -> None:
 
 def test_add_host() -> None:
     assert parse_add_host(("a:1.2.3.4", "b:[::1]", "c:::1")) == {"a": "1.2.3.4", "b": "::1", "c": "::1"}
+    assert parse_add_host(("a=1.2.3.4", "b=[::1]", "c=::1")) == {"a": "1.2.3.4", "b": "::1", "c": "::1"}
     refused(lambda: parse_add_host(("a",)), "add-host a")
+
+
+def test_exposed_ports_get_free_ones_of_the_host() -> None:
+    assert mc.Port.exposed("80") == (mc.Port(80),)
+    assert mc.Port.exposed("53-54/udp") == (mc.Port(53, protocol="udp"), mc.Port(54, protocol="udp"))
+    for value in ("8080:80", "x", "0", "80/sctp", ""):
+        refused(lambda value=value: mc.Port.exposed(value), "expose")
 
 
 # ---- which addresses

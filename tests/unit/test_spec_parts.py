@@ -62,6 +62,8 @@ def test_tmpfs() -> None:
     assert Mount.option("type=tmpfs,target=/x,tmpfs-size=64m,tmpfs-mode=1750,ro") == Mount(
         "/x", type="tmpfs", size="64m", mode=0o1750, readonly=True
     )
+    mount = Mount.tmpfs("/x:uid=1,gid=2,nr_inodes=1k,size=50%")
+    assert mount == Mount("/x", type="tmpfs", uid=1, gid=2, nr_inodes=1024, size="50%")
     assert Mount.tmpfs("/x:") == Mount.tmpfs("/x")
 
 
@@ -87,7 +89,12 @@ def test_tmpfs() -> None:
         (Mount.option, "source=/a,target=b", "absolute"),
         (Mount.option, "type=overlay,source=a,target=/b", "bind, volume or tmpfs"),
         (Mount.option, "type=tmpfs,source=/a,target=/b", "a tmpfs has none"),
-        (Mount.option, "source=/a,target=/b,tmpfs-mode=700", "no size or mode"),
+        (Mount.option, "source=/a,target=/b,tmpfs-mode=700", "no size, mode or owner"),
+        (Mount.tmpfs, "/x:uid=root", "unknown option"),
+        (Mount.tmpfs, "/x:uid=4294967295", "uid"),
+        (Mount.tmpfs, "/x:size=101%", "is no size"),
+        (Mount.tmpfs, "/x:size=0%", "is no size"),
+        (Mount.tmpfs, "/x:nr_inodes=0", "at least 1"),
         (Mount.option, "source=/a,target=/b,readonly=perhaps", "unknown item"),
         (Mount.option, "source=/a,target=/b,bind-propagation=rshared", "unknown item"),
         (Mount.option, "type=tmpfs,target=/b,tmpfs-size=1", "at least 4096"),
@@ -96,7 +103,6 @@ def test_tmpfs() -> None:
         (Mount.tmpfs, "b", "absolute"),
         (Mount.tmpfs, "/b:size=x", "is no size"),
         (Mount.tmpfs, "/b:mode=99", "unknown option"),
-        (Mount.tmpfs, "/b:uid=5", "unknown option"),
     ],
 )
 def test_no_mount(notation: Any, text: str, says: str) -> None:
