@@ -133,6 +133,25 @@ static enum verdict not_shared(const char *word)
 	return verdict == PASS ? pass("no mount is shared") : verdict;
 }
 
+/* Among the options that are a mount's own, the sixth field. */
+static enum verdict look_for_suid(const char *at, const char *type, const char *line)
+{
+	char options[256];
+
+	(void)type;
+	if (sscanf(line, "%*s %*s %*s %*s %*s %255s", options) != 1)
+		return PASS;
+	return strstr(options, "nosuid") ? PASS : fail("%.100s is not", at);
+}
+
+static enum verdict all_nosuid(const char *word)
+{
+	enum verdict verdict = each_mount(look_for_suid);
+
+	(void)word;
+	return verdict == PASS ? pass("every mount is") : verdict;
+}
+
 static enum verdict look_at_cgroup(const char *at, const char *type, const char *line)
 {
 	static const char *const files[] = {"", "/cgroup.procs", "/release_agent", "/notify_on_release", "/tasks"};
@@ -277,6 +296,7 @@ const struct check path_checks[] = {
 	{"root", "links-of-process-1", no_way_by_root_links, NULL},
 	{"root", "host-path", no_outside_path, NULL},
 	{"mounts", "not-shared", not_shared, NULL},
+	{"mounts", "all-nosuid", all_nosuid, NULL},
 	FLAG("/", "nodev"),
 	FLAG("/", "nosuid"),
 	FLAG("/proc", "nosuid"),

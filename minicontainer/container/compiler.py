@@ -87,7 +87,7 @@ def hostname(spec: Spec, identifier: str = own.ID) -> str:
 
 
 def inert(spec: Spec) -> tuple[str, ...]:
-    """What ROOTFS is mounted with: NODEV, NOSUID."""
+    """What ROOTFS and volumes are mounted with: NODEV, NOSUID."""
     return () if spec.privileged else ("NODEV", "NOSUID") if spec.no_new_privileges else ("NODEV",)
 
 
@@ -201,15 +201,14 @@ def _take_mount(b: Builder, spec: Spec, host: Host, mount: Mount, name: str) -> 
         take_fs(b, "tmpfs", name, "|".join(dict.fromkeys(attrs)) or "0", **options)
         return
     tree = _take_tree(b, host, mount.source or "", name)
-    if not spec.privileged and "dev" not in mount.options and "MOUNT_ATTR_NODEV" not in attrs:
-        attrs.append("MOUNT_ATTR_NODEV")
+    attrs += [f"MOUNT_ATTR_{name}" for name in inert(spec) if not _wants(mount, name)]
     attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
     if attrs:
-        b.add(p.mount_setattr(tree, "", "|".join(attrs), recursive=True))
+        b.add(p.mount_setattr(tree, "", "|".join(dict.fromkeys(attrs)), recursive=True))
 
 
 def _wants(mount: Mount, option: str) -> bool:
-    """Whether a tmpfs was asked for ``exec``, ``suid`` or ``dev``; docker's default is none of them."""
+    """Whether ``exec``, ``suid`` or ``dev`` was asked for of a mount that has none of them by default."""
     return option.removeprefix("NO").lower() in mount.options
 
 

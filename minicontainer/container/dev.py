@@ -14,6 +14,7 @@ from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
 
 CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC"
+NODE = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"  # of what shows a device node
 TREE = Slot("dev")
 MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attaching will miss by name
 
@@ -23,7 +24,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
     sources = {device.target: device.source for device in spec.devices}
     if host.userns not in ("host", "range"):  # mknod(2) is not for user namespaces: show the host's nodes
         for path, name in _trees(spec).items():
-            b.add(p.open_tree(sources.get(path, path), CLONE, name))
+            b.add(p.open_tree(sources.get(path, path), CLONE, name), p.mount_setattr(Slot(name), "", NODE))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
     if host.userns == "range":
         b.input("dev")
@@ -33,6 +34,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
     take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
     if host.shm:
         b.add(p.open_tree("/dev/shm", f"{CLONE}|AT_RECURSIVE", "shm"))
+        b.add(p.mount_setattr(Slot("shm"), "", f"{safe}|MOUNT_ATTR_NODEV", recursive=True))
     else:
         take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
     if _has_mqueue(spec, host):

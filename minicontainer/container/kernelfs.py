@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from minicontainer import plan as p
-from minicontainer.container.dev import CLONE, MADE, take_fs
+from minicontainer.container.dev import CLONE, MADE, NODE, take_fs
 from minicontainer.container.host import Host
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
@@ -26,6 +26,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
         take_fs(b, "proc", "proc", safe)
     else:
         b.add(p.open_tree("/proc", f"{CLONE}|AT_RECURSIVE", "proc"))
+        b.add(p.mount_setattr(PROC, "", safe, recursive=True))
     if own or spec.network != "host":
         take_fs(b, "sysfs", "sys", safe + read_only)
     else:
@@ -38,7 +39,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
 def take_masks(b: Builder, spec: Spec) -> None:
     """The null device over files, an empty file system over directories."""
     if not spec.privileged:
-        b.add(p.open_tree("/dev/null", CLONE, "null"))
+        b.add(p.open_tree("/dev/null", CLONE, "null"), p.mount_setattr(Slot("null"), "", NODE))
         take_fs(b, "tmpfs", "empty", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC", mode="0")
 
 

@@ -161,6 +161,7 @@ TAKEN = [
     ("--privileged --userns=host", "read-only hostname", "read-only drop_caches"),
     ("--privileged --userns=host", "devices mknod", "devices made-node"),
     ("--security-opt=no-new-privileges=false", "privileges no_new_privs"),
+    ("--security-opt=no-new-privileges=false", "mounts all-nosuid"),
     ("--cap-add=SYS_ADMIN", "capabilities effective", "capabilities permitted", "capabilities bounding"),
     ("--userns=host --cap-add=SYS_TIME", "capabilities effective", "calls settimeofday", "calls adjtimex"),
     ("--userns=host --cap-add=SYS_BOOT", "calls reboot"),

@@ -372,7 +372,7 @@ def test_the_plain_container() -> None:
             [
                 'mount-0 = open_tree(AT_FDCWD, "/srv/x", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
                 'mount_setattr(<mount-0>, "", AT_EMPTY_PATH|AT_RECURSIVE,'
-                " {attr_set=MOUNT_ATTR_NODEV|MOUNT_ATTR_RDONLY}, 32)",
+                " {attr_set=MOUNT_ATTR_NODEV|MOUNT_ATTR_NOSUID|MOUNT_ATTR_RDONLY}, 32)",
                 'mkdirat(AT_FDCWD, "/a", 0o755)',
                 'mkdirat(AT_FDCWD, "/a/b", 0o755)',
                 'target-0 = openat2(AT_FDCWD, "/a/b",'
