@@ -73,6 +73,7 @@ class Host(NamedTuple):
     kept          who starts it keeps what the child sends: its upper layer too, where it is ephemeral
     wire          of the network that it is on
     etc           its own files of /etc
+    ping          the groups that may send echo requests, as the sysctl has them; "" where that stays as it is
     """
 
     userns: str
@@ -97,6 +98,7 @@ class Host(NamedTuple):
     kept: bool = False
     wire: Wire | None = None
     etc: tuple[EtcFile, ...] = ()
+    ping: str = ""
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""

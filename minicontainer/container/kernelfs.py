@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from minicontainer import plan as p
+from minicontainer.container import ping
 from minicontainer.container.dev import CLONE, MADE, NODE, take_fs
 from minicontainer.container.host import Host
 from minicontainer.plan import FDCWD, Builder, Slot
@@ -47,6 +48,8 @@ def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
     """/proc, what of it is set (sysctls), hidden and read-only."""
     b.phase = "/proc"
     b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=MADE), p.move_mount(PROC, "/proc"))
+    if host.ping:
+        ping.allow(b, host.ping, PROC)
     for key, value in spec.sysctls.items():
         path, fd = "sys/" + key.replace(".", "/"), Slot(f"sysctl-{key}")
         b.add(p.openat(path, "O_WRONLY|O_CLOEXEC", fd, at=PROC), p.write(fd, value), p.close(fd))

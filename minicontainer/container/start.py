@@ -28,6 +28,7 @@ from minicontainer.container import (
     limits,
     own,
     owners,
+    ping,
     ranged,
     resolving,
     seccomp,
@@ -91,6 +92,7 @@ def facts(spec: Spec, maker: str = CALLER, wire: attached.Wire | None = None) ->
         kept=maker != CALLER,
         wire=wire,
         etc=etc.files(spec, compiler.hostname(spec)) if spec.network != "none" or spec.dns or spec.add_hosts else (),
+        ping=ping.groups(spec, mode, maps),
     )
 
 

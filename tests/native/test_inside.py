@@ -82,7 +82,7 @@ def field(text: str, name: str) -> str:
 def test_confinement(facts: Facts, who: str) -> None:
     told = facts[who]
     for name in ("CapPrm", "CapEff", "CapBnd"):
-        assert field(told, name) == "00000000a80425fb"
+        assert field(told, name) == "00000000a80405fb"
     for name in ("CapInh", "CapAmb", "SigBlk", "SigIgn", "SigPnd", "ShdPnd"):
         assert int(field(told, name), 16) == 0, name
     assert field(told, "NoNewPrivs") == "1"

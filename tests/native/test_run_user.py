@@ -101,7 +101,7 @@ def test_a_whole_container(box: UserBox, narrow: str, ranges: bool) -> None:
     """
     lines = box.sh(script, "--hostname", "his", path=None if ranges else narrow).splitlines()
     assert [line.strip() for line in lines] == [
-        "his", "1", "1 sh", "00000000a80425fb", "00000000a80425fb", "1",
+        "his", "1", "1 sh", "00000000a80405fb", "00000000a80405fb", "1",
         "1:3 666", "1:5 666", "1:7 666", "1:8 666", "1:9 666", "5:0 666",
         "00 00", "written", "1", "refused",
     ]  # fmt: skip

@@ -161,6 +161,7 @@ TAKEN = [
     ("--privileged --userns=host", "read-only hostname", "read-only drop_caches"),
     ("--privileged --userns=host", "devices mknod", "devices made-node"),
     ("--security-opt=no-new-privileges=false", "privileges no_new_privs"),
+    ("--cap-add=NET_RAW", "capabilities effective", "network AF_PACKET", "network raw-socket"),
     ("--security-opt=no-new-privileges=false", "mounts all-nosuid"),
     ("--cap-add=SYS_ADMIN", "capabilities effective", "capabilities permitted", "capabilities bounding"),
     ("--userns=host --cap-add=SYS_TIME", "capabilities effective", "calls settimeofday", "calls adjtimex"),
