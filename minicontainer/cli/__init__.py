@@ -27,6 +27,7 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "diff": ("minicontainer.cli.diff", "command", "Show what an ephemeral container has changed."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
     "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
+    "export": ("minicontainer.cli.export", "command", "Write a container's files as a tar archive."),
     "help": ("minicontainer.cli.help", "command", "Show how a command is used."),
     "info": ("minicontainer.cli.about", "info", "Show what this host is, and how many containers there are."),
     "inspect": ("minicontainer.cli.inspect", "command", "Show all that is known of containers, as JSON."),

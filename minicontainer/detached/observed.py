@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from minicontainer.detached import changes, copying, logs, members, ports, sizes, stats
 from minicontainer.detached.attachment import Attachment
@@ -56,6 +56,13 @@ class Observed(Handle):
     def copy_out(self, source: str, target: str, **options: bool) -> list[str]:
         """Copies files out of it (copying.py); what was left out, a line each."""
         return copying.copy_out(self, source, target, **options)
+
+    def export(self, target: str | IO[bytes]) -> list[str]:
+        """Writes its root file system as a tar archive to a path or a file (exporting.py); what was left out, a line
+        each. Error where it is ephemeral and does not run."""
+        from minicontainer.detached import exporting
+
+        return exporting.export(self, target)
 
     def changes(self) -> list[Change]:
         """What an ephemeral one has added, changed and deleted. Error where it does not run, or is none."""

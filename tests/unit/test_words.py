@@ -21,7 +21,7 @@ DOCKERS = (  # of `docker help` (27) and `podman help` (5)
     " unpause update version volume wait"
     " generate healthcheck init kube machine mount play pod unmount unshare"
 ).split()
-TO_COME = {"events", "export"}
+TO_COME = {"events"}
 
 
 def test_every_word_of_dockers_is_ours_or_is_answered() -> None:

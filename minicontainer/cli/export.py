@@ -1,0 +1,25 @@
+"""``minicontainer export``: a container's root file system as a tar archive."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from minicontainer.cli.names import container_argument, find
+from minicontainer.errors import Error, SpecError
+
+
+@click.command("export", context_settings={"help_option_names": ["--help"]})
+@click.option("-o", "--output", metavar="FILE", help="Write it to FILE. [default: stdout]")
+@container_argument()
+def command(output: str | None, container: str) -> int:
+    """Write the root file system of CONTAINER as a tar archive, as it sees it now, without what is mounted in it."""
+    from minicontainer.cli import report
+
+    if output is None and sys.stdout.isatty():
+        raise SpecError("export", None, "stdout is a terminal", "-o FILE, or redirect it")
+    skipped = find(container).export(sys.stdout.buffer if output in (None, "-") else output)
+    for line in skipped:
+        report(Error(line))
+    return 1 if skipped else 0
