@@ -25,7 +25,6 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn
 
 from minicontainer import runtime
 from minicontainer.container import owners
@@ -142,11 +141,10 @@ def _settle(needed: Needs) -> Cgroup | None:
     """Finds the base, makes the home in it, and enables controllers on the way down."""
     global _home, _homeless  # noqa: PLW0603
     try:
-        check(needed)
-        below = base()
-    except UnsupportedError as error:
+        below = check(needed)
+    except UnsupportedError:
         if needed:
-            _refuse(next(iter(needed)), needed, error.reason, error.hint)
+            raise
         _homeless = True
         return None
     home = Cgroup.create(home_name(), below, exist_ok=True)
@@ -157,17 +155,31 @@ def _settle(needed: Needs) -> Cgroup | None:
     return home
 
 
-def check(needed: Needs) -> None:
-    """UnsupportedError saying why, where this host has not all controllers on version 2."""
-    for controller in set(needed) - hierarchy().controllers if needed else ():
-        _refuse(controller, needed, *cgroupfs.absence(controller))
+def check(needed: Needs) -> Cgroup:
+    """The base of containers that need so much. UnsupportedError saying of an option why it cannot be kept, or, where
+    nothing is needed, why there is none."""
+    try:
+        absent = _absent(needed)
+        if not absent:
+            return base()
+    except UnsupportedError as error:  # there is no version 2, or no place in it: no controller can be had
+        if not needed:
+            raise
+        raise _refusal(next(iter(needed)), needed, error.reason, error.hint) from None
+    raise _refusal(absent[0], needed, *cgroupfs.absence(absent[0]))
+
+
+def _absent(needed: Needs) -> list[str]:
+    """The controllers that version 2 has not got."""
+    return sorted(set(needed) - hierarchy().controllers) if needed else []
 
 
 def provide(group: Cgroup, needed: Needs) -> None:
     """Gives a container's cgroup, as ``place`` made it, controllers that no limit has needed so far."""
     if set(needed) <= group.controllers:
         return
-    check(needed)
+    for controller in _absent(needed):
+        raise _refusal(controller, needed, *cgroupfs.absence(controller))
     home = os.path.dirname(group.path)
     for path in (os.path.dirname(home), home):
         _enable(Cgroup.open(path), needed)
@@ -199,7 +211,9 @@ def _enable(group: Cgroup, needed: Needs) -> None:
     if not missing:
         return
     for controller in set(missing) - group.controllers:
-        _refuse(controller, needed, f"the {controller} controller is not delegated to {group.path}", SERVICE_HINT)
+        raise _refusal(
+            controller, needed, f"the {controller} controller is not delegated to {group.path}", SERVICE_HINT
+        )
     try:
         group.enable(*missing)
     except StepError as error:
@@ -234,9 +248,9 @@ def _account(home: Cgroup) -> None:
                 raise
 
 
-def _refuse(controller: str, needed: Needs, reason: str, hint: str) -> NoReturn:
+def _refusal(controller: str, needed: Needs, reason: str, hint: str) -> UnsupportedError:
     option, value = needed[controller]
-    raise UnsupportedError(option, value, reason, hint)
+    return UnsupportedError(option, value, reason, hint)
 
 
 # ---- what is left behind

@@ -278,11 +278,12 @@ class Container(Entered):
             config = self._entry.config()
             given = {name: value for name, value in limits.items() if value is not None}
             new = replace(config.spec.limits, **given)
-            if given and self.state.is_running:
+            running = self.state.is_running
+            if given and not (running and self._entry.cgroup()):
+                kept.check(new)  # says why, where this host is why it has no cgroup
+            if given and running:
                 with self._needs_cgroup("update") as cgroup:
                     kept.change(cgroup, new, given)
-            elif given:
-                kept.check(new)
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
                 config = replace(config, restart=check_restart(restart, config.spec))

@@ -56,6 +56,16 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
     return str(tmp_path)
 
 
+def test_why_a_limit_cannot_be_had(op: UserOperator) -> None:
+    """update and run say the same: the user's cgroup is not delegated, so the container has none."""
+    running = op.out("run", "-d", op.rootfs, "sleep", "1000")
+    ran = op.do("run", "-m", "64m", op.rootfs, "true", code=125)
+    refusal(ran, 125, ["--memory 64m: ", f"is not delegated to user {USER_ID}", "systemd-run --user"])
+    assert op.do("update", "-m", "64m", running, code=1).stderr == ran.stderr
+    op.out("stop", "-t", "0", running)
+    assert op.do("update", "-m", "64m", running, code=1).stderr == ran.stderr
+
+
 def test_a_life(op: UserOperator, path: str | None) -> None:
     script = "echo hello; id -u; cat /proc/self/uid_map; trap 'exit 3' TERM; while :; do sleep 0.05; done"
     c = op.out("run", "-d", "--name", "mine", op.rootfs, "sh", "-c", script, path=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -72,6 +73,22 @@ def test_a_limit_is_kept_or_refused_for_the_reason_of_run(
         field = option[2:].replace("-", "_").removesuffix("_limit")
         with pytest.raises(mc.UnsupportedError, match=f"the {controller} controller is"):
             running.update(**{field: value})
+
+
+def test_of_several_limits_the_one_that_cannot_be_had_is_named(box: Box, make: Make) -> None:
+    """An option is told of its own controller, in whatever order they are looked at."""
+    limits = {limit.controller: limit for limit in reversed(LIMITS)}
+    absent = sorted(set(limits) - hierarchy().controllers)
+    options = [word for limit in limits.values() for word in (limit.option, limit.value)]
+    if not absent:
+        refused = {"io": "no policy on this host weighs I/O"}
+        done = box.run("true", options=options)
+        assert done.returncode == 0 or refused["io"] in refusal(done, 125, ["--blkio-weight 1000: "])
+        return
+    first = limits[absent[0]]
+    says = [f"{first.option} {first.value}: the {first.controller} controller is"]
+    for seed in range(5):
+        box.refused("true", options=options, says=says, env={**os.environ, "PYTHONHASHSEED": str(seed)})
 
 
 def test_to_change_nothing_is_a_mistake(minicontainer_cli: Run, make: Make) -> None:
