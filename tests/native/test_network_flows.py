@@ -103,3 +103,20 @@ def test_what_is_on_its_way_through_stays(on: Make, outside: subprocess.Popen[by
         on("web", ports=mc.Port.option(f"{NUMBER}:80/udp"))
         there.sendto(data, where)
         assert s.recv(100) == b"word"
+
+
+def test_what_others_say_by_ipv6_goes_on(on: Make, network: Network) -> None:
+    """When one ends: the kernel takes a filter by an address of IPv6 for one by every other."""
+    web, other = on("web"), on("other")
+    six = str(network.address6(web.lease().address))  # type: ignore[union-attr]
+    nftables.run("add table ip6 test; add chain ip6 test c { type nat hook output priority -100; }")
+    nftables.run(f"add rule ip6 test c ip6 daddr 2001:db8::1 tcp dport 81 dnat to [{six}]:80")
+    subprocess.run(["ip", "-6", "route", "add", "2001:db8::1", "dev", network.interface], check=True)
+    with inside(web.pid, lambda: bound(socket.SOCK_STREAM, "::", 80, socket.AF_INET6)) as s:
+        client = socket.create_connection(("2001:db8::1", 81), timeout=PATIENCE)
+        theirs, _ = s.accept()
+        with client, theirs:
+            other.remove(force=True)
+            theirs.sendall(b"word")
+            assert client.recv(100) == b"word"
+    nftables.run("delete table ip6 test")
