@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from minicontainer.encoding import Encoded, encode
 from minicontainer.native import lib
-from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show
+from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show, texts
 
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
@@ -325,7 +325,7 @@ def let_go(answer: Slot) -> Step:
 def run(path: str, argv: Sequence[str], pid: Slot, said: Slot) -> Step:
     """execve(2) of a program in a child that must end with 0 (else ECHILD): ``argv[1]`` is the number in ``pid``; its
     stderr is ``said``."""
-    return Step("run", (path, tuple(argv), pid, said), lib.MC_RUN)
+    return Step("run", (path, texts("run: argv", argv), pid, said), lib.MC_RUN)
 
 
 def await_child() -> Step:
@@ -356,12 +356,13 @@ def fork_child() -> Step:
 
 def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execve(2) of the first of ``paths`` that exists, as execvp(3)."""
-    return Step("execve", (tuple(paths), tuple(argv), tuple(envp)), lib.MC_EXEC, nr=len(paths))
+    words = (texts("execve: paths", paths), texts("execve: argv", argv), texts("execve: envp", envp))
+    return Step("execve", words, lib.MC_EXEC, nr=len(paths))
 
 
 def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execveat(2) of a descriptor."""
-    return Step("execveat", (fd, tuple(argv), tuple(envp)), lib.MC_EXEC_FD)
+    return Step("execveat", (fd, texts("execveat: argv", argv), texts("execveat: envp", envp)), lib.MC_EXEC_FD)
 
 
 def failing(step: Step, number: int) -> Step:

@@ -5,6 +5,7 @@ Pure: nothing here makes a system call.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ class Const(int):
     text: str
 
     def __new__(cls, text: str) -> Const:
+        if not isinstance(text, str):
+            raise TypeError(f"constants must be a string of names, not {type(text).__name__}")
         value = 0
         for name in text.split("|"):
             value |= int(name, 0) if name[:1].isdigit() else known(name)
@@ -98,6 +101,17 @@ class Step(NamedTuple):
         """The call as a man page would write it."""
         into = f"{self.into} = " if self.into else ""
         return f"{into}{self.call}({', '.join(map(show, self.args))})"
+
+
+def texts(what: str, given: object) -> tuple[str, ...]:
+    """A list of strings. TypeError where it is none: of one string its letters are not meant."""
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise TypeError(f"{what} must be a list of strings, not {type(given).__name__}")
+    found = tuple(given)
+    for item in found:
+        if not isinstance(item, str):
+            raise TypeError(f"{what} must be a list of strings, not of {type(item).__name__}")
+    return found
 
 
 def show(arg: object) -> str:

@@ -26,7 +26,7 @@ def check_restart(value: str, spec: Spec) -> str:
 
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Names and values."""
-    for key, value in labels.items():
+    for key, value in _mapping("labels", labels).items():
         if "=" in text("label", key):
             raise SpecError("label", key, "a name cannot hold =")
         text("label", value, empty=True)
@@ -35,9 +35,15 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 def log_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
     """``max-size`` in bytes (0: any) and ``max-file``."""
-    for key in options:
+    for key in _mapping("log-opt", options):
         if key not in ("max-size", "max-file"):
             raise SpecError("log-opt", key, "must be max-size=SIZE or max-file=N")
     largest: object = options.get("max-size", LOG_SIZE)
     bytes_ = 0 if str(largest) in ("0", "-1") else size("log-opt max-size", largest, least=LOG_LEAST)  # type: ignore[arg-type]
     return bytes_, whole("log-opt max-file", options.get("max-file", LOG_FILES), 1, 1000)
+
+
+def _mapping(what: str, value: object) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise SpecError(what, value, f"must be a mapping, not {type(value).__name__}")
+    return value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.errors import SpecError
+from minicontainer.spec import given
 from minicontainer.spec.limits import NO_LIMITS, Limits
 from minicontainer.spec.values import (
     CAPABILITIES,
@@ -119,6 +120,7 @@ class Spec:
     die_with_parent: bool = False
 
     def __post_init__(self) -> None:
+        given.settle(self)
         self._check_program()
         self._check_identity()
         self._check_environment()
@@ -133,9 +135,7 @@ class Spec:
         object.__setattr__(self, name, value)
 
     def _check_program(self) -> None:
-        if isinstance(self.args, (str, bytes)):
-            raise SpecError("args", self.args, "must be a sequence of strings", "as subprocess takes them")
-        args = tuple(text("argument", os.fspath(a), empty=True) for a in self.args)
+        args = tuple(text("args", a, empty=True) for a in given.sequence("args", self.args))
         self._put("args", args or ("/bin/sh",))
         rootfs = text("rootfs", self.rootfs)
         self._put("rootfs", os.path.abspath(rootfs))
@@ -144,8 +144,6 @@ class Spec:
             if self.init:
                 raise SpecError("init", None, "cannot be with a program of the host's", "leave init out")
         self._put("cwd", absolute("workdir", self.cwd))
-        self._put("mounts", tuple(self.mounts))
-        self._put("devices", tuple(self.devices))
         distinct("target", [os.path.normpath(mount.target) for mount in self.mounts])
         distinct("device", [device.target for device in self.devices])
 
@@ -160,29 +158,24 @@ class Spec:
                 raise SpecError("hostname", self.hostname, "must be of letters, digits, - _ and .")
         if self.user is not None:
             self._put("user", check_user("user", self.user))
-        if isinstance(self.group_add, (str, bytes, int)):
-            raise SpecError("group-add", self.group_add, "must be a sequence of names or numbers")
         self._put("group_add", tuple(check_id("group-add", group) for group in self.group_add))
 
     def _check_environment(self) -> None:
-        env = {}
-        for key, value in dict(self.env).items():
+        for key, value in self.env.items():
             if "=" in text("env", key):
                 raise SpecError("env", key, "a name cannot hold =")
-            env[key] = text(f"env {key}", value, empty=True)
-        self._put("env", env)
+            text(f"env {key}", value, empty=True)
 
     def _check_kernel_settings(self) -> None:
         self._put("shm_size", size("shm-size", self.shm_size, least=4096))
-        self._put("ulimits", tuple(self.ulimits))
         for what, names in (("cap-add", self.cap_add), ("cap-drop", self.cap_drop)):
             for name in names:
                 capability(what, name)
-        self._put("cap_add", tuple(self.cap_add))
-        self._put("cap_drop", tuple(self.cap_drop))
+        if isinstance(self.umask, str):
+            raise SpecError("umask", self.umask, "must be a number", "0o022")  # are its digits octal?
         whole("umask", self.umask, 0, 0o777)
         if self.oom_score_adj is not None:
-            whole("oom-score-adj", self.oom_score_adj, -1000, 1000)
+            self._put("oom_score_adj", whole("oom-score-adj", self.oom_score_adj, -1000, 1000))
         signal_number("stop-signal", self.stop_signal)
         self._put("stop_timeout", decimal("stop-timeout", self.stop_timeout, 0, SECONDS_MAX, "seconds"))
         if self.seccomp is not None:
@@ -196,7 +189,7 @@ class Spec:
         for kind in ("network", "pid", "ipc", "uts", "cgroupns", "userns"):
             value = getattr(self, kind)
             choices = plain.get(kind, ("private", "host"))
-            if kind == "userns" and (value is None or _is_range(value)):
+            if kind == "userns" and (value is None or _is_range(text(kind, value))):
                 continue
             if kind == "network" and _is_network(text(kind, value)):
                 continue
@@ -283,4 +276,4 @@ def make(args: Sequence[str] | Spec, **fields: Any) -> Spec:
     unknown = set(fields) - set(Spec.__dataclass_fields__)
     if unknown:
         raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
-    return Spec(args if isinstance(args, (str, bytes)) else tuple(args), **fields)
+    return Spec(args, **fields)

@@ -8,12 +8,11 @@ from typing import Any
 
 from minicontainer.errors import SpecError
 from minicontainer.spec.container import Spec
-from minicontainer.spec.limits import Limits
+from minicontainer.spec.limits import RATES, Limits
 from minicontainer.spec.network import Port
 from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
 
 PARTS = {"ports": Port, "mounts": Mount, "devices": Device, "ulimits": Ulimit}
-RATES = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
 
 
 def to_data(spec: Spec | Limits) -> dict[str, Any]:

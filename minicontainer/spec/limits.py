@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from minicontainer.spec.parts import DeviceRate
 
 
+RATES = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the container's cgroup may use. None: no limit. Sizes in bytes (or ``"64M"``), ``cpus`` a number of CPUs."""
@@ -53,6 +56,22 @@ class Limits:
                 raise SpecError("pids-limit", 0, "must be at least 1 (or -1: unlimited)")
         if self.blkio_weight is not None:
             put("blkio_weight", whole("blkio-weight", self.blkio_weight, 10, 1000))
+        for name in RATES:
+            if getattr(self, name) != ():
+                put(name, self._rates(name))
+
+    def _rates(self, name: str) -> tuple[DeviceRate, ...]:
+        """Of DeviceRates, and of strings as the command line takes them."""
+        from minicontainer.spec.given import option, sequence
+        from minicontainer.spec.parts import DeviceRate
+
+        found, what = [], option(name)
+        for item in sequence(what, getattr(self, name)):
+            rate = DeviceRate.option(what, item, bytes_per_second="bps" in name) if isinstance(item, str) else item
+            if not isinstance(rate, DeviceRate):
+                raise SpecError(what, item, f"must be a DeviceRate or a string, not {type(item).__name__}")
+            found.append(rate)
+        return tuple(found)
 
     def _swap(self) -> int:
         if self.memory_swap in (-1, "-1"):

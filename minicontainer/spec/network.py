@@ -33,12 +33,12 @@ class Port:
     address: str = ""
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
+        if text("publish", self.protocol) not in PROTOCOLS:
             raise SpecError("publish", self.protocol, f"must be one of {' '.join(PROTOCOLS)}")
         for number, least in ((self.number, 1), (self.host, 0)):
-            if not isinstance(number, int) or not least <= number <= PORT_MAX:
+            if type(number) is not int or not least <= number <= PORT_MAX:
                 raise SpecError("publish", number, f"is no port: {least} to {PORT_MAX}")
-        if self.address:
+        if text("publish", self.address, empty=True):
             given = address("publish", self.address)
             if given.version != 4:
                 raise SpecError("publish", self.address, "ports are published by IPv4", "an IPv4 address of the host")
@@ -92,11 +92,6 @@ def address(what: str, value: object) -> IPv4Address | IPv6Address:
 
 def check(spec: Spec) -> None:
     """Of ``spec``, the fields that FIELDS names, against each other and its network."""
-    if isinstance(spec.ports, Port) or not all(isinstance(port, Port) for port in spec.ports):
-        raise SpecError("publish", spec.ports, "must be Ports", "Port.option('8080:80')")
-    object.__setattr__(spec, "ports", tuple(spec.ports))
-    if isinstance(spec.dns, str):
-        raise SpecError("dns", spec.dns, "must be a sequence of addresses")
     object.__setattr__(spec, "dns", tuple(str(address("dns", server)) for server in spec.dns))
     object.__setattr__(spec, "add_hosts", _hosts(spec.add_hosts))
     if spec.ports and spec.network == "none":
@@ -116,7 +111,7 @@ def check(spec: Spec) -> None:
 
 def _hosts(given: Mapping[str, str]) -> dict[str, str]:
     found = {}
-    for name, where in dict(given).items():
+    for name, where in given.items():
         if not HOSTNAME.fullmatch(text("add-host", name)):
             raise SpecError("add-host", name, "is no host name")
         found[name] = where if where == HOST_GATEWAY else str(address("add-host", where))

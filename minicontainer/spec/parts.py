@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicontainer.errors import SpecError
+from minicontainer.spec.given import flag, sequence
 from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, said_of, size, text, whole
 
 
@@ -43,7 +44,10 @@ class Mount:
             self._check_tmpfs()
         else:
             raise SpecError("mount type", self.type, "must be bind, volume or tmpfs")
-        object.__setattr__(self, "options", frozenset(self.options))
+        flag("readonly", self.readonly)
+        object.__setattr__(
+            self, "options", frozenset(text("mount option", o) for o in sequence("options", self.options))
+        )
         for option in sorted(self.options):
             if option not in self.OPTIONS:
                 raise SpecError("mount option", option, f"must be one of {' '.join(sorted(self.OPTIONS))}")
@@ -58,17 +62,18 @@ class Mount:
             raise SpecError("volume", self.source, f"must match {NAME.pattern}", "a path begins with / or ./")
 
     def _check_tmpfs(self) -> None:
-        if self.source:
+        if self.source is not None and text("mount source", self.source, empty=True):
             raise SpecError("mount source", self.source, "a tmpfs has none")
         if self.size is not None and not re.fullmatch("([1-9][0-9]?|100)%", str(self.size)):
             object.__setattr__(self, "size", size("tmpfs size", self.size, least=4096))
-        for what, value in (("uid", self.uid), ("gid", self.gid)):
-            if value is not None:
-                whole(f"tmpfs {what}", value, 0, ID_MAX)
+        for name in ("uid", "gid"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole(f"tmpfs {name}", getattr(self, name), 0, ID_MAX))
         if self.nr_inodes is not None:
             object.__setattr__(self, "nr_inodes", size("tmpfs nr_inodes", self.nr_inodes))
-        if self.mode is not None and not 0 <= self.mode <= 0o7777:
-            raise SpecError("tmpfs mode", oct(self.mode), "must be from 0 to 7777, in octal")
+        if self.mode is not None and (type(self.mode) is not int or not 0 <= self.mode <= 0o7777):
+            shown = oct(self.mode) if type(self.mode) is int else self.mode
+            raise SpecError("tmpfs mode", shown, "must be a number from 0 to 7777, in octal")
 
     @classmethod
     def volume(cls, value: str) -> Mount:
@@ -160,7 +165,7 @@ class Device:
         if not target.startswith("/dev/"):
             raise SpecError("device", shown, "must be below /dev in the container")
         object.__setattr__(self, "target", target)
-        if not self.access or set(self.access) - set("rwm"):
+        if set(text("device", self.access)) - set("rwm"):
             raise SpecError("device", shown, "access must be of r, w and m")
 
     @classmethod
@@ -183,10 +188,10 @@ class Ulimit:
     hard: int
 
     def __post_init__(self) -> None:
-        if self.name not in RLIMITS:
+        if text("ulimit", self.name) not in RLIMITS:
             raise SpecError("ulimit", self.name, "is no resource limit", " ".join(RLIMITS))
-        for value in (self.soft, self.hard):
-            whole(f"ulimit {self.name}", value, -1, 2**63 - 1)
+        for name in ("soft", "hard"):
+            object.__setattr__(self, name, whole(f"ulimit {self.name}", getattr(self, name), -1, 2**63 - 1))
         if self.hard != -1 and (self.soft == -1 or self.soft > self.hard):
             raise SpecError("ulimit", f"{self.name}={self.soft}:{self.hard}", "the soft limit is above the hard one")
 
@@ -206,6 +211,11 @@ class DeviceRate:
 
     path: str
     rate: int
+
+    def __post_init__(self) -> None:
+        if not text("device rate", self.path).startswith("/"):
+            raise SpecError("device rate", self.path, "must be an absolute path")
+        object.__setattr__(self, "rate", size("device rate", self.rate))
 
     @classmethod
     def option(cls, what: str, value: str, *, bytes_per_second: bool) -> DeviceRate:
