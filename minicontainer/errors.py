@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="Error")
 
 # What there is too little of for now: no reason to isolate less.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
@@ -24,21 +26,19 @@ class Error(Exception):
         args = self.args
         if isinstance(self, OSError):
             args = (self.errno, self.strerror) if self.filename is None else (self.errno, self.strerror, self.filename)
-        return _made_again, (_named(type(self)), args, {name: _plain(value) for name, value in vars(self).items()})
+        kind, attributes = _named(type(self)), {name: _plain(value) for name, value in vars(self).items()}
+        return _made_again, (kind, kind is not type(self), args, attributes)
 
 
-def _made_again(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
-    error: Error
-    if issubclass(kind, OSError):
-        error = OSError.__new__(_with_errno_class(kind, args[0]) if issubclass(kind, StepError) else kind, *args)
-    else:
-        error = kind.__new__(kind, *args)
+def _made_again(kind: type[Error], by_errno: bool, args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+    kind = with_errno_class(kind, args[0]) if by_errno else kind
+    error: Error = OSError.__new__(kind, *args) if issubclass(kind, OSError) else Exception.__new__(kind, *args)
     vars(error).update(attributes)
     return error
 
 
 def _named(kind: type[Error]) -> type[Error]:
-    """The class that its module has: not one that _with_errno_class made."""
+    """The class that its module has: not one that with_errno_class made."""
     return next(base for base in kind.__mro__ if "_made" not in vars(base))
 
 
@@ -79,7 +79,7 @@ class StepError(Error, OSError):
     It is also what Python makes of that errno: FileNotFoundError, PermissionError, FileExistsError ..."""
 
     def __new__(cls, number: int, call: str, *, hint: str = "", where: str = "") -> StepError:
-        return super().__new__(_with_errno_class(cls, number), number, os.strerror(number))
+        return super().__new__(with_errno_class(cls, number), number, os.strerror(number))
 
     def __init__(self, number: int, call: str, *, hint: str = "", where: str = "") -> None:
         self.call = call
@@ -99,19 +99,18 @@ def told(error: OSError, what: str) -> OSError:
     return StepError(error.errno, quote(file) if file else what)
 
 
-_errno_classes: dict[tuple[type[StepError], type[OSError]], type[StepError]] = {}
+_errno_classes: dict[tuple[type[Error], type[OSError]], type[Any]] = {}
 
 
-def _with_errno_class(cls: type[StepError], number: int) -> type[StepError]:
+def with_errno_class(cls: type[E], number: int) -> type[E]:
     """``cls`` that is also the built-in class of that errno, made once."""
     builtin = type(OSError(number, ""))
     if issubclass(cls, builtin):
         return cls
     found = _errno_classes.get((cls, builtin))
     if found is None:
-        found = _errno_classes[cls, builtin] = type(
-            cls.__name__, (cls, builtin), {"__module__": cls.__module__, "_made": True}
-        )
+        words = {"__module__": cls.__module__, "_made": True}
+        found = _errno_classes[cls, builtin] = type(cls.__name__, (cls, builtin), words)
     return found
 
 

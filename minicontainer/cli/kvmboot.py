@@ -85,8 +85,10 @@ class Boot:
     """One run of the command: options checked, machine made, run and told of."""
 
     def __init__(self, words: dict[str, Any]) -> None:
+        from minicontainer.kvm import guests
+
         self.words = words
-        self.path = find(words["kernel"])
+        self.path = guests.find(words["kernel"])
         self.meta = writable("meta", words["meta"])
         self.explain = json_destination("explain", words["explain_to"]) if words["explain"] else None
         if words["gdb"] is not None and words["step"]:
@@ -256,15 +258,6 @@ def ended_by_signals(machine: Machine) -> Iterator[None]:
 
 
 # ---- words
-
-
-def find(kernel: str) -> str:
-    """The file of KERNEL: a guest of ours by its name, or a path."""
-    if os.sep in kernel:
-        return kernel
-    from minicontainer.kvm import guests
-
-    return guests.path(kernel) if kernel in guests.GUESTS else kernel
 
 
 def number(what: str, text: str | None) -> int | None:

@@ -37,6 +37,10 @@ class Descriptor:
         if fd >= 0:
             os.close(fd)
 
+    def __repr__(self) -> str:
+        state = f"descriptor {self.fd}" if self.fd >= 0 else "closed"
+        return f"<minicontainer.kvm.{type(self).__name__}: {state}>"
+
     def fileno(self) -> int:
         """The descriptor."""
         return self.fd

@@ -1,7 +1,7 @@
 """The guests that come with this package (csrc/guests): each shows one thing, and says in its source how.
 
 with Machine() as m:
-    m.load(guests.path("hello"))
+    m.load("hello")
     print(m.run(timeout=5).output)
 """
 
@@ -48,6 +48,11 @@ def path(name: str) -> str:
     if not os.path.isfile(file):
         raise UnsupportedError("guest", name, f"there is no {file}", "make build, on x86_64")
     return file
+
+
+def find(kernel: str) -> str:
+    """The file of a guest of ours by its name; whatever has a slash, or another name, is a path."""
+    return path(kernel) if kernel in GUESTS else kernel
 
 
 def meant(word: str) -> str:

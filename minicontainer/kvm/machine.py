@@ -24,8 +24,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from minicontainer.errors import Error, SpecError
-from minicontainer.kvm import acpi, boot, devices, processor, threads
-from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel
+from minicontainer.kvm import acpi, boot, devices, guests, processor, threads
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, InMemory, Kernel
 from minicontainer.kvm.bus import Bus, Handler
 from minicontainer.kvm.descriptor import Watch
 from minicontainer.kvm.drive import GuestEnd, Processor
@@ -122,7 +122,7 @@ class Machine:
 
     def load(
         self,
-        kernel: str | os.PathLike[str] | Kernel,
+        kernel: str | os.PathLike[str] | bytes | Kernel,
         *,
         mode: str | None = None,
         load_address: int | None = None,
@@ -132,14 +132,30 @@ class Machine:
     ) -> Entry:
         """Puts a kernel into memory: a flat binary, boot sector, ELF or bzImage, recognised by its first bytes; what
         it says of itself is overruled by ``mode`` (real, protected, long, user64, pvh, linux), addresses and
-        ``entry``."""
+        ``entry``. ``kernel``: a path, a guest of ours by its name ("hello", as kvm-boot), or the bytes of the file.
+
+        KernelError (also FileNotFoundError ...), SpecError: an option that this kernel does not take."""
         options = boot.Options(mode, load_address, entry, initrd, append)
         if isinstance(kernel, Kernel):
             self.entry = boot.load(kernel, self.memory, options)
         else:
-            with Kernel(os.fspath(kernel)) as file:
+            with self._kernel(kernel) as file:
                 self.entry = boot.load(file, self.memory, options)
         return self.entry
+
+    def _kernel(self, given: object) -> Kernel:
+        if isinstance(given, (bytes, bytearray, memoryview)):
+            return InMemory("<bytes>", bytes(given))
+        if isinstance(given, str):
+            return Kernel(guests.find(given))
+        if isinstance(given, os.PathLike):
+            return Kernel(os.fsdecode(given))
+        raise SpecError("kernel", given, f"must be a path, a guest's name or bytes, not {type(given).__name__}")
+
+    def __repr__(self) -> str:
+        what = "closed" if not self._closers else self.entry.kind if self.entry is not None else "nothing loaded"
+        processors = f", {len(self.processors)} running" if self._runs.locked() else ""
+        return f"<minicontainer.Machine: {self.memory.size >> 10} KiB, {what}{processors}>"
 
     def enter(self, rip: int, mode: str = "real") -> None:
         """Without a file: processors enter what the caller has put into memory, at ``rip``, in real, protected, long or

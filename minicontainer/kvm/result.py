@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from minicontainer.kvm.exits import NAMES
+from minicontainer.kvm.registers import Registers
 from minicontainer.native import ffi, lib
 
 # reason -> exit code. docker's conventions where they have one; a guest's own comes from the debug-exit port.
@@ -52,7 +53,7 @@ class Outcome(NamedTuple):
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What ``Machine.run`` gives.
 
@@ -73,6 +74,15 @@ class Result:
     tallies: list[tuple[bytes, bytes]]
     walltime: float
     guest_time: float
+
+    def __repr__(self) -> str:
+        shown = self.output if len(self.output) <= 60 else self.output[:60] + b"..."
+        detail = f", {self.detail}" if self.detail else ""
+        exits = ", ".join(f"{exit_.count} {name}" for name, exit_ in self.exits.items())
+        return (
+            f"<minicontainer.kvm.Result: {self.reason} ({self.returncode}){detail}; exits: {exits or 'none'};"
+            f" {self.walltime:.6f} s; output ({len(self.output)} bytes): {shown!r}>"
+        )
 
     @cached_property
     def exits(self) -> dict[str, ExitCount]:
@@ -96,13 +106,13 @@ class Result:
         return found
 
     @cached_property
-    def registers(self) -> dict[str, int]:
+    def registers(self) -> Registers:
         """General and control registers and selectors by name, of ``state``."""
         kept = [ffi.from_buffer(raw) for raw in self.state]
         regs, sregs = ffi.cast("struct kvm_regs *", kept[0]), ffi.cast("struct kvm_sregs *", kept[1])
         found = {name: getattr(regs, name) for name in REGISTERS}
         found |= {name: getattr(sregs, name) for name in CONTROLS}
-        return found | {name: getattr(sregs, name).selector for name in SEGMENTS}
+        return Registers(found | {name: getattr(sregs, name).selector for name in SEGMENTS})
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can have it: times in seconds, the output as text."""

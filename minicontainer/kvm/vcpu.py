@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicontainer.kvm.descriptor import Descriptor, Watch
 from minicontainer.kvm.exits import Exit, InterruptedExit, typed
 from minicontainer.native import check, ffi, lib, now
+
+if TYPE_CHECKING:
+    from minicontainer.kvm.registers import Debugregs, Regs, Sregs
 
 
 class Vcpu(Descriptor):
@@ -73,19 +76,21 @@ class Vcpu(Descriptor):
 
     # ---- registers
 
-    def get_regs(self) -> Any:
+    def get_regs(self) -> Regs:
         """KVM_GET_REGS: the general registers, rip and rflags (``struct kvm_regs *``)."""
-        return self.get("KVM_GET_REGS", "struct kvm_regs")
+        found: Regs = self.get("KVM_GET_REGS", "struct kvm_regs")
+        return found
 
-    def set_regs(self, regs: Any) -> None:
+    def set_regs(self, regs: Regs) -> None:
         """KVM_SET_REGS."""
         self.ioctl("KVM_SET_REGS", regs)
 
-    def get_sregs(self) -> Any:
+    def get_sregs(self) -> Sregs:
         """KVM_GET_SREGS: segments, tables, control registers (``struct kvm_sregs *``)."""
-        return self.get("KVM_GET_SREGS", "struct kvm_sregs")
+        found: Sregs = self.get("KVM_GET_SREGS", "struct kvm_sregs")
+        return found
 
-    def set_sregs(self, sregs: Any) -> None:
+    def set_sregs(self, sregs: Sregs) -> None:
         """KVM_SET_SREGS."""
         self.ioctl("KVM_SET_SREGS", sregs)
 
@@ -113,11 +118,12 @@ class Vcpu(Descriptor):
         """KVM_SET_XCRS."""
         self.ioctl("KVM_SET_XCRS", xcrs)
 
-    def get_debugregs(self) -> Any:
+    def get_debugregs(self) -> Debugregs:
         """KVM_GET_DEBUGREGS (``struct kvm_debugregs *``)."""
-        return self.get("KVM_GET_DEBUGREGS", "struct kvm_debugregs")
+        found: Debugregs = self.get("KVM_GET_DEBUGREGS", "struct kvm_debugregs")
+        return found
 
-    def set_debugregs(self, debugregs: Any) -> None:
+    def set_debugregs(self, debugregs: Debugregs) -> None:
         """KVM_SET_DEBUGREGS."""
         self.ioctl("KVM_SET_DEBUGREGS", debugregs)
 

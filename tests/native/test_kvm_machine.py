@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -749,3 +751,35 @@ def test_a_long_timeline_says_what_it_leaves_out() -> None:
     assert recorder.omitted == 7
     assert recorder.summary().endswith("; 7 more exits are not shown")
     assert Recorder().summary() == "never entered"
+
+
+# ---- what load takes, and how things show
+
+
+def test_a_guest_by_its_name_a_path_or_its_bytes() -> None:
+    content = Path(guests.path("hello")).read_bytes()
+    for kernel in ("hello", Path(guests.path("hello")), guests.path("hello"), content, bytearray(content)):
+        with Machine() as m:
+            m.load(kernel)  # type: ignore[arg-type]
+            assert m.run(timeout=60).output == b"Hello from real mode.\n"
+    with Machine() as m:
+        for wrong in (None, 5, 1.5, ["hello"], object()):
+            with pytest.raises(SpecError, match=r"kernel.*must be a path, a guest's name or bytes, not"):
+                m.load(wrong)  # type: ignore[arg-type]
+        with pytest.raises(FileNotFoundError, match="did you mean the guest hello"):
+            m.load("helo")
+
+
+def test_what_things_show() -> None:
+    with Machine(memory="2M") as m:
+        assert repr(m) == "<minicontainer.Machine: 2048 KiB, nothing loaded>"
+        m.load("hello")
+        m.start()
+        assert repr(m) == "<minicontainer.Machine: 2048 KiB, flat>"
+        for thing in (m.kvm, m.vm, m.processors[0].vcpu):
+            assert re.fullmatch(rf"<minicontainer.kvm.{type(thing).__name__}: descriptor \d+>", repr(thing))
+        result = m.run(timeout=60)
+        assert re.search(r"rip: 0x[0-9a-f]+", repr(result.registers))
+        assert len(repr(result)) < 300
+    assert repr(m) == "<minicontainer.Machine: 2048 KiB, closed>"
+    assert repr(m.vm) == "<minicontainer.kvm.Vm: closed>"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 from typing import NamedTuple, TypeVar
 
-from minicontainer.errors import Error, sentence
+from minicontainer.errors import Error, sentence, with_errno_class
 from minicontainer.kvm import guests
 from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 
@@ -33,13 +34,23 @@ FOREIGN = {
 
 
 class KernelError(Error):
-    """A file cannot be booted: which, where in it, and why. ``exit_code`` 126, and 127 where there is none."""
+    """A file cannot be booted: which, where in it, and why. ``exit_code`` 126, and 127 where there is none.
+
+    Where the file could not be opened it is also what Python makes of that errno: FileNotFoundError ..."""
 
     exit_code = 126
 
-    def __init__(self, path: str, reason: str, hint: str = "", *, exit_code: int = 126) -> None:
+    def __new__(cls, path: str, reason: str, hint: str = "", *, exit_code: int = 126, number: int = 0) -> KernelError:
+        """``number``: the errno, where there is one."""
+        if not number:
+            return super().__new__(cls, path, reason)
+        return OSError.__new__(with_errno_class(cls, number), number, reason, path)
+
+    def __init__(self, path: str, reason: str, hint: str = "", *, exit_code: int = 126, number: int = 0) -> None:
         self.path, self.reason, self.hint, self.exit_code = path, reason, hint, exit_code
-        super().__init__(sentence("kernel", path, reason, hint))
+
+    def __str__(self) -> str:
+        return sentence("kernel", self.path, self.reason, self.hint)
 
 
 class Entry(NamedTuple):
@@ -72,7 +83,9 @@ class Kernel:
         except OSError as error:
             missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
             hint = guests.meant(path) if missing else ""
-            raise KernelError(path, os.strerror(error.errno or 0), hint, exit_code=127 if missing else 126) from None
+            number = error.errno or 0
+            reason, code = os.strerror(number), 127 if missing else 126
+            raise KernelError(path, reason, hint, exit_code=code, number=number) from None
         except ValueError as error:  # a NUL byte, or half a character
             raise KernelError(path, f"is no path ({error})", exit_code=127) from None
         try:
@@ -128,6 +141,30 @@ class Kernel:
             if count == 0:
                 raise self.error(f"{what} ends at {offset + done:#x}: does it change?")
             done += count
+
+
+class InMemory(Kernel):
+    """A kernel in memory instead of in a file."""
+
+    def __init__(self, path: str, content: bytes | mmap.mmap) -> None:
+        self.path, self.content, self.size, self.head = path, content, len(content), content[:4096]
+        self.kind = recognise(self.head, self.size)
+        if not content:
+            raise self.error("is empty")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """As Kernel."""
+        if offset < 0 or offset + length > self.size:
+            raise self.error(f"{what} lies at {offset:#x} to {offset + length:#x}, beyond its {self.size} bytes")
+        return self.content[offset : offset + length]
+
+    def read_into(self, view: memoryview, offset: int, what: str) -> None:
+        """As Kernel."""
+        with memoryview(self.content) as whole, whole[offset : offset + len(view)] as part:
+            view[:] = part
 
 
 def wrong_entry(memory: GuestMemory, mode: str, address: int) -> str:

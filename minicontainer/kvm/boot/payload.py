@@ -7,35 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from minicontainer.kvm.boot import elf, pvh
-from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError, recognise
+from minicontainer.kvm.boot.kernel import Entry, InMemory, Kernel, KernelError
 from minicontainer.kvm.memory import GuestMemory
 from minicontainer.native import ffi, lib
 
 LZ4_LEGACY = b"\x02\x21\x4c\x18"  # lz4's doc/lz4_Frame_format.md, "Legacy frame"
 LZ4_BLOCK = 8 << 20  # of a legacy frame, unpacked
 LZMA_MEMORY = 256 << 20  # bytes that unpacking may take; Linux's own dictionary has 128 MiB at most
-
-
-class Unpacked(Kernel):
-    """A kernel in memory instead of in a file."""
-
-    def __init__(self, path: str, content: bytes | mmap.mmap) -> None:
-        self.path, self.content, self.size, self.head = path, content, len(content), content[:4096]
-        self.kind = recognise(self.head, self.size)
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def read(self, offset: int, length: int, what: str) -> bytes:
-        """As Kernel."""
-        if offset < 0 or offset + length > self.size:
-            raise self.error(f"{what} lies at {offset:#x} to {offset + length:#x}, beyond its {self.size} bytes")
-        return self.content[offset : offset + length]
-
-    def read_into(self, view: memoryview, offset: int, what: str) -> None:
-        """As Kernel."""
-        with memoryview(self.content) as whole, whole[offset : offset + len(view)] as part:
-            view[:] = part
 
 
 def load(
@@ -58,7 +36,7 @@ def load(
     if content is None:
         return "its payload is damaged"
     try:
-        inner = Unpacked(kernel.path, content)
+        inner = InMemory(kernel.path, content)
         if inner.kind != "elf64":
             return "its payload is no ELF file"
         found = elf.parse(inner)
