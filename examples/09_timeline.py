@@ -10,12 +10,12 @@ import minicontainer as mc
 spec = mc.Spec(["/bin/true"], rootfs=sys.argv[1] if len(sys.argv) > 1 else "rootfs")
 for _ in range(20):  # warm
     r = mc.run(spec)
-slowest = sorted(r.timeline, key=lambda e: -e.microseconds)[:6]
+slowest = sorted(r.timeline, key=lambda e: -e.seconds)[:6]
 for event in slowest:
-    print(f"{event.microseconds:8.1f} us  {event.side:6}  {event.call[:90]}")
+    print(f"{event.seconds * 1e6:8.1f} us  {event.side:6}  {event.call[:90]}")
 print()
-for (side, phase), us in r.timeline.phases().items():
-    print(f"{us:8.1f} us  {side:6}  {phase}")
+for (side, phase), seconds in r.timeline.phases().items():
+    print(f"{seconds * 1e6:8.1f} us  {side:6}  {phase}")
 
 # expect: clone3\(CLONE_VM
 # expect: child   root

@@ -28,7 +28,7 @@ try:
     print("from the host:", subprocess.run(words, capture_output=True, check=True).stdout)
     for event in web.timeline or ():
         if event.phase == "network":
-            print(f"{event.microseconds:7.1f} us  {event.side:6}  {event.call[:90]}")
+            print(f"{event.seconds * 1e6:7.1f} us  {event.side:6}  {event.call[:90]}")
 finally:
     web.remove(force=True)
     networks.remove(NAME)

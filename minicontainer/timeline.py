@@ -27,9 +27,9 @@ class Event(NamedTuple):
     result: int  # what the call returned, or -errno
 
     @property
-    def microseconds(self) -> float:
+    def seconds(self) -> float:
         """How long it took."""
-        return max(0, self.end - self.start) / 1000
+        return max(0, self.end - self.start) / 1e9
 
 
 class Timeline(Sequence[Event]):
@@ -95,13 +95,32 @@ class Timeline(Sequence[Event]):
     def __len__(self) -> int:
         return len(self.events)
 
+    def __repr__(self) -> str:
+        events = self.events
+        took = (max(max(e.start, e.end) for e in events) - events[0].start) / 1e9 if events else 0.0
+        return f"<minicontainer.Timeline: {len(events)} events in {took:.6f} s>"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        from html import escape
+
+        first = self.events[0].start if self.events else 0
+        head = "".join(f"<th>{name}</th>" for name in ("at us", "took us", "side", "phase", "primitive", "result"))
+        rows = [
+            (f"{(e.start - first) / 1000:.1f}", f"{e.seconds * 1e6:.1f}" if e.end else "?", e.side, e.phase, e.call,
+             _result(e) if e.end else "")
+            for e in self.events
+        ]  # fmt: skip
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
     def phases(self) -> dict[tuple[str, str], float]:
-        """(side, phase) -> microseconds, in the order in which the phases began. A call that holds others within
+        """(side, phase) -> seconds, in the order in which the phases began. A call that holds others within
         its time (clone3: the parent sleeps in it until the child's exec) is not summed."""
         sums: dict[tuple[str, str], float] = {}
         for event in self.events:
             key = (event.side, event.phase)
-            sums[key] = sums.get(key, 0.0) + (0.0 if self._encloses(event) else event.microseconds)
+            sums[key] = sums.get(key, 0.0) + (0.0 if self._encloses(event) else event.seconds)
         return sums
 
     def _encloses(self, event: Event) -> bool:
@@ -114,12 +133,12 @@ class Timeline(Sequence[Event]):
         first = self.events[0].start
         lines = ["   at us    took  side    primitive"]
         for e in self.events:
-            result = f" = {e.result}" if e.result >= 0 else f" = -1 {errno.errorcode.get(-e.result, '')}"
-            took = f"{e.microseconds:7.1f}" if e.end else "      ?"
+            result = f" = {_result(e)}"
+            took = f"{e.seconds * 1e6:7.1f}" if e.end else "      ?"
             lines.append(f"{(e.start - first) / 1000:8.1f} {took}  {e.side:6}  {e.call}{result if e.end else ''}")
         lines.append("")
         lines.append("     sum  side    phase")
-        lines += [f"{us:8.1f}  {side:6}  {phase}" for (side, phase), us in self.phases().items()]
+        lines += [f"{seconds * 1e6:8.1f}  {side:6}  {phase}" for (side, phase), seconds in self.phases().items()]
         return "\n".join(lines)
 
     def as_dict(self) -> list[dict[str, object]]:
@@ -131,9 +150,13 @@ class Timeline(Sequence[Event]):
                 "phase": e.phase,
                 "call": e.call,
                 "at_us": (e.start - first) / 1000,
-                "took_us": e.microseconds if e.end else None,
+                "took_us": (e.end - e.start) / 1000 if e.end else None,
                 "result": e.result if e.result >= 0 else None,
                 "error": os.strerror(-e.result) if e.result < 0 else None,
             }
             for e in self.events
         ]
+
+
+def _result(event: Event) -> str:
+    return str(event.result) if event.result >= 0 else f"-1 {errno.errorcode.get(-event.result, '')}"

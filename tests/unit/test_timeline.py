@@ -50,7 +50,7 @@ def test_both_sides_by_time() -> None:
     ]
     assert len(events) == 7
     assert isinstance(events[0], Event)
-    assert events[2].microseconds == 1.0
+    assert events[2].seconds == 1e-6
     assert [e.side for e in events[1:3]] == ["parent", "child"]
 
 
@@ -67,7 +67,7 @@ def test_steps_that_were_never_begun_are_no_events() -> None:
 def test_the_step_that_the_child_was_killed_in_has_no_end() -> None:
     events = timeline(WHOLE[0], (4 * MS, 0, 0), (0, 0, 0), (0, 0, 0))
     killed = events[3]
-    assert (killed.call, killed.end, killed.microseconds) == ('mkdirat(AT_FDCWD, "/dev", 0o755)', 0, 0.0)
+    assert (killed.call, killed.end, killed.seconds) == ('mkdirat(AT_FDCWD, "/dev", 0o755)', 0, 0.0)
     (line,) = [line for line in events.format().splitlines() if "mkdirat" in line]
     assert line.split() == ["3000.0", "?", "child", "mkdirat(AT_FDCWD,", '"/dev",', "0o755)"]
     assert events.as_dict()[3]["took_us"] is None
@@ -83,14 +83,14 @@ def test_phases_sum_up_without_what_encloses_the_child() -> None:
         ("parent", "wait"),
     ]
     assert sums["parent", "clone"] == 0.0
-    assert sums["child", "root"] == pytest.approx(3.5)
-    assert sums["child", "execute"] == pytest.approx(3000.0)
+    assert sums["child", "root"] == pytest.approx(3.5e-6)
+    assert sums["child", "execute"] == pytest.approx(3e-3)
 
 
 def test_a_fork_within_the_child_is_not_counted_twice() -> None:
     plan = Plan([p.fork_sibling(), p.call("setsid")])
     records = RECORD.pack(1 * MS, 9 * MS, 0) + RECORD.pack(2 * MS, 3 * MS, 5)
-    assert Timeline([], plan, records, 9 * MS).phases() == {("child", ""): 1000.0}
+    assert Timeline([], plan, records, 9 * MS).phases() == {("child", ""): 0.001}
 
 
 def test_the_table() -> None:
@@ -117,3 +117,16 @@ def test_nothing_happened() -> None:
     assert empty.format() == "no events"
     assert empty.as_dict() == []
     assert empty.phases() == {}
+
+
+def test_how_it_shows() -> None:
+    events = timeline(*WHOLE)
+    assert repr(events).startswith(f"<minicontainer.Timeline: {len(events)} events in 0.0")
+    assert len(repr(events)) < 60
+    html = Timeline.of([Event("child", "<b>", 'mount("a&b")', 1, 2, -1)])._repr_html_()
+    assert html.count("<tr>") == 2
+    assert "<b>" not in html
+    assert "a&amp;b" in html
+    assert "-1 EPERM" in html
+    assert repr(Timeline.of([])) == "<minicontainer.Timeline: 0 events in 0.000000 s>"
+    assert Timeline.of([])._repr_html_().count("<tr>") == 1
