@@ -53,7 +53,7 @@ _HOME = {
     "Usage": "minicontainer.container.result",
     "containers": "minicontainer.detached.container",
     "create_container_exec": "minicontainer.container.aio",
-    "run": "minicontainer.container.process",
+    "run": "minicontainer.container.running",
 }
 __all__ = [
     "__version__", "CalledProcessError", "Container", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine",
@@ -65,8 +65,9 @@ if TYPE_CHECKING:
     from subprocess import CalledProcessError, TimeoutExpired
 
     from minicontainer.container.aio import create_container_exec
-    from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen, run
+    from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen
     from minicontainer.container.result import Result, Usage
+    from minicontainer.container.running import run
     from minicontainer.detached.container import Container, containers
     from minicontainer.errors import Error, ProgramError, SpecError, StepError, UnsupportedError
     from minicontainer.kvm.machine import Machine

@@ -24,7 +24,7 @@ def ballast(gib: int) -> bytearray:
 
 def main() -> None:
     """Answers until the end of stdin."""
-    from minicontainer.container.process import run
+    from minicontainer.container.running import run
     from minicontainer.spec import Spec
 
     rootfs, program, gib, *words = sys.argv[1:]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from minicontainer.container.communicate import CHUNK, Kept
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Usage
 from minicontainer.spec import Spec
@@ -96,12 +97,22 @@ class Container:
         return self.popen.returncode
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
-        """Feeds stdin, reads both outputs to their end, waits."""
+        """Feeds stdin, reads both outputs to their end, waits. ``popen.lost`` says what ``max_output`` left out."""
         feed = self._feed(input) if self.stdin is not None else _nothing()
-        _, out, err = await asyncio.gather(feed, _read(self.stdout), _read(self.stderr))
+        _, out, err = await asyncio.gather(feed, self._read("stdout"), self._read("stderr"))
         await self.wait()
         self.close()
         return out, err
+
+    async def _read(self, name: str) -> bytes | None:
+        """To its end; of it what Popen's ``max_output`` lets be kept."""
+        stream: asyncio.StreamReader | None = getattr(self, name)
+        if stream is None:
+            return None
+        kept = Kept(self.popen, name)
+        while data := await stream.read(CHUNK):
+            kept.add(data)
+        return kept.data()
 
     async def _feed(self, data: bytes | None) -> None:
         assert self.stdin is not None
@@ -147,10 +158,6 @@ class Container:
 
 async def _nothing() -> None:
     return None
-
-
-async def _read(stream: asyncio.StreamReader | None) -> bytes | None:
-    return None if stream is None else await stream.read()
 
 
 async def create_container_exec(program: str | Spec, *args: str, **keywords: Any) -> Container:

@@ -13,13 +13,34 @@ if TYPE_CHECKING:
 CHUNK = 65536
 
 
+class Kept:
+    """What is kept of a stream: the first ``max_output`` bytes. The rest is counted, in the Popen."""
+
+    def __init__(self, popen: Popen, name: str) -> None:
+        self._popen, self._name, self._parts = popen, name, list[bytes]()
+        self._room = popen.max_output
+
+    def add(self, data: bytes) -> None:
+        """What came."""
+        if self._room is not None:
+            lost = max(0, len(data) - self._room)
+            data = data[: self._room]
+            self._room -= len(data)
+            self._popen.lost[self._name] += lost
+        self._parts.append(data)
+
+    def data(self) -> bytes:
+        """What is kept."""
+        return b"".join(self._parts)
+
+
 class _Talk:
     """The state of a conversation, kept on the Popen so that a call after a timeout goes on where the last stopped."""
 
     def __init__(self, popen: Popen, given: bytes) -> None:
         self.given = memoryview(given)
-        self.read: dict[str, list[bytes]] = {
-            name: [] for name in ("stdout", "stderr") if getattr(popen, name) is not None
+        self.read: dict[str, Kept] = {
+            name: Kept(popen, name) for name in ("stdout", "stderr") if getattr(popen, name) is not None
         }
 
 
@@ -57,17 +78,23 @@ def _encode(popen: Popen, given: Any) -> bytes:
 def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:
     if name not in talk.read:
         return None
-    data = b"".join(talk.read[name])
+    data = talk.read[name].data()
     stream = getattr(popen, name)
     if not text:
         return data
-    return data.decode(stream.encoding, stream.errors).replace("\r\n", "\n").replace("\r", "\n")
+    if popen.lost[name]:  # the last character may be cut
+        import codecs
+
+        decoded = codecs.getincrementaldecoder(stream.encoding)(stream.errors).decode(data)
+    else:
+        decoded = data.decode(stream.encoding, stream.errors)
+    return decoded.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _expired(popen: Popen, talk: _Talk, timeout: float | None) -> Exception:
     import subprocess
 
-    both = [b"".join(talk.read.get(name, ())) or None for name in ("stdout", "stderr")]
+    both = [talk.read[name].data() or None if name in talk.read else None for name in ("stdout", "stderr")]
     return subprocess.TimeoutExpired(popen.args, timeout or 0, output=both[0], stderr=both[1])
 
 
@@ -128,8 +155,8 @@ def _feed(fd: int, talk: _Talk) -> bool:
     return not talk.given
 
 
-def _drain(fd: int, into: list[bytes]) -> bool:
+def _drain(fd: int, into: Kept) -> bool:
     """Reads what is there; True at end of file."""
     data = os.read(fd, CHUNK)
-    into.append(data)
+    into.add(data)
     return not data

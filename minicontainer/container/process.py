@@ -1,4 +1,4 @@
-"""``run`` and ``Popen``: subprocess's names and meanings, for a whole container.
+"""``Popen`` (and ``run``, in running.py): subprocess's names and meanings, for a whole container.
 
 ``communicate``, ``wait``, ``poll``, ``returncode`` (negative for a signal), TimeoutExpired and CalledProcessError are
 subprocess's. What differs: ``kill`` ends the whole container, and so do a timeout of ``run`` and an exception that
@@ -11,22 +11,22 @@ import errno
 import signal
 import warnings
 from _thread import RLock
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from minicontainer.container import limits
 from minicontainer.container.child import Child
-from minicontainer.container.result import Result, Usage
+from minicontainer.container.result import Usage
 from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, told
 from minicontainer.native import check, lib, now
-from minicontainer.spec import Spec, make, signal_number
+from minicontainer.spec import Spec, make, signal_number, size
 from minicontainer.timeline import Timeline
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "run", "signal_number"]
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
 UNKNOWN_STATUS = 255  # of a child whose status another wait took, as asyncio has it
 LONGEST = 2**31 - 1  # milliseconds
@@ -38,6 +38,7 @@ class Popen:
     args        the command, or a Spec
     stdin, stdout, stderr   None (the caller's), PIPE, DEVNULL, a descriptor or a file; stderr also STDOUT
     text, encoding, errors  make the pipes text, as in subprocess
+    max_output  bytes (or "1M") that ``communicate`` keeps of each output; the rest is read and counted in ``lost``
     spec fields by keyword (rootfs=, limits=, env=, network= ...), also as changes to a given Spec
 
     ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the host gives none, and after
@@ -54,6 +55,7 @@ class Popen:
         text: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
+        max_output: int | str | None = None,
         **fields: Any,
     ) -> None:
         self.stdin: Any = None  # a file where it was PIPE, else None
@@ -65,6 +67,8 @@ class Popen:
         self._usage: Usage | None = None
         self._reason = ""
         self._killed_for = ""
+        self.max_output = None if max_output is None else size("max-output", max_output, least=0)
+        self.lost = {"stdout": 0, "stderr": 0}  # bytes
         self.spec = make(args, **fields)
         self.args = list(self.spec.args)
         self._text = bool(text or encoding or errors)
@@ -310,83 +314,3 @@ def _max_rss(peak: int, callers: int) -> int | None:
     """Bytes, of KiB. At exec the kernel counts the memory that the child shared with its caller as the child's own
     (exec_mmap, setmax_mm_hiwater_rss): what is not clearly above that is unknown. The counters are approximate."""
     return peak * 1024 if peak > callers + callers // 8 else None
-
-
-class _Run(Popen):
-    """Of ``run``, which has it to itself: dropped (an exception came before ``run`` held it), it ends."""
-
-    def __del__(self) -> None:
-        """The Child sees to it."""
-
-
-def run(
-    args: Sequence[str] | Spec,
-    *,
-    input: Any = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    **keywords: Any,
-) -> Result:
-    """Runs a container to its end. Keywords are subprocess.run's and the fields of Spec.
-
-    On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
-    own = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
-    return finish(partial(_Run, args), **own, **keywords)
-
-
-def finish(
-    start: Callable[..., Popen],
-    *,
-    input: Any = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    **keywords: Any,
-) -> Result:
-    """``subprocess.run`` of what ``start`` makes of the other keywords."""
-    if capture_output:
-        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output")
-        keywords["stdout"] = keywords["stderr"] = PIPE
-    if input is not None:
-        if keywords.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used")
-        keywords["stdin"] = PIPE
-    process = start(**keywords)
-    stdout = stderr = None
-    try:
-        if process.stdin or process.stdout or process.stderr:
-            stdout, stderr = process.communicate(input, timeout)
-        else:
-            process.wait(timeout)
-    except BaseException as e:
-        _end(process, e)
-        raise
-    finally:
-        process.close()
-    assert process.returncode is not None
-    assert process._usage is not None
-    result = Result(process.args, process.returncode, stdout, stderr, process._usage, process.reason, process.timeline)
-    if check:
-        result.check_returncode()
-    return result
-
-
-def _end(process: Popen, error: BaseException) -> None:
-    """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams (bytes, whatever
-    the mode, as subprocess's) and the usage."""
-    import subprocess
-
-    if isinstance(error, subprocess.TimeoutExpired):
-        process.expire()
-        if process.stdout or process.stderr:
-            from minicontainer.container.communicate import communicate
-
-            error.stdout, error.stderr = (data or None for data in communicate(process, None, None, text=False))
-        process.wait()
-        error.usage = process.usage()  # type: ignore[attr-defined]
-        error.timeline = process.timeline  # type: ignore[attr-defined]
-        return
-    process.kill()
-    process.wait()

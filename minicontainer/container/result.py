@@ -40,7 +40,8 @@ class Usage(NamedTuple):
 
 @dataclass
 class Result:
-    """As subprocess.CompletedProcess, and more. ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``."""
+    """As subprocess.CompletedProcess, and more. ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``;
+    ``stdout_lost`` and ``stderr_lost`` are the bytes that came after the first ``max_output``."""
 
     args: Sequence[str]
     returncode: int
@@ -49,6 +50,8 @@ class Result:
     usage: Usage
     reason: str
     timeline: Timeline = field(repr=False)
+    stdout_lost: int = 0
+    stderr_lost: int = 0
 
     def check_returncode(self) -> None:
         """Raises CalledProcessError, with both streams, unless the program ended with 0."""
@@ -68,3 +71,17 @@ class Result:
             "reason": self.reason,
             "usage": self.usage._asdict(),
         }
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``meta``, with the streams, as JSON can have them: bytes that are no text are replaced."""
+        return {
+            **self.meta(),
+            "stdout": _text(self.stdout),
+            "stderr": _text(self.stderr),
+            "stdout_lost": self.stdout_lost,
+            "stderr_lost": self.stderr_lost,
+        }
+
+
+def _text(data: bytes | str | None) -> str | None:
+    return data.decode("utf-8", "replace") if isinstance(data, bytes) else data

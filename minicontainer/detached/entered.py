@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minicontainer.container.process import DEVNULL, finish
+from minicontainer.container.process import DEVNULL
 from minicontainer.container.result import Result
+from minicontainer.container.running import finish
 from minicontainer.detached import enter
 from minicontainer.detached.enter import Exec
 from minicontainer.detached.handle import ended

@@ -43,7 +43,8 @@ def capability_probes() -> list[Probe]:
 
 def default_run() -> Verdict:
     """Runs our smallest program in a container with all defaults, and nothing else in its root file system."""
-    from minicontainer.container.process import DEVNULL, run
+    from minicontainer.container.process import DEVNULL
+    from minicontainer.container.running import run
 
     with temporary() as rootfs, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", IsolationWarning)

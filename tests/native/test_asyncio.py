@@ -263,3 +263,13 @@ def test_a_hundred_leave_descriptors_flat(rootfs: Path) -> None:
         return len(os.listdir("/proc/self/fd")) - before
 
     assert run(main()) == 0
+
+
+def test_max_output_of_communicate(rootfs: Path) -> None:
+    async def main() -> None:
+        p = await create("/bin/sh", "-c", "head -c 3000000 /dev/zero", rootfs=rootfs, stdout=mc.PIPE, max_output=1000)
+        out, err = await p.communicate()
+        assert (len(out or b""), err, p.returncode) == (1000, None, 0)
+        assert p.popen.lost == {"stdout": 2_999_000, "stderr": 0}
+
+    run(main())

@@ -695,3 +695,56 @@ except ChildProcessError:
     print(interrupted > 5, once().returncode)
 """
     assert caller(rootfs, code).stdout == "True 0\n"
+
+
+# ---- max_output
+
+PRINTS = "i=0; while [ $i -lt 200 ]; do echo 0123456789012345678901234567890123456789012345678; i=$((i+1)); done"
+
+
+@pytest.mark.parametrize("limit", [0, 1, 100, 9_999, 10_000, 20_000, "1k"])
+def test_max_output_bounds_what_is_kept_and_counts_the_rest(rootfs: Path, limit: int | str) -> None:
+    bytes_ = 1024 if isinstance(limit, str) else limit
+    r = mc.run([SH, "-c", f"{PRINTS}; ({PRINTS}) >&2"], rootfs=rootfs, capture_output=True, max_output=limit)
+    for data, lost in ((r.stdout, r.stdout_lost), (r.stderr, r.stderr_lost)):
+        assert (len(data), lost) == (min(bytes_, 10_000), max(0, 10_000 - bytes_))
+    assert r.as_dict()["stdout_lost"] == r.stdout_lost
+
+
+def test_max_output_of_text_cuts_no_character(rootfs: Path) -> None:
+    r = mc.run(["printf", "aé\\r\\né"], rootfs=rootfs, capture_output=True, text=True, max_output=2)
+    assert (r.stdout, r.stdout_lost) == ("a", 5)
+    r = mc.run(["printf", "aé"], rootfs=rootfs, capture_output=True, text=True, max_output=3)
+    assert (r.stdout, r.stdout_lost) == ("aé", 0)
+
+
+def test_max_output_with_a_timeout_and_with_communicate(rootfs: Path) -> None:
+    with pytest.raises(mc.TimeoutExpired) as caught:
+        mc.run([SH, "-c", f"{PRINTS}; exec sleep 60"], rootfs=rootfs, stdout=mc.PIPE, max_output=10, timeout=1)
+    assert caught.value.stdout == b"0123456789"
+    assert caught.value.lost["stdout"] == 9_990  # type: ignore[attr-defined]
+    with mc.Popen([SH, "-c", PRINTS], rootfs=rootfs, stdout=mc.PIPE, max_output=10) as p:
+        assert p.communicate() == (b"0123456789", None)
+        assert p.lost == {"stdout": 9_990, "stderr": 0}
+
+
+def test_max_output_where_nothing_is_captured_is_a_mistake(rootfs: Path) -> None:
+    with pytest.raises(ValueError, match="max_output needs capture_output, or a pipe"):
+        mc.run(["true"], rootfs=rootfs, max_output=10)
+    with pytest.raises(mc.SpecError, match="max-output"):
+        mc.run(["true"], rootfs=rootfs, max_output=-1, capture_output=True)
+
+
+def test_what_prints_without_end_takes_no_memory(rootfs: Path) -> None:
+    """Its caller grows by what it keeps."""
+    code = """
+import resource
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+once()
+before = peak()
+try:
+    mc.run(["cat", "/dev/zero"], rootfs=sys.argv[1], capture_output=True, max_output="1M", timeout=1)
+except mc.TimeoutExpired as e:
+    print(len(e.stdout), e.lost["stdout"] > 50 << 20, peak() - before < 16 << 10)
+"""
+    assert caller(rootfs, code).stdout == f"{1 << 20} True True\n"

@@ -43,7 +43,7 @@ def test_paths() -> None:
     assert Spec((Path("/bin/x"), "y"), Path("/srv")).args == ("/bin/x", "y")  # type: ignore[arg-type]
     refused(lambda: Spec(("x",), ""), "rootfs '': is empty")
     refused(lambda: Spec("ls -l", ROOT), "args", "sequence")
-    refused(lambda: spec("a\0b"), "argument", "NUL")
+    refused(lambda: spec("a\0b"), "args", "NUL")
     refused(lambda: spec(cwd="etc"), "workdir etc", "absolute")
 
 

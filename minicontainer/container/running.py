@@ -1,0 +1,98 @@
+"""``run``: a container from its start to its end, as ``subprocess.run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from minicontainer.container.process import Popen
+from minicontainer.container.result import Result
+from minicontainer.container.streams import PIPE
+from minicontainer.spec import Spec
+
+
+class _Run(Popen):
+    """Of ``run``, which has it to itself: dropped (an exception came before ``run`` held it), it ends."""
+
+    def __del__(self) -> None:
+        """The Child sees to it."""
+
+
+def run(
+    args: Sequence[str] | Spec,
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **keywords: Any,
+) -> Result:
+    """Runs a container to its end. Keywords are subprocess.run's, ``max_output`` (of Popen) and the fields of Spec.
+
+    On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
+    own = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
+    return finish(partial(_Run, args), **own, **keywords)
+
+
+def finish(
+    start: Callable[..., Popen],
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **keywords: Any,
+) -> Result:
+    """``subprocess.run`` of what ``start`` makes of the other keywords."""
+    if capture_output:
+        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output")
+        keywords["stdout"] = keywords["stderr"] = PIPE
+    elif keywords.get("max_output") is not None and PIPE not in (keywords.get("stdout"), keywords.get("stderr")):
+        raise ValueError("max_output needs capture_output, or a pipe")
+    if input is not None:
+        if keywords.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used")
+        keywords["stdin"] = PIPE
+    process = start(**keywords)
+    stdout = stderr = None
+    try:
+        if process.stdin or process.stdout or process.stderr:
+            stdout, stderr = process.communicate(input, timeout)
+        else:
+            process.wait(timeout)
+    except BaseException as e:
+        _end(process, e)
+        raise
+    finally:
+        process.close()
+    assert process.returncode is not None
+    assert process._usage is not None
+    result = Result(
+        process.args, process.returncode, stdout, stderr, process._usage, process.reason, process.timeline,
+        process.lost["stdout"], process.lost["stderr"],
+    )  # fmt: skip
+    if check:
+        result.check_returncode()
+    return result
+
+
+def _end(process: Popen, error: BaseException) -> None:
+    """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams (bytes, whatever
+    the mode, as subprocess's) and the usage."""
+    import subprocess
+
+    if isinstance(error, subprocess.TimeoutExpired):
+        process.expire()
+        if process.stdout or process.stderr:
+            from minicontainer.container.communicate import communicate
+
+            error.stdout, error.stderr = (data or None for data in communicate(process, None, None, text=False))
+        process.wait()
+        error.usage = process.usage()  # type: ignore[attr-defined]
+        error.timeline = process.timeline  # type: ignore[attr-defined]
+        error.lost = process.lost  # type: ignore[attr-defined]
+        return
+    process.kill()
+    process.wait()
