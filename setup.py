@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
-WALK = [f"csrc/{name}.c" for name in ("plan", "exec", "clone", "half", "spawn", "network", "freestanding")]
+WALK = [
+    f"csrc/{name}.c" for name in ("plan", "exec", "mountpoint", "clone", "half", "spawn", "network", "freestanding")
+]
 MONITOR = [*WALK, *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
 HELPERS = {
     "enter": (["csrc/enter.c", *WALK], FREESTANDING),

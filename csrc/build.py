@@ -11,7 +11,18 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ["plan.c", "check.c", "exec.c", "clone.c", "half.c", "dumpable.c", "spawn.c", "identity.c", "network.c"]
+SOURCES = [
+    "plan.c",
+    "check.c",
+    "exec.c",
+    "mountpoint.c",
+    "clone.c",
+    "half.c",
+    "dumpable.c",
+    "spawn.c",
+    "identity.c",
+    "network.c",
+]
 HEADERS = ["native.h", "monitor.h", "constants.h"]
 FLAGS = [
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=incompatible-pointer-types",

@@ -33,6 +33,7 @@ enum mc_op {
 	MC_SECCOMP,      /* seccomp(SECCOMP_SET_MODE_FILTER, flags, {len, program}); if strict, nothing but the exec that
 			  * follows is called under it: what explains its failure is looked at before  */
 	MC_IDMAP,        /* mount_setattr(tree, "", AT_EMPTY_PATH|flags, {MOUNT_ATTR_IDMAP, userns})      */
+	MC_MOUNT_POINT,  /* open(path, O_PATH), with what is missing made, through links too                   */
 	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is what the slot holds         */
 	MC_ID_MAP,       /* write to a uid_map or gid_map: the ids from 0 are those from what the slot holds   */
 	MC_RUN,          /* execve(path, argv, {}) in a child, which must end with 0: argv[1] is the number in a slot,

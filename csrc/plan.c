@@ -294,6 +294,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_raise(run, s);
 	case MC_IDMAP:
 		return do_idmap(run, s);
+	case MC_MOUNT_POINT:
+		return mc_mount_point(bytes(run, s, 0), (int)s->arg[1]);
 	case MC_PROC:
 		return do_proc(run, s);
 	case MC_ID_MAP:

@@ -29,6 +29,10 @@ long mc_end_flows(int sock, const char *request, uint64_t length);
 long mc_if_index(const char *name);
 long mc_forget(int directory, uint64_t offset);
 
+/* mountpoint.c: a descriptor (O_PATH) of a path below the root, with what of it was missing made: directories, and where
+ * `is_file` says so at its end a file. */
+long mc_mount_point(const char *path, int is_file);
+
 /* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. What stood in the
  * way is looked at when it failed (`look`), or was before, by mc_look(). */
 long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program, int look);

@@ -11,6 +11,7 @@ class _Lib:
     MC_RLIMITS: int
     MC_RAISE: int
     MC_IDMAP: int
+    MC_MOUNT_POINT: int
     MC_PROC: int
     MC_ID_MAP: int
     MC_RUN: int

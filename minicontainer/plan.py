@@ -25,12 +25,11 @@ from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, kno
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
     "call_parent", "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve",
-    "execveat", "failing", "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen",
-    "id_map", "idmap", "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc",
+    "execveat", "failing", "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap",
+    "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc",
     "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "prlimit64_raise",
-    "reset_signals", "run",
-    "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid", "show", "symlinkat",
-    "umount2", "unshare", "wait_for_parent", "write",
+    "reset_signals", "run", "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid",
+    "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """``compile(spec, host) -> Plan``: what a container is, as a list of primitives. Pure; every phase is a function.
 
 Order matters, and is the safety of it: sources (binds, kernel file systems) are taken as detached trees *before*
-``pivot_root`` and attached *after* it, so that whatever ROOTFS holds can only resolve inside the container; volumes are
-attached before ``/proc`` is there, so that no magic link exists which a hostile image could route a path through.
+``pivot_root`` and attached *after* it, so that whatever ROOTFS holds can only resolve inside the container; and what is
+mounted on is walked to name by name (csrc/mountpoint.c), so that no magic link of ``/proc`` leads a path elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
 from minicontainer.container import attached, dev, etc, execute, kernelfs, own
-from minicontainer.container.dev import CLONE, MADE, make_parents, take_fs
+from minicontainer.container.dev import CLONE, mount_on, take_fs
 from minicontainer.container.host import Host
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
@@ -49,12 +49,11 @@ def compile(spec: Spec, host: Host) -> Plan:
     _enter_root(b, spec, host)
     attached.configure(b, host.wire)
     dev.populate(b, spec, host)
-    _attach_mounts(b, spec, host, late=False)
-    etc.attach(b, host.etc)
     kernelfs.attach_proc(b, spec, host)
     kernelfs.attach_sys(b, spec, host)
-    _attach_mounts(b, spec, host, late=True)
-    _finish_root(b, spec)
+    _attach_mounts(b, spec, host)
+    etc.attach(b, host.etc)
+    _finish_root(b, spec, host)
     _stdio(b, spec, host)
     execute.confine(b, spec, host, staged=execute.is_staged(spec, host))
     execute.execute(b, spec, host, environment(spec, host))
@@ -181,12 +180,20 @@ def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
 
 
 def _take_root(b: Builder, spec: Spec, host: Host) -> None:
-    """Set-uid files and device nodes that came with it are inert, unless all rights, or new ones, are asked for."""
+    """Set-uid files and device nodes that came with it are inert, unless all rights, or new ones, are asked for. Where
+    it is to be read-only and has all that is mounted on, nothing of ours writes to it either."""
     root, attrs = _take_tree(b, host, spec.rootfs, "root"), inert(spec)
     if attrs:
         b.add(p.mount_setattr(root, "", "|".join(f"MOUNT_ATTR_{name}" for name in attrs), recursive=True))
-    if spec.ephemeral:
+    if has_layers(spec, host):
         take_fs(b, "tmpfs", "layers", "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV", mode="755")
+    elif spec.read_only:
+        b.add(p.mount_setattr(root, "", "MOUNT_ATTR_RDONLY"))
+
+
+def has_layers(spec: Spec, host: Host) -> bool:
+    """Whether the container's root is a layer over ROOTFS, which vanishes with it."""
+    return spec.ephemeral or host.layered
 
 
 def _take_mount(b: Builder, spec: Spec, host: Host, mount: Mount, name: str) -> None:
@@ -221,14 +228,15 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "root"
     if host.userns == "range" or host.wire is not None:
         b.add(p.wait_for_parent(b.input("go")))
-    top = Slot("layers" if spec.ephemeral else "root")
+    layers = has_layers(spec, host)
+    top = Slot("layers" if layers else "root")
     b.add(p.move_mount(top, "/"), p.fchdir(top))
-    if spec.ephemeral:
+    if layers:
         top = _overlay(b, spec, host)
     if host.chrooted:
         b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"), p.fchdir(top))
     b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"))
-    if spec.ephemeral and not host.chrooted:
+    if layers and not host.chrooted:
         b.add(p.umount2(".", "MNT_DETACH"))  # that was the layers, which lay on top of the old root
     b.add(p.call("chdir", "/"))
 
@@ -240,7 +248,7 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     own_marks = "" if host.userns == "host" else ",userxattr"
     merged, flags = Slot("merged"), "|".join(f"MS_{name}" for name in inert(spec)) or "0"
     b.add(*(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")))
-    if host.kept:
+    if host.kept and spec.ephemeral:
         upper = Slot("upper")
         b.add(p.openat("upper", "O_PATH|O_DIRECTORY|O_CLOEXEC", upper), p.send_fd(b.input("parent-socket"), upper))
     b.add(
@@ -252,27 +260,14 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     return merged
 
 
-def _attach_mounts(b: Builder, spec: Spec, host: Host, *, late: bool) -> None:
-    """``late``: those below /proc and /sys, which must be there first."""
+def _attach_mounts(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "mounts"
     for i, (mount, is_file) in enumerate(zip(spec.mounts, host.files, strict=True)):
-        target = posixpath.normpath(mount.target)
-        if f"{target}/".startswith(("/proc/", "/sys/")) != late:
-            continue
-        make_parents(b, target)
-        if is_file:
-            b.add(p.call("mknodat", FDCWD, target, p.Const("S_IFREG|0o644"), 0, tolerate=MADE))
-        else:
-            b.add(p.mkdirat(FDCWD, target, 0o755, tolerate=MADE))
-        at = Slot(f"target-{i}")
-        b.add(
-            p.openat2(target, "O_PATH|O_CLOEXEC", "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS", at),
-            p.move_mount(Slot(f"mount-{i}"), "", at, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
-        )
+        mount_on(b, Slot(f"mount-{i}"), posixpath.normpath(mount.target), f"target-{i}", is_file=is_file)
 
 
-def _finish_root(b: Builder, spec: Spec) -> None:
-    if spec.read_only:
+def _finish_root(b: Builder, spec: Spec, host: Host) -> None:
+    if spec.read_only and has_layers(spec, host):
         b.phase = "root"
         b.add(p.mount_setattr(FDCWD, "/", "MOUNT_ATTR_RDONLY"))
 

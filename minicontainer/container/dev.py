@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import stat
 import struct
 
 from minicontainer import plan as p
 from minicontainer.container.host import NODES, Host
+from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
 
@@ -154,8 +154,14 @@ def take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> N
     b.add(p.fsconfig(fs, None), p.fsmount(fs, attrs, name))
 
 
-def make_parents(b: Builder, path: str) -> None:
-    """The directories on the way to ``path`` in the container."""
-    parts = posixpath.normpath(path).strip("/").split("/")
-    for i in range(1, len(parts)):
-        b.add(p.mkdirat(FDCWD, "/" + "/".join(parts[:i]), 0o755, tolerate=MADE))
+def mount_point(path: str, into: str, *, is_file: bool) -> p.Step:
+    """A path as a descriptor; what is missing of it is made, also where links lead (csrc/mountpoint.c)."""
+    return p.Step("mount_point", (path, int(is_file)), lib.MC_MOUNT_POINT, into=Slot(into))
+
+
+def mount_on(b: Builder, tree: Slot, path: str, at: str, *, is_file: bool) -> None:
+    """Attaches a detached mount to a path of the container, which is made where it is not there (Slot ``at``)."""
+    b.add(
+        mount_point(path, at, is_file=is_file),
+        p.move_mount(tree, "", Slot(at), "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
+    )

@@ -4,37 +4,42 @@ network; what the files of a network's other containers say of it is not here (n
 from __future__ import annotations
 
 import os
-import posixpath
 from typing import NamedTuple
 
 from minicontainer import plan as p
-from minicontainer.container.dev import CLONE, MADE, TREE, make_parents
+from minicontainer.container.dev import CLONE, TREE, mount_on
+from minicontainer.container.seen import View
 from minicontainer.errors import SpecError
 from minicontainer.network.hosts import LOCALHOST, text
-from minicontainer.plan import FDCWD, Builder, Slot
+from minicontainer.plan import Builder, Slot
 from minicontainer.spec import Spec
 from minicontainer.spec.network import HOST_GATEWAY
 
-LINKS = 16  # that are followed
 STUB = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved asks, where it is asked itself at 127.0.0.53
 MOST = 1 << 20  # bytes of such a file
 
 
 class EtcFile(NamedTuple):
-    """One of them: ``target`` inside, where links of ROOTFS lead; None as ``content`` is the network's hosts file."""
+    """One of them; None as ``content`` is the network's hosts file."""
 
     name: str
-    target: str
     content: str | None
+
+    @property
+    def path(self) -> str:
+        """Its place, from which links of ROOTFS may lead on."""
+        return f"/etc/{self.name}"
 
 
 def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
     """Those that a container of ``spec`` gets."""
     given: dict[str, str | None] | None = spec.__dict__.get("_given")  # to the container whose network it joins
     found = contents(spec, hostname) if given is None else given
-    taken = {posixpath.normpath(mount.target) for mount in spec.mounts}
-    places = [EtcFile(name, target(spec.rootfs, f"/etc/{name}"), content) for name, content in found.items()]
-    return tuple(place for place in places if f"/etc/{place.name}" not in taken and place.target not in taken)
+    own = tuple(EtcFile(name, content) for name, content in found.items())
+    if not own or not spec.mounts:
+        return own
+    with View(spec) as view:
+        return tuple(file for file in own if not view.is_mounted_on(file.path))
 
 
 def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
@@ -61,18 +66,6 @@ def _hosts(spec: Spec, hostname: str) -> str:
             raise SpecError("add-host", f"{name}:{where}", reason, "give an address")
         own.append(("127.0.0.1" if where == HOST_GATEWAY else where, name))
     return (_read("/etc/hosts") if spec.network == "host" else text(LOCALHOST)).rstrip("\n") + "\n" + text(own)
-
-
-def target(rootfs: str, path: str) -> str:
-    """Where the links of ROOTFS lead from ``path``: what they lead to may be missing, and is made then."""
-    for _ in range(LINKS):
-        try:
-            link = os.readlink(rootfs + path)
-        except OSError:
-            break
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
-        path = "/" + path.lstrip("/")
-    return path
 
 
 def resolv_conf(spec: Spec) -> str:
@@ -106,17 +99,12 @@ def attach(b: Builder, files: tuple[EtcFile, ...]) -> None:
     """Puts them in their places. One that is made here was a file of /dev for a moment."""
     b.phase = "/etc"
     for file in files:
-        tree, at = Slot(file.name), Slot(f"etc-{file.name}")
+        tree = Slot(file.name)
         if file.content is None:
             tree = b.input("hosts")
         else:
             _make(b, file.name, file.content, tree)
-        make_parents(b, file.target)
-        b.add(
-            p.call("mknodat", FDCWD, file.target, p.Const("S_IFREG|0o644"), 0, tolerate=MADE),
-            p.openat2(file.target, "O_PATH|O_CLOEXEC", "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS", at),
-            p.move_mount(tree, "", at, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
-        )
+        mount_on(b, tree, file.path, f"etc-{file.name}", is_file=True)
         if file.content is not None:
             b.add(p.call("unlinkat", TREE, file.name, 0))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 from typing import Any
 
 from minicontainer.container import compiler, execute, program
@@ -131,31 +130,23 @@ def _mount(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
         return None
     if number == errno.ENOTDIR or (number == errno.EINVAL and step.call == "move_mount"):
         reason = "a file lies where a directory is needed, or the reverse"
-    if number == errno.ENOENT:
-        reason = "cannot be made: ROOTFS is read-only there, or a link leads nowhere"
+    if step.call == "mount_point" and number in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
+        reason = f"is not there, and cannot be made: {'no such thing can be' if number == errno.ENOENT else reason}"
     return SpecError(f"{mount.type} target", mount.target, reason, f"for {mount.source}" if mount.source else "")
 
 
 def _mount_of(spec: Spec, step: Step) -> Mount | None:
     slot = str(step.args[0] if step.call == "move_mount" else step.into or "")
     number = slot.rpartition("-")[2]
-    if slot.startswith(("mount-", "target-")) and number.isdigit():
-        return spec.mounts[int(number)]
-    if step.call not in ("mkdirat", "mknodat"):
-        return None
-    path = str(step.args[1])
-    below = [m for m in spec.mounts if f"{posixpath.normpath(m.target)}/".startswith(f"{path}/")]
-    return below[0] if below else None
+    return spec.mounts[int(number)] if slot.startswith(("mount-", "target-")) and number.isdigit() else None
 
 
 def _etc(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     """A file of the network's over one that is not there, and cannot be made."""
-    made = step.call in ("mkdirat", "mknodat") and number in (errno.EACCES, errno.EPERM, errno.ENOTDIR)
-    if not made and not (step.call == "openat2" and number == errno.ENOENT):
+    if step.call != "mount_point":
         return None
-    path = next(str(arg) for arg in step.args if isinstance(arg, str) and arg.startswith("/"))
-    reason = "is read-only" if number == errno.ENOENT else f"cannot be made ({reason})"
-    return SpecError("rootfs", spec.rootfs, f"has no {path}, and it {reason}", "an empty file will do")
+    reason = f"has no {step.args[0]}, and none can be made: {reason}"
+    return SpecError("rootfs", spec.rootfs, reason, "an empty file will do")
 
 
 def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
@@ -170,8 +161,11 @@ def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
 
 
 def _root(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    if spec.ephemeral and "overlay" in step.describe() and number in (errno.ENODEV, errno.EPERM, errno.EINVAL):
-        return UnsupportedError("ephemeral", spec.rootfs, f"overlay: {reason}", "see minicontainer doctor")
+    if "overlay" in step.describe() and number in (errno.ENODEV, errno.EPERM, errno.EINVAL):
+        if spec.ephemeral:
+            return UnsupportedError("ephemeral", spec.rootfs, f"overlay: {reason}", "see minicontainer doctor")
+        lacking = f"it has not all that is mounted on, and no layer can be put above it: overlay: {reason}"
+        return UnsupportedError("read-only", spec.rootfs, lacking, "make what is missing in it")
     if step.call == "open_tree" and number == errno.EINVAL:
         return UnsupportedError("rootfs", spec.rootfs, reason, hint_for(number, "pivot_root"))
     return None

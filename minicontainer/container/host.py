@@ -74,6 +74,7 @@ class Host(NamedTuple):
     wire          of the network that it is on
     etc           its own files of /etc
     ping          the groups that may send echo requests, as the sysctl has them; "" where that stays as it is
+    layered       ROOTFS is read-only, and has not all that is mounted on: that is made in a layer above it
     """
 
     userns: str
@@ -99,6 +100,7 @@ class Host(NamedTuple):
     wire: Wire | None = None
     etc: tuple[EtcFile, ...] = ()
     ping: str = ""
+    layered: bool = False
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""
@@ -111,6 +113,7 @@ def is_lasting(spec: Spec, userns: str) -> bool:
     from_file = spec.seccomp not in (None, "unconfined")
     named = spec.network != "none" or spec.dns or spec.add_hosts
     looked_at = named or spec.user or spec.group_add or spec.mounts or spec.devices or from_file or spec.tty
+    looked_at = looked_at or spec.read_only
     return userns in ("host", "range") and spec.ipc != "host" and not looked_at and not spec.wants_all
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from minicontainer.spec import Spec
@@ -16,6 +16,7 @@ from minicontainer.spec import Spec
 LINKS = 40  # that are followed, as path_resolution(7) has it
 PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 ROOTFS, OURS = -1, -2  # mounts that are none of the spec's: the root; /dev, /proc and /sys
+KERNELS = ("dev", "proc", "sys")  # mounted first, on directories of that name
 EMPTY = -1  # instead of a descriptor: what is not there, or not yet
 
 
@@ -28,19 +29,25 @@ class Place(NamedTuple):
 
 
 class View:
-    """That tree, with descriptors that its ``with`` block closes."""
+    """That tree, with descriptors that its ``with`` block closes.
+
+    missing  paths of ROOTFS that have been asked for, the mounts' own included, and are not there"""
 
     def __init__(self, spec: Spec) -> None:
         self._spec, self._stack = spec, ExitStack()
-        self._on = {(ROOTFS, path): OURS for path in ("/dev", "/proc", "/sys")}
+        self._on: dict[tuple[int, str], int] = {}  # what is mounted on a path of another mount
+        self.missing: list[str] = []
 
     def __enter__(self) -> View:
         with ExitStack() as stack:
             self._stack = stack
             self._top = self._open(self._spec.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            for path in KERNELS:
+                self._below(self._root(), path)
+                self._on[ROOTFS, f"/{path}"] = OURS
             for index, mount in enumerate(self._spec.mounts):
                 try:
-                    place = self.find(mount.target)
+                    place = self.find(os.path.normpath(mount.target))
                 except OSError:
                     continue  # it cannot be mounted: the start will say why
                 self._on[place.mount, place.path] = index
@@ -52,7 +59,7 @@ class View:
 
     def find(self, path: str) -> Place:
         """Where a path leads. OSError: nowhere, as ELOOP and ENOTDIR say; what is missing is EMPTY."""
-        way, rest, links = [Place(ROOTFS, "/", self._top)], _names(path), 0
+        way, rest, links = [self._root()], _names(path), 0
         while rest:
             name = rest.pop()
             if name == "..":
@@ -69,6 +76,17 @@ class View:
             rest += _names(link)
         return way[-1]
 
+    def is_mounted_on(self, path: str) -> bool:
+        """Whether it is where one of the spec's mounts is, by whatever name."""
+        try:
+            place = self.find(path)
+        except OSError:
+            return False
+        return place.mount >= 0 and (place.mount, place.path) in {(m, at) for (_, at), m in self._on.items()}
+
+    def _root(self) -> Place:
+        return Place(ROOTFS, "/", self._top)
+
     def _below(self, parent: Place, name: str) -> tuple[Place, str | None]:
         """What has that name in a directory; with where it leads, if it is a link."""
         mount, path = parent.mount, f"{parent.path.rstrip('/')}/{name}"
@@ -76,6 +94,8 @@ class View:
         link = None if fd == EMPTY else _link(fd)
         if link is not None:
             return Place(mount, path, fd), link
+        if fd == EMPTY and mount == ROOTFS:
+            self.missing.append(path)
         while (mount, path) in self._on:
             mount = self._on[mount, path]
             fd = self._source(mount)
@@ -92,6 +112,15 @@ class View:
             return EMPTY
         self._stack.callback(os.close, fd)
         return fd
+
+
+def lacks(spec: Spec, paths: list[str]) -> bool:
+    """Whether ROOTFS has not all that is mounted on: these paths, those of the spec's mounts, /dev, /proc and /sys."""
+    with View(spec) as view:
+        for path in paths:
+            with suppress(OSError):
+                view.find(path)
+        return bool(view.missing)
 
 
 def _names(path: str) -> list[str]:

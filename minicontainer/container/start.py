@@ -21,20 +21,18 @@ from minicontainer.container import (
     attached,
     compiler,
     devices,
-    etc,
     execute,
+    facts,
     halves,
     host,
     limits,
     own,
     owners,
-    ping,
     ranged,
     resolving,
-    seccomp,
-    users,
 )
 from minicontainer.container.child import Child
+from minicontainer.container.facts import CALLER
 from minicontainer.container.streams import for_child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
@@ -51,49 +49,6 @@ USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp f
 
 
 Clone = Callable[["Child", Spec, "Compiled"], int]  # makes the child: what mc_spawn gave
-CALLER = "/proc/self/exe"  # the executable of who clones
-
-
-def facts(spec: Spec, maker: str = CALLER, wire: attached.Wire | None = None) -> host.Host:
-    """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss.
-    ``maker`` is the executable that the child is before it becomes the program."""
-    host.check_rootfs(spec.rootfs)
-    mode = host.userns_mode(spec)
-    maps = None
-    if mode in ("private", "keep-id"):
-        from minicontainer.container import idmap
-
-        maps = idmap.own_maps(mode)
-    identity = users.identity(spec, mode)
-    if maps is not None:
-        users.check_mapped(spec, identity, maps)
-    masked, read_only = host.kernel_paths()
-    permitted = host.permitted(spec, mode)
-    return host.Host(
-        userns=mode,
-        uid=os.geteuid(),
-        gid=os.getegid(),
-        maps=maps,
-        identity=identity,
-        files=host.check_sources(spec) if spec.mounts else (),
-        device_nodes=host.check_devices(spec) if spec.devices else (),
-        masked=masked,
-        read_only=read_only,
-        cgroup2=host.has_cgroup2(),
-        seccomp=seccomp.program(spec, permitted),
-        window=host.window() if spec.tty else None,
-        permitted=permitted,
-        chrooted=host.chrooted(mode),
-        shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
-        lasting=host.is_lasting(spec, mode),
-        timens=host.own_time(spec),
-        exposed=host.exposed(spec, mode, maker),
-        shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
-        kept=maker != CALLER,
-        wire=wire,
-        etc=etc.files(spec, compiler.hostname(spec)) if spec.network != "none" or spec.dns or spec.add_hosts else (),
-        ping=ping.groups(spec, mode, maps),
-    )
 
 
 class Compiled(NamedTuple):
@@ -122,7 +77,7 @@ def compiled(spec: Spec, maker: str = CALLER, *, make: bool = True) -> Compiled:
         host.check_rootfs(spec.rootfs)
         return cached
     network, wire = _network(spec, make) if spec.attached else (None, None)
-    found = facts(spec, maker, wire)
+    found = facts.gather(spec, maker, wire)
     if cached is None or cached.host != found:
         plan = compiler.compile(spec, found)
         plan.buffer  # noqa: B018 - encodes it now, once

@@ -16,7 +16,7 @@ from supplies import Run
 from tars import snapshot
 
 import minicontainer as mc
-from minicontainer.container import start
+from minicontainer.container import facts, start
 from minicontainer.detached.container import Container
 from minicontainer.detached.monitored import MONITOR
 
@@ -163,7 +163,7 @@ def test_only_one_with_a_monitor_sends_its_layer(own: Path) -> None:
     def sends(maker: str) -> bool:
         return "send_fd" in [step.call for step in start.compiled(mc.Spec(**spec.__dict__), maker).plan.steps]
 
-    assert not sends(start.CALLER)
+    assert not sends(facts.CALLER)
     assert sends(MONITOR)
 
 

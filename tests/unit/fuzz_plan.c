@@ -4,7 +4,7 @@
  * what mc_plan_check accepts, the walk must not read or write out of bounds. Input: uint32 length, that many bytes,
  * again and again. Output: how many were accepted.
  *
- * plan.c, check.c, exec.c and network.c are included here behind this mc_sys, instead of that in syscalls.h. The calls to which they hand
+ * plan.c, check.c, exec.c, mountpoint.c and network.c are included here behind this mc_sys, instead of that in syscalls.h. The calls to which they hand
  * memory of the plan get numbers that no plan has, so that this memory can be read as the kernel would.
  */
 #define _GNU_SOURCE
@@ -43,6 +43,7 @@ static long mc_sys(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint
 #include "check.c"
 #include "plan.c"
 #include "exec.c"
+#include "mountpoint.c"
 #include "network.c"
 
 static volatile uint64_t sum; /* so that no read is left out */

@@ -119,6 +119,7 @@ def compiled(draw: st.DrawFn) -> tuple[Spec, Host, Plan]:
         seccomp=draw(st.sampled_from([b"", FILTER])),
         chrooted=draw(flags) and userns in (None, "pid:77"),
         exposed=draw(flags),
+        layered=spec.read_only and not spec.ephemeral and draw(flags),
     )
     return spec, host, compile(spec, host)
 
@@ -154,22 +155,23 @@ def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: t
     inside = [s for s in plan.steps[pivot:] if s.call == "open_tree"]
     assert {s.args[0] for s in inside} <= known
     # nothing is opened by a host's path afterwards, and the old root goes at once, with what was put on top of it
-    gone = ['umount2(".", MNT_DETACH)'] * (2 if spec.ephemeral and not host.chrooted else 1)
+    gone = ['umount2(".", MNT_DETACH)'] * (2 if (spec.ephemeral or host.layered) and not host.chrooted else 1)
     after = ['pivot_root(".", ".")', *gone, 'chdir("/")']
     assert lines(plan)[pivot : pivot + len(after)] == after
 
 
 @given(compiled())
 @settings(deadline=None)
-def test_no_magic_link_is_there_while_volumes_are_attached(case: tuple[Spec, Host, Plan]) -> None:
-    spec, _, plan = case
-    (proc,) = where(plan, "move_mount", first_argument("proc"))
+def test_volumes_are_attached_to_what_was_walked_to_and_on_top_of_all_else(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, plan = case
+    kernels = [i for name in ("dev", "proc", "sys") for i in where(plan, "move_mount", first_argument(name))]
     for i, mount in enumerate(spec.mounts):
-        below = f"{mount.target}/".startswith(("/proc/", "/sys/"))
         (attached,) = where(plan, "move_mount", first_argument(f"mount-{i}"))
-        assert (attached > proc) == below, mount.target
-        resolved = plan.steps[where(plan, "openat2", lambda s, i=i: s.into == f"target-{i}")[0]]  # type: ignore[misc]
-        assert "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS" in resolved.describe()
+        assert attached > max(kernels)
+        assert plan.steps[attached].args[2] == f"target-{i}"
+        assert plan.steps[attached - 1].describe() == (
+            f'target-{i} = mount_point("{mount.target}", {int(host.files[i])})'
+        )
 
 
 @given(compiled())
@@ -229,12 +231,20 @@ def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
 
 @given(compiled())
 @settings(deadline=None)
-def test_what_is_read_only_becomes_so_last(case: tuple[Spec, Host, Plan]) -> None:
+def test_what_is_read_only_is_never_written_to(case: tuple[Spec, Host, Plan]) -> None:
+    """ROOTFS is so before it is entered; a layer above it, when all is made there."""
     spec, host, plan = case
-    root = where(plan, "mount_setattr", lambda s: s.args[1] == "/")
-    made = where(plan, "mkdirat") + where(plan, "mknodat", lambda s: s.args[1] != "console")
-    assert len(root) == spec.read_only
-    assert all(i > max(made) for i in root)
+    layers = spec.ephemeral or host.layered
+    of_root = 'mount_setattr(<root>, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)'
+    first = where(plan, "mount_setattr", lambda s: s.describe() == of_root)
+    last = where(plan, "mount_setattr", lambda s: s.args[1] == "/")
+    made = (
+        where(plan, "mkdirat") + where(plan, "mount_point") + where(plan, "mknodat", lambda s: s.args[1] != "console")
+    )
+    assert (len(first), len(last)) == (spec.read_only and not layers, spec.read_only and layers)
+    assert all(i < where(plan, "pivot_root")[0] for i in first)
+    assert all(i > max(made) for i in last)
+    assert bool(where(plan, "mount", lambda s: s.args[0] == "overlay")) == layers
     hidden = where(plan, "mount_setattr", first_argument("read-only"))
     assert len(hidden) == (0 if spec.privileged else len(host.read_only))
     adjusted = where(plan, "openat", first_argument("x")) + where(plan, "openat", lambda s: "oom_score" in s.describe())
@@ -307,7 +317,7 @@ def test_compiling_touches_nothing() -> None:
 def test_a_chroot_is_left_for_the_true_root_before_the_pivot(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     last = [s.describe() for s in plan.steps[: where(plan, "pivot_root")[0]]][-2:]
-    top = "merged" if spec.ephemeral else "root"
+    top = "merged" if spec.ephemeral or host.layered else "root"
     assert (last == ["setns(<mnt>, CLONE_NEWNS)", f"fchdir(<{top}>)"]) == host.chrooted
     assert (lines(plan, "take sources").count('chroot(".")') == 1) == host.chrooted
 
@@ -351,7 +361,7 @@ def test_the_plain_container() -> None:
     ("fields", "expected"),
     [
         ({"umask": 0o77}, ["umask(0o77)"]),
-        ({"read_only": True}, ['mount_setattr(AT_FDCWD, "/", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)']),
+        ({"read_only": True}, ['mount_setattr(<root>, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)']),
         (
             {"ulimits": (Ulimit("core", 0, -1),)},
             [
@@ -373,10 +383,7 @@ def test_the_plain_container() -> None:
                 'mount-0 = open_tree(AT_FDCWD, "/srv/x", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)',
                 'mount_setattr(<mount-0>, "", AT_EMPTY_PATH|AT_RECURSIVE,'
                 " {attr_set=MOUNT_ATTR_NODEV|MOUNT_ATTR_NOSUID|MOUNT_ATTR_RDONLY}, 32)",
-                'mkdirat(AT_FDCWD, "/a", 0o755)',
-                'mkdirat(AT_FDCWD, "/a/b", 0o755)',
-                'target-0 = openat2(AT_FDCWD, "/a/b",'
-                " {flags=O_PATH|O_CLOEXEC, mode=0o0, resolve=RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS}, 24)",
+                'target-0 = mount_point("/a/b", 0)',
                 'move_mount(<mount-0>, "", <target-0>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)',
             ],
         ),
@@ -402,7 +409,7 @@ def test_a_sysctl_is_written_while_proc_can_be() -> None:
 
 
 def test_a_file_is_mounted_on_a_file() -> None:
-    assert 'mknodat(AT_FDCWD, "/a.txt", S_IFREG|0o644, 0)' in added(mounts=(Mount("/a.txt", "/srv/a.txt"),))
+    assert 'target-0 = mount_point("/a.txt", 1)' in added(mounts=(Mount("/a.txt", "/srv/a.txt"),))
 
 
 def test_a_tmpfs_is_made_with_dockers_restrictions_unless_lifted() -> None:
