@@ -19,18 +19,19 @@ from minicontainer.errors import StepError, UnsupportedError
 
 VARIABLE = "MINICONTAINER_ROOT"
 HOST = "/run/minicontainer"
+LASTING = "/var/lib/minicontainer"
 T = TypeVar("T")
 
 
 def directory() -> str:
-    """``$MINICONTAINER_ROOT``; else ``/run/minicontainer`` for root, and for an ordinary user a directory below
-    ``$XDG_RUNTIME_DIR`` (else in /tmp, by user id).
+    """``$MINICONTAINER_ROOT``; else ``/run/minicontainer`` for root, and for who cannot write there (an ordinary user,
+    root of a user namespace) a directory below ``$XDG_RUNTIME_DIR`` (else in /tmp, by user id).
 
     UnsupportedError where that place is somebody else's."""
     if chosen := os.environ.get(VARIABLE):
         _check(VARIABLE, chosen, make=True)
         return chosen.rstrip("/")
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and _is_writable(HOST):
         return HOST
     own = f"/tmp/minicontainer-{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or own
@@ -40,13 +41,18 @@ def directory() -> str:
 
 def lasting() -> str:
     """Where what outlives the host's shutdown is kept: ``/var/lib/minicontainer``; of an ordinary user below
-    ``$XDG_DATA_HOME`` (else ``~/.local/share``); of a state directory that was chosen, that itself."""
+    ``$XDG_DATA_HOME`` (else ``~/.local/share``), as of root where that cannot be written to; of a state directory that
+    was chosen, that itself."""
     if os.environ.get(VARIABLE):
         return directory()
-    if os.geteuid() == 0:
-        return "/var/lib/minicontainer"
+    if os.geteuid() == 0 and _is_writable(LASTING):
+        return LASTING
     home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return f"{home}/minicontainer"
+
+
+def _is_writable(path: str) -> bool:
+    return os.access(path if os.path.lexists(path) else os.path.dirname(path), os.W_OK | os.X_OK, effective_ids=True)
 
 
 @lru_cache(maxsize=8)

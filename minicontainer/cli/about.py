@@ -61,6 +61,7 @@ def _plain(value: Any) -> str:
 
 def _info() -> dict[str, Any]:
     from minicontainer import runtime
+    from minicontainer.linux import namespaces
     from minicontainer.linux.cgroup import hierarchy
 
     system = os.uname()
@@ -77,7 +78,7 @@ def _info() -> dict[str, Any]:
         "CgroupVersion": "2",
         "CgroupControllers": sorted(hierarchy().controllers),
         "RootDir": runtime.directory(),
-        "Rootless": os.geteuid() != 0,
+        "Rootless": not namespaces.is_root(),
     }
 
 

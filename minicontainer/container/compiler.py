@@ -245,7 +245,7 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     """Lower layer ROOTFS, upper layer in a tmpfs that lies over this namespace's root: nothing is left of it.
     Relative names, so that no character of ROOTFS's path can be taken for an option. In a user namespace its marks are
     user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
-    own_marks = "" if host.userns == "host" else ",userxattr"
+    own_marks = "" if host.of_host else ",userxattr"
     merged, flags = Slot("merged"), "|".join(f"MS_{name}" for name in inert(spec)) or "0"
     b.add(*(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")))
     if host.kept and spec.ephemeral:

@@ -22,7 +22,7 @@ MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attac
 def take(b: Builder, spec: Spec, host: Host) -> None:
     """Takes its parts as detached mounts, before the root is entered."""
     sources = {device.target: device.source for device in spec.devices}
-    if host.userns not in ("host", "range"):  # mknod(2) is not for user namespaces: show the host's nodes
+    if not host.makes_nodes:  # show the host's
         for path, name in _trees(spec).items():
             b.add(p.open_tree(sources.get(path, path), CLONE, name), p.mount_setattr(Slot(name), "", NODE))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
@@ -30,7 +30,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
         b.input("dev")
     else:
         take_tmpfs(b)
-    gid = {"gid": "5"} if host.maps is None else {}
+    gid = {"gid": "5"} if host.tty_group else {}
     take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
     if host.shm:
         b.add(p.open_tree("/dev/shm", f"{CLONE}|AT_RECURSIVE", "shm"))
@@ -78,7 +78,7 @@ def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | No
 def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> list[p.Step]:
     """A device node: made, or where mknod is not permitted the host's node shown over a file."""
     major, minor, mode = numbers
-    if host.userns not in ("host", "range"):
+    if not host.makes_nodes:
         return [p.mknodat(TREE, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, TREE)]
     kind = "S_IFBLK" if stat.S_ISBLK(mode) else "S_IFCHR"
     return [p.mknodat(TREE, name, kind, mode & 0o777, os.makedev(major, minor))]
@@ -140,7 +140,7 @@ def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
 
 def _has_mqueue(spec: Spec, host: Host) -> bool:
     """The file system belongs to an IPC namespace: to mount it needs rights there."""
-    return spec.ipc == "private" or host.userns == "host"
+    return spec.ipc == "private" or host.of_host
 
 
 # ---- also for other places

@@ -3,13 +3,13 @@ network; what the files of a network's other containers say of it is not here (n
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container.dev import CLONE, TREE, mount_on
 from minicontainer.container.seen import View
 from minicontainer.errors import SpecError
+from minicontainer.linux import namespaces
 from minicontainer.network.hosts import LOCALHOST, text
 from minicontainer.plan import Builder, Slot
 from minicontainer.spec import Spec
@@ -49,7 +49,7 @@ def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
         found["resolv.conf"] = resolv_conf(spec)
     if spec.attached:
         found["hostname"] = f"{hostname}\n"
-    if spec.attached and os.geteuid() == 0:
+    if spec.attached and namespaces.is_root():
         found["hosts"] = None
     elif spec.attached or spec.add_hosts or spec.network == "host":
         found["hosts"] = _hosts(spec, hostname)

@@ -53,7 +53,7 @@ def _give_up_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None
     if inherited:
         b.add(p.capset(mask | kept | SETTING_IDS, mask | kept | SETTING_IDS, inherited))
     b.add(p.capbset_drop_all_but(mask))
-    if host.maps is None:  # with setgroups denied, root's own groups are all there can be
+    if host.groups:  # else root's own groups are all there can be
         b.add(p.setgroups(who.groups))
     if kept and who.uid:
         b.add(p.prctl("PR_SET_KEEPCAPS", 1))

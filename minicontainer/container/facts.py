@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from minicontainer.container import compiler, etc, host, ping, seccomp, seen, users
+from minicontainer.container import compiler, etc, host, idmap, ping, seccomp, seen, users
+from minicontainer.linux import namespaces
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
     from minicontainer.container.attached import Wire
 
+TTY = 5  # the group of terminals: docker's, and Debian's
 CALLER = "/proc/self/exe"  # the executable of who clones
 
 
@@ -19,11 +21,8 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
     ``maker`` is the executable that the child is before it becomes the program."""
     host.check_rootfs(spec.rootfs)
     mode = host.userns_mode(spec)
-    maps = None
-    if mode in ("private", "keep-id"):
-        from minicontainer.container import idmap
-
-        maps = idmap.own_maps(mode)
+    nested = not namespaces.is_first_user_namespace()
+    maps = idmap.own_maps(mode) if mode in ("private", "keep-id") else None
     identity = users.identity(spec, mode)
     if maps is not None:
         users.check_mapped(spec, identity, maps)
@@ -49,7 +48,10 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
         lasting=host.is_lasting(spec, mode),
         timens=host.own_time(spec),
         exposed=host.exposed(spec, mode, maker),
-        shown=mode == "range" or (mode == "join" and os.geteuid() == 0),
+        shown=mode == "range" or (mode == "join" and namespaces.is_root()),
+        nested=nested,
+        groups=maps is None and (not nested or mode == "join" or idmap.may_set_groups()),
+        tty_group=maps is None and ((mode in ("host", "range") and not nested) or idmap.maps_group(spec, mode, TTY)),
         kept=maker != CALLER,
         wire=wire,
         etc=own,

@@ -71,6 +71,9 @@ class Host(NamedTuple):
     exposed       the container's root could write to the executable that this process runs
     shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
     kept          who starts it keeps what the child sends: its upper layer too, where it is ephemeral
+    nested        the caller is in a user namespace himself: root or not, he is not root of the host
+    groups        setgroups(2) is permitted
+    tty_group     the group of terminals, 5, is mapped
     wire          of the network that it is on
     etc           its own files of /etc
     ping          the groups that may send echo requests, as the sysctl has them; "" where that stays as it is
@@ -101,11 +104,24 @@ class Host(NamedTuple):
     etc: tuple[EtcFile, ...] = ()
     ping: str = ""
     layered: bool = False
+    nested: bool = False
+    groups: bool = True
+    tty_group: bool = True
+
+    @property
+    def of_host(self) -> bool:
+        """Whether it has no user namespace but the host's: what is done for it is done by root of the host."""
+        return self.userns == "host" and not self.nested
+
+    @property
+    def makes_nodes(self) -> bool:
+        """Whether somebody can make device nodes for it: mknod(2) is not for root of a user namespace."""
+        return self.of_host or self.userns == "range"
 
     def is_settled(self) -> bool:
         """Whether all of it must still be so."""
         same = self.uid == os.geteuid() and self.gid == os.getegid() and self.chrooted == chrooted(self.userns)
-        return self.lasting and same
+        return self.lasting and same and self.nested != namespaces.is_first_user_namespace()
 
 
 def is_lasting(spec: Spec, userns: str) -> bool:
@@ -246,21 +262,21 @@ def userns_mode(spec: Spec) -> str:
     """``host``, ``range``, ``private``, ``keep-id`` or ``join`` of the spec's wish and of who asks."""
     if spec.joined("userns"):
         return "join"
-    is_root = os.geteuid() == 0
+    is_root = namespaces.is_root()
     wish = spec.userns or "auto"
-    if wish == "host" and not is_root:
+    if wish == "host" and os.geteuid() != 0:
         raise UnsupportedError("userns", "host", "an ordinary user needs a user namespace", "--userns private")
     if ":" in wish and not is_root:
-        raise UnsupportedError("userns", wish, "only root gives ids away", "--userns private")
+        raise UnsupportedError("userns", wish, "only root of the host gives ids away", "--userns private")
     if wish in ("host", "keep-id"):
         return wish
-    if not is_root:
-        return "private"
-    return "host" if wish == "auto" and _needs_the_hosts(spec) else "range"
+    if os.geteuid() == 0 and wish == "auto" and _needs_the_hosts(spec):
+        return "host"
+    return "range" if is_root else "private"
 
 
 def _needs_the_hosts(spec: Spec) -> bool:
-    """What only root of the host may: all of its rights, and to join namespaces that are the host's."""
+    """What root may only in his own user namespace: all of his rights, and to join namespaces that belong to it."""
     return spec.privileged or any(spec.joined(kind) for kind in ("network", "pid", "ipc", "uts", "cgroupns"))
 
 
@@ -276,7 +292,7 @@ def check_userns_allowed() -> None:
                 value = f.read().strip()
         except OSError:
             continue
-        root_is_exempt = name.startswith("kernel/") and os.geteuid() == 0
+        root_is_exempt = name.startswith("kernel/") and namespaces.is_root()
         if value == refusing and not root_is_exempt:
             sysctl = name.replace("/", ".")
             raise UnsupportedError("userns", None, f"disabled by sysctl {sysctl}={value}", f"as root: {remedy}")

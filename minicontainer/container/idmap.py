@@ -9,26 +9,66 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
+import re
 
 from minicontainer import plan as p
 from minicontainer.container import attached
 from minicontainer.container.child import Child
 from minicontainer.container.ids import entries
 from minicontainer.errors import UnsupportedError
+from minicontainer.linux import namespaces
 from minicontainer.plan import Builder, Plan, Slot
+from minicontainer.spec import Spec
 from minicontainer.step import Step
 
+OWN_MAPS = ("/proc/self/uid_map", "/proc/self/gid_map")
 Extent = tuple[int, int, int]  # inside, outside, count
 
 
 def own_maps(userns: str) -> tuple[str, str] | None:
     """The maps that the child can write itself: one id; None where ranges are to be had, by the parent's half."""
     uid, gid = os.geteuid(), os.getegid()
-    if uid == 0 or (subordinate("/etc/subuid", uid) and shutil.which("newuidmap") and shutil.which("newgidmap")):
+    if uid == 0:
+        return None if namespaces.is_first_user_namespace() or _has_further_ids() else ("0 0 1", "0 0 1")
+    if subordinate("/etc/subuid", uid) and _which("newuidmap") and _which("newgidmap"):
         return None
     inside = (uid, gid) if userns == "keep-id" else (0, 0)
     return f"{inside[0]} {uid} 1", f"{inside[1]} {gid} 1"
+
+
+def _which(tool: str) -> str | None:
+    import shutil  # not for root's starts, which need none
+
+    return shutil.which(tool)
+
+
+def _has_further_ids() -> bool:
+    return all(sum(count for _, _, count in identity_extents(path)) > 1 for path in OWN_MAPS)
+
+
+def may_set_groups() -> bool:
+    """Whether this process's user namespace, and so those made in it, permit setgroups(2) (user_namespaces(7))."""
+    with open("/proc/self/setgroups", encoding="ascii") as f:
+        return f.read().strip() != "deny"
+
+
+def maps_group(spec: Spec, userns: str, group: int) -> bool:
+    """Whether a group is mapped in the user namespace that a container of the spec gets, or has."""
+    return any(first <= group < first + count for first, count in group_extents(spec, userns))
+
+
+def group_extents(spec: Spec, userns: str) -> list[tuple[int, int]]:
+    """Of the group ids that are mapped where somebody outside maps them: the first inside, and how many."""
+    if userns in ("private", "keep-id") and os.geteuid() != 0:
+        ranges = subordinate("/etc/subgid", os.geteuid()) or (0, 0)
+        return [(inside, count) for inside, _, count in extents(userns, os.getegid(), ranges)]
+    of = "self"  # root's maps have each group as itself
+    if userns == "join":
+        process = re.fullmatch(r"/proc/(\d+)/ns/user", spec.joined("userns") or "")
+        if not process:
+            return [(0, 1)]
+        of = process[1]
+    return [(inside, count) for inside, _, count in identity_extents(f"/proc/{of}/gid_map")] or [(0, 1)]
 
 
 def subordinate(path: str, uid: int) -> tuple[int, int] | None:
@@ -75,7 +115,7 @@ def half_plan(userns: str, wire: attached.Wire | None) -> Plan:
         b.add(p.close(proc))
     else:
         for tool, path, own in TOOLS:
-            b.add(p.run(shutil.which(tool) or tool, _words(tool, userns, path, own()), pid, said))
+            b.add(p.run(_which(tool) or tool, _words(tool, userns, path, own()), pid, said))
     if wire is not None:
         attached.connect(b, wire, pid)
     b.phase = "user namespace"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from minicontainer.container import neighbour
 from minicontainer.container.attached import PHASE, Wire
 from minicontainer.container.child import Child
+from minicontainer.linux import namespaces
 from minicontainer.linux.rtnetlink import Message
 from minicontainer.network import leases, networks
 from minicontainer.network.leases import Wish
@@ -30,7 +31,7 @@ def resolved(spec: Spec) -> Spec:
 def wire_of(spec: Spec, *, make: bool = True) -> tuple[Network | None, Wire]:
     """The network that a spec names, ready (without ``make``, as it would be), and its wire, with the hardware address
     that was asked for. An ordinary user has none but by a program of user space."""
-    if os.geteuid() != 0:
+    if not namespaces.is_root():
         from minicontainer.container import usernet
 
         return None, usernet.wire_of(spec)

@@ -6,10 +6,9 @@ container may have them. The host's own network, and another container's, stay a
 from __future__ import annotations
 
 import errno
-import os
-import re
 
 from minicontainer import plan as p
+from minicontainer.container import idmap
 from minicontainer.container.ids import WIDTH, chosen
 from minicontainer.plan import Builder, Slot
 from minicontainer.spec import Spec
@@ -29,27 +28,9 @@ def groups(spec: Spec, userns: str, maps: tuple[str, str] | None) -> str:
     if userns == "range":
         ids = chosen(spec.userns)
         return f"0 {(ids.width if ids is not None else WIDTH) - 1}"
-    extents = _extents(spec, userns)
+    extents = idmap.group_extents(spec, userns)
     first, last = min(inside for inside, _ in extents), max(inside + count - 1 for inside, count in extents)
     return f"{first} {min(last, GROUP_MAX)}"
-
-
-def _extents(spec: Spec, userns: str) -> list[tuple[int, int]]:
-    """Of the group ids that are mapped: the first inside, and how many."""
-    if userns in ("private", "keep-id") and os.geteuid() != 0:
-        from minicontainer.container import idmap
-
-        ranges = idmap.subordinate("/etc/subgid", os.geteuid()) or (0, 0)
-        return [(inside, count) for inside, _, count in idmap.extents(userns, os.getegid(), ranges)]
-    of = "self"  # root's keep-id maps each group as itself
-    if userns == "join":
-        process = re.fullmatch(r"/proc/(\d+)/ns/user", spec.joined("userns") or "")
-        if not process:
-            return [(0, 1)]
-        of = process[1]
-    with open(f"/proc/{of}/gid_map", encoding="ascii") as f:
-        rows = [line.split() for line in f]
-    return [(int(inside), int(count)) for inside, _, count in rows] or [(0, 1)]
 
 
 def allow(b: Builder, range_: str, proc: Slot) -> None:

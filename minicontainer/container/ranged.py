@@ -97,7 +97,7 @@ def refusal(spec: Spec, half: Half) -> RangeRefusedError | None:
         path = sources(spec)[str(step.args[0])]
         reason = f"{path}: its file system, or one mounted in it, cannot be shown with other ids"
     elif step is not None and step.call == "write_id_map":
-        reason = "these ids are not ours to give: this process is in a user namespace itself"
+        reason = "this process may not give ids away (CAP_SETUID, CAP_SETGID)"
     else:
         return None
     return RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")

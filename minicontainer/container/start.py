@@ -169,7 +169,7 @@ def _restrict_devices(child: Child, spec: Spec, what: Compiled) -> None:
         child.note("cgroup", "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE})", begin)
         return
     devices.refuse_less(spec, reason)
-    if what.host.userns == "host":
+    if what.host.of_host:
         warnings.warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
 
 
@@ -285,7 +285,9 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
 
 def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
     """Raises what kept the child from becoming the program; nothing where it has."""
-    if child.half is not None and child.half.failed is not None:
+    failed = child.spawn.failed
+    waited = failed is None or child.spawn.plan.steps[failed].op == lib.MC_WAIT
+    if child.half is not None and child.half.failed is not None and waited:  # else it failed since the child had ended
         child.spawn.bury()
         raise _half_error(child, spec, child.half)
     if result < 0:
@@ -294,7 +296,6 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
             _check_userns(spec, facts_here, -result)
         call = f"clone3({compiler.clone_flags(spec, facts_here).text})"
         raise StepError(-result, call, hint=USERNS_REFUSED if new_userns and result == -errno.EPERM else "")
-    failed = child.spawn.failed
     if failed is None and child.spawn.interrupted is None:
         return
     status = child.spawn.bury()
@@ -329,13 +330,14 @@ def _half_error(child: Child, spec: Spec, half: Half) -> Error:
 
 def _check_userns(spec: Spec, facts_here: host.Host, number: int) -> None:
     """Why clone3 gave no user namespace, as far as can be told."""
+    does_without = facts_here.userns == "range" or (facts_here.userns == "private" and facts_here.uid == 0)
     try:
         host.check_userns_allowed()
     except UnsupportedError as e:
         reason = e.reason
-        if facts_here.userns != "range":
+        if not does_without:
             raise
     else:
         reason = USERNS_REFUSED if number == errno.EPERM else "there may be no more user namespaces"
-    if facts_here.userns == "range":
+    if does_without:
         raise RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")

@@ -40,6 +40,8 @@ def identity(spec: Spec, userns: str) -> Identity:
 def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
     """With one id mapped (``maps``) the program can be no other, and can have no further group."""
     remedy = "install newuidmap and newgidmap, with ranges in /etc/subuid and /etc/subgid"
+    if os.geteuid() == 0:
+        remedy = "map more in the user namespace that this is run in"
     inside = tuple(int(text.split()[0]) for text in maps)
     if (who.uid, who.gid) != inside:
         reason = "only {}:{} is mapped in this user namespace".format(*inside)

@@ -74,13 +74,17 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
             has_root = any(line.split()[0] == "0" for line in f)
     except (FileNotFoundError, ProcessLookupError):
         raise Error("exec: the container has ended") from None
+    except PermissionError as e:
+        reason = "this process may not: it is not root, or the container was started in another user namespace"
+        raise Error(f"exec: {e.filename}: {reason}") from None
     mode = ("join" if has_root else "keep-id") if "user" in others else "host"
     permitted = host.permitted(spec, mode)
     facts = Host(
         userns=mode,
         uid=os.geteuid(),
         gid=os.getegid(),
-        maps=("", "") if denied else None,
+        maps=None,
+        groups=not denied,
         identity=users.identity(spec, "keep-id" if spec.userns == "keep-id" else mode),
         files=(),
         device_nodes=(),

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from minicontainer.linux import namespaces
+
 if TYPE_CHECKING:
     from minicontainer import spec as s
     from minicontainer.detached.records import Config, State
@@ -31,7 +33,7 @@ def published(entry: Entry, config: Config, state: State) -> tuple[s.Port, ...]:
     """The ports of the host that lead to it while it runs."""
     if not config.spec.ports or not state.is_running:
         return ()
-    if os.geteuid() != 0:
+    if not namespaces.is_root():
         return config.spec.ports  # by slirp4netns or pasta, as they were asked for
     from minicontainer.network import members
 

@@ -10,6 +10,7 @@ from minicontainer import plan as p
 from minicontainer.doctor.findings import Probe, Verdict, no, ok
 from minicontainer.doctor.trial import held, mount_flags, own_map, private, walk
 from minicontainer.errors import StepError
+from minicontainer.linux.namespaces import is_root
 from minicontainer.plan import FDCWD, Slot, Step
 
 TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
@@ -22,8 +23,8 @@ def probes(directory: str) -> list[Probe]:
     return [
         Probe("mount API", mount_api, needed=True),
         Probe("proc", proc, needed=True),
-        Probe("overlay", partial(overlay, path, userns=os.geteuid() != 0)),
-        *([Probe("overlay in a user namespace", partial(overlay, path, userns=True))] if os.geteuid() == 0 else []),
+        Probe("overlay", partial(overlay, path, userns=not is_root())),
+        *([Probe("overlay in a user namespace", partial(overlay, path, userns=True))] if is_root() else []),
         Probe("ID-mapped mounts", partial(id_mapped, path)),
     ]
 

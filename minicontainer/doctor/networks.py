@@ -6,6 +6,7 @@ import os
 import shutil
 
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
+from minicontainer.linux.namespaces import is_root
 from minicontainer.network.bridge import read_sysctl
 
 BRIDGED = "bridge/bridge-nf-call-iptables"
@@ -13,9 +14,7 @@ BRIDGED = "bridge/bridge-nf-call-iptables"
 
 def probes() -> list[Probe]:
     """Of who asks."""
-    own = (
-        [Probe("nftables", nftables), Probe("bridge", bridge)] if os.geteuid() == 0 else [Probe("in user space", user)]
-    )
+    own = [Probe("nftables", nftables), Probe("bridge", bridge)] if is_root() else [Probe("in user space", user)]
     return [*own, Probe("bridge-nf-call-iptables", bridged)]
 
 

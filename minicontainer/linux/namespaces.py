@@ -77,6 +77,20 @@ def _kinds(pid: int | str) -> list[str]:
     return [kind for kind in KINDS if kind in there]
 
 
+def is_first_user_namespace() -> bool:
+    """Whether this process is in the user namespace that the host began with; without a /proc, it is believed."""
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == lib.FIRST_USER_NS
+    except OSError:
+        return True
+
+
+def is_root() -> bool:
+    """Whether this process is root of the host. Root of another user namespace has all capabilities there, and none
+    over what is not of it: device nodes, files of others, bridges (user_namespaces(7))."""
+    return os.geteuid() == 0 and is_first_user_namespace()
+
+
 def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
     """pivot_root(2)."""
     what = (os.fspath(new_root), os.fspath(put_old))

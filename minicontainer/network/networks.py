@@ -14,6 +14,7 @@ from dataclasses import replace
 from minicontainer import runtime
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.failpoint import failpoint
+from minicontainer.linux import namespaces
 from minicontainer.network import bridge, endings, firewall, hosts, members, store, subnets
 from minicontainer.network.record import CorruptNetworkError, Network
 from minicontainer.network.store import NoNetworkError
@@ -134,7 +135,7 @@ def repair(name: str) -> Network:
 
 def needs_root() -> None:
     """UnsupportedError for an ordinary user."""
-    if os.geteuid() != 0:
+    if not namespaces.is_root():
         raise UnsupportedError("network", None, "bridges are root's", "--network bridge or -p, by slirp4netns or pasta")
 
 
@@ -158,7 +159,7 @@ def remove(name: str) -> None:
 
 def left_behind() -> list[str]:
     """Networks whose maker or remover was killed on the way, and bridges (also in our table) and tables of none."""
-    if os.geteuid() != 0:
+    if not namespaces.is_root():
         return []  # an ordinary user has none
     names = store.names()
     found = [name for name in names if not os.path.exists(store.path(name, "config.json"))]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from box import CLI, Box, line_of, refusal, started, until
+from box import Box, line_of, started, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,10 +226,3 @@ def test_files_keep_their_owners(own_box: Box) -> None:
     assert own_box.sh(script).split() == ["0:0", "1000:1000"]
     made = [(own_box.rootfs / name).stat() for name in ("new", "home/user/new")]
     assert [(info.st_uid, info.st_gid) for info in made] == [(7, 8), (1000, 1000)]
-
-
-def test_ids_that_are_not_ours_to_give_are_told(rootfs: Path) -> None:
-    """By one who is root of a user namespace alone."""
-    command = ["unshare", "--user", "--map-root-user", "--mount", *CLI, "run", "--userns", "private", rootfs, "true"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert "userns private: these ids are not ours to give" in refusal(done)

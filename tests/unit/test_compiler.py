@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from minicontainer.container import own
 from minicontainer.container.compiler import clone_flags, compile, environment
 from minicontainer.container.execute import ADMIN, program_paths
-from minicontainer.container.host import Host, Identity
+from minicontainer.container.host import NODES, Host, Identity
 from minicontainer.container.ranged import half_plan
 from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, Step
@@ -42,7 +42,8 @@ def some_host(spec: Spec, **facts: Any) -> Host:
         "read_only": ("/proc/sys", "/proc/sysrq-trigger"),
         "cgroup2": True,
     }
-    return Host(**{**known, **facts})
+    one_id = dict.fromkeys(("groups", "tty_group"), facts.get("maps") is None)
+    return Host(**{**known, **one_id, **facts})
 
 
 def plan_of(host: dict[str, Any] | None = None, **fields: Any) -> Plan:
@@ -182,7 +183,7 @@ def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, H
     order = [s.call for s in phase]
     assert order.index("prctl_capbset_drop_all_but") < order.index("setresuid")  # needs CAP_SETPCAP
     assert order.index("setresgid") < order.index("setresuid") < where_last(order, "capset")
-    assert ("setgroups" in order) == (host.maps is None)
+    assert ("setgroups" in order) == host.groups
     if "setgroups" in order:
         assert order.index("setgroups") < order.index("setresgid")
     raised = [i for i, call in enumerate(order) if call == "prlimit64_raise"]
@@ -294,7 +295,7 @@ def test_equal_specs_and_facts_give_equal_plans(case: tuple[Spec, Host, Plan]) -
 PURITY = """
 import sys
 from minicontainer.container.compiler import compile
-from minicontainer.container.host import Host, Identity
+from minicontainer.container.host import NODES, Host, Identity
 from minicontainer.container.ranged import half_plan
 from minicontainer.spec import Mount, Spec
 spec = Spec(("x",), rootfs="/none", tty=True, init=True, mounts=(Mount("/a", "/none/a"),), ephemeral=True)
@@ -460,6 +461,21 @@ def test_in_a_user_namespace_the_host_s_device_nodes_are_shown() -> None:
     assert 'node-null = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)' in lines(plan)
     assert not [s for s in plan.steps if s.call == "mknodat" and "S_IFCHR" in s.describe()]
     assert not where(plan, "setgroups")
+
+
+def test_root_of_a_user_namespace_is_not_root_of_the_host() -> None:
+    """Neither makes device nodes, nor has the host's file systems; what of ids is mapped is known."""
+    nested = {"nested": True, "groups": False, "tty_group": False}
+    root, other = plan_of(), plan_of(nested, pid="host", network="host", ipc="host", ephemeral=True)
+    made = [s for s in root.steps if s.call == "mknodat" and "S_IFCHR" in s.describe()]
+    assert len(made) == len(NODES)
+    assert not [s for s in other.steps if s.call == "mknodat" and "S_IFCHR" in s.describe()]
+    shown = {s.args[1] for s in other.steps if s.call == "open_tree"}
+    assert shown >= {"/dev/null", "/proc", "/sys", "/dev/tty"}
+    assert not where(other, "setgroups") + where(other, "fsopen", lambda s: s.args[0] in ("proc", "sysfs", "mqueue"))
+    assert not where(other, "fsconfig", lambda s: s.args[2] == "gid")
+    assert where(root, "fsconfig", lambda s: s.args[2] == "gid")
+    assert where(other, "mount", lambda s: "userxattr" in str(s.args[4]))
 
 
 def test_ranges_of_ids_are_the_parent_s_half() -> None:

@@ -23,7 +23,20 @@ def user(monkeypatch: pytest.MonkeyPatch) -> int:
 def test_root_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(runtime.VARIABLE)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda *_, **__: True)
     assert runtime.directory() == "/run/minicontainer"
+
+
+def test_root_s_where_run_is_not_root_s_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user namespace, or of a host that is read-only: as an ordinary user's."""
+    monkeypatch.delenv(runtime.VARIABLE)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime._check.cache_clear()
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(os, "lstat", lambda _: os.stat_result((0o40700, 0, 0, 2, 0, 0, 0, 0, 0, 0)))
+    assert runtime.directory() == f"{tmp_path}/minicontainer"
 
 
 def test_a_directory_of_one_s_own(user: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +89,7 @@ def test_one_that_is_chosen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_an_empty_word_chooses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda *_, **__: True)
     monkeypatch.setenv(runtime.VARIABLE, "")
     assert runtime.directory() == "/run/minicontainer"
     assert runtime.suffix() == ""
