@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from minicontainer import runtime
+from minicontainer import events, runtime
 from minicontainer.errors import Error, SpecError
 from minicontainer.rootfs import removal
 from minicontainer.spec.values import NAME, text
@@ -190,6 +190,7 @@ def _ready(place: int, name: str, labels: Mapping[str, str]) -> Volume:
     with open(f"{directory()}/{part}/{ABOUT}", "x", encoding="utf-8") as f:
         json.dump({"created": time.time(), "labels": dict(labels)}, f)
     os.rename(part, name, src_dir_fd=place, dst_dir_fd=place)
+    events.tell("volume", "create", name)
     return _read(name)
 
 
@@ -210,6 +211,7 @@ def _remove(place: int, name: str) -> None:
         ) from None
     os.rename(name, f".{name}", src_dir_fd=place, dst_dir_fd=place)
     removal.remove(place, f".{name}")
+    events.tell("volume", "destroy", name)
 
 
 def _names() -> list[str]:

@@ -32,7 +32,7 @@ SETTLE = 10.0
 WATCHED = ("native", "rig")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/id-ranges/"
-KEPT = ("mark", "owners/??", "networks/.lock")
+KEPT = ("mark", "events", "owners/??", "networks/.lock")
 
 
 @pytest.fixture(autouse=True)

@@ -97,6 +97,7 @@ static void note_start(void)
 	me.run.started = realtime();
 	me.run.finished = 0;
 	write_state("running");
+	event_write(me.told, "start", NULL, 0);
 }
 
 /* ---- the loop */
@@ -234,6 +235,9 @@ static void note_end(void)
 						   "exited";
 	me.run.finished = realtime();
 	me.run.pid = 0;
+	if (me.run.oom_killed)
+		event_write(me.told, "oom", NULL, 0);
+	event_write(me.told, "die", "exitCode", me.run.exit_code);
 }
 
 /* ---- after an end */
@@ -306,6 +310,7 @@ static void remove_state(void)
 	const struct mc_monitor *told = me.told;
 	long parent = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(".."), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 
+	event_write(told, "destroy", NULL, 0);
 	remove_entries(told->directory, 1);
 	failpoint("emptied");
 	if (has_name(told)) /* while the directory is there nobody else can take it */

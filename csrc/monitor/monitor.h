@@ -51,6 +51,11 @@ struct run {
 
 void state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost);
 
+/* ---- events.c */
+
+/* `key` is NULL, or has `number` */
+void event_write(const struct mc_monitor *told, const char *action, const char *key, int64_t number);
+
 /* ---- cgroup.c */
 
 uint64_t cgroup_oom_kills(const struct mc_monitor *told);

@@ -26,6 +26,7 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
     "cp": ("minicontainer.cli.cp", "command", "Copy files into a container, or out of it."),
     "diff": ("minicontainer.cli.diff", "command", "Show what an ephemeral container has changed."),
     "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
+    "events": ("minicontainer.cli.events", "command", "Show what happens, as it happens."),
     "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
     "export": ("minicontainer.cli.export", "command", "Write a container's files as a tar archive."),
     "help": ("minicontainer.cli.help", "command", "Show how a command is used."),

@@ -115,6 +115,7 @@ class Container(Entered):
         failpoint("config written")
         for fd in resolving.hold(config.spec.volumes, self.id):
             os.close(fd)
+        self._tell("create")
 
     def _start(self, lock: int) -> None:
         """Under the lock, which its monitor has too until it runs."""
@@ -157,14 +158,17 @@ class Container(Entered):
         limit = self.config.spec.stop_timeout if timeout is None else timeout
         if not self.state.is_running:
             return
+        self._tell("kill", signal=signal_number("stop-signal", self.config.spec.stop_signal))
         self._say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
         self._await_end(None)
         self._end_if_left()
+        self._tell("stop")
 
     def kill(self, signal_: int | str = signal.SIGKILL) -> None:
         """A signal to process 1. The kill and the stop signal end its restarts too."""
         number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
         self.needs_running("kill")
+        self._tell("kill", signal=number)
         self._say(lib.MC_SAY_SIGNAL, number)
         if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
@@ -183,6 +187,7 @@ class Container(Entered):
         self.stop(timeout)
         failpoint("stopped")
         self.start_again()
+        self._tell("restart")
 
     def remove(self, *, force: bool = False) -> None:
         """Removes what is kept of it. Error where it runs, unless ``force``, which kills it."""
@@ -290,16 +295,19 @@ class Container(Entered):
                 self._say(lib.MC_SAY_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config
+            self._tell("update")
 
     def pause(self) -> None:
         """Stops every process of it until ``unpause``."""
         with self._needs_cgroup("pause") as cgroup:
             cgroup.freeze()
+        self._tell("pause")
 
     def unpause(self) -> None:
         """Lets them go on."""
         with self._needs_cgroup("unpause") as cgroup:
             cgroup.thaw()
+        self._tell("unpause")
 
     def rename(self, name: str) -> None:
         """Another name. SpecError where it is taken, or none."""
@@ -325,6 +333,7 @@ class Container(Entered):
             failpoint("old name given back")
             self._entry.write_config(new)
             self._config = new
+            self._tell("rename", oldName=old.name)
 
 
 def containers() -> list[Container]:

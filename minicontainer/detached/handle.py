@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+from minicontainer import events
 from minicontainer.detached.records import Config, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
@@ -100,6 +101,14 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"<minicontainer.Container {self.id[:12]}>"
+
+    def _tell(self, action: str, **attributes: object) -> None:
+        """Says what was done to it (events.py)."""
+        try:
+            name = self.config.name
+        except Error:
+            name = ""  # it is gone, or cannot be read
+        events.tell("container", action, self.id, name=name, **attributes)
 
     # -- its monitor
 

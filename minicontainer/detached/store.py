@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from minicontainer import runtime
+from minicontainer import events, runtime
 from minicontainer.container import names, owners
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import EXHAUSTED, Error, SpecError, told
@@ -200,9 +200,10 @@ class Entry:
 
     def remove(self) -> None:
         """The directory with all that is in it; its name is free then."""
+        name, was_made = "", os.path.exists(f"{self.path}/config.json")
         try:
             config = self.config()
-            known = [config.name, config.renaming]
+            name, known = config.name, [config.name, config.renaming]
         except (CorruptError, NotFoundError):
             known = names.all_names()
         failpoint("about to remove")
@@ -210,8 +211,10 @@ class Entry:
         failpoint("directory removed")
         if os.path.isdir(self.path):
             raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")
-        for name in filter(None, known):
-            forget_name(name, self.id)
+        for taken in filter(None, known):
+            forget_name(taken, self.id)
+        if was_made:
+            events.tell("container", "destroy", self.id, name=name)
 
 
 def forget_name(name: str, identifier: str) -> None:

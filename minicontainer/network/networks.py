@@ -11,7 +11,7 @@ import re
 import time
 from dataclasses import replace
 
-from minicontainer import runtime
+from minicontainer import events, runtime
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux import namespaces
@@ -53,10 +53,12 @@ def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, 
     at = subnets.gateway(chosen, gateway)
     network = Network(name, bridge.interface_of(name), chosen, at, six, internal, time.time())
     try:
-        return _raise(network, [*others, network])
+        network = _raise(network, [*others, network])
     except BaseException:
         _take_down(network, others)
         raise
+    events.tell("network", "create", name)
+    return network
 
 
 def _raise(network: Network, networks: list[Network]) -> Network:
@@ -155,6 +157,7 @@ def remove(name: str) -> None:
         bridge.remove(bridge.interface_of(name))
         failpoint("bridge removed")
         _settle(others)
+        events.tell("network", "destroy", name)
 
 
 def left_behind() -> list[str]:

@@ -1,0 +1,68 @@
+"""``minicontainer events``: what happens to containers, networks and volumes, as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from minicontainer.cli import filters as f
+from minicontainer.cli.formats import Row, Template, format_option
+from minicontainer.cli.moments import moment, rfc3339
+
+KINDS = ("container", "network", "volume")
+
+
+def _is(kind: str) -> Callable[[str], f.Test]:
+    """One of that kind, by its name, or by the beginning of its id."""
+    return lambda value: lambda e: e.kind == kind and (e.attributes.get("name") == value or e.id.startswith(value))
+
+
+FILTERS: dict[str, Callable[[str], f.Test]] = {
+    **{kind: _is(kind) for kind in KINDS},
+    "event": f.equal(lambda event: (event.action,)),
+    "type": f.one_of("type", KINDS, lambda event: event.kind),
+}
+
+
+@click.command("events", context_settings={"help_option_names": ["--help"]})
+@click.option(
+    "--since", help="From then on, of what is kept: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970."
+)
+@click.option("--until", help="To then, as --since; without it for ever.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
+@format_option("text")
+def command(since: str | None, until: str | None, filters: Sequence[str], format_: str) -> int:
+    """Show what happens to containers, networks and volumes, a line each, as it happens.
+
+    Containers: create, start, kill, stop, die, oom, restart, pause, unpause, rename, update, destroy. Networks and
+    volumes: create, destroy.
+    """
+    from minicontainer import events
+
+    chosen = f.Filters(filters, FILTERS)
+    template = Template("{{json .}}" if format_ == "json" else format_) if format_ != "text" else None
+    start, end = (None if text is None else moment(what, text) for what, text in (("since", since), ("until", until)))
+    for event in events.events(since=start, until=end):
+        if chosen.fit(event):
+            click.echo(_line(event) if template is None else template.render(Row(_data(event))))
+    return 0
+
+
+def _line(event: Any) -> str:
+    """docker's."""
+    shown = ", ".join(f"{key}={value}" for key, value in event.attributes.items())
+    return f"{rfc3339(event.time_ns)} {event.kind} {event.action} {event.id} ({shown})"
+
+
+def _data(event: Any) -> dict[str, Any]:
+    """docker's fields."""
+    return {
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": {"ID": event.id, "Attributes": event.attributes},
+        "scope": "local",
+        "time": rfc3339(event.time_ns),
+        "timeNano": event.time_ns,
+    }
