@@ -9,6 +9,7 @@ from minicontainer import spec as s
 from minicontainer.errors import SpecError, quote
 
 BOM = b"\xef\xbb\xbf"
+MOST = 16 << 20  # bytes of a file: an exec takes 6 MiB of variables and arguments (execve(2), "Limits on size")
 
 
 def environment(words: dict[str, Any]) -> dict[str, str]:
@@ -25,9 +26,11 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     mark and blanks before a name count for nothing, blanks at the end and quotes are parts of a value."""
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(MOST + 1)
     except OSError as e:
         raise SpecError("env-file", path, (e.strerror or str(e)).lower()) from None
+    if len(data) > MOST:
+        raise SpecError("env-file", path, f"has more than {MOST >> 20} MiB: no program could be given so much")
     for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
         line = line.removesuffix(b"\r").lstrip()
         if line and not line.startswith(b"#"):
