@@ -7,6 +7,7 @@ from typing import Any
 
 from minicontainer import spec as s
 from minicontainer.errors import SpecError, quote
+from minicontainer.linux.files import read_whole
 
 BOM = b"\xef\xbb\xbf"
 MOST = 16 << 20  # bytes of a file: an exec takes 6 MiB of variables and arguments (execve(2), "Limits on size")
@@ -24,13 +25,7 @@ def environment(words: dict[str, Any]) -> dict[str, str]:
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     """Number and content of each line that says something, by docker's rules (docker/cli, pkg/kvfile): a byte order
     mark and blanks before a name count for nothing, blanks at the end and quotes are parts of a value."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST + 1)
-    except OSError as e:
-        raise SpecError("env-file", path, (e.strerror or str(e)).lower()) from None
-    if len(data) > MOST:
-        raise SpecError("env-file", path, f"has more than {MOST >> 20} MiB: no program could be given so much")
+    data = read_whole("env-file", path, MOST)
     for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
         line = line.removesuffix(b"\r").lstrip()
         if line and not line.startswith(b"#"):

@@ -1,10 +1,11 @@
-"""Descriptors and paths: openat2(2), close_range(2), sealed memfds."""
+"""Descriptors and paths: openat2(2), close_range(2), sealed memfds; files that options name."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 
+from minicontainer.errors import SpecError
 from minicontainer.linux.arguments import StrPath
 from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.arguments import path as encoded
@@ -41,3 +42,15 @@ def sealed_memfd(name: str, data: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def read_whole(what: str, path: str, most: int) -> bytes:
+    """What is in the file of the option ``what``. SpecError: it cannot be read, or has more than ``most`` bytes."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as e:
+        raise SpecError(what, path, (e.strerror or str(e)).lower()) from None
+    if len(data) > most:
+        raise SpecError(what, path, f"is larger than {most} bytes")
+    return data

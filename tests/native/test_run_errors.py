@@ -75,7 +75,7 @@ MISTAKES = bad(
     --env =x                        | --env =x; has no name
     --env NOT_SET_HERE              | --env NOT_SET_HERE; is not set here
     --env-file /none                | --env-file /none; no such file
-    --env-file /dev/zero            | --env-file /dev/zero; more than 16 MiB
+    --env-file /dev/zero            | --env-file /dev/zero; larger than 16777216 bytes
     --env-file /etc                 | --env-file /etc; is a directory
     --workdir etc                   | --workdir etc; absolute
     --workdir /etc/passwd           | --workdir /etc/passwd; not a directory

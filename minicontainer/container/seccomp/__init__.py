@@ -12,6 +12,7 @@ import os
 from minicontainer.errors import SpecError
 from minicontainer.linux import bpf
 from minicontainer.linux.bpf import INSTRUCTION, INSTRUCTIONS_MAX, PROGRAM_MAX
+from minicontainer.linux.files import read_whole
 from minicontainer.native import lib
 from minicontainer.spec import Spec
 
@@ -29,7 +30,7 @@ def program(spec: Spec, permitted: int = -1) -> bytes:
         return b""
     if spec.seccomp is None:
         return _default(spec.capabilities(permitted))
-    data = _read(spec.seccomp)
+    data = read_whole("seccomp", spec.seccomp, PROFILE_MAX)
     if data.lstrip()[:1] == b"{":  # an instruction that begins so loads nothing that seccomp(2) permits
         data = _made(data, spec.seccomp, spec.capabilities(permitted))
     if not data or len(data) % INSTRUCTION.size or len(data) > PROGRAM_MAX:
@@ -56,17 +57,6 @@ def _check_needed(spec: Spec, data: bytes) -> None:
 
 def _answer(data: bytes, name: str) -> int | None:
     return bpf.decided(data, getattr(lib, f"SYS_{name}"), lib.AUDIT_ARCH_NATIVE)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as f:
-            data = f.read(PROFILE_MAX + 1)
-    except OSError as e:
-        raise SpecError("seccomp", path, (e.strerror or str(e)).lower()) from None
-    if len(data) > PROFILE_MAX:
-        raise SpecError("seccomp", path, f"is larger than {PROFILE_MAX} bytes")
-    return data
 
 
 @functools.cache
