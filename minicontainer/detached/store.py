@@ -147,7 +147,9 @@ class Entry:
     def state(self) -> State:
         """What became of it."""
         try:
-            state = State.from_json(self._read("state"), watched=self.is_watched())
+            state = self._told()
+            if state.status == "dead":  # or its monitor wrote its end, and ended, between two looks
+                state = self._told()
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
@@ -155,6 +157,11 @@ class Entry:
         if state.status == "running" and self.is_frozen():
             return replace(state, status="paused")
         return state
+
+    def _told(self) -> State:
+        """As its file says; whether its monitor lives is looked at before."""
+        watched = self.is_watched()
+        return State.from_json(self._read("state"), watched=watched)
 
     def is_watched(self) -> bool:
         """Whether its monitor lives, or its maker."""

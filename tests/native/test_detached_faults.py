@@ -167,6 +167,15 @@ def test_a_killed_monitor_takes_its_container_along(rootfs: Path) -> None:
     c.remove(force=True)
 
 
+def test_an_end_is_never_taken_for_a_death(make: Callable[..., mc.Container]) -> None:
+    """However the monitor's last word and its own end fall between our looks."""
+    for number in range(20):
+        c, seen = make("usleep", str(number * 500)), {""}
+        while (status := c.status) != "exited":
+            seen.add(status)
+        assert seen <= {"", "running"}
+
+
 def test_eight_want_the_same_name(rootfs: Path) -> None:
     code = (
         "import sys, minicontainer as mc\n"
