@@ -28,14 +28,16 @@ def command(format_: str, container: str) -> int:
 
 def _line(row: dict[str, Any]) -> str:
     inside = row["HostIp"] is None
-    where = f" on {row['Address']}, inside alone" if inside else f" -> {row['HostIp']}:{row['HostPort']}"
+    host = f"[{row['HostIp']}]" if ":" in (row["HostIp"] or "") else row["HostIp"]
+    where = f" on {row['Address']}, inside alone" if inside else f" -> {host}:{row['HostPort']}"
     return f"{row['PrivatePort']}/{row['Type']}{where}"
 
 
 def _rows(found: Any) -> Iterator[dict[str, Any]]:
     lease, published = found.lease(), found.published()
     for port in published:
-        yield _row(port.number, port.protocol, "0.0.0.0", (port.address or "0.0.0.0", port.host))
+        inside = "::" if ":" in port.address else "0.0.0.0"
+        yield _row(port.number, port.protocol, inside, (port.address or "0.0.0.0", port.host))
     known = {(port.number, port.protocol) for port in published}
     for port in _listening(found, alone=not published):
         if (port.number, port.protocol) not in known:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from ipaddress import ip_address
 from pathlib import Path
 
 from minicontainer.container.attached import Wire
@@ -33,7 +34,7 @@ def wire_of(spec: Spec) -> Wire:
         if value:
             raise UnsupportedError(name, value, "an ordinary user's network has its own", f"leave --{name} out")
     for port in spec.ports:
-        if port.protocol == "udp" and port.address.startswith("127."):
+        if port.protocol == "udp" and port.address and ip_address(port.address).is_loopback:
             reason = "nothing answers the host's loopback by UDP: it is shut to the container"
             raise UnsupportedError("publish", port, reason, "leave the address out")
         if not port.host:
@@ -45,9 +46,13 @@ def wire_of(spec: Spec) -> Wire:
 
 
 def _program(spec: Spec) -> tuple[str, ...]:
-    if slirp := shutil.which("slirp4netns"):
+    pasta, slirp = shutil.which("pasta"), shutil.which("slirp4netns")
+    if slirp and not (pasta and any(":" in port.address for port in spec.ports)):  # which forwards by IPv4 alone
+        for port in spec.ports:
+            if ":" in port.address:
+                raise UnsupportedError("publish", port, "slirp4netns forwards by IPv4 alone", "install passt")
         return (HELPER, slirp, INTERFACE, *map(_request, spec.ports))
-    if pasta := shutil.which("pasta"):
+    if pasta:
         return (HELPER, pasta, "--", *_options(spec))
     reason = "as an ordinary user, a network is made by slirp4netns or pasta, and neither is here"
     raise UnsupportedError("network", "bridge", reason, "install slirp4netns (or passt), or run as root")

@@ -19,6 +19,7 @@ from minicontainer.linux.rtnetlink import Message
 from minicontainer.native import lib
 from minicontainer.network.record import Network
 
+FOR_EVER = 0xFFFFFFFF  # INFINITY_LIFE_TIME of the kernel's net/addrconf.h
 INSIDE = "eth0"  # the interface of who joins
 FORWARDING, FORWARDING6 = "ipv4/ip_forward", "ipv6/conf/all/forwarding"
 
@@ -71,6 +72,8 @@ def _make(ip: Any, network: Network) -> int:
     if network.subnet6 is not None:
         prefix, flags = network.subnet6.prefixlen, lib.IFA_F_NODAD
         _add_address(ip, index=index, address=str(network.gateway6), prefixlen=prefix, flags=flags)
+        unused = {"preferred_lft": 0, "valid_lft": FOR_EVER}  # deprecated: no connection of the host's begins with it
+        _add_address(ip, index=index, address=str(network.near), prefixlen=128, flags=flags, **unused)
     return index
 
 

@@ -29,7 +29,7 @@ def ending(record: Record) -> Plan:
     for element in record.elements:
         told = firewall.removed(element)
         b.add(netlink(sock, told, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.GONE))
-    b.add(flows.answered(sock, record.address))
+    b.add(*flows.ended(sock, record.address, record.elements))
     b.add(*(forget(names, line) for line in record.lines))
     if record.private:
         b.add(p.call("unlinkat", names, str(record.address), 0, tolerate=(errno.ENOENT,)))

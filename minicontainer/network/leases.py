@@ -110,7 +110,7 @@ def take(network: Network, wish: Wish, note: Note) -> Lease:
         note(f"lock {address}", begin)
         undo.callback(_unlink, store.path(network.name, "leases", str(address)))
         failpoint("address taken")
-        held = ports.hold(wish.ports, fds)
+        held = ports.hold(wish.ports, fds, ipv6=network.subnet6 is not None)
         record = Record(wish.owner, address, wish.names, held, (), bool(wish.add_hosts), network.address6(address))
         _write(network, fds[0], record)
         failpoint("ports held")
@@ -228,14 +228,15 @@ def _write(network: Network, fd: int, record: Record) -> None:
 
 def _publish(record: Record, note: Note) -> None:
     """Adds its ports to the table; what somebody took away, or a dead owner left there, is made again."""
-    for map_ in ("published", "published_at"):
+    for map_ in firewall.MAPS:
         chosen = [element for element in record.elements if element.map == map_]
-        if chosen:
-            _add(map_, chosen, note)
+        if chosen and not _add(map_, chosen, note):
+            break  # all are there by now
     endings.forget_flows(record.elements, note)
 
 
-def _add(map_: str, chosen: list[Element], note: Note) -> None:
+def _add(map_: str, chosen: list[Element], note: Note) -> bool:
+    """Whether these were added; else all were, with the table."""
     shown = f"NFT_MSG_NEWSETELEM {map_} {', '.join(map(str, chosen))}"
     plan = Plan([netlink(Slot("netfilter"), firewall.added(map_, chosen), shown)], ["netfilter"])
     ((call, start, _, result),) = walk_here(plan, {})
@@ -246,5 +247,7 @@ def _add(map_: str, chosen: list[Element], note: Note) -> None:
         firewall.load(store.whole(), ports)
         note("nftables: the table is made again", begin)
         endings.forget_flows(ports, note)
-    elif result < 0:
+        return False
+    if result < 0:
         raise StepError(-result, f"netlink({{{shown}}})")
+    return True

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from minicontainer import runtime
 from minicontainer.errors import SpecError
-from minicontainer.network import hosts, store
+from minicontainer.network import firewall, hosts, store
 from minicontainer.network.firewall import Element
 from minicontainer.spec import Port
 
@@ -35,10 +35,7 @@ class Record(NamedTuple):
     @property
     def elements(self) -> list[Element]:
         """Its ports, as the table has them."""
-        return [
-            Element(IPv4Address(q.address) if q.address else None, q.protocol, q.host, self.address, q.number)
-            for q in self.ports
-        ]
+        return [element for port in self.ports for element in firewall.elements_of(port, self.address, self.six)]
 
     def to_data(self) -> dict[str, Any]:
         """As plain data."""
@@ -109,8 +106,7 @@ def publisher(port: Port) -> str:
     for name in store.names():
         for record in of(name):
             for other in record.ports:
-                meet = not (other.address and port.address) or other.address == port.address
-                if (other.host, other.protocol) == (port.host, port.protocol) and meet:
+                if other.meets(port):
                     return record.who
     return ""
 

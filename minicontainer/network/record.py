@@ -17,6 +17,11 @@ class CorruptNetworkError(Error):
     """A network whose file cannot be read. It can be removed."""
 
 
+def near(address: IPv6Address) -> IPv6Address:
+    """What stands for the host's ::1 on the network of an address (firewall.py): the second of its 64 bits."""
+    return IPv6Address(int(address) >> 64 << 64 | 2)
+
+
 @dataclass(frozen=True)
 class Network:
     """One network.
@@ -42,6 +47,11 @@ class Network:
     def gateway6(self) -> IPv6Address | None:
         """The host's address of IPv6."""
         return None if self.subnet6 is None else self.subnet6[1]
+
+    @property
+    def near(self) -> IPv6Address | None:
+        """The host's other address of IPv6, which stands for its ::1 (``near``)."""
+        return None if self.gateway6 is None else near(self.gateway6)
 
     def address6(self, address: IPv4Address) -> IPv6Address | None:
         """The address of IPv6 that goes with one of IPv4: it ends with that."""

@@ -24,8 +24,8 @@ FIELDS = ("ports", "ip", "mac_address", "dns", "add_hosts")  # of Spec
 
 @dataclass(frozen=True)
 class Port:
-    """A published port: what comes to ``host`` (0: a free one) of the host's ``address`` ("": any) goes to ``number``
-    of the container."""
+    """A published port: what comes to ``host`` (0: a free one) of the host's ``address`` goes to ``number`` of the
+    container. ``0.0.0.0`` is any address of IPv4, ``::`` any of IPv6, and "" any of both."""
 
     number: int
     host: int = 0
@@ -40,12 +40,29 @@ class Port:
                 raise SpecError("publish", number, f"is no port: {least} to {PORT_MAX}")
         if text("publish", self.address, empty=True):
             given = address("publish", self.address)
-            if given.version != 4:
-                raise SpecError("publish", self.address, "ports are published by IPv4", "an IPv4 address of the host")
-            object.__setattr__(self, "address", "" if given.is_unspecified else str(given))
+            if isinstance(given, IPv6Address):
+                if given.scope_id or given.is_link_local:
+                    raise SpecError("publish", self.address, "is of one link alone", "another address of the host")
+                given = given.ipv4_mapped or given
+            object.__setattr__(self, "address", str(given))
+
+    @property
+    def where(self) -> str:
+        """Address and port of the host, as they are written."""
+        shown = f"[{self.address}]" if ":" in self.address else self.address or "0.0.0.0"
+        return f"{shown}:{self.host}"
 
     def __str__(self) -> str:
-        return f"{self.address or '0.0.0.0'}:{self.host}->{self.number}/{self.protocol}"
+        return f"{self.where}->{self.number}/{self.protocol}"
+
+    def meets(self, other: Port) -> bool:
+        """Whether both want the same port of an address of the host."""
+        if (self.host, self.protocol) != (other.host, other.protocol):
+            return False
+        if not (self.address and other.address):
+            return True
+        mine, its = ip_address(self.address), ip_address(other.address)
+        return mine.version == its.version and (mine == its or mine.is_unspecified or its.is_unspecified)
 
     @classmethod
     def option(cls, value: str) -> tuple[Port, ...]:
@@ -59,7 +76,10 @@ class Port:
             raise SpecError("publish", value, "has an empty address", "[ip:][hostport:]port[/udp]")
         if len(outer) != len(numbers):
             raise SpecError("publish", value, f"has {len(outer)} ports outside and {len(numbers)} inside")
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        in_brackets = host.startswith("[") and host.endswith("]")
+        if in_brackets != (":" in host):
+            raise SpecError("publish", value, "brackets are for an address of IPv6, and it needs them", "[::1]:8080:80")
+        host = host[1:-1] if in_brackets else host
         kind = protocol.lower() if slash else "tcp"
         return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
 

@@ -38,14 +38,14 @@ def reached(s: socket.socket) -> bytes:
     return s.recv(2048)
 
 
-@pytest.mark.parametrize("where", ["127.0.0.1", "gateway"])
+@pytest.mark.parametrize("where", ["127.0.0.1", "gateway", "::1", "gateway6"])
 def test_who_sent_before_reaches_the_container_and_its_successor(on: Make, network: Network, where: str) -> None:
-    address = str(network.gateway) if where == "gateway" else where
+    address = str(getattr(network, where, where))
     ports = mc.Port.option(f"{NUMBER}:80/udp")
     with sender(address) as s:
         for name in ("web", "successor"):
             c = on(name, ports=ports)
-            with server(c.pid, 80, udp=True) as seen:
+            with server(c.pid, 80, udp=True, ipv6=":" in address) as seen:
                 assert reached(s) == b"word"
             assert len(seen) == 1
             c.remove(force=True)

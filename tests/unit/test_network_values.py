@@ -41,7 +41,11 @@ ports = st.builds(mc.Port, numbers, numbers, st.sampled_from(["tcp", "udp"]), st
         ("5353:53/UDP", mc.Port(53, 5353, "udp")),
         ("127.0.0.1:8080:80", mc.Port(80, 8080, "tcp", "127.0.0.1")),
         ("127.0.0.1::80", mc.Port(80, 0, "tcp", "127.0.0.1")),
-        ("0.0.0.0:1:2", mc.Port(2, 1)),
+        ("0.0.0.0:1:2", mc.Port(2, 1, address="0.0.0.0")),
+        ("[::]:1:2", mc.Port(2, 1, address="::")),
+        ("[::1]::2/udp", mc.Port(2, 0, "udp", "::1")),
+        ("[2001:DB8::0]:1:2", mc.Port(2, 1, address="2001:db8::")),
+        ("[::ffff:192.0.2.1]:1:2", mc.Port(2, 1, address="192.0.2.1")),
     ],
 )
 def test_a_port(text: str, port: mc.Port) -> None:
@@ -67,7 +71,9 @@ def test_a_range() -> None:
         "2-1",
         "a:1:2",
         "::1:1:2",
-        "[::1]:1:2",
+        "[1.2.3.4]:1:2",
+        "[fe80::1]:1:2",
+        "[fe80::1%lo]:1:2",
         "1:2:3:4",
         "-1",
     ],
