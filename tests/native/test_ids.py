@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from box import Box, line_of, started, until
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minicontainer as mc
@@ -164,6 +164,7 @@ def test_where_ranges_come_from(monkeypatch: pytest.MonkeyPatch, uids: Any, gids
     assert (first is None) == (bool(uids) and uids[0][0] == "me")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text())
 def test_any_subuid_file_is_read(text: str) -> None:
     with tempfile.NamedTemporaryFile() as file:

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from kernels import Load
 
 from minicontainer.kvm import boot
 from minicontainer.kvm.boot.kernel import Entry, Kernel
 from minicontainer.kvm.memory import GuestMemory
+
+# Whatever else this machine does, nothing fails for time alone.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def rules(draw: st.DrawFn) -> list[Rule]:
     return [rule for rule in found if rule.conditions or rule is plain[rule.name]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rules(), ACTIONS, st.sampled_from([(), ("x86",), ("x86", "x32")]), st.randoms(use_true_random=False))
 def test_shorter_answers_the_same(
     wanted: list[Rule], default: int, others: tuple[str, ...], dice: random.Random
@@ -109,7 +109,7 @@ def programs(draw: st.DrawFn) -> bytes:
     return bpf.pack(found)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(programs(), st.randoms(use_true_random=False))
 def test_shorter_of_any_program_answers_the_same(program: bytes, dice: random.Random) -> None:
     made = bpf.shorter(program)
@@ -157,7 +157,7 @@ def test_what_is_decided_whatever_the_arguments() -> None:
     assert bpf.decided(b"\x07" + bytes(7), 0, HERE) is None  # BPF_MISC|BPF_TAX
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rules(), st.sampled_from([(), ("x86",), ("x86", "x32")]))
 @pytest.mark.skipif(HERE != lib.AUDIT_ARCH_X86_64, reason="of x86_64")
 def test_a_list_that_ends(some: list[Rule], others: tuple[str, ...]) -> None:

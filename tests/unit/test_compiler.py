@@ -143,7 +143,6 @@ def taken_and_attached(plan: Plan) -> Iterator[tuple[str, int, int]]:
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     (pivot,) = where(plan, "pivot_root")
@@ -162,7 +161,6 @@ def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: t
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_volumes_are_attached_to_what_was_walked_to_and_on_top_of_all_else(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     kernels = [i for name in ("dev", "proc", "sys") for i in where(plan, "move_mount", first_argument(name))]
@@ -176,7 +174,6 @@ def test_volumes_are_attached_to_what_was_walked_to_and_on_top_of_all_else(case:
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     phase = [s for s in plan.steps if s.phase == "confine"]
@@ -203,7 +200,6 @@ def where_last(order: list[str], call: str) -> int:
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_nothing_of_ours_is_under_the_filter_but_the_exec(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     staged = spec.init or host.exposed
@@ -212,7 +208,6 @@ def test_nothing_of_ours_is_under_the_filter_but_the_exec(case: tuple[Spec, Host
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     end = [s.call for s in plan.steps if s.phase == "execute"]
@@ -231,7 +226,6 @@ def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_what_is_read_only_is_never_written_to(case: tuple[Spec, Host, Plan]) -> None:
     """ROOTFS is so before it is entered; a layer above it, when all is made there."""
     spec, host, plan = case
@@ -254,7 +248,6 @@ def test_what_is_read_only_is_never_written_to(case: tuple[Spec, Host, Plan]) ->
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_namespaces_are_joined_first_and_as_root_of_the_joined_one(case: tuple[Spec, Host, Plan]) -> None:
     spec, _, plan = case
     joins = where(plan, "setns", lambda s: s.args[0] != "mnt")
@@ -269,7 +262,6 @@ def test_namespaces_are_joined_first_and_as_root_of_the_joined_one(case: tuple[S
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_every_plan_encodes_and_every_input_is_known(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     assert plan.buffer
@@ -284,7 +276,7 @@ def test_every_plan_encodes_and_every_input_is_known(case: tuple[Spec, Host, Pla
 
 
 @given(compiled())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_equal_specs_and_facts_give_equal_plans(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     again = compile(dataclasses.replace(spec), host._replace())
@@ -314,7 +306,6 @@ def test_compiling_touches_nothing() -> None:
 
 
 @given(compiled())
-@settings(deadline=None)
 def test_a_chroot_is_left_for_the_true_root_before_the_pivot(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     last = [s.describe() for s in plan.steps[: where(plan, "pivot_root")[0]]][-2:]

@@ -27,7 +27,7 @@ from minicontainer.kvm.memory import GuestMemory
 
 def examples(count: int) -> settings:
     return settings(
-        max_examples=count, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=count, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )  # one directory does for all examples
 
 

@@ -100,7 +100,6 @@ def as_read(argument: object, word: object) -> bool:
 
 
 @given(plans)
-@settings(deadline=None)
 def test_any_plan_is_accepted_by_c_and_holds_what_its_steps_say(plan: Plan) -> None:
     for step, values in decode(plan):
         if step.op in (lib.MC_EXEC, lib.MC_EXEC_FD):
@@ -117,7 +116,6 @@ def test_any_plan_is_accepted_by_c_and_holds_what_its_steps_say(plan: Plan) -> N
 
 
 @given(plans)
-@settings(deadline=None)
 def test_any_step_prints_on_one_line(plan: Plan) -> None:
     for step in plan.steps:
         line = step.describe()
@@ -297,9 +295,7 @@ def test_mutated_plans_are_refused_or_harmless(fuzzer: Path) -> None:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_plan_and_any_mutation_of_it_is_walked_within_bounds(fuzzer: Path, data: st.DataObject) -> None:
     plan = data.draw(plans)
     rng = random.Random(data.draw(st.integers(0, 2**32)))

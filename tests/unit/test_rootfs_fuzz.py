@@ -73,7 +73,7 @@ def unpack(archive: bytes, jail: Path) -> bool:
     return True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(MEMBERS, MEMBERS)
 def test_nothing_outside_changes(first: list[Said], second: list[Said]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -124,7 +124,7 @@ def fix_checksums(data: bytearray) -> None:
             data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.booleans(), st.booleans())
 def test_damage_is_an_archive_error(seed: int, times: int, checksums: bool, cut: bool) -> None:
     chance = random.Random(seed)

@@ -309,7 +309,7 @@ ANY = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_every_mutation_is_read_or_refused(data: st.DataObject) -> None:
     """A member replaced, taken away or swapped for another: a program comes of it, or a SpecError of one line."""
@@ -335,7 +335,7 @@ def test_every_mutation_is_read_or_refused(data: st.DataObject) -> None:
     assert len(said.splitlines()) + bool(program) == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False), st.integers(1, 4))
 @example(random.Random(0), 1)
 def test_every_damaged_text_is_read_or_refused(dice: random.Random, times: int) -> None:
