@@ -10,6 +10,8 @@ import minicontainer as mc
 rootfs = sys.argv[1] if len(sys.argv) > 1 else "rootfs"
 
 with mc.Popen(["/bin/sh"], rootfs=rootfs, stdin=mc.PIPE, stdout=mc.PIPE, text=True) as p:
+    assert p.stdin is not None
+    assert p.stdout is not None
     p.stdin.write("echo I am $$; hostname\n")
     p.stdin.flush()
     print(p.stdout.readline().strip(), "inside,", p.pid > 1, "outside")

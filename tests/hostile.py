@@ -201,7 +201,7 @@ def outcome(root: Path, given: Path, place: str, kind: str, **more: Any) -> Outc
     mounts = tuple(mc.Mount(target, str(given / name)) for target, name in wish.pop("mounts", ()))
     shown = "cat /proc/self/mountinfo >/dev/null; cd /; echo works"
     try:
-        streams = {} if wish.get("tty") else {"capture_output": True}
+        streams: dict[str, Any] = {} if wish.get("tty") else {"capture_output": True}
         done = mc.run(["/bin/sh", "-c", shown], rootfs=str(root), mounts=mounts, timeout=20, **streams, **wish, **more)
     except mc.Error as e:
         return Outcome(place, kind, str(e))

@@ -11,12 +11,17 @@ leaves no container; as in asyncio, a cancelled ``wait`` or ``communicate`` leav
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicontainer.container.communicate import CHUNK, Kept
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Usage
 from minicontainer.spec import Spec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minicontainer.spec.keywords import OfAsyncio
 
 
 class Container:
@@ -160,7 +165,7 @@ async def _nothing() -> None:
     return None
 
 
-async def create_container_exec(program: str | Spec, *args: str, **keywords: Any) -> Container:
+async def create_container_exec(program: str | Spec, *args: str, **keywords: Unpack[OfAsyncio]) -> Container:
     """Starts a container; keywords are Popen's (bytes only, as asyncio's)."""
     if keywords.keys() & {"text", "encoding", "errors"}:
         raise ValueError("streams are bytes, as those of asyncio.create_subprocess_exec")

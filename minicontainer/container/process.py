@@ -14,7 +14,7 @@ from _thread import RLock
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from minicontainer.container import limits
 from minicontainer.container.child import Child
@@ -25,6 +25,11 @@ from minicontainer.errors import Error, StepError, told
 from minicontainer.native import check, lib, now
 from minicontainer.spec import Spec, make, signal_number, size
 from minicontainer.timeline import Timeline
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minicontainer.spec.keywords import Fields, Stream
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
@@ -49,18 +54,18 @@ class Popen:
         self,
         args: Sequence[str] | Spec,
         *,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
         text: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
         max_output: int | str | None = None,
-        **fields: Any,
+        **fields: Unpack[Fields],
     ) -> None:
-        self.stdin: Any = None  # a file where it was PIPE, else None
-        self.stdout: Any = None
-        self.stderr: Any = None
+        self.stdin: IO[Any] | None = None  # a file where it was PIPE, else None
+        self.stdout: IO[Any] | None = None
+        self.stderr: IO[Any] | None = None
         self.returncode: int | None = None
         self._child: Child | None = None
         self._lock = RLock()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Result
 from minicontainer.container.streams import PIPE
 from minicontainer.spec import Spec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minicontainer.spec.keywords import OfPopen
 
 
 class _Run(Popen):
@@ -26,7 +31,7 @@ def run(
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
-    **keywords: Any,
+    **keywords: Unpack[OfPopen],
 ) -> Result:
     """Runs a container to its end. Keywords are subprocess.run's, ``max_output`` (of Popen) and the fields of Spec.
 

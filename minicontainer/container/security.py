@@ -70,7 +70,7 @@ def examine(spec: Spec) -> list[Check]:
     with outside() as words:
         measured = replace(spec, executable=PROBE, args=("minicontainer-probe", *words))
         with Popen(measured, stdout=None if spec.tty else PIPE) as process:
-            said = _all_of(process.terminal) if spec.tty else process.stdout.read()
+            said = process.stdout.read() if process.stdout is not None else _all_of(process.terminal)
             status = process.wait()
     if status:
         raise Error(f"the security probe ended with status {status}")

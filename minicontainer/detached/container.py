@@ -14,7 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicontainer.container import names, resolving, start
 from minicontainer.detached import making, store
@@ -29,6 +29,11 @@ from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.timeline import Timeline
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minicontainer.spec.keywords import Fields, OfDetached
 
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
@@ -56,7 +61,7 @@ class Container(Entered):
         interactive: bool = False,
         remove: bool = False,
         timeout: float = 0,
-        **fields: Any,
+        **fields: Unpack[Fields],
     ) -> Container:
         """Starts one; returns when its program runs. ``fields`` are those of Spec.
 
@@ -74,11 +79,12 @@ class Container(Entered):
         return cls._make(spec, wished, cls._start)
 
     @classmethod
-    def create(cls, args: Sequence[str] | Spec, **options: Any) -> Container:
+    def create(cls, args: Sequence[str] | Spec, **options: Unpack[OfDetached]) -> Container:
         """Makes one that does not run: its status is ``created`` until ``start_again``. ``options`` are those of
         ``start``; what can be found amiss before that is raised now."""
-        wanted = {name: options.pop(name) for name in making.WISHES if name in options}
-        spec = making.detached(make(args, **options))
+        fields: dict[str, Any] = dict(options)
+        wanted = {name: fields.pop(name) for name in making.WISHES if name in fields}
+        spec = making.detached(make(args, **fields))
         making.check(spec)
         return cls._make(spec, making.wishes(spec, **wanted), lambda self, _: self._entry.write_created())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicontainer.container.process import DEVNULL
 from minicontainer.container.result import Result
@@ -15,6 +15,11 @@ from minicontainer.detached.enter import Exec
 from minicontainer.detached.handle import ended
 from minicontainer.detached.observed import Observed
 from minicontainer.errors import Error, told
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minicontainer.spec.keywords import OfEntered, Streams, Wishes
 
 MANY = 64  # ways into it that are kept
 # What a process that enters comes to where process 1 is about to end: it is killed first, or no pid is given any more
@@ -40,7 +45,7 @@ class Entered(Observed):
         cwd: str | None = None,
         user: str | None = None,
         tty: bool = False,
-        **streams: Any,
+        **streams: Unpack[Streams],
     ) -> Exec:
         """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
         pidfd = self.open_process("exec")
@@ -76,10 +81,10 @@ class Entered(Observed):
                 self._ways[key] = way
         return way
 
-    def leave(self, args: Sequence[str], **wishes: Any) -> None:
+    def leave(self, args: Sequence[str], **wishes: Unpack[Wishes]) -> None:
         """``exec`` of what nobody waits for: its streams are /dev/null, and it ends when it does, or the container."""
         self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **wishes).disown()
 
-    def run(self, args: Sequence[str], **keywords: Any) -> Result:
+    def run(self, args: Sequence[str], **keywords: Unpack[OfEntered]) -> Result:
         """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
         return finish(lambda **given: self.exec(args, **given), **keywords)

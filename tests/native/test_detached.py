@@ -286,11 +286,11 @@ def test_names(make: Make, rootfs: Path) -> None:
 def test_an_unnamed_one_is_called_by_its_id(make: Make) -> None:
     """Also what enters it, when it was started again, and when it has been given a name."""
     c = make("sleep", "1000")
-    words, text = ["sh", "-c", "hostname; echo $HOSTNAME"], {"capture_output": True, "text": True}
-    assert c.run(words, **text).stdout.split() == [c.id[:12]] * 2
+    words = ["sh", "-c", "hostname; echo $HOSTNAME"]
+    assert c.run(words, capture_output=True, text=True).stdout.split() == [c.id[:12]] * 2
     c.rename("given")
     c.restart(0)
-    assert mc.Container.find("given").run(words, **text).stdout.split() == [c.id[:12]] * 2
+    assert mc.Container.find("given").run(words, capture_output=True, text=True).stdout.split() == [c.id[:12]] * 2
 
 
 def test_one_with_the_hosts_name_can_be_renamed(make: Make) -> None:

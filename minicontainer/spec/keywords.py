@@ -1,0 +1,131 @@
+"""The keywords of ``run``, ``Popen``, ``Container.start`` ... as type checkers know them, who then find a name that is
+none of them. Nothing is imported from here while a program runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, Protocol, TypedDict
+
+from minicontainer.spec.limits import Limits
+from minicontainer.spec.network import Port
+from minicontainer.spec.parts import Device, Mount, Ulimit
+
+
+class HasFileno(Protocol):
+    """What has a descriptor, as a file."""
+
+    def fileno(self) -> int:
+        """It."""
+
+
+Stream = int | IO[Any] | HasFileno | None
+Path = str | os.PathLike[str]
+
+
+class Fields(TypedDict, total=False):
+    """The fields of Spec but for its ``args``: what each takes, strings of the command line included."""
+
+    rootfs: Path
+    executable: Path | None
+    ephemeral: bool
+    name: str | None
+    hostname: str | None
+    env: Mapping[str, str] | Sequence[str]
+    cwd: Path
+    user: str | int | None
+    group_add: Iterable[str | int]
+    mounts: Iterable[Mount | str]
+    read_only: bool
+    shm_size: int | str
+    devices: Iterable[Device | str]
+    init: bool
+    tty: bool
+    limits: Limits | Mapping[str, Any]
+    ulimits: Iterable[Ulimit | str]
+    sysctls: Mapping[str, str] | Sequence[str]
+    cap_add: Iterable[str]
+    cap_drop: Iterable[str]
+    seccomp: Path | None
+    no_new_privileges: bool
+    privileged: bool
+    network: str
+    ports: Iterable[Port | str | int]
+    ip: str | None
+    mac_address: str | None
+    dns: Iterable[str]
+    add_hosts: Mapping[str, str] | Sequence[str]
+    pid: str
+    ipc: str
+    uts: str
+    cgroupns: str
+    timens: str
+    userns: str | None
+    stop_signal: str | int | signal.Signals
+    stop_timeout: float
+    oom_score_adj: int | None
+    umask: int
+    die_with_parent: bool
+
+
+class Output(TypedDict, total=False):
+    """Streams of bytes (asyncio's)."""
+
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    max_output: int | str | None
+
+
+class Streams(Output, total=False):
+    """What Popen takes beside the fields."""
+
+    text: bool | None
+    encoding: str | None
+    errors: str | None
+
+
+class Wishes(TypedDict, total=False):
+    """How another process in a container differs from its first."""
+
+    env: Mapping[str, str] | None
+    cwd: str | None
+    user: str | None
+    tty: bool
+
+
+class Ended(TypedDict, total=False):
+    """What ``run`` takes beside Popen's."""
+
+    input: Any
+    capture_output: bool
+    timeout: float | None
+    check: bool
+
+
+class Kept(TypedDict, total=False):
+    """What a detached container takes beside the fields."""
+
+    labels: Mapping[str, str] | None
+    restart: str
+    log: Mapping[str, Any] | None
+    interactive: bool
+    remove: bool
+    timeout: float
+
+
+class OfDetached(Kept, Fields, total=False):
+    """Keywords of ``Container.create``."""
+
+
+class OfPopen(Streams, Fields, total=False):
+    """Keywords of ``run``."""
+
+
+class OfAsyncio(Output, Fields, total=False):
+    """Keywords of ``create_container_exec``."""
+
+
+class OfEntered(Ended, Streams, Wishes, total=False):
+    """Keywords of ``Container.run``."""

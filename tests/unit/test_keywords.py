@@ -1,0 +1,87 @@
+"""The keywords as type checkers know them are those that there are, and a mistake in one is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import minicontainer as mc
+from minicontainer.container.running import finish
+from minicontainer.detached import making
+from minicontainer.spec import keywords
+
+ROOT = Path(__file__).parents[2]
+
+
+def of(function: object) -> set[str]:
+    """The keywords that a function names itself."""
+    assert callable(function)
+    return {p.name for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY}
+
+
+def test_the_fields_are_those_of_spec() -> None:
+    assert set(keywords.Fields.__annotations__) == {f.name for f in dataclasses.fields(mc.Spec)} - {"args"}
+
+
+def test_the_others_are_those_of_the_functions() -> None:
+    assert set(keywords.OfPopen.__annotations__) == of(mc.Popen) | set(keywords.Fields.__annotations__)
+    assert set(keywords.Ended.__annotations__) == of(finish) == of(mc.run)
+    assert set(keywords.Wishes.__annotations__) == of(mc.Container.exec)
+    assert set(keywords.Kept.__annotations__) == of(mc.Container.start) >= set(making.WISHES)
+    assert set(keywords.Output.__annotations__) == of(mc.Popen) - {"text", "encoding", "errors"}
+
+
+SNIPPET = """
+import minicontainer as mc
+
+GOOD = mc.Limits(memory="64M")
+mc.run(["x"], rootfs="r", limits=GOOD, mounts=["/a:/b", mc.Mount("/x", "/y")], ports=["80:80"], env=["A=B"])
+mc.run(["x"], rootfs="r", capture_output=True, max_output=5)
+mc.Popen(mc.Spec(["x"], "r"), stdin=mc.PIPE, stdout=open("x"), user=0).wait()
+c = mc.Container.start(["x"], rootfs="r", limits={"memory": "1M"}, labels={"a": "b"})
+c.run(["x"], capture_output=True, user="bob", timeout=5.0)
+c.exec(["x"], stdout=mc.PIPE, tty=True)
+m = mc.Machine()
+m.load(b"x")
+m.load("hello")
+rip: int = m.run().registers["rip"]
+regs = m.processors[0].vcpu.get_regs()
+regs.rip = 5
+
+mc.run(["x"], rootfss="r")  # BAD
+mc.run(["x"], rootfs=5)  # BAD
+mc.run(["x"], rootfs="r", timeuot=5)  # BAD
+mc.Popen(["x"], rootfs="r", stdinn=mc.PIPE)  # BAD
+mc.Popen(["x"], rootfs="r", stdin="file")  # BAD
+mc.Popen(["x"], rootfs="r").stdout.read()  # BAD
+mc.Container.start(["x"], rootfss="r")  # BAD
+mc.Container.create(["x"], rootfss="r")  # BAD
+mc.Container.start(["x"], rootfs="r", tty=1.5)  # BAD
+c.exec(["x"], stdoutt=mc.PIPE)  # BAD
+c.exec(["x"], rootfs="r")  # BAD
+c.run(["x"], usr="bob")  # BAD
+c.leave(["x"], usr="bob")  # BAD
+m.load(5)  # BAD
+regs.rpi = 5  # BAD
+
+
+async def main() -> None:
+    await mc.create_container_exec("x", rootfs="r", stdout=mc.PIPE)
+    await mc.create_container_exec("x", rootfss="r")  # BAD
+    await mc.create_container_exec("x", rootfs="r", text=True)  # BAD
+"""
+
+
+def test_mypy_finds_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "snippet.py"
+    path.write_text(SNIPPET, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    found = {int(line) for line in re.findall(r"snippet\.py:(\d+): error", done.stdout)}
+    bad = {number for number, line in enumerate(SNIPPET.split("\n"), 1) if line.endswith("# BAD")}
+    assert found == bad, done.stdout
+    assert 'Unexpected keyword argument "rootfss"' in done.stdout
