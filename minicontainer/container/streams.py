@@ -49,6 +49,9 @@ class Streams:
         if _is(wish, DEVNULL):
             self._opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
             return self._opened[-1]
+        if not isinstance(wish, int) and not hasattr(wish, "fileno"):
+            what = f"not {type(wish).__name__}"
+            raise TypeError(f"{NAMES[number]}: must be None, PIPE, DEVNULL, a descriptor or a file, {what}")
         fd = wish if isinstance(wish, int) else int(wish.fileno())
         if fd < 0:
             raise ValueError(f"{NAMES[number]}: {fd} is no descriptor")

@@ -261,4 +261,4 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise Error(sentence("cp", path, (e.strerror or str(e)).lower())) from e
+        raise Error(sentence("cp", path, (e.strerror or str(e)).lower())) from None

@@ -205,7 +205,7 @@ class _Output:
         except BrokenPipeError:
             raise
         except OSError as e:
-            raise Error(f"export: cannot be written: {(e.strerror or str(e)).lower()}") from e
+            raise Error(f"export: cannot be written: {(e.strerror or str(e)).lower()}") from None
         self._size += len(data)
 
     def tell(self) -> int:
@@ -257,4 +257,4 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as e:
-        raise Error(sentence("export", f"/{path}", (e.strerror or str(e)).lower())) from e
+        raise Error(sentence("export", f"/{path}", (e.strerror or str(e)).lower())) from None

@@ -96,7 +96,7 @@ def _applets(program: str) -> list[str]:
     try:
         listed = subprocess.run([program, "--list-full"], capture_output=True, stdin=subprocess.DEVNULL, check=True)
     except (OSError, subprocess.CalledProcessError) as e:
-        raise Error(sentence("busybox", program, f"does not run: {e}", PACKAGE)) from e
+        raise Error(sentence("busybox", program, f"does not run: {e}", PACKAGE)) from None
     places = [os.path.split(line) for line in os.fsdecode(listed.stdout).splitlines()]
     return [f"{d}/{name}" for d, name in places if d in BINARIES and (d, name) != ("bin", "busybox")]
 

@@ -104,9 +104,9 @@ class Archive:
         except ArchiveError:
             raise
         except (tarfile.TarError, ValueError, LookupError, ArithmeticError, TypeError) as e:
-            raise ArchiveError(f"is no tar archive, or a damaged one: {e}") from e
-        except RecursionError as e:
-            raise ArchiveError("is damaged: too many headers of one member") from e
+            raise ArchiveError(f"is no tar archive, or a damaged one: {e}") from None
+        except RecursionError:
+            raise ArchiveError("is damaged: too many headers of one member") from None
         return info
 
 

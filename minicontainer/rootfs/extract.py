@@ -127,7 +127,7 @@ class Extraction:
             try:
                 self._extract(member)
             except OSError as e:
-                raise member.error(_reason(e)) from e
+                raise member.error(_reason(e)) from None
             if self._remembered + self.tree.remembered > MEMORY:
                 raise member.error(
                     f"names and attributes of directories, and what is left out, exceed {MEMORY >> 20} MiB"
@@ -135,7 +135,7 @@ class Extraction:
         try:
             self.tree.finish()
         except OSError as e:
-            raise ArchiveError(f"giving a directory its mode, owner and time: {_reason(e)}") from e
+            raise ArchiveError(f"giving a directory its mode, owner and time: {_reason(e)}") from None
         return Report(self._members, self._size, tuple(self._notes))
 
     def _count(self, member: a.Member) -> None:

@@ -35,7 +35,7 @@ def open_existing(path: str) -> int | None:
     except NotADirectoryError:
         raise SpecError("DIR", path, "is not a directory") from None
     except OSError as e:
-        raise Error(sentence("DIR", path, os.strerror(e.errno or 0))) from e
+        raise Error(sentence("DIR", path, os.strerror(e.errno or 0))) from None
     if os.path.samestat(os.fstat(fd), os.stat("/")):
         os.close(fd)
         raise SpecError("DIR", path, "is the root of this host")
@@ -87,11 +87,13 @@ def _place(path: str) -> tuple[int, str]:
         return os.open(directory or ".", OPEN), name
     except OSError as e:
         hint = "it is not made: only DIR itself is" if isinstance(e, FileNotFoundError) else ""
-        raise Error(sentence("directory", directory or ".", os.strerror(e.errno or 0), hint)) from e
+        raise Error(sentence("directory", directory or ".", os.strerror(e.errno or 0), hint)) from None
 
 
 def _rename(parent: int, part: str, name: str, path: str) -> None:
     try:
         os.rename(part, name, src_dir_fd=parent, dst_dir_fd=parent)
     except OSError as e:
-        raise Error(sentence("DIR", path, f"was made by somebody else meanwhile: {os.strerror(e.errno or 0)}")) from e
+        raise Error(
+            sentence("DIR", path, f"was made by somebody else meanwhile: {os.strerror(e.errno or 0)}")
+        ) from None

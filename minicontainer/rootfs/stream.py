@@ -111,7 +111,7 @@ class Stream:
         try:
             got = self._file.read(size)
         except Exception as e:
-            raise _explained(e) from e
+            raise _explained(e) from None
         self._position += len(got)
         return got
 
@@ -190,4 +190,4 @@ def open_archive(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         return open(path, "rb", 0)
     except OSError as e:
-        raise ArchiveError(os.strerror(e.errno or errno.EIO), archive=os.fspath(path)) from e
+        raise ArchiveError(os.strerror(e.errno or errno.EIO), archive=os.fspath(path)) from None

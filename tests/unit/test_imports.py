@@ -272,3 +272,18 @@ def test_the_package_itself_loads_nothing_of_its_own() -> None:
 def test_a_spec_needs_no_extension() -> None:
     ours = {name for name in loaded("import minicontainer.spec") if name.startswith("minicontainer")}
     assert {name.split(".")[1] for name in ours - {"minicontainer"}} == {"errors", "spec"}
+
+
+def test_no_error_shows_what_it_was_made_of() -> None:
+    """It says all in its line; what Python raised before is noise in a traceback."""
+    found = []
+    for path in sources():
+        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            raised = [n for n in ast.walk(handler) if isinstance(n, ast.Raise) and n.exc is not None]
+            if isinstance(handler, ast.ExceptHandler):
+                found += [
+                    f"{path.relative_to(ROOT)}:{n.lineno}"
+                    for n in raised
+                    if not (isinstance(n.cause, ast.Constant) and n.cause.value is None)
+                ]
+    assert found == []

@@ -143,3 +143,10 @@ def test_options_of_a_detached_container(field: str, wrong: Any) -> None:
         return
     with pytest.raises(SpecError):
         mc.Container.start(["x"], rootfs="/srv", **{field: wrong})
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+@pytest.mark.parametrize("wrong", ["file", b"x", 1.5, [], object()])
+def test_streams(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: must be None, PIPE, DEVNULL, a descriptor or a file, not "):
+        mc.Popen(["x"], rootfs="/srv", **{name: wrong})

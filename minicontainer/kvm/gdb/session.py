@@ -110,8 +110,8 @@ class Session:
     def _receive(self) -> None:
         try:
             data = self._connection.recv(CHUNK)
-        except OSError as error:
-            raise Gone from error
+        except OSError:
+            raise Gone from None
         if not data:
             raise Gone
         for event in self._decoder.feed(data):
@@ -169,5 +169,5 @@ class Session:
     def _put(self, data: bytes) -> None:
         try:
             self._connection.sendall(data)
-        except OSError as error:
-            raise Gone from error
+        except OSError:
+            raise Gone from None
