@@ -94,6 +94,5 @@ def _rename(parent: int, part: str, name: str, path: str) -> None:
     try:
         os.rename(part, name, src_dir_fd=parent, dst_dir_fd=parent)
     except OSError as e:
-        raise Error(
-            sentence("DIR", path, f"was made by somebody else meanwhile: {os.strerror(e.errno or 0)}")
-        ) from None
+        reason = f"was made by somebody else meanwhile: {os.strerror(e.errno or 0)}"
+        raise Error(sentence("DIR", path, reason)) from None
