@@ -64,8 +64,8 @@ def tell(kind: str, action: str, identifier: str, **attributes: object) -> None:
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
     shown = ", ".join(f"{key}={value}" for key, value in sorted(attributes.items()) if value not in ("", None))
     line = f"{when}.{now % 10**9:09d}Z {kind} {action} {identifier} ({shown})\n"
-    with suppress(OSError):
-        fd = os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with suppress(OSError, ValueError):
+        fd = runtime.opened(path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(fd, line.encode("utf-8", "replace"))
             if os.fstat(fd).st_size > LIMIT:
@@ -157,8 +157,8 @@ class _Follower:
         """Goes to the file after this one; False where this is the last."""
         for name in (path(),) if self._file >= 0 else (f"{path()}.1", path()):
             try:
-                fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except FileNotFoundError:
+                fd = runtime.opened(name)
+            except (FileNotFoundError, ValueError):
                 continue
             if self._file >= 0 and os.path.samestat(os.fstat(fd), os.fstat(self._file)):
                 os.close(fd)

@@ -226,8 +226,7 @@ def _read(name: str) -> Volume:
     os.stat(path)
     created, labels = 0.0, {}
     try:
-        with open(f"{path}/{ABOUT}", encoding="utf-8") as f:
-            about = json.load(f)
+        about = runtime.parsed(runtime.read(f"{path}/{ABOUT}"))
         created, labels = float(about["created"]), {str(key): str(value) for key, value in about["labels"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # what it holds is what counts

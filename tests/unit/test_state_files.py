@@ -200,7 +200,7 @@ def test_values_of_a_state(field: str, value: str) -> None:
         State.from_json(json.dumps(data).replace('"HERE"', value), watched=True)
 
 
-LEASE = {"owner": "x", "address": "10.0.0.2", "names": "a b", "ports": [], "lines": [1], "private": False}
+LEASE = {"owner": "x", "address": "10.0.0.2", "names": "a b", "ports": [], "lines": [1], "private": False, "six": None}
 
 
 @pytest.mark.parametrize("field", ["owner", "address", "names", "ports", "lines"])
