@@ -1,8 +1,9 @@
 """A container as ``docker inspect`` shows one: what was asked for, and what became of it.
 
 Fields are docker's where docker has them, and podman's ``Rootfs`` and ``CgroupPath``. Ours are ``State.Reason``
-(exited, signal, timeout, oom, failed), ``State.LogLost`` (bytes), ``HostConfig.Ephemeral``, ``.TimensMode``,
-``.Umask``, ``.Timeout`` (seconds). What was not asked for is null.
+(exited, signal, timeout, oom, failed), ``State.LogLost`` (bytes), ``HostConfig.Ephemeral``,
+``.Executable`` (a static program of the host's), ``.TimensMode``, ``.Umask``, ``.Timeout`` (seconds). What was not
+asked for is null.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ SAME = {  # of Spec -> of HostConfig
     "cgroupns": "CgroupnsMode",
     "dns": "Dns",
     "ephemeral": "Ephemeral",
+    "executable": "Executable",
     "group_add": "GroupAdd",
     "init": "Init",
     "ipc": "IpcMode",
@@ -188,13 +190,17 @@ def _ports(ports: tuple[Port, ...]) -> dict[str, list[dict[str, str]]]:
 
 
 def _network(spec: Spec, container: Any) -> dict[str, Any]:
-    """What it has while it runs."""
+    """What it has while it runs; in IPAMConfig what was asked for."""
     lease = container.lease()
     address = None if lease is None else str(lease.address)
-    joined = {} if lease is None else {spec.attached: {"IPAddress": address, "DNSNames": lease.names.split()}}
+    joined = {
+        "IPAMConfig": None if spec.ip is None else {"IPv4Address": spec.ip},
+        "IPAddress": address,
+        "DNSNames": None if lease is None else lease.names.split(),
+    }
     return {
         "IPAddress": address,
         "MacAddress": spec.mac_address,
         "Ports": _ports(container.published()),
-        "Networks": joined,
+        "Networks": {spec.attached: joined} if spec.attached else {},
     }

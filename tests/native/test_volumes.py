@@ -186,8 +186,8 @@ def test_of_an_ordinary_user(as_user: Run, rootfs: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
-    out("run", "-v", "mine:/v", rootfs, "sh", "-c", "echo x > /v/x; id -u")
+    out("run", "-v", "mine:/mnt", rootfs, "sh", "-c", "echo x > /mnt/x; id -u")
     assert (data / "mine/_data/x").stat().st_uid == USER_ID
-    assert out("run", "-v", "mine:/v", rootfs, "cat", "/v/x") == "x\n"
+    assert out("run", "-v", "mine:/mnt", rootfs, "cat", "/mnt/x") == "x\n"
     out("volume", "rm", "mine")
     assert os.listdir(data) == []
