@@ -71,7 +71,7 @@ def concatenation(*fields: bytes) -> bytes:
 
 # CTA_FILTER_F_* of net/netfilter/nf_conntrack_netlink.c: which fields of a tuple a filter looks at. Never at an address
 # of IPv6: ctnetlink_filter_match_tuple() takes ipv6_addr_cmp() for what it is not, so that (in Linux 5.8 to 6.18 at
-# least) it is met by every connection but those with that address.
+# least) it is met by every connection but those with that address (findings/ctnetlink-ipv6-filter.sh).
 BY_SOURCE, BY_TARGET, BY_PROTOCOL, BY_TARGET_PORT = 1 << 0, 1 << 1, 1 << 3, 1 << 5
 
 
