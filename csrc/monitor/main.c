@@ -230,7 +230,7 @@ static void note_end(void)
 	failpoint("killed");
 	drain();
 	me.run.oom_killed = cgroup_oom_kills(me.told) > me.oom_kills;
-	me.run.reason = me.expired ? "timeout" : me.run.oom_killed && spawn->status ? "oom" :
+	me.run.reason = me.expired ? "timeout" : me.run.oom_killed && me.run.exit_code == 128 + SIGKILL ? "oom" :
 			spawn->status < 0	 ? "signal" :
 						   "exited";
 	me.run.finished = realtime();

@@ -9,7 +9,7 @@ import click
 
 from minicontainer import spec as s
 from minicontainer.cli.names import container_argument, containers_argument, each, find
-from minicontainer.cli.options import named_options
+from minicontainer.cli.options import OptionalValues, named_options, yes_or_no
 from minicontainer.errors import Error
 
 SETTINGS: dict[str, Any] = {"context_settings": {"help_option_names": ["--help"]}}
@@ -124,7 +124,9 @@ def prune(force: bool) -> int:
     return each([c.id for c in over], lambda c: c.remove())
 
 
-@click.command("update", context_settings={"help_option_names": ["--help"], "max_content_width": 100})
+@click.command(
+    "update", cls=OptionalValues, context_settings={"help_option_names": ["--help"], "max_content_width": 100}
+)
 @click.option("-m", "--memory", help="Limit of memory: bytes, or with k, m, g.")
 @click.option("--memory-swap", help="Limit of memory and swap together; -1 unlimited.")
 @click.option("--memory-reservation", help="Memory that is kept for it (memory.low).")
@@ -133,11 +135,14 @@ def prune(force: bool) -> int:
 @click.option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
 @click.option("--pids-limit", "pids", help="Most processes; -1 unlimited.")
 @click.option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
+@click.option("--oom-group/--no-oom-group", default=None, help="Out of memory, kill all of it, or the process.")
+@click.option("--oom-group-to", hidden=True)
 @click.option("--restart", help="no, on-failure[:N], always or unless-stopped.")
 @containers_argument()
 @click.pass_context
-def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: str | None) -> int:
+def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: Any) -> int:
     """Change the limits of containers, also of running ones."""
+    limits["oom_group"] = yes_or_no("oom-group", limits["oom_group"], limits.pop("oom_group_to"))
     given = {name: value for name, value in limits.items() if value is not None}
     if not given and restart is None:
         raise click.UsageError("nothing to change: give a limit, or --restart.", ctx)

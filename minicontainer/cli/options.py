@@ -79,6 +79,15 @@ def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def yes_or_no(what: str, flag: bool | None, value: str | None) -> bool | None:
+    """Of a flag that may have a value, as docker's: ``--oom-group``, ``--oom-group=false``."""
+    if value is None:
+        return flag
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise SpecError(what, value, "must be true or false")
+    return value.lower() in ("true", "1")
+
+
 def json_destination(what: str, value: str | None) -> str:
     """Of ``--explain=json:FILE``: FILE, which can be written; of ``--explain`` alone "", which is stderr."""
     if value is None:

@@ -11,7 +11,7 @@ import click
 
 from minicontainer import spec as s
 from minicontainer.cli.environment import environment
-from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable
+from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable, yes_or_no
 from minicontainer.errors import SpecError, sentence
 
 option = click.option
@@ -84,6 +84,8 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--userns", help="auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]")
 @option("--stop-signal", default="TERM", show_default=True, help="What SIGTERM to us becomes inside.")
 @option("--stop-timeout", default="10", show_default=True, help="Seconds from there to the kill.")
+@option("--oom-group/--no-oom-group", default=None, help="Out of memory, kill all of it [with -m], or the process.")
+@option("--oom-group-to", hidden=True)
 @option("--oom-score-adj", help="-1000 to 1000.")
 @option("--umask", default="022", show_default=True, help="In octal.")
 @option("--timeout", help="Seconds after which the whole container is killed (exit code 124).")
@@ -203,7 +205,7 @@ def _mounts(words: dict[str, Any]) -> tuple[s.Mount, ...]:
 
 
 def _limits(words: dict[str, Any]) -> s.Limits:
-    rates = {}
+    rates: dict[str, Any] = {}
     for what in ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops"):
         name, in_bytes = what.replace("_", "-"), what.endswith("bps")
         rates[what] = tuple(s.DeviceRate.option(name, v, bytes_per_second=in_bytes) for v in words[what])
@@ -216,6 +218,7 @@ def _limits(words: dict[str, Any]) -> s.Limits:
         cpuset_cpus=words["cpuset_cpus"],
         pids=words["pids_limit"],
         blkio_weight=words["blkio_weight"],
+        oom_group=yes_or_no("oom-group", words["oom_group"], words["oom_group_to"]),
         **rates,
     )
 

@@ -47,6 +47,7 @@ FIELDS = (
     ("device_write_bps", "device-write-bps", "io"),
     ("device_read_iops", "device-read-iops", "io"),
     ("device_write_iops", "device-write-iops", "io"),
+    ("oom_group", "oom-group", "memory"),
 )
 IO_MAX = {
     "device_read_bps": "rbps",
@@ -116,7 +117,7 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
             written.add(setting.option)
             if observe is not None:
                 observe(f'write("{setting.file}", "{setting.data}")', begin)
-        else:
+        elif (setting.option, setting.value) != ("oom-group", False):  # where there is no such file, none is a group
             missing.setdefault(setting.option, setting)
     for option, setting in missing.items():
         if option not in written:
@@ -143,7 +144,7 @@ def controllers(limits: Limits) -> dict[str, tuple[str, object]]:
     found: dict[str, tuple[str, object]] = {}
     for field, option, controller in FIELDS:
         value = getattr(limits, field)
-        if value is not None and value not in ((), UNLIMITED) and controller not in found:
+        if value not in (None, False, (), UNLIMITED) and controller not in found:
             shown = ", ".join(f"{rate.path}:{rate.rate}" for rate in value) if isinstance(value, tuple) else value
             found[controller] = (option, shown)
     return found
@@ -162,11 +163,13 @@ def _memory(limits: Limits) -> list[Setting]:
     if limits.memory is not None:
         found += [
             Setting("memory", limits.memory, "memory.max", str(limits.memory)),
-            Setting("memory", limits.memory, "memory.oom.group", "1"),  # all of it dies or nothing
         ]
         option = "memory" if limits.memory_swap is None else "memory-swap"
         value = swap_max(int(limits.memory), None if limits.memory_swap is None else int(limits.memory_swap))
         found.append(Setting(option, limits.memory_swap, "memory.swap.max", value))
+    if limits.memory is not None or limits.oom_group is not None:
+        option = "memory" if limits.oom_group is None else "oom-group"
+        found.append(Setting(option, limits.oom_group, "memory.oom.group", str(int(limits.oom_group is not False))))
     if limits.memory_reservation is not None:
         value = str(limits.memory_reservation)
         found.append(Setting("memory-reservation", limits.memory_reservation, "memory.low", value))

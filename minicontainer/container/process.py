@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
 UNKNOWN_STATUS = 255  # of a child whose status another wait took, as asyncio has it
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # as process 1 itself, or as init and shells say it of their program
 LONGEST = 2**31 - 1  # milliseconds
 
 
@@ -268,7 +269,7 @@ class Popen:
 
     def _why(self, status: int) -> str:
         cgroup = self._started.cgroup
-        if status and cgroup is not None and self.spec.limits.memory is not None and limits.oom_killed(cgroup):
+        if status in KILLED and cgroup is not None and limits.oom_killed(cgroup):
             return "oom"
         if self._killed_for and status:
             return self._killed_for

@@ -31,6 +31,7 @@ class Limits:
     device_write_bps: tuple[DeviceRate, ...] = ()
     device_read_iops: tuple[DeviceRate, ...] = ()
     device_write_iops: tuple[DeviceRate, ...] = ()
+    oom_group: bool | None = None  # out of memory, all of it is killed (None: where memory is limited), or one process
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -54,6 +55,8 @@ class Limits:
             put("pids", whole("pids-limit", self.pids, -1, 2**22, "of processes (-1: unlimited)"))
             if self.pids == 0:
                 raise SpecError("pids-limit", 0, "must be at least 1 (or -1: unlimited)")
+        if self.oom_group not in (None, True, False):
+            raise SpecError("oom-group", self.oom_group, "must be true or false")
         if self.blkio_weight is not None:
             put("blkio_weight", whole("blkio-weight", self.blkio_weight, 10, 1000))
         for name in RATES:

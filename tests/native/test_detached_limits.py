@@ -40,6 +40,19 @@ def test_a_container_that_eats_too_much(make: Make) -> None:
     assert (state.oom_killed, state.reason) == (True, "oom")
 
 
+@pytest.mark.parametrize("group", [None, False])
+def test_out_of_memory_all_of_it_ends_or_the_process(make: Make, group: bool | None) -> None:
+    """docker's way is asked for; the shell then goes on, and its end is its own. update changes it."""
+    script = f"(:; {EATER}); echo went on; exit 3"
+    c = make("sh", "-c", script, limits=mc.Limits(memory="16M", oom_group=group))
+    assert c.wait(60) == (137 if group is None else 3)
+    assert (c.state.oom_killed, c.state.reason) == (True, "oom" if group is None else "exited")
+    assert [e.data for e in c.logs() if e.data == b"went on\n"] == ([] if group is None else [b"went on\n"])
+    c.update(oom_group=group is False)
+    c.start_again()
+    assert c.wait(60) == (3 if group is None else 137)
+
+
 def test_it_is_restarted_into_the_same_limits(make: Make) -> None:
     c = make("sh", "-c", EATER, limits=mc.Limits(memory="16M"), restart="on-failure:1")
     assert c.wait(60) == 137

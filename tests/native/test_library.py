@@ -349,6 +349,9 @@ def test_out_of_memory(rootfs: Path) -> None:
     hungry = ["/bin/sh", "-c", "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done"]
     r = mc.run(hungry, rootfs=rootfs, limits=mc.Limits(memory="16M", memory_swap="16M"), timeout=60)
     assert (r.returncode, r.reason) == (-signal.SIGKILL, "oom")
+    command = ["/bin/sh", "-c", f"({hungry[2]}); exit 3"]
+    r = mc.run(command, rootfs=rootfs, limits=mc.Limits(memory="16M", memory_swap="16M", oom_group=False), timeout=60)
+    assert (r.returncode, r.reason) == (3, "exited")
 
 
 def test_reason_and_return_code_of_a_signal(rootfs: Path) -> None:

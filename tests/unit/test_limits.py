@@ -25,6 +25,15 @@ def test_memory_brings_as_much_swap_and_dies_as_a_whole() -> None:
     }
 
 
+def test_who_dies_out_of_memory() -> None:
+    """All of it where memory is limited, as asked for elsewhere; one process needs no controller."""
+    assert lines(Limits(memory="64M", oom_group=False))["memory.oom.group"] == "0"
+    assert lines(Limits(oom_group=True)) == {"memory.oom.group": "1"}
+    assert lines(Limits(oom_group=False)) == {"memory.oom.group": "0"}
+    assert limits.controllers(Limits(oom_group=True)) == {"memory": ("oom-group", True)}
+    assert limits.controllers(Limits(oom_group=False)) == {}
+
+
 @pytest.mark.parametrize(("swap", "written"), [("64M", "0"), ("96M", str(32 * MIB)), (-1, "max")])
 def test_memory_swap_is_memory_and_swap_together(swap: str | int, written: str) -> None:
     (found,) = [s for s in limits.settings(Limits(memory="64M", memory_swap=swap)) if s.file == "memory.swap.max"]
