@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from minicontainer.cli.foreground import show_timeline
-from minicontainer.cli.options import pairs
+from minicontainer.cli.options import claimed, pairs
 from minicontainer.detached.container import Container
 from minicontainer.errors import SpecError
 from minicontainer.spec import Spec
@@ -30,8 +29,7 @@ def make(spec: Spec, words: dict[str, Any], timeout: float | None, how: Callable
     """Makes it by ``how``, Container.start or .create, and prints its id, also into the file of --cidfile."""
     if words["restart"] != "no" and words["rm"]:
         raise SpecError("restart", words["restart"], "cannot be with --rm")
-    cidfile = _claim(words["cidfile"])
-    try:
+    with claimed(words["cidfile"]) as tell:
         container = how(
             spec,
             labels=pairs("label", words["label"]),
@@ -41,24 +39,6 @@ def make(spec: Spec, words: dict[str, Any], timeout: float | None, how: Callable
             remove=words["rm"],
             timeout=timeout or 0,
         )
-    except BaseException:
-        if cidfile is not None:
-            os.unlink(words["cidfile"])
-        raise
-    if cidfile is not None:
-        cidfile.write(container.id)
-        cidfile.close()
+        tell(container.id)
     click.echo(container.id)
     return container
-
-
-def _claim(path: str | None) -> Any:
-    """The file of --cidfile, which must not be there yet: made before the container is."""
-    if path is None:
-        return None
-    try:
-        return open(path, "x", encoding="ascii")
-    except FileExistsError:
-        raise SpecError("cidfile", path, "already exists", "remove it, or give another") from None
-    except OSError as e:
-        raise SpecError("cidfile", path, (e.strerror or str(e)).lower()) from None

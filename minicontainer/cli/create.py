@@ -25,6 +25,7 @@ def create(**words: Any) -> int:
     with named_options(click.get_current_context()):
         words |= {**dict.fromkeys(OTHERS), "detach": True}
         limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
+        run.say_what_does_nothing(words)
         make(run.spec_of(words), words, limit, Container.create)
     return 0
 

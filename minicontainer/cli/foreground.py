@@ -54,6 +54,19 @@ def foreground(
     return code if code >= 0 else 128 - code
 
 
+def listed(words: dict[str, Any]) -> Callable[[Spec], Popen]:
+    """How one is started that others are to know of: with the labels and the file of an id of the command line."""
+
+    def start(spec: Spec) -> Popen:
+        from minicontainer.cli.options import claimed, pairs
+        from minicontainer.detached.listed import Listed
+
+        with claimed(words["cidfile"]) as tell:
+            return Listed(spec, labels=pairs("label", words["label"]), tell=tell)
+
+    return start
+
+
 class Signals:
     """Passes signals on to process 1: SIGTERM as the stop signal, with a kill ``stop_timeout`` later; a second
     interrupt kills. ``fd`` is readable when one has come (signal.set_wakeup_fd), so that none is lost to a race.

@@ -2,8 +2,8 @@
 
 Fields are docker's where docker has them, and podman's ``Rootfs`` and ``CgroupPath``. Ours are ``State.Reason``
 (exited, signal, timeout, oom, failed), ``State.LogLost`` (bytes), ``HostConfig.Ephemeral``,
-``.Executable`` (a static program of the host's), ``.TimensMode``, ``.OomGroup``, ``.Umask``, ``.Timeout`` (seconds). What was
-not asked for is null.
+``.Executable`` (a static program of the host's), ``.TimensMode``, ``.OomGroup``, ``.Umask``, ``.Timeout`` (seconds).
+What was not asked for is null.
 """
 
 from __future__ import annotations

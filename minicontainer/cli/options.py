@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -77,6 +77,27 @@ def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
             raise SpecError(what, item, "must be NAME=VALUE")
         found[key] = value
     return found
+
+
+@contextmanager
+def claimed(path: str | None) -> Iterator[Callable[[str], object]]:
+    """The file of --cidfile, which must not be there yet, and is made before the container is: what writes the id. It
+    goes again where no container comes of it."""
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        f = open(path, "x", encoding="ascii")  # noqa: SIM115
+    except FileExistsError:
+        raise SpecError("cidfile", path, "already exists", "remove it, or give another") from None
+    except OSError as e:
+        raise SpecError("cidfile", path, (e.strerror or str(e)).lower()) from None
+    with f:
+        try:
+            yield lambda identifier: print(identifier, end="", file=f, flush=True)
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def yes_or_no(what: str, flag: bool | None, value: str | None) -> bool | None:

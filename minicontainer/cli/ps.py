@@ -119,7 +119,7 @@ def _other(word: str, fits: Callable[[Listed, float], bool]) -> f.Test:
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
 @format_option()
 def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: str, **words: Any) -> int:
-    """List the detached containers: those that run, the newest first.
+    """List containers: those that run detached, or in the foreground with a name, label, --cidfile or network.
 
     Filters by id and name are regular expressions (name=^web$).
     """
@@ -144,11 +144,21 @@ def look(identifier: str) -> Listed | None:
     """What is known of one; None where it is gone by now."""
     entry = store.Entry(identifier)
     try:
-        return Listed(entry, entry.config(), entry.state())
+        found = Listed(entry, entry.config(), entry.state())
+        return None if _was_left(found) else found
     except store.NotFoundError:
         return None
     except Error as e:
         return Listed(entry, None, State("corrupt"), str(e))
+
+
+def _was_left(one: Listed) -> bool:
+    """Whether it was in the foreground, and its maker was killed: then nothing is kept of it."""
+    if one.config is None or not one.config.foreground or one.state.status != "dead":
+        return False
+    from minicontainer.detached.container import Container
+
+    return Container(one.id).was_left_in_the_foreground()
 
 
 def _measure(found: Sequence[Listed]) -> None:

@@ -30,8 +30,8 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("-d", "--detach", is_flag=True, help="Leave it to a monitor, and print its id.")
 @option("--name", help="A name, held as long as there is something of the container.")
 @option("--rm", is_flag=True, help="Keep nothing after its end (as without -d).")
-@option("--cidfile", help="With -d: a file that gets the id.")
-@option("--label", help="With -d: NAME=VALUE.", **many)
+@option("--cidfile", help="A file that gets the id.")
+@option("--label", help="NAME=VALUE, for ps.", **many)
 @option("--restart", default="no", show_default=True, help="With -d: no, on-failure[:N], always or unless-stopped.")
 @option("--log-opt", help="With -d: max-size=SIZE of a file of the log, max-file=N. [default: 10m, 3]", **many)
 @option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
@@ -110,7 +110,7 @@ def command(ctx: click.Context, /, **words: Any) -> int:
     """
     with named_options(ctx):
         spec = spec_of(words)
-        _say_what_does_nothing(words)
+        say_what_does_nothing(words)
         limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
         destination = json_destination("explain", words["explain_to"]) if words["explain"] else None
         if words["dry_run"]:
@@ -126,17 +126,17 @@ def command(ctx: click.Context, /, **words: Any) -> int:
             from minicontainer.cli.background import background
 
             return background(spec, words, limit, destination)
-        for name in ("cidfile", "label", "log_opt"):
-            if words[name]:
-                raise SpecError(name.replace("_", "-"), None, "is for detached containers", "-d")
+        if words["log_opt"]:
+            raise SpecError("log-opt", None, "is for detached containers", "-d")
         if words["restart"] != "no":
             raise SpecError("restart", words["restart"], "is for detached containers", "-d")
-        from minicontainer.cli.foreground import foreground
+        from minicontainer.cli.foreground import foreground, listed
 
-        return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]))
+        ways = {"start": listed(words)} if spec.name or spec.attached or words["label"] or words["cidfile"] else {}
+        return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]), **ways)
 
 
-def _say_what_does_nothing(words: dict[str, Any]) -> None:
+def say_what_does_nothing(words: dict[str, Any]) -> None:
     """A note of docker's options that are taken for its sake."""
     if words["expose"] and not words["publish_all"]:
         reason = "publishes nothing: who is on a network reaches every port there"

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 
 from minicontainer import runtime
+from minicontainer.container import owners
 from minicontainer.errors import SpecError
 
 
@@ -30,10 +32,11 @@ def detached(identifier: str) -> str:
     return f"{runtime.directory()}/containers/{identifier}"
 
 
-def reserve(name: str, identifier: str) -> int:
+def reserve(name: str, identifier: str, *, lasting: bool = True) -> int:
     """Takes ``name`` for this process: a locked descriptor. SpecError where another container has it.
 
-    For a detached container it stays taken when the descriptor is closed."""
+    For a detached container it stays taken when the descriptor is closed; for one that is not ``lasting``, while
+    somebody looks after it."""
     os.makedirs(directory(), mode=0o700, exist_ok=True)
     fd = _locked(name)
     if other := _container(fd):
@@ -41,7 +44,7 @@ def reserve(name: str, identifier: str) -> int:
         raise SpecError("name", name, f"already exists (container {other[:12]})", "minicontainer rm or rename it")
     try:
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {identifier}\n".encode("ascii"), 0)
+        os.pwrite(fd, f"{os.getpid()} {identifier}{'' if lasting else ' foreground'}\n".encode("ascii"), 0)
     except BaseException:
         release(fd)
         raise
@@ -71,19 +74,51 @@ def _locked(name: str) -> int:
 
 
 def _container(fd: int) -> str:
-    """The detached container whose name this file is; "" where there is none."""
-    identifier = os.pread(fd, 128, 0).decode("ascii", "replace").partition(" ")[2].strip()
-    return identifier if len(identifier) == 64 and os.path.isdir(detached(identifier)) else ""
+    """The container whose name this file is, and which is kept; "" where there is none."""
+    identifier, lasting = _written(fd)
+    return "" if not identifier or (not lasting and _is_left(identifier)) else identifier
+
+
+def _written(fd: int) -> tuple[str, bool]:
+    """The container that is there, of this name ("": none), and whether it was said to be lasting."""
+    _, identifier, *more = [*os.pread(fd, 128, 0).decode("ascii", "replace").split(), "", ""]
+    return identifier if len(identifier) == 64 and os.path.isdir(detached(identifier)) else "", not any(more)
+
+
+def _is_left(identifier: str) -> bool:
+    """Of one in the foreground: whether its maker was killed. Nobody looks after it then, or is about to start it."""
+    if owners.is_claimed(identifier[:12]):
+        return False
+    try:
+        fd = os.open(detached(identifier), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def owner(name: str) -> str:
-    """The id of the detached container that has this name; "" where none has."""
+    """The id of the container that has this name, and is kept; "" where none has."""
+    return _looked_up(name, _container)
+
+
+def left(name: str) -> str:
+    """The id of the container of this name that was in the foreground of who was killed; "" where there is none."""
+    return _looked_up(name, lambda fd: "" if _container(fd) else _written(fd)[0])
+
+
+def _looked_up(name: str, find: Callable[[int], str]) -> str:
     try:
         fd = runtime.opened(f"{directory()}/{name}")
     except (OSError, ValueError):
         return ""
     try:
-        return _container(fd)
+        return find(fd)
     finally:
         os.close(fd)
 

@@ -102,7 +102,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 
     Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run).
     IsolationWarning: it has no user namespace, though none was asked for, since this host cannot give it one."""
-    return begin(spec, lambda child, spec, what: _clone_here(child, spec, what, stdio))
+    return begin(spec, lambda child, spec, what: clone_here(child, spec, what, stdio))
 
 
 def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
@@ -176,7 +176,7 @@ def _restrict_devices(child: Child, spec: Spec, what: Compiled) -> None:
 # ---- the clone
 
 
-def _clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> int:
+def clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> int:
     """As a child of this process."""
     opened: list[int] = []
     try:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.container import names, resolving, start
-from minicontainer.detached import making, store
+from minicontainer.detached import foreground, making, store
 from minicontainer.detached.entered import Entered
 from minicontainer.detached.handle import ended, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
@@ -76,7 +76,7 @@ class Container(Entered):
         wished = making.wishes(
             spec, labels=labels, restart=restart, log=log, interactive=interactive, remove=remove, timeout=timeout
         )
-        return cls._make(spec, wished, cls._start)
+        return cls.make(spec, wished, cls._start)
 
     @classmethod
     def create(cls, args: Sequence[str] | Spec, **options: Unpack[OfDetached]) -> Container:
@@ -86,10 +86,10 @@ class Container(Entered):
         wanted = {name: fields.pop(name) for name in making.WISHES if name in fields}
         spec = making.detached(make(args, **fields))
         making.check(spec)
-        return cls._make(spec, making.wishes(spec, **wanted), lambda self, _: self._entry.write_created())
+        return cls.make(spec, making.wishes(spec, **wanted), lambda self, _: self._entry.write_created())
 
     @classmethod
-    def _make(cls, spec: Spec, wished: Mapping[str, Any], begin: Callable[[Container, int], None]) -> Container:
+    def make(cls, spec: Spec, wished: Mapping[str, Any], begin: Callable[[Container, int], None]) -> Container:
         """A new one, which ``begin`` is called for under its lock."""
         try:
             entry, lock = Entry.create()
@@ -115,7 +115,9 @@ class Container(Entered):
         config = self.config
         failpoint("directory made")
         if config.name:
-            os.close(names.reserve(config.name, self.id))
+            if left := names.left(config.name):
+                Container(left).remove_left_behind()
+            os.close(names.reserve(config.name, self.id, lasting=not config.foreground))
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
@@ -146,7 +148,12 @@ class Container(Entered):
     @classmethod
     def find(cls, text: str) -> Container:
         """Of an id, an unambiguous beginning of it, or a name. NotFoundError, SpecError (it could be several)."""
-        return cls(store.find(text).id)
+        if left := store.left(text):
+            cls(left).remove_left_behind()
+        found = cls(store.find(text).id)
+        if found.was_left_in_the_foreground():
+            raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
+        return found
 
     # -- its end, and again
 
@@ -165,9 +172,12 @@ class Container(Entered):
         if not self.state.is_running:
             return
         self._tell("kill", signal=signal_number("stop-signal", self.config.spec.stop_signal))
-        self._say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
-        self._await_end(None)
-        self._end_if_left()
+        if self.config.foreground:
+            foreground.stop(self, signal_number("stop-signal", self.config.spec.stop_signal), limit)
+        else:
+            self._say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
+            self._await_end(None)
+            self._end_if_left()
         self._tell("stop")
 
     def kill(self, signal_: int | str = signal.SIGKILL) -> None:
@@ -175,6 +185,9 @@ class Container(Entered):
         number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
         self.needs_running("kill")
         self._tell("kill", signal=number)
+        if self.config.foreground:
+            foreground.send(self, number)
+            return
         self._say(lib.MC_SAY_SIGNAL, number)
         if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
@@ -190,6 +203,7 @@ class Container(Entered):
 
     def restart(self, timeout: float | None = None) -> None:
         """``stop``, and again."""
+        foreground.refuse(self, "restart", "it is gone when it has ended")
         self.stop(timeout)
         failpoint("stopped")
         self.start_again()
@@ -225,6 +239,19 @@ class Container(Entered):
             failpoint("ended")
             self._entry.remove()
 
+    def was_left_in_the_foreground(self) -> bool:
+        """Whether its maker was killed; then it is removed."""
+        try:
+            return self.config.foreground and self.status == "dead" and self.remove_left_behind()
+        except (CorruptError, NotFoundError):
+            return False
+
+    def _is_in_the_foreground(self) -> bool:
+        try:
+            return self.config.foreground and self.state.is_running
+        except (CorruptError, NotFoundError):
+            return False
+
     def _runs(self) -> bool:
         try:
             return self.state.is_running
@@ -233,6 +260,9 @@ class Container(Entered):
 
     def _end_monitor(self) -> None:
         """Has its monitor kill it, whatever its state says, and waits for the end of that."""
+        if self._is_in_the_foreground():
+            foreground.stop(self, signal.SIGKILL, 0)
+            return
         pidfd = self._open_monitor()
         try:
             with self.connect() as s:
@@ -285,6 +315,8 @@ class Container(Entered):
         """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""
         from minicontainer.container import limits as kept
 
+        if restart is not None:
+            foreground.refuse(self, "update --restart", "nothing starts it again")
         with self._entry.locked():
             config = self._entry.config()
             given = {name: value for name, value in limits.items() if value is not None}
@@ -317,6 +349,7 @@ class Container(Entered):
 
     def rename(self, name: str) -> None:
         """Another name. SpecError where it is taken, or none."""
+        foreground.refuse(self, "rename", "its name is its maker's to give back")
         with self._entry.locked():
             old = self._entry.config()
             new = old.renamed(name)
@@ -344,7 +377,7 @@ class Container(Entered):
 
 def containers() -> list[Container]:
     """All of them, the newest first; those that cannot be read (CorruptError at ``config``) last."""
-    found = [Container(identifier) for identifier in store.ids()]
+    found = [one for one in map(Container, store.ids()) if not one.was_left_in_the_foreground()]
     return sorted(found, key=_created, reverse=True)
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from minicontainer import events
+from minicontainer.detached import foreground
 from minicontainer.detached.records import Config, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
@@ -148,6 +149,8 @@ class Handle:
             state = self.state
             if state.monitor is None or not state.is_running:
                 return state
+            if self.config.foreground:
+                return foreground.await_end(self, timeout)
             return self._await_monitor(state.monitor, timeout) or self.state
         except (NotFoundError, FileNotFoundError):
             return None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from minicontainer.detached import changes, copying, logs, members, ports, sizes, stats
+from minicontainer.detached import changes, copying, foreground, logs, members, ports, sizes, stats
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.changes import Change
 from minicontainer.detached.handle import Handle
@@ -27,6 +27,7 @@ class Observed(Handle):
 
     def attach(self) -> Attachment:
         """Its streams, from now on."""
+        foreground.refuse(self, "attach", "its streams are there")
         return Attachment(self)
 
     def logs(
@@ -39,6 +40,7 @@ class Observed(Handle):
     ) -> Iterator[logs.Entry]:
         """What it wrote: from ``since`` on, to ``until`` (seconds since 1970), of the last ``tail`` lines; with
         ``follow`` what it writes from now on too, until it has ended for good, or ``until``."""
+        foreground.refuse(self, "logs", "what it writes is there")
         monitor = self.state.monitor
         ended = monitor.pidfd() if follow and monitor is not None else -1
         try:
@@ -66,6 +68,7 @@ class Observed(Handle):
 
     def changes(self) -> list[Change]:
         """What an ephemeral one has added, changed and deleted. Error where it does not run, or is none."""
+        foreground.refuse(self, "diff", "nobody has kept what lies below its root")
         return changes.changes(self)
 
     def sizes(self) -> tuple[int | None, int | None]:

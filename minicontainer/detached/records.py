@@ -78,6 +78,7 @@ class Config:
     interactive   its standard input stays open
     remove    nothing is kept of it after its end
     timeout   seconds after which it is killed; 0: never
+    foreground   its maker waits for it, and there is no monitor (foreground.py)
     renaming  another name that it may have: the new one, or the old one, while it is given another
     """
 
@@ -92,6 +93,7 @@ class Config:
     remove: bool = False
     timeout: float = 0
     renaming: str = ""
+    foreground: bool = False
 
     @property
     def name(self) -> str:
@@ -139,6 +141,7 @@ class Config:
         whole(self.log_files)
         of(bool, self.interactive)
         of(bool, self.remove)
+        of(bool, self.foreground)
         return self
 
 

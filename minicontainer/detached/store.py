@@ -11,6 +11,8 @@
         lease               a link to the file of its address, while it is on a network (network/leases.py)
     names/NAME              the id of who has that name (container/names.py)
 
+One in the foreground (listed.py) has the first of these as long as it runs, and ``state``, by who made it.
+
 Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
 changes a container holds a flock(2) on its directory; who reads needs none. Nothing here is believed across a reboot or
 after a death: a process is a number, its start time and the boot id, which are compared; that its monitor lives is
@@ -105,6 +107,15 @@ class Entry:
         """Says that it is whole, and was not started yet: it is nothing that was left behind."""
         self._replace("state", State("created").to_json())
 
+    def write_state(self, text: str) -> None:
+        """The state of one that has no monitor to write it."""
+        self._replace("state", text)
+
+    def overwrite_state(self, text: str) -> None:
+        """The same in the file that is there, for who has it open."""
+        with open(f"{self.path}/state", "r+b", buffering=0) as f:
+            f.write(text.encode().ljust(os.fstat(f.fileno()).st_size))
+
     def _replace(self, name: str, text: str) -> None:
         part = f"{self.path}/.{name.partition('.')[0]}"
         with open(part, "w", encoding="utf-8", opener=_private) as f:
@@ -153,6 +164,9 @@ class Entry:
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
+            if self.is_in_the_making() and self.config().foreground:  # its program may run by now
+                os.close(self.lock())
+                return self.state()
             return State("created")
         if state.status == "running" and self.is_frozen():
             return replace(state, status="paused")
@@ -228,7 +242,7 @@ def forget_name(name: str, identifier: str) -> None:
     """Removes the file of a name that is this container's."""
     try:
         path = f"{names.directory()}/{name}"
-        if runtime.read(path).partition(" ")[2].strip() == identifier:
+        if runtime.read(path).split()[1:2] == [identifier]:
             os.unlink(path)
     except (OSError, ValueError):
         pass  # it is gone, or nobody's
@@ -268,6 +282,13 @@ def _named(text: str) -> str:
     from minicontainer.spec import NAME
 
     return names.owner(text) if NAME.fullmatch(text) else ""
+
+
+def left(text: str) -> str:
+    """The id of the container of this name that was in the foreground of who was killed; "" where there is none."""
+    from minicontainer.spec import NAME
+
+    return names.left(text) if NAME.fullmatch(text) else ""
 
 
 REST = 10.0  # seconds that may pass from mkdir(2) to the lock

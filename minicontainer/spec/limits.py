@@ -55,8 +55,7 @@ class Limits:
             put("pids", whole("pids-limit", self.pids, -1, 2**22, "of processes (-1: unlimited)"))
             if self.pids == 0:
                 raise SpecError("pids-limit", 0, "must be at least 1 (or -1: unlimited)")
-        if self.oom_group not in (None, True, False):
-            raise SpecError("oom-group", self.oom_group, "must be true or false")
+        self._check_group()
         if self.blkio_weight is not None:
             put("blkio_weight", whole("blkio-weight", self.blkio_weight, 10, 1000))
         for name in RATES:
@@ -75,6 +74,10 @@ class Limits:
                 raise SpecError(what, item, f"must be a DeviceRate or a string, not {type(item).__name__}")
             found.append(rate)
         return tuple(found)
+
+    def _check_group(self) -> None:
+        if self.oom_group not in (None, True, False):
+            raise SpecError("oom-group", self.oom_group, "must be true or false")
 
     def _swap(self) -> int:
         if self.memory_swap in (-1, "-1"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import Box, refusal, until
+from box import Box, line_of, refusal, started, until
 from packets import ask, inside, is_reached, server
 from supplies import Run
 
@@ -312,6 +312,22 @@ def test_ports_stay_published_over_restarts(on: Make) -> None:
     until(lambda: web.pid not in (0, first))
     with server(web.pid, 80):
         assert ask("127.0.0.1", number) == b"word"
+
+
+def test_who_has_a_port_can_be_stopped(network: Network, box: Box, minicontainer_cli: Run, rootfs: Path) -> None:
+    """Also one in the foreground, without a name: the id that is said is one that commands take."""
+    command = ("run", "--network", NAME, "-p", "80", rootfs, "sh", "-c", "echo ready; exec sleep 1000")
+    with started(*command) as process:
+        assert line_of(process) == "ready"
+        (record,) = members.of(NAME)
+        number = record.ports[0].host
+        said = box.refused("true", options=["-p", f"{number}:80"], says=["is taken by container "])
+        (identifier,) = re.findall("container ([0-9a-f]{12})", said)
+        assert identifier in minicontainer_cli("ps").stdout
+        assert f"{number}->80/tcp" in minicontainer_cli("ps").stdout
+        assert minicontainer_cli("stop", "-t", "0", identifier).returncode == 0
+        assert process.wait(20) == 137
+    assert members.of(NAME) == []
 
 
 def test_all_that_is_exposed(box: Box, minicontainer_cli: Run, rootfs: Path) -> None:

@@ -1,0 +1,97 @@
+"""A container in the foreground that others know of: ``ps`` lists it, and ``exec`` enters it, as long as it runs.
+
+with Listed(spec, labels={"a": "b"}, tell=print) as p:  # as mc.Popen
+    Container.find(p.id).stats()
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minicontainer import events
+from minicontainer.container import start
+from minicontainer.container.child import Child
+from minicontainer.container.process import Popen
+from minicontainer.container.start import Compiled
+from minicontainer.detached import making
+from minicontainer.detached.container import Container
+from minicontainer.detached.records import boot_id
+from minicontainer.detached.store import Entry
+from minicontainer.linux.process import stat
+from minicontainer.spec import Spec
+
+
+class Listed(Popen):
+    """Popen, with a directory in the state directory while it runs."""
+
+    def __init__(self, spec: Spec, *, labels: Mapping[str, str], tell: Callable[[str], object], **streams: Any) -> None:
+        """``tell`` is told its id (64 hexadecimal digits) before its program begins."""
+        self._labels, self._tell = labels, tell
+        self._entry: Entry | None = None
+        self._began = 0
+        super().__init__(spec, **streams)
+
+    def _start(self, stdio: tuple[int, int, int]) -> Child:
+        made: list[Child] = []
+        wished = {**making.wishes(self.spec, labels=self._labels, remove=True), "foreground": True}
+
+        Container.make(self.spec, wished, lambda container, _lock: made.append(self._begin(container, stdio)))
+        return made[0]
+
+    def _begin(self, container: Container, stdio: tuple[int, int, int]) -> Child:
+        self._entry = entry = Entry(container.id)
+
+        def clone(child: Child, spec: Spec, what: Compiled) -> int:
+            for name, owned in (("cgroup", child.cgroup), ("lease", child.lease)):
+                if owned is not None:
+                    entry.link(name, owned.path)
+            return start.clone_here(child, spec, what, stdio)
+
+        self._tell(entry.id)
+        self._began = time.time_ns()
+        child = start.begin(container.config.spec, clone, container.id[:12])
+        try:
+            entry.write_state(self._state(child.spawn.pid))
+            self._say("start")
+        except BaseException:
+            child.discard()
+            raise
+        return child
+
+    def _state(self, pid: int, **changes: object) -> str:
+        """The file ``state``, as a monitor writes it (csrc/monitor/state.c)."""
+        own, process = stat("self"), stat(pid).start if pid else 0
+        state = {
+            "boot": boot_id(),
+            "status": "running",
+            "monitor": [own.pid, own.start],
+            "process": [pid, process] if pid else None,
+            "started": self._began,
+            "finished": None,
+            "exit_code": None,
+            "reason": "",
+            "oom_killed": False,
+            "restarts": 0,
+            "log_lost": 0,
+        }
+        return json.dumps({**state, **changes})
+
+    def _release(self, child: Child) -> None:
+        super()._release(child)
+        if self._entry is None:
+            return
+        code = self.returncode or 0
+        ended = {"status": "exited", "finished": time.time_ns(), "exit_code": code if code >= 0 else 128 - code}
+        self._entry.overwrite_state(self._state(0, **ended, reason=self._reason, oom_killed=self._reason == "oom"))
+        if self._reason == "oom":
+            self._say("oom")
+        self._say("die", exitCode=ended["exit_code"])
+        self._entry.remove()
+
+    def _say(self, action: str, **attributes: object) -> None:
+        """An event, as a monitor writes it (csrc/monitor/events.c)."""
+        if self._entry is not None:
+            events.tell("container", action, self._entry.id, name=self.spec.name, **attributes)
