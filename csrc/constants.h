@@ -60,6 +60,9 @@
 #elif defined(__aarch64__)
 #define AUDIT_ARCH_NATIVE AUDIT_ARCH_AARCH64
 #endif
+#ifndef SYS_fchmodat2 /* Linux 6.6; the same number on each architecture */
+#define SYS_fchmodat2 452
+#endif
 #ifdef __X32_SYSCALL_BIT /* the same AUDIT_ARCH, and a second table of calls with this bit set */
 #define X32_SYSCALL_BIT __X32_SYSCALL_BIT
 #else
@@ -72,7 +75,7 @@ PATH_MAX XATTR_NAME_MAX XATTR_SIZE_MAX
 SYS_bpf SYS_capget SYS_capset SYS_clone3 SYS_close SYS_close_range SYS_chdir SYS_chroot SYS_dup3 SYS_execve SYS_execveat
 SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_getpid SYS_ioctl
 SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_renameat2 SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
-SYS_clock_gettime SYS_exit_group SYS_rt_sigtimedwait SYS_statx SYS_wait4
+SYS_clock_gettime SYS_exit_group SYS_fchmodat2 SYS_rt_sigtimedwait SYS_statx SYS_wait4
 SYS_openat SYS_openat2 SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_send_signal SYS_pivot_root SYS_prctl
 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups SYS_sethostname SYS_setns
 SYS_setpriority SYS_setresgid SYS_setresuid SYS_setsid SYS_socket SYS_symlinkat SYS_umask SYS_umount2 SYS_unshare

@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,6 +87,21 @@ static enum verdict root_is_mapped_away(const char *path)
 	return sscanf(text, "%lu %lu %lu", &inside, &outside, &count) == 3
 		       ? pass("%lu inside is %lu outside, and so on for %lu", inside, outside, count)
 		       : pass("no id is mapped");
+}
+
+/* Where the root file system can be changed, packages are installed, which have set-uid files. */
+static enum verdict no_new_set_uid(const char *word)
+{
+	long fd = CALL(SYS_memfd_create, (uint64_t)(uintptr_t)"", MFD_CLOEXEC), result;
+
+	(void)word;
+	if (fd < 0)
+		return skip("%s", strerrorname_np((int)-fd));
+	result = CALL(SYS_fchmod, (uint64_t)fd, 04755);
+	close((int)fd);
+	if (result < 0)
+		return refused(result);
+	return access("/", W_OK) == 0 ? skip("the root file system can be changed") : fail("a file becomes set-uid");
 }
 
 static enum verdict no_groups(const char *word)
@@ -163,6 +180,7 @@ const struct check privilege_checks[] = {
 	{"capabilities", "ambient", empty, "CapAmb"},
 	{"privileges", "no_new_privs", no_new_privileges, NULL},
 	{"privileges", "set-uid", set_uid_gives_nothing, NULL},
+	{"privileges", "new-set-uid", no_new_set_uid, NULL},
 	{"privileges", "groups", no_groups, NULL},
 	{"user namespace", "own", not_the_first, NULL},
 	{"user namespace", "uid_map", root_is_mapped_away, "/proc/self/uid_map"},

@@ -155,7 +155,8 @@ def _limits(limits: Limits) -> dict[str, Any]:
 
 def _security(spec: Spec) -> list[str]:
     seccomp = [] if spec.seccomp is None else [f"seccomp={spec.seccomp}"]
-    return [*seccomp, f"no-new-privileges={str(spec.no_new_privileges).lower()}"]
+    switches = {"no-new-privileges": spec.no_new_privileges, "no-new-suid": spec.bars_new_suid}
+    return [*seccomp, *(f"{name}={str(value).lower()}" for name, value in switches.items())]
 
 
 def _options(mount: Mount) -> str:

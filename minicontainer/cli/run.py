@@ -64,7 +64,11 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--sysctl", help="NAME=VALUE, of a namespace of its own.", **many)
 @option("--cap-add", help="A capability to add, or ALL.", **many)
 @option("--cap-drop", help="A capability to drop, or ALL.", **many)
-@option("--security-opt", help="no-new-privileges[=false], seccomp=unconfined|FILE of JSON or compiled BPF.", **many)
+@option(
+    "--security-opt",
+    help="no-new-privileges[=false], no-new-suid[=false], seccomp=unconfined|FILE (JSON, BPF).",
+    **many,
+)
 @option("--privileged", is_flag=True, help="All of root's rights and devices; nothing hidden or filtered.")
 @option(
     "--network", "--net", help="none, host, bridge or another's name, container:NAME, ns:PATH or pid:N. [default: none]"
@@ -223,16 +227,19 @@ def _limits(words: dict[str, Any]) -> s.Limits:
     )
 
 
+SWITCHES = "no-new-privileges[=false], no-new-suid[=false]"
+
+
 def _security(options: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for item in options:
         key, _, value = item.replace(":", "=", 1).partition("=")
-        if key == "no-new-privileges" and value in ("", "true", "false"):
-            fields["no_new_privileges"] = value != "false"
+        if key in ("no-new-privileges", "no-new-suid") and value in ("", "true", "false"):
+            fields[key.replace("-", "_")] = value != "false"
         elif key == "seccomp" and value:
             fields["seccomp"] = value
         else:
-            raise SpecError("security-opt", item, "is unknown", "no-new-privileges[=false], seccomp=unconfined|FILE")
+            raise SpecError("security-opt", item, "is unknown", f"{SWITCHES}, seccomp=unconfined|FILE")
     return fields
 
 

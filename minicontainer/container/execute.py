@@ -48,8 +48,8 @@ def _give_up_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None
     comes between it is inherited by that, which lets no other have it."""
     mask, who = spec.capabilities(host.permitted), host.identity
     own = mask if who.uid == 0 else 0
-    kept = 0 if not host.seccomp or _bars_new_privileges(spec) else ADMIN & ~own
-    inherited = kept if staged else 0
+    kept = 0 if not (host.seccomp or host.suid) or _bars_new_privileges(spec) else ADMIN & ~own
+    inherited = kept if staged and host.seccomp else 0
     if inherited:
         b.add(p.capset(mask | kept | SETTING_IDS, mask | kept | SETTING_IDS, inherited))
     b.add(p.capbset_drop_all_but(mask))
@@ -90,7 +90,7 @@ def execute(b: Builder, spec: Spec, host: Host, env: Mapping[str, str]) -> None:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))
     b.add(p.reset_signals())
     if staged:
-        b.add(_stage(spec, host, env))
+        b.add(*_without_suid(host), _stage(spec, host, env))
     else:
         b.add(*become(spec, host, env))
 
@@ -120,7 +120,12 @@ def become(spec: Spec, host: Host, env: Mapping[str, str]) -> list[p.Step]:
     else:
         execute = p.execve(program_paths(spec.args[0], env["PATH"]), spec.args, envp)
     load = [p.seccomp(host.seccomp, strict=is_strict(host.seccomp))] if host.seccomp else []
-    return [*limits, *load, execute]
+    return [*limits, *_without_suid(host), *load, execute]
+
+
+def _without_suid(host: Host) -> list[p.Step]:
+    """The filter of ``no_new_suid``: no call of ours is one that it refuses."""
+    return [p.seccomp(host.suid)] if host.suid else []
 
 
 def program_paths(program: str, path: str) -> list[str]:

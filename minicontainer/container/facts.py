@@ -41,6 +41,7 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
         read_only=read_only,
         cgroup2=host.has_cgroup2(),
         seccomp=seccomp.program(spec, permitted),
+        suid=seccomp.without_suid() if spec.bars_new_suid else b"",
         window=host.window() if spec.tty else None,
         permitted=permitted,
         chrooted=host.chrooted(mode),

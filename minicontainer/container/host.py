@@ -62,6 +62,7 @@ class Host(NamedTuple):
     device_nodes  (major, minor, mode) of spec.devices
     cgroup2       a cgroup2 file system can be mounted inside
     seccomp       the filter, as seccomp(2) takes it
+    suid          that of ``no_new_suid``
     window        rows and columns of the caller's terminal
     shm           /dev/shm is the host's (with its IPC namespace)
     permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
@@ -107,6 +108,7 @@ class Host(NamedTuple):
     nested: bool = False
     groups: bool = True
     tty_group: bool = True
+    suid: bytes = b""
 
     @property
     def of_host(self) -> bool:

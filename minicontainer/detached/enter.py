@@ -92,6 +92,7 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
         read_only=(),
         cgroup2=False,
         seccomp=seccomp.program(spec, permitted),
+        suid=seccomp.without_suid() if spec.bars_new_suid else b"",
         window=host.window() if spec.tty else None,
         permitted=permitted,
     )

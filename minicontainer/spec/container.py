@@ -65,6 +65,8 @@ class Spec:
     network      ``none``, ``host``, ``bridge`` (implied by ``ports``) or another network's name, ``container:NAME``;
                  this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a /proc/PID/ns file) or ``pid:N``
                  (that process's)
+    no_new_suid  no file gets a set-uid or set-gid bit, or capabilities, with which it would do its owner's work on the
+                 host; None: so with ``read_only``, and where the program is not root, for then nobody installs packages
     ports        what of the host's ports goes to which of the container
     ip, mac_address  on its network, instead of those that are free
     dns          its servers of names, instead of the host's
@@ -100,6 +102,7 @@ class Spec:
     cap_drop: tuple[str, ...] = ()
     seccomp: str | None = None
     no_new_privileges: bool = True
+    no_new_suid: bool | None = None
     privileged: bool = False
     network: str = "none"
     ports: tuple[Port, ...] = ()
@@ -171,6 +174,8 @@ class Spec:
         for what, names in (("cap-add", self.cap_add), ("cap-drop", self.cap_drop)):
             for name in names:
                 capability(what, name)
+        if self.no_new_suid and "SETFCAP" in map(_capability, self.cap_add):
+            raise SpecError("cap-add", "SETFCAP", "cannot be with no-new-suid", "no-new-suid=false")
         if isinstance(self.umask, str):
             raise SpecError("umask", self.umask, "must be a number", "0o022")  # are its digits octal?
         whole("umask", self.umask, 0, 0o777)
@@ -214,13 +219,25 @@ class Spec:
         if self.wants_all:
             names = {name for name in names if permitted >> CAPABILITIES.index(name) & 1}
         names = (set() if "ALL" in drop else names) | (add - {"ALL"})
-        names -= drop
+        names -= drop | ({"SETFCAP"} if self.bars_new_suid else set())
         return sum(1 << CAPABILITIES.index(name) for name in names)
 
     @property
     def wants_all(self) -> bool:
         """Whether it asks for all capabilities without naming them."""
         return self.privileged or any(capability("cap-add", name) == "ALL" for name in self.cap_add)
+
+    @property
+    def bars_new_suid(self) -> bool:
+        """What ``no_new_suid`` means here."""
+        if self.no_new_suid is not None:
+            return self.no_new_suid
+        if self.privileged or not self.no_new_privileges or self.seccomp == "unconfined":
+            return False
+        if "SETFCAP" in map(_capability, self.cap_add):
+            return False
+        is_root = self.user is None or str(self.user).partition(":")[0] in ("", "0", "root")
+        return self.read_only or not is_root
 
     @property
     def attached(self) -> str:
@@ -244,6 +261,10 @@ class Spec:
 def _is_network(value: str) -> bool:
     """Whether it can be the name of a network, or names a container."""
     return bool(re.fullmatch(rf"(container:)?{NAME.pattern}", value)) and value not in NO_NETWORKS
+
+
+def _capability(name: str) -> str:
+    return capability("cap-add", name)
 
 
 def _is_range(value: str) -> bool:

@@ -24,6 +24,8 @@ def settle(spec: Spec) -> None:
     put = spec._put
     for name in FLAGS:
         flag(name, getattr(spec, name))
+    if spec.no_new_suid is not None:
+        flag("no_new_suid", spec.no_new_suid)
     for name in NAMES:
         put(name, sequence(option(name), getattr(spec, name)))
     for name in PARTS:

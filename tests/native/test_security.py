@@ -149,6 +149,13 @@ def test_an_init_is_refused(box: Box) -> None:
     box.refused(options=["--init", "--security-report"], says=["--init", "cannot be"])
 
 
+@pytest.mark.needs("root")
+def test_set_uid_files_where_none_is_needed(reports: Reports) -> None:
+    assert reports.of("--read-only")["privileges new-set-uid"] == ("pass", "EPERM")
+    assert reports.of("--security-opt=no-new-suid")["privileges new-set-uid"] == ("pass", "EPERM")
+    assert reports.of()["privileges new-set-uid"][0] == "skip"
+
+
 # ---- with a control taken away, its check fails
 
 TAKEN = [
@@ -161,6 +168,7 @@ TAKEN = [
     ("--privileged --userns=host", "read-only hostname", "read-only drop_caches"),
     ("--privileged --userns=host", "devices mknod", "devices made-node"),
     ("--security-opt=no-new-privileges=false", "privileges no_new_privs"),
+    ("--read-only --security-opt=no-new-suid=false", "privileges new-set-uid"),
     ("--cap-add=NET_RAW", "capabilities effective", "network AF_PACKET", "network raw-socket"),
     ("--security-opt=no-new-privileges=false", "mounts all-nosuid"),
     ("--cap-add=SYS_ADMIN", "capabilities effective", "capabilities permitted", "capabilities bounding"),

@@ -195,6 +195,16 @@ def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, H
     assert where(plan, "capset")[-1] > max(where(plan, "mount_setattr") + where(plan, "move_mount"))
 
 
+@given(compiled())
+@settings(deadline=None)
+def test_the_filter_of_set_uid_bits_comes_before_the_other(case: tuple[Spec, Host, Plan]) -> None:
+    spec, host, _ = case
+    plan = compile(spec, host._replace(suid=FILTER * 2))
+    filters = 2 if host.seccomp and not (spec.init or host.exposed) else 1
+    assert where(plan, "seccomp") == list(range(len(plan.steps) - 1 - filters, len(plan.steps) - 1))
+    assert plan.steps[where(plan, "seccomp")[0]].args[1] == 2
+
+
 def where_last(order: list[str], call: str) -> int:
     return len(order) - 1 - order[::-1].index(call)
 
@@ -353,7 +363,10 @@ def test_the_plain_container() -> None:
     ("fields", "expected"),
     [
         ({"umask": 0o77}, ["umask(0o77)"]),
-        ({"read_only": True}, ['mount_setattr(<root>, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)']),
+        (
+            {"read_only": True, "no_new_suid": False},
+            ['mount_setattr(<root>, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)'],
+        ),
         (
             {"ulimits": (Ulimit("core", 0, -1),)},
             [
@@ -431,7 +444,7 @@ def test_privileged_masks_nothing_and_keeps_every_capability() -> None:
 
 
 def test_another_user_loses_all_capabilities() -> None:
-    extra = added({"identity": Identity(1000, 100, (5, 6))}, user="1000:100")
+    extra = added({"identity": Identity(1000, 100, (5, 6))}, user="1000:100", no_new_suid=False)
     assert extra == [
         "setgroups(2, [5, 6])",
         "setresgid(100, 100, 100)",

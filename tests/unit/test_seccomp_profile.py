@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 import signal
 from collections.abc import Sequence
@@ -384,3 +385,31 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert seccomp.program(Spec(rootfs="/", seccomp="unconfined")) == b""
     finally:
         libseccomp._library.cache_clear()
+
+
+# ---- the filter of no-new-suid
+
+
+@pytest.mark.parametrize("arch", [lib.AUDIT_ARCH_NATIVE, *([I386] if HERE.go == "amd64" else [])], ids=hex)
+def test_no_new_suid_on_every_architecture(arch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program = seccomp.without_suid()
+
+    def said(name: str, *arguments: int) -> int:
+        found = libseccomp.newest([name], "x86" if arch == I386 else "")[1]
+        return bpf.decide(program, found, arch, arguments) if found >= 0 else EPERM
+
+    for bits in (0o4755, 0o2755, 0o6000, 2**40 | 0o4000):
+        asked = [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("creat", 1), ("mknod", 1), ("mknodat", 2)]
+        assert {said(name, *[0] * at, bits) for name, at in asked} == {EPERM}
+        for flags in (os.O_CREAT, os.O_CREAT | os.O_EXCL | os.O_RDWR, os.O_TMPFILE | os.O_WRONLY):
+            assert {said("open", 0, flags, bits), said("openat", 0, 0, flags, bits)} == {EPERM}
+        assert {said("openat", 0, 0, os.O_RDONLY | os.O_DIRECTORY, bits)} == {ALLOW}  # no mode is looked at
+    assert (
+        said("fchmod", 0, 0o1777) == said("openat", 0, 0, os.O_CREAT, 0o666) == said("mkdirat", 0, 0, 0o2755) == ALLOW
+    )
+    assert [said(name) for name in ("openat2", "clone3", "io_uring_setup")] == [ENOSYS] * 3
+    assert bpf.decide(program, lib.SYS_fchmodat2, arch, (0, 0, 0)) == ENOSYS
+    assert said("unshare", lib.CLONE_NEWUSER | lib.CLONE_NEWNS) == EPERM
+    assert said("clone", lib.CLONE_NEWUSER) == EPERM
+    assert said("clone", signal.SIGCHLD) == said("unshare", lib.CLONE_NEWNS) == said("execve") == ALLOW

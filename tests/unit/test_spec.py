@@ -190,6 +190,28 @@ def test_all_capabilities() -> None:
     assert spec(cap_add=("CHOWN",)).capabilities(permitted=0) == 0xA80405FB  # what is named is not left out
 
 
+def test_no_new_suid() -> None:
+    """By default where nobody installs packages."""
+    setfcap = 1 << CAPABILITIES.index("SETFCAP")
+    for fields, barred in (
+        ({}, False),
+        ({"user": "0:5"}, False),
+        ({"user": ":5"}, False),
+        ({"user": 1000}, True),
+        ({"user": "bob"}, True),
+        ({"read_only": True}, True),
+        ({"read_only": True, "privileged": True}, False),
+        ({"read_only": True, "no_new_privileges": False}, False),
+        ({"read_only": True, "cap_add": ("cap_setfcap",)}, False),
+        ({"read_only": True, "no_new_suid": False}, False),
+        ({"user": 1000, "seccomp": "unconfined"}, False),
+        ({"privileged": True, "no_new_suid": True}, True),
+    ):
+        one = spec(**fields)
+        assert (one.bars_new_suid, not one.capabilities() & setfcap) == (barred, barred), fields
+    refused(lambda: spec(no_new_suid=True, cap_add=("SETFCAP",)), "cap-add SETFCAP", "no-new-suid")
+
+
 # ---- namespaces, changes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 
 from minicontainer.errors import SpecError
 from minicontainer.linux import bpf
@@ -68,17 +69,36 @@ def _default(capabilities: int) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _made(data: bytes, source: str | None, capabilities: int) -> bytes:
+    def make() -> bytes:
+        from minicontainer.container.seccomp import profile, reader
+
+        return profile.program(reader.read(data, source), capabilities, os.uname().release)
+
+    return _kept(b"%x\n%s" % (capabilities, data), make, "profile", "reader")
+
+
+@functools.cache
+def without_suid() -> bytes:
+    """The filter of ``no_new_suid``; UnsupportedError where it must be made and libseccomp is not here."""
+
+    def make() -> bytes:
+        from minicontainer.container.seccomp import profile, suid
+
+        return suid.program(tuple(name.lower() for name in profile.HERE.others))
+
+    return _kept(b"no-new-suid", make, "suid")
+
+
+def _kept(name: bytes, make: Callable[[], bytes], *modules: str) -> bytes:
+    """What was made before, by these modules and the library, or is made now and kept."""
     from minicontainer.container.seccomp import cache
 
-    host = os.uname()
-    name = b"%x\n%s" % (capabilities, data)
-    key = b"%x %s %s" % (lib.AUDIT_ARCH_NATIVE, os.fsencode(host.release), name)
+    key = b"%x %s %s" % (lib.AUDIT_ARCH_NATIVE, os.fsencode(os.uname().release), name)
     found = cache.load(name, key)
     if found is None:
-        from minicontainer.container.seccomp import profile, reader
         from minicontainer.linux import libseccomp
 
-        found = profile.program(reader.read(data, source), capabilities, host.release)
-        makers = (libseccomp.path(), *(str(m.__file__) for m in (libseccomp, bpf, profile, reader)))
-        cache.store(name, key, found, makers)
+        found = make()
+        sources = [os.path.join(os.path.dirname(__file__), f"{module}.py") for module in modules]
+        cache.store(name, key, found, (libseccomp.path(), str(libseccomp.__file__), str(bpf.__file__), *sources))
     return found
