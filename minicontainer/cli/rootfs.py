@@ -45,20 +45,23 @@ def busybox(directory: str) -> None:
 @click.argument("directory", metavar="DIR")
 @click.option("--max-size", default="16g", show_default=True, help="Most bytes of its files, holes counted: 512m, 2g.")
 @click.option("--max-members", default="1000000", show_default=True, help="Most entries that are made.")
-def tar(file: str, directory: str, max_size: str, max_members: str) -> None:
+@click.option("--keep-suid", is_flag=True, help="Also set-id bits of files, capabilities and devices; see above.")
+def tar(file: str, directory: str, max_size: str, max_members: str, keep_suid: bool) -> None:
     """Unpack the tar archive FILE (- for stdin) into DIR; no member can leave DIR.
 
     FILE may be compressed with gzip, bzip2 or xz. A DIR that is missing is made, and is there whole or not at all;
     one that holds something is added to, members replacing what has their name.
 
     A leading / of names is dropped and .. is refused. Symbolic links are kept as they are, and lead nowhere out of
-    DIR while it is unpacked. As root, owners, all modes (set-uid, too) and devices are the archive's; as an ordinary
-    user everything is yours, without set-id bits and devices. What is left out is told on stderr.
+    DIR while it is unpacked. As root, owners and modes are the archive's, but set-id bits of files, capabilities and
+    devices are left out: a container does not use them, and any user of this host could. --keep-suid keeps them, in a
+    DIR below a directory that others cannot enter. As an ordinary user everything is yours, without any of these. What
+    is left out is told on stderr.
     """
     from minicontainer import rootfs, spec
 
     limit, members = spec.size("max-size", max_size), spec.whole("max-members", max_members, 1, 2**63 - 1)
-    report = rootfs.tar(_stdin() if file == "-" else file, directory, limit=limit, members=members)
+    report = rootfs.tar(_stdin() if file == "-" else file, directory, limit=limit, members=members, keep_suid=keep_suid)
     for note in report.notes[:SHOWN]:
         click.echo(f"minicontainer: {note}", err=True)
     if len(report.notes) > SHOWN:

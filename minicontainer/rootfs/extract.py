@@ -8,8 +8,9 @@ is put there, with the meaning that the members of an image's layer have:
   member that is a directory, too; under another member it goes, with all it holds.
 - A symbolic link holds any text: it is data. On the way to a member it is followed, but inside the directory.
 - A hard link is made to what is in the directory, and not through a link as its last component.
-- Root gives the archive's numeric owners, all mode bits (set-uid and set-gid, too: keep the result from other users
-  unless you trust it), device nodes. An ordinary user owns everything, without set-id bits and devices.
+- Root gives the archive's numeric owners. What would do its owner's work for any user of this host is left out: set-id
+  bits of files, capabilities, device nodes; a container uses none of them (nosuid, nodev). They are kept where that is
+  asked for, below a directory that others cannot enter. An ordinary user owns everything, without any of these.
 - Modes are the archive's, whatever the umask. Directories that no member describes have 0755. Times are kept.
 - Of the extended attributes ``user.*`` and ``security.capability`` are kept; those steer an overlay are not.
 
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from minicontainer.errors import sentence
+from minicontainer.errors import SpecError, sentence
 from minicontainer.native import lib
 from minicontainer.rootfs import archive as a
 from minicontainer.rootfs.staging import MODE, filled, made, open_existing
@@ -73,20 +74,26 @@ def tar(
     *,
     limit: int = SIZE,
     members: int = MEMBERS,
+    keep_suid: bool = False,
 ) -> Report:
     """Unpacks an archive (a path or a binary file object; plain, gzip, bzip2, xz, and zstd since Python 3.14).
 
     ``directory`` is made if need be: then it is there, whole, or not at all. One that is empty is empty again after a
     failure; one that holds something is added to. ``limit`` is of the bytes that it unpacks to, ``members`` of the
-    entries that are made. ArchiveError: the archive, or a member (by name), or what the file system said to it."""
+    entries that are made. ``keep_suid``: as root, set-id bits of files, capabilities and devices are the archive's too;
+    SpecError where every user of this host could reach them. ArchiveError: the archive, or a member (by name), or what
+    the file system said to it."""
     target = os.fspath(directory)
     with ExitStack() as stack:
         existing = open_existing(target)
         if existing is not None:
             stack.callback(os.close, existing)
+        if keep_suid and os.geteuid() == 0 and open_to_all(target):
+            reason = "every user of this host can enter it, and execute what the archive has set-uid"
+            raise SpecError("DIR", target, reason, "take one below a directory of mode 0700")
         source = stack.enter_context(open_archive(file)) if isinstance(file, (str, os.PathLike)) else file
         root = stack.enter_context(made(target) if existing is None else filled(existing))
-        extraction = Extraction(root, a.Archive(source), limit, members)
+        extraction = Extraction(root, a.Archive(source), limit, members, keep_suid=keep_suid)
         if existing is None:
             extraction.tree.later(root, ".", plain_directory)
         try:
@@ -94,6 +101,15 @@ def tar(
         except ArchiveError as e:
             e.archive = os.fspath(file) if isinstance(file, (str, os.PathLike)) else None
             raise
+
+
+def open_to_all(path: str) -> bool:
+    """Whether other users can walk to what is, or will be, at ``path``: no directory on the way keeps them out."""
+    place, way = os.path.realpath(path), ["/"]
+    while place != "/":
+        way.append(place)
+        place = os.path.dirname(place)
+    return all(os.stat(directory).st_mode & stat.S_IXOTH for directory in way if os.path.isdir(directory))
 
 
 def plain_directory(fd: int) -> None:
@@ -104,7 +120,8 @@ def plain_directory(fd: int) -> None:
 class Extraction:
     """One archive on its way into one directory."""
 
-    def __init__(self, root: int, archive: a.Archive, limit: int, members: int) -> None:
+    def __init__(self, root: int, archive: a.Archive, limit: int, members: int, *, keep_suid: bool = False) -> None:
+        self._keep_suid = keep_suid
         self.tree = Tree(root, self._made)
         self._root, self._archive = root, archive
         self._limit, self._entries = limit, members
@@ -244,6 +261,9 @@ class Extraction:
 
     def _device(self, parent: int, name: str, member: a.Member) -> None:
         clear(parent, name)
+        if member.kind != a.FIFO and os.geteuid() == 0 and not self._keep_suid:
+            self._note(member, f"skipped: a {member.kind}, which a container does not use")
+            return
         kind = {a.CHARACTER: stat.S_IFCHR, a.BLOCK_DEVICE: stat.S_IFBLK, a.FIFO: stat.S_IFIFO}[member.kind]
         try:
             os.mknod(name, kind | 0o600, os.makedev(*member.device), dir_fd=parent)
@@ -265,6 +285,11 @@ class Extraction:
         mode = member.mode
         if os.geteuid() == 0:
             os.chown(what, *member.owner)
+            if mode & SET_ID and not self._keep_suid and member.kind != a.DIRECTORY:
+                mode &= ~SET_ID
+                self._note(
+                    member, "its set-id bits are left out: a container does not use them, others of this host could"
+                )
         elif mode & SET_ID:
             mode &= ~SET_ID
             self._note(member, "its set-id bits are left out: it belongs to an ordinary user here")
@@ -276,6 +301,11 @@ class Extraction:
     def _set_attribute(self, what: int | str, name: str, value: bytes, member: a.Member) -> None:
         if not (name == CAPABILITY or (name.startswith("user.") and not name.startswith("user.overlay."))):
             self._note(member, f"its extended attribute {name} is left out")
+            return
+        if name == CAPABILITY and os.geteuid() == 0 and not self._keep_suid:
+            self._note(
+                member, "its capabilities are left out: a container does not use them, others of this host could"
+            )
             return
         try:
             os.setxattr(what, name, value)

@@ -8,6 +8,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from supplies import Run
 from tars import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK, entry, pax, snapshot, whole
 
 from minicontainer import rootfs
+from minicontainer.errors import SpecError
 
 # struct vfs_cap_data, linux/capability.h: revision 2, effective; CAP_NET_RAW permitted
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
@@ -48,10 +50,41 @@ def test_it_is_what_gnu_tar_packed_and_unpacks(tmp_path: Path, form: str) -> Non
     (tmp_path / "theirs").mkdir()
     subprocess.run(["tar", "-xpf", tmp_path / "a.tar", *options[1:], "-C", tmp_path / "theirs"], check=True)
 
-    report = rootfs.tar(tmp_path / "a.tar", tmp_path / "ours")
+    report = rootfs.tar(tmp_path / "a.tar", tmp_path / "ours", keep_suid=True)
 
     assert report.notes == ()
     assert snapshot(tmp_path / "ours") == snapshot(source) == snapshot(tmp_path / "theirs")
+
+
+@pytest.mark.needs("root")
+def test_what_would_do_root_s_work_for_others_is_left_out(tmp_path: Path) -> None:
+    """Unless it is asked for, and then only where others cannot walk to."""
+    archive = whole(
+        entry(b"d/", DIRECTORY, mode=0o2775, owner=(0, 50)),
+        pax({b"SCHILY.xattr.security.capability": CAPABILITY}) + entry(b"d/suid", data=b"x", mode=0o6755, owner=(0, 0)),
+        entry(b"node", CHARACTER, device=(1, 3), mode=0o666),
+        entry(b"fifo", FIFO, mode=0o600),
+    )
+    report = rootfs.tar(io.BytesIO(archive), tmp_path / "plain")
+    assert stat.S_IMODE((tmp_path / "plain/d").stat().st_mode) == 0o2775
+    assert stat.S_IMODE((tmp_path / "plain/d/suid").stat().st_mode) == 0o755
+    assert os.listxattr(tmp_path / "plain/d/suid") == []
+    assert sorted(os.listdir(tmp_path / "plain")) == ["d", "fifo"]
+    said = [str(note) for note in report.notes]
+    assert [any(word in line for line in said) for word in ("set-id bits", "capabilities", "skipped")] == [True] * 3
+
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        for target in (f"{directory}/new", directory):
+            with pytest.raises(
+                SpecError, match=r"every user of this host can enter it.*below a directory of mode 0700"
+            ):
+                rootfs.tar(io.BytesIO(archive), target, keep_suid=True)
+            assert os.listdir(directory) == []
+        os.chmod(directory, 0o700)
+        assert rootfs.tar(io.BytesIO(archive), f"{directory}/new", keep_suid=True).notes == ()
+        assert stat.S_IMODE(os.stat(f"{directory}/new/d/suid").st_mode) == 0o6755
+        assert stat.S_ISCHR(os.stat(f"{directory}/new/node").st_mode)
 
 
 @pytest.mark.needs("root")

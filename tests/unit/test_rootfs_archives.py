@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tars
@@ -37,7 +38,7 @@ def jail(tmp_path: Path) -> Path:
     return tmp_path / "jail"
 
 
-def unpack(jail: Path, *entries: bytes, **limits: int) -> Report:
+def unpack(jail: Path, *entries: bytes, **limits: Any) -> Report:
     """Unpacks, and whatever came of it, finds the outside as it was."""
     outside = {k: v for k, v in snapshot(jail.parent).items() if not k.startswith(("jail", "."))}
     try:
