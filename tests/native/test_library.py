@@ -474,7 +474,7 @@ def test_errors_leave_nothing_behind(rootfs: Path) -> None:
         {"args": ["/bin/true"], "network": "ns:/etc/passwd"},
         {"args": ["/bin/true"], "user": "nobody-known"},
     ):
-        with pytest.raises((mc.Error, OSError, AttributeError, LookupError)):
+        with pytest.raises((mc.Error, OSError, TypeError, LookupError)):
             mc.Popen(rootfs=rootfs, **fields)
 
 
