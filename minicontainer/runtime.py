@@ -15,7 +15,7 @@ import stat
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
-from minicontainer.errors import StepError, UnsupportedError
+from minicontainer.errors import EXHAUSTED, StepError, UnsupportedError
 
 VARIABLE = "MINICONTAINER_ROOT"
 HOST = "/run/minicontainer"
@@ -102,7 +102,8 @@ def _mark(place: str) -> str:
             os.close(fd)
             os.unlink(part)
     except OSError as e:
-        raise StepError(e.errno or 0, f"open({part!r})", hint="a state directory that can be written to") from None
+        hint = "" if e.errno in EXHAUSTED else "a state directory that can be written to"
+        raise StepError(e.errno or 0, f"open({part!r})", hint=hint) from None
     return _read(path)
 
 

@@ -17,7 +17,7 @@ import struct
 import time
 
 from minicontainer import runtime
-from minicontainer.errors import Error, StepError
+from minicontainer.errors import EXHAUSTED, Error, StepError
 
 FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 PATIENCE = 10.0  # seconds that an owner may take to end, after it has said that its container has
@@ -79,4 +79,5 @@ def _open(ident: str, flags: int) -> int:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             return os.open(path, flags, 0o600)
     except OSError as e:
-        raise StepError(e.errno or 0, f"open({path!r})", hint="the state directory has to be writable") from None
+        hint = "" if e.errno in EXHAUSTED else "the state directory has to be writable"
+        raise StepError(e.errno or 0, f"open({path!r})", hint=hint) from None

@@ -27,7 +27,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from minicontainer import events, runtime
@@ -229,6 +229,11 @@ class Entry:
             known = names.all_names()
         failpoint("about to remove")
         shutil.rmtree(self.path, ignore_errors=True)
+        if os.path.isdir(self.path):  # that takes two descriptors; where there is one, this will do
+            with suppress(OSError):
+                for name in os.listdir(self.path):
+                    os.unlink(f"{self.path}/{name}")
+                os.rmdir(self.path)
         failpoint("directory removed")
         if os.path.isdir(self.path):
             raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer.container import names
-from minicontainer.detached.container import Container
+from minicontainer.detached.container import Container, containers
 
 pytestmark = pytest.mark.needs("root")
 
@@ -19,7 +19,7 @@ LEAST = 5  # with fewer Python itself does not come up
 
 COMMANDS = {
     "run": ["run", "ROOTFS", "/bin/true"],
-    "run -d": ["run", "-d", "--rm", "ROOTFS", "/bin/true"],
+    "run -d": ["run", "-d", "ROOTFS", "/bin/true"],
     "exec": ["exec", "ID", "/bin/true"],
     "ps": ["ps"],
     "kvm-boot": ["kvm-boot", "hello"],
@@ -43,6 +43,9 @@ def test_ulimit_n(name: str, rootfs: Path, make: Callable[..., Container]) -> No
     numbers = [*range(LEAST, 46), 64]
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(numbers, pool.map(run, numbers), strict=True))
+    for container in containers():
+        if container.id != words["ID"]:
+            container.remove(force=True)
     assert found[64] == (0, "")
     refused = {number: said for number, (code, said) in found.items() if code}
     assert {n: said for n, said in refused.items() if said.count("\n") != 1 or "ulimit -n" not in said} == {}
