@@ -159,9 +159,10 @@ class Spawn:
         if self.failed is not None:
             return StepError(-self.records[self.failed].result, self.plan.steps[self.failed].describe())
         hint = "the child was killed in it by signal" if status < 0 else "the child ended in it with status"
-        return StepError(
-            errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=f"{hint} {abs(status)}"
-        )
+        hint = f"{hint} {abs(status)}"
+        if status == -9 and self.interrupted == 0 and self.struct.cgroup >= 0:
+            hint += ": a cgroup that was killed once can kill what is born in it"  # linux.Cgroup.kill
+        return StepError(errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=hint)
 
     def wait(self) -> int:
         """Reaps the child: its exit code, or minus the signal that ended it."""

@@ -69,7 +69,11 @@ class Child:
         if self.maker is not None and self.maker.is_alive():
             self.maker.join()
         if self.cgroup is not None:
-            self.cgroup.remove(kill=True)
+            try:
+                self.cgroup.remove(kill=True)
+            except BaseException:
+                self.hand_over()  # to who cleans up: what lives on keeps its ids and its address
+                raise
             self.cgroup = None
         if self.ids is not None:
             self.ids.release()

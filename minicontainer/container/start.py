@@ -199,7 +199,7 @@ def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> 
 
         child.maker = Maker(child.spawn)
         clone = child.maker.clone
-    result = clone(flags, inputs, child.cgroup.fd if child.cgroup is not None else -1, child.half)
+    result = clone(flags, inputs, -1 if child.cgroup is None else child.cgroup.birth_fd(), child.half)
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
     call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
     struct = child.spawn.struct

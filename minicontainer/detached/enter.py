@@ -149,7 +149,7 @@ class Exec(Popen):
             stack.callback(os.close, fd)
         if (cgroup := self._open_cgroup()) is not None:
             stack.callback(cgroup.close)
-            inputs["cgroup"] = cgroup.fd
+            inputs["cgroup"] = cgroup.birth_fd()
         if self.spec.tty:
             ours, theirs = socket.socketpair()
             stack.callback(start.take_terminal, child, ours, theirs)

@@ -70,13 +70,13 @@ def delegation() -> Verdict:
 def born() -> Verdict:
     """A child that is born in a cgroup."""
     with group() as place:
-        walk([], cgroup=place.fd)
+        walk([], cgroup=place.birth_fd())
     return ok()
 
 
 def frozen() -> Verdict:
     """Freezes a process and thaws it."""
-    with group() as place, held([], cgroup=place.fd):
+    with group() as place, held([], cgroup=place.birth_fd()):
         place.freeze(PAUSE_LIMIT)
         place.thaw(PAUSE_LIMIT)
     return ok()
@@ -84,7 +84,7 @@ def frozen() -> Verdict:
 
 def killed() -> Verdict:
     """Kills a process by its cgroup."""
-    with group() as place, held([], cgroup=place.fd):
+    with group() as place, held([], cgroup=place.birth_fd()):
         if not os.path.exists(f"{place.path}/cgroup.kill"):
             return no("there is no cgroup.kill: each process is killed by itself", "Linux 5.14 or later")
         place.write("cgroup.kill", "1")

@@ -18,16 +18,19 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
-from minicontainer.errors import StepError
+from minicontainer.errors import Error, StepError, sentence
 from minicontainer.linux import cgroupfiles as formats
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroupfiles import Pressure, Usage
 from minicontainer.linux.cgrouphints import file_hint, mkdir_hint
+from minicontainer.linux.cgroupkill import kill_all, kill_listed, still_in
 from minicontainer.native import ffi, lib, now
 
+AGAIN = 0.1  # seconds from one kill to the next
 ROOM = 16384  # bytes for one file: memory.stat has about 2000, io.stat 100 for each device
 
 _CHARS = ffi.typeof("char[]")
@@ -65,7 +68,7 @@ class Cgroup:
     only closed. Limits are attributes; reading or writing one whose controller is not enabled is ENOENT.
     """
 
-    __slots__ = ("_enabled", "_parent", "created", "fd", "name", "path")
+    __slots__ = ("_enabled", "_parent", "created", "fd", "name", "path", "was_killed")
 
     memory_max = Setting("memory.max", formats.parse_number, formats.show_number)
     memory_high = Setting("memory.high", formats.parse_number, formats.show_number)
@@ -84,6 +87,7 @@ class Cgroup:
     def __init__(self, fd: int, path: str, name: str, parent: Cgroup | None, created: bool) -> None:
         self.fd, self.path, self.name, self.created = fd, path, name, created
         self._parent = parent
+        self.was_killed = False  # by ``kill`` of this object
         self._enabled: frozenset[str] | None = None
 
     @classmethod
@@ -232,23 +236,37 @@ class Cgroup:
             raise StepError(errno.ETIMEDOUT, f"thaw({self.path!r})", hint="is a cgroup above it frozen?")
 
     def kill(self) -> None:
-        """SIGKILL to all processes in it and below, so that none escapes by forking. Does not wait for their end."""
-        result: int = lib.mc_write_at(self.fd, b"cgroup.kill", b"1", 1)
-        if result == -errno.ENOENT:
-            self._kill_each()  # before 5.14 (commit 661ee6280931)
-        elif result < 0:
-            self._fail(-result, "write", "cgroup.kill", "1")
+        """SIGKILL to all processes in it and below, so that none escapes by forking. Does not wait for their end.
 
-    def _kill_each(self) -> None:
-        """``kill`` by hand. What is frozen neither forks nor exits, so the pids are theirs; SIGKILL reaches it."""
-        self.freeze()
+        It is for the last end of a cgroup. Linux 6.18 kills, in one that was killed by cgroup.kill once, all that
+        CLONE_INTO_CGROUP bears into it: its kill_seq is compared with that of the maker's cgroup (commit b69bb476dee9,
+        6.14, and the stable kernels that have it). So ``birth_fd`` refuses it from then on."""
+        self.was_killed = True
         try:
-            for directory, _, _, fd in os.fwalk(".", dir_fd=self.fd):
-                with Cgroup(os.dup(fd), f"{self.path}/{directory}", directory, None, False) as group:
-                    for pid in filter(None, group.procs):
-                        os.kill(pid, 9)
+            if not kill_all(self.fd):
+                self._kill_frozen()
+                return
+        except OSError as error:
+            self._fail(error.errno or 0, "write", "cgroup.kill", "1")
+        if self.populated:
+            kill_listed(self.fd)
+
+    def _kill_frozen(self) -> None:
+        """``kill`` by hand. What is frozen does not fork; SIGKILL reaches it."""
+        try:
+            self.freeze()
+        except StepError:
+            pass  # one is in an uninterruptible call
+        try:
+            kill_listed(self.fd)
         finally:
             self.write("cgroup.freeze", "0")
+
+    def birth_fd(self) -> int:
+        """``fd``, for CLONE_INTO_CGROUP. Error where it was killed: what is born in it could be killed too."""
+        if self.was_killed:
+            raise Error(sentence("cgroup", self.path, "was killed, and may kill what is born in it", "make another"))
+        return self.fd
 
     # ---- what it tells
 
@@ -312,7 +330,6 @@ class Cgroup:
         The kernel tells by POLLPRI, but at most every 10 ms (cgroup_file_notify), hence the short naps at first.
         """
         import select
-        import time
 
         wanted = f"{event} {value}\n".encode()
         fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
@@ -357,11 +374,15 @@ class Cgroup:
 
     def _empty(self, kill: bool, timeout: float) -> None:
         """Makes rmdir possible. A cgroup counts as populated until the last of its processes is past exit."""
-        if kill:
-            self.kill()
-        if not self.wait("populated", 0, timeout):
-            pids = " ".join(map(str, self.procs[:5]))
-            raise StepError(errno.EBUSY, f"rmdir({self.path!r})", hint=f"processes are still in it: {pids}")
+        end = time.monotonic() + timeout
+        while True:
+            if kill:
+                self.kill()  # again: what survives one kill may have forked
+            left = end - time.monotonic()
+            if self.wait("populated", 0, min(left, AGAIN) if kill else left):
+                break
+            if time.monotonic() >= end:
+                raise StepError(errno.EBUSY, f"rmdir({self.path!r})", hint=still_in(self.fd))
         cgroupfs.remove_children(self.fd)
 
 

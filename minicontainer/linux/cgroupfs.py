@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from minicontainer.errors import UnsupportedError
@@ -147,6 +148,37 @@ def _optional(name: str) -> str:
         return _proc(name)
     except UnsupportedError:
         return ""  # since 6.13 kernels without version 1 need not have it
+
+
+def walk(fd: int) -> Iterator[int]:
+    """Descriptors of the cgroup and of all below it. One at a time: whoever was inside may have nested many."""
+    here = os.dup(fd)
+    try:
+        left = [_directories(here)]
+        yield here
+        while left:
+            name = left[-1].pop() if left[-1] else ".."
+            try:
+                there = os.open(name, DIRECTORY, dir_fd=here)
+            except FileNotFoundError:
+                continue  # it is gone by now
+            os.close(here)
+            here = there
+            if name == "..":
+                left.pop()
+            else:
+                left.append(_directories(here))
+                yield here
+    finally:
+        os.close(here)
+
+
+def _directories(fd: int) -> list[str]:
+    try:
+        with os.scandir(fd) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
 
 
 def remove_children(fd: int) -> None:

@@ -66,8 +66,14 @@ class Stat(NamedTuple):
     """Who a process is, of /proc/PID/stat (proc(5))."""
 
     pid: int
-    state: str  # R, S, D ... Z and X have ended
+    state: str  # of its main thread: R, S, D ... Z and X have ended
     start: int  # clock ticks from boot
+    threads: int = 1
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all of it has: a process runs on without its main thread, which is a zombie then."""
+        return self.state in "ZX" and self.threads <= 1
 
 
 def stat(pid: int | str) -> Stat:
@@ -78,7 +84,7 @@ def stat(pid: int | str) -> Stat:
     except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between open and read
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/stat") from None
     fields = data[data.rindex(b")") + 2 :].split()  # from field 3 on; starttime is field 22
-    return Stat(int(data[: data.index(b" ")]), fields[0].decode(), int(fields[19]))
+    return Stat(int(data[: data.index(b" ")]), fields[0].decode(), int(fields[19]), int(fields[17]))
 
 
 def start_time(pid: int) -> int:

@@ -123,7 +123,7 @@ def test_thaw_below_a_frozen_group_times_out(group: Cgroup) -> None:
         group.kill()
 
 
-@pytest.mark.parametrize("kill", [Cgroup.kill, Cgroup._kill_each])
+@pytest.mark.parametrize("kill", [Cgroup.kill, Cgroup._kill_frozen])
 def test_kill_reaches_what_is_below(group: Cgroup, sleeper: subprocess.Popen[bytes], kill: object) -> None:
     inner = Cgroup.create("inner", group)
     with inner, subprocess.Popen(["sleep", "1000"]) as other:
