@@ -58,6 +58,7 @@ struct mc_monitor {
 	/* out: of the first start */
 	int32_t result;        /* of mc_spawn                                                          */
 	int32_t program_error; /* errno of init's report, whose rest is in spawn.run.program           */
+	int32_t state_error;   /* of writing `state`: then nothing was started, or what was is gone      */
 	struct mc_spawn spawn;
 	struct mc_half half;
 };
@@ -78,7 +79,6 @@ enum mc_word {
 	MC_SAY_STOP = 115,     /* 's': struct mc_say, the signal (0: the stop signal), milliseconds to the kill (-1: never) */
 	MC_SAY_NAME = 110,     /* 'n', and then the container's new name                              */
 	MC_SAY_POLICY = 112,   /* 'p': struct mc_say, policy and retries                               */
-	MC_SAY_END = 120,      /* 'x', to who listens then: struct mc_say, the exit code               */
 };
 
 struct mc_say {

@@ -150,6 +150,23 @@ def read(path: str) -> str:
     return data.decode("utf-8")
 
 
+def write(path: str, data: str | bytes, mode: int = 0o600) -> None:
+    """A whole file, synced; StepError where that cannot be, as on a full disk, and then there is none."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            with open(fd, "wb", closefd=False) as f:
+                f.write(data.encode() if isinstance(data, str) else data)
+            os.fsync(fd)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise StepError(e.errno or 0, f"write({path!r})") from None
+
+
 def parsed(text: str) -> dict[str, Any]:
     """The object of JSON (RFC 8259) in a file. ValueError where it is none: numbers that are none too, and what is
     nested deeper than Python goes."""

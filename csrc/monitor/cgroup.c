@@ -2,14 +2,15 @@
  *
  * monitor/cgroup.c: the container's cgroup, where it has one (cgroup-v2.rst).
  */
+#define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "monitor.h"
 
-#define LONGEST 10000 /* ms that processes may take to be gone, after SIGKILL */
+#define LEVELS 64 /* of cgroups in it, in which processes are looked for one by one */
 
 /* The number that follows `key` in a file of "key number" lines; 0 where there is none. */
 static uint64_t number_of(const struct mc_monitor *told, const char *file, const char *key)
@@ -49,37 +50,80 @@ void cgroup_thaw(const struct mc_monitor *told)
 	set(told, "cgroup.freeze", "0");
 }
 
-/* SIGKILL to each process in it. They stand still meanwhile, so that none is missed by forking. */
-static void kill_each(const struct mc_monitor *told)
+int cgroup_is_populated(const struct mc_monitor *told)
 {
-	static char pids[16384];
-	long n;
-
-	set(told, "cgroup.freeze", "1");
-	n = mc_read_at(told->cgroup, "cgroup.procs", pids, sizeof(pids));
-	for (long i = 0, pid = 0; i < n; i++) {
-		pid = pids[i] == '\n' ? pid : pid * 10 + pids[i] - '0';
-		if (pids[i] == '\n' && pid > 0) {
-			mc_sys2(SYS_kill, (uint64_t)pid, SIGKILL);
-			pid = 0;
-		}
-	}
-	cgroup_thaw(told);
+	return number_of(told, "cgroup.events", "populated ") != 0;
 }
 
-/* By hand where something is to be born in it again: one that was killed by cgroup.kill keeps killing what is made there
- * by CLONE_INTO_CGROUP (its kill_seq differs from that of the maker's; seen on Linux 6.18). */
-void cgroup_empty(const struct mc_monitor *told, int again)
+static int next_number(const char *data, long size, long *at)
 {
-	const struct timespec pause = { 0, 1000000 };
+	int number = 0;
 
-	for (int ms = 0; number_of(told, "cgroup.events", "populated ") && ms < LONGEST; ms++) {
-		if (again)
-			kill_each(told);
-		else
-			set(told, "cgroup.kill", "1"); /* since Linux 5.14 */
-		mc_sys4(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, MC_PTR(&pause), 0);
+	for (; *at < size && data[*at] != '\n'; ++*at)
+		number = number * 10 + data[*at] - '0';
+	++*at;
+	return number;
+}
+
+static int is_listed(int directory, int pid)
+{
+	static char pids[16384];
+	long n = mc_read_at(directory, "cgroup.procs", pids, sizeof(pids));
+
+	for (long at = 0; at < n;)
+		if (next_number(pids, n, &at) == pid)
+			return 1;
+	return 0;
+}
+
+/* A number that was read may be another's by now: the pidfd is opened first, and used where it is listed then. What is
+ * of a pid namespace that we do not see is listed as 0. */
+static void kill_listed(int directory)
+{
+	static char pids[16384];
+	long n = mc_read_at(directory, "cgroup.procs", pids, sizeof(pids));
+
+	for (long at = 0; at < n;) {
+		int pid = next_number(pids, n, &at), fd = pid ? (int)mc_sys2(SYS_pidfd_open, (uint64_t)pid, 0) : -1;
+
+		if (fd >= 0 && is_listed(directory, pid))
+			mc_sys4(SYS_pidfd_send_signal, MC_FD(fd), SIGKILL, 0, 0);
+		close_fd(&fd);
 	}
+}
+
+static void kill_below(int directory, int levels)
+{
+	_Alignas(struct dirent64) char entries[2048];
+	long n;
+
+	kill_listed(directory);
+	while (levels && (n = mc_sys3(SYS_getdents64, MC_FD(directory), MC_PTR(entries), sizeof(entries))) > 0)
+		for (long at = 0; at < n;) {
+			const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
+			int fd = entry->d_type == DT_DIR && entry->d_name[0] != '.' ? open_directory(directory, entry->d_name) : -1;
+
+			if (fd >= 0)
+				kill_below(fd, levels - 1);
+			close_fd(&fd);
+			at += entry->d_reclen;
+		}
+}
+
+/* cgroup.kill (Linux 5.14) kills all that is in it at once, but spares a process whose main thread has exited while
+ * another runs (__cgroup_kill signals main threads; Linux 6.1 and 6.18), and leaves a cgroup in which what is born by
+ * CLONE_INTO_CGROUP may be killed (its kill_seq differs from that of the maker's; Linux 6.18). So what is still listed
+ * gets its own signal; and all of it does, standing still, so that none is missed by forking, where something is to be
+ * born in it again. */
+void cgroup_kill(const struct mc_monitor *told, int again)
+{
+	int fd = open_directory(told->cgroup, ".");
+
+	set(told, again ? "cgroup.freeze" : "cgroup.kill", "1");
+	if (fd >= 0)
+		kill_below(fd, LEVELS);
+	close_fd(&fd);
+	cgroup_thaw(told);
 }
 
 void cgroup_remove(const struct mc_monitor *told)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * monitor/control.c: the socket `control` of the state directory, and what is said on it (enum mc_word). There is no
- * answer: what came of it is in `state`, and its end is ours; but the exit code is said, since nothing may be kept of the
- * container. Who may enter the directory may speak.
+ * answer: what came of it is in `state`, and its end is ours. Who may enter the directory may speak. Input waits in the
+ * socket of who has said it until the program takes it; nobody else does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,42 +21,38 @@ void control_open(struct control *c)
 	const struct sockaddr_un address = { AF_UNIX, "control" };
 
 	for (int i = 0; i < MC_CLIENTS; i++)
-		c->clients[i] = -1;
+		c->clients[i].fd = -1;
 	mc_sys3(SYS_unlinkat, MC_FD(AT_FDCWD), MC_PTR("control"), 0);
 	c->listener = (int)mc_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mc_sys3(SYS_bind, MC_FD(c->listener), MC_PTR(&address), sizeof(address));
-	mc_sys2(SYS_listen, MC_FD(c->listener), 8);
+	mc_sys2(SYS_listen, MC_FD(c->listener), 128);
 }
 
-/* Then the others wait (listen(2)'s queue). */
-int control_is_full(const struct control *c)
+/* A place for another: where there is none, that of who has said nothing for longest. Who wants more of us connects again;
+ * so no number of them keeps a new one from being heard. */
+static struct client *make_place(struct control *c)
 {
-	for (int i = 0; i < MC_CLIENTS; i++)
-		if (c->clients[i] < 0)
-			return 0;
-	return 1;
+	struct client *found = c->clients;
+
+	for (int i = 0; i < MC_CLIENTS; i++) {
+		if (c->clients[i].fd < 0)
+			return &c->clients[i];
+		if (c->clients[i].heard < found->heard)
+			found = &c->clients[i];
+	}
+	close_fd(&found->fd);
+	return found;
 }
 
-void control_accept(struct control *c)
+int control_accept(struct control *c)
 {
-	for (int i = 0; i < MC_CLIENTS; i++)
-		if (c->clients[i] < 0) {
-			c->clients[i] = (int)mc_sys4(SYS_accept4, MC_FD(c->listener), 0, 0,
-						     SOCK_CLOEXEC | SOCK_NONBLOCK);
-			return;
-		}
-}
+	struct client *client = make_place(c);
+	long fd = mc_sys4(SYS_accept4, MC_FD(c->listener), 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-/* Also to who has connected and was not heard yet. */
-void control_tell_end(struct control *c, int exit_code)
-{
-	const struct mc_say say = { .word = MC_SAY_END, .first = exit_code };
-
-	for (int i = 0; i < MC_CLIENTS; i++)
-		control_accept(c);
-	for (int i = 0; i < MC_CLIENTS; i++)
-		if (c->clients[i] >= 0)
-			mc_sys(SYS_sendto, MC_FD(c->clients[i]), MC_PTR(&say), sizeof(say), MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+	if (fd < 0)
+		return -1;
+	*client = (struct client){ (int)fd, 0, (int64_t)mc_now() };
+	return (int)(client - c->clients);
 }
 
 static void send_signal(struct mc_monitor *told, int signal)
@@ -104,16 +100,32 @@ static void obey(struct control *c, struct mc_monitor *told, struct streams *s, 
 	}
 }
 
-/* One message. Input that has not been taken yet must be, before there is more. */
-void control_hear(struct control *c, int index, struct mc_monitor *told, struct streams *s)
+/* Whether what it says next has to wait for what the program has not taken yet. All else is heard at once. */
+static int has_to_wait(struct client *client, const struct streams *s)
+{
+	char word = 0;
+
+	if (s->begin == s->filled)
+		return 0;
+	mc_sys(SYS_recvfrom, MC_FD(client->fd), MC_PTR(&word), 1, MSG_PEEK | MSG_DONTWAIT, 0, 0);
+	client->holds = word == MC_SAY_INPUT || word == MC_SAY_EOF;
+	return client->holds;
+}
+
+/* One message. */
+void control_hear(struct control *c, struct client *client, struct mc_monitor *told, struct streams *s)
 {
 	_Alignas(struct mc_say) static char data[sizeof(s->input) + 1];
-	long n = mc_sys(SYS_recvfrom, MC_FD(c->clients[index]), MC_PTR(data), sizeof(data), MSG_DONTWAIT, 0, 0);
+	long n;
 
+	if (has_to_wait(client, s))
+		return;
+	n = mc_sys(SYS_recvfrom, MC_FD(client->fd), MC_PTR(data), sizeof(data), MSG_DONTWAIT, 0, 0);
 	if (n == -EAGAIN || n == -EINTR)
 		return;
+	client->heard = (int64_t)mc_now();
 	if (n <= 0) {
-		close_fd(&c->clients[index]);
+		close_fd(&client->fd);
 	} else if (data[0] == MC_SAY_INPUT) {
 		memcpy(s->input, data + 1, (size_t)n - 1);
 		s->begin = 0;

@@ -28,8 +28,10 @@
 
 MC_START(monitor_main);
 
+#define TRIES 100 /* to write what is written last */
 #define BACKOFF_LEAST (100 * MS)
 #define BACKOFF_MOST (60000 * MS)
+#define SECOND (1000 * MS)
 #define SETTLED (10000 * MS) /* what has run so long is no failure of starting */
 
 enum { SIGNALS, CHILD, OUT, ERR, INPUT, LISTENER, CLIENTS, POLLED = CLIENTS + MC_CLIENTS };
@@ -80,14 +82,21 @@ static int32_t block_signals(void)
 	return (int32_t)mc_sys4(SYS_signalfd4, MC_FD(-1), MC_PTR(&heard), 8, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void write_state(const char *status)
+/* What cannot be written is tried again, as it is then. */
+static int write_state(const char *status)
 {
+	int r;
+
 	me.run.status = status;
-	state_write(me.told, &me.run, me.log.lost);
+	r = state_write(me.told, &me.run, me.log.lost);
+	me.write_at = r < 0 ? (int64_t)mc_now() + SECOND : 0;
+	return r;
 }
 
-static void note_start(void)
+static int note_start(void)
 {
+	int r;
+
 	me.begun = (int64_t)mc_now();
 	me.expire_at = me.told->timeout_ms ? me.begun + (int64_t)me.told->timeout_ms * MS : 0;
 	me.expired = 0;
@@ -96,18 +105,20 @@ static void note_start(void)
 	me.run.upper = me.streams.upper;
 	me.run.started = realtime();
 	me.run.finished = 0;
-	write_state("running");
-	event_write(me.told, "start", NULL, 0);
+	r = write_state("running");
+	if (r == 0 || me.run.restarts)
+		event_write(me.told, "start", NULL, 0);
+	return r;
 }
 
 /* ---- the loop */
 
 static int64_t nearest(void)
 {
-	const int64_t times[] = { me.control.kill_at, me.expire_at };
+	const int64_t times[] = { me.control.kill_at, me.expire_at, me.write_at };
 	int64_t found = 0;
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		if (times[i] && (!found || times[i] < found))
 			found = times[i];
 	return found;
@@ -123,9 +134,12 @@ static void watch(struct pollfd *polled)
 	polled[OUT] = (struct pollfd){ s->out, POLLIN, 0 };
 	polled[ERR] = (struct pollfd){ s->err, POLLIN, 0 };
 	polled[INPUT] = (struct pollfd){ is_waiting ? (s->peer >= 0 ? s->out : s->in) : -1, POLLOUT, 0 };
-	polled[LISTENER] = (struct pollfd){ control_is_full(&me.control) ? -1 : me.control.listener, POLLIN, 0 };
-	for (int i = 0; i < MC_CLIENTS; i++)
-		polled[CLIENTS + i] = (struct pollfd){ is_waiting ? -1 : me.control.clients[i], POLLIN, 0 };
+	polled[LISTENER] = (struct pollfd){ me.control.listener, POLLIN, 0 };
+	for (int i = 0; i < MC_CLIENTS; i++) {
+		const struct client *client = &me.control.clients[i];
+
+		polled[CLIENTS + i] = (struct pollfd){ client->holds && is_waiting ? -1 : client->fd, POLLIN, 0 };
+	}
 }
 
 static void wait_for(struct pollfd *polled, int64_t until)
@@ -140,14 +154,15 @@ static void wait_for(struct pollfd *polled, int64_t until)
 static void listen_to_clients(const struct pollfd *polled)
 {
 	struct signalfd_siginfo info;
+	int new;
 
 	if (polled[SIGNALS].revents && mc_sys3(SYS_read, MC_FD(me.signals), MC_PTR(&info), sizeof(info)) > 0)
 		control_stop(&me.control, me.told, 0, (int64_t)me.told->stop_timeout_ms);
 	for (int i = 0; i < MC_CLIENTS; i++)
-		if (polled[CLIENTS + i].revents && me.streams.begin == me.streams.filled)
-			control_hear(&me.control, i, me.told, &me.streams);
-	if (polled[LISTENER].revents)
-		control_accept(&me.control);
+		if (polled[CLIENTS + i].revents)
+			control_hear(&me.control, &me.control.clients[i], me.told, &me.streams);
+	for (int i = 0; i < MC_CLIENTS && polled[LISTENER].revents && (new = control_accept(&me.control)) >= 0; i++)
+		control_hear(&me.control, &me.control.clients[new], me.told, &me.streams);
 }
 
 static void kill_first(void)
@@ -169,6 +184,8 @@ static void meet_deadlines(void)
 		me.control.kill_at = 0;
 		kill_first();
 	}
+	if (me.write_at && now >= me.write_at)
+		write_state(me.run.status);
 }
 
 static void move_output(const struct pollfd *polled)
@@ -218,6 +235,25 @@ static int wants_restart(void)
 	return me.run.exit_code != 0 && (!told->retries || me.run.restarts < told->retries);
 }
 
+/* As long as something of it runs it has not ended: what a kill does not end at once (a call that cannot be interrupted) is
+ * waited for, and killed again. */
+static void empty(void)
+{
+	struct pollfd polled[POLLED];
+	int64_t begun = (int64_t)mc_now(), nap = MS;
+	int is_told = 0;
+
+	while (cgroup_is_populated(me.told)) {
+		cgroup_kill(me.told, me.again);
+		wait_for(polled, (int64_t)mc_now() + nap);
+		move_output(polled);
+		listen_to_clients(polled);
+		nap = nap < SECOND / 8 ? nap * 2 : nap;
+		if (!is_told && (int64_t)mc_now() - begun > SECOND / 2)
+			is_told = write_state("stopping") == 0;
+	}
+}
+
 static void note_end(void)
 {
 	struct mc_spawn *spawn = &me.told->spawn;
@@ -226,15 +262,17 @@ static void note_end(void)
 	close_fd(&spawn->pidfd);
 	failpoint("reaped");
 	me.run.exit_code = !known ? 255 : spawn->status < 0 ? 128 - spawn->status : spawn->status;
-	cgroup_empty(me.told, wants_restart());
+	me.run.reason = "";
+	me.run.finished = realtime();
+	me.run.pid = 0;
+	me.again = wants_restart();
+	empty();
 	failpoint("killed");
 	drain();
 	me.run.oom_killed = cgroup_oom_kills(me.told) > me.oom_kills;
 	me.run.reason = me.expired ? "timeout" : me.run.oom_killed && me.run.exit_code == 128 + SIGKILL ? "oom" :
 			spawn->status < 0	 ? "signal" :
 						   "exited";
-	me.run.finished = realtime();
-	me.run.pid = 0;
 	if (me.run.oom_killed)
 		event_write(me.told, "oom", NULL, 0);
 	event_write(me.told, "die", "exitCode", me.run.exit_code);
@@ -273,12 +311,13 @@ static void run_again(void)
 {
 	int r;
 
-	while (wants_restart() && rest()) {
+	while (me.again && rest()) {
 		me.run.restarts++;
 		failpoint("starting again");
 		r = start(&me);
 		if (r < 0) {
 			note_failure(r);
+			me.again = wants_restart();
 			continue;
 		}
 		note_start();
@@ -337,6 +376,7 @@ static void give_back(void)
 static void finish(void)
 {
 	const struct mc_monitor *told = me.told;
+	struct pollfd polled[POLLED];
 	const char none = 0;
 
 	failpoint("finishing");
@@ -349,9 +389,10 @@ static void finish(void)
 	failpoint("network left");
 	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("control"), 0);
 	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR("cgroup"), 0);
-	write_state("exited");
+	for (int i = 0; write_state("exited") < 0 && i < TRIES; i++)
+		wait_for(polled, (int64_t)mc_now() + SECOND / 10);
+	state_unreserve(told);
 	failpoint("exited");
-	control_tell_end(&me.control, me.run.exit_code);
 	if (told->wishes & MC_REMOVE)
 		remove_state();
 }
@@ -362,14 +403,26 @@ static void tell_manager(int r)
 	int lock = me.told->lock;
 
 	if (r == 0) {
-		note_start();
+		r = me.told->state_error = note_start();
 		failpoint("started");
+	}
+	if (r < 0) {
+		bury(&me.told->spawn);
+		state_unreserve(me.told);
 	}
 	close_fd(&lock);
 	mc_sys3(SYS_write, MC_STARTED, MC_PTR(&byte), 1);
 	mc_sys1(SYS_close, MC_STARTED);
 	if (r < 0)
 		end(1); /* who waits for us says why, and cleans up */
+}
+
+/* What could not be told of is not started. */
+static int start_first(void)
+{
+	int r = me.told->state_error = state_reserve(me.told);
+
+	return r < 0 ? r : start(&me);
 }
 
 __attribute__((noreturn, used)) static void monitor_main(long *stack)
@@ -381,7 +434,7 @@ __attribute__((noreturn, used)) static void monitor_main(long *stack)
 	mc_sys1(SYS_fchdir, MC_FD(me.told->directory));
 	control_open(&me.control);
 	failpoint("listening");
-	tell_manager(start(&me));
+	tell_manager(start_first());
 	serve();
 	failpoint("ended");
 	note_end();

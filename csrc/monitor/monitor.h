@@ -39,7 +39,7 @@ void log_write(struct log *log, const char *stream, const char *data, size_t siz
 /* ---- state.c: what is known of the container, as a file */
 
 struct run {
-	const char *status;           /* running, restarting, exited */
+	const char *status;           /* running, restarting, stopping (its first process has ended), exited */
 	int32_t pid;                  /* of process 1, while it runs */
 	int64_t started, finished;    /* CLOCK_REALTIME, nanoseconds */
 	int32_t exit_code;            /* -1: unknown */
@@ -49,7 +49,9 @@ struct run {
 	int upper;                    /* our descriptor of its upper layer; -1: none */
 };
 
-void state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost);
+int state_reserve(const struct mc_monitor *told); /* 0, or -errno, as the next */
+int state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost);
+void state_unreserve(const struct mc_monitor *told);
 
 /* ---- events.c */
 
@@ -60,12 +62,14 @@ void event_write(const struct mc_monitor *told, const char *action, const char *
 
 uint64_t cgroup_oom_kills(const struct mc_monitor *told);
 void cgroup_thaw(const struct mc_monitor *told);
-void cgroup_empty(const struct mc_monitor *told, int again); /* kills all that is in it, and waits until it is gone */
+int cgroup_is_populated(const struct mc_monitor *told);
+void cgroup_kill(const struct mc_monitor *told, int again); /* all that is in it; `again`: something is to be born in it */
 void cgroup_remove(const struct mc_monitor *told);
 
 /* ---- remove.c: the directories in a directory, and its files too where these can be removed */
 
 void remove_entries(int directory, int files);
+int open_directory(int at, const char *name);
 
 /* ---- streams.c: the ends of the program's streams that stay here */
 
@@ -87,20 +91,24 @@ void close_fd(int *fd);
 
 /* ---- control.c: who talks to us */
 
-#define MC_CLIENTS 8
+#define MC_CLIENTS 32
+
+struct client {
+	int fd;
+	int holds;     /* input, which is not taken before there is room for it */
+	int64_t heard; /* mc_now() */
+};
 
 struct control {
 	int listener;
-	int clients[MC_CLIENTS];
+	struct client clients[MC_CLIENTS];
 	int stopping;      /* no restart any more */
 	int64_t kill_at;   /* mc_now(); 0: never */
 };
 
 void control_open(struct control *c);
-void control_accept(struct control *c);
-int control_is_full(const struct control *c);
-void control_hear(struct control *c, int index, struct mc_monitor *told, struct streams *s);
-void control_tell_end(struct control *c, int exit_code);
+int control_accept(struct control *c); /* the index of a new client; -1: there is none */
+void control_hear(struct control *c, struct client *client, struct mc_monitor *told, struct streams *s);
 void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
 
 /* ---- start.c, and the whole */
@@ -113,11 +121,13 @@ struct monitor {
 	struct run run;
 	uint64_t oom_kills;  /* before this run */
 	int64_t begun, expire_at, backoff;
-	int expired;
+	int expired, again;  /* again: it is to be started once more */
+	int64_t write_at;    /* mc_now(): when to try again what could not be written; 0: nothing */
 	int signals;
 };
 
 int start(struct monitor *m); /* 0, or -errno */
+void bury(struct mc_spawn *spawn);
 
 #define MS 1000000ll
 

@@ -14,6 +14,11 @@ static int is_dots(const char *name)
 	return name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
 }
 
+int open_directory(int at, const char *name)
+{
+	return (int)mc_sys4(SYS_openat, MC_FD(at), MC_PTR(name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+}
+
 static void remove_entry(int directory, const struct dirent64 *entry, int files)
 {
 	int fd;
@@ -23,8 +28,7 @@ static void remove_entry(int directory, const struct dirent64 *entry, int files)
 			mc_sys3(SYS_unlinkat, MC_FD(directory), MC_PTR(entry->d_name), 0);
 		return;
 	}
-	fd = (int)mc_sys4(SYS_openat, MC_FD(directory), MC_PTR(entry->d_name),
-			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	fd = open_directory(directory, entry->d_name);
 	if (fd >= 0) {
 		remove_entries(fd, files);
 		mc_sys1(SYS_close, MC_FD(fd));

@@ -41,7 +41,7 @@ static int why_not(const struct mc_run *run)
 	return run->at + 1 < (int64_t)run->plan->nsteps ? -ECANCELED : 0;
 }
 
-static void bury(struct mc_spawn *spawn)
+void bury(struct mc_spawn *spawn)
 {
 	if (spawn->pidfd < 0)
 		return;

@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/state.c: what is known of the container, as the file `state` (JSON) of its directory. Written beside it, synced
- * and renamed, so that a reader sees the one or the other, whenever one of us dies. A process is told by its number and
- * its start (proc(5), field 22) under this boot: a number that is another's by now, or is from before a reboot, is seen.
+ * monitor/state.c: what is known of the container, as the file `state` (JSON, and blanks) of its directory. Written beside
+ * it, synced and exchanged with it (renameat2(2)), so that a reader sees the one or the other, whenever one of us dies.
+ * Both files are there before the container is: a disk that is full by its end keeps nothing from being told. A process
+ * is told by its number and its start (proc(5), field 22) under this boot: a number that is another's by now, or is from
+ * before a reboot, is seen.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
 
 #include "monitor.h"
+
+#define ROOM 1024
+#define NEXT ".state"
 
 /* Clock ticks since boot; 0 where there is no such process. */
 static uint64_t start_time(int32_t pid)
@@ -69,10 +76,8 @@ static void put_word(struct text *t, const char *key, const char *word)
 	put(t, "\"");
 }
 
-static size_t format(struct text t, const struct mc_monitor *told, const struct run *run, uint64_t lost)
+static void format(struct text t, const struct mc_monitor *told, const struct run *run, uint64_t lost)
 {
-	const char *begin = t.at;
-
 	put(&t, "{\"");
 	put_word(&t, "status", run->status);
 	put(&t, ", \"");
@@ -88,22 +93,58 @@ static size_t format(struct text t, const struct mc_monitor *told, const struct 
 	put_field(&t, "restarts", run->restarts, 1);
 	put_field(&t, "log_lost", (int64_t)lost, 1);
 	put_field(&t, "upper", run->upper, run->pid > 0 && run->upper >= 0);
-	put(&t, "}\n");
-	return (size_t)(t.at - begin);
+	put(&t, "}");
 }
 
-void state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost)
+/* All of a page that is there: so that it needs no more room, however full the file system is by then. */
+static int overwrite(const struct mc_monitor *told, const char json[ROOM])
 {
-	char json[1024];
-	size_t size = format((struct text){ json, json + sizeof(json) }, told, run, lost);
-	long fd = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(".state"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-			  0600);
-	long r = mc_sys3(SYS_write, fd, MC_PTR(json), size);
+	long fd = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(NEXT), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	long r = mc_sys4(SYS_pwrite64, fd, MC_PTR(json), ROOM, 0);
 
-	if (r == (long)size) {
-		mc_sys1(SYS_fsync, fd);
-		mc_sys4(SYS_renameat, MC_FD(told->directory), MC_PTR(".state"), MC_FD(told->directory), MC_PTR("state"));
-	}
+	r = fd < 0 ? fd : r == ROOM ? mc_sys1(SYS_fsync, fd) : r < 0 ? r : -ENOSPC;
 	if (fd >= 0)
 		mc_sys1(SYS_close, fd);
+	return (int)r;
+}
+
+static int rename_next(const struct mc_monitor *told, uint64_t flags)
+{
+	return (int)mc_sys5(SYS_renameat2, MC_FD(told->directory), MC_PTR(NEXT), MC_FD(told->directory), MC_PTR("state"),
+			    flags);
+}
+
+/* Room for all that will be written: two files, of which each write takes the one that is not `state`. */
+int state_reserve(const struct mc_monitor *told)
+{
+	char blank[ROOM];
+	int r;
+
+	memset(blank, ' ', sizeof(blank));
+	r = overwrite(told, blank);
+	if (r == 0 && rename_next(told, RENAME_NOREPLACE) == 0)
+		r = overwrite(told, blank);
+	return r;
+}
+
+void state_unreserve(const struct mc_monitor *told)
+{
+	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR(NEXT), 0);
+}
+
+/* Where two names cannot be exchanged (NFS), the room is made anew. */
+int state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost)
+{
+	char json[ROOM];
+	int r;
+
+	memset(json, ' ', sizeof(json));
+	json[ROOM - 1] = '\n';
+	format((struct text){ json, json + ROOM - 1 }, told, run, lost);
+	r = overwrite(told, json);
+	if (r == 0 && rename_next(told, RENAME_EXCHANGE) < 0) {
+		r = rename_next(told, 0);
+		overwrite(told, json);
+	}
+	return r;
 }

@@ -17,9 +17,11 @@ from typing import Any
 import click
 
 from minicontainer.cli.names import container_argument, find
+from minicontainer.errors import Error
 
 DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q, docker's
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # of these, those that end us
 CHUNK = 16384
 
 
@@ -29,17 +31,28 @@ CHUNK = 16384
 def command(no_stdin: bool, container: str) -> int:
     """Show what CONTAINER writes from now on, and pass our stdin to it (if it was started with -i or -t).
 
-    Ctrl-P Ctrl-Q leaves it running, where it has a terminal; signals go to it. The exit code is the container's.
+    Ctrl-P Ctrl-Q leaves it running, where it has a terminal; signals go to it, and SIGTERM and SIGHUP end this command
+    too. The exit code is the container's.
     """
     found = find(container)
-    with found.attach() as attached:
-        config = found.config
-        passes = not no_stdin and (config.interactive or config.spec.tty)
-        session = Session(found, attached, passes, raw=passes and config.spec.tty and os.isatty(0))
-        with session:
-            left = session.run()
-        code = 0 if left else attached.end_code()
+    try:
+        with found.attach() as attached:
+            config = found.config
+            passes = not no_stdin and (config.interactive or config.spec.tty)
+            session = Session(found, attached, passes, raw=passes and config.spec.tty and os.isatty(0))
+            with session:
+                left = session.run()
+            code = 0 if left else attached.end_code()
+    except _Ended as ended:
+        os._exit(128 + ended.number)  # at once: who does not read our output does not take what is left of it either
     return 255 if code is None else code
+
+
+class _Ended(BaseException):
+    """We were told to end, by a signal: whatever we were waiting for."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class Session:
@@ -77,7 +90,12 @@ class Session:
         os.close(self._write)
 
     def _forward(self, number: int, _frame: object) -> None:
-        self._container.kill(number)
+        try:
+            self._container.kill(number)
+        except (Error, OSError):
+            pass  # it has ended, which the loop sees; or nobody listens
+        if number in ENDING:
+            raise _Ended(number)
 
     def _resize(self) -> None:
         if self._raw:

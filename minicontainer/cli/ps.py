@@ -242,4 +242,8 @@ def status_text(one: Listed) -> str:
         return f"Exited ({why}{state.exit_code}) {ago(state.finished)}"
     if state.status == "restarting":
         return f"Restarting ({state.exit_code}) {ago(state.finished)}"
-    return {"dead": "Dead (its monitor was killed)", "corrupt": f"Corrupt: {one.error}"}.get(state.status, "Created")
+    return {
+        "dead": "Dead (its monitor was killed)",
+        "stopping": "Stopping (not all of it has ended)",
+        "corrupt": f"Corrupt: {one.error}",
+    }.get(state.status, "Created")

@@ -11,9 +11,12 @@ said to the monitor, which takes more when the program has taken what there was:
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import Iterator
 
-from minicontainer.detached.handle import Handle, end_code, message
+from minicontainer.detached.handle import Handle
+from minicontainer.detached.lastword import LastWord
 from minicontainer.detached.logs import Entry, Log
 from minicontainer.errors import Error
 from minicontainer.native import lib
@@ -26,18 +29,22 @@ class Attachment:
 
     def __init__(self, container: Handle) -> None:
         state = container.needs_running("attach")
+        self._container = container
         self._can_send = container.config.interactive or container.config.spec.tty
         self._id = container.id[:12]
         self.ended = state.monitor.pidfd() if state.monitor is not None else -1
         if self.ended < 0:
             raise Error(f"attach {self._id}: is not running")
+        assert state.monitor is not None
         self.log = Log(container.directory)
+        self._last = LastWord(container.directory, state.monitor)
         try:
             self.log.skip()
-            self.socket = container.connect()
+            self.socket = self._connect()
         except BaseException:
             os.close(self.ended)
             self.log.close()
+            self._last.close()
             raise
 
     def __enter__(self) -> Attachment:
@@ -51,6 +58,7 @@ class Attachment:
         if self.ended >= 0:
             os.close(self.ended)
             self.log.close()
+            self._last.close()
             self.socket.close()
         self.ended = -1
 
@@ -64,17 +72,35 @@ class Attachment:
             raise Error(f"attach {self._id}: its standard input is not open (run -i keeps it so)")
         view = memoryview(data)
         while view:
-            self.socket.send(bytes([lib.MC_SAY_INPUT]) + bytes(view[:MESSAGE]))
+            self._say(bytes([lib.MC_SAY_INPUT]) + bytes(view[:MESSAGE]))
             view = view[MESSAGE:]
 
     def end_input(self) -> None:
         """Closes its standard input (a terminal has no such end)."""
-        self.socket.send(bytes([lib.MC_SAY_EOF]))
+        self._say(bytes([lib.MC_SAY_EOF]))
+
+    def _say(self, data: bytes) -> None:
+        """The monitor drops who has said nothing for long, where many want to be heard: then once more."""
+        try:
+            self.socket.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            again = self._connect()
+            again.settimeout(self.socket.gettimeout())
+            self.socket.close()
+            self.socket = again
+            again.send(data)
+
+    def _connect(self) -> socket.socket:
+        """Without an end to its patience: input waits for the program."""
+        found = self._container.connect()
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
+        return found
 
     def end_code(self) -> int | None:
         """Its exit code, once it has ended; None where its monitor was killed."""
-        return end_code(self.socket)
+        state = self._last.read()
+        return None if state is None else state.exit_code
 
     def resize(self, rows: int, columns: int) -> None:
-        """The size of its terminal."""
-        self.socket.send(message(lib.MC_SAY_WINDOW, rows, columns))
+        """The size of its terminal; does not wait for input that it does not take."""
+        self._container.say(lib.MC_SAY_WINDOW, rows, columns)

@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.container import names, resolving, start
 from minicontainer.detached import foreground, making, store
 from minicontainer.detached.entered import Entered
-from minicontainer.detached.handle import ended, message
+from minicontainer.detached.handle import PATIENCE, ended, message
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error, told
 from minicontainer.failpoint import failpoint
+from minicontainer.linux.cgroupkill import still_in
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.timeline import Timeline
@@ -36,9 +40,6 @@ if TYPE_CHECKING:
     from minicontainer.spec.keywords import Fields, OfDetached
 
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
-
-
-PATIENCE = 20.0  # seconds that a monitor may take to end after a kill
 
 
 class Container(Entered):
@@ -167,16 +168,21 @@ class Container(Entered):
 
     def stop(self, timeout: float | None = None) -> None:
         """Its stop signal, and a kill after ``timeout`` seconds (None: its own ``stop_timeout``; -1: never). Returns
-        when it has ended. Nothing happens where it does not run."""
+        when it has ended; Error where something of it survives the kill. Nothing happens where it does not run."""
         limit = self.config.spec.stop_timeout if timeout is None else timeout
         if not self.state.is_running:
             return
         self._tell("kill", signal=signal_number("stop-signal", self.config.spec.stop_signal))
         if self.config.foreground:
             foreground.stop(self, signal_number("stop-signal", self.config.spec.stop_signal), limit)
+            if self._is_in_the_foreground():
+                raise self._survives("stop")
         else:
-            self._say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
-            self._await_end(None)
+            self.say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
+            try:
+                self._await_end(None if limit < 0 else limit + PATIENCE)
+            except TimeoutError:
+                raise self._survives("stop") from None
             self._end_if_left()
         self._tell("stop")
 
@@ -188,7 +194,7 @@ class Container(Entered):
         if self.config.foreground:
             foreground.send(self, number)
             return
-        self._say(lib.MC_SAY_SIGNAL, number)
+        self.say(lib.MC_SAY_SIGNAL, number)
         if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
                 cgroup.kill()
@@ -259,22 +265,37 @@ class Container(Entered):
             return False
 
     def _end_monitor(self) -> None:
-        """Has its monitor kill it, whatever its state says, and waits for the end of that."""
+        """Has its monitor kill it, whatever its state says, and waits for the end of that. Error where something of it
+        survives."""
         if self._is_in_the_foreground():
             foreground.stop(self, signal.SIGKILL, 0)
+            if self._is_in_the_foreground():
+                raise self._survives("rm")
             return
-        pidfd = self._open_monitor()
         try:
             with self.connect() as s:
-                s.settimeout(PATIENCE)
+                pidfd = _peer(s)
                 s.send(message(lib.MC_SAY_STOP, signal.SIGKILL, 0))
-                s.recv(1)  # its end is that of the connection
         except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-            pass  # it listens no more, or there is none
+            pidfd = self._open_monitor()  # it listens no more, or there is none
+        except BlockingIOError:
+            raise self._survives("rm") from None
+        if pidfd < 0:
+            return
+        try:
+            if not ended(pidfd, PATIENCE):
+                raise self._survives("rm")
         finally:
-            if pidfd >= 0:
-                ended(pidfd, PATIENCE)
-                os.close(pidfd)
+            os.close(pidfd)
+
+    def _survives(self, what: str) -> Error:
+        """Why ``what`` was not done: what of it has not ended by the kill."""
+        cgroup = self.open_cgroup()
+        if cgroup is None:
+            return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill")
+        with cgroup:
+            reason = still_in(cgroup.fd) if cgroup.populated else "its monitor does not answer"
+        return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill: {reason}")
 
     def _open_monitor(self) -> int:
         """A pidfd of its monitor; -1 where there is none, or nobody knows."""
@@ -330,7 +351,7 @@ class Container(Entered):
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
                 config = replace(config, restart=check_restart(restart, config.spec))
-                self._say(lib.MC_SAY_POLICY, *policy(config.restart))
+                self.say(lib.MC_SAY_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config
             self._tell("update")
@@ -359,20 +380,31 @@ class Container(Entered):
             failpoint("renaming")
             try:
                 os.close(names.reserve(name, self.id))
+                failpoint("new name taken")
+                self._entry.write_config(replace(new, renaming=old.name))
             except BaseException:
+                store.forget_name(name, self.id)
                 self._entry.write_config(old)
                 raise
-            failpoint("new name taken")
-            self._entry.write_config(replace(new, renaming=old.name))
             failpoint("new name written")
-            self._say(lib.MC_SAY_NAME, data=name.encode())
+            self.say(lib.MC_SAY_NAME, data=name.encode())
             failpoint("new name said")
             if old.name:
                 store.forget_name(old.name, self.id)
             failpoint("old name given back")
-            self._entry.write_config(new)
             self._config = new
+            with suppress(OSError):  # then its old name is still noted, which is no more its own
+                self._entry.write_config(new)
             self._tell("rename", oldName=old.name)
+
+
+def _peer(s: socket.socket) -> int:
+    """A pidfd of who listens at the other end (unix(7), SO_PEERCRED)."""
+    pid, _, _ = struct.unpack("iII", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    try:
+        return os.pidfd_open(pid) if pid > 0 else -1
+    except ProcessLookupError:
+        return -1
 
 
 def containers() -> list[Container]:

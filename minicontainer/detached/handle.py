@@ -6,17 +6,19 @@ import math
 import os
 import select
 import socket
+import struct
 import time
 from contextlib import ExitStack
 from typing import Any
 
 from minicontainer import events
 from minicontainer.detached import foreground
+from minicontainer.detached.lastword import LastWord
 from minicontainer.detached.records import Config, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi, lib
+from minicontainer.native import ffi
 
 
 def message(word: int, first: int = 0, second: int = 0) -> bytes:
@@ -24,23 +26,7 @@ def message(word: int, first: int = 0, second: int = 0) -> bytes:
     return bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
 
 
-def end_code(said: socket.socket) -> int | None:
-    """The exit code that a monitor has said at its end; None where it had no time to.
-
-    Where it closed with something of ours unread, that is an error (ECONNRESET), which comes before what it said."""
-    for _ in range(2):
-        try:
-            data = said.recv(ffi.sizeof("struct mc_say"), socket.MSG_DONTWAIT)
-            break
-        except ConnectionResetError:
-            continue
-        except OSError:
-            return None
-    else:
-        return None
-    if len(data) != ffi.sizeof("struct mc_say") or data[0] != lib.MC_SAY_END:
-        return None
-    return int(ffi.from_buffer("struct mc_say *", data).first)
+PATIENCE = 20.0  # seconds that a monitor may take to answer, or to end after a kill
 
 
 class Handle:
@@ -77,7 +63,7 @@ class Handle:
 
     @property
     def status(self) -> str:
-        """``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead``."""
+        """``created``, ``running``, ``restarting``, ``paused``, ``stopping``, ``exited``, ``dead`` (State)."""
         return self.state.status
 
     @property
@@ -113,18 +99,22 @@ class Handle:
 
     # -- its monitor
 
-    def _say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
+    def say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
         """One message; False where there is no monitor to hear it."""
         try:
             with self.connect() as s:
                 s.send(bytes([word]) + data if data else message(word, first, second))
         except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
             return False
+        except BlockingIOError:
+            raise Error(f"container {self.id[:12]}: its monitor does not answer (is it stopped?)") from None
         return True
 
     def connect(self) -> socket.socket:
-        """The socket of its monitor. ConnectionRefusedError or FileNotFoundError where there is none."""
+        """The socket of its monitor. ConnectionRefusedError or FileNotFoundError where there is none. BlockingIOError
+        where that does not listen for PATIENCE seconds, also of what is sent."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(PATIENCE), 0))  # socket(7)
         fd = -1
         try:
             fd = self._entry.open()
@@ -156,17 +146,16 @@ class Handle:
             return None
 
     def _await_monitor(self, monitor: Process, timeout: float | None) -> State | None:
-        """Waits for its end; what it said then, where nothing else is kept."""
+        """Waits for its end; what it wrote last, None where it was killed."""
         with ExitStack() as stack:
             pidfd = monitor.pidfd()
             if pidfd < 0:
                 return None
             stack.callback(os.close, pidfd)
-            said = stack.enter_context(self.connect()) if self.config.remove else None
+            last = stack.enter_context(LastWord(self.directory, monitor))
             if not ended(pidfd, timeout):
                 raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
-            code = None if said is None else end_code(said)
-        return None if code is None else State("exited", exit_code=code)
+            return last.read()
 
     def open_cgroup(self) -> Cgroup | None:
         """Its cgroup, to be closed; None where it has none."""
@@ -187,7 +176,7 @@ class Handle:
             self._process = self.needs_running(what).process
             pidfd = self._process.pidfd() if self._process is not None else -1
         if pidfd < 0:
-            raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again)")
+            raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again, or to end)")
         return pidfd
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minicontainer import plan as p
-from minicontainer.container import explain, placement
+from minicontainer.container import explain, names, placement
 from minicontainer.container.start import Compiled, kept_inputs
 from minicontainer.detached.layout import Layout, copy_records, sheltered, take_back, written
-from minicontainer.errors import Error
+from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan, Slot
@@ -91,7 +91,7 @@ class Monitored:
                 failpoint("monitor made")
             if os.read(read, 1) != b"\1":
                 raise Error("monitor: it was killed before the container ran")
-            return _take_back(child, spec, told)
+            return self._take_back(child, spec, told)
 
     def _tell(self, child: Child, spec: Spec, places: dict[str, int], given: Descriptors) -> tuple[Any, Layout]:
         """What goes into the memfd."""
@@ -148,6 +148,30 @@ class Monitored:
         header.stop_timeout_ms, header.timeout_ms = round(spec.stop_timeout * 1000), round(config.timeout * 1000)
         header.log_size, header.log_files = config.log_size, config.log_files
 
+    def _take_back(self, child: Child, spec: Spec, told: mmap.mmap) -> int:
+        """What the monitor's clone left, into ``child``. ProgramError where init could not execute the program;
+        StepError where nothing could be written of it."""
+        with memoryview(told) as view:
+            header = ffi.cast("struct mc_monitor *", ffi.from_buffer(view))
+            spawn = child.spawn
+            ffi.memmove(spawn.struct, ffi.addressof(header.spawn), ffi.sizeof("struct mc_spawn"))
+            take_back(spawn, view, header.child.records)
+            if child.half is not None:
+                child.half.struct.run.failed = header.half.run.failed
+                copy_records(child.half.records, view, header.parent.records)
+            result, error, unwritten = int(header.result), int(header.program_error), int(header.state_error)
+            del header
+        run = spawn.struct.run
+        spawn.struct.half = ffi.NULL
+        spawn.struct.pidfd = -1
+        spawn.struct.reaped = 1  # by the monitor
+        spawn.pid, spawn.result = spawn.struct.pid, result
+        if unwritten:
+            raise StepError(-unwritten, f"write({names.detached(self.config.id)}/state)")
+        if error:
+            raise explain.program_error(spec, -error, run.program)
+        return result
+
 
 def _tell_ending(header: Any, layout: Layout, lease: Lease, given: Descriptors) -> None:
     """The end of a lease is the monitor's; and so are the locks and sockets, as long as it lives."""
@@ -194,29 +218,9 @@ def _spawn(given: list[int]) -> None:
         plan = _monitor_plan(len(given), os.environ.get(VARIABLE, ""))
         cgroup = placement.monitors()
         with Spawn(plan) as monitor:
-            monitor.start("0", dict(zip(plan.inputs, opened[1:], strict=True)), -1 if cgroup is None else cgroup.fd)
+            monitor.start(
+                "0", dict(zip(plan.inputs, opened[1:], strict=True)), -1 if cgroup is None else cgroup.birth_fd()
+            )
     finally:
         for fd in opened:
             os.close(fd)
-
-
-def _take_back(child: Child, spec: Spec, told: mmap.mmap) -> int:
-    """What the monitor's clone left, into ``child``. ProgramError where init could not execute the program."""
-    with memoryview(told) as view:
-        header = ffi.cast("struct mc_monitor *", ffi.from_buffer(view))
-        spawn = child.spawn
-        ffi.memmove(spawn.struct, ffi.addressof(header.spawn), ffi.sizeof("struct mc_spawn"))
-        take_back(spawn, view, header.child.records)
-        if child.half is not None:
-            child.half.struct.run.failed = header.half.run.failed
-            copy_records(child.half.records, view, header.parent.records)
-        result, error = int(header.result), int(header.program_error)
-        del header
-    run = spawn.struct.run
-    spawn.struct.half = ffi.NULL
-    spawn.struct.pidfd = -1
-    spawn.struct.reaped = 1  # by the monitor
-    spawn.pid, spawn.result = spawn.struct.pid, result
-    if error:
-        raise explain.program_error(spec, -error, run.program)
-    return result

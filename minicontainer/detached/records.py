@@ -37,13 +37,19 @@ class Process:
     def __init__(self, pid: int, start: int) -> None:
         self.pid, self.start = pid, start
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and (self.pid, self.start) == (other.pid, other.start)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start))
+
     def is_alive(self) -> bool:
         """Whether it is still that one."""
         try:
             found = stat(self.pid)
         except ProcessLookupError:
             return False
-        return found.start == self.start and found.state not in "ZX"
+        return found.start == self.start and not found.has_ended
 
     def pidfd(self) -> int:
         """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
@@ -152,7 +158,8 @@ YEARS = 10**11  # seconds, far beyond what a time can be
 class State:
     """What became of it, as its monitor wrote last, and as it is.
 
-    status    ``created``, ``running``, ``restarting``, ``paused``, ``exited``, ``dead`` (its monitor was killed)
+    status    ``created``, ``running``, ``restarting``, ``paused``, ``stopping`` (its first process has ended, others
+              are killed and have not yet), ``exited``, ``dead`` (its monitor was killed)
     started, finished   seconds since 1970; None: not yet
     exit_code  of the last run: 128+n for signal n; None: unknown, or it runs
     reason    ``exited``, ``signal``, ``timeout``, ``oom``, ``failed`` (could not be started again)
@@ -175,7 +182,7 @@ class State:
     @property
     def is_running(self) -> bool:
         """Whether its monitor is there."""
-        return self.status in ("running", "restarting", "paused")
+        return self.status in ("running", "restarting", "paused", "stopping")
 
     def to_json(self) -> str:
         """As the file holds it, of one that has no process."""
@@ -199,7 +206,7 @@ class State:
             of(str, data["reason"])
             of(bool, data["oom_killed"])
             state = cls(**data)
-            if state.status not in ("created", "running", "restarting", "exited"):
+            if state.status not in ("created", "running", "restarting", "stopping", "exited"):
                 raise ValueError(f"status {state.status!r}")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             raise CorruptError(f"state: cannot be read: {e}") from None

@@ -4,6 +4,7 @@
         config.json         what was asked for, by who made it (``Config``)
         state               what became of it, by its monitor (``State``, csrc/monitor/state.c); of one that waits to be
                             started, by who made it; none of one that is in the making
+        .state              where its monitor writes next
         log, log.1 ...      what it wrote (csrc/monitor/log.c)
         control             the monitor's socket (csrc/monitor/control.c)
         seccomp             the filter of system calls, where that came of a file
@@ -118,17 +119,13 @@ class Entry:
 
     def _replace(self, name: str, text: str) -> None:
         part = f"{self.path}/.{name.partition('.')[0]}"
-        with open(part, "w", encoding="utf-8", opener=_private) as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
+        runtime.write(part, text)
         os.rename(part, f"{self.path}/{name}")
 
     def keep(self, name: str, data: bytes) -> str:
         """A file of its directory, which goes with that; its path."""
         path = f"{self.path}/{name}"
-        with open(path, "xb", opener=_private) as f:
-            f.write(data)
+        runtime.write(path, data)
         return path
 
     def link(self, name: str, path: str) -> None:
@@ -173,9 +170,17 @@ class Entry:
         return state
 
     def _told(self) -> State:
-        """As its file says; whether its monitor lives is looked at before."""
-        watched = self.is_watched()
-        return State.from_json(self._read("state"), watched=watched)
+        """As its file says; whether its monitor lives is looked at before. Who reads slowly may find the monitor writing
+        there again: then the other file is the newer one."""
+        for _ in range(3):
+            watched, text = self.is_watched(), self._read("state")
+            if not text.strip():  # room for it
+                return State("created")
+            try:
+                return State.from_json(text, watched=watched)
+            except CorruptError as e:
+                error = e
+        raise error
 
     def is_watched(self) -> bool:
         """Whether its monitor lives, or its maker."""
@@ -251,10 +256,6 @@ def forget_name(name: str, identifier: str) -> None:
             os.unlink(path)
     except (OSError, ValueError):
         pass  # it is gone, or nobody's
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 # ---- all of them

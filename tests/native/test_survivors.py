@@ -1,0 +1,281 @@
+"""What survives a kill of its control group, or takes its time to end: nothing is said to have ended, or forgotten,
+while something of it runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import until
+from supplies import Run
+
+import minicontainer as mc
+from minicontainer import doctor
+from minicontainer import plan as p
+from minicontainer.container import placement
+from minicontainer.detached import container as detached
+from minicontainer.detached import handle
+from minicontainer.detached.container import Container
+from minicontainer.errors import Error, StepError
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.linux.process import stat
+from minicontainer.spawn import Spawn
+
+pytestmark = [pytest.mark.needs("root"), pytest.mark.needs("cgroup2")]
+
+ROOT = Path(__file__).resolve().parents[2]
+Make = Callable[..., Container]
+
+
+@pytest.fixture(scope="module")
+def headless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that runs without its main thread, for ever."""
+    program = tmp_path_factory.mktemp("headless") / "headless"
+    source = ROOT / "tests/native/headless.c"
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", program, source], check=True)
+    return program
+
+
+def is_headless(pid: int) -> bool:
+    found = stat(pid)
+    return found.state == "Z" and found.threads > 1
+
+
+def has_ended(pid: int) -> bool:
+    """Whoever has to reap it."""
+    try:
+        return stat(pid).has_ended
+    except ProcessLookupError:
+        return True
+
+
+def members(container: Container) -> list[int]:
+    with Cgroup.open(os.readlink(f"{container.directory}/cgroup")) as cgroup:
+        return cgroup.procs
+
+
+@pytest.fixture
+def survivor(make: Make, headless: Path) -> tuple[Container, int]:
+    """A container of the host's processes, and one of them that has no main thread."""
+    c = make("sh", "-c", "/headless & exec sleep 1000", pid="host", mounts=[mc.Mount("/headless", str(headless))])
+    (pid,) = until(lambda: [pid for pid in members(c) if pid != c.pid and is_headless(pid)])
+    return c, pid
+
+
+# ---- control groups
+
+
+def born_in(group: Cgroup, program: Path) -> subprocess.Popen[bytes]:
+    """Once it is there as it will be."""
+    script = f'echo $$ > "{group.path}/cgroup.procs"; exec "{program}"'
+    process = subprocess.Popen(["sh", "-c", script])
+    until(lambda: is_headless(process.pid))
+    return process
+
+
+def test_a_kill_ends_what_has_no_main_thread(headless: Path) -> None:
+    with (
+        Cgroup.create(f"test-{os.getpid()}") as group,
+        Cgroup.create("inner", group) as inner,
+        born_in(group, headless) as one,
+        born_in(inner, headless) as other,
+    ):
+        group.kill()
+        assert (one.wait(20), other.wait(20)) == (-9, -9)
+
+
+def test_removal_ends_what_has_no_main_thread(headless: Path) -> None:
+    group = Cgroup.create(f"test-{os.getpid()}")
+    with born_in(group, headless) as process:
+        group.remove(kill=True)
+        assert process.wait(20) == -9
+    assert not os.path.exists(group.path)
+
+
+def test_nothing_is_born_in_what_was_killed() -> None:
+    """Linux 6.18 would kill it."""
+    with Cgroup.create(f"test-{os.getpid()}") as group, Spawn(p.Plan([p.sethostname("x")])) as child:
+        group.kill()
+        with pytest.raises(Error, match=r"cgroup .*: was killed, and may kill what is born in it \(make another\)"):
+            child.start("CLONE_NEWUTS", cgroup=group.birth_fd())
+        said = ""
+        try:
+            child.start("CLONE_NEWUTS", cgroup=group.fd)
+            child.wait()
+        except StepError as error:
+            said = str(error)
+        assert not said or "killed in it by signal 9: a cgroup that was killed once can kill what is born" in said
+
+
+# ---- in the foreground
+
+
+def test_a_timeout_ends_what_has_no_main_thread(minicontainer_cli: Run, rootfs: Path, headless: Path) -> None:
+    options = ["--pid", "host", "--timeout", "0.5", "-v", f"{headless}:/headless"]
+    script = "/headless & echo $!; exec sleep 1000"
+    done = minicontainer_cli("run", *options, rootfs, "sh", "-c", script)
+    assert done.returncode == 124
+    assert done.stderr == "minicontainer: --timeout 0.5: the container was killed\n"
+    assert has_ended(int(done.stdout))
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_a_first_process_without_a_main_thread(rootfs: Path, headless: Path, init: bool) -> None:
+    with mc.Popen(["/headless"], rootfs=str(rootfs), mounts=[mc.Mount("/headless", str(headless))], init=init) as c:
+        until(lambda: any(map(is_headless, c.cgroup.procs)))
+        assert c.poll() is None
+        c.kill()
+        assert c.wait(20) == -9
+
+
+# ---- detached
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "remove"])
+def test_a_detached_end_takes_what_has_no_main_thread(survivor: tuple[Container, int], end: str) -> None:
+    c, pid = survivor
+    ends: dict[str, Callable[[], None]] = {"stop": lambda: c.stop(0), "remove": lambda: c.remove(force=True)}
+    ends.get(end, c.kill)()
+    if end != "remove":
+        assert c.wait(20) in (137, 143)
+    assert has_ended(pid)
+
+
+def test_a_restart_begins_without_what_has_no_main_thread(make: Make, headless: Path) -> None:
+    """Nor is the new process killed by the kill of the old ones."""
+    options: dict[str, Any] = {"mounts": [mc.Mount("/headless", str(headless))], "restart": "always", "pid": "host"}
+    c = make("sh", "-c", "/headless & exec sleep 1000", **options)
+    (pid,) = until(lambda: [pid for pid in members(c) if pid != c.pid and is_headless(pid)])
+    os.kill(c.pid, 9)
+    until(lambda: c.state.restarts == 1 and c.status == "running")
+    assert pid not in members(c)
+    until(lambda: len(members(c)) == 2)
+
+
+def test_a_detached_first_process_without_a_main_thread(make: Make, headless: Path) -> None:
+    c = make("/headless", mounts=[mc.Mount("/headless", str(headless))])
+    until(lambda: is_headless(c.pid))
+    process = c.state.process
+    assert process is not None
+    assert process.is_alive()
+    c.stop(0)
+    assert c.wait(20) == 137
+    assert not process.is_alive()
+
+
+def test_what_was_executed_in_it(make: Make, headless: Path) -> None:
+    c = make("sleep", "1000", mounts=[mc.Mount("/headless", str(headless))])
+    with c.exec(["/headless"]) as process:
+        until(lambda: is_headless(process.pid))
+        process.kill()
+        assert process.wait(20) == -9
+    assert c.status == "running"
+
+
+# ---- what no signal ends, for a while
+
+
+class Freezer:
+    """A control group of version 1 in which processes stand still, also those that were killed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def hold(self, pid: int) -> None:
+        (self.path / "cgroup.procs").write_text(str(pid))
+        (self.path / "freezer.state").write_text("FROZEN")
+        until(lambda: (self.path / "freezer.state").read_text() == "FROZEN\n")
+
+    def let_go(self) -> None:
+        (self.path / "freezer.state").write_text("THAWED")
+
+
+@pytest.fixture
+def freezer(tmp_path: Path) -> Iterator[Freezer]:
+    mount = tmp_path / "freezer"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "cgroup", "-o", "freezer", "none", str(mount)], check=True)
+    made = Freezer(mount / f"test-{os.getpid()}")
+    made.path.mkdir()
+    try:
+        yield made
+    finally:
+        made.let_go()
+        until(lambda: not (made.path / "cgroup.procs").read_text())
+        made.path.rmdir()
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (detached, handle):
+        monkeypatch.setattr(module, "PATIENCE", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_does_not_end_is_kept(make: Make, freezer: Freezer, minicontainer_cli: Run) -> None:
+    c = make("sh", "-c", "sleep 1000 & exec sleep 1000", pid="host", stop_signal="KILL")
+    (other,) = until(lambda: [pid for pid in members(c) if pid != c.pid])
+    freezer.hold(other)
+    survives = rf"{c.id[:12]}: has not ended 1 seconds after the kill: processes are still in it: {other}$"
+    with pytest.raises(Error, match=f"stop {survives}"):
+        c.stop(0)
+    until(lambda: c.status == "stopping")
+    assert (c.state.exit_code, c.pid) == (137, 0)
+    with pytest.raises(Error, match=f"rm {c.id[:12]}: is running"):
+        c.remove()
+    with pytest.raises(Error, match=f"rm {survives}"):
+        c.remove(force=True)
+    doctor.clean(".")
+    assert minicontainer_cli("prune", "-f").returncode == 0
+    with pytest.raises(TimeoutError):
+        c.wait(0.1)
+    assert "Stopping" in minicontainer_cli("ps").stdout
+    assert members(c) == [other]
+    freezer.let_go()
+    assert c.wait(20) == 137
+    assert c.status == "exited"
+
+
+def test_what_does_not_end_of_a_dead_monitor_is_kept(
+    make: Make, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = make("sh", "-c", "sleep 1000 & exec sleep 1000", pid="host")
+    (other,) = until(lambda: [pid for pid in members(c) if pid != c.pid])
+    freezer.hold(other)
+    monitor = c.state.monitor
+    assert monitor is not None
+    os.kill(monitor.pid, 9)
+    until(lambda: not monitor.is_alive())
+    monkeypatch.setattr(Cgroup.remove, "__kwdefaults__", {"kill": False, "timeout": 0.5})
+    with pytest.raises(StepError, match=f"processes are still in it: {other}"):
+        c.remove(force=True)
+    told = [finding.verdict for finding in doctor.clean(".") if c.id in finding.verdict.detail]
+    assert [(verdict.status, verdict.remedy) for verdict in told] == [("no", f"processes are still in it: {other}")]
+    assert os.path.isdir(c.directory)
+    freezer.let_go()
+    c.remove(force=True)
+    assert not os.path.isdir(c.directory)
+
+
+def test_what_does_not_end_in_the_foreground_is_told(
+    rootfs: Path, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cgroup.remove, "__kwdefaults__", {"kill": False, "timeout": 0.5})
+    c = mc.Popen(["sh", "-c", "sleep 1000 & exec sleep 1000"], rootfs=str(rootfs), pid="host")
+    path = c.cgroup.path
+    (other,) = until(lambda: [pid for pid in c.cgroup.procs if pid != c.pid])
+    freezer.hold(other)
+    c.kill()
+    with pytest.raises(StepError, match=f"processes are still in it: {other}"):
+        c.wait()
+    c.close()
+    assert os.path.isdir(path)
+    freezer.let_go()
+    until(lambda: not Cgroup.open(path).populated)
+    os.rmdir(path)
+    assert path not in placement.stale()
