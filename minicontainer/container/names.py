@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from minicontainer import runtime
 from minicontainer.container import owners
-from minicontainer.errors import SpecError
+from minicontainer.errors import SpecError, StepError
 
 
 def directory() -> str:
@@ -45,8 +45,10 @@ def reserve(name: str, identifier: str, *, lasting: bool = True) -> int:
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()} {identifier}{'' if lasting else ' foreground'}\n".encode("ascii"), 0)
-    except BaseException:
+    except BaseException as e:
         release(fd)
+        if isinstance(e, OSError):
+            raise StepError(e.errno or 0, f"write({directory()}/{name})") from None
         raise
     return fd
 

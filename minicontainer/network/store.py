@@ -107,10 +107,7 @@ def write(network: Network) -> None:
     for part in ("leases", "hosts"):
         os.makedirs(path(network.name, part), mode=0o755, exist_ok=True)
     part = path(network.name, ".config")
-    with open(part, "w", encoding="utf-8") as f:
-        f.write(network.to_json())
-        f.flush()
-        os.fsync(f.fileno())
+    runtime.write(part, network.to_json(), 0o644)
     failpoint("network written")
     os.rename(part, path(network.name, "config.json"))
 
