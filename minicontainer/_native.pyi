@@ -58,7 +58,6 @@ class _Lib:
     MC_SAY_STOP: int
     MC_SAY_NAME: int
     MC_SAY_POLICY: int
-    MC_SAY_END: int
     MC_REASONS: int
     MC_WORDS: int
     MC_PORTS: int

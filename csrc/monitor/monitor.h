@@ -111,6 +111,16 @@ int control_accept(struct control *c); /* the index of a new client; -1: there i
 void control_hear(struct control *c, struct client *client, struct mc_monitor *told, struct streams *s);
 void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
 
+/* ---- end.c */
+
+void end_give_back(const struct mc_monitor *told); /* cgroup, ids, network, and what led to them */
+void end_remove(const struct mc_monitor *told);    /* the state directory */
+
+/* ---- failpoint.c */
+
+void failpoint_begin(long *stack);
+void failpoint(const char *name);
+
 /* ---- start.c, and the whole */
 
 struct monitor {

@@ -170,11 +170,11 @@ class Entry:
         return state
 
     def _told(self) -> State:
-        """As its file says; whether its monitor lives is looked at before. Who reads slowly may find the monitor writing
-        there again: then the other file is the newer one."""
+        """As its file says; whether its monitor lives is looked at before. Who reads slowly may find it writing there
+        again: then the other file is the newer one."""
         for _ in range(3):
             watched, text = self.is_watched(), self._read("state")
-            if not text.strip():  # room for it
+            if text and not text.strip():  # room for it
                 return State("created")
             try:
                 return State.from_json(text, watched=watched)

@@ -325,27 +325,8 @@ class Cgroup:
     # ---- waiting and removal
 
     def wait(self, event: str, value: int, timeout: float) -> bool:
-        """Waits until a line of cgroup.events has that value; False at the timeout (seconds).
-
-        The kernel tells by POLLPRI, but at most every 10 ms (cgroup_file_notify), hence the short naps at first.
-        """
-        import select
-
-        wanted = f"{event} {value}\n".encode()
-        fd = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
-        try:
-            poll = select.poll()
-            poll.register(fd, select.POLLPRI)
-            end, nap = time.monotonic() + timeout, 0.0005
-            while wanted not in os.pread(fd, 256, 0):
-                left = end - time.monotonic()
-                if left <= 0:
-                    return False
-                poll.poll(min(nap, left) * 1000)
-                nap = min(nap * 2, 1.0)
-            return True
-        finally:
-            os.close(fd)
+        """Waits until a line of cgroup.events has that value; False at the timeout (seconds)."""
+        return cgroupfs.wait(self.fd, f"{event} {value}\n".encode(), timeout)
 
     def remove(self, *, kill: bool = False, timeout: float = 10.0) -> None:
         """rmdir(2), also of cgroups made inside, and closes. ``kill``: ends what is in it first.

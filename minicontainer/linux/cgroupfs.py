@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -179,6 +180,28 @@ def _directories(fd: int) -> list[str]:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
+
+
+def wait(fd: int, wanted: bytes, timeout: float) -> bool:
+    """Waits until a line of cgroup.events is ``wanted``; False at the timeout (seconds).
+
+    The kernel tells by POLLPRI, but at most every 10 ms (cgroup_file_notify), hence the short naps at first."""
+    import select
+
+    events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        end, nap = time.monotonic() + timeout, 0.0005
+        while wanted not in os.pread(events, 256, 0):
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            poll.poll(min(nap, left) * 1000)
+            nap = min(nap * 2, 1.0)
+        return True
+    finally:
+        os.close(events)
 
 
 def remove_children(fd: int) -> None:

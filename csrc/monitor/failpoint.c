@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/failpoint.h: where the monitor can be made to die as by kill -9, to see what is left then: at the point that
+ * monitor/failpoint.c: where the monitor can be made to die as by kill -9, to see what is left then: at the point that
  * the variable MINICONTAINER_FAILPOINT=monitor:NAME names.
  */
-#ifndef MC_MONITOR_FAILPOINT_H
-#define MC_MONITOR_FAILPOINT_H
-
 #include <signal.h>
 
-#include "../syscalls.h"
+#include "monitor.h"
 
 static const char *failpoint_named;
 
 /* `stack` is that of the entry: argc, argv, NULL, the environment, NULL. */
-static void failpoint_begin(long *stack)
+void failpoint_begin(long *stack)
 {
 	static const char variable[] = "MINICONTAINER_FAILPOINT=monitor:";
 
@@ -27,7 +24,7 @@ static void failpoint_begin(long *stack)
 	}
 }
 
-static void failpoint(const char *name)
+void failpoint(const char *name)
 {
 	const char *named = failpoint_named;
 
@@ -38,5 +35,3 @@ static void failpoint(const char *name)
 	if (*name == *named)
 		mc_sys2(SYS_kill, (uint64_t)mc_sys0(SYS_getpid), SIGKILL);
 }
-
-#endif
