@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from minicontainer.container import names, resolving, start
 from minicontainer.detached import foreground, making, store
-from minicontainer.detached.entered import Entered
-from minicontainer.detached.handle import PATIENCE, ended, message
+from minicontainer.detached.ending import Ending
+from minicontainer.detached.handle import PATIENCE
 from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error, told
 from minicontainer.failpoint import failpoint
-from minicontainer.linux.cgroupkill import still_in
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, signal_number
 from minicontainer.timeline import Timeline
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
 
-class Container(Entered):
+class Container(Ending):
     """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
 
     __slots__ = ("timeline",)
@@ -252,84 +249,6 @@ class Container(Entered):
         except (CorruptError, NotFoundError):
             return False
 
-    def _is_in_the_foreground(self) -> bool:
-        try:
-            return self.config.foreground and self.state.is_running
-        except (CorruptError, NotFoundError):
-            return False
-
-    def _runs(self) -> bool:
-        try:
-            return self.state.is_running
-        except CorruptError:
-            return False
-
-    def _end_monitor(self) -> None:
-        """Has its monitor kill it, whatever its state says, and waits for the end of that. Error where something of it
-        survives."""
-        if self._is_in_the_foreground():
-            foreground.stop(self, signal.SIGKILL, 0)
-            if self._is_in_the_foreground():
-                raise self._survives("rm")
-            return
-        try:
-            with self.connect() as s:
-                pidfd = _peer(s)
-                s.send(message(lib.MC_SAY_STOP, signal.SIGKILL, 0))
-        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-            pidfd = self._open_monitor()  # it listens no more, or there is none
-        except BlockingIOError:
-            raise self._survives("rm") from None
-        if pidfd < 0:
-            return
-        try:
-            if not ended(pidfd, PATIENCE):
-                raise self._survives("rm")
-        finally:
-            os.close(pidfd)
-
-    def _survives(self, what: str) -> Error:
-        """Why ``what`` was not done: what of it has not ended by the kill."""
-        cgroup = self.open_cgroup()
-        if cgroup is None:
-            return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill")
-        with cgroup:
-            reason = still_in(cgroup.fd) if cgroup.populated else "its monitor does not answer"
-        return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill: {reason}")
-
-    def _open_monitor(self) -> int:
-        """A pidfd of its monitor; -1 where there is none, or nobody knows."""
-        try:
-            monitor = self.state.monitor
-        except CorruptError:
-            return -1
-        return -1 if monitor is None else monitor.pidfd()
-
-    def _end_if_left(self) -> None:
-        try:
-            if self.status == "dead":
-                with self._entry.locked():
-                    self._end_what_is_left()
-        except NotFoundError:
-            pass
-
-    def _end_what_is_left(self) -> None:
-        """After the death of its monitor: its processes, its cgroup."""
-        try:
-            process = self.state.process
-        except CorruptError:
-            process = None
-        pidfd = process.pidfd() if process is not None else -1
-        if pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            os.close(pidfd)
-        if (cgroup := self.open_cgroup()) is not None:
-            cgroup.remove(kill=True)
-        self._entry.end_lease()
-
     # -- while it runs
 
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
@@ -396,15 +315,6 @@ class Container(Entered):
             with suppress(OSError):  # then its old name is still noted, which is no more its own
                 self._entry.write_config(new)
             self._tell("rename", oldName=old.name)
-
-
-def _peer(s: socket.socket) -> int:
-    """A pidfd of who listens at the other end (unix(7), SO_PEERCRED)."""
-    pid, _, _ = struct.unpack("iII", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
-    try:
-        return os.pidfd_open(pid) if pid > 0 else -1
-    except ProcessLookupError:
-        return -1
 
 
 def containers() -> list[Container]:

@@ -18,7 +18,7 @@ from minicontainer import doctor
 from minicontainer import plan as p
 from minicontainer.container import placement
 from minicontainer.detached import container as detached
-from minicontainer.detached import handle
+from minicontainer.detached import ending, handle
 from minicontainer.detached.container import Container
 from minicontainer.errors import Error, StepError
 from minicontainer.linux.cgroup import Cgroup
@@ -212,7 +212,7 @@ def freezer(tmp_path: Path) -> Iterator[Freezer]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (detached, handle):
+    for module in (detached, ending, handle):
         monkeypatch.setattr(module, "PATIENCE", 1.0)
 
 
