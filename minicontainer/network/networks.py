@@ -194,8 +194,7 @@ def _let_forward(networks: list[Network]) -> None:
     the routes that it has from others (accept_ra of ip-sysctl)."""
     if all(network.internal for network in networks):
         return
-    with store.host_locked() as directory:
-        kept = f"{directory}/forwarding"
+    with store.host_locked() as kept:
         if not os.path.exists(kept):
             with open(kept, "w", encoding="ascii") as f:
                 f.write(bridge.read_sysctl(bridge.FORWARDING))
@@ -204,8 +203,7 @@ def _let_forward(networks: list[Network]) -> None:
 
 def _forward_as_before() -> None:
     """Once there is no network any more, of any state directory."""
-    with store.host_locked() as directory:
-        kept = f"{directory}/forwarding"
+    with store.host_locked() as kept:
         if bridge.interfaces(others=True):
             return
         try:

@@ -40,11 +40,12 @@ def locked(*, exclusive: bool) -> Iterator[None]:
 
 @contextmanager
 def host_locked() -> Iterator[str]:
-    """The lock on what the networks of all state directories share: the path of that."""
+    """The lock on what the networks of all state directories share, in one network namespace: the path of a file that
+    says what that was before."""
     directory = f"{runtime.HOST}/networks"
     os.makedirs(directory, mode=0o755, exist_ok=True)
     with _lock(f"{directory}/.host"):
-        yield directory
+        yield f"{directory}/forwarding-{os.stat('/proc/self/ns/net').st_ino}"
 
 
 @contextmanager
