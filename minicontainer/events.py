@@ -114,7 +114,7 @@ class _Follower:
     """A reader of the files, from the older one on."""
 
     def __init__(self) -> None:
-        os.makedirs(runtime.directory(), mode=0o700, exist_ok=True)
+        runtime.make_directory(runtime.directory())
         self._inotify = inotify_init1()
         inotify_add_watch(self._inotify, runtime.directory(), "IN_MODIFY|IN_CREATE")
         self._file = -1

@@ -51,6 +51,17 @@ def lasting() -> str:
     return f"{home}/minicontainer"
 
 
+def make_directory(path: str) -> None:
+    """A directory of the state, with those above it, where they are missing: nobody else can walk there."""
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path))
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):  # or another made it meanwhile
+                raise
+
+
 def _is_writable(path: str) -> bool:
     return os.access(path if os.path.lexists(path) else os.path.dirname(path), os.W_OK | os.X_OK, effective_ids=True)
 
@@ -63,7 +74,7 @@ def _check(variable: str, path: str, *, make: bool) -> None:
         raise UnsupportedError(variable, path, "is no absolute path")
     try:
         if make:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            make_directory(path)
         found = os.lstat(path)
     except OSError as e:
         raise UnsupportedError(variable, path, (e.strerror or str(e)).lower()) from None
@@ -90,7 +101,7 @@ def _mark(place: str) -> str:
         pass
     part = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
-        os.makedirs(place, mode=0o700, exist_ok=True)
+        make_directory(place)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, os.urandom(4).hex().encode("ascii"))

@@ -163,7 +163,7 @@ def prune(*, everything: bool = False) -> list[str]:
 @contextmanager
 def _locked() -> Iterator[int]:
     """The directory of all, which is made where it is missing, as long as nobody else changes it."""
-    os.makedirs(directory(), mode=0o700, exist_ok=True)
+    runtime.make_directory(directory())
     place = os.open(directory(), DIRECTORY)
     try:
         if os.fstat(place).st_mode & 0o077:

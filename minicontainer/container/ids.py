@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from minicontainer import runtime
 from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError, told
 from minicontainer.spec import ID_MAX
 
@@ -165,7 +166,7 @@ def _open(number: int) -> int:
         try:
             return os.open(path, flags, 0o600)
         except FileNotFoundError:
-            os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
+            runtime.make_directory(DIRECTORY)
             return os.open(path, flags, 0o600)
     except OSError as e:
         if e.errno in EXHAUSTED:

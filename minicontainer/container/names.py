@@ -23,7 +23,7 @@ def open_directory() -> int:
     try:
         return os.open(directory(), flags)
     except FileNotFoundError:
-        os.makedirs(directory(), mode=0o700, exist_ok=True)
+        runtime.make_directory(directory())
         return os.open(directory(), flags)
 
 
@@ -37,7 +37,7 @@ def reserve(name: str, identifier: str, *, lasting: bool = True) -> int:
 
     For a detached container it stays taken when the descriptor is closed; for one that is not ``lasting``, while
     somebody looks after it."""
-    os.makedirs(directory(), mode=0o700, exist_ok=True)
+    runtime.make_directory(directory())
     fd = _locked(name)
     if other := _container(fd):
         os.close(fd)

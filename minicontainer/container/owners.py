@@ -76,7 +76,7 @@ def _open(ident: str, flags: int) -> int:
         except FileNotFoundError:
             if not flags & os.O_CREAT:
                 raise
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            runtime.make_directory(os.path.dirname(path))
             return os.open(path, flags, 0o600)
     except OSError as e:
         hint = "" if e.errno in EXHAUSTED else "the state directory has to be writable"

@@ -59,7 +59,7 @@ class Entry:
         try:
             os.mkdir(entry.path, 0o700)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(entry.path), mode=0o700, exist_ok=True)
+            runtime.make_directory(os.path.dirname(entry.path))
             os.mkdir(entry.path, 0o700)
         try:
             return entry, entry.lock()

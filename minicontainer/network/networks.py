@@ -69,7 +69,7 @@ def _raise(network: Network, networks: list[Network]) -> Network:
     _let_forward(networks)
     firewall.load(networks, members.published())
     failpoint("table loaded")
-    os.makedirs(store.path(network.name, "hosts"), mode=0o755, exist_ok=True)
+    runtime.make_directory(store.path(network.name, "hosts"))
     fd = os.open(store.path(network.name, "hosts"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if hosts.SHARED not in os.listdir(fd):

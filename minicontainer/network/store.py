@@ -33,7 +33,7 @@ def path(name: str, *parts: str) -> str:
 @contextmanager
 def locked(*, exclusive: bool) -> Iterator[None]:
     """The lock on all networks."""
-    os.makedirs(directory(), mode=0o755, exist_ok=True)
+    runtime.make_directory(directory())
     with _lock(f"{directory()}/.lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
         yield
 
@@ -43,7 +43,7 @@ def host_locked() -> Iterator[str]:
     """The lock on what the networks of all state directories share, in one network namespace: the path of a file that
     says what that was before."""
     directory = f"{runtime.HOST}/networks"
-    os.makedirs(directory, mode=0o755, exist_ok=True)
+    runtime.make_directory(directory)
     with _lock(f"{directory}/.host"):
         yield f"{directory}/forwarding-{os.stat('/proc/self/ns/net').st_ino}"
 
@@ -106,7 +106,7 @@ def whole() -> list[Network]:
 def write(network: Network) -> None:
     """Makes its directory, or replaces its file: then it is there."""
     for part in ("leases", "hosts"):
-        os.makedirs(path(network.name, part), mode=0o755, exist_ok=True)
+        runtime.make_directory(path(network.name, part))
     part = path(network.name, ".config")
     runtime.write(part, network.to_json(), 0o644)
     failpoint("network written")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from box import CLI
 
 from minicontainer import runtime
 from minicontainer.linux.cgroup import hierarchy
-from minicontainer.network import bridge, firewall, networks
+from minicontainer.network import bridge, firewall, networks, store
 
 pytestmark = pytest.mark.needs("root")
 
@@ -69,15 +68,15 @@ def test_each_has_networks_of_its_own(other: Path) -> None:
     mine = networks.create("same")
     try:
         assert cli("network", "create", "same", root=other).returncode == 0
-        (told,) = json.loads(cli("network", "inspect", "same", root=other).stdout)
-        assert told["interface"] != mine.interface
-        assert told["subnet"] != str(mine.subnet)
-        assert told["subnet6"] is None or told["subnet6"] != str(mine.subnet6)
         with chosen(other):
-            assert (firewall.is_there(), firewall.bridges()) == (True, [told["interface"]])
+            others = store.read("same")
+            assert others.interface != mine.interface
+            assert others.subnet != mine.subnet
+            assert others.subnet6 is None or others.subnet6 != mine.subnet6
+            assert (firewall.is_there(), firewall.bridges()) == (True, [others.interface])
             assert networks.left_behind() == []
         assert networks.left_behind() == []
-        assert set(bridge.interfaces(others=True)) >= {told["interface"], mine.interface}
+        assert set(bridge.interfaces(others=True)) >= {others.interface, mine.interface}
         forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii")
         assert cli("network", "rm", "same", root=other).returncode == 0
         assert Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii") == forwarding

@@ -141,3 +141,16 @@ def test_a_mark_that_is_none(root: Path, kind: str) -> None:
         (root / "mark").symlink_to("/etc/hostname")
     with pytest.raises((UnsupportedError, OSError)):
         runtime.mark()
+
+
+def test_nobody_else_can_walk_to_what_is_made(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        runtime.make_directory(f"{tmp_path}/a/b/c")
+        runtime.make_directory(f"{tmp_path}/a/b/c")
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*")] == [0o700, 0o700]
+    (tmp_path / "a/file").touch()
+    with pytest.raises(FileExistsError):
+        runtime.make_directory(f"{tmp_path}/a/file")
