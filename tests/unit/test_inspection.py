@@ -17,7 +17,7 @@ ID = "0123456789abcdef" * 4
 PLAIN = Spec(["true"], rootfs="/r", network="net")
 LIMITS: dict[str, Any] = {
     "memory": "64m", "memory_swap": -1, "memory_reservation": "1m", "cpus": 0.5, "cpu_shares": 2, "cpuset_cpus": "0",
-    "pids": 7, "blkio_weight": 10, **{f"device_{what}": (DeviceRate("/dev/x", 5),) for what in
+    "pids": 7, "blkio_weight": 10, "oom_group": False, **{f"device_{what}": (DeviceRate("/dev/x", 5),) for what in
                                       ("read_bps", "write_bps", "read_iops", "write_iops")},
 }  # fmt: skip
 OTHERS: dict[str, Any] = {
@@ -29,7 +29,7 @@ OTHERS: dict[str, Any] = {
     "privileged": True, "network": "none", "ports": (Port(80, 8080),), "ip": "10.0.0.2",
     "mac_address": "02:00:00:00:00:01", "dns": ("10.0.0.3",), "add_hosts": {"a": "10.0.0.4"}, "pid": "host",
     "ipc": "host", "uts": "host", "cgroupns": "host", "timens": "host", "userns": "host", "stop_signal": "INT",
-    "stop_timeout": 3, "oom_score_adj": 5, "umask": 0o77,
+    "stop_timeout": 3, "oom_score_adj": 5, "umask": 0o77, "no_new_suid": True,
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_every_field_of_a_spec_is_seen(field: str) -> None:
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Limits)])
 def test_every_limit_is_seen(field: str) -> None:
-    base: dict[str, Any] = {"memory": "32m"} if field.startswith("memory_") else {}
+    base: dict[str, Any] = {"memory": "32m"} if field.startswith(("memory_", "oom_")) else {}
     with_it = dataclasses.replace(PLAIN, limits=Limits(**{**base, field: LIMITS[field]}))
     assert told(with_it) != told(dataclasses.replace(PLAIN, limits=Limits(**base)))
 

@@ -40,7 +40,7 @@ FLAGS = [
     for option in command.params
     if isinstance(option, click.Option) and option.is_flag
 ]
-ARGUMENTS = {"run": ["ROOTFS", "PROGRAM", "--explain=x"], "kvm-boot": ["KERNEL"]}
+ARGUMENTS = {"run": ["ROOTFS", "PROGRAM", "--explain=x"], "kvm-boot": ["KERNEL"], "update": ["CONTAINER"]}
 
 
 def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -53,8 +53,10 @@ def test_there_are_such_options() -> None:
         ("kvm-boot", "--explain"),
         ("kvm-boot", "--trace"),
         ("kvm-boot", "--step"),
+        ("run", "--oom-group"),
         ("run", "--explain"),
         ("run", "--security-report"),
+        ("update", "--oom-group"),
     ]
 
 
@@ -83,8 +85,9 @@ def test_a_value_is_optional(name: str, option: str, words: list[str], flag: boo
     arguments = ARGUMENTS[name]
     found = parsed(name, [*(word.format(option) for word in words), *arguments])
     field = option[2:].replace("-", "_")
-    assert (found[field], found[f"{field}_to"]) == (flag, value)
-    assert [found.get("rootfs") or found.get("kernel"), *found.get("command", ())] == arguments
+    assert (bool(found[field]), found[f"{field}_to"]) == (flag, value)
+    given = [found.get("rootfs"), found.get("kernel"), *found.get("command", ()), *found.get("containers", ())]
+    assert [word for word in given if word] == arguments
     others = [other[2:].replace("-", "_") for _, other in OPTIONAL if other != option]
     assert not any(found.get(other) or found.get(f"{other}_to") for other in others)
 
