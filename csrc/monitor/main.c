@@ -7,7 +7,8 @@
  * walks the plan as the library would (spawn.c), says by a byte that the first start is over, and is nobody's child from
  * then on. One loop waits for the end of process 1, for its output, for what clients say (control.c), for SIGTERM (as
  * `stop`) and for the next deadline. It never waits for anything else: not for a reader, not for a disk.
- * A container does not outlive its monitor (PR_SET_PDEATHSIG); whatever is left then, `rm -f` finds in its cgroup.
+ * A container does not outlive its monitor (PR_SET_PDEATHSIG), but for what has changed its ids, which clears that signal:
+ * whoever sees it next ends it (detached/ending.py).
  * No libc: there may be thousands, and each has a few pages of its own.
  */
 #define _GNU_SOURCE

@@ -145,6 +145,10 @@ def look(identifier: str) -> Listed | None:
     entry = store.Entry(identifier)
     try:
         found = Listed(entry, entry.config(), entry.state())
+        if found.state.status == "dead":
+            from minicontainer.detached.container import Container
+
+            Container(identifier).end_what_is_seen_dead()
         return None if _was_left(found) else found
     except store.NotFoundError:
         return None

@@ -128,12 +128,34 @@ def _take(ids: Range) -> Lease | None:
 
 
 def share(ids: Range) -> Lease:
-    """A range that the caller has chosen: others may choose it too, but nobody is given it by ``take``."""
+    """A range that the caller has chosen: others may choose it too, but nobody is given it by ``take``, nor while a
+    process has it that outlived the lock."""
     fds = _locked(ids, fcntl.F_RDLCK)
-    if not fds:
-        wish = f"{ids.uid}:{ids.gid}:{ids.width}"
-        raise UnsupportedError("userns", wish, "a running container was given some of these ids", "others, or auto")
-    return Shared(fds, ids)
+    try:
+        if fds and _note_shared(ids):
+            return Shared(fds, ids)
+    except BaseException:
+        _close(fds)
+        raise
+    _close(fds)
+    wish = f"{ids.uid}:{ids.gid}:{ids.width}"
+    raise UnsupportedError("userns", wish, "a running container was given some of these ids", "others, or auto")
+
+
+def _note_shared(ids: Range) -> bool:
+    """Says for each range that overlaps these ids that it is to be looked who has them, which stays so until that was
+    given by ``take`` and given back. False where a container still has some that were given to it alone."""
+    given = False
+    for index in range(max(0, ids.uid - WIDTH + 1) // WIDTH, (ids.uid + ids.width - 1) // WIDTH + 1):
+        fd = _open(index * WIDTH // TOGETHER)
+        try:
+            noted = os.pread(fd, 1, index)
+            given |= noted == b"\1"
+            if noted in (b"", b"\0"):
+                os.pwrite(fd, b"\2", index)
+        finally:
+            os.close(fd)
+    return not given or not _is_mapped(ids)
 
 
 def _locked(ids: Range, kind: int) -> list[int]:
@@ -186,9 +208,12 @@ def _lock(fd: int, ids: Range, kind: int) -> bool:
 
 
 def _is_left_behind(fd: int, ids: Range) -> bool:
-    """Whether its last owner did not give it back, and a process still has it."""
-    if os.pread(fd, 1, ids.uid // WIDTH) != b"\1":
-        return False
+    """Whether its last owner did not give it back (1), or somebody chose ids of it (2), and a process still has it."""
+    return os.pread(fd, 1, ids.uid // WIDTH) not in (b"", b"\0") and _is_mapped(ids)
+
+
+def _is_mapped(ids: Range) -> bool:
+    """Whether a process has some of these ids."""
     return any(start < ids.uid + ids.width and ids.uid < start + count for start, count in _mapped())
 
 

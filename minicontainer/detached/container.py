@@ -149,6 +149,7 @@ class Container(Ending):
         if left := store.left(text):
             cls(left).remove_left_behind()
         found = cls(store.find(text).id)
+        found.end_what_is_seen_dead()
         if found.was_left_in_the_foreground():
             raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
         return found
@@ -320,6 +321,8 @@ class Container(Ending):
 def containers() -> list[Container]:
     """All of them, the newest first; those that cannot be read (CorruptError at ``config``) last."""
     found = [one for one in map(Container, store.ids()) if not one.was_left_in_the_foreground()]
+    for one in found:
+        one.end_what_is_seen_dead()
     return sorted(found, key=_created, reverse=True)
 
 

@@ -26,6 +26,9 @@ def _peer(s: socket.socket) -> int:
         return -1
 
 
+SOON = 1.0  # seconds that somebody may wait who only looks
+
+
 class Ending(Entered):
     """A container whose end can be brought about."""
 
@@ -92,8 +95,26 @@ class Ending(Entered):
         except NotFoundError:
             pass
 
-    def _end_what_is_left(self) -> None:
-        """After the death of its monitor: its processes, its cgroup."""
+    def end_what_is_seen_dead(self) -> None:
+        """Ends what runs on of it without its monitor, whoever looks at it: a process that has changed its ids is not
+        told of that death any more (prctl(2), PR_SET_PDEATHSIG). What does not end soon is left to who wants that."""
+        try:
+            if self.status != "dead":
+                return
+            lock = self._entry.lock(wait=False)
+        except (BlockingIOError, NotFoundError, CorruptError):
+            return  # somebody changes it now
+        try:
+            if self.status == "dead":
+                self._end_what_is_left(SOON)
+        except Error:
+            pass
+        finally:
+            os.close(lock)
+
+    def _end_what_is_left(self, timeout: float = PATIENCE) -> None:
+        """After the death of its monitor: its processes, its cgroup, what it had of a network. Error where something of
+        it survives."""
         try:
             process = self.state.process
         except CorruptError:
@@ -102,9 +123,12 @@ class Ending(Entered):
         if pidfd >= 0:
             try:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                if not ended(pidfd, timeout):
+                    raise Error(f"container {self.id[:12]}: its first process does not end, though killed")
             except ProcessLookupError:
                 pass
-            os.close(pidfd)
+            finally:
+                os.close(pidfd)
         if (cgroup := self.open_cgroup()) is not None:
-            cgroup.remove(kill=True)
+            cgroup.remove(kill=True, timeout=timeout)
         self._entry.end_lease()

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 
 from minicontainer import plan as p
 from minicontainer.errors import StepError
+from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib
 from minicontainer.netsteps import forget, netlink
 from minicontainer.network import firewall, flows, hosts, store
@@ -18,6 +19,7 @@ from minicontainer.network.record import CorruptNetworkError
 from minicontainer.plan import Builder, Plan, Slot
 from minicontainer.spawn import walk
 
+SOON = 2.0  # seconds that what was killed may take to be gone, while others wait for the network's lock
 Note = Callable[[str, int], None]  # told of each primitive: the call, when it began (nanoseconds)
 
 
@@ -88,11 +90,13 @@ def end_dead(path: str) -> bool:
 
 
 def end_if_dead(name: str, address: str) -> bool:
-    """Under the network's lock."""
+    """Under the network's lock. False too where something of its container still runs, which has the address."""
     path = store.path(name, "leases", address)
     if not is_dead(path):
         return False
     record = at(path) or Record("", IPv4Address(address), "", private=True)  # it was being made
+    if not _has_ended(record):
+        return False
     with ExitStack() as stack:
         inputs = {}
         for part in ("leases", "hosts"):
@@ -100,6 +104,17 @@ def end_if_dead(name: str, address: str) -> bool:
             stack.callback(os.close, inputs[part])
         stack.callback(os.close, hosts.hold(inputs["hosts"]))
         walk_here(ending(_whole(name, inputs["hosts"], record)), inputs)
+    return True
+
+
+def _has_ended(record: Record) -> bool:
+    """Ends what outlived its owner, as a process does that has changed its ids (prctl(2), PR_SET_PDEATHSIG)."""
+    if not record.owner or not os.path.basename(record.cgroup).startswith(record.owner):
+        return True
+    try:
+        Cgroup.open(record.cgroup).remove(kill=True, timeout=SOON)
+    except StepError as error:
+        return error.errno == errno.ENOENT
     return True
 
 

@@ -91,13 +91,15 @@ class Lease:
 
 
 class Wish(NamedTuple):
-    """What is wanted: whose it is, the names (blanks between them), and what of it was said."""
+    """What is wanted: whose it is, the names (blanks between them), and what of it was said; the ``cgroup`` in which it
+    can be ended."""
 
     owner: str
     names: str
     address: str | None = None
     ports: tuple[Port, ...] = ()
     add_hosts: Mapping[str, str] = {}
+    cgroup: str = ""
 
 
 def take(network: Network, wish: Wish, note: Note) -> Lease:
@@ -111,7 +113,9 @@ def take(network: Network, wish: Wish, note: Note) -> Lease:
         undo.callback(_unlink, store.path(network.name, "leases", str(address)))
         failpoint("address taken")
         held = ports.hold(wish.ports, fds, ipv6=network.subnet6 is not None)
-        record = Record(wish.owner, address, wish.names, held, (), bool(wish.add_hosts), network.address6(address))
+        record = Record(
+            wish.owner, address, wish.names, held, (), bool(wish.add_hosts), network.address6(address), wish.cgroup
+        )
         _write(network, fds[0], record)
         failpoint("ports held")
         lease = _complete(network, record, fds, wish, note)

@@ -16,7 +16,7 @@ from minicontainer.spec import Port
 
 class Record(NamedTuple):
     """What the file of a lease says: whose it is, its names, its published ports, its lines in the hosts files; ``six``
-    is its address of IPv6."""
+    is its address of IPv6, ``cgroup`` the path of its container's ("": it has none)."""
 
     owner: str
     address: IPv4Address
@@ -25,6 +25,7 @@ class Record(NamedTuple):
     lines: tuple[int, ...] = ()
     private: bool = False
     six: IPv6Address | None = None
+    cgroup: str = ""
 
     @property
     def who(self) -> str:
@@ -55,6 +56,7 @@ class Record(NamedTuple):
             if not runtime.of(str, data["names"]).split():
                 raise ValueError("it has no name")
             runtime.of(str, data["owner"])
+            runtime.of(str, data.get("cgroup", ""))
             return cls(**data)
         except (KeyError, TypeError, AttributeError, SpecError) as e:
             raise ValueError(f"no lease: {e}") from None

@@ -1,0 +1,128 @@
+"""A container whose monitor was killed, and whose process was not told of that: it has changed its ids, which clears
+the signal at its parent's death. Who sees it next ends it; its ids and its address are nobody else's before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import copy_of, until
+from supplies import Run
+
+import minicontainer as mc
+from minicontainer.container import ids
+from minicontainer.detached.container import Container
+from minicontainer.detached.records import Process
+from minicontainer.errors import UnsupportedError
+from minicontainer.linux.process import stat
+from minicontainer.network import networks
+
+pytestmark = pytest.mark.needs("root")
+
+Make = Callable[..., Container]
+CHOSEN = ids.Range(1_900_000_000, 1_900_000_000)  # above those of `auto`
+
+
+@pytest.fixture
+def outlive(make: Make, rootfs: Path, tmp_path: Path) -> Callable[..., tuple[Container, Process]]:
+    """Starts one, and kills its monitor; it, and its process, which runs on."""
+    own = copy_of(rootfs, tmp_path / "root")
+    (own / "etc").mkdir(exist_ok=True)
+    (own / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
+
+    def start(**options: Any) -> tuple[Container, Process]:
+        c = make("su", "nobody", "-c", "exec sleep 1000", rootfs=str(own), **options)
+        monitor, process = c.state.monitor, c.state.process
+        assert monitor is not None
+        assert process is not None
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"sleep"))
+        os.kill(monitor.pid, 9)
+        until(lambda: not monitor.is_alive())
+        assert process.is_alive()
+        return c, process
+
+    return start
+
+
+COMMANDS = [
+    ["ps", "-a"],
+    ["inspect"],
+    ["stop"],
+    ["start"],
+    ["wait"],
+    ["exec", "true"],
+    ["logs"],
+    ["rm"],
+    ["rm", "-f"],
+    ["doctor", "--clean"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_next_command_ends_it(
+    outlive: Callable[..., tuple[Container, Process]], minicontainer_cli: Run, words: list[str]
+) -> None:
+    c, process = outlive()
+    own = [] if words[0] in ("ps", "doctor") else [c.id]
+    command = [words[0], *own, *words[1:]] if words[0] == "exec" else [*words, *own]
+    minicontainer_cli(*command)
+    assert not process.is_alive()
+
+
+def test_the_library_ends_it(outlive: Callable[..., tuple[Container, Process]]) -> None:
+    c, process = outlive()
+    assert c.id in [found.id for found in mc.containers()]
+    assert not process.is_alive()
+
+
+def give_back(lease: ids.Lease) -> None:
+    lease.note(0)
+    lease.leave()
+
+
+def test_its_ids_are_nobody_else_s(outlive: Callable[..., tuple[Container, Process]]) -> None:
+    c, process = outlive()
+    had = Path(f"/proc/{process.pid}/uid_map").read_text().split()
+    first = int(had[1])
+    assert ids._take(ids.Range(first, first)) is None
+    with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
+        ids.share(ids.Range(first + 1, first + 1, 10))
+    c.remove(force=True)
+    give_back(until(lambda: ids._take(ids.Range(first, first))))
+
+
+def test_ids_that_were_chosen_are_given_to_nobody(outlive: Callable[..., tuple[Container, Process]]) -> None:
+    c, process = outlive(userns=f"{CHOSEN.uid}:{CHOSEN.gid}:{CHOSEN.width}")
+    for uid in (CHOSEN.uid - 5, CHOSEN.uid, CHOSEN.uid + CHOSEN.width - 1):
+        assert ids._take(ids.Range(uid, uid)) is None
+    ids.share(CHOSEN).release()  # who chooses may choose the same
+    c.remove(force=True)
+    assert not process.is_alive()
+    give_back(until(lambda: ids._take(CHOSEN)))
+
+
+@pytest.mark.needs("bridge")
+def test_its_address_is_free_when_it_has_ended(
+    outlive: Callable[..., tuple[Container, Process]], make: Make, rootfs: Path
+) -> None:
+    networks.create("test-outlive", subnet="10.213.77.0/29")
+    try:
+        c, process = outlive(network="test-outlive", ip="10.213.77.2")
+        other = make("sleep", "1000", network="test-outlive", ip="10.213.77.2")
+        assert not process.is_alive()
+        other.remove(force=True)
+        c.remove(force=True)
+    finally:
+        networks.remove("test-outlive")
+
+
+def test_nothing_is_taken_for_it(outlive: Callable[..., tuple[Container, Process]]) -> None:
+    """A second look ends nobody."""
+    c, process = outlive()
+    c.stop()
+    assert stat(os.getpid()).state
+    assert Container.find(c.id).status == "dead"
+    assert not process.is_alive()
