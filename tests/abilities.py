@@ -153,6 +153,12 @@ def _controller(name: str) -> Callable[[], str]:
     return probe
 
 
+def _freezer() -> str:
+    """The freezer of cgroup v1, beside whatever v2 has (not with cgroup_no_v1=all)."""
+    with tempfile.TemporaryDirectory() as directory:
+        return _root() or _try("unshare", "--mount", "mount", "-t", "cgroup", "-o", "freezer", "none", directory)
+
+
 def _overlay() -> str:
     with tempfile.TemporaryDirectory() as directory:
         for name in ("lower", "upper", "work", "merged"):
@@ -246,6 +252,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "raises-limits": _raises_limits,
     "cgroup2": _cgroup2,
     **{f"cgroup-{name}": _controller(name) for name in ("memory", "pids", "cpu", "cpuset", "io", "hugetlb")},
+    "freezer": _freezer,
     "overlay": _overlay,
     "bridge": _bridge,
     "slirp4netns": lambda: "" if shutil.which("slirp4netns") else "no slirp4netns",

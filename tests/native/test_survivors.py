@@ -216,6 +216,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PATIENCE", 1.0)
 
 
+@pytest.mark.needs("freezer")
 @pytest.mark.usefixtures("impatient")
 def test_what_does_not_end_is_kept(make: Make, freezer: Freezer, minicontainer_cli: Run) -> None:
     c = make("sh", "-c", "sleep 1000 & exec sleep 1000", pid="host", stop_signal="KILL")
@@ -241,6 +242,7 @@ def test_what_does_not_end_is_kept(make: Make, freezer: Freezer, minicontainer_c
     assert c.status == "exited"
 
 
+@pytest.mark.needs("freezer")
 def test_what_does_not_end_of_a_dead_monitor_is_kept(
     make: Make, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +264,7 @@ def test_what_does_not_end_of_a_dead_monitor_is_kept(
     assert not os.path.isdir(c.directory)
 
 
+@pytest.mark.needs("freezer")
 def test_what_does_not_end_in_the_foreground_is_told(
     rootfs: Path, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
