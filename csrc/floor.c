@@ -2,17 +2,19 @@
  *
  * floor.c: what a container costs when nothing is done but its system calls: the floor of `compare startup`.
  *
- *     floor ROOTFS CGROUP PROGRAM INIT [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE]...
+ *     floor ROOTFS CGROUP PROGRAM INIT OWNERS MARK
+ *           [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE | -p PING-GROUPS]...
  *
  * Theory of operation. Written by hand, straight down, with no plan, no records and no errors: the calls that
  * `minicontainer run --userns host --timens host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in
  * their order (a test compares the two by strace). What depends on the host comes as arguments. Each line on standard
- * input asks for one container, and is answered with its nanoseconds, from before the cgroup is made until after it is
+ * input asks for one container, and is answered with its nanoseconds, from before it has an id until after its cgroup is
  * removed; so runs can be interleaved with others'. A call that fails ends the program: a floor that skips work would
  * be none.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/bpf.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -113,14 +115,47 @@ static long clone_child(long cgroup, int *pidfd)
 	return r;
 }
 
-static void container(long parent, const char *name)
+/* An id of 12 digits, and the lock that says that it lives (minicontainer/container/owners.py). */
+static long claim(const char *owners)
+{
+	struct flock byte = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+	unsigned char random[6];
+	char path[PATH_MAX];
+	long fd;
+
+	CALL(getrandom, random, sizeof(random), 0, 0, 0);
+	for (int i = 0; i < 6; i++) {
+		sprintf(wanted.id + 2 * i, "%02x", random[i]);
+		byte.l_start = byte.l_start << 8 | random[i];
+	}
+	snprintf(path, sizeof(path), "%s/%02x", owners, random[5]);
+	fd = CALL(openat, FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600, 0);
+	CALL(fcntl, fd, F_OFD_SETLK, &byte, 0, 0);
+	return fd;
+}
+
+/* What init.c would say if the program were not executed: nothing, once it is gone from the pipe. */
+static void read_report(int pipe)
+{
+	struct pollfd p = { .fd = pipe }; /* POLLHUP alone */
+	char report[2048];
+
+	must(poll(&p, 1, -1));
+	if (CALL(read, pipe, report, sizeof(report), 0, 0) != 0)
+		must(-1);
+	CALL(close, pipe, 0, 0, 0, 0);
+}
+
+static void container(long parent, const char *owners, const char *mark)
 {
 	struct rusage rusage;
 	siginfo_t info;
 	int pidfd, pipe[2], *streams = wanted.streams;
 	struct pollfd p = { .events = POLLIN };
-	long cgroup;
+	char name[64];
+	long cgroup, owner = claim(owners);
 
+	snprintf(name, sizeof(name), "%s-%s", wanted.id, mark);
 	CALL(mkdirat, parent, name, 0755, 0, 0);
 	cgroup = CALL(openat, parent, name, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0, 0);
 	bound_processes(cgroup);
@@ -129,13 +164,11 @@ static void container(long parent, const char *name)
 	for (int i = 1; i < 3; i++)
 		streams[i] = (int)CALL(fcntl, i, F_DUPFD_CLOEXEC, 3, 0, 0);
 	CALL(pipe2, pipe, O_CLOEXEC, 0, 0, 0);
-	wanted.report = (int)CALL(fcntl, pipe[1], F_DUPFD_CLOEXEC, 5, 0, 0);
+	wanted.report = (int)CALL(fcntl, pipe[1], F_DUPFD_CLOEXEC, 6, 0, 0);
 	CALL(close, pipe[1], 0, 0, 0, 0);
 	clone_child(cgroup, &pidfd);
 	CALL(close, wanted.report, 0, 0, 0, 0);
-	if (CALL(read, pipe[0], &info, sizeof(info), 0, 0) != 0)
-		must(-1); /* it was not executed */
-	CALL(close, pipe[0], 0, 0, 0, 0);
+	read_report(pipe[0]);
 	for (int i = 2; i > 0; i--)
 		CALL(close, streams[i], 0, 0, 0, 0);
 	p.fd = pidfd;
@@ -146,6 +179,7 @@ static void container(long parent, const char *name)
 	read_usage(cgroup);
 	CALL(unlinkat, parent, name, AT_REMOVEDIR, 0, 0);
 	CALL(close, cgroup, 0, 0, 0, 0);
+	CALL(close, owner, 0, 0, 0, 0);
 	CALL(close, pidfd, 0, 0, 0, 0);
 }
 
@@ -159,14 +193,15 @@ static uint64_t now(void)
 
 static int parse(int argc, char **argv)
 {
-	const char **lists[] = { wanted.masked, wanted.read_only, usage };
-	const char *letters = "mru";
-	int counts[3] = { 0 };
+	const char **lists[] = { wanted.masked, wanted.read_only, usage, wanted.ping };
+	const char *letters = "mrup";
+	const int most[] = { MANY, MANY, MANY, 2 };
+	int counts[4] = { 0 };
 
-	for (int i = 5; i + 1 < argc; i += 2) {
+	for (int i = 7; i + 1 < argc; i += 2) {
 		const char *found = argv[i][0] == '-' && argv[i][1] ? strchr(letters, argv[i][1]) : NULL;
 
-		if (!found || counts[found - letters] == MANY - 1)
+		if (!found || counts[found - letters] == most[found - letters] - 1)
 			return -1;
 		lists[found - letters][counts[found - letters]++] = argv[i + 1];
 	}
@@ -184,28 +219,27 @@ static int descriptor(const char *path)
 
 	while ((n = CALL(read, file, buffer, sizeof(buffer), 0, 0)) > 0)
 		CALL(write, memory, buffer, n, 0, 0);
-	return (int)CALL(fcntl, memory, F_DUPFD_CLOEXEC, 5, 0, 0);
+	return (int)CALL(fcntl, memory, F_DUPFD_CLOEXEC, 6, 0, 0);
 }
 
 int main(int argc, char **argv)
 {
-	char line[64], name[64];
+	char line[64];
 	long parent;
 
-	if (argc < 5 || parse(argc, argv) < 0) {
-		fprintf(stderr, "usage: floor ROOTFS CGROUP PROGRAM INIT [-m [d|f]MASKED | -r READ-ONLY | -u USAGE-FILE]...\n");
+	if (argc < 7 || parse(argc, argv) < 0) {
+		fprintf(stderr, "usage: floor ROOTFS CGROUP PROGRAM INIT OWNERS MARK "
+				"[-m [d|f]MASKED | -r READ-ONLY | -u USAGE-FILE | -p PING-GROUPS]...\n");
 		return 2;
 	}
 	parent = must(mc_sys4(SYS_openat, FDCWD, MC_PTR(argv[2]), O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0));
 	wanted.init = descriptor(argv[4]);
 	devices = device_program();
 	null = (int)must(mc_sys4(SYS_openat, FDCWD, MC_PTR("/dev/null"), O_RDONLY | O_CLOEXEC, 0));
-	for (unsigned n = 0; fgets(line, sizeof(line), stdin); n++) {
-		uint64_t start;
+	while (fgets(line, sizeof(line), stdin)) {
+		uint64_t start = now();
 
-		snprintf(name, sizeof(name), "floor-%d-%u", getpid(), n);
-		start = now();
-		container(parent, name);
+		container(parent, argv[5], argv[6]);
 		printf("%llu\n", (unsigned long long)(now() - start));
 		fflush(stdout);
 	}

@@ -11,6 +11,8 @@
 struct floor {
 	const char *rootfs, *program;
 	const char *masked[MANY], *read_only[MANY]; /* masked: "d/PATH" or "f/PATH" */
+	const char *ping[2];                        /* what is written to ping_group_range, if it is */
+	char id[16];                                /* 12 digits, also the host's name */
 	int streams[3];
 	int init, report; /* csrc/init.c, which is executed first, and where it would say why that failed */
 };

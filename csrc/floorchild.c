@@ -67,11 +67,11 @@ static long copy(long of, const char *path, unsigned flags)
 	return CALL(open_tree, of, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags, 0, 0);
 }
 
-static void restrict_mount(long tree, uint64_t attributes)
+static void restrict_mount(long tree, unsigned flags, uint64_t attributes)
 {
 	struct mount_attr attr = { .attr_set = attributes };
 
-	CALL(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+	CALL(mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attr, sizeof(attr));
 }
 
 static void populate_dev(long dev, long pts, long shm, long mqueue)
@@ -98,11 +98,11 @@ static void populate_dev(long dev, long pts, long shm, long mqueue)
 	attach(mqueue, dev, "mqueue");
 }
 
-static void no_oom_score(long proc)
+static void write_at(long proc, const char *path, const char *text)
 {
-	long fd = CALL(openat, proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0, 0);
+	long fd = CALL(openat, proc, path, O_WRONLY | O_CLOEXEC, 0, 0);
 
-	CALL(write, fd, "0", 1, 0, 0);
+	CALL(write, fd, text, strlen(text), 0, 0);
 	CALL(close, fd, 0, 0, 0, 0);
 }
 
@@ -126,13 +126,15 @@ static void attach_proc_and_sys(const struct floor *floor, long proc, long sys, 
 {
 	make(FDCWD, "/proc", 0555);
 	attach(proc, FDCWD, "/proc");
-	no_oom_score(proc);
+	for (int i = 0; floor->ping[i]; i++)
+		write_at(proc, "sys/net/ipv4/ping_group_range", floor->ping[i]);
+	write_at(proc, "self/oom_score_adj", "0");
 	mask(floor, "/proc/", proc, empty, null_device);
 	for (int i = 0; floor->read_only[i]; i++) {
 		const char *name = floor->read_only[i] + strlen("/proc/");
 		long tree = copy(proc, name, AT_RECURSIVE);
 
-		restrict_mount(tree, MOUNT_ATTR_RDONLY);
+		restrict_mount(tree, AT_RECURSIVE, MOUNT_ATTR_RDONLY);
 		attach(tree, proc, name);
 	}
 	make(FDCWD, "/sys", 0555);
@@ -203,11 +205,11 @@ static void reset_signals(void)
 
 static void execute(const struct floor *floor)
 {
-	const char *argv[] = { "minicontainer-exec", "1", floor->program, floor->program, NULL };
-	const char *envp[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=minicontainer",
-			       "HOME=/root", NULL };
-	char cwd[PATH_MAX];
+	const char *argv[] = { "minicontainer-exec", "", "0", "1", floor->program, floor->program, NULL };
+	char hostname[32] = "HOSTNAME=", cwd[PATH_MAX];
+	const char *envp[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", hostname, "HOME=/root", NULL };
 
+	memcpy(hostname + strlen(hostname), floor->id, sizeof(floor->id));
 	CALL(dup3, floor->report, 3, 0, 0, 0);
 	CALL(dup3, floor->init, 4, O_CLOEXEC, 0, 0);
 	CALL(close_range, 5, 0xffffffff, 0, 0, 0);
@@ -222,7 +224,7 @@ int floor_child(void *arg)
 	const struct floor *floor = arg;
 	long dev, pts, shm, mqueue, proc, sys, cgroup, root, empty, null_device;
 
-	CALL(sethostname, "minicontainer", 13, 0, 0, 0);
+	CALL(sethostname, floor->id, strlen(floor->id), 0, 0, 0);
 	loopback_up();
 	CALL(umask, 0, 0, 0, 0, 0);
 	CALL(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
@@ -230,7 +232,7 @@ int floor_child(void *arg)
 	sys = made(open_fs("sysfs"), SAFE | MOUNT_ATTR_RDONLY);
 	cgroup = made(open_fs("cgroup2"), SAFE | MOUNT_ATTR_RDONLY);
 	root = copy(FDCWD, floor->rootfs, AT_RECURSIVE);
-	restrict_mount(root, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
+	restrict_mount(root, AT_RECURSIVE, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
 	set(dev = open_fs("tmpfs"), "mode", "755");
 	set(dev, "size", "65536k");
 	dev = made(dev, MOUNT_ATTR_NOSUID);
@@ -243,6 +245,7 @@ int floor_child(void *arg)
 	shm = made(shm, SAFE);
 	mqueue = made(open_fs("mqueue"), SAFE);
 	null_device = copy(FDCWD, "/dev/null", 0);
+	restrict_mount(null_device, 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
 	set(empty = open_fs("tmpfs"), "mode", "0");
 	empty = made(empty, SAFE | MOUNT_ATTR_RDONLY);
 	attach(root, FDCWD, "/");

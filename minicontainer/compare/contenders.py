@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Protocol
 
-from minicontainer.container import host
+from minicontainer import runtime
+from minicontainer.compare.worker import BARE
+from minicontainer.container import host, owners, ping
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
+from minicontainer.spec import Spec
 
 LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
 USAGE = (  # what Cgroup.usage reads, in its order, and the controller that it takes
@@ -125,11 +128,14 @@ def floor_command(rootfs: str, program: str, home: str) -> list[str]:
     masked, read_only = host.kernel_paths()
     words = [w for path, is_directory in masked for w in ("-m", f"{'d' if is_directory else 'f'}{path}")]
     words += [w for path in read_only for w in ("-r", path)]
+    groups = ping.groups(Spec((program,), rootfs=rootfs, **BARE), BARE["userns"], None)
+    words += ["-p", groups] if groups else []
     with Cgroup.open(home) as group:
         words += [
             w for name, controller in USAGE if not controller or controller in group.enabled for w in ("-u", name)
         ]
-    return [f"{LIBEXEC}/floor", rootfs, home, program, f"{LIBEXEC}/init", *words]
+    head = [f"{LIBEXEC}/floor", rootfs, home, program, f"{LIBEXEC}/init", owners.directory(), runtime.mark()]
+    return head + words
 
 
 def floor(rootfs: str, program: str, home: str) -> Server:

@@ -64,8 +64,13 @@ def _lock(ident: str) -> bytes:
     return FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, int(ident, 16), 1, 0)
 
 
+def directory() -> str:
+    """Where the files of the locks are."""
+    return f"{runtime.directory()}/owners"
+
+
 def _path(ident: str) -> str:
-    return f"{runtime.directory()}/owners/{ident[-2:]}"
+    return f"{directory()}/{ident[-2:]}"
 
 
 def _open(ident: str, flags: int) -> int:
