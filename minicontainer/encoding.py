@@ -24,11 +24,13 @@ class Encoded(NamedTuple):
 
     slots     name -> index: the inputs first, then each step's ``into``
     nstrings  the most pointers that one exec of it needs, its two NULLs included
+    ops       each step's enum mc_op
     """
 
     buffer: bytes
     slots: dict[str, int]
     nstrings: int
+    ops: tuple[int, ...]
 
 
 def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
@@ -36,7 +38,9 @@ def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
     names = [*inputs, *(str(s.into) for s in steps if s.into)]
     slots = {name: i for i, name in enumerate(dict.fromkeys(names))}
     nstrings = max(map(_strings, steps), default=0)
-    return Encoded(_Encoder(steps, slots, set(inputs)).encode(nstrings), slots, nstrings)
+    return Encoded(
+        _Encoder(steps, slots, set(inputs)).encode(nstrings), slots, nstrings, tuple(step.op for step in steps)
+    )
 
 
 def _strings(step: Step) -> int:

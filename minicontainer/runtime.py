@@ -31,7 +31,7 @@ def directory() -> str:
     if chosen := os.environ.get(VARIABLE):
         _check(VARIABLE, chosen, make=True)
         return chosen.rstrip("/")
-    if os.geteuid() == 0 and _is_writable(HOST):
+    if os.geteuid() == 0 and _is_roots(HOST):
         return HOST
     own = f"/tmp/minicontainer-{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or own
@@ -60,6 +60,12 @@ def make_directory(path: str) -> None:
         except FileExistsError:
             if not os.path.isdir(path):  # or another made it meanwhile
                 raise
+
+
+@lru_cache(maxsize=8)
+def _is_roots(path: str) -> bool:
+    """Whether this root can write there; asked once, so that all that a process makes is in one place."""
+    return _is_writable(path)
 
 
 def _is_writable(path: str) -> bool:

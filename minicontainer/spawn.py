@@ -26,13 +26,14 @@ from minicontainer.timeline import Timeline
 
 def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> object:
     """Readies a struct mc_run; what this gives must be kept until the walk has ended."""
-    slots = ffi.new("int32_t[]", [-1] * max(1, len(plan.slots)))
+    encoded = plan.encoded()
+    slots = ffi.new("int32_t[]", [-1] * max(1, len(encoded.slots)))
     for name in plan.inputs:
         if name not in inputs:
             raise SpecError("plan input", name, "was not given", "inputs maps each name to a descriptor")
-        slots[plan.slots[name]] = inputs[name]
-    strings = ffi.new("char *[]", max(1, plan.nstrings))
-    buffer = ffi.from_buffer(plan.buffer)
+        slots[encoded.slots[name]] = inputs[name]
+    strings = ffi.new("char *[]", max(1, encoded.nstrings))
+    buffer = ffi.from_buffer(encoded.buffer)
     run.plan = ffi.cast("struct mc_plan *", buffer)
     run.records, run.slots, run.strings = records, slots, ffi.cast("const char **", strings)
     return slots, strings, buffer
@@ -104,7 +105,7 @@ class Spawn:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.struct: Any = ffi.new("struct mc_spawn *")
-        self.records: Any = ffi.new("struct mc_record[]", max(1, len(plan.steps)))
+        self.records: Any = ffi.new("struct mc_record[]", max(1, len(plan.encoded().ops)))
         self.pid = self.pidfd = self.struct.pidfd = -1
         self.result = 0
 
@@ -149,8 +150,8 @@ class Spawn:
     @property
     def interrupted(self) -> int | None:
         """The index of the step that the child was killed in; None where it came to exec, or to its end."""
-        run, steps = self.struct.run, self.plan.steps
-        if self.result < 0 or run.failed >= 0 or run.at >= len(steps) or steps[run.at].op in EXECS:
+        run, ops = self.struct.run, self.plan.encoded().ops
+        if self.result < 0 or run.failed >= 0 or run.at >= len(ops) or ops[run.at] in EXECS:
             return None
         return int(run.at)
 

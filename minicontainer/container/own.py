@@ -6,35 +6,46 @@ are replaced in the buffer, so that nothing is compiled or encoded again.
 
 from __future__ import annotations
 
+from typing import Any
+
 from minicontainer.plan import Plan
-from minicontainer.step import os_bytes
+from minicontainer.step import Step, os_bytes
 
 ID = "\x02its-own-id\x03"
 
 
+class _Own(Plan):
+    """Only its buffer is made at once: nobody looks at the steps of a start that goes well."""
+
+    def __init__(self, template: Plan, identifier: str, buffer: bytes) -> None:
+        encoded = template.encoded()._replace(buffer=buffer)
+        for name, value in (("inputs", template.inputs), ("_kept", encoded), ("_of", (template, identifier))):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> tuple[Step, ...]:
+        if name != "steps":
+            raise AttributeError(name)
+        template, identifier = self.__dict__["_of"]
+        steps = tuple(step._replace(args=_replaced(step.args, identifier)) for step in template.steps)
+        object.__setattr__(self, "steps", steps)
+        return steps
+
+
 def plan_of(plan: Plan, identifier: str) -> Plan:
     """The plan of the container that has this id (12 characters)."""
-    old, new, encoded = os_bytes(ID), os_bytes(identifier), plan.encoded()
-    if len(old) != len(new):
-        raise ValueError(f"{identifier!r} is no id of {len(old)} characters")
-    if old not in encoded.buffer:
+    pieces: list[bytes] | None = plan.__dict__.get("_pieces")
+    if pieces is None:
+        pieces = plan.buffer.split(os_bytes(ID))
+        object.__setattr__(plan, "_pieces", pieces)
+    new = os_bytes(identifier)
+    if len(new) != len(ID):
+        raise ValueError(f"{identifier!r} is no id of {len(ID)} characters")
+    if len(pieces) == 1:
         return plan
-    steps = list(plan.steps)
-    for i in _holders(plan):
-        steps[i] = steps[i]._replace(args=tuple(_replaced(arg, identifier) for arg in steps[i].args))
-    return Plan(steps, plan.inputs, encoded._replace(buffer=encoded.buffer.replace(old, new)))
+    return _Own(plan, identifier, new.join(pieces))
 
 
-def _holders(plan: Plan) -> list[int]:
-    """The indices of the steps that have an id; found once."""
-    found: list[int] | None = plan.__dict__.get("_holders")
-    if found is None:
-        found = [i for i, step in enumerate(plan.steps) if any(_replaced(arg, "") != arg for arg in step.args)]
-        object.__setattr__(plan, "_holders", found)
-    return found
-
-
-def _replaced(arg: object, identifier: str) -> object:
+def _replaced(arg: Any, identifier: str) -> Any:
     if type(arg) is str:
         return arg.replace(ID, identifier)
     if isinstance(arg, (list, tuple)):

@@ -43,7 +43,7 @@ class Layout:
         """What one run of ``plan`` takes (struct mc_parts): ``slots`` are those that are filled before it."""
         parts.plan = self.put(plan.buffer)
         parts.first = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
-        parts.records, parts.slots = self.room(RECORD * len(plan.steps)), self.room(SLOT * max(1, len(slots)))
+        parts.records, parts.slots = self.room(RECORD * len(plan.encoded().ops)), self.room(SLOT * max(1, len(slots)))
         parts.strings = self.room(POINTER * max(1, plan.nstrings))
 
 

@@ -80,7 +80,7 @@ def _kinds(pid: int | str) -> list[str]:
 def is_first_user_namespace() -> bool:
     """Whether this process is in the user namespace that the host began with; without a /proc, it is believed."""
     try:
-        return os.stat("/proc/self/ns/user").st_ino == lib.FIRST_USER_NS
+        return os.readlink("/proc/self/ns/user") == f"user:[{lib.FIRST_USER_NS}]"  # stat(2) would make an inode
     except OSError:
         return True
 

@@ -32,11 +32,22 @@ def test_root_s_where_run_is_not_root_s_to_write(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv(runtime.VARIABLE)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     runtime._check.cache_clear()
+    monkeypatch.setattr(runtime, "_is_roots", runtime._is_roots.__wrapped__)
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     monkeypatch.setattr(os, "lstat", lambda _: os.stat_result((0o40700, 0, 0, 2, 0, 0, 0, 0, 0, 0)))
     assert runtime.directory() == f"{tmp_path}/minicontainer"
+
+
+def test_what_a_process_of_root_s_makes_is_in_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though /run became read-only between two containers."""
+    monkeypatch.delenv(runtime.VARIABLE)
+    monkeypatch.setattr(runtime, "HOST", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert runtime.directory() == str(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert runtime.directory() == str(tmp_path)
 
 
 def test_a_directory_of_one_s_own(user: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
