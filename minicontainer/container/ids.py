@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from minicontainer import runtime
 from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError, told
-from minicontainer.spec import ID_MAX
+from minicontainer.spec import OUTSIDE_MAX
 
 WIDTH = 65536
 MANY = 256  # ranges of which a process may keep one
@@ -252,7 +252,7 @@ def pool() -> Pool:
     for owner in OWNERS:
         for start, count in ((start, count) for name, start, count in uids if name == owner):
             for first, many in ((first, many) for name, first, many in gids if name == owner):
-                size = min(count, many, ID_MAX + 1 - start, ID_MAX + 1 - first) // WIDTH
+                size = min(count, many, OUTSIDE_MAX + 1 - start, OUTSIDE_MAX + 1 - first) // WIDTH
                 if size > 0:
                     return Pool(start, first, size)
     given = tuple((start, start + count) for _, start, count in [*uids, *gids])

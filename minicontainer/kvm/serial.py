@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 
+from minicontainer.errors import StepError
 from minicontainer.native import ffi, lib
 
 KEPT = 16 << 20  # bytes of output that are kept
@@ -49,7 +49,7 @@ class Serial:
         while result == -errno.EINTR:
             result = lib.mc_serial_flush(self.control, wait)
         if result < 0 and result != -errno.EAGAIN:
-            raise OSError(-result, os.strerror(-result), "serial output")
+            raise StepError(-result, "write(serial output)")
         return result == 0
 
     def _take(self) -> None:

@@ -15,9 +15,9 @@ from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
     HOSTNAME_MAX,
-    ID_MAX,
     NAME,
     NO_NETWORKS,
+    OUTSIDE_MAX,
     RANGE,
     SECONDS_MAX,
     absolute,
@@ -272,8 +272,8 @@ def _is_range(value: str) -> bool:
     if not RANGE.fullmatch(value):
         return False
     uid, gid, count = map(int, value.split(":"))
-    if max(uid, gid) + count - 1 > ID_MAX:
-        raise SpecError("userns", value, f"leads beyond the last id ({ID_MAX})")
+    if max(uid, gid) + count - 1 > OUTSIDE_MAX:
+        raise SpecError("userns", value, f"leads beyond the last id that can be mapped to ({OUTSIDE_MAX})")
     return True
 
 

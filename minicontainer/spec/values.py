@@ -19,6 +19,7 @@ NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # names that no network can have
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
+OUTSIDE_MAX = 2**31 - 1  # of a range that ids are mapped to: inputs of a plan are int32_t (struct mc_run)
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")

@@ -303,7 +303,9 @@ def test_a_full_disk_is_one_line(minicontainer_cli: Run) -> None:
     for option in ("--serial=/dev/full", "--trace=/dev/full", "--meta=/dev/full", "--explain=json:/dev/full"):
         done = minicontainer_cli("kvm-boot", "hello", option)
         assert (done.returncode, done.stdout) == (125, "" if "serial" in option else HELLO.decode())
-        assert done.stderr.startswith("minicontainer: OSError")
+        assert done.stderr.startswith(
+            "minicontainer: write(serial output)" if "serial" in option else "minicontainer: "
+        )
         assert done.stderr.endswith("No space left on device\n")
         assert len(done.stderr.splitlines()) == 1
 

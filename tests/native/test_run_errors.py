@@ -109,7 +109,7 @@ MISTAKES = bad(
     -v /etc:/etc/passwd/x           | /etc/passwd/x; a file lies where
     --mount type=bind,target=/x     | --mount; has no source
     --mount type=bind,source=/etc   | --mount; has no target
-    --mount type=nfs,target=/x      | --mount; bind or tmpfs
+    --mount type=nfs,target=/x      | --mount; bind, volume or tmpfs
     --mount type=tmpfs,source=/etc,target=/x | --mount; a tmpfs has none
     --mount source=/etc,target=/x,tmpfs-size=1m | --mount; no size
     --mount target=/x,what=1        | --mount; unknown item 'what=1'
@@ -238,7 +238,7 @@ def test_rootfs(box: Box, tmp_path: Path) -> None:
 def test_words_of_the_command_line(minicontainer_cli: Run) -> None:
     refusal(minicontainer_cli("run"), says=["Missing argument", "ROOTFS", "--help"])
     refusal(minicontainer_cli("run", "--memory"), says=["--memory", "requires an argument"])
-    refusal(minicontainer_cli("jump"), says=["No such command", "jump"])
+    refusal(minicontainer_cli("jump"), says=["jump: is no command"])
     refusal(minicontainer_cli("--jump"), says=["No such option", "--jump"])
 
 

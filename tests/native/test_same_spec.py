@@ -9,7 +9,7 @@ import pytest
 from box import copy_of
 
 import minicontainer as mc
-from minicontainer.container import host
+from minicontainer.container import users
 from minicontainer.container.start import compiled
 
 pytestmark = pytest.mark.needs("root", "cgroup2")
@@ -19,7 +19,7 @@ def test_a_plain_spec_is_looked_at_once(rootfs: Path, monkeypatch: pytest.Monkey
     spec = mc.Spec(("/bin/true",), rootfs=str(rootfs))
     first = compiled(spec)
     with monkeypatch.context() as patch:
-        patch.setattr(host, "identity", lambda *_: pytest.fail("looked up again"))
+        patch.setattr(users, "identity", lambda *_: pytest.fail("looked up again"))
         assert compiled(spec) is first
 
 
