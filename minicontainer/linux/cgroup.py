@@ -27,7 +27,7 @@ from minicontainer.linux import cgroupfiles as formats
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroupfiles import Pressure, Usage
 from minicontainer.linux.cgrouphints import file_hint, mkdir_hint
-from minicontainer.linux.cgroupkill import kill_all, kill_listed, still_in
+from minicontainer.linux.cgroupkill import kill_all, kill_listed, still_in, unless_gone
 from minicontainer.native import ffi, lib, now
 
 AGAIN = 0.1  # seconds from one kill to the next
@@ -242,6 +242,10 @@ class Cgroup:
         CLONE_INTO_CGROUP bears into it: its kill_seq is compared with that of the maker's cgroup (commit b69bb476dee9,
         6.14, and the stable kernels that have it). So ``birth_fd`` refuses it from then on."""
         self.was_killed = True
+        with unless_gone():
+            self._kill()
+
+    def _kill(self) -> None:
         try:
             if not kill_all(self.fd):
                 self._kill_frozen()
@@ -337,7 +341,8 @@ class Cgroup:
             return
         number = self._rmdir()
         if number == errno.EBUSY:
-            self._empty(kill, timeout)
+            with unless_gone():
+                self._empty(kill, timeout)
             number = self._rmdir()
         if number not in (0, errno.ENOENT):
             raise StepError(number, f"rmdir({self.path!r})", hint=file_hint(number, "")) from None

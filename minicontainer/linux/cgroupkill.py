@@ -9,6 +9,7 @@ is used: so the pidfd is opened first, and used where the cgroup lists that numb
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -78,3 +79,14 @@ def still_in(fd: int) -> str:
     pids: Iterator[int] = iter(sorted(listed(fd)))
     shown = " ".join(str(pid) if pid else "one of another pid namespace" for pid in islice(pids, 5))
     return f"processes are still in it: {shown}{' ...' if next(pids, None) is not None else ''}"
+
+
+@contextlib.contextmanager
+def unless_gone() -> Iterator[None]:
+    """Whoever waits for the same end may have removed the cgroup meanwhile: nothing is left in it then. Its files are
+    not there any more (ENOENT), or those that are open have nothing behind them (kernfs: ENODEV)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -190,6 +192,26 @@ def test_remove_what_is_busy(group: Cgroup, sleeper: subprocess.Popen[bytes]) ->
     group.remove(kill=True)
     assert not os.path.exists(group.path)
     assert sleeper.wait(10) == -9
+
+
+@pytest.mark.parametrize("act", [Cgroup.kill, partial(Cgroup.remove, kill=True)])
+def test_one_that_another_removes_meanwhile(
+    group: Cgroup, sleeper: subprocess.Popen[bytes], act: Callable[[Cgroup], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two who end the same container: rm -f, and the run in whose foreground it is."""
+    kill = Cgroup.kill
+    late = Cgroup.open(group.path)
+
+    def second(cgroup: Cgroup) -> None:
+        if cgroup is late:
+            group.remove(kill=True)
+        kill(cgroup)
+
+    monkeypatch.setattr(Cgroup, "kill", second)
+    with late:
+        (second if act is kill else act)(late)
+    assert sleeper.wait(20) == -signal.SIGKILL
+    assert not os.path.exists(group.path)
 
 
 def test_remove_waits_for_the_end_of_what_is_inside(group: Cgroup) -> None:
