@@ -58,9 +58,7 @@ def restart(seconds: str | None, containers: Sequence[str]) -> int:
 @containers_argument()
 def wait(containers: Sequence[str]) -> int:
     """Wait until containers have ended, and print the exit code of each."""
-    for word in containers:
-        click.echo(find(word).wait())
-    return 0
+    return each(containers, lambda c: c.wait(), shown=lambda word, code: code)
 
 
 @click.command("pause", **SETTINGS)

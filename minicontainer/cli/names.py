@@ -64,16 +64,17 @@ def find(text: str) -> Any:
     return Container.find(text)
 
 
-def each(words: Iterable[str], do: Callable[[Any], object]) -> int:
-    """Does it for each container, and prints the word for each that it was done for; errors are said of each, and make
-    the exit code 1, as docker's."""
+def each(
+    words: Iterable[str], do: Callable[[Any], Any], shown: Callable[[str, Any], object] = lambda word, done: word
+) -> int:
+    """Does it for each container, and prints the word for each that it was done for, or what ``shown`` makes of the
+    word and of the result; errors are said of each, and make the exit code 1, as docker's."""
     from minicontainer.cli import report
 
     status = 0
     for word in words:
         try:
-            do(find(word))
-            click.echo(word)
+            click.echo(shown(word, do(find(word))))
         except (Error, OSError) as e:
             report(e)
             status = 1

@@ -137,12 +137,15 @@ def test_words_that_are_no_container(op: Operator) -> None:
         ["rename", "x", "y"],
         ["attach", "x"],
     ):
-        done = op.do(*words, code=1 if words[0] == "stop" else 125)
+        done = op.do(*words, code=1 if words[0] in ("stop", "wait") else 125)
         refusal(done, done.returncode, ["container x: there is no such container", "minicontainer ps -a"])
     c = op.run("true")
     done = op.do("stop", "x", c, "y", code=1)
     assert done.stdout == f"{c}\n"
     assert [line.split()[2] for line in done.stderr.splitlines()] == ["x:", "y:"]
+    done = op.do("wait", "x", c, code=1)  # the others' codes come all the same
+    refusal(done.__class__([], 1, "", done.stderr), 1, ["container x: there is no such container"])
+    assert done.stdout == "0\n"
 
 
 def test_filters(op: Operator) -> None:
