@@ -53,7 +53,7 @@ def command(since: str | None, until: str | None, filters: Sequence[str], format
 def _line(event: Any) -> str:
     """docker's."""
     shown = ", ".join(f"{key}={value}" for key, value in event.attributes.items())
-    return f"{rfc3339(event.time_ns)} {event.kind} {event.action} {event.id} ({shown})"
+    return f"{rfc3339(event.time_ns)} {event.kind} {event.action} {event.id}" + (f" ({shown})" if shown else "")
 
 
 def _data(event: Any) -> dict[str, Any]:

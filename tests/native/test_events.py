@@ -83,6 +83,7 @@ def test_what_is_kept(op: Operator) -> None:
     assert op.out(*since, "--filter", "event=die", "--format", "{{.Actor.Attributes.exitCode}}") == "3\n3\n"
     rows = [json.loads(line) for line in op.out(*since, "--format", "json").splitlines()]
     assert [row["Action"] for row in rows] == actions(c)
+    assert op.out(*since).splitlines()[0].endswith(f" container create {c}")  # it had no attributes
     renamed = rows[5]
     assert (renamed["Type"], renamed["Actor"]["ID"]) == ("container", c)
     assert renamed["Actor"]["Attributes"] == {"name": "evt-named"}
