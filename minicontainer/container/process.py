@@ -23,7 +23,7 @@ from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, told
 from minicontainer.native import check, lib, now
-from minicontainer.spec import Spec, make, signal_number, size
+from minicontainer.spec import Spec, make, patience, signal_number, size
 from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Popen:
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits for process 1 to end. TimeoutExpired leaves the container running, as in subprocess."""
-        if self.returncode is None and not self._wait(timeout):
+        if self.returncode is None and not self._wait(patience(timeout)):
             import subprocess
 
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
@@ -225,7 +225,7 @@ class Popen:
         """As subprocess: feeds stdin, reads stdout and stderr to their end, waits."""
         from minicontainer.container.communicate import communicate
 
-        return communicate(self, input, timeout, text=self._text)
+        return communicate(self, input, patience(timeout), text=self._text)
 
     # -- its end
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Result
 from minicontainer.container.streams import PIPE
-from minicontainer.spec import Spec
+from minicontainer.spec import Spec, patience
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,6 +50,7 @@ def finish(
     **keywords: Any,
 ) -> Result:
     """``subprocess.run`` of what ``start`` makes of the other keywords."""
+    timeout = patience(timeout)  # before anything is started
     if capture_output:
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output")

@@ -28,7 +28,7 @@ from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error, told
 from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
-from minicontainer.spec import Spec, make, signal_number
+from minicontainer.spec import Spec, make, patience, signal_number
 from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Container(Ending):
     def wait(self, timeout: float | None = None) -> int:
         """Waits until it has ended for good; its exit code (128+n for signal n; 255: unknown; 0, as docker's, where it
         was not started yet). TimeoutError."""
-        state = self._await_end(timeout)
+        state = self._await_end(patience(timeout))
         if state is not None and state.status == "created":
             return 0
         return 255 if state is None or state.exit_code is None else state.exit_code
@@ -167,7 +167,8 @@ class Container(Ending):
     def stop(self, timeout: float | None = None) -> None:
         """Its stop signal, and a kill after ``timeout`` seconds (None: its own ``stop_timeout``; -1: never). Returns
         when it has ended; Error where something of it survives the kill. Nothing happens where it does not run."""
-        limit = self.config.spec.stop_timeout if timeout is None else timeout
+        given = patience(timeout)
+        limit = self.config.spec.stop_timeout if given is None else given
         if not self.state.is_running:
             return
         self._tell("kill", signal=signal_number("stop-signal", self.config.spec.stop_signal))

@@ -120,6 +120,13 @@ def decimal(what: str, value: object, least: float, most: float, unit: str) -> f
     return float(number)
 
 
+def patience(timeout: float | None) -> float | None:
+    """A ``timeout`` in seconds as it is; SpecError where it is no number. Any number is taken, as by subprocess."""
+    if timeout is not None and not isinstance(timeout, (int, float)):
+        raise SpecError("timeout", timeout, f"must be a number of seconds, or None, not {type(timeout).__name__}")
+    return timeout
+
+
 def absolute(what: str, value: object) -> str:
     """An absolute path of the container; ``..`` cannot lead above its root (the kernel clamps it there)."""
     path = text(what, value)

@@ -738,6 +738,26 @@ def test_max_output_where_nothing_is_captured_is_a_mistake(rootfs: Path) -> None
         mc.run(["true"], rootfs=rootfs, max_output=-1, capture_output=True)
 
 
+def test_a_timeout_that_is_no_number_is_named(rootfs: Path) -> None:
+    soon: Any = "1"
+    kept = mc.Container.start(["/bin/sleep", "1000"], rootfs=rootfs)
+    with mc.Popen(["/bin/sleep", "1000"], rootfs=rootfs) as process:
+        calls: list[Callable[[], object]] = [
+            lambda: mc.run(["/bin/sleep", "1000"], rootfs=rootfs, timeout=soon),
+            lambda: kept.run(["/bin/sleep", "1000"], timeout=soon),
+            lambda: process.wait(soon),
+            lambda: process.communicate(timeout=soon),
+            lambda: kept.wait(soon),
+            lambda: kept.stop(soon),
+            lambda: kept.restart(soon),
+        ]
+        for call in calls:
+            with pytest.raises(mc.SpecError, match="timeout 1: must be a number of seconds, or None, not str"):
+                call()
+        process.kill()
+        kept.remove(force=True)
+
+
 def test_what_prints_without_end_takes_no_memory(rootfs: Path) -> None:
     """Its caller grows by what it keeps."""
     code = """
