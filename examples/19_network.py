@@ -20,11 +20,11 @@ web = mc.Container.start(
 try:
     lease = web.lease()
     assert lease is not None
-    (port,) = lease.ports
+    (port,) = {published.host for published in lease.ports}  # the same number of IPv4 and of IPv6
     ask = f"until wget -qO- http://{web.name}/; do sleep 0.1; done"
     inside = mc.run(["/bin/sh", "-c", ask], rootfs=sys.argv[1], network=NAME, capture_output=True)
     print("inside:", inside.stdout)
-    words = ["busybox", "wget", "-qO-", f"http://127.0.0.1:{port.host}/"]
+    words = ["busybox", "wget", "-qO-", f"http://127.0.0.1:{port}/"]
     print("from the host:", subprocess.run(words, capture_output=True, check=True).stdout)
     for event in web.timeline or ():
         if event.phase == "network":
