@@ -100,7 +100,7 @@ def rounds(count: int, seed: int, rootfs: str) -> int:
             manager.stdout.readline()
             kill_somebody(manager, others, chance)
         clean()
-        found = [*(cgroups() - groups), *(monitors() - others), *store.ids(), *names.all_names()]
+        found = [*(cgroups() - groups), *(monitors() - others), *names.ids(), *names.all_names()]
         if found:
             print(f"round {number}: {found}", flush=True)
         left += len(found)

@@ -85,9 +85,9 @@ def _info() -> dict[str, Any]:
 def _counts() -> dict[str, int]:
     """How many containers there are, by what they do."""
     from minicontainer.cli.ps import look
-    from minicontainer.detached import store
+    from minicontainer.container import names
 
-    states = [one.state for one in map(look, store.ids()) if one is not None]
+    states = [one.state for one in map(look, names.ids()) if one is not None]
     paused = sum(state.status == "paused" for state in states)
     running = sum(state.is_running for state in states) - paused
     return {

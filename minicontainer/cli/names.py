@@ -20,10 +20,11 @@ class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
+        from minicontainer.container import names
         from minicontainer.detached import store
 
         found = []
-        for entry in map(store.Entry, store.ids()):
+        for entry in map(store.Entry, names.ids()):
             try:
                 config = entry.config()
             except Error:

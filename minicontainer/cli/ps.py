@@ -16,6 +16,7 @@ from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.moments import shown
 from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
+from minicontainer.container import names
 from minicontainer.detached import store
 from minicontainer.detached.records import Config, State
 from minicontainer.errors import Error
@@ -127,7 +128,7 @@ def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: s
     most = 1 if words["latest"] else None if words["last"] is None else s.whole("last", words["last"], -1, 10**9)
     most = None if most == -1 else most
     everything |= most is not None or "status" in chosen or "exited" in chosen
-    found = [one for one in map(look, store.ids()) if one is not None]
+    found = [one for one in map(look, names.ids()) if one is not None]
     found = [one for one in found if (everything or one.state.is_running) and chosen.fit(one)]
     found = sorted(found, key=lambda one: -one.created)[:most]
     if words["size"] or ".Size" in format_:

@@ -1,15 +1,21 @@
-"""Names of containers: a file each. That of a container which its maker waits for is locked while the maker lives, so
-that a dead one's name is free again; that of a detached container is taken while the container's directory is there."""
+"""Names of containers, and their ids: what a word stands for.
+
+A name is a file. That of a container which its maker waits for is locked while the maker lives, so that a dead one's
+name is free again; that of a detached container is taken while the container's directory is there."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable
 
 from minicontainer import runtime
 from minicontainer.container import owners
 from minicontainer.errors import SpecError, StepError
+from minicontainer.spec import NAME
+
+ID = re.compile(r"[0-9a-f]{64}")
 
 
 def directory() -> str:
@@ -102,6 +108,23 @@ def _is_left(identifier: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def ids() -> list[str]:
+    """The ids of all that have a directory: the detached, and those in the foreground that are listed."""
+    try:
+        return [name for name in os.listdir(os.path.dirname(detached(""))) if ID.fullmatch(name)]
+    except FileNotFoundError:
+        return []
+
+
+def find(word: str) -> list[str]:
+    """The ids that ``word`` can stand for: an id, a name, or the beginning of ids; in this order, as docker's."""
+    if ID.fullmatch(word) and os.path.isdir(detached(word)):
+        return [word]
+    if NAME.fullmatch(word) and (identifier := owner(word)):
+        return [identifier]
+    return [name for name in ids() if name.startswith(word)] if re.fullmatch(r"[0-9a-f]{1,63}", word) else []
 
 
 def owner(name: str) -> str:

@@ -22,10 +22,14 @@ MOST = 16  # containers, each on the network of the next
 
 
 def process(text: str) -> int:
-    """The pid of process 1 of the detached container of this name or id. SpecError where none runs."""
-    directory = names.detached(_identifier(text))
-    if not os.path.isdir(directory):
-        raise SpecError("network", f"container:{text}", "there is no such detached container", "minicontainer ps")
+    """The pid of process 1 of the container that ``text`` stands for. SpecError where none runs, or it is ambiguous."""
+    found = names.find(text)
+    if len(found) > 1:
+        reason = f"could be any of {len(found)} containers"
+        raise SpecError("network", f"container:{text}", reason, "give more of its id")
+    if not found:
+        raise SpecError("network", f"container:{text}", "there is no such container", "minicontainer ps")
+    directory = names.detached(found[0])
     try:
         with open(f"{directory}/state", encoding="utf-8") as f:
             pid, start = json.load(f)["process"]
@@ -37,10 +41,10 @@ def process(text: str) -> int:
 
 
 def given(text: str) -> dict[str, str | None]:
-    """The contents of /etc/hosts and /etc/resolv.conf of the container of this name or id, or of the one whose network
-    that has joined itself; of neither where that is gone."""
+    """The contents of /etc/hosts and /etc/resolv.conf of the container that ``text`` stands for, or of the one whose
+    network that has joined itself; of neither where that is gone."""
     for _ in range(MOST):
-        directory = names.detached(_identifier(text))
+        directory = names.detached(next(iter(names.find(text)), text))
         try:
             with open(f"{directory}/config.json", encoding="utf-8") as f:
                 spec = from_data(json.load(f)["spec"])
@@ -60,7 +64,3 @@ def _given(spec: Spec, directory: str) -> dict[str, str | None]:
         except OSError:
             del found["hosts"]  # it has left its network
     return {name: content for name, content in found.items() if name != "hostname"}
-
-
-def _identifier(text: str) -> str:
-    return names.owner(text) or text

@@ -321,7 +321,7 @@ class Container(Ending):
 
 def containers() -> list[Container]:
     """All of them, the newest first; those that cannot be read (CorruptError at ``config``) last."""
-    found = [one for one in map(Container, store.ids()) if not one.was_left_in_the_foreground()]
+    found = [one for one in map(Container, names.ids()) if not one.was_left_in_the_foreground()]
     for one in found:
         one.end_what_is_seen_dead()
     return sorted(found, key=_created, reverse=True)

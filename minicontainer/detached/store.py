@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -36,8 +35,6 @@ from minicontainer.container import names, owners
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import EXHAUSTED, Error, SpecError, told
 from minicontainer.failpoint import failpoint
-
-ID = re.compile(r"[0-9a-f]{64}")
 
 
 class NotFoundError(SpecError, LookupError):
@@ -261,33 +258,15 @@ def forget_name(name: str, identifier: str) -> None:
 # ---- all of them
 
 
-def ids() -> list[str]:
-    """The ids of all containers."""
-    try:
-        return [name for name in os.listdir(f"{runtime.directory()}/containers") if ID.fullmatch(name)]
-    except FileNotFoundError:
-        return []
-
-
 def find(text: str) -> Entry:
     """The container of an id, a name, or an unambiguous beginning of an id; in this order, as docker's.
     NotFoundError where there is none, SpecError where there are several."""
-    if ID.fullmatch(text) and os.path.isdir(names.detached(text)):
-        return Entry(text)
-    if identifier := _named(text):
-        return Entry(identifier)
-    found = [name for name in ids() if name.startswith(text)] if re.fullmatch(r"[0-9a-f]{1,63}", text) else []
+    found = names.find(text)
     if len(found) > 1:
         raise SpecError("container", text, f"could be any of {len(found)}", "give more of its id")
     if not found:
         raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
     return Entry(found[0])
-
-
-def _named(text: str) -> str:
-    from minicontainer.spec import NAME
-
-    return names.owner(text) if NAME.fullmatch(text) else ""
 
 
 def left(text: str) -> str:
@@ -302,7 +281,7 @@ REST = 10.0  # seconds that may pass from mkdir(2) to the lock
 
 def left_behind() -> list[Entry]:
     """What a killed process left: nobody has its lock, and it neither runs, nor has ended, nor waits to be started."""
-    return [entry for entry in map(Entry, ids()) if is_left_behind(entry) and not entry.is_in_the_making()]
+    return [entry for entry in map(Entry, names.ids()) if is_left_behind(entry) and not entry.is_in_the_making()]
 
 
 def is_left_behind(entry: Entry) -> bool:

@@ -15,6 +15,7 @@ from box import until
 
 import minicontainer as mc
 from minicontainer import runtime
+from minicontainer.container import names
 from minicontainer.detached import store
 from minicontainer.detached.container import Container, containers
 
@@ -89,10 +90,10 @@ def test_it_is_confined_as_others_are(make: Make, rootfs: Path) -> None:
 def test_what_cannot_start_leaves_nothing(
     rootfs: Path, args: list[str], fields: dict[str, Any], error: type[Exception], words: str
 ) -> None:
-    before = store.ids()
+    before = names.ids()
     with pytest.raises(error, match=words):
         Container.start(args, **{"rootfs": str(rootfs), "name": "fails", **fields})
-    assert store.ids() == before
+    assert names.ids() == before
     with pytest.raises(store.NotFoundError):
         Container.find("fails")
 
@@ -261,7 +262,7 @@ def test_by_id_by_its_beginning_by_name(make: Make) -> None:
 
 
 def test_a_beginning_that_several_have(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ids", lambda: ["ab" + "0" * 62, "ab" + "1" * 62])
+    monkeypatch.setattr(names, "ids", lambda: ["ab" + "0" * 62, "ab" + "1" * 62])
     with pytest.raises(mc.SpecError, match="could be any of 2"):
         Container.find("ab")
 

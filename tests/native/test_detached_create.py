@@ -13,6 +13,7 @@ from box import Operator, refusal
 from supplies import Run
 
 import minicontainer as mc
+from minicontainer.container import names
 from minicontainer.detached import store
 from minicontainer.failpoint import VARIABLE
 
@@ -62,15 +63,15 @@ def test_nothing_takes_it_for_something_left_behind(op: Operator) -> None:
 
 @pytest.mark.parametrize("point", ["directory made", "name taken", "config written"])
 def test_a_maker_that_is_killed_leaves_nothing_for_long(op: Operator, point: str) -> None:
-    before = set(store.ids())
+    before = set(names.ids())
     done = op.do(
         "create", "--name", "made-never", str(op.rootfs), code=-signal.SIGKILL, env={**os.environ, VARIABLE: point}
     )
     assert done.stdout == ""
-    (left,) = set(store.ids()) - before
+    (left,) = set(names.ids()) - before
     os.utime(store.Entry(left).path, (0, 0))  # as if it were long ago
     op.do("doctor", "--clean")
-    assert set(store.ids()) == before
+    assert set(names.ids()) == before
     created(op, "true", options=("--name", "made-never"))
 
 
@@ -83,12 +84,12 @@ def test_started_once_it_ends_as_others_do(op: Operator) -> None:
 
 
 def test_what_cannot_be_is_said_when_it_is_made(op: Operator, tmp_path: Path) -> None:
-    before = set(store.ids())
+    before = set(names.ids())
     refusal(op.do("create", str(tmp_path / "none"), code=125), 125, ["none: no such directory"])
     refusal(op.do("create", "-v", f"{tmp_path}/none:/x", str(op.rootfs), code=125), 125, ["bind source"])
     refusal(op.do("create", "--restart", "maybe", str(op.rootfs), code=125), 125, ["restart maybe"])
     refusal(op.do("create", "-d", str(op.rootfs), code=125), 125, ["-d"])
-    assert set(store.ids()) == before
+    assert set(names.ids()) == before
 
 
 def test_a_start_that_fails_leaves_it_as_it_was(op: Operator) -> None:

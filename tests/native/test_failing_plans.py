@@ -10,8 +10,7 @@ import pytest
 from failing import ERRORS, broken, refused
 
 import minicontainer as mc
-from minicontainer.container import start
-from minicontainer.detached import store
+from minicontainer.container import names, start
 from minicontainer.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root")
@@ -29,7 +28,7 @@ def test_each_step_of_the_child(rootfs: Path, monkeypatch: pytest.MonkeyPatch, u
                 half = None if whole.half is None else HalfPlan(whole.half.plan, plan)
                 what = whole._replace(plan=plan, half=half)
                 refused(spec, detached, what, plan.steps[index], monkeypatch)
-    assert store.ids() == []
+    assert names.ids() == []
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
@@ -42,7 +41,7 @@ def test_each_step_of_the_parent_s_half(rootfs: Path, monkeypatch: pytest.Monkey
             if number not in step.tolerate:
                 half = HalfPlan(broken(whole.half.plan, index, number), whole.plan)
                 refused(spec, detached, whole._replace(half=half), half.plan.steps[index], monkeypatch)
-    assert store.ids() == []
+    assert names.ids() == []
 
 
 def test_a_restart_that_fails_is_tried_again(rootfs: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from packets import ask, inside, is_reached, server
 from supplies import Run
 
 import minicontainer as mc
+from minicontainer.container import names
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, firewall, members, networks, store
 from minicontainer.network.record import Network
@@ -127,12 +128,26 @@ def test_the_network_of_another_container(on: Make, box: Box) -> None:
         said = box.sh(script, "--network", "container:web")
     assert f"inet {address(web)}/" in said
     assert f"{address(web)}\tweb" in said
-    assert os.readlink(f"/proc/{web.pid}/ns/net") in box.sh(
-        "readlink /proc/self/ns/net", "--network", f"container:{web.id}"
-    )
     web.stop(0)
     box.refused("true", options=["--network", "container:web"], says=["container:web", "does not run"])
     box.refused("true", options=["--network", "container:nobody"], says=["container:nobody", "there is no such"])
+
+
+def test_the_words_for_that_container(on: Make, make: Make, box: Box) -> None:
+    """What each command takes: a name, an id, or the beginning of one id alone; a name before that."""
+    web, other = on("web"), make("sleep", "1000")
+    beginning = web.id[:12]
+    for word in ("web", web.id, beginning):
+        said = box.sh("readlink /proc/self/ns/net; cat /etc/hosts", "--network", f"container:{word}")
+        assert os.readlink(f"/proc/{web.pid}/ns/net") in said
+        assert f"{address(web)}\tweb" in said
+    twin = Path(names.detached(beginning.ljust(64, "0")))
+    twin.mkdir()
+    box.refused("true", options=["--network", f"container:{beginning}"], says=[beginning, "could be any of 2"])
+    twin.rmdir()
+    other.rename(beginning)
+    said = box.sh("readlink /proc/self/ns/net", "--network", f"container:{beginning}")
+    assert os.readlink(f"/proc/{other.pid}/ns/net") == said
 
 
 def test_the_files_of_that_container_are_not_opened(make: Make, box: Box, own_box: Box, tmp_path: Path) -> None:
