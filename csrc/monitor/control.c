@@ -28,20 +28,25 @@ void control_open(struct control *c)
 	mc_sys2(SYS_listen, MC_FD(c->listener), 128);
 }
 
-/* A place for another: where there is none, that of who has said nothing for longest. Who wants more of us connects again;
- * so no number of them keeps a new one from being heard. */
+/* A place for another: where there is none, or no descriptor, that of who has said nothing for longest. Who wants more of
+ * us connects again; so no number of them keeps a new one from being heard, or us from writing what becomes of it. */
 static struct client *make_place(struct control *c)
 {
-	struct client *found = c->clients;
+	for (;;) {
+		struct client *place = NULL, *silent = NULL;
 
-	for (int i = 0; i < MC_CLIENTS; i++) {
-		if (c->clients[i].fd < 0)
-			return &c->clients[i];
-		if (c->clients[i].heard < found->heard)
-			found = &c->clients[i];
+		for (int i = MC_CLIENTS - 1; i >= 0; i--) {
+			struct client *client = &c->clients[i];
+
+			if (client->fd < 0)
+				place = client;
+			else if (!silent || client->heard < silent->heard)
+				silent = client;
+		}
+		if (place && (!silent || has_room(MC_OWN + 1)))
+			return place;
+		close_fd(&silent->fd);
 	}
-	close_fd(&found->fd);
-	return found;
 }
 
 int control_accept(struct control *c)

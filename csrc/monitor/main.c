@@ -124,10 +124,13 @@ static int64_t nearest(void)
 	return found;
 }
 
-static void watch(struct pollfd *polled)
+/* How many of `polled` count: never more than we may have descriptors, or ppoll(2) fails (EINVAL). Clients take the first
+ * free places, and we have more descriptors of our own than there are places before theirs. */
+static size_t watch(struct pollfd *polled)
 {
 	const struct streams *s = &me.streams;
 	int is_waiting = s->begin < s->filled;
+	size_t count = CLIENTS;
 
 	polled[SIGNALS] = (struct pollfd){ me.signals, POLLIN, 0 };
 	polled[CHILD] = (struct pollfd){ me.told->spawn.pidfd, POLLIN, 0 };
@@ -139,7 +142,10 @@ static void watch(struct pollfd *polled)
 		const struct client *client = &me.control.clients[i];
 
 		polled[CLIENTS + i] = (struct pollfd){ client->holds && is_waiting ? -1 : client->fd, POLLIN, 0 };
+		if (client->fd >= 0)
+			count = CLIENTS + (size_t)i + 1;
 	}
+	return count;
 }
 
 static void wait_for(struct pollfd *polled, int64_t until)
@@ -147,8 +153,7 @@ static void wait_for(struct pollfd *polled, int64_t until)
 	int64_t left = until ? until - (int64_t)mc_now() : 0;
 	struct timespec t = { left > 0 ? left / 1000000000 : 0, left > 0 ? left % 1000000000 : 0 };
 
-	watch(polled);
-	mc_sys5(SYS_ppoll, MC_PTR(polled), POLLED, until ? MC_PTR(&t) : 0, 0, 0);
+	mc_sys5(SYS_ppoll, MC_PTR(polled), watch(polled), until ? MC_PTR(&t) : 0, 0, 0);
 }
 
 static void listen_to_clients(const struct pollfd *polled)

@@ -136,6 +136,9 @@ struct monitor {
 	int signals;
 };
 
+#define MC_OWN 8 /* descriptors that we take for a while: of a log, a state, an event, directories */
+
+int has_room(int count); /* for so many descriptors more (RLIMIT_NOFILE) */
 int start(struct monitor *m); /* 0, or -errno */
 void bury(struct mc_spawn *spawn);
 

@@ -50,6 +50,17 @@ void bury(struct mc_spawn *spawn)
 	close_fd(&spawn->pidfd);
 }
 
+int has_room(int count)
+{
+	int fds[MC_OWN + 1], n = 0;
+
+	while (n < count && n <= MC_OWN && (fds[n] = (int)mc_sys3(SYS_fcntl, 0, F_DUPFD_CLOEXEC, 0)) >= 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		close_fd(&fds[i]);
+	return n == count;
+}
+
 static int spawn_child(struct mc_monitor *told, int report[2])
 {
 	int r;
@@ -81,6 +92,8 @@ int start(struct monitor *m)
 	r = socket < -1 ? socket + 1 : 0;
 	if (r == 0 && told->report >= 0)
 		r = (int)mc_sys2(SYS_pipe2, MC_PTR(report), O_CLOEXEC);
+	if (r == 0 && !has_room(MC_OWN))
+		r = -EMFILE; /* what becomes of it could not be told */
 	m->oom_kills = cgroup_oom_kills(told);
 	told->result = r;
 	if (r == 0)

@@ -32,6 +32,8 @@ def program_error(spec: Spec, number: int, seen: Any) -> Error:
 
 def step_error(spec: Spec, step: Step, number: int) -> Error:
     """The error of a step that failed with errno ``number``."""
+    if number in (errno.EMFILE, errno.ENFILE):  # whatever was wanted: that is not to blame
+        return StepError(number, step.describe())
     reason = os.strerror(number).lower()
     by_phase = {"mounts": _mount, "/etc": _etc, "/dev": _place, "/proc": _place, "/sys": _place, "root": _root}
     by_call = {

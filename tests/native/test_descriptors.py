@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from box import CLI, refusal, until
 
 from minicontainer.container import names
 from minicontainer.detached.container import Container, containers
@@ -51,6 +54,38 @@ def test_ulimit_n(name: str, rootfs: Path, make: Callable[..., Container]) -> No
     assert {n: said for n, said in refused.items() if said.count("\n") != 1 or "ulimit -n" not in said} == {}
     assert all(code in (0, 125) for code, _ in found.values())
     assert name == "ps" or LEAST in refused
+
+
+@pytest.mark.parametrize("options", [["--privileged"], ["--privileged", "--userns", "host", "--network", "host"]])
+def test_what_starts_with_few_is_removed_at_its_end(options: list[str], rootfs: Path) -> None:
+    """Of those that need few to start, the monitor has to do with as few until the end."""
+    started = 0
+    for number in range(24, 48):
+        words = ["run", "-d", "--rm", *options, str(rootfs), "/bin/true"]
+        done = subprocess.run(
+            ["prlimit", f"--nofile={number}", *CLI, *words], check=False, capture_output=True, text=True, timeout=120
+        )
+        started += done.returncode == 0
+        if done.returncode:
+            refusal(done, says=["ulimit -n"])
+    assert 0 < started < 24
+    until(lambda: containers() == [])
+    assert os.listdir(os.path.dirname(names.detached(""))) == []
+
+
+def test_clients_take_no_descriptor_that_a_monitor_needs(rootfs: Path) -> None:
+    number = 48
+    words = ["run", "-d", "--rm", "--privileged", str(rootfs), "/bin/sleep", "1000"]
+    done = subprocess.run(
+        ["prlimit", f"--nofile={number}", *CLI, *words], check=True, capture_output=True, text=True, timeout=120
+    )
+    c = Container(done.stdout.strip())
+    with ExitStack() as stack:
+        for _ in range(number):  # more than it can have
+            stack.enter_context(c.connect())
+        c.stop(0)
+        until(lambda: containers() == [])
+    assert not os.path.exists(c.directory)
 
 
 SWEEP = """
