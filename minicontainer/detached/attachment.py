@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 from minicontainer.detached.handle import Handle
 from minicontainer.detached.lastword import LastWord
@@ -36,16 +37,14 @@ class Attachment:
         if self.ended < 0:
             raise Error(f"attach {self._id}: is not running")
         assert state.monitor is not None
-        self.log = Log(container.directory)
-        self._last = LastWord(container.directory, state.monitor)
-        try:
+        with ExitStack() as stack:
+            stack.callback(os.close, self.ended)
+            self.log = Log(container.directory)
+            stack.callback(self.log.close)
+            self._last = stack.enter_context(LastWord(container.directory, state.monitor))
             self.log.skip()
             self.socket = self._connect()
-        except BaseException:
-            os.close(self.ended)
-            self.log.close()
-            self._last.close()
-            raise
+            stack.pop_all()
 
     def __enter__(self) -> Attachment:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.detached.records import CorruptError, Process, State
+from minicontainer.errors import EXHAUSTED, told
 
 SIZE = 4096  # bytes: more than a state has
 
@@ -19,11 +20,21 @@ class LastWord:
     def __init__(self, directory: str, monitor: Process) -> None:
         self._monitor = monitor
         self._fds: list[int] = []
-        for name in ("state", ".state"):
+        while not self._has_both(directory):
+            self.close()
+
+    def _has_both(self, directory: str) -> bool:
+        """Opens them; False where they were exchanged between. The one that is to be written first: where that is gone,
+        the other is final."""
+        for name in (".state", "state"):
             try:
                 self._fds.append(os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-            except OSError:
-                pass  # it has ended by now
+            except OSError as e:
+                if e.errno in EXHAUSTED:
+                    self.close()
+                    raise told(e, name) from None
+                # it has ended by now
+        return len({os.fstat(fd).st_ino for fd in self._fds}) == len(self._fds)
 
     def read(self) -> State | None:
         """Once it has ended; None where it was killed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from box import until
 import minicontainer as mc
 from minicontainer import runtime
 from minicontainer.container import names
-from minicontainer.detached import store
+from minicontainer.detached import lastword, store
 from minicontainer.detached.container import Container, containers
 
 pytestmark = pytest.mark.needs("root")
@@ -35,7 +34,7 @@ def is_ready(container: Container) -> bool:
 
 def test_it_runs_on_and_its_end_is_kept(make: Make) -> None:
     c = make("sh", "-c", "echo out; echo err >&2; exit 3", labels={"a": "b"}, name="box-1")
-    assert c.wait(20) == 3
+    assert c.wait(60) == 3
     state = c.state
     assert (state.status, state.exit_code, state.reason, state.process, c.pid) == ("exited", 3, "exited", None, 0)
     assert state.started is not None
@@ -63,7 +62,7 @@ def test_what_stays_beside_it_is_small_and_nobody_s_child(make: Make) -> None:
 def test_it_is_confined_as_others_are(make: Make, rootfs: Path) -> None:
     script = "cat /proc/self/uid_map; grep -E '^(Cap|Seccomp|NoNewPrivs)' /proc/self/status; ls /proc/self/fd | wc -l"
     c = make("sh", "-c", script)
-    assert c.wait(20) == 0
+    assert c.wait(60) == 0
     lines = said(c).splitlines()
     own = mc.run(["sh", "-c", script], rootfs=str(rootfs), capture_output=True, text=True).stdout.splitlines()
     assert lines[0].split()[0] == "0"
@@ -121,7 +120,7 @@ def test_kill_sends_any_signal(make: Make) -> None:
     until(lambda: "got" in said(c))
     assert c.status == "running"
     c.kill(signal.SIGKILL)
-    assert c.wait(20) == 137
+    assert c.wait(60) == 137
     with pytest.raises(mc.Error, match="is not running"):
         c.kill()
 
@@ -132,7 +131,7 @@ def test_the_signal_of_who_ends_the_monitor_is_a_stop(make: Make) -> None:
     monitor = c.state.monitor
     assert monitor is not None
     os.kill(monitor.pid, signal.SIGTERM)
-    assert c.wait(20) == 5
+    assert c.wait(60) == 5
 
 
 def test_it_is_started_again_as_it_was(make: Make) -> None:
@@ -151,10 +150,10 @@ def test_it_is_started_again_as_it_was(make: Make) -> None:
 
 def test_restarts(make: Make) -> None:
     c = make("sh", "-c", "echo run; exit 1", restart="on-failure:2")
-    assert c.wait(20) == 1
+    assert c.wait(60) == 1
     assert (c.state.restarts, said(c)) == (2, "run\nrun\nrun\n")
     fine = make("true", restart="on-failure")
-    assert (fine.wait(20), fine.state.restarts) == (0, 0)
+    assert (fine.wait(60), fine.state.restarts) == (0, 0)
     ever = make("sh", "-c", "echo run", restart="always")
     until(lambda: said(ever).count("run") >= 3)
     until(lambda: ever.status == "restarting")
@@ -163,14 +162,14 @@ def test_restarts(make: Make) -> None:
     count = said(ever).count("run")
     ever.update(restart="no")
     ever.start_again()
-    ever.wait(20)
+    ever.wait(60)
     assert said(ever).count("run") == count + 1
 
 
 def test_a_restart_finds_no_leftovers(make: Make) -> None:
     """Also where what it left has no first process that ends it (pid=host)."""
     c = make("sh", "-c", "sleep 997 & echo run; exit 1", pid="host", restart="on-failure:1")
-    assert c.wait(20) == 1
+    assert c.wait(60) == 1
     assert said(c) == "run\nrun\n"
     assert not [p for p in os.listdir("/proc") if p.isdigit() and _command(p) == b"sleep\x00997\x00"]
 
@@ -184,14 +183,40 @@ def _command(pid: str) -> bytes:
 
 def test_the_end_of_one_that_removes_itself_is_told(make: Make) -> None:
     c = make("sh", "-c", "read x; exit 6", interactive=True, remove=True)
-    with ThreadPoolExecutor(2) as pool:
-        waited = [pool.submit(Container(c.id).wait, 20) for _ in range(2)]
-        time.sleep(0.1)
-        with c.attach() as attached:
-            attached.send(b"\n")
-            assert c.wait(20) == 6
-            assert attached.end_code() == 6
-        assert [one.result() for one in waited] == [6, 6]
+    with ThreadPoolExecutor(3) as pool, c.attach() as attached:
+        waited = [pool.submit(Container(c.id).wait, 60) for _ in range(3)]
+        until(lambda: held(f"{c.directory}/state") == 4)  # what they and ``attached`` wait with
+        attached.send(b"\n")
+        assert [one.result() for one in waited] == [6, 6, 6]
+        assert attached.end_code() == 6
+
+
+def held(path: str) -> int:
+    """Our descriptors of a file."""
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(link) == path for link in links if os.path.lexists(link))
+
+
+def test_the_last_word_is_heard_while_the_monitor_writes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its two files change places: who opens them just then has both all the same."""
+    c = make("sleep", "1000")
+    monitor, paths = c.state.monitor, [f"{c.directory}/{name}" for name in ("state", ".state")]
+    assert monitor is not None
+    numbers, real, exchanges = {os.stat(path).st_ino for path in paths}, os.open, iter([True, False, True])
+
+    def opened(path: str, flags: int) -> int:
+        fd = real(path, flags)
+        if next(exchanges, False):
+            os.rename(paths[0], f"{paths[0]}.between")
+            os.rename(paths[1], paths[0])
+            os.rename(f"{paths[0]}.between", paths[1])
+        return fd
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opened)
+        last = lastword.LastWord(c.directory, monitor)
+    with last:
+        assert {os.fstat(fd).st_ino for fd in last._fds} == numbers
 
 
 def test_nothing_is_started_in_one_that_is_paused(make: Make) -> None:
@@ -223,7 +248,7 @@ def test_pause_and_unpause(make: Make) -> None:
 
 def test_timeout(make: Make) -> None:
     c = make("sleep", "1000", timeout=0.3)
-    assert c.wait(20) == 137
+    assert c.wait(60) == 137
     assert c.state.reason == "timeout"
 
 
@@ -243,9 +268,9 @@ def test_removal(make: Make) -> None:
     with pytest.raises(store.NotFoundError):
         _ = c.state
     c = make("true", remove=True, name="gone")
-    c.wait(20)
+    c.wait(60)
     until(lambda: not os.path.exists(c.directory))
-    make("true", name="gone").wait(20)
+    make("true", name="gone").wait(60)
 
 
 def test_by_id_by_its_beginning_by_name(make: Make) -> None:
@@ -273,7 +298,7 @@ def test_names(make: Make, rootfs: Path) -> None:
         make("true", name="taken")
     with pytest.raises(mc.SpecError, match="already exists"):
         mc.run(["true"], rootfs=str(rootfs), name="taken")
-    c.wait(20)
+    c.wait(60)
     c.rename("free")
     assert (c.name, Container.find("free").id) == ("free", c.id)
     with pytest.raises(mc.SpecError, match="must match"):
@@ -313,15 +338,14 @@ def test_a_renamed_one_that_removes_itself_frees_its_name(make: Make) -> None:
 def test_ten_at_once_in_threads(make: Make) -> None:
     with ThreadPoolExecutor(10) as pool:
         made = list(pool.map(lambda n: make("sh", "-c", f"exit {n}"), range(10)))
-    assert [c.wait(30) for c in made] == list(range(10))
+    assert [c.wait(60) for c in made] == list(range(10))
 
 
 def test_input_stays_open_where_it_is_asked_for(make: Make) -> None:
-    assert make("cat").wait(20) == 0  # /dev/null
+    assert make("cat").wait(60) == 0  # /dev/null
     c = make("sh", "-c", "read x; echo got $x; exit 4", interactive=True)
-    time.sleep(0.05)
     assert c.status == "running"
     with c.attach() as attached:
         attached.send(b"hello\n")
-    assert c.wait(20) == 4
+    assert c.wait(60) == 4
     assert said(c) == "got hello\n"
