@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from minicontainer.native import lib
-from minicontainer.step import Hex, Slot, Step, Struct
+from minicontainer.step import Hex, Slot, Step, Struct, checked
 
 
 def netlink(
@@ -33,3 +33,6 @@ def end_flows(sock: Slot, message: bytes, shown: str) -> Step:
 def forget(directory: Slot, offset: Slot | int) -> Step:
     """pwrite(2) of "#" at ``offset`` in each file of a directory."""
     return Step("forget", (directory, offset), lib.MC_FORGET)
+
+
+checked(globals())  # of each, what it is given

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 
 from minicontainer.encoding import Encoded, encode
 from minicontainer.native import lib
-from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, const, known, os_bytes, show, texts
+from minicontainer.step import Const, Hex, Octal, Slot, Step, Struct, checked, const, known, os_bytes, show, texts
 
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
     "call_parent", "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve",
     "execveat", "failing", "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap",
-    "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc",
-    "open_tree", "openat", "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "prlimit64_raise",
-    "reset_signals", "run", "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid",
-    "show", "symlinkat", "umount2", "unshare", "wait_for_parent", "write",
+    "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat",
+    "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "prlimit64_raise", "reset_signals", "run",
+    "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid", "show", "symlinkat",
+    "umount2", "unshare", "wait_for_parent", "write",
 ]  # fmt: skip
 
 
@@ -136,8 +136,7 @@ def mount_setattr(tree: Slot | Const, path: str, attrs: str, *, clear: str = "",
 
 def idmap(tree: Slot, userns: Slot, *, recursive: bool = False) -> Step:
     """mount_setattr(2) with MOUNT_ATTR_IDMAP: shows a detached tree with the ids of a user namespace."""
-    args = (tree, userns, const("AT_RECURSIVE") if recursive else 0)
-    return Step("mount_setattr_idmap", args, lib.MC_IDMAP)
+    return Step("mount_setattr_idmap", (tree, userns, const("AT_RECURSIVE") if recursive else 0), lib.MC_IDMAP)
 
 
 def fsopen(fstype: str, into: str) -> Step:
@@ -368,6 +367,8 @@ def failing(step: Step, number: int) -> Step:
     """A step that fails with errno ``number`` instead of being done, and reads as it did: to test what comes then."""
     return step._replace(op=lib.MC_FAIL, nr=number)
 
+
+checked(globals())  # of each, what it is given
 
 # ---- putting steps together
 

@@ -5,9 +5,11 @@ Pure: nothing here makes a system call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from typing import NamedTuple
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, wraps
+from types import FunctionType
+from typing import Any, NamedTuple
 
 from minicontainer.errors import SpecError
 from minicontainer.native import lib
@@ -112,6 +114,76 @@ def texts(what: str, given: object) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise TypeError(f"{what} must be a list of strings, not of {type(item).__name__}")
     return found
+
+
+# ---- what a step function is given
+
+KINDS: dict[str, type[Any]] = {
+    "str": str, "bytes": bytes, "int": int, "bool": bool, "object": object, "None": type(None), "Slot": Slot,
+    "Const": Const, "Step": Step,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _taker(annotation: str) -> Callable[[object], bool]:
+    """Whether a value is what a step function's annotation says: types of KINDS, ``Sequence[X]``, a pair of ints."""
+    if annotation == "Sequence[str]":
+        return lambda value: True  # ``texts`` tells more of it
+    if annotation.startswith("Sequence["):
+        item = _taker(annotation[len("Sequence[") : -1])
+        return lambda value: (
+            isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and all(map(item, value))
+        )
+    if annotation == "tuple[int, int] | None":
+        return lambda value: value is None or (isinstance(value, tuple) and list(map(_is_int, value)) == [True, True])
+    kinds = tuple(KINDS[word] for word in annotation.split(" | "))
+    return lambda value: isinstance(value, kinds)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def _kind(value: object) -> str:
+    items = {type(item).__name__ for item in value} if isinstance(value, (list, tuple)) else ()
+    return type(value).__name__ + (f" of {', '.join(sorted(items))}" if items else "")
+
+
+def _with_checks(make: FunctionType) -> Callable[..., Step]:
+    code, said = make.__code__, make.__annotations__
+    takers = {name: _taker(said[name]) for name in said if name != "return"}
+    more = code.co_varnames[code.co_argcount + code.co_kwonlyargcount :][: bool(code.co_flags & 4)]  # CO_VARARGS
+    rest = [name for name in more if said[name] != "object"] * lib.MC_ARGS
+    names = [*code.co_varnames[: code.co_argcount], *rest]
+    by_place = [(name, takers[name]) for name in names]
+
+    def mistake(name: str, value: object) -> TypeError:
+        return TypeError(f"{make.__name__}: {name} must be {said[name]}, not {_kind(value)}")
+
+    @wraps(make)
+    def checking(*args: Any, **words: Any) -> Step:
+        for (name, takes), value in zip(by_place, args, strict=False):
+            if not takes(value):
+                raise mistake(name, value)
+        for name, value in words.items():
+            if name in takers and not takers[name](value):
+                raise mistake(name, value)
+        try:
+            step: Step = make(*args, **words)
+        except struct.error as e:
+            reason = f"a number is out of range: {e}"
+            raise SpecError("step", f"{make.__name__}({', '.join(map(show, args))})", reason) from None
+        return step
+
+    return checking
+
+
+def checked(module: dict[str, Any]) -> None:
+    """Of a module, every function that makes a Step: an argument of a type that its annotation does not have is a
+    TypeError which names the step and the argument, when the step is made."""
+    for name, made in list(module.items()):
+        if isinstance(made, FunctionType) and made.__annotations__.get("return") == "Step":
+            module[name] = _with_checks(made)
 
 
 def show(arg: object) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import minicontainer as mc
-from minicontainer import plan
+from minicontainer import netsteps, plan
 from minicontainer.errors import SpecError
 from minicontainer.spec import Device, DeviceRate, Limits, Mount, Port, Spec, Ulimit, make
 
@@ -111,27 +111,75 @@ def test_args(wrong: Any) -> None:
 
 # ---- steps
 
-LISTS: dict[str, Callable[[Any], plan.Step]] = {
-    "execve: paths": lambda wrong: plan.execve(wrong, ["x"], []),
-    "execve: argv": lambda wrong: plan.execve(["x"], wrong, []),
-    "execve: envp": lambda wrong: plan.execve(["x"], ["x"], wrong),
-    "execveat: argv": lambda wrong: plan.execveat(3, wrong, []),
-    "execveat: envp": lambda wrong: plan.execveat(3, ["x"], wrong),
-    "run: argv": lambda wrong: plan.run("/x", wrong, plan.Slot("pid"), plan.Slot("said")),
+STEPS: dict[str, Any] = {  # every function that makes one
+    name: made
+    for module in (plan, netsteps)
+    for name, made in vars(module).items()
+    if inspect.isfunction(made) and made.__annotations__.get("return") == "Step" and not name.startswith("_")
 }
+GOOD: dict[str, Any] = {  # of each annotation, something that is right
+    "str": "O_RDONLY", "str | None": "x", "int": 1, "bytes": bytes(8), "bool": True, "Slot": plan.Slot("x"),
+    "Slot | None": None, "Slot | int": 1, "Slot | Const": plan.FDCWD, "Sequence[int]": [1], "Sequence[str]": ["x"],
+    "Sequence[tuple[int, int] | None]": [(1, 2), None], "Step": plan.close(plan.Slot("x")), "object": 1,
+}  # fmt: skip
+WRONG_FOR: dict[str, list[Any]] = {
+    "str": [None, 0, b"x", ["x"], Strange()], "int": [None, 1.5, "1", b"1", [1], Strange()],
+    "bytes": [None, "x", 1, [1], bytearray(8)], "bool": [None, "x", 5, []], "None": ["x", 5, []],
+    "Slot": [None, "x", 1, [], Strange()], "Sequence[int]": [None, 5, "x", b"x", ["1"], [None], {1}, {"a": 1}],
+    "Sequence[str]": ["str", b"bytes", None, 5, [1], ["x", b"y"], {"a": 1}, Strange()],
+    "Sequence[tuple[int, int] | None]": [None, 5, "x", [1], [(1,)], [(1, "2")], [(1, 2, 3)], [[1, 2]]],
+    "Step": [None, "close", (), Strange()], "Const": [], "object": [],
+}  # fmt: skip
+ARGUMENTS = [
+    (name, of.name) for name, make in STEPS.items() for of in inspect.signature(make).parameters.values()
+    if of.annotation != "object"
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("what", LISTS)
-@pytest.mark.parametrize("wrong", ["str", b"bytes", None, 5, [1], ["x", b"y"], {"a": 1}, object()])
-def test_lists_of_strings_for_a_step(what: str, wrong: Any) -> None:
-    with pytest.raises(TypeError, match=f"^{what} must be a list of strings, not "):
-        LISTS[what](wrong)
+def given_to(name: str, argument: str = "", value: Any = None) -> plan.Step:
+    """A step of good arguments, but for one."""
+    args, words = [], {}
+    for of in inspect.signature(STEPS[name]).parameters.values():
+        is_name = (name, of.name) == ("call", "name")
+        one = value if of.name == argument else "close" if is_name else GOOD[of.annotation]
+        if of.kind is of.KEYWORD_ONLY:
+            words[of.name] = one
+        else:
+            args.append(one)
+    made: plan.Step = STEPS[name](*args, **words)
+    return made
+
+
+def test_steps_of_good_arguments() -> None:
+    assert set(STEPS) > {"mount", "execve", "netlink", "prlimit64_all"}
+    for name in STEPS:
+        assert given_to(name).describe()
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_every_argument_of_a_step(name: str, argument: str) -> None:
+    annotation = inspect.signature(STEPS[name]).parameters[argument].annotation
+    kinds = [annotation] if annotation in WRONG_FOR else annotation.split(" | ")
+    tried = 0
+    for value in WRONG_FOR[kinds[0]]:
+        if (value is None and "None" in kinds) or (type(value) is int and "int" in kinds):
+            continue
+        tried += 1
+        with pytest.raises(TypeError, match=rf"^{name}: {argument} must be "):
+            given_to(name, argument, value)
+    assert tried >= 2
+
+
+@pytest.mark.parametrize("given", [[-1], [2**40]])
+def test_numbers_that_a_step_cannot_hold(given: list[int]) -> None:
+    with pytest.raises(SpecError, match=r"^step setgroups\(\[-?[0-9]+\]\): a number is out of range"):
+        plan.setgroups(given)
 
 
 def test_constants_by_name() -> None:
     for wrong in (None, 1.5, b"MS_NOSUID"):
         with pytest.raises(TypeError, match=r"^constants must be a string of names, not "):
-            plan.umount2("/x", wrong)  # type: ignore[arg-type]
+            plan.const(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "a=b", ["a=b"], {1: "a"}, {"a": 1}, {"a=b": "c"}, object()])
