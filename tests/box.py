@@ -123,7 +123,7 @@ def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
             time.sleep(0.05)  # a second one that comes too soon is one with the first
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -135,7 +135,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def until(true: Callable[[], Any], seconds: float = 20) -> Any:
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
     """Waits for something to be so."""
     deadline = time.monotonic() + seconds
     while not (found := true()):

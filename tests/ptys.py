@@ -13,11 +13,12 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from box import CLI, HEEDING, Word
+from box import CLI, HEEDING, Word, until
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Session:
@@ -42,6 +43,11 @@ class Session:
     def attributes(self) -> list[Any]:
         """termios(3)."""
         return termios.tcgetattr(self.slave)
+
+    def await_job(self, name: str) -> None:
+        """Waits until a program of this name (as proc(5) has it) is the foreground job of its terminal, of those that
+        came of this session: a shell makes a job one only after it has echoed the line."""
+        until(lambda: any(_is_job(pid, name) for pid in _descendants(self.process.pid)), PATIENCE)
 
     def is_raw(self) -> bool:
         return not self.attributes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
@@ -106,6 +112,27 @@ class Session:
         for fd in (self.master, self.slave):
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The process, its children, and theirs."""
+    yield pid
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return  # it has ended
+    for child in children:
+        yield from _descendants(int(child))
+
+
+def _is_job(pid: int, name: str) -> bool:
+    """Whether the process leads the foreground process group of its terminal, and executes ``name``."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except OSError:
+        return False
+    word, fields = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
+    return word == name and fields[2] == fields[5] == str(pid)  # pgrp and tpgid: fields 5 and 8
 
 
 @contextlib.contextmanager

@@ -193,7 +193,7 @@ def test_a_log_that_is_followed(op: Operator) -> None:
         assert following.stdout.readline() == "first\n"
         op.do("attach", c, input="second\n", code=3)
         assert following.stdout.read() == "second\n"
-        assert following.wait(20) == 0
+        assert following.wait(60) == 0
 
 
 def test_exec(op: Operator) -> None:

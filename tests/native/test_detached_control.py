@@ -58,17 +58,17 @@ def attached(c: Container, **streams: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_stop_does_not_wait_for_input(stuffed: Container, minicontainer_cli: Run) -> None:
-    assert minicontainer_cli("stop", "-t", "0", stuffed.id, timeout=20).returncode == 0
+    assert minicontainer_cli("stop", "-t", "0", stuffed.id, timeout=60).returncode == 0
     assert stuffed.status == "exited"
 
 
 def test_a_signal_does_not_wait_for_input(stuffed: Container, minicontainer_cli: Run) -> None:
-    assert minicontainer_cli("kill", stuffed.id, timeout=20).returncode == 0
-    assert stuffed.wait(20) == 137
+    assert minicontainer_cli("kill", stuffed.id, timeout=60).returncode == 0
+    assert stuffed.wait(60) == 137
 
 
 def test_removal_does_not_wait_for_input(stuffed: Container, minicontainer_cli: Run) -> None:
-    assert minicontainer_cli("rm", "-f", stuffed.id, timeout=20).returncode == 0
+    assert minicontainer_cli("rm", "-f", stuffed.id, timeout=60).returncode == 0
     assert not os.path.isdir(stuffed.directory)
 
 
@@ -79,7 +79,7 @@ def test_attach_ends_at_once(make: Make, number: signal.Signals) -> None:
     with attached(c, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         until(lambda: is_waiting(process))
         process.send_signal(number)
-        assert process.wait(20) == 128 + number
+        assert process.wait(60) == 128 + number
     until(lambda: b"heard" in b"".join(entry.data for entry in c.logs()))
     assert c.status == "running"
 
@@ -95,7 +95,7 @@ def test_attach_ends_at_once_with_its_input_blocked(stuffed: Container) -> None:
             pass
         until(lambda: is_waiting(process))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
     assert stuffed.status == "running"
 
 
@@ -106,7 +106,7 @@ def test_attach_ends_at_once_with_its_output_blocked(make: Make) -> None:
         os.close(write)
         until(lambda: wchan(process) == "pipe")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
     os.close(read)
 
 
@@ -122,7 +122,7 @@ def test_many_who_say_nothing_shut_nobody_out(make: Make, minicontainer_cli: Run
     with ExitStack() as stack:
         for _ in range(MANY):
             stack.enter_context(c.connect())
-        assert minicontainer_cli("stop", "-t", "0", c.id, timeout=20).returncode == 0
+        assert minicontainer_cli("stop", "-t", "0", c.id, timeout=60).returncode == 0
     assert c.status == "exited"
 
 
@@ -137,8 +137,8 @@ def test_many_wait(make: Make, minicontainer_cli: Run, remove: bool) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
     until(lambda: all(map(is_waiting, waiting)))
-    assert minicontainer_cli("stop", c.id, timeout=30).returncode == 0
-    said = [process.communicate(timeout=30)[0] for process in waiting]
+    assert minicontainer_cli("stop", c.id, timeout=60).returncode == 0
+    said = [process.communicate(timeout=60)[0] for process in waiting]
     assert said == ["5\n"] * len(waiting)
 
 
@@ -175,7 +175,7 @@ def test_input_of_two_is_whole(make: Make) -> None:
         assert c.run(["touch", "/tmp/go"]).returncode == 0
         a.socket.setblocking(True)
         a.end_input()
-        assert c.wait(20) == 0
+        assert c.wait(60) == 0
     assert [entry.data for entry in c.logs()] == [f"{sent}\n".encode()]
 
 

@@ -334,11 +334,11 @@ def test_one_that_is_stopped(make: Make, rootfs: Path, tmp_path: Path, tree: Pat
     c.start_again()
     assert sh(c, "stat -c '%u %g' /tmp/in/program /tmp/in/a") == "1000 1001\n0 0"
     fixed = make("true", rootfs=str(root), read_only=True)
-    fixed.wait(20)
+    fixed.wait(60)
     with pytest.raises(mc.Error, match="its root file system is read-only"):
         fixed.copy_in(str(tree), "/tmp")
     gone = make("true", rootfs=str(root), ephemeral=True)
-    gone.wait(20)
+    gone.wait(60)
     for copy in (gone.copy_in, gone.copy_out):
         with pytest.raises(mc.Error, match=r"is not running \(exited\); what it wrote is gone \(ephemeral\)"):
             copy("/tmp", "/tmp/x")

@@ -103,7 +103,7 @@ def test_from_python(rootfs: Path, minicontainer_cli: Run, tmp_path: Path) -> No
     try:
         assert (c.status, c.pid, dict(c.config.labels)) == ("created", 0, {"a": "b"})
         c.start_again()
-        assert c.wait(20) == 4
+        assert c.wait(60) == 4
     finally:
         c.remove(force=True)
     wrong: Callable[..., mc.Container] = mc.Container.create

@@ -150,7 +150,7 @@ def test_others_have_none(make: Make, own: Path, minicontainer_cli: Run) -> None
     with pytest.raises(mc.Error, match="is not ephemeral: its writes go to ROOTFS itself"):
         plain.changes()
     over = make("true", rootfs=str(own), ephemeral=True)
-    over.wait(20)
+    over.wait(60)
     with pytest.raises(mc.Error, match=r"is not running \(exited\): what it wrote is gone"):
         over.changes()
     refusal(minicontainer_cli("diff", "plain"), says=["diff", "is not ephemeral"])

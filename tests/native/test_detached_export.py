@@ -70,10 +70,10 @@ def test_what_a_running_one_sees(make: Make, own: Path, tmp_path: Path) -> None:
 
 def test_one_that_does_not_run(make: Make, own: Path) -> None:
     c = make("sh", "-c", "echo kept > /kept", rootfs=str(own))
-    assert c.wait(20) == 0
+    assert c.wait(60) == 0
     assert members(c)["kept"].size == 5
     gone = make("true", rootfs=str(own), ephemeral=True)
-    gone.wait(20)
+    gone.wait(60)
     with pytest.raises(mc.Error, match=r"is not running \(exited\); what it wrote is gone"):
         gone.export(io.BytesIO())
 

@@ -44,7 +44,7 @@ if sys.argv[3] == "restart":
     c.rename("fault-2")
 if sys.argv[3] != "restart":
     try:
-        c.wait(20)
+        c.wait(60)
     except FileNotFoundError:
         pass
 c.remove(force=True)
@@ -136,7 +136,7 @@ def test_every_point_of_the_monitor_is_come_to(rootfs: Path, point: str) -> None
         "import sys, minicontainer as mc\n"
         f"c = mc.Container.start(['sh', '-c', 'exit 1'], rootfs={str(rootfs)!r}, name='fault',"
         f" remove={KINDS.get(point) == 'remove'}, restart='on-failure:1')\n"
-        "c.wait(20); print(c.status)"
+        "c.wait(60); print(c.status)"
     )
     env = {**os.environ, "MINICONTAINER_FAILPOINT": f"monitor:{point}"}
     done = subprocess.run(
@@ -245,7 +245,7 @@ def test_a_frozen_container_ends(rootfs: Path, end: str) -> None:
         assert not os.path.isdir(c.directory)
         return
     c.stop(0) if end == "stop" else c.kill()
-    assert c.wait(20) == 137
+    assert c.wait(60) == 137
 
 
 FULL = """
@@ -265,7 +265,7 @@ time.sleep(0.5)
 assert c.state.is_running
 os.unlink(ballast)
 os.unlink(ROOTFS + "/tmp/go")
-code = c.wait(20)
+code = c.wait(60)
 print(code, [(e.stream, e.data) for e in c.logs()], c.state.log_lost)
 c.remove()
 """

@@ -59,7 +59,7 @@ def test_what_detached_gives_is_no_more(probed: Path) -> None:
         own = mc.run(args, rootfs=str(probed), capture_output=True, text=True, stdin=mc.DEVNULL)
         c = mc.Container.start(args, rootfs=str(probed))
         try:
-            c.wait(30)
+            c.wait(60)
             said = b"".join(entry.data for entry in c.logs() if entry.stream == "stdout").decode()
         finally:
             c.remove(force=True)

@@ -97,7 +97,7 @@ def test_what_ended_children_still_write_is_kept(run: Run) -> None:
 def test_a_terminal_is_one_stream(rootfs: Path) -> None:
     c = mc.Container.start(["sh", "-c", "echo out; echo err >&2; tty"], rootfs=str(rootfs), tty=True)
     try:
-        assert c.wait(20) == 0
+        assert c.wait(60) == 0
         assert written(c) == b"out\r\nerr\r\n/dev/pts/0\r\n"
     finally:
         c.remove(force=True)
@@ -141,6 +141,6 @@ def test_a_reader_that_stops_stops_nobody(rootfs: Path) -> None:
             assert c.wait(60) == 3
             reader.send_signal(signal.SIGCONT)
             assert reader.stdout.read().endswith(b"200000\ndone\n")
-            assert reader.wait(20) == 0
+            assert reader.wait(60) == 0
     finally:
         c.remove(force=True)

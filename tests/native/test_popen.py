@@ -28,7 +28,7 @@ def line(p: mc.Popen) -> bytes:
     return bytes(cast("IO[bytes]", p.stdout).readline())
 
 
-def until(condition: Callable[[], Any], timeout: float = 10) -> bool:
+def until(condition: Callable[[], Any], timeout: float = 60) -> bool:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -118,7 +118,7 @@ def test_a_frozen_container_can_be_killed(rootfs: Path) -> None:
     with mc.Popen(["/bin/sleep", "60"], rootfs=rootfs) as p:
         p.freeze()
         p.kill()
-        assert p.wait(timeout=10) == -signal.SIGKILL
+        assert p.wait(timeout=60) == -signal.SIGKILL
 
 
 @pytest.mark.needs("cgroup2")
@@ -152,7 +152,7 @@ def test_terminate_sends_the_stop_signal(rootfs: Path) -> None:
     with mc.Popen(["/bin/sh", "-c", script], rootfs=rootfs, stop_signal="USR1", stdout=mc.PIPE) as p:
         line(p)
         p.terminate()
-        assert p.wait(timeout=10) == 9
+        assert p.wait(timeout=60) == 9
         assert line(p) == b"got usr1\n"
 
 
@@ -273,7 +273,7 @@ def test_kill_from_another_thread_while_communicating(rootfs: Path) -> None:
     with mc.Popen(["/bin/sh", "-c", "echo up; exec sleep 60"], rootfs=rootfs, stdout=mc.PIPE) as p:
         timer = threading.Timer(0.2, p.kill)
         timer.start()
-        assert p.communicate(timeout=20) == (b"up\n", None)
+        assert p.communicate(timeout=60) == (b"up\n", None)
         assert p.returncode == -signal.SIGKILL
         timer.join()
 
@@ -341,7 +341,7 @@ def test_init_forwards(rootfs: Path, name: str) -> None:
     with mc.Popen(["/bin/sh", "-c", script], rootfs=rootfs, init=True, stdout=mc.PIPE) as p:
         line(p)
         p.send_signal(getattr(signal, f"SIG{name}"))
-        assert p.wait(timeout=10) == 3
+        assert p.wait(timeout=60) == 3
         assert line(p) == f"{name}\n".encode()
 
 
@@ -350,7 +350,7 @@ def test_init_lets_a_default_action_end_the_program(rootfs: Path) -> None:
     with mc.Popen(["/bin/sh", "-c", "echo up; exec sleep 60"], rootfs=rootfs, init=True, stdout=mc.PIPE) as p:
         line(p)
         p.terminate()
-        assert p.wait(timeout=10) == 128 + signal.SIGTERM
+        assert p.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 def test_init_gives_the_program_a_clean_mask_and_no_descriptor(rootfs: Path) -> None:

@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -403,13 +404,12 @@ def test_network_of_the_host(box: Box) -> None:
 
 def test_ipc_of_the_host(box: Box) -> None:
     """System V's objects, and POSIX shared memory in /dev/shm."""
-    with open("/dev/shm/minicontainer-test", "w", encoding="ascii") as f:
-        f.write("shared")
-    try:
-        assert box.sh("cat /dev/shm/minicontainer-test", "--ipc", "host") == "shared"
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
+        f.write(b"shared")
+        f.flush()
+        os.chmod(f.name, 0o644)
+        assert box.sh(f"cat {f.name}", "--ipc", "host") == "shared"
         assert box.sh("cat /dev/shm/* 2>/dev/null | wc -c") == "0"
-    finally:
-        os.unlink("/dev/shm/minicontainer-test")
 
 
 def test_pid_of_the_host(box: Box) -> None:

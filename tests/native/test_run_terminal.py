@@ -72,7 +72,7 @@ def test_job_control(shell: Session) -> None:
     shell.expect(PROMPT)
     shell.type("fg\r")
     shell.expect(r"sleep 1000\r\n")
-    time.sleep(0.2)  # the shell makes it the foreground job only now
+    shell.await_job("sleep")
     shell.type("\x1a")  # Ctrl-Z
     shell.expect(r"\[1\]\+ +Stopped +sleep 1000")
     shell.expect(PROMPT)
@@ -87,7 +87,7 @@ def test_an_interrupt_goes_to_the_foreground_job(shell: Session) -> None:
     for _ in range(3):
         shell.type("sleep 1000\r")
         shell.expect("sleep 1000\r\n")
-        time.sleep(0.2)
+        shell.await_job("sleep")
         shell.type("\x03")
         shell.expect(r"\^C")
         shell.expect(PROMPT)
@@ -95,7 +95,7 @@ def test_an_interrupt_goes_to_the_foreground_job(shell: Session) -> None:
     shell.expect("here\r\nstill here")
     shell.type("cat\r")
     shell.expect("cat\r\n")
-    time.sleep(0.2)
+    shell.await_job("cat")
     shell.type("\x04")
     shell.expect(PROMPT)
     shell.type("\x04")  # end of file: the end of the shell
@@ -107,12 +107,12 @@ def test_job_control_with_init(at: At) -> None:
     opened.expect(PROMPT)
     opened.type("sleep 1000\r")
     opened.expect("sleep 1000\r\n")
-    time.sleep(0.2)
+    opened.await_job("sleep")
     opened.type("\x1a")
     opened.expect("Stopped")
     opened.type("fg\r")
     opened.expect("sleep 1000\r\n")
-    time.sleep(0.2)
+    opened.await_job("sleep")
     opened.type("\x03")
     opened.expect(PROMPT)
     opened.type("exit 9\r")
@@ -134,6 +134,8 @@ def test_the_second_interrupt_kills(at: At, case: str) -> None:
     options, script = UNHEARD[case]
     opened = at(*options, command=("sh", "-c", script))
     opened.expect("ready")
+    if "exec" in script:  # until then the shell hears it
+        opened.await_job("sleep")
     opened.type("\x03")
     opened.expect(r"\^C")
     opened.type("\x03")
@@ -144,6 +146,7 @@ def test_the_second_interrupt_kills(at: At, case: str) -> None:
 def test_two_interrupts_at_once_kill(at: At) -> None:
     opened = at(command=("sh", "-c", "echo ready; exec sleep 1000"))
     opened.expect("ready")
+    opened.await_job("sleep")
     opened.type("\x03\x03")
     assert opened.ends() == 137
 
@@ -151,6 +154,7 @@ def test_two_interrupts_at_once_kill(at: At) -> None:
 def test_an_interrupt_now_and_then_kills_nothing(at: At) -> None:
     opened = at(command=("sh", "-c", "echo ready; exec cat"))
     opened.expect("ready")
+    opened.await_job("cat")
     for _ in range(2):
         opened.type("\x03")
         opened.expect(r"\^C")  # it has been counted
@@ -261,10 +265,11 @@ def test_when_a_terminal_is_given(rootfs: Path) -> None:
 def test_size(at: At) -> None:
     """There from the first instruction on, and followed."""
     opened = at(
-        command=("sh", "-c", "stty size; trap 'stty size' WINCH; while :; do sleep 0.05; done"), rows=33, columns=101
+        command=("sh", "-c", "stty size; trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"),
+        rows=33,
+        columns=101,
     )
-    opened.expect("33 101\r\n")
-    time.sleep(0.2)
+    opened.expect("33 101\r\nready\r\n")
     opened.set_size(44, 133)
     opened.expect("44 133\r\n")
     opened.set_size(10, 20)
@@ -349,7 +354,7 @@ def test_the_terminal_goes_away(at: At) -> None:
     opened.expect("ready")
     os.close(opened.master)
     os.close(opened.slave)
-    assert opened.process.wait(20) in (129, 137)
+    assert opened.process.wait(60) in (129, 137)
     until(lambda: not processes(f"sleep\0{seconds}"))
 
 
