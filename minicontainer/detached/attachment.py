@@ -10,6 +10,7 @@ said to the monitor, which takes more when the program has taken what there was:
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -19,6 +20,7 @@ from contextlib import ExitStack
 from minicontainer.detached.handle import Handle
 from minicontainer.detached.lastword import LastWord
 from minicontainer.detached.logs import Entry, Log
+from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error
 from minicontainer.native import lib
 
@@ -79,11 +81,15 @@ class Attachment:
         self._say(bytes([lib.MC_SAY_EOF]))
 
     def _say(self, data: bytes) -> None:
-        """The monitor drops who has said nothing for long, where many want to be heard: then once more."""
+        """The monitor drops who has said nothing for long, where many want to be heard: then once more.
+        BrokenPipeError: it has ended."""
         try:
             self.socket.send(data)
         except (BrokenPipeError, ConnectionResetError):
-            again = self._connect()
+            try:
+                again = self._connect()
+            except (FileNotFoundError, ConnectionRefusedError, NotFoundError):
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), f"attach {self._id}") from None
             again.settimeout(self.socket.gettimeout())
             self.socket.close()
             self.socket = again

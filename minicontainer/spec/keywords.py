@@ -49,6 +49,7 @@ class Fields(TypedDict, total=False):
     cap_drop: Iterable[str]
     seccomp: Path | None
     no_new_privileges: bool
+    no_new_suid: bool | None
     privileged: bool
     network: str
     ports: Iterable[Port | str | int]

@@ -89,7 +89,7 @@ def test_there_and_back(op: Operator, own: Path, tmp_path: Path) -> None:
     file, copy = tmp_path / "x.tar", tmp_path / "copy"
     assert op.out("export", "-o", str(file), c) == ""
     assert file.stat().st_mode & 0o777 == 0o600
-    op.do("rootfs", "tar", str(file), str(copy))
+    op.do("rootfs", "tar", "--keep-suid", str(file), str(copy))
     assert (copy / "sparse").read_bytes() == (own / "sparse").read_bytes()
     assert os.getxattr(copy / "bin/busybox", "user.note") == b"\xff\x00text"
     assert os.getxattr(copy / "sparse", CAPABILITY)[:4] == bytes.fromhex("00000002")  # root's: no id

@@ -161,7 +161,10 @@ def test_what_is_decided_whatever_the_arguments() -> None:
 @given(rules(), st.sampled_from([(), ("x86",), ("x86", "x32")]))
 @pytest.mark.skipif(HERE != lib.AUDIT_ARCH_X86_64, reason="of x86_64")
 def test_a_list_that_ends(some: list[Rule], others: tuple[str, ...]) -> None:
-    whole = libseccomp.compile(ALLOW, some, others)
+    try:
+        whole = libseccomp.compile(ALLOW, some, others)
+    except StepError:  # as above
+        reject()
     newest = [libseccomp.newest([rule.name for rule in some], arch) for arch in ("", *others)]
     ended = bpf.until([pair for pair in newest if pair[1] >= 0], ERRNO | 38, whole)
     last = {(arch, number >= lib.X32_SYSCALL_BIT): number for arch, number in newest if number >= 0}
