@@ -32,7 +32,7 @@ SETTLE = 10.0
 WATCHED = ("native", "rig")
 MADE_ONCE = ("/run/netns", "/var/lib/containers/storage/overlay")  # mount points, by ip-netns(8) and podman(1)
 IDS = "/run/minicontainer/id-ranges/"
-KEPT = ("mark", "events", "owners/??", "networks/.lock")
+KEPT = ("mark", "events*", "owners/??", "networks/.lock")
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,8 @@ def network() -> Iterator[str]:
 
 def state() -> Iterator[str]:
     own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{USER_ID}"
-    for place in dict.fromkeys((runtime.directory(), f"{own}/minicontainer", f"/tmp/minicontainer-{USER_ID}")):
+    users = (f"{own}/minicontainer", f"/tmp/minicontainer-{USER_ID}/minicontainer")
+    for place in dict.fromkeys((runtime.directory(), *users)):
         for directory, _, files in os.walk(place):
             found = (f"{directory}/{name}" for name in files)
             yield from (f"state file {path}" for path in found if not _is_kept(path.removeprefix(f"{place}/")))

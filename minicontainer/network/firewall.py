@@ -80,8 +80,8 @@ table inet {table} {{
 	}}
 	chain srcnat {{
 		type nat hook postrouting priority srcnat;
-		oifname != @bridges ip saddr @subnets masquerade
-		oifname != @bridges ip6 saddr @subnets6 masquerade
+		oifname != @bridges oifname != "lo" ip saddr @subnets masquerade
+		oifname != @bridges oifname != "lo" ip6 saddr @subnets6 masquerade
 		oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
 		oifname @bridges ct status dnat ip saddr @subnets masquerade
 		oifname @bridges ct status dnat ip6 saddr @subnets6 masquerade

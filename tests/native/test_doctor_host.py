@@ -339,5 +339,5 @@ def test_user_namespaces_switched_off(minicontainer_cli: Run, as_user: Run) -> N
     assert data["usable"] is False
     for section, name in (("container", "default run"), ("file systems", "overlay")):
         assert found(data, section)[name]["detail"] == reason
-    last = as_user(DOCTOR[:-1]).stdout.splitlines()[-1]
+    last = as_user(DOCTOR[:-2]).stdout.splitlines()[-1]
     assert last.startswith("minicontainer run cannot work here: default run, ")

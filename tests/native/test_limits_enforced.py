@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from abilities import as_user_prefix
 
 from minicontainer.container import limits, placement
 from minicontainer.errors import SpecError
@@ -237,8 +238,10 @@ def as_user_in(group: Cgroup, code: str) -> subprocess.CompletedProcess[str]:
     """Python code of an ordinary user whose cgroup is ``group``."""
     imports = "from minicontainer.container import limits\nfrom minicontainer.spec import Limits"
     command = [sys.executable, "-c", f"import os, subprocess\n{imports}\n{code}"]
-    start = f'echo 0 > "{group.path}/cgroup.procs"; exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
-    return subprocess.run(["sh", "-c", start, "sh", *command], capture_output=True, text=True, check=False, timeout=120)
+    start = f'echo 0 > "{group.path}/cgroup.procs"; exec "$@"'
+    return subprocess.run(
+        ["sh", "-c", start, "sh", *as_user_prefix(), *command], capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @pytest.mark.needs("user")
@@ -251,7 +254,7 @@ group = limits.place(wanted, "0123456789ab")
 limits.apply(group, wanted)
 child = subprocess.Popen(["sleep", "1000"])
 group.add(child.pid)
-print(group.path.rpartition("-")[0].rpartition("-")[0], group.memory_max, group.pids_max, group.procs == [child.pid])
+print(group.path.rpartition("-")[0], group.memory_max, group.pids_max, group.procs == [child.pid])
 print(open("/proc/self/cgroup").read().strip())
 print(limits.place(Limits(), "ba9876543210").usage()["memory_peak"])
 group.remove(kill=True)
@@ -293,7 +296,7 @@ except UnsupportedError as error:
 def test_a_user_without_limits_uses_a_delegated_cgroup(delegated: Cgroup) -> None:
     code = """
 group = limits.place(Limits(), "0123456789ab")
-print(group.path.rpartition("-")[0].rpartition("-")[0])
+print(group.path.rpartition("-")[0])
 print(open("/proc/self/cgroup").read().strip().splitlines()[-1])
 group.remove()
 """

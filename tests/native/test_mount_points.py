@@ -204,7 +204,7 @@ def test_what_goes_missing_is_not_made(
 def test_an_ordinary_users(as_user: Run, user_directory: Path) -> None:
     root = lacking(user_directory / "root")
     before = snapshot(root)
-    script = "echo >/new/x/y; : >/x 2>/dev/null || echo denied"
+    script = "echo >/new/x/y; (: >/x) 2>/dev/null || echo denied"
     command = [*CLI, "run", "--read-only", "--tmpfs", "/new/x", "--tmpfs", "/link", root, "sh", "-c", script]
     done = as_user(command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "denied\n", "")
