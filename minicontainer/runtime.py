@@ -170,7 +170,7 @@ def read(path: str) -> str:
 def write(path: str, data: str | bytes, mode: int = 0o600) -> None:
     """A whole file, synced; StepError where that cannot be, as on a full disk, and then there is none."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
         try:
             with open(fd, "wb", closefd=False) as f:
                 f.write(data.encode() if isinstance(data, str) else data)

@@ -15,6 +15,7 @@
 
 #define ROOM 1024
 #define NEXT ".state"
+#define OPEN (O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) /* whatever somebody has put there */
 
 /* Clock ticks since boot; 0 where there is no such process. */
 static uint64_t start_time(int32_t pid)
@@ -99,7 +100,7 @@ static void format(struct text t, const struct mc_monitor *told, const struct ru
 /* All of a page that is there: so that it needs no more room, however full the file system is by then. */
 static int overwrite(const struct mc_monitor *told, const char json[ROOM])
 {
-	long fd = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(NEXT), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	long fd = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(NEXT), OPEN, 0600);
 	long r = mc_sys4(SYS_pwrite64, fd, MC_PTR(json), ROOM, 0);
 
 	r = fd < 0 ? fd : r == ROOM ? mc_sys1(SYS_fsync, fd) : r < 0 ? r : -ENOSPC;

@@ -285,6 +285,17 @@ def test_a_full_disk_under_the_log(rootfs: Path, tmp_path: Path) -> None:
     assert done.stdout == f"0 [{told}] 0\n", done
 
 
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/full", path)])
+def test_what_is_in_the_place_of_the_next_state(make: Callable[..., mc.Container], put: Callable[[str], None]) -> None:
+    """Is not waited for, or followed: a start is refused by name."""
+    container = make("/bin/true")
+    container.wait(20)
+    put(f"{container.directory}/.state")
+    with pytest.raises(mc.Error, match=r"/state\): "):
+        container.start_again()
+    container.remove()
+
+
 def test_random_kills() -> None:
     """Of 40 rounds here; `python tests/killing.py 1000` is the same."""
     command = [sys.executable, str(ROOT / "tests/killing.py"), "40"]
