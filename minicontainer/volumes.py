@@ -187,8 +187,7 @@ def _ready(place: int, name: str, labels: Mapping[str, str]) -> Volume:
     for below, mode in ((DATA, 0o755), (USERS, 0o700)):
         os.mkdir(f"{part}/{below}", dir_fd=place)
         os.chmod(f"{part}/{below}", mode, dir_fd=place)  # whatever the umask is
-    with open(f"{directory()}/{part}/{ABOUT}", "x", encoding="utf-8") as f:
-        json.dump({"created": time.time(), "labels": dict(labels)}, f)
+    runtime.write(f"{directory()}/{part}/{ABOUT}", json.dumps({"created": time.time(), "labels": dict(labels)}))
     os.rename(part, name, src_dir_fd=place, dst_dir_fd=place)
     events.tell("volume", "create", name)
     return _read(name)

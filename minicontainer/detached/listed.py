@@ -48,6 +48,7 @@ class Listed(Popen):
             for name, owned in (("cgroup", child.cgroup), ("lease", child.lease)):
                 if owned is not None:
                     entry.link(name, owned.path)
+            entry.reserve_state()  # what could not be told of is not started
             return start.clone_here(child, spec, what, stdio)
 
         self._tell(entry.id)

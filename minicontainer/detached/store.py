@@ -33,8 +33,10 @@ from dataclasses import replace
 from minicontainer import events, runtime
 from minicontainer.container import names, owners
 from minicontainer.detached.records import Config, CorruptError, State
-from minicontainer.errors import EXHAUSTED, Error, SpecError, told
+from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, told
 from minicontainer.failpoint import failpoint
+
+ROOM = 1024  # bytes of a state, with blanks (csrc/monitor/state.c)
 
 
 class NotFoundError(SpecError, LookupError):
@@ -105,14 +107,23 @@ class Entry:
         """Says that it is whole, and was not started yet: it is nothing that was left behind."""
         self._replace("state", State("created").to_json())
 
+    def reserve_state(self) -> None:
+        """Room for the state of one that has no monitor to write it."""
+        runtime.write(f"{self.path}/.state", " " * ROOM)
+
     def write_state(self, text: str) -> None:
-        """The state of one that has no monitor to write it."""
-        self._replace("state", text)
+        """That state, in its room: no full disk keeps it from being told."""
+        self._overwrite(".state", text)
+        os.rename(f"{self.path}/.state", f"{self.path}/state")
 
     def overwrite_state(self, text: str) -> None:
         """The same in the file that is there, for who has it open."""
-        with open(f"{self.path}/state", "r+b", buffering=0) as f:
-            f.write(text.encode().ljust(os.fstat(f.fileno()).st_size))
+        self._overwrite("state", text)
+
+    def _overwrite(self, name: str, text: str) -> None:
+        with open(f"{self.path}/{name}", "r+b", buffering=0) as f:
+            f.write(text.encode().ljust(ROOM))
+            os.fsync(f.fileno())
 
     def _replace(self, name: str, text: str) -> None:
         part = f"{self.path}/.{name.partition('.')[0]}"
@@ -132,7 +143,10 @@ class Entry:
             os.unlink(link)
         except FileNotFoundError:
             pass
-        os.symlink(path, link)
+        try:
+            os.symlink(path, link)
+        except OSError as e:
+            raise StepError(e.errno or 0, f"symlink({link!r})") from None
 
     def lease(self) -> str:
         """The path of the file of its address; "" where it has none."""

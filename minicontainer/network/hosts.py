@@ -14,8 +14,11 @@ nothing here waits for one (O_NONBLOCK).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
+
+from minicontainer.errors import StepError
 
 SHARED = "names"
 RESERVED = "\t#"  # how a line begins that is somebody else's own: then comes whose
@@ -40,9 +43,23 @@ def make(directory: int, name: str = SHARED) -> None:
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
     try:
         os.fchmod(fd, 0o644)
-        os.write(fd, content)
+        _write(fd, content, 0, name)
+    except BaseException:
+        _unlink(directory, name)
+        raise
     finally:
         os.close(fd)
+
+
+def _write(fd: int, data: bytes, at: int, name: str) -> None:
+    """All of it: half a line would take the next one with it."""
+    try:
+        if os.pwrite(fd, data, at) == len(data):
+            return
+        reason = errno.ENOSPC
+    except OSError as e:
+        reason = e.errno or 0
+    raise StepError(reason, f"write(hosts/{name})")
 
 
 def hold(directory: int) -> int:
@@ -66,7 +83,8 @@ def _unlink(directory: int, name: str) -> None:
 def add(directory: int, address: str, names: str, only: str = "") -> int:
     """A line in every file, or in one ``only``; its offset. Under the network's lock."""
     line = f"{address}\t{names}".encode()
-    at, length = _place(read(directory, SHARED), -(-(len(line) + 1) // STEP) * STEP)
+    content = read(directory, SHARED)
+    at, length = _place(content, -(-(len(line) + 1) // STEP) * STEP)
     line = line.ljust(length - 1) + b"\n"
     reserved = f"{RESERVED}{only} ".encode().ljust(length - 1) + b"\n"
     for name in os.listdir(directory):
@@ -75,7 +93,11 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
         except BlockingIOError:
             continue  # its owner has died
         try:
-            os.pwrite(fd, line if not only or name == only else reserved, at)
+            _write(fd, line if not only or name == only else reserved, at, name)
+        except StepError:
+            if at == len(content):
+                os.ftruncate(fd, at)
+            raise
         finally:
             os.close(fd)
     return at

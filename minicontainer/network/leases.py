@@ -111,6 +111,8 @@ def take(network: Network, wish: Wish, note: Note) -> Lease:
         address = _take_address(network, wish.address, fds)
         note(f"lock {address}", begin)
         undo.callback(_unlink, store.path(network.name, "leases", str(address)))
+        if wish.address is None:
+            _remember(network, address)
         failpoint("address taken")
         held = ports.hold(wish.ports, fds, ipv6=network.subnet6 is not None)
         record = Record(
@@ -147,7 +149,10 @@ def _complete(network: Network, record: Record, fds: list[int], wish: Wish, note
         _publish(record, note)
         failpoint("ports published")
     except BaseException:
-        walk_here(lease.ending, lease.inputs)
+        known = hosts.lines_of(lease.inputs["hosts"], str(record.address))
+        if record.six is not None:
+            known += hosts.lines_of(lease.inputs["hosts"], str(record.six))
+        walk_here(ending(record._replace(lines=tuple(known))), lease.inputs)
         raise
     return lease
 
@@ -166,7 +171,6 @@ def _take_address(network: Network, wish: str | None, fds: list[int]) -> IPv4Add
     known = set(os.listdir(store.path(network.name, "leases")))
     for address in _in_turn(network):
         if str(address) not in known and _claim(network, address, fds):
-            _remember(network, address)
             return address
     for text in sorted(known):
         if _reclaim_one(network, IPv4Address(text), fds):
@@ -194,8 +198,10 @@ def _remember(network: Network, address: IPv4Address) -> None:
         fd = runtime.opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     except ValueError as e:
         raise UnsupportedError("network", network.name, f"{path} {e}", "remove it") from None
-    with open(fd, "w", encoding="ascii") as f:
-        f.write(str(address))
+    try:
+        _overwrite(fd, str(address).encode(), path)
+    finally:
+        os.close(fd)
 
 
 def _claim(network: Network, address: IPv4Address, fds: list[int]) -> bool:
@@ -226,8 +232,19 @@ def _enter_names(network: Network, lease: Lease, wish: Wish, note: Note) -> tupl
 
 
 def _write(network: Network, fd: int, record: Record) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(record.to_data()).encode(), 0)
+    data = json.dumps(record.to_data()).encode()
+    _overwrite(fd, data, store.path(network.name, "leases", str(record.address)))
+
+
+def _overwrite(fd: int, data: bytes, path: str) -> None:
+    try:
+        os.ftruncate(fd, 0)
+        if os.pwrite(fd, data, 0) == len(data):
+            return
+        reason = errno.ENOSPC
+    except OSError as e:
+        reason = e.errno or 0
+    raise StepError(reason, f"write({path!r})")
 
 
 def _publish(record: Record, note: Note) -> None:

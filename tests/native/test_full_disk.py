@@ -149,3 +149,51 @@ def test_removal_with_no_room(disk: Disk, rootfs: Path) -> None:
     assert disk.entries() == []
     with pytest.raises(Error):
         Container.find("x")
+
+
+def test_a_start_in_the_foreground_with_little_room(disk: Disk, rootfs: Path, minicontainer_cli: Run) -> None:
+    """What could not be told of has not run."""
+    ran = refused = 0
+    for left in range(8):
+        with disk.full(left):
+            done = minicontainer_cli("run", "--name", "x", rootfs, "echo", "ran")
+            if done.returncode:
+                assert re.search(r"/.*: no space left on device", refusal(done).lower())
+                refused += 1
+            else:
+                assert done.stdout == "ran\n"
+                ran += 1
+        assert disk.entries() == []
+    assert ran
+    assert refused
+
+
+@pytest.mark.parametrize("what", ["volume", pytest.param("network", marks=pytest.mark.needs("bridge"))])
+def test_what_is_made_with_no_room(disk: Disk, minicontainer_cli: Run, what: str) -> None:
+    """Is told by name, and made whole when there is room again."""
+    assert minicontainer_cli(what, "create", "first").returncode == 0
+    with disk.full():
+        assert re.search(r"/.*: no space left on device", refusal(minicontainer_cli(what, "create", "x")).lower())
+    assert minicontainer_cli(what, "ls", "-q").stdout.split() == ["first"]
+    assert minicontainer_cli(what, "create", "x").returncode == 0
+    if what == "network":
+        assert "127.0.0.1\tlocalhost\n" in (disk.path / "networks/x/hosts/names").read_text(encoding="ascii")
+    for name in ("first", "x"):
+        assert minicontainer_cli(what, "rm", name).returncode == 0
+
+
+@pytest.mark.needs("bridge")
+def test_no_names_are_left_of_a_start_with_little_room(disk: Disk, rootfs: Path, minicontainer_cli: Run) -> None:
+    assert minicontainer_cli("network", "create", "x").returncode == 0
+    names, refused = disk.path / "networks/x/hosts/names", 0
+    for left in range(8):
+        with disk.full(left):
+            done = minicontainer_cli("run", "--network", "x", "--add-host", "y=192.0.2.1", rootfs, "true")
+            if done.returncode:
+                assert re.search(r"/.*: no space left on device", refusal(done).lower())
+                refused += 1
+        lines = [line.split()[0] for line in names.read_text(encoding="ascii").splitlines() if line.strip()]
+        assert [line for line in lines if not line.startswith("#")] == ["127.0.0.1", "::1"]
+        assert os.listdir(disk.path / "networks/x/leases") == []
+    assert refused
+    assert minicontainer_cli("network", "rm", "x").returncode == 0
