@@ -7,12 +7,13 @@ import signal
 import socket
 import struct
 
+from minicontainer import runtime
 from minicontainer.detached import foreground
 from minicontainer.detached.entered import Entered
 from minicontainer.detached.handle import PATIENCE, ended, message
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
-from minicontainer.errors import Error
+from minicontainer.errors import Error, sentence
 from minicontainer.linux.cgroupkill import still_in
 from minicontainer.native import lib
 
@@ -112,9 +113,22 @@ class Ending(Entered):
         finally:
             os.close(lock)
 
+    def _needs_dead_monitor(self) -> None:
+        """Error where its monitor lives though nobody has its claim: then this is a copy of its state directory."""
+        pidfd = self._open_monitor()
+        if pidfd < 0:
+            return
+        try:
+            if not ended(pidfd, SOON):  # its claim goes before it does
+                where = runtime.directory()
+                raise Error(sentence("container", self.id[:12], f"runs, and {where} is a copy of its state directory"))
+        finally:
+            os.close(pidfd)
+
     def _end_what_is_left(self, timeout: float = PATIENCE) -> None:
         """After the death of its monitor: its processes, its cgroup, what it had of a network. Error where something of
         it survives."""
+        self._needs_dead_monitor()
         try:
             process = self.state.process
         except CorruptError:
