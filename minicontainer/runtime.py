@@ -2,7 +2,9 @@
 
 Theory of operation. What belongs to one state directory bears its mark where it stands beside what belongs to another
 one (control groups, bridges, the table of nftables): so who looks after one directory never touches what is another's,
-whatever paths and process numbers look like from there. What a host has once, whoever asks for it (ranges of ids,
+whatever paths and process numbers look like from there. The mark is made of its file's place too (device and inode):
+a copy of a state directory has the same files but none of the locks by which it is known who lives, so it is another
+one, and one that was moved is what it was. What a host has once, whoever asks for it (ranges of ids,
 whether it forwards), is kept in HOST.
 """
 
@@ -12,6 +14,7 @@ import errno
 import math
 import os
 import stat
+import zlib
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
@@ -20,6 +23,7 @@ from minicontainer.errors import EXHAUSTED, StepError, UnsupportedError
 VARIABLE = "MINICONTAINER_ROOT"
 HOST = "/run/minicontainer"
 LASTING = "/var/lib/minicontainer"
+SALT = 8  # hexadecimal digits in the file of a mark
 T = TypeVar("T")
 
 
@@ -94,7 +98,8 @@ def suffix() -> str:
 
 
 def mark() -> str:
-    """Eight hexadecimal digits that stand for the state directory, from the first time that it is asked for."""
+    """Eight hexadecimal digits that stand for the state directory, from the first time that it is asked for. A copy of
+    it has others."""
     return _mark(directory())
 
 
@@ -110,7 +115,7 @@ def _mark(place: str) -> str:
         make_directory(place)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            os.write(fd, os.urandom(4).hex().encode("ascii"))
+            os.write(fd, os.urandom(SALT // 2).hex().encode("ascii"))
             try:
                 os.link(part, path)
             except FileExistsError:
@@ -125,13 +130,16 @@ def _mark(place: str) -> str:
 
 
 def _read(path: str) -> str:
+    """Not of the directory's own inode: that of one in an overlay is another one when it was forgotten meanwhile
+    (Documentation/filesystems/overlayfs.rst, "Inode properties")."""
     try:
-        text = read(path)
+        with open(opened(path), "rb", buffering=0) as f:
+            data, there = f.read(SALT + 1), os.fstat(f.fileno())
     except ValueError as e:
-        text = str(e)
-    if len(text) != 8 or not set(text) <= set("0123456789abcdef"):
-        raise UnsupportedError("state directory", path, f"{text!r} is no mark", "remove it when no container runs")
-    return text
+        raise UnsupportedError("state directory", path, f"{e}", "remove it when no container runs") from None
+    if len(data) != SALT or not set(data) <= set(b"0123456789abcdef"):
+        raise UnsupportedError("state directory", path, f"{data!r} is no mark", "remove it when no container runs")
+    return f"{zlib.crc32(b'%b %d %d' % (data, there.st_dev, there.st_ino)):08x}"
 
 
 # ---- its files

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from minicontainer import runtime
+
 Done = subprocess.CompletedProcess[str]
 Word = str | Path
 
@@ -90,6 +92,17 @@ class Operator:
     def inspect(self, word: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.out("inspect", word))[0]
         return found
+
+
+@contextlib.contextmanager
+def chosen(path: Path) -> Iterator[None]:
+    """That state directory, in this process."""
+    before = os.environ[runtime.VARIABLE]
+    os.environ[runtime.VARIABLE] = str(path)
+    try:
+        yield
+    finally:
+        os.environ[runtime.VARIABLE] = before
 
 
 def copy_of(rootfs: Path, to: Path) -> Path:

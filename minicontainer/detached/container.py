@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from minicontainer import runtime
 from minicontainer.container import names, resolving, start
 from minicontainer.detached import foreground, making, store
 from minicontainer.detached.ending import Ending
@@ -204,6 +205,9 @@ class Container(Ending):
             if self.state.is_running:
                 return
             self._end_what_is_left()
+            if self._entry.config().mark != runtime.mark():  # its directory was copied
+                self._entry.write_config(replace(self._entry.config(), mark=runtime.mark()))
+                self._config = None
             self._start(lock)
 
     def restart(self, timeout: float | None = None) -> None:

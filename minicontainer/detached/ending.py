@@ -50,6 +50,8 @@ class Ending(Entered):
     def _end_monitor(self) -> None:
         """Has its monitor kill it, whatever its state says, and waits for the end of that. Error where something of it
         survives."""
+        if self._is_copied():
+            return
         if self._is_in_the_foreground():
             foreground.stop(self, signal.SIGKILL, 0)
             if self._is_in_the_foreground():
@@ -113,8 +115,16 @@ class Ending(Entered):
         finally:
             os.close(lock)
 
+    def _is_copied(self) -> bool:
+        """Whether its directory is a copy, which has none of the locks: what its files name is not ours to end, and may
+        live, in a state directory of another mark."""
+        try:
+            return self._entry.config().mark != runtime.mark() and not self._entry.is_watched()
+        except (CorruptError, NotFoundError):
+            return False
+
     def _needs_dead_monitor(self) -> None:
-        """Error where its monitor lives though nobody has its claim: then this is a copy of its state directory."""
+        """Error where its monitor lives though nobody has its claim: then a copy is where its state directory was."""
         pidfd = self._open_monitor()
         if pidfd < 0:
             return
@@ -128,6 +138,9 @@ class Ending(Entered):
     def _end_what_is_left(self, timeout: float = PATIENCE) -> None:
         """After the death of its monitor: its processes, its cgroup, what it had of a network. Error where something of
         it survives."""
+        if self._is_copied():
+            self._entry.unlink()
+            return
         self._needs_dead_monitor()
         try:
             process = self.state.process

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from minicontainer import runtime
 from minicontainer.container import host, seccomp
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.records import Config
@@ -46,7 +47,7 @@ def config(entry: Entry, spec: Spec, wished: Mapping[str, Any]) -> Config:
     if spec.seccomp not in (None, "unconfined"):
         filter_ = seccomp.program(spec, host.permitted(spec, host.userns_mode(spec)))
         spec = replace(spec, seccomp=entry.keep("seccomp", filter_))
-    return Config(entry.id, spec, time.time(), **wished)
+    return Config(entry.id, spec, time.time(), mark=runtime.mark(), **wished)
 
 
 def detached(spec: Spec) -> Spec:

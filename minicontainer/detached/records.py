@@ -85,6 +85,7 @@ class Config:
     remove    nothing is kept of it after its end
     timeout   seconds after which it is killed; 0: never
     foreground   its maker waits for it, and there is no monitor (foreground.py)
+    mark      of the state directory that it was started in (runtime.py)
     renaming  another name that it may have: the new one, or the old one, while it is given another
     """
 
@@ -100,6 +101,7 @@ class Config:
     timeout: float = 0
     renaming: str = ""
     foreground: bool = False
+    mark: str = ""
 
     @property
     def name(self) -> str:
@@ -137,7 +139,7 @@ class Config:
 
     def _checked(self) -> Config:
         """With what the rest of us relies on: types, and numbers that can be times. ValueError."""
-        for text in (self.id, self.restart, self.renaming):
+        for text in (self.id, self.restart, self.renaming, self.mark):
             of(str, text)
         check_restart(self.restart, self.spec)
         check_labels(of(dict, self.labels))

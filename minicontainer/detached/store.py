@@ -148,6 +148,12 @@ class Entry:
         except OSError as e:
             raise StepError(e.errno or 0, f"symlink({link!r})") from None
 
+    def unlink(self) -> None:
+        """It has no cgroup and no address any more."""
+        for name in ("cgroup", "lease"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}/{name}")
+
     def lease(self) -> str:
         """The path of the file of its address; "" where it has none."""
         try:

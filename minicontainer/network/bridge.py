@@ -43,6 +43,11 @@ def interfaces(*, others: bool = False) -> list[str]:
     return [name for _, name in socket.if_nameindex() if pattern.fullmatch(name)]
 
 
+def is_own(network: Network) -> bool:
+    """Whether its bridge is this state directory's; else its file is of another one, which was copied."""
+    return network.interface == interface_of(network.name)
+
+
 def number(interface: str) -> int:
     """The number of an interface; 0 where there is none."""
     try:

@@ -14,6 +14,7 @@ from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib
 from minicontainer.netsteps import forget, netlink
 from minicontainer.network import firewall, flows, hosts, store
+from minicontainer.network.bridge import is_own
 from minicontainer.network.members import Record, at, is_dead
 from minicontainer.network.record import CorruptNetworkError
 from minicontainer.plan import Builder, Plan, Slot
@@ -94,6 +95,9 @@ def end_if_dead(name: str, address: str) -> bool:
     path = store.path(name, "leases", address)
     if not is_dead(path):
         return False
+    if _is_copied(name):
+        os.unlink(path)
+        return True
     record = at(path) or Record("", IPv4Address(address), "", private=True)  # it was being made
     if not _has_ended(record):
         return False
@@ -105,6 +109,14 @@ def end_if_dead(name: str, address: str) -> bool:
         stack.callback(os.close, hosts.hold(inputs["hosts"]))
         walk_here(ending(_whole(name, inputs["hosts"], record)), inputs)
     return True
+
+
+def _is_copied(name: str) -> bool:
+    """Whether what its files say is of another state directory, where it may live."""
+    try:
+        return not is_own(store.read(name))
+    except (CorruptNetworkError, store.NoNetworkError):
+        return False
 
 
 def _has_ended(record: Record) -> bool:

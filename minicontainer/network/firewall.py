@@ -160,7 +160,7 @@ def removed(element: Element) -> bytes:
 
 def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
     """Makes the table again, whole, in one transaction; removes it where there is no network."""
-    found, ports = list(networks), list(published)
+    found, ports = [network for network in networks if bridge.is_own(network)], list(published)
     if not found:
         nftables.run(f"add table inet {table()}\ndelete table inet {table()}")
         return

@@ -1,7 +1,9 @@
 """Networks are made, found, repaired and removed.
 
 A network is there when its file is; what the kernel has of it (a bridge, elements of our table) can be made again of
-that, and is, where somebody took it away. Who makes or removes one has the lock on all of them.
+that, and is, where somebody took it away. In a state directory that was copied, what the kernel has is the other's, and
+nothing of that is touched: it is made again beside it, where the subnet is free. Who makes or removes one has the lock
+on all of them.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ def _settle(networks: list[Network]) -> None:
     try:
         firewall.load(networks, members.published())
     finally:
-        if not networks:
+        if not any(map(bridge.is_own, networks)):
             _forward_as_before()
 
 
@@ -108,7 +110,8 @@ def ready(name: str) -> Network:
             if os.path.exists(store.path(name, "config.json")):
                 return store.read(name)  # another made it meanwhile
             return _create(name, None, None, False, None)
-    return network if bridge.number(network.interface) == network.index else repair(name)
+    is_whole = bridge.is_own(network) and bridge.number(network.interface) == network.index
+    return network if is_whole else repair(name)
 
 
 def expected(name: str) -> Network:
@@ -130,9 +133,24 @@ def repair(name: str) -> Network:
     with store.locked(exclusive=True):
         network = store.read(name)
         others = [other for other in store.whole() if other.name != name]
+        if not bridge.is_own(network):
+            network = _made_own(network, others)
         network = _raise(network, [*others, network])
         endings.forget_flows(members.published())
         return network
+
+
+def _made_own(network: Network, others: list[Network]) -> Network:
+    """One of another state directory's, as this one can have it. SpecError where the other has it still."""
+    name = network.name
+    try:
+        subnets.given(str(network.subnet), [*bridge.used(), *(other.subnet for other in others)])
+    except SpecError as e:
+        reason = f"is of another state directory, and {network.subnet} {e.reason}"
+        raise SpecError("network", name, reason, f"minicontainer network rm {name}") from None
+    store.clear(name)
+    six = None if network.subnet6 is None else subnets.unique_local(name)
+    return replace(network, interface=bridge.interface_of(name), subnet6=six)
 
 
 def needs_root() -> None:
@@ -192,7 +210,7 @@ def end_left_behind(name: str) -> bool:
 def _let_forward(networks: list[Network]) -> None:
     """The host becomes a router, for as long as there is a network with a way out; of IPv4: with IPv6 it would give up
     the routes that it has from others (accept_ra of ip-sysctl)."""
-    if all(network.internal for network in networks):
+    if all(network.internal for network in networks if bridge.is_own(network)):
         return
     with store.host_locked() as kept:
         if not os.path.exists(kept):

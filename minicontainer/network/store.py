@@ -123,5 +123,11 @@ def forget(name: str) -> None:
     shutil.rmtree(path(name), ignore_errors=True)
 
 
+def clear(name: str) -> None:
+    """Removes what its file does not say: leases and names."""
+    for part in ("leases", "hosts"):
+        shutil.rmtree(path(name, part), ignore_errors=True)
+
+
 def _no_network(name: str) -> NoNetworkError:
     return NoNetworkError("network", name, "there is no such network", f"minicontainer network create {name}")

@@ -4,7 +4,6 @@ the signal at its parent's death. Who sees it next ends it; its ids and its addr
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from box import copy_of, until
 from supplies import Run
 
 import minicontainer as mc
-from minicontainer import runtime
 from minicontainer.container import ids
 from minicontainer.detached.container import Container
 from minicontainer.detached.records import Process
@@ -128,14 +126,3 @@ def test_nothing_is_taken_for_it(outlive: Callable[..., tuple[Container, Process
     assert stat(os.getpid()).state
     assert Container.find(c.id).status == "dead"
     assert not process.is_alive()
-
-
-def test_a_copy_of_the_state_directory_ends_nothing(make: Make, tmp_path: Path, minicontainer_cli: Run) -> None:
-    c, copy = make("sleep", "1000"), tmp_path / "copy"
-    subprocess.run(["cp", "-a", runtime.directory(), copy], check=True)
-    before = c.state.process
-    elsewhere = {**os.environ, runtime.VARIABLE: str(copy)}
-    for words in (["ps", "-a"], ["inspect", c.id], ["stop", c.id], ["start", c.id], ["rm", "-f", c.id]):
-        minicontainer_cli(*words, env=elsewhere)
-        assert c.status == "running"
-        assert c.state.process == before

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from box import CLI
+from box import CLI, chosen
 
 from minicontainer import runtime
 from minicontainer.linux.cgroup import hierarchy
@@ -37,17 +35,6 @@ def other(tmp_path: Path) -> Iterator[Path]:
                 group.rmdir()
 
 
-@contextmanager
-def chosen(path: Path) -> Iterator[None]:
-    """That state directory, in this process."""
-    before = os.environ[runtime.VARIABLE]
-    os.environ[runtime.VARIABLE] = str(path)
-    try:
-        yield
-    finally:
-        os.environ[runtime.VARIABLE] = before
-
-
 @pytest.mark.needs("cgroup2")
 def test_each_lists_and_keeps_its_own(rootfs: Path, other: Path) -> None:
     here = cli("run", "-d", "--name", "same", rootfs, "sleep", "1000").stdout.strip()
@@ -57,7 +44,8 @@ def test_each_lists_and_keeps_its_own(rootfs: Path, other: Path) -> None:
     assert cli("ps", "-q").stdout.split() == [here[:12]]
     assert cli("ps", "-q", root=other).stdout.split() == [there[:12]]
     (group,) = Path(hierarchy().path).glob(f"*/{there[:12]}-*")
-    assert group.parent.name == "minicontainer-" + (other / "mark").read_text(encoding="ascii")
+    with chosen(other):
+        assert group.parent.name == f"minicontainer-{runtime.mark()}"
     assert cli("rm", "-f", "same", root=other).returncode == 0
     assert cli("ps", "-q").stdout.split() == [here[:12]]
     assert cli("rm", "-f", "same").returncode == 0

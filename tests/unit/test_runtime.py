@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,13 +125,27 @@ def test_a_chosen_one_that_others_can_write_to(tmp_path: Path, monkeypatch: pyte
 
 def test_the_mark_stays_and_is_its_own(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = runtime.mark()
-    assert (root / "mark").read_text(encoding="ascii") == mark
+    assert len(mark) == 8
     assert os.listdir(root) == ["mark"]
     runtime._mark.cache_clear()
     assert runtime.mark() == mark
     assert runtime.suffix() == f"-{mark}"
     monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "another"))
     assert runtime.mark() != mark
+
+
+def test_the_mark_of_a_copy_is_another_and_one_that_moved_keeps_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, copy, moved = runtime.mark(), tmp_path / "copy", tmp_path / "moved"
+    shutil.copytree(root, copy)
+    root.rename(moved)
+    found = []
+    for place in (copy, moved):
+        monkeypatch.setenv(runtime.VARIABLE, str(place))
+        found.append(runtime.mark())
+    assert found[0] != mark
+    assert found[1] == mark
 
 
 def test_makers_of_one_mark_agree(root: Path) -> None:
