@@ -180,7 +180,8 @@ def test_an_interactive_shell_is_never_lost(shell: Session) -> None:
 
 
 HEARD = {
-    "caught": "import os; signal.signal(2, lambda *_: os.write(1, b'heard\\n')); print('ready', flush=True); time.sleep(1)",
+    "caught": "import os; signal.signal(2, lambda *_: os.write(1, b'heard\\n'))\n"
+    "print('ready', flush=True); time.sleep(1)",
     "waited for": "signal.pthread_sigmask(0, [2]); print('ready', flush=True); signal.sigwait([2]); print('heard')",
     "read": "import tty; tty.setraw(0); print('ready', flush=True); sys.stdin.buffer.raw.read(1); print('heard')",
 }
