@@ -164,7 +164,7 @@ class Boot:
         if self.observers:
             from minicontainer.kvm.trace import Tracer
 
-            machine.tracer = Tracer(self.observers)
+            machine.hooks.tracer = Tracer(self.observers)
         if self.words["step"]:
             from minicontainer.cli.observers import step_to_stderr
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 
-from minicontainer.kvm.devices import RESET_CONTROL, SLEEP_CONTROL, SLEEP_STATUS
 from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.ports import RESET_CONTROL, SLEEP_CONTROL, SLEEP_STATUS
 from minicontainer.native import lib
 
 ADDRESS = 0xE0000  # of the RSDP; tables follow

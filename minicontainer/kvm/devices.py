@@ -6,11 +6,11 @@ Each is a handler for the bus. They remember nothing, and so are the same for ev
 from __future__ import annotations
 
 from minicontainer.kvm.bus import Access, Handler
-from minicontainer.kvm.drive import GuestEnd
+from minicontainer.kvm.exits import GuestEnd
+from minicontainer.kvm.ports import I8042_COMMAND, RESET_CONTROL, SLEEP_CONTROL, SLEEP_STATUS
 
-I8042_COMMAND, I8042_RESET = 0x64, 0xFE  # IBM PC/AT: pulse output line 0, the processor's reset
-RESET_CONTROL, RESET_CPU = 0xCF9, 0x04  # Intel chipsets: bit 2 resets
-SLEEP_CONTROL, SLEEP_STATUS = 0x600, 0x601  # ACPI 6.5, 4.8.3.7; where our FADT says they are
+I8042_RESET = 0xFE  # IBM PC/AT: pulse output line 0, the processor's reset
+RESET_CPU = 0x04  # Intel chipsets: bit 2 resets
 SLEEP_ENABLE, SLEEP_TYPE_SHIFT, S5 = 0x20, 2, 5
 
 

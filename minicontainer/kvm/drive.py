@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from minicontainer.kvm.bus import Access
-from minicontainer.kvm.exits import NAMES, DebugExit, InternalErrorExit, IoExit, typed
+from minicontainer.kvm.bus import Access, Bus
+from minicontainer.kvm.exits import NAMES, DebugExit, GuestEnd, InternalErrorExit, IoExit, typed
 from minicontainer.kvm.result import Outcome
+from minicontainer.kvm.serial import Serial
+from minicontainer.kvm.vcpu import Vcpu
 from minicontainer.native import check, ffi, lib, now
-
-if TYPE_CHECKING:
-    from minicontainer.kvm.machine import Machine
-    from minicontainer.kvm.vcpu import Vcpu
 
 IO, MMIO, DEBUG = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_DEBUG
 SIGNAL, TRACE = lib.MC_STOP_SIGNAL, lib.MC_STOP_TRACE
@@ -21,26 +19,50 @@ CALLERS = 2  # mc_vcpu.open: the caller has an item of the exit
 MASK = 0xFFFFFFFFFFFFFFFF
 
 
-class GuestEnd(Exception):
-    """Raised by a device: the guest has ended the machine."""
+class Barrier(Protocol):
+    """Where a processor can be made to wait before it enters its guest (gate.py)."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def wait(self, processor: Processor) -> None:
+        """Returns when the processor may go on; GuestEnd if the machine is to end."""
+
+    def wake(self) -> None:
+        """A run is over: all that wait look again."""
+
+
+class Hooks:
+    """Functions that are called while a machine's processors run. A debugger may set and remove them at any time.
+
+    tracer     after each exit: (processor, its struct mc_exit)
+    on_debug   at each KVM_EXIT_DEBUG, which then does not end the run
+    on_access  after each access to a device, while board.trace is on
+    gate       where each processor waits before it enters its guest"""
+
+    def __init__(self) -> None:
+        self.tracer: Callable[[Processor, Any], None] | None = None
+        self.on_debug: Callable[[Processor, DebugExit], None] | None = None
+        self.on_access: Callable[[Processor], None] | None = None
+        self.gate: Barrier | None = None
 
 
 class Processor:
-    """One virtual CPU of a machine with its side of the exits."""
+    """One virtual CPU of a machine with its side of the exits.
 
-    def __init__(self, machine: Machine, vcpu: Vcpu, number: int) -> None:
+    board  the machine's struct mc_board
+    bus    finds the handler of a port or an address
+    ports  count exits by port"""
+
+    def __init__(
+        self, vcpu: Vcpu, number: int, *, board: Any, bus: Bus, serial: Serial, hooks: Hooks, ports: bool
+    ) -> None:
         self.vcpu, self.number = vcpu, number
-        self._machine = machine
-        self.control = ffi.new("struct mc_vcpu *", {"fd": vcpu.fd, "run": vcpu.run_page, "board": machine.board})
-        self.ports = machine.want_ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
+        self._bus, self._serial, self._hooks = bus, serial, hooks
+        self.control = ffi.new("struct mc_vcpu *", {"fd": vcpu.fd, "run": vcpu.run_page, "board": board})
+        self.ports = ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
         if self.ports:
             self.control.ports = self.ports
         self._told = 0  # which KVM_RUN was traced last, by its time
         self._earlier = 0  # the last one of the run before
-        self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if machine.tracer is not None else None
+        self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if hooks.tracer is not None else None
 
     def run(self) -> Outcome | None:
         """Until the end: None when another processor, or somebody outside, brought it about."""
@@ -67,18 +89,18 @@ class Processor:
         self._wake_gate()
 
     def _pass_gate(self) -> None:
-        gate = self._machine.gate
+        gate = self._hooks.gate
         if gate is not None:
             gate.wait(self)
 
     def _wake_gate(self) -> None:
-        gate = self._machine.gate
+        gate = self._hooks.gate
         if gate is not None:
             gate.wake()
 
     def _loop(self, e: Any) -> Outcome | None:
         run, control, number = lib.mc_vcpu_run, self.control, self.number
-        port_handler, address_handler = self._machine.bus.ports.get, self._machine.bus.at_address
+        port_handler, address_handler = self._bus.ports.get, self._bus.at_address
         handler: Callable[[Access], int | None] | None
         while True:
             reason = run(control)
@@ -110,20 +132,20 @@ class Processor:
             check(reason, "KVM_RUN")
         if reason == TRACE:
             self._traced(e)
-            if self._machine.on_access is not None:
-                self._machine.on_access(self)
+            if self._hooks.on_access is not None:
+                self._hooks.on_access(self)
             return False, None
         if reason == lib.MC_STOP_OUTPUT:
-            self._machine.serial.flush(wait=False)  # C waits for a reader, and knows when to stop
+            self._serial.flush(wait=False)  # C waits for a reader, and knows when to stop
             return False, None
         if reason < lib.MC_STOP_SIGNAL or reason == lib.MC_STOP_DEBUG_EXIT:
             self._traced(e)
         else:
             self._interrupted()
-        if reason == DEBUG and self._machine.on_debug is not None:
+        if reason == DEBUG and self._hooks.on_debug is not None:
             exit_ = typed(e)
             assert isinstance(exit_, DebugExit)
-            self._machine.on_debug(self, exit_)
+            self._hooks.on_debug(self, exit_)
             return False, None
         if reason == lib.MC_STOP_ASKED:
             return True, None
@@ -136,7 +158,7 @@ class Processor:
 
     def _traced(self, e: Any) -> None:
         """Tells of an exit, once: one that ends a run is told before the guest has finished it."""
-        tracer, entered = self._machine.tracer, self.control.entered_ns
+        tracer, entered = self._hooks.tracer, self.control.entered_ns
         if tracer is not None and entered != self._told:
             self._told = entered
             tracer(self, e)

@@ -163,3 +163,10 @@ def typed(e: Any) -> Exit:
     """The exit in a ``struct mc_exit``."""
     make = TYPES.get(e.reason)
     return make(e) if make is not None else UnknownExit(e.reason, _words(e))
+
+
+class GuestEnd(Exception):
+    """Raised by a device's handler: the guest has ended the machine. ``reason`` as in ``Result.reason``."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason

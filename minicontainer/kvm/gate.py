@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from minicontainer.kvm.drive import GuestEnd, Processor
+from minicontainer.kvm.drive import Processor
+from minicontainer.kvm.exits import GuestEnd
 from minicontainer.native import lib, now
 
 PATIENCE = 0.01  # seconds until one that has not come is kicked again

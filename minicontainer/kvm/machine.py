@@ -21,16 +21,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from minicontainer.errors import Error, SpecError
 from minicontainer.kvm import acpi, boot, devices, guests, processor, threads
 from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, InMemory, Kernel
 from minicontainer.kvm.bus import Bus, Handler
 from minicontainer.kvm.descriptor import Watch
-from minicontainer.kvm.drive import GuestEnd, Processor
-from minicontainer.kvm.exits import DebugExit
-from minicontainer.kvm.gate import Gate
+from minicontainer.kvm.drive import Hooks, Processor
+from minicontainer.kvm.exits import GuestEnd
 from minicontainer.kvm.memory import GuestMemory
 from minicontainer.kvm.result import CODES, Outcome, Result
 from minicontainer.kvm.serial import Serial
@@ -75,11 +74,8 @@ class Machine:
         self.entry: Entry | None = None
         self.processors: list[Processor] = []
         self.bus = Bus()
-        self.tracer: Callable[[Processor, Any], None] | None = None
-        self.on_debug: Callable[[Processor, DebugExit], None] | None = None
-        self.on_access: Callable[[Processor], None] | None = None  # after each access, while board.trace is on
+        self.hooks = Hooks()
         self.on_end: Callable[[Result], None] | None = None
-        self.gate: Gate | None = None
         self.board = ffi.new("struct mc_board *")
         self._serial_fd = serial
         self._stopped = ""
@@ -224,7 +220,15 @@ class Machine:
         vcpu = self.vm.create_vcpu(number)
         self.at_close(vcpu.close)
         initial.set_up(vcpu, number)
-        return Processor(self, vcpu, number)
+        return Processor(
+            vcpu,
+            number,
+            board=self.board,
+            bus=self.bus,
+            serial=self.serial,
+            hooks=self.hooks,
+            ports=self.want_ports,
+        )
 
     def _check_count(self, count: int, entry: Entry) -> None:
         most = self.vm.check_extension("KVM_CAP_MAX_VCPUS") if count > 1 else 1
@@ -255,7 +259,7 @@ class Machine:
 
     def _run(self, limit: float | None, most: int) -> Result:
         self.start()
-        self.board.trace = self.board.trace or self.tracer is not None
+        self.board.trace = self.board.trace or self.hooks.tracer is not None
         started, before = now(), sum(p.control.guest_ns for p in self.processors)
         self.board.deadline_ns = 0 if limit is None else started + int(limit * 1e9)
         self.board.max_exits = self.board.exits + most if most else 0

@@ -27,7 +27,7 @@ class Stepper:
     def __init__(self, machine: Machine, tell: Callable[[Processor], None], most: int | None = None) -> None:
         self._machine, self._tell, self._most = machine, tell, most
         self.count = 0
-        machine.on_debug, machine.on_access = self._on_debug, self._on_access
+        machine.hooks.on_debug, machine.hooks.on_access = self._on_debug, self._on_access
         machine.start()
         machine.board.trace = 1  # KVM sets no trap behind an access that it emulates: on_access is told instead
         first = machine.processors[0]
@@ -47,8 +47,8 @@ class Stepper:
 
     def _show(self, processor: Processor) -> None:
         if self._most is not None and self.count >= self._most:
-            self._machine.on_debug = self._machine.on_access = None
-            self._machine.board.trace = self._machine.tracer is not None
+            self._machine.hooks.on_debug = self._machine.hooks.on_access = None
+            self._machine.board.trace = self._machine.hooks.tracer is not None
             processor.vcpu.set_guest_debug()
             return
         self.count += 1

@@ -410,7 +410,7 @@ def test_the_machine_goes_on_without_the_server(make: Make) -> None:
         assert client.ask(b"Z0,%x,1" % LOOP) == b"OK"
         assert client.ask(b"c") == b"T05thread:1;"
     assert run.end().registers["rax"] == 5
-    assert (machine.gate, machine.on_debug, machine.on_end) == (None, None, None)
+    assert (machine.hooks.gate, machine.hooks.on_debug, machine.on_end) == (None, None, None)
 
 
 def test_a_client_that_never_reads_keeps_nobody(make: Make) -> None:

@@ -643,7 +643,7 @@ def test_a_result_is_data(make: Make) -> None:
 
 def traced(machine: Machine, **options: Any) -> tuple[list[Exit], Result]:
     seen: list[Exit] = []
-    machine.tracer = Tracer([seen.append])
+    machine.hooks.tracer = Tracer([seen.append])
     return seen, machine.run(timeout=PATIENCE, **options)
 
 
@@ -710,7 +710,7 @@ def test_exits_of_several_processors_have_numbers_of_their_own(make: Make) -> No
         if len({e.vcpu for e in seen[-100:]}) == 2:
             m.stop("both")
 
-    m.tracer = Tracer([tell])
+    m.hooks.tracer = Tracer([tell])
     assert m.run(timeout=PATIENCE).reason == "both"
     assert [e.number for e in seen] == list(range(1, len(seen) + 1))
 
@@ -720,7 +720,7 @@ def explained(code: bytes, **limits: Any) -> Recorder:
     with Machine(watch=recorder) as m:
         m.memory.write(START, code)
         m.enter(START)
-        m.tracer = Tracer([recorder.exit])
+        m.hooks.tracer = Tracer([recorder.exit])
         recorder.phase = "processors"
         m.run(**limits)
     return recorder

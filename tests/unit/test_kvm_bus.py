@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from minicontainer.errors import SpecError
 from minicontainer.kvm import devices
 from minicontainer.kvm.bus import PORTS, Access, Bus, Handler
-from minicontainer.kvm.drive import GuestEnd
+from minicontainer.kvm.exits import GuestEnd
 
 
 def device(name: str) -> Handler:

@@ -45,8 +45,8 @@ class Execution:
         self.target = MachineTarget(machine)
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_lock = threading.Lock()
-        machine.gate = self._gate
-        machine.on_debug, machine.on_access = self._on_debug, self._on_access
+        machine.hooks.gate = self._gate
+        machine.hooks.on_debug, machine.hooks.on_access = self._on_debug, self._on_access
 
     # ---- for the client's thread
 
@@ -89,7 +89,7 @@ class Execution:
         self._stepped.clear()
         for number, action in actions.items():
             self._arm(number, action)
-        self._machine.board.trace = bool(self._stepped) or self._machine.tracer is not None
+        self._machine.board.trace = bool(self._stepped) or self._machine.hooks.tracer is not None
         self._reported.clear()
         self._gate.release(actions)
 
@@ -101,7 +101,7 @@ class Execution:
         self._stepped.clear()
         for processor in self._machine.processors:
             processor.vcpu.set_guest_debug()
-        self._machine.board.trace = self._machine.tracer is not None
+        self._machine.board.trace = self._machine.hooks.tracer is not None
         self._gate.release()
 
     def kill(self) -> None:
@@ -111,8 +111,8 @@ class Execution:
     def close(self) -> None:
         """Takes itself out of the machine."""
         self._gate.release()
-        self._machine.gate = None
-        self._machine.on_debug = self._machine.on_access = None
+        self._machine.hooks.gate = None
+        self._machine.hooks.on_debug = self._machine.hooks.on_access = None
         with self._wake_lock:
             os.close(self.wake)
             self.wake = -1
