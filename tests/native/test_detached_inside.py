@@ -79,8 +79,13 @@ def test_a_filter_of_a_file_is_kept(rootfs: Path, tmp_path: Path) -> None:
         entered = c.run(["mkdir", "/tmp/made-inside"], capture_output=True, stdin=mc.DEVNULL)
         assert entered.returncode == 1
         assert entered.stderr.endswith(b": Operation not permitted\n")
+
+        def refused() -> list[object]:
+            return [entry for entry in c.logs() if b"Operation not permitted" in entry.data]
+
+        until(lambda: len(refused()) == 1)
         c.restart(0)
-        until(lambda: len([e for e in c.logs() if b"Operation not permitted" in e.data]) == 2)
+        until(lambda: len(refused()) == 2)
     finally:
         c.remove(force=True)
 
