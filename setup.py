@@ -14,21 +14,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
 WALK = [
-    f"csrc/{name}.c" for name in ("plan", "exec", "mountpoint", "clone", "half", "spawn", "network", "freestanding")
+    f"csrc/plan/{name}.c" for name in ("walk", "exec", "mountpoint", "clone", "parent", "spawn", "netlink")
 ]
+WALK += ["csrc/helpers/freestanding.c"]
 MONITOR = [*WALK, *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
 HELPERS = {
-    "enter": (["csrc/enter.c", *WALK], FREESTANDING),
-    "floor": (["csrc/floor.c", "csrc/floorchild.c", "csrc/clone.c"], []),
-    "init": (["csrc/init.c", "csrc/exec.c"], FREESTANDING),
+    "enter": (["csrc/helpers/enter.c", *WALK], FREESTANDING),
+    "floor": (["csrc/floors/floor.c", "csrc/floors/floorchild.c", "csrc/plan/clone.c"], []),
+    "init": (["csrc/helpers/init.c", "csrc/plan/exec.c"], FREESTANDING),
     "monitor": (MONITOR, FREESTANDING),
-    "mark": (["csrc/mark.c"], FREESTANDING),
-    "pause": (["csrc/pause.c"], FREESTANDING),
-    "usernet": (["csrc/usernet.c"], []),
+    "mark": (["csrc/floors/mark.c"], FREESTANDING),
+    "pause": (["csrc/floors/pause.c"], FREESTANDING),
+    "usernet": (["csrc/helpers/usernet.c"], []),
     "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),
 }
 if platform.machine() == "x86_64":
-    HELPERS["kvmfloor"] = (["csrc/kvmfloor.c"], [])
+    HELPERS["kvmfloor"] = (["csrc/floors/kvmfloor.c"], [])
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
 
 # Guests of virtual machines: name -> kind. Their sources are csrc/guests/NAME.S, or NAME.c.

@@ -1,8 +1,8 @@
 """The cffi builder of ``minicontainer._native`` (out-of-line API mode, one extension).
 
 What stands between the CDEF marks of the headers is the declaration. Names of kernel constants, which have a list in
-``constants.h`` and ``kvm.h``, are declared as ``#define NAME ...``, so that the compiler fills in the kernel's values
-and none is typed here. Virtual machines (``vcpu.h``, ``kvm.h``) are for x86_64 alone.
+``plan/constants.h`` and ``kvm/kvm.h``, are declared as ``#define NAME ...``, so that the compiler fills in the kernel's
+values and none is typed here. Virtual machines (``kvm/``) are for x86_64 alone.
 """
 
 import platform
@@ -11,27 +11,17 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-SOURCES = [
-    "plan.c",
-    "check.c",
-    "exec.c",
-    "mountpoint.c",
-    "clone.c",
-    "half.c",
-    "dumpable.c",
-    "spawn.c",
-    "identity.c",
-    "network.c",
-]
-HEADERS = ["native.h", "monitor.h", "constants.h"]
+PLAN = ["check", "clone", "dumpable", "exec", "identity", "mountpoint", "netlink", "parent", "spawn", "walk"]
+SOURCES = [f"plan/{name}.c" for name in PLAN]
+HEADERS = ["plan/native.h", "monitor/shared.h", "plan/constants.h"]
 FLAGS = [
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=incompatible-pointer-types",
     "-Werror=implicit-function-declaration", "-Werror=int-conversion", "-Wno-missing-field-initializers",
     "-Wno-unused-function",
 ]  # fmt: skip
 if platform.machine() == "x86_64":
-    SOURCES += ["kvmrun.c", "vcpu.c", "serial.c", "lz4.c"]
-    HEADERS += ["vcpu.h", "kvm.h"]
+    SOURCES += [f"kvm/{name}.c" for name in ("exits", "lz4", "serial", "vcpu")]
+    HEADERS += ["kvm/vcpu.h", "kvm/kvm.h"]
 
 
 def marked(name: str, kind: str) -> str:

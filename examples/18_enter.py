@@ -11,7 +11,7 @@ c = mc.Container.start(["/bin/sleep", "1000"], rootfs=sys.argv[1])
 try:
     with c.exec(["/bin/grep", "-E", "NoNewPrivs|Seccomp:|CapBnd", "/proc/self/status"], stdout=mc.PIPE, text=True) as p:
         print(p.communicate()[0])
-    for event in p.timeline:  # walked by csrc/enter.c, which joins, and by the sibling that it makes
+    for event in p.timeline:  # walked by csrc/helpers/enter.c, which joins, and by the sibling that it makes
         if event.call.startswith(("setns", "clone3", "seccomp", "execve")):
             print(f"{event.seconds * 1e6:7.1f} us  {event.call[:90]}")
 finally:

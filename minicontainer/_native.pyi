@@ -1,4 +1,4 @@
-"""The typed surface of the extension: csrc/native.h's declarations; a test compares the two."""
+"""The typed surface of the extension: csrc/plan/native.h's declarations; a test compares the two."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ class _Lib:
     def mc_serial_flush(self, serial: Any, wait: int, /) -> int: ...
     def mc_serial_unplug(self, serial: Any, /) -> None: ...
     def mc_lz4_block(self, block: Any, packed: int, out: Any, size: int, /) -> int: ...
-    def __getattr__(self, constant: str) -> int: ...  # the names of csrc/constants.h
+    def __getattr__(self, constant: str) -> int: ...  # the names of csrc/plan/constants.h
 
 class _FFI:
     NULL: Any

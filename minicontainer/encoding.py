@@ -1,4 +1,4 @@
-"""Steps as the flat buffer that C walks (struct mc_plan in ``csrc/native.h``): header, steps, bytes."""
+"""Steps as the flat buffer that C walks (struct mc_plan in ``csrc/plan/native.h``): header, steps, bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of plans that speak netlink(7), and what goes with them (csrc/network.c)."""
+"""Steps of plans that speak netlink(7), and what goes with them (csrc/plan/netlink.c)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan's language: system calls as data (see ``csrc/native.h``).
+"""The plan's language: system calls as data (see ``csrc/plan/native.h``).
 
 A ``Step`` is one primitive with its arguments; a ``Plan`` is a list of steps, encoded once into the flat buffer that C
 walks in the child. Steps are made by the functions below, named as the man pages name the calls, and arguments print as

@@ -59,8 +59,8 @@ ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: its ends of th
 
 
 class HalfPlan:
-    """The parent's half of a start (csrc/half.c): a plan whose first input is the child's ``pid``. What its first part
-    makes goes to the inputs of the child's plan that have the same names: these, and ENDS, are ``names``."""
+    """The parent's half of a start (csrc/plan/parent.c): a plan whose first input is the child's ``pid``. What its
+    first part makes goes to the inputs of the child's plan that have the same names: these, and ENDS, are ``names``."""
 
     __slots__ = ("ends", "names", "plan", "shared")
 

@@ -20,7 +20,9 @@ def known(name: str) -> int:
     try:
         return int(getattr(lib, name))
     except AttributeError:
-        raise SpecError("constant", name, "is not among those of this package", "csrc/constants.h lists them") from None
+        raise SpecError(
+            "constant", name, "is not among those of this package", "csrc/plan/constants.h lists them"
+        ) from None
 
 
 class Const(int):

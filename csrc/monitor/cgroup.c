@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 #define LEVELS 64 /* of cgroups in it, in which processes are looked for one by one */
 

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 /* The directory is our current one: no path is too long for an address. */
 void control_open(struct control *c)

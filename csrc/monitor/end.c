@@ -5,9 +5,9 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 
-#include "../told.h"
-#include "../walk.h"
-#include "monitor.h"
+#include "monitor/monitor.h"
+#include "monitor/told.h"
+#include "plan/walk.h"
 
 /* The file of a name says "PID ID" (container/names.py). */
 static int has_name(const struct mc_monitor *told)

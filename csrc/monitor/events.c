@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 void event_write(const struct mc_monitor *told, const char *action, const char *key, int64_t number)
 {

@@ -5,7 +5,7 @@
  */
 #include <signal.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 static const char *failpoint_named;
 

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 #define OPEN (O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
 #define ENTRY 64 /* what stands before the text of an entry, at the most, and its newline */

@@ -21,10 +21,10 @@
 #include <sys/signalfd.h>
 #include <time.h>
 
-#include "../dumpable.h"
-#include "../start.h"
-#include "../told.h"
-#include "monitor.h"
+#include "helpers/start.h"
+#include "monitor/monitor.h"
+#include "monitor/told.h"
+#include "plan/dumpable.h"
 
 MC_START(monitor_main);
 

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../monitor.h"
-#include "../syscalls.h"
+#include "monitor/shared.h"
+#include "plan/syscalls.h"
 
 /* ---- text.c: text that is put together; what does not fit is left out, never half of it */
 

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 static int is_dots(const char *name)
 {

@@ -9,8 +9,8 @@
 #include <poll.h>
 #include <signal.h>
 
-#include "../told.h"
-#include "monitor.h"
+#include "monitor/monitor.h"
+#include "monitor/told.h"
 
 /* struct report of init.c: nothing, or an error of 0, where the program runs. What is in the pipe counts at its end. */
 static int read_report(struct mc_monitor *told, int fd)

@@ -11,7 +11,7 @@
 #include <linux/fs.h>
 #include <string.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 #define ROOM 1024
 #define NEXT ".state"

@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 #ifndef TIOCGPTPEER
 #include <asm/ioctls.h>

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 void put_bytes(struct text *t, const char *data, size_t size)
 {

@@ -7,7 +7,7 @@
  * own, and ends with it.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <errno.h>
 #include <fcntl.h>

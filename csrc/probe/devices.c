@@ -3,7 +3,7 @@
  * devices.c: what /dev holds, whether it is genuine, what a device node is good for; terminals.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <ctype.h>
 #include <dirent.h>

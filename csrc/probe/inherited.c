@@ -3,7 +3,7 @@
  * inherited.c: what a process gets from the one that started it, which must not be the caller's.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <errno.h>
 #include <sched.h>

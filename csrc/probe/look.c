@@ -3,7 +3,7 @@
  * look.c: how the checks read /proc and make system calls.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <ctype.h>
 #include <dirent.h>

@@ -10,7 +10,7 @@
  * change ends with it, and a call that kills it or does not return costs no more than its line.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <errno.h>
 #include <stdarg.h>

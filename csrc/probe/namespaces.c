@@ -3,7 +3,7 @@
  * namespaces.c: each is the container's own; none can be made or joined; cgroups.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  * paths.c: what of /proc and /sys is hidden and what refuses writing; how things are mounted; the way out of the root.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <dirent.h>
 #include <errno.h>

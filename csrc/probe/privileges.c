@@ -3,7 +3,7 @@
  * privileges.c: capabilities, no_new_privs, the filter's mode, the user namespace, set-uid files, keyrings.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <errno.h>
 #include <grp.h>

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../syscalls.h"
+#include "plan/syscalls.h"
 
 #define SAID 160 /* bytes of what was seen, with the 0 */
 

@@ -3,7 +3,7 @@
  * processes.c: descriptors, programs and the working directory: what of the host a process still holds.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
  * sockets.c: families of sockets, and those of the host.
  */
 #define _GNU_SOURCE
-#include "probe.h"
+#include "probe/probe.h"
 
 #include <errno.h>
 #include <net/if.h>

@@ -95,7 +95,7 @@ def write_cpuid(directory: str) -> str:
 
 
 def floor_command(table: str, *words: str) -> list[str]:
-    """csrc/kvmfloor.c: its boots, or with words its exits."""
+    """csrc/floors/kvmfloor.c: its boots, or with words its exits."""
     if words:
         return [f"{LIBEXEC}/kvmfloor", "exits", guests.path("exits"), table, *words]
     return [f"{LIBEXEC}/kvmfloor", "boot", guests.path("hello"), table]

@@ -4,7 +4,7 @@
     python -m minicontainer.compare.bootworker exits GUEST N PORT
     python -m minicontainer.compare.bootworker idle GUEST N
 
-Each line on stdin asks for one measurement and is answered with a line, as csrc/kvmfloor.c's: of ``boot`` the
+Each line on stdin asks for one measurement and is answered with a line, as csrc/floors/kvmfloor.c's: of ``boot`` the
 nanoseconds until the guest can be entered, until its first exit, and until all is given back, with GIB gibibytes
 touched first; of ``exits`` the nanoseconds of one exit; of ``idle`` what N machines cost, as JSON.
 """

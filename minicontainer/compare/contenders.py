@@ -124,7 +124,8 @@ def last_line(said: bytes) -> str:
 
 
 def floor_command(rootfs: str, program: str, home: str) -> list[str]:
-    """csrc/floor.c, told of this host what the library finds out; ``home`` is the cgroup that holds all containers'."""
+    """csrc/floors/floor.c, told of this host what the library finds out; ``home`` is the cgroup that holds all
+    containers'."""
     masked, read_only = host.kernel_paths()
     words = [w for path, is_directory in masked for w in ("-m", f"{'d' if is_directory else 'f'}{path}")]
     words += [w for path in read_only for w in ("-r", path)]

@@ -1,5 +1,5 @@
 """``compare linux``: from a command's start to the first process of one Linux kernel, by ``kvm-boot`` and by QEMU's
-microvm, with the same initrd (csrc/mark.c), command line and memory, in one interleaved run."""
+microvm, with the same initrd (csrc/floors/mark.c), command line and memory, in one interleaved run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minicontainer.compare.statistics import compared
 from minicontainer.cpio import newc
 from minicontainer.errors import Error
 
-MARK = b"minicontainer: init"  # what csrc/mark.c says
+MARK = b"minicontainer: init"  # what csrc/floors/mark.c says
 QEMU, OURS, OURS_64 = "qemu-microvm", "kvm-boot", "kvm-boot-64bit"
 NAMES = (QEMU, OURS, OURS_64)
 INIT = "init"  # the part until the mark

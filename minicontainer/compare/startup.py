@@ -1,8 +1,8 @@
 """``compare startup``: from nothing to a program's end and back to nothing, by everybody, in one interleaved run.
 
-Without a root file system of the user's, the program is csrc/pause.c with nothing to read, whose own cost is that of an
-exec; with one it is its /bin/true. The floor does what the library does without user and time namespaces and a filter
-of system calls (``library-bare``); so what these defaults add is told too.
+Without a root file system of the user's, the program is csrc/floors/pause.c with nothing to read, whose own cost is
+that of an exec; with one it is its /bin/true. The floor does what the library does without user and time namespaces and
+a filter of system calls (``library-bare``); so what these defaults add is told too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N [bare]``.
 
-Each line on stdin asks for one ``run`` of one prebuilt spec and is answered with its nanoseconds, as csrc/floor.c's.
-N gibibytes are touched first, so that they are in the caller's memory. ``bare``: BARE instead of the defaults.
+Each line on stdin asks for one ``run`` of one prebuilt spec and is answered with its nanoseconds, as
+csrc/floors/floor.c's. N gibibytes are touched first, so that they are in the caller's memory. ``bare``: BARE instead of
+the defaults.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Order matters, and is the safety of it: sources (binds, kernel file systems) are taken as detached trees *before*
 ``pivot_root`` and attached *after* it, so that whatever ROOTFS holds can only resolve inside the container; and what is
-mounted on is walked to name by name (csrc/mountpoint.c), so that no magic link of ``/proc`` leads a path elsewhere.
+mounted on is walked to name by name (csrc/plan/mountpoint.c), so that no magic link of ``/proc`` leads a path
+elsewhere.
 """
 
 from __future__ import annotations

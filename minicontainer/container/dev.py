@@ -155,7 +155,7 @@ def take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> N
 
 
 def mount_point(path: str, into: str, *, is_file: bool) -> p.Step:
-    """A path as a descriptor; what is missing of it is made, also where links lead (csrc/mountpoint.c)."""
+    """A path as a descriptor; what is missing of it is made, also where links lead (csrc/plan/mountpoint.c)."""
     return p.Step("mount_point", (path, int(is_file)), lib.MC_MOUNT_POINT, into=Slot(into))
 
 

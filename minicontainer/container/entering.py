@@ -1,6 +1,6 @@
 """The plan of ``exec``: how a process gets into a container that runs, and what it is confined to. Pure.
 
-It is walked by csrc/enter.c, for whom it joins the namespaces; from the second child on, which is born in the
+It is walked by csrc/helpers/enter.c, for whom it joins the namespaces; from the second child on, which is born in the
 container's cgroup, it is as the plan of a start (compiler.py). Until its exec that child has more rights than those who
 see it; they cannot trace it (prctl(2), PR_SET_DUMPABLE) without CAP_SYS_PTRACE in the host's own user namespace.
 """

@@ -66,7 +66,7 @@ def _give_up_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None
 
 
 def is_staged(spec: Spec, host: Host) -> bool:
-    """Whether csrc/init.c is executed first."""
+    """Whether csrc/helpers/init.c is executed first."""
     return spec.init or (host.exposed and not spec.executable)
 
 
@@ -96,7 +96,7 @@ def execute(b: Builder, spec: Spec, host: Host, env: Mapping[str, str]) -> None:
 
 
 def _stage(spec: Spec, host: Host, env: Mapping[str, str]) -> p.Step:
-    """The exec of csrc/init.c, which loads the filter and executes the program."""
+    """The exec of csrc/helpers/init.c, which loads the filter and executes the program."""
     paths = program_paths(spec.args[0], env["PATH"])
     name = "minicontainer-init" if spec.init else "minicontainer-exec"
     instructions = len(host.seccomp) // INSTRUCTION.size
@@ -105,7 +105,7 @@ def _stage(spec: Spec, host: Host, env: Mapping[str, str]) -> p.Step:
 
 
 def _limits(spec: Spec) -> str:
-    """The resource limits as csrc/init.c is told them: a letter for each, its limits in hexadecimal."""
+    """The resource limits as csrc/helpers/init.c is told them: a letter for each, its limits in hexadecimal."""
     words = [(RLIMITS[limit.name], limit.soft % 2**64, limit.hard % 2**64) for limit in spec.ulimits]
     return "".join(f"{chr(ord('a') + number)}{soft:016x}{hard:016x}" for number, soft, hard in words)
 

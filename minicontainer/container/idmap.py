@@ -2,7 +2,7 @@
 
 An ordinary user may map one id, his own, from inside. Ranges of /etc/subuid are written by the set-uid newuidmap(1)
 and newgidmap(1), and root's maps by root: that is the parent's half, done by a thread of its own while the thread
-that clones sleeps until the child's exec (csrc/half.c), or by the container's monitor.
+that clones sleeps until the child's exec (csrc/plan/parent.c), or by the container's monitor.
 """
 
 from __future__ import annotations

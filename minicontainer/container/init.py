@@ -1,4 +1,4 @@
-"""The static program csrc/init.c, run from a sealed memfd, and its report: process 1 of ``--init``; and what is
+"""The static program csrc/helpers/init.c, run from a sealed memfd, and its report: process 1 of ``--init``; and what is
 executed before a program that could get at the caller's executable (``Host.exposed``)."""
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _inode(fd: int) -> tuple[int, int]:
 def report(fd: int) -> tuple[int, Any]:
     """(errno, struct mc_program) of a program that did not start; the errno is 0 where it runs.
 
-    The pipe shares init's memory: what it holds counts when init is gone from it (csrc/init.c)."""
+    The pipe shares init's memory: what it holds counts when init is gone from it (csrc/helpers/init.c)."""
     size = 4 + ffi.sizeof("struct mc_program")
     data = b""
     end = select.poll()

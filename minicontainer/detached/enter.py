@@ -4,9 +4,10 @@
     with c.exec(["/bin/sh"], stdin=mc.PIPE) as p:  # as mc.Popen
         ...
 
-Theory of operation. The plan (container/entering.py) is laid into a memfd; a child of ours becomes csrc/enter.c, a
-sealed copy of it, which walks the plan, and ends when the second child, which is ours too (CLONE_PARENT), has become
-the program. So nothing of this process is ever seen from inside, and no limit of the container's is this process's.
+Theory of operation. The plan (container/entering.py) is laid into a memfd; a child of ours becomes
+csrc/helpers/enter.c, a sealed copy of it, which walks the plan, and ends when the second child, which is ours too
+(CLONE_PARENT), has become the program. So nothing of this process is ever seen from inside, and no limit of the
+container's is this process's.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
     "cgroup": "CLONE_NEWCGROUP",
     "time": "CLONE_NEWTIME",
 }
-FIRST = 3  # where csrc/enter.c has what it is told; its other descriptors follow
+FIRST = 3  # where csrc/helpers/enter.c has what it is told; its other descriptors follow
 
 
 class Way(NamedTuple):
@@ -179,7 +180,7 @@ def _walk(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
 
 
 def _become(memfd: int, given: list[int], stack: ExitStack) -> None:
-    """Has csrc/enter.c do it, and waits for its end."""
+    """Has csrc/helpers/enter.c do it, and waits for its end."""
     opened = []
     for fd in (memfd, *given, init.kept(ENTER)):
         opened.append(sheltered(fd, FIRST + 2 + len(given)))

@@ -1,4 +1,5 @@
-"""What programs of ours that walk plans are told (csrc/monitor.h): a header and what it points at, in a memfd."""
+"""What programs of ours that walk plans are told (csrc/monitor/shared.h): a header and what it points at, in a
+memfd."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A container as the child of a monitor of its own (csrc/monitor/), which stays when this process ends.
 
 Theory of operation. All is prepared as for a child of ours (container/start.py); then, instead of a clone, what the
-child's clone takes is laid into a memfd (struct mc_monitor in csrc/monitor.h), and the monitor is started with it and
-with the descriptors, by a plan too. The monitor walks the plan, and says by a byte that it is done; what came of it is
-in the memfd: the same records as a clone of ours leaves, from which an error is explained in the same way.
+child's clone takes is laid into a memfd (struct mc_monitor in csrc/monitor/shared.h), and the monitor is started with
+it and with the descriptors, by a plan too. The monitor walks the plan, and says by a byte that it is done; what came of
+it is in the memfd: the same records as a clone of ours leaves, from which an error is explained in the same way.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Theory of operation. A container is hostile, and changes what a path means while it is looked up. So it is looked up by
 the kernel, from a descriptor of the container's root (openat2(2), RESOLVE_IN_ROOT), through the mounts that are there;
 and who goes on from there names one entry of one directory, and follows no link. What is made belongs to the
-container's root: its ids are told by /proc/PID/uid_map, and files are made with them (csrc/identity.c).
+container's root: its ids are told by /proc/PID/uid_map, and files are made with them (csrc/plan/identity.c).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a machine's processors stand while somebody looks at them.
 
-Theory of operation. A processor's thread comes to the gate when it begins, after every kick (csrc/vcpu.c), and when it
-has something to tell; while the gate holds it, it stands there. Once all stand, whoever called ``settle`` has their
+Theory of operation. A processor's thread comes to the gate when it begins, after every kick (csrc/kvm/vcpu.c), and when
+it has something to tell; while the gate holds it, it stands there. Once all stand, whoever called ``settle`` has their
 descriptors to itself: an ioctl on a processor that is in KVM_RUN would wait for its end. A processor that is in no
 ``Machine.run`` stands too. The end of a run, whoever brings it about, and the run's deadline lead out of the gate.
 """

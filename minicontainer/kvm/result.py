@@ -61,7 +61,7 @@ class Result:
     detail     the particulars of an end that is an error, on one line
     output     what the guest wrote to the serial port, where it was not sent elsewhere
     state      struct kvm_regs and struct kvm_sregs of the processor ``vcpu``, which brought the end about
-    tallies    of each processor struct mc_vcpu (csrc/vcpu.h) and its table of ports, which may be empty
+    tallies    of each processor struct mc_vcpu (csrc/kvm/vcpu.h) and its table of ports, which may be empty
     walltime, guest_time  seconds of ``run``, and of these in KVM_RUN (of all processors)"""
 
     reason: str

@@ -1,4 +1,4 @@
-"""The serial port of a machine (csrc/serial.c): what the guest sends, and what it is to receive."""
+"""The serial port of a machine (csrc/kvm/serial.c): what the guest sends, and what it is to receive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minicontainer.errors import StepError
 from minicontainer.native import ffi, lib
 
 KEPT = 16 << 20  # bytes of output that are kept
-CHUNK = 8192  # what csrc/serial.c holds
+CHUNK = 8192  # what csrc/kvm/serial.c holds
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 

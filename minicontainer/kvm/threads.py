@@ -1,6 +1,6 @@
 """The threads of a machine's processors: the caller's is the first one's, the others have their own.
 
-Signals are the caller's: the other threads block all but the kick (csrc/vcpu.c), so that an interrupt reaches the
+Signals are the caller's: the other threads block all but the kick (csrc/kvm/vcpu.c), so that an interrupt reaches the
 thread whose KVM_RUN it is to end.
 """
 
@@ -75,8 +75,8 @@ def _join(team: _Team, threads: Sequence[threading.Thread]) -> None:
 
 
 class Watch:
-    """Finds a machine that stands still for good, where HLT is the kernel's (csrc/vcpu.c, is_dead): when no processor
-    has used any time for a while, each is brought out to see whether it could ever be woken."""
+    """Finds a machine that stands still for good, where HLT is the kernel's (csrc/kvm/vcpu.c, is_dead): when no
+    processor has used any time for a while, each is brought out to see whether it could ever be woken."""
 
     def __init__(self, processors: Sequence[Processor], board: Any) -> None:
         self._processors, self._board = processors, board

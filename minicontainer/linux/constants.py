@@ -1,6 +1,6 @@
 """The kernel's constants by name, as the compiler knows them: ``from minicontainer.linux.constants import MS_BIND``.
 
-Those of csrc/constants.h. Wherever a primitive takes flags, their names do as well: ``"MS_BIND|MS_REC"``.
+Those of csrc/plan/constants.h. Wherever a primitive takes flags, their names do as well: ``"MS_BIND|MS_REC"``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from minicontainer.native import lib
 def __getattr__(name: str) -> int:
     value = getattr(lib, name, None)
     if not isinstance(value, int) or name.startswith("MC_"):
-        raise AttributeError(f"module {__name__!r} has no constant {name!r} (csrc/constants.h lists them)")
+        raise AttributeError(f"module {__name__!r} has no constant {name!r} (csrc/plan/constants.h lists them)")
     return value
 
 

@@ -20,7 +20,7 @@ def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
     """A program (struct sock_filter[]) that answers ``error`` to the named calls and allows the others.
 
     A call by another table of numbers (i386, x32) kills the process: it would mean another call there. ValueError for
-    a name that csrc/constants.h does not list as SYS_*."""
+    a name that csrc/plan/constants.h does not list as SYS_*."""
     if not 0 < error <= MAX_ERRNO:
         raise ValueError(f"{error} is no errno (1 to {MAX_ERRNO})")
     kill = (RETURN, 0, 0, lib.SECCOMP_RET_KILL_PROCESS)
@@ -37,7 +37,7 @@ def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
 def _number(name: str) -> int:
     found = getattr(lib, f"SYS_{name}", None)
     if not isinstance(found, int):
-        raise ValueError(f"{name!r} is no system call that is known here (csrc/constants.h lists them)")
+        raise ValueError(f"{name!r} is no system call that is known here (csrc/plan/constants.h lists them)")
     return found
 
 

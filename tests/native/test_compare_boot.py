@@ -15,7 +15,7 @@ from minicontainer.compare.bootworker import PYTHON_PORT
 
 pytestmark = pytest.mark.needs("kvm")
 
-# What the library makes between the floor's calls: its thread lets itself be kicked (csrc/vcpu.c).
+# What the library makes between the floor's calls: its thread lets itself be kicked (csrc/kvm/vcpu.c).
 LIBRARY_ALONE = {"rt_sigprocmask", "gettid"}
 MEMORY = 2 << 20
 

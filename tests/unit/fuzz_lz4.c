@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../csrc/lz4.c"
+#include "../../csrc/kvm/lz4.c"
 
 int main(void)
 {

@@ -4,8 +4,8 @@
  * what mc_plan_check accepts, the walk must not read or write out of bounds. Input: uint32 length, that many bytes,
  * again and again. Output: how many were accepted.
  *
- * plan.c, check.c, exec.c, mountpoint.c and network.c are included here behind this mc_sys, instead of that in syscalls.h. The calls to which they hand
- * memory of the plan get numbers that no plan has, so that this memory can be read as the kernel would.
+ * walk.c and the files that it calls are included here behind this mc_sys, instead of that in syscalls.h. The calls to
+ * which they hand memory of the plan get numbers that no plan has, so that this memory can be read as the kernel would.
  */
 #define _GNU_SOURCE
 #include <linux/filter.h>
@@ -40,11 +40,11 @@
 static long mc_sys(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
 
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* this mc_sys fills in no struct statx */
-#include "check.c"
-#include "plan.c"
-#include "exec.c"
-#include "mountpoint.c"
-#include "network.c"
+#include "plan/check.c"
+#include "plan/exec.c"
+#include "plan/mountpoint.c"
+#include "plan/netlink.c"
+#include "plan/walk.c"
 
 static volatile uint64_t sum; /* so that no read is left out */
 static uint64_t seed;

@@ -19,8 +19,8 @@ DLL, DLM = 0, 1  # while LCR has DLAB
 DLAB, LOOP = 0x80, 0x10
 DR, OE, THRE, TEMT = 0x01, 0x02, 0x20, 0x40
 NONE, MODEM, EMPTY, RECEIVED, ERROR = 0x1, 0x0, 0x2, 0x4, 0x6  # what IIR says, the least urgent first
-ROOM = 4096  # csrc/serial.c, IN
-BUFFER = 8192  # csrc/serial.c, OUT
+ROOM = 4096  # csrc/kvm/serial.c, IN
+BUFFER = 8192  # csrc/kvm/serial.c, OUT
 TIMEOUT = 20.0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-C_FILES = sorted((ROOT / "csrc").glob("*.c"))
+C_FILES = sorted((ROOT / "csrc").rglob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]
 
 
@@ -22,7 +22,7 @@ def test_linter(words: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("source", C_FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", C_FILES, ids=lambda path: str(path.relative_to(ROOT / "csrc")))
 def test_c_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
     command = [
         "cc",

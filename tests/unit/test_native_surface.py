@@ -19,7 +19,7 @@ PACKAGE = Path(minicontainer.__file__).parent
 STUB = ast.parse((PACKAGE / "_native.pyi").read_text(encoding="utf-8"))
 NATIVE_H = "".join(
     (ROOT / "csrc" / name).read_text(encoding="utf-8").split("CDEF BEGIN")[1].split("CDEF END")[0]
-    for name in ("native.h", "vcpu.h")
+    for name in ("plan/native.h", "kvm/vcpu.h")
 )
 
 
@@ -59,7 +59,7 @@ def test_what_the_stub_says_of_ffi_is_there() -> None:
 
 
 def test_every_listed_constant_is_a_number() -> None:
-    texts = [(ROOT / "csrc" / name).read_text(encoding="utf-8") for name in ("constants.h", "kvm.h")]
+    texts = [(ROOT / "csrc" / name).read_text(encoding="utf-8") for name in ("plan/constants.h", "kvm/kvm.h")]
     names = [name for text in texts for name in text.split("NAMES BEGIN */")[1].split("/* NAMES")[0].split()]
     assert sorted(set(names)) == sorted(names), "a name is listed twice"
     assert all(isinstance(getattr(lib, name), int) for name in names)

@@ -17,8 +17,8 @@ from minicontainer.linux.files import read_whole
 from minicontainer.native import lib
 from minicontainer.spec import Spec
 
-CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # csrc/init.c, once the program runs
-CALLS_OF_FAILURE = ("clock_gettime", "statx", "openat", "read", "close")  # csrc/exec.c, after an exec that failed
+CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # csrc/helpers/init.c, once the program runs
+CALLS_OF_FAILURE = ("clock_gettime", "statx", "openat", "read", "close")  # csrc/plan/exec.c, after an exec that failed
 DEFAULT = os.path.join(os.path.dirname(__file__), "default.json")
 PROFILE_MAX = 2**20
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * kvmrun.c: ioctls of KVM as they are, and what struct kvm_run says after KVM_RUN (Linux Documentation/virt/kvm/api.rst,
+ * exits.c: ioctls of KVM as they are, and what struct kvm_run says after KVM_RUN (Linux Documentation/virt/kvm/api.rst,
  * "The kvm_run structure").
  */
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "vcpu.h"
+#include "kvm/vcpu.h"
 
 int mc_ioctl(int fd, unsigned long request, void *argument)
 {

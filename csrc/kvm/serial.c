@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vcpu.h"
+#include "kvm/vcpu.h"
 
 #define OUT 8192
 #define IN 4096 /* a power of two */

@@ -3,7 +3,7 @@
 #ifndef MC_WALK_H
 #define MC_WALK_H
 
-#include "native.h"
+#include "plan/native.h"
 
 static inline const struct mc_step *step_at(const struct mc_plan *plan, uint32_t i)
 {

@@ -22,8 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "native.h"
-#include "vcpu.h"
+#include "kvm/vcpu.h"
+#include "plan/native.h"
 
 #define KICK SIGRTMAX
 #define RETRY_NS 10000000l

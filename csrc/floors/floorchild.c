@@ -23,7 +23,7 @@
 #include <linux/mount.h>
 #endif
 
-#include "floor.h"
+#include "floors/floor.h"
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV)
 #define CAPABILITIES 0xa80405fbull /* docker's, without NET_RAW */

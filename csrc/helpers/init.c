@@ -36,9 +36,9 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "start.h"
-#include "syscalls.h"
-#include "walk.h"
+#include "helpers/start.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 #define REPORT 3
 #define FILTER 5

@@ -5,8 +5,8 @@
  */
 #include <linux/reboot.h>
 
-#include "start.h"
-#include "syscalls.h"
+#include "helpers/start.h"
+#include "plan/syscalls.h"
 
 MC_START(mark_main);
 

@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#include "syscalls.h"
-#include "walk.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 #define LINKS 40 /* that are followed: the kernel's own number */
 #define ATTEMPTS 10 /* where somebody else makes and removes the name all the time */

@@ -8,9 +8,9 @@
 #include <linux/capability.h>
 #include <sys/prctl.h>
 
-#include "dumpable.h"
-#include "native.h"
-#include "syscalls.h"
+#include "plan/dumpable.h"
+#include "plan/native.h"
+#include "plan/syscalls.h"
 
 long mc_syscall_as(uint32_t uid, uint32_t gid, long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
 {

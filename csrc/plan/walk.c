@@ -23,9 +23,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "native.h"
-#include "syscalls.h"
-#include "walk.h"
+#include "plan/native.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 uint64_t mc_now(void)
 {

@@ -9,7 +9,7 @@
 #include <linux/netlink.h>
 #include <sys/resource.h>
 
-#include "walk.h"
+#include "plan/walk.h"
 
 static int list_is_sound(const struct mc_plan *plan, uint64_t offset, uint64_t count)
 {

@@ -4,8 +4,8 @@
  * with no libc: what it costs to run is what it costs to exec. With /dev/null it is the smallest program to measure a
  * container by; with a pipe, a process that stays while it is looked at.
  */
-#include "start.h"
-#include "syscalls.h"
+#include "helpers/start.h"
+#include "plan/syscalls.h"
 
 MC_START(pause_main);
 

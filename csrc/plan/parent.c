@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * half.c: the parent's half of a start, in a thread.
+ * parent.c: the parent's half of a start, in a thread.
  *
  * Theory of operation. What only a process outside can do for the child (id maps of its user namespace, mounts shown with
  * those ids) is a plan too. Its first part is walked before the clone, by the caller: what it opens is in the child's
@@ -16,10 +16,10 @@
 #include <linux/futex.h>
 #include <linux/sched.h>
 
-#include "clone.h"
-#include "half.h"
-#include "syscalls.h"
-#include "walk.h"
+#include "plan/clone.h"
+#include "plan/parent.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 static long transfer(long nr, int fd, char *byte)
 {

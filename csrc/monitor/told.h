@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "monitor.h"
-#include "syscalls.h"
+#include "monitor/shared.h"
+#include "plan/syscalls.h"
 
 static inline void *mc_map_told(size_t size)
 {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "syscalls.h"
+#include "plan/syscalls.h"
 
 void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {

@@ -3,7 +3,7 @@
 #ifndef MC_FLOOR_H
 #define MC_FLOOR_H
 
-#include "syscalls.h"
+#include "plan/syscalls.h"
 
 #define MANY 32
 #define FDCWD MC_FD(AT_FDCWD)
@@ -14,7 +14,7 @@ struct floor {
 	const char *ping[2];                        /* what is written to ping_group_range, if it is */
 	char id[16];                                /* 12 digits, also the host's name */
 	int streams[3];
-	int init, report; /* csrc/init.c, which is executed first, and where it would say why that failed */
+	int init, report; /* csrc/helpers/init.c, which is executed first, and where it would say why that failed */
 };
 
 /* In the child, and in the parent: nothing goes on after a failure. */

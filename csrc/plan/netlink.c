@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * network.c: the steps of a plan that speak netlink(7), and the one that takes a name out of hosts files. A message is
+ * netlink.c: the steps of a plan that speak netlink(7), and the one that takes a name out of hosts files. A message is
  * bytes of the plan, made beforehand; what is only known then (a process, an address) is put into a copy of it.
  */
 #define _GNU_SOURCE
@@ -15,8 +15,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "syscalls.h"
-#include "walk.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 static long send_message(int sock, const void *message, uint64_t length)
 {

@@ -112,7 +112,7 @@ struct mc_run {
 	struct mc_program program;
 };
 
-/* The parent's half of a start (half.c): a plan of which the calling thread walks what comes before MC_CHILD, and a thread
+/* The parent's half of a start (parent.c): a plan of which the calling thread walks what comes before MC_CHILD, and a thread
  * of its own the rest, while the caller sleeps in the clone and the child waits (MC_WAIT). Its first slots get the
  * child's pid, and where MC_GO is written. */
 struct mc_half {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor.h: the contract between Python and the monitor of a detached container (csrc/monitor/). The monitor inherits a
+ * shared.h: the contract between Python and the monitor of a detached container (csrc/monitor/). The monitor inherits a
  * shared memfd (MC_TOLD) that begins with struct mc_monitor and holds all else that it names: plans, tables, strings. What is called an
  * offset counts from its beginning; 0: there is none. Descriptors are -1 where there is none.
  */
 #ifndef MC_MONITOR_H
 #define MC_MONITOR_H
 
-#include "native.h"
+#include "plan/native.h"
 
 /* CDEF BEGIN */
 #define MC_MONITOR_MAGIC 0x6e6f6d6d
@@ -63,7 +63,7 @@ struct mc_monitor {
 	struct mc_half half;
 };
 
-/* What csrc/enter.c is told: a plan that leads into a container, and what came of it. */
+/* What csrc/helpers/enter.c is told: a plan that leads into a container, and what came of it. */
 struct mc_enter {
 	uint32_t magic, size;
 	struct mc_parts child;

@@ -11,10 +11,10 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-#include "dumpable.h"
-#include "start.h"
-#include "told.h"
-#include "walk.h"
+#include "helpers/start.h"
+#include "monitor/told.h"
+#include "plan/dumpable.h"
+#include "plan/walk.h"
 
 MC_START(enter_main);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * clone.c: see clone.h. The child returns from the call on another stack, so the call cannot be inlined C. */
-#include "clone.h"
+#include "plan/clone.h"
 
 #if defined(__x86_64__)
 __asm__(".text\n.type mc_clone3_call,@function\n.hidden mc_clone3_call\n.globl mc_clone3_call\n"

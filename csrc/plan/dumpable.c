@@ -5,8 +5,8 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 
-#include "dumpable.h"
-#include "syscalls.h"
+#include "plan/dumpable.h"
+#include "plan/syscalls.h"
 
 static pthread_mutex_t dumpable_lock = PTHREAD_MUTEX_INITIALIZER;
 static int dumpable_depth, dumpable_before;

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "vcpu.h"
+#include "kvm/vcpu.h"
 
 #define LEAST_MATCH 4
 

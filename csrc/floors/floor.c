@@ -28,8 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clone.h"
-#include "floor.h"
+#include "floors/floor.h"
+#include "plan/clone.h"
 
 static struct floor wanted;
 static int devices;

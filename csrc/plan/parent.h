@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * half.h: the thread that does the parent's half; see half.c. */
-#ifndef MC_HALF_H
-#define MC_HALF_H
+ * parent.h: the thread that does the parent's half; see parent.c. */
+#ifndef MC_PARENT_H
+#define MC_PARENT_H
 
-#include "native.h"
+#include "plan/native.h"
 
 /* The thread; it lies in the frame of who waits for its end. */
 struct mc_thread {

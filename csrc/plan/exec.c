@@ -8,8 +8,8 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 
-#include "syscalls.h"
-#include "walk.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 void mc_strings(const char **table, const char *list, uint64_t count)
 {

@@ -20,11 +20,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "clone.h"
-#include "dumpable.h"
-#include "half.h"
-#include "syscalls.h"
-#include "walk.h"
+#include "plan/clone.h"
+#include "plan/dumpable.h"
+#include "plan/parent.h"
+#include "plan/syscalls.h"
+#include "plan/walk.h"
 
 #define CHILD_STACK (48 * 1024)   /* holds the sibling's too */
 #define SIBLING_STACK (24 * 1024)
