@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
 WALK = [
-    f"csrc/plan/{name}.c" for name in ("walk", "exec", "mountpoint", "clone", "parent", "spawn", "netlink")
+    f"csrc/plan/{name}.c" for name in ("walk", "exec", "mountpoint", "clone", "parent", "spawn", "netlink", "program")
 ]
 WALK += ["csrc/helpers/freestanding.c"]
 MONITOR = [*WALK, *sorted(map(str, Path("csrc/monitor").glob("*.c")))]

@@ -11,7 +11,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-PLAN = ["check", "clone", "dumpable", "exec", "identity", "mountpoint", "netlink", "parent", "spawn", "walk"]
+PLAN = ["check", "clone", "dumpable", "exec", "identity", "mountpoint", "netlink", "parent", "program", "spawn", "walk"]
 SOURCES = [f"plan/{name}.c" for name in PLAN]
 HEADERS = ["plan/native.h", "monitor/shared.h", "plan/constants.h"]
 FLAGS = [

@@ -38,7 +38,7 @@ __attribute__((noreturn, used)) static void enter_main(long *stack)
 	if (told) {
 		mc_point(&told->run, told, &told->child);
 		mc_begin_anew(&told->run, told, &told->child);
-		mc_plan_walk(&told->run);
+		mc_plan_walk_forking(&told->run);
 	}
 	for (;;)
 		mc_sys1(SYS_exit_group, told ? 0 : 125);

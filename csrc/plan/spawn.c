@@ -31,29 +31,32 @@
 
 /* ---- the child */
 
-static int child_main(void *arg)
-{
-	return mc_plan_walk(arg) < 0 ? 127 : 0;
-}
+static int fork_sibling(struct mc_run *run);
 
-struct sibling {
-	struct mc_run *run;
-	uint32_t first;
-};
+/* Of a child: its exit status, where the walk from `first` led to no exec. */
+static int walk_on(struct mc_run *run, uint32_t first)
+{
+	int r = mc_plan_walk_from(run, first);
+
+	return (r == MC_FORKS ? fork_sibling(run) : r) < 0 ? 127 : 0;
+}
 
 static int sibling_main(void *arg)
 {
-	struct sibling *s = arg;
+	struct mc_run *run = arg;
 
-	return mc_plan_walk_from(s->run, s->first) < 0 ? 127 : 0;
+	return walk_on(run, (uint32_t)run->at + 1);
 }
 
-long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first)
+/* The step at run->at is MC_FORK: a second child, with CLONE_PARENT of the same parent, walks on behind it. */
+static int fork_sibling(struct mc_run *run)
 {
 	_Alignas(16) char stack[SIBLING_STACK];
-	struct sibling s = { run, first };
+	const uint32_t at = (uint32_t)run->at; /* the sibling, who shares our memory, goes on */
+	const struct mc_step *s = step_at(run->plan, at);
+	const int cgroup = (int)value(run, s, 1);
 	struct clone_args args = {
-		.flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
+		.flags = s->arg[0] | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
 		.parent_tid = MC_PTR(&run->sibling),
 		.stack = MC_PTR(stack),
 		.stack_size = sizeof(stack),
@@ -64,49 +67,24 @@ long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t fi
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)cgroup;
 	}
-	r = mc_clone3_call(&args, sizeof(args), sibling_main, &s);
-
-	return r < 0 ? r : 0;
-}
-
-struct program {
-	const char *path, **argv;
-	int said;
-};
-
-static int program_main(void *arg)
-{
-	const struct program *p = arg;
-	const uint64_t none = 0;
-	const char *environment[] = { NULL };
-
-	mc_sys3(SYS_dup3, MC_FD(p->said), 2, 0);
-	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&none), 0, 8);
-	mc_sys3(SYS_execve, MC_PTR(p->path), MC_PTR(p->argv), MC_PTR(environment));
-	return 127;
-}
-
-/* Its end sends no signal to the caller, who may have children of his own to wait for (clone(2), __WALL). */
-long mc_run_program(const char *path, const char **argv, int said)
-{
-	_Alignas(16) char stack[SIBLING_STACK / 2];
-	struct program p = { path, argv, said };
-	struct clone_args args = {
-		.flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND,
-		.stack = MC_PTR(stack),
-		.stack_size = sizeof(stack),
-	};
-	siginfo_t info = { 0 };
-	long r, pid = mc_clone3_call(&args, sizeof(args), program_main, &p);
-
-	if (pid < 0)
-		return pid;
-	do
-		r = mc_sys5(SYS_waitid, P_PID, (uint64_t)pid, MC_PTR(&info), WEXITED | __WALL, 0);
-	while (r == -EINTR);
+	r = mc_clone3_call(&args, sizeof(args), sibling_main, run);
+	run->records[at].result = r < 0 ? r : 0;
+	run->records[at].end_ns = mc_now();
 	if (r < 0)
-		return r;
-	return info.si_code == CLD_EXITED && info.si_status == 0 ? 0 : -ECHILD;
+		run->failed = at;
+	return r < 0 ? (int)r : 0;
+}
+
+int mc_plan_walk_forking(struct mc_run *run)
+{
+	int r = mc_plan_walk(run);
+
+	return r == MC_FORKS ? fork_sibling(run) : r;
+}
+
+static int child_main(void *arg)
+{
+	return mc_plan_walk_forking(arg) < 0 ? 127 : 0;
 }
 
 /* The first child only made the second, which is ours too with CLONE_PARENT: bury one, watch the other. */

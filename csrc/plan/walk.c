@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * plan.c: walks a plan (see native.h).
+ * walk.c: walks a plan (see native.h).
  *
  * Theory of operation. mc_plan_walk() runs in a child that shares its creator's memory (CLONE_VM), so from
  * the first step to exec only async-signal-safe code runs: no malloc, no stdio, no errno, no libc wrapper,
@@ -48,18 +48,6 @@ long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_
 }
 
 /* ---- arguments */
-
-static uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
-{
-	switch (kind_of(s, i)) {
-	case MC_BYTES:
-		return MC_PTR((const char *)run->plan + s->arg[i]);
-	case MC_SLOT:
-		return MC_FD(run->slots[s->arg[i]]);
-	default:
-		return s->arg[i];
-	}
-}
 
 static const void *bytes(const struct mc_run *run, const struct mc_step *s, int i)
 {
@@ -316,13 +304,12 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return mc_forget((int)value(run, s, 0), s->arg[1]);
 	case MC_SEND_FD:
 		return do_send_fd(run, s);
-	case MC_FORK:
-		return mc_fork_sibling(run, s->arg[0], (int)value(run, s, 1), i + 1);
 	case MC_EXEC:
 	case MC_EXEC_FD:
 		return do_exec(run, s);
 	case MC_FAIL:
 		return -(long)s->nr;
+	case MC_FORK: /* spawn.c clones: the walk stops before */
 	case MC_OPS:
 		break;
 	}
@@ -351,6 +338,8 @@ int mc_plan_walk_from(struct mc_run *run, uint32_t first)
 
 		run->at = i;
 		record->start_ns = time = now(run, time);
+		if (s->op == MC_FORK)
+			return MC_FORKS;
 		result = perform(run, s, i);
 		record->result = result;
 		record->end_ns = time = now(run, time);
@@ -362,8 +351,8 @@ int mc_plan_walk_from(struct mc_run *run, uint32_t first)
 			run->failed = i;
 			return (int)result;
 		}
-		if (s->op == MC_FORK || s->op == MC_CHILD)
-			return 0; /* another walks on */
+		if (s->op == MC_CHILD)
+			return 0; /* another thread walks on (parent.c) */
 		if (s->op == MC_SYSCALL && s->nr == SYS_close && kind_of(s, 0) == MC_SLOT)
 			run->slots[s->arg[0]] = -1;
 		if (s->out >= 0)

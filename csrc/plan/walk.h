@@ -4,6 +4,7 @@
 #define MC_WALK_H
 
 #include "plan/native.h"
+#include "plan/syscalls.h"
 
 static inline const struct mc_step *step_at(const struct mc_plan *plan, uint32_t i)
 {
@@ -15,14 +16,30 @@ static inline enum mc_kind kind_of(const struct mc_step *s, int i)
 	return (s->kinds >> (2 * i)) & 3;
 }
 
-/* spawn.c: a second child (with CLONE_PARENT of the same parent) that walks on from `first`; 0 once it has exec'd or ended. */
-long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first);
+/* An argument as the kernel takes it. */
+static inline uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
+{
+	switch (kind_of(s, i)) {
+	case MC_BYTES:
+		return MC_PTR((const char *)run->plan + s->arg[i]);
+	case MC_SLOT:
+		return MC_FD(run->slots[s->arg[i]]);
+	default:
+		return s->arg[i];
+	}
+}
 
-/* spawn.c: the same in a child of this thread's, which is waited for; `said` is its stderr. 0, or -errno: -ECHILD where it
- * ended otherwise than with 0. */
+/* walk.c, from mc_plan_walk() and mc_plan_walk_from(): the step at run->at is MC_FORK, which the caller carries out. */
+#define MC_FORKS 1
+
+/* spawn.c: mc_plan_walk(), in which MC_FORK clones a sibling that walks on; returns once that has exec'd or ended. */
+int mc_plan_walk_forking(struct mc_run *run);
+
+/* program.c: execve in a child of this thread's, which is waited for; `said` is its stderr. 0, or -errno: -ECHILD where
+ * it ended otherwise than with 0. */
 long mc_run_program(const char *path, const char **argv, int said);
 
-/* network.c: a message of netlink(7), and its answer: 0, or -errno. `places` are four offsets of 16 bits, 0 for none: at the
+/* netlink.c: a message of netlink(7), and its answer: 0, or -errno. `places` are four offsets of 16 bits, 0 for none: at the
  * first goes numbers[0], at the others numbers[1]. */
 long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places);
 long mc_end_flows(int sock, const char *request, uint64_t length);

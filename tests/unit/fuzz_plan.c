@@ -94,13 +94,6 @@ static long mc_sys(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint
 	return some_result();
 }
 
-long mc_fork_sibling(struct mc_run *run, uint64_t flags, int cgroup, uint32_t first)
-{
-	(void)flags;
-	(void)cgroup;
-	return mc_plan_walk_from(run, first) < 0 ? -EPERM : 0;
-}
-
 long mc_run_program(const char *path, const char **argv, int said)
 {
 	size_t length = strlen(path);
