@@ -58,6 +58,9 @@ COMMANDS = {  # name -> (module, its click command, what it is for)
 }
 
 
+NO_CONTAINERS = {"completion", "compare", "doctor", "help", "kvm-boot", "manual", "rootfs", "version"}
+
+
 class LazyGroup(Group):
     """A group whose commands are imported when they are called."""
 
@@ -88,12 +91,29 @@ class LazyGroup(Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--root", metavar="DIR", help="The state directory (else $MINICONTAINER_ROOT, or the default one).")
-def cli(root: str | None) -> None:
+@click.pass_context
+def cli(ctx: click.Context, root: str | None) -> None:
     """Containers from Linux primitives, and virtual machines from /dev/kvm."""
     if root is not None:
         if not root:
             raise SpecError("root", root, "is empty")
         os.environ[runtime.VARIABLE] = os.path.abspath(root)
+    if ctx.invoked_subcommand not in NO_CONTAINERS:
+        _end_dead()
+
+
+def _end_dead() -> None:
+    """A container whose monitor was killed is ended by the next command, whatever that is about."""
+    from minicontainer.container import names
+
+    try:
+        found = names.unwatched()
+    except (Error, OSError):
+        return  # the command will say what is wrong with the state directory
+    if found:
+        from minicontainer.detached.container import end_dead
+
+        end_dead(found)
 
 
 def main() -> None:

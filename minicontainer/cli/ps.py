@@ -149,7 +149,7 @@ def look(identifier: str) -> Listed | None:
         if found.state.status == "dead":
             from minicontainer.detached.container import Container
 
-            Container(identifier).end_what_is_seen_dead()
+            Container(identifier).end_what_is_seen_dead()  # where it has no cgroup
         return None if _was_left(found) else found
     except store.NotFoundError:
         return None

@@ -118,6 +118,14 @@ def ids() -> list[str]:
         return []
 
 
+def unwatched() -> list[str]:
+    """The ids of those of which a cgroup is noted, and nobody's claim: no more than a look at each, since every command
+    asks."""
+    return [
+        found for found in ids() if os.path.lexists(f"{detached(found)}/cgroup") and not owners.is_claimed(found[:12])
+    ]
+
+
 def find(word: str) -> list[str]:
     """The ids that ``word`` can stand for: an id, a name, or the beginning of ids; in this order, as docker's."""
     if ID.fullmatch(word) and os.path.isdir(detached(word)):

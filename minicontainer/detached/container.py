@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from minicontainer.detached.monitored import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
-from minicontainer.errors import Error, told
+from minicontainer.errors import Error, SpecError, told
 from minicontainer.failpoint import failpoint
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, patience, signal_number
@@ -116,13 +116,22 @@ class Container(Ending):
         if config.name:
             if left := names.left(config.name):
                 Container(left).remove_left_behind()
-            os.close(names.reserve(config.name, self.id, lasting=not config.foreground))
+            os.close(self._reserve(config.name, lasting=not config.foreground))
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
         for fd in resolving.hold(config.spec.volumes, self.id):
             os.close(fd)
         self._tell("create")
+
+    def _reserve(self, name: str, *, lasting: bool = True) -> int:
+        """As ``names.reserve``; where the name is a dead one's, that has ended then."""
+        try:
+            return names.reserve(name, self.id, lasting=lasting)
+        except SpecError:
+            if other := names.owner(name):
+                Container(other).end_what_is_seen_dead()
+            raise
 
     def _start(self, lock: int) -> None:
         """Under the lock, which its monitor has too until it runs."""
@@ -304,7 +313,7 @@ class Container(Ending):
             self._entry.write_config(replace(old, renaming=name))
             failpoint("renaming")
             try:
-                os.close(names.reserve(name, self.id))
+                os.close(self._reserve(name))
                 failpoint("new name taken")
                 self._entry.write_config(replace(new, renaming=old.name))
             except BaseException:
@@ -323,12 +332,18 @@ class Container(Ending):
             self._tell("rename", oldName=old.name)
 
 
+def end_dead(identifiers: Iterable[str]) -> None:
+    """Ends what runs on of those whose monitor was killed. Who cannot, leaves it to the command that asks for it."""
+    for one in map(Container, identifiers):
+        with suppress(Error, OSError):
+            if not one.was_left_in_the_foreground():
+                one.end_what_is_seen_dead()
+
+
 def containers() -> list[Container]:
     """All of them, the newest first; those that cannot be read (CorruptError at ``config``) last."""
-    found = [one for one in map(Container, names.ids()) if not one.was_left_in_the_foreground()]
-    for one in found:
-        one.end_what_is_seen_dead()
-    return sorted(found, key=_created, reverse=True)
+    end_dead(names.ids())
+    return sorted(map(Container, names.ids()), key=_created, reverse=True)
 
 
 def _created(container: Container) -> float:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import copy_of, until
+from box import copy_of, refusal, until
 from supplies import Run
 
 import minicontainer as mc
 from minicontainer.container import ids
 from minicontainer.detached.container import Container
 from minicontainer.detached.records import Process
-from minicontainer.errors import UnsupportedError
+from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux.process import stat
 from minicontainer.network import networks
 
@@ -69,6 +69,63 @@ def test_the_next_command_ends_it(
     own = [] if words[0] in ("ps", "doctor") else [c.id]
     command = [words[0], *own, *words[1:]] if words[0] == "exec" else [*words, *own]
     minicontainer_cli(*command)
+    assert not process.is_alive()
+
+
+OTHERS = [
+    ["stop", "other"],
+    ["top", "other"],
+    ["exec", "other", "true"],
+    ["stats", "--no-stream"],
+    ["prune", "-f"],
+    ["info"],
+    ["events", "--until", "0"],
+    ["network", "ls"],
+    ["volume", "prune", "-f"],
+]
+
+
+@pytest.mark.parametrize("words", OTHERS, ids=" ".join)
+def test_so_does_one_about_another(
+    outlive: Callable[..., tuple[Container, Process]], make: Make, minicontainer_cli: Run, words: list[str]
+) -> None:
+    make("sleep", "1000", name="other")
+    _, process = outlive()
+    minicontainer_cli(*words)
+    assert not process.is_alive()
+
+
+NAMERS = [["run", "--name"], ["run", "-d", "--name"], ["create", "--name"], ["rename", "other"]]
+
+
+@pytest.mark.parametrize("words", NAMERS, ids=" ".join)
+def test_so_does_one_that_wants_its_name(
+    outlive: Callable[..., tuple[Container, Process]],
+    make: Make,
+    minicontainer_cli: Run,
+    rootfs: Path,
+    words: list[str],
+) -> None:
+    """And is refused, as by one that has ended in order: ``rm`` frees it."""
+    other = make("sleep", "1000", name="other")
+    c, process = outlive(name="wanted")
+    command = [*words, "wanted", *([] if words[0] == "rename" else [str(rootfs), "true"])]
+    told = refusal(minicontainer_cli(*command)).replace(": --", ": ")
+    assert told == f"minicontainer: name wanted: already exists (container {c.id[:12]}) (minicontainer rm or rename it)"
+    assert not process.is_alive()
+    assert (c.status, Container(other.id).name) == ("dead", "other")
+    assert minicontainer_cli("rm", "wanted").returncode == 0
+    done = minicontainer_cli(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    minicontainer_cli("rm", "-f", "wanted")
+
+
+def test_so_does_the_library_that_wants_its_name(
+    outlive: Callable[..., tuple[Container, Process]], rootfs: Path
+) -> None:
+    _, process = outlive(name="wanted")
+    with pytest.raises(SpecError, match="name wanted: already exists"):
+        Container.start(["true"], rootfs=str(rootfs), name="wanted")
     assert not process.is_alive()
 
 
