@@ -37,6 +37,7 @@ from minicontainer.container.streams import for_child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.devices import Rule
+from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
 from minicontainer.spawn import Half, HalfPlan
@@ -108,6 +109,7 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
 def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
     """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) neither its name nor its volumes
     are taken here."""
+    check_proc()
     volumes, spec = spec.volumes if not identifier else (), resolving.resolved(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:

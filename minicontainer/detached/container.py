@@ -28,6 +28,7 @@ from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error, SpecError, told
 from minicontainer.failpoint import failpoint
+from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib
 from minicontainer.spec import Spec, make, patience, signal_number
 from minicontainer.timeline import Timeline
@@ -90,6 +91,7 @@ class Container(Ending):
     @classmethod
     def make(cls, spec: Spec, wished: Mapping[str, Any], begin: Callable[[Container, int], None]) -> Container:
         """A new one, which ``begin`` is called for under its lock."""
+        check_proc()
         try:
             entry, lock = Entry.create()
         except OSError as e:
@@ -156,6 +158,7 @@ class Container(Ending):
     @classmethod
     def find(cls, text: str) -> Container:
         """Of an id, an unambiguous beginning of it, or a name. NotFoundError, SpecError (it could be several)."""
+        check_proc()
         if left := store.left(text):
             cls(left).remove_left_behind()
         found = cls(store.find(text).id)

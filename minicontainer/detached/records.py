@@ -12,6 +12,7 @@ from minicontainer import runtime
 from minicontainer.detached.options import check_labels, check_restart
 from minicontainer.errors import Error
 from minicontainer.linux.process import stat
+from minicontainer.linux.processes import check_proc
 from minicontainer.runtime import of, whole
 from minicontainer.spec import Spec, decimal
 
@@ -45,6 +46,7 @@ class Process:
 
     def is_alive(self) -> bool:
         """Whether it is still that one."""
+        check_proc()
         try:
             found = stat(self.pid)
         except ProcessLookupError:
@@ -53,6 +55,7 @@ class Process:
 
     def pidfd(self) -> int:
         """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
+        check_proc()
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:

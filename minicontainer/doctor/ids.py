@@ -12,7 +12,9 @@ from minicontainer.container import idmap
 from minicontainer.container import ids as root_ids
 from minicontainer.container.child import Child
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
+from minicontainer.errors import StepError
 from minicontainer.linux.namespaces import is_root
+from minicontainer.linux.processes import check_proc
 from minicontainer.plan import Slot
 from minicontainer.spawn import Half, HalfPlan
 
@@ -67,6 +69,7 @@ def installed(tool: str) -> Verdict:
 
 def written() -> Verdict:
     """Makes a user namespace and maps its ids, as a run does."""
+    check_proc()
     if idmap.own_maps("private") is not None:
         return note("one id, written by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
     plan = p.Plan(
@@ -79,12 +82,20 @@ def written() -> Verdict:
         child.half = Half(half, {"pid": -1, "answer": -1, **idmap.prepare(child)})
         result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, half=child.half)
         if child.half is not None and child.half.failed is not None:
-            raise idmap.refusal(child, child.half.plan.steps[child.half.failed])
+            raise _refusal(child, child.half, child.half.failed)
         if result < 0:
             return no(f"clone3(CLONE_NEWUSER): {os.strerror(-result)}")
     finally:
         child.discard()
     return ok("root's own" if os.geteuid() == 0 else "by newuidmap and newgidmap")
+
+
+def _refusal(child: Child, half: Half, failed: int) -> Exception:
+    """Of a tool that was run, in its own words; of a system call."""
+    step = half.plan.steps[failed]
+    return (
+        idmap.refusal(child, step) if step.call == "run" else StepError(-half.records[failed].result, step.describe())
+    )
 
 
 def _name(uid: int) -> str:

@@ -6,8 +6,22 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from minicontainer.errors import UnsupportedError
+
 TICKS = os.sysconf("SC_CLK_TCK")
 GONE = (FileNotFoundError, ProcessLookupError)  # the latter where it ends between open and read
+
+
+def check_proc() -> None:
+    """UnsupportedError where /proc is not that of our pid namespace, as behind ``unshare --pid --fork``: each number in
+    it is another process's, whose maps would be written and whose start time believed (pid_namespaces(7))."""
+    try:
+        seen = os.readlink("/proc/self")
+    except OSError:
+        raise UnsupportedError("/proc", None, "is not mounted", "mount -t proc proc /proc") from None
+    if seen != str(os.getpid()):
+        hint = "mount -t proc proc /proc, as unshare --mount-proc does"
+        raise UnsupportedError("/proc", None, "is that of another pid namespace", hint)
 
 
 class Used(NamedTuple):
