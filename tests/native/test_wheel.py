@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it is checked out, but for what is hidden."""
     place = tmp_path_factory.mktemp("source") / "minicontainer"
     place.mkdir()
-    for name in ("minicontainer", "csrc", "tests", "examples", "findings"):
+    for name in ("minicontainer", "csrc", "docs", "tests", "examples", "findings"):
         shutil.copytree(PROJECT / name, place / name, symlinks=True, ignore=shutil.ignore_patterns(*MADE))
     for file in PROJECT.iterdir():
         if file.is_file() and not file.name.startswith("."):

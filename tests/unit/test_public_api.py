@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pages import PAGES
 
 import minicontainer as mc
 from minicontainer.container.result import Result, Usage
@@ -126,7 +127,7 @@ def test_the_version_is_the_package_s() -> None:
 def test_the_examples_in_the_documentation_of_the_package_name_only_what_is_there() -> None:
     import re
 
-    texts = [mc.__doc__ or "", (Path(mc.__file__).parents[1] / "README.md").read_text(encoding="utf-8")]
+    texts = [mc.__doc__ or "", *(page.read_text(encoding="utf-8") for page in PAGES)]
     used = {name for text in texts for name in re.findall(r"\bmc\.(\w+)", text)}
     assert used <= set(mc.__all__)
     assert {"run", "Popen", "Limits"} <= used
