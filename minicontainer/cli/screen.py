@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minicontainer.cli.stats import HEAD, PAUSE, Sampler, cells
+from minicontainer.cli.sampling import HEAD, PAUSE, Sampler, cells
 from minicontainer.cli.tables import table
 from minicontainer.errors import Error, UnsupportedError
 

@@ -43,7 +43,7 @@ class Child:
         self.lease: Lease | None = None
         self.half: Half | None = None
         self.maker: Maker | None = None
-        self.volumes: list[int] = []  # in use as long as these are open (resolving.hold)
+        self.volumes: list[int] = []  # in use as long as these are open (volumes.hold)
         self.disowned = False
         self.spawn = Spawn(plan)
         bury_dropped()
@@ -82,9 +82,9 @@ class Child:
             lease, self.lease = self.lease, None
             self.notes += [("network", *done) for done in lease.release()]
         if self.volumes:
-            from minicontainer.container import resolving
+            from minicontainer.container import volumes
 
-            resolving.let_go(self.volumes)
+            volumes.let_go(self.volumes)
         if self.name_lock >= 0:
             from minicontainer.container import names
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
 from minicontainer.container import attached, dev, etc, execute, kernelfs, own
-from minicontainer.container.dev import CLONE, mount_on, take_fs
 from minicontainer.container.host import Host
+from minicontainer.container.mounting import CLONE, mount_on, take_fs
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
 from minicontainer.spec import Spec

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import struct
 
 from minicontainer import plan as p
 from minicontainer.container.host import NODES, Host
-from minicontainer.native import lib
+from minicontainer.container.mounting import CLONE, DEV, MADE, NODE, take_fs, take_tmpfs
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
-
-CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC"
-NODE = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"  # of what shows a device node
-TREE = Slot("dev")
-MADE = (errno.EEXIST, errno.EROFS)  # a mount point that is there, or that attaching will miss by name
 
 
 def take(b: Builder, spec: Spec, host: Host) -> None:
@@ -41,11 +35,6 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
         take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
 
 
-def take_tmpfs(b: Builder) -> None:
-    """The file system of /dev itself."""
-    take_fs(b, "tmpfs", "dev", "MOUNT_ATTR_NOSUID", mode="755", size="65536k")
-
-
 def nodes(spec: Spec, host: Host) -> dict[str, tuple[int, int, int]]:
     """Each device node of the container: path -> major, minor, mode."""
     always = {f"/dev/{name}": (major, minor, 0o020666) for name, major, minor in NODES}
@@ -59,7 +48,7 @@ def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | No
 
     def give(name: str, mode: int) -> None:
         if owner is not None:
-            b.add(p.call("fchownat", TREE, name, *owner, 0), p.call("fchmodat", TREE, name, p.Octal(mode)))
+            b.add(p.call("fchownat", DEV, name, *owner, 0), p.call("fchmodat", DEV, name, p.Octal(mode)))
 
     give(".", 0o755)
     trees, made = _trees(spec), set()
@@ -68,7 +57,7 @@ def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | No
         parts = name.split("/")
         for directory in ("/".join(parts[:i]) for i in range(1, len(parts))):
             if directory not in made:
-                b.add(p.mkdirat(TREE, directory, 0o755))
+                b.add(p.mkdirat(DEV, directory, 0o755))
                 give(directory, 0o755)
                 made.add(directory)
         b.add(*_node(host, name, trees[path], numbers))
@@ -79,9 +68,9 @@ def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> li
     """A device node: made, or where mknod is not permitted the host's node shown over a file."""
     major, minor, mode = numbers
     if not host.makes_nodes:
-        return [p.mknodat(TREE, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, TREE)]
+        return [p.mknodat(DEV, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, DEV)]
     kind = "S_IFBLK" if stat.S_ISBLK(mode) else "S_IFCHR"
-    return [p.mknodat(TREE, name, kind, mode & 0o777, os.makedev(major, minor))]
+    return [p.mknodat(DEV, name, kind, mode & 0o777, os.makedev(major, minor))]
 
 
 def _trees(spec: Spec) -> dict[str, str]:
@@ -93,7 +82,7 @@ def _trees(spec: Spec) -> dict[str, str]:
 def populate(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches it, and makes the nodes, links and devices in it."""
     b.phase = "/dev"
-    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(TREE, "/dev"))
+    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(DEV, "/dev"))
     if host.userns != "range":
         make_nodes(b, spec, host)
     for target, name in (
@@ -104,18 +93,18 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
         ("/proc/kcore", "core"),
         ("pts/ptmx", "ptmx"),
     ):
-        b.add(p.symlinkat(target, TREE, name))
+        b.add(p.symlinkat(target, DEV, name))
     for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
-        b.add(p.mkdirat(TREE, name, 0o755), p.move_mount(Slot(name), name, TREE))
+        b.add(p.mkdirat(DEV, name, 0o755), p.move_mount(Slot(name), name, DEV))
 
 
 def own_terminal(b: Builder, host: Host) -> None:
     """A pty of the container's own devpts (pts(4)), the program's user's; the parent gets the other end."""
     take_terminal(b, host, p.openat("ptmx", PTMX, MASTER, at=Slot("pts")))
     b.add(
-        p.call("mknodat", TREE, "console", p.Const("S_IFREG|0o600"), 0),
+        p.call("mknodat", DEV, "console", p.Const("S_IFREG|0o600"), 0),
         p.open_tree("0", CLONE, "console", at=Slot("pts")),
-        p.move_mount(Slot("console"), "console", TREE),
+        p.move_mount(Slot("console"), "console", DEV),
     )
 
 
@@ -141,27 +130,3 @@ def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
 def _has_mqueue(spec: Spec, host: Host) -> bool:
     """The file system belongs to an IPC namespace: to mount it needs rights there."""
     return spec.ipc == "private" or host.of_host
-
-
-# ---- also for other places
-
-
-def take_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) -> None:
-    """A new file system as a detached mount."""
-    fs = Slot(f"fs-{name}")
-    b.add(p.fsopen(fstype, fs))
-    b.add(*(p.fsconfig(fs, key, value) for key, value in options.items()))
-    b.add(p.fsconfig(fs, None), p.fsmount(fs, attrs, name))
-
-
-def mount_point(path: str, into: str, *, is_file: bool) -> p.Step:
-    """A path as a descriptor; what is missing of it is made, also where links lead (csrc/plan/mountpoint.c)."""
-    return p.Step("mount_point", (path, int(is_file)), lib.MC_MOUNT_POINT, into=Slot(into))
-
-
-def mount_on(b: Builder, tree: Slot, path: str, at: str, *, is_file: bool) -> None:
-    """Attaches a detached mount to a path of the container, which is made where it is not there (Slot ``at``)."""
-    b.add(
-        mount_point(path, at, is_file=is_file),
-        p.move_mount(tree, "", Slot(at), "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"),
-    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minicontainer import plan as p
-from minicontainer.container.dev import CLONE, TREE, mount_on
+from minicontainer.container.mounting import CLONE, DEV, mount_on
 from minicontainer.container.seen import View
 from minicontainer.errors import SpecError
 from minicontainer.linux import namespaces
@@ -106,12 +106,12 @@ def attach(b: Builder, files: tuple[EtcFile, ...]) -> None:
             _make(b, file.name, file.content, tree)
         mount_on(b, tree, file.path, f"etc-{file.name}", is_file=True)
         if file.content is not None:
-            b.add(p.call("unlinkat", TREE, file.name, 0))
+            b.add(p.call("unlinkat", DEV, file.name, 0))
 
 
 def _make(b: Builder, name: str, content: str, tree: Slot) -> None:
     fd = Slot(f"new-{name}")
-    b.add(p.openat(name, "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC", fd, at=TREE, mode=0o644))
+    b.add(p.openat(name, "O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC", fd, at=DEV, mode=0o644))
     if content:
         b.add(p.write(fd, content))
-    b.add(p.close(fd), p.open_tree(name, CLONE, tree, at=TREE))
+    b.add(p.close(fd), p.open_tree(name, CLONE, tree, at=DEV))

@@ -10,8 +10,8 @@ import errno
 
 from minicontainer import plan as p
 from minicontainer.container import ping
-from minicontainer.container.dev import CLONE, MADE, NODE, take_fs
 from minicontainer.container.host import Host
+from minicontainer.container.mounting import CLONE, MADE, NODE, take_fs
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
 

@@ -12,7 +12,7 @@ import os
 from contextlib import ExitStack
 
 from minicontainer import plan as p
-from minicontainer.container import attached, dev, kernelfs
+from minicontainer.container import attached, dev, kernelfs, mounting
 from minicontainer.container.child import Child
 from minicontainer.container.host import NOT_OURS, Host
 from minicontainer.container.ids import chosen, share, take
@@ -38,7 +38,7 @@ def half_plan(spec: Spec, host: Host) -> Plan:
     uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
     b.phase = "take sources"
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
-    dev.take_tmpfs(b)
+    mounting.take_tmpfs(b)
     if host.wire is not None:
         attached.take(b, host.wire)
     b.phase = "user namespace"

@@ -134,7 +134,10 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: t
             child.name_lock = names.reserve(spec.name, child.id)
         if identifier:
             child.claim = owners.claim(identifier)
-        child.volumes = resolving.hold(volumes, child.id)
+        if volumes:
+            from minicontainer.container.volumes import hold
+
+            child.volumes = hold(volumes, child.id)
         _make_cgroup(child, spec)
         failpoint("cgroup made")
         if what.allowed is not None:

@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minicontainer import runtime
-from minicontainer.container import names, resolving, start
+from minicontainer.container import names, start
+from minicontainer.container.volumes import hold
 from minicontainer.detached import foreground, making, store
 from minicontainer.detached.ending import Ending
 from minicontainer.detached.handle import PATIENCE
@@ -122,7 +123,7 @@ class Container(Ending):
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
-        for fd in resolving.hold(config.spec.volumes, self.id):
+        for fd in hold(config.spec.volumes, self.id):
             os.close(fd)
         self._tell("create")
 
