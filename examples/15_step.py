@@ -3,9 +3,10 @@
 Run: python examples/15_step.py
 """
 
-from minicontainer.kvm import Machine, disassembly
+from minicontainer.kvm import Machine
+from minicontainer.kvm.debug import disassembly
+from minicontainer.kvm.debug.stepping import Stepper
 from minicontainer.kvm.drive import Processor
-from minicontainer.kvm.stepping import Stepper
 
 GUEST = bytes.fromhex(
     "b9 03 00"  # mov cx, 3

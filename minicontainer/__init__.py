@@ -52,7 +52,7 @@ _HOME = {
     "UnsupportedError": "minicontainer.errors",
     "Usage": "minicontainer.container.result",
     "containers": "minicontainer.detached.container",
-    "create_container_exec": "minicontainer.container.aio",
+    "create_container_exec": "minicontainer.container.asyncio",
     "run": "minicontainer.container.running",
 }
 __all__ = [
@@ -64,7 +64,7 @@ __all__ = [
 if TYPE_CHECKING:
     from subprocess import CalledProcessError, TimeoutExpired
 
-    from minicontainer.container.aio import create_container_exec
+    from minicontainer.container.asyncio import create_container_exec
     from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen
     from minicontainer.container.result import Result, Usage
     from minicontainer.container.running import run

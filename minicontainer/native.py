@@ -5,13 +5,15 @@ C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` 
 
 from __future__ import annotations
 
+import os.path
 from typing import Any
 
 from minicontainer._native import ffi, lib
 from minicontainer.errors import StepError
 
-__all__ = ["check", "ffi", "lib", "now", "syscall", "syscall_as"]
+__all__ = ["LIBEXEC", "check", "ffi", "lib", "now", "syscall", "syscall_as"]
 
+LIBEXEC = os.path.join(os.path.dirname(__file__), "libexec")  # the static programs that are built with the extension
 now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
 
 
@@ -23,7 +25,7 @@ def check(result: int, call: str, *what: object) -> int:
 
 
 def _shown(value: object) -> str:
-    """As a man page would write it; constants by name where they have one (``step.Const``)."""
+    """As a man page would write it; constants by name where they have one (``plan.Const``)."""
     if value is None:
         return "NULL"
     return getattr(value, "text", "") or (repr(value) if isinstance(value, str) else format(value))

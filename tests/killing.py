@@ -57,10 +57,11 @@ def monitors() -> set[int]:
 
 def cgroups() -> set[str]:
     """Those of containers, but for those that another process than a monitor has made and keeps."""
-    from minicontainer.container import owners, placement
+    from minicontainer.container.cgroup import placement
+    from minicontainer.container.registry import ownership
 
     members = [path for home in placement._homes() for path in placement._members(home)]
-    return {path for path in members if not owners.is_claimed(path.rpartition("/")[2][:12])}
+    return {path for path in members if not ownership.is_claimed(path.rpartition("/")[2][:12])}
 
 
 def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: random.Random) -> None:
@@ -87,7 +88,7 @@ def clean() -> None:
 
 def rounds(count: int, seed: int, rootfs: str) -> int:
     """How much was left after all rounds. The state directory is this process's alone."""
-    from minicontainer.container import names
+    from minicontainer.container.registry import names
     from minicontainer.detached import store
 
     store.REST = 0.0  # nobody else makes containers here

@@ -115,7 +115,7 @@ static long clone_child(long cgroup, int *pidfd)
 	return r;
 }
 
-/* An id of 12 digits, and the lock that says that it lives (minicontainer/container/owners.py). */
+/* An id of 12 digits, and the lock that says that it lives (minicontainer/container/registry/ownership.py). */
 static long claim(const char *owners)
 {
 	struct flock byte = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };

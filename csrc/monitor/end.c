@@ -9,7 +9,7 @@
 #include "monitor/told.h"
 #include "plan/walk.h"
 
-/* The file of a name says "PID ID" (container/names.py). */
+/* The file of a name says "PID ID" (container/registry/names.py). */
 static int has_name(const struct mc_monitor *told)
 {
 	char said[128];

@@ -104,7 +104,7 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 def _end_dead() -> None:
     """A container whose monitor was killed is ended by the next command, whatever that is about."""
-    from minicontainer.container import names
+    from minicontainer.container.registry import names
 
     try:
         found = names.unwatched()

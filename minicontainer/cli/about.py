@@ -85,7 +85,7 @@ def _info() -> dict[str, Any]:
 def _counts() -> dict[str, int]:
     """How many containers there are, by what they do."""
     from minicontainer.cli.ps import look
-    from minicontainer.container import names
+    from minicontainer.container.registry import names
 
     states = [one.state for one in map(look, names.ids()) if one is not None]
     paused = sum(state.status == "paused" for state in states)

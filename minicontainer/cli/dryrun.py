@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from minicontainer.container import limits, own
+from minicontainer.container import placeholders
+from minicontainer.container.cgroup import limits
 from minicontainer.container.resolving import resolved
 from minicontainer.container.start import compiled
 from minicontainer.spec import Spec
@@ -16,5 +17,5 @@ def describe(spec: Spec) -> str:
     lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")
     if what.half is not None:
         lines += what.half.plan.describe().splitlines()
-    plan = own.plan_of(what.plan, "<its-own-id>")
+    plan = placeholders.plan_of(what.plan, "<its-own-id>")
     return "\n".join([*lines, "# child", plan.describe()])

@@ -19,7 +19,7 @@ from minicontainer.spec import Spec, signal_number
 
 if TYPE_CHECKING:
     from minicontainer.cli.terminal import Terminal
-    from minicontainer.timeline import Timeline
+    from minicontainer.plan.timeline import Timeline
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 TIMED_OUT = 124

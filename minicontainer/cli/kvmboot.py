@@ -120,7 +120,7 @@ class Boot:
     def _machine(self, stack: ExitStack, output: int) -> Machine:
         words = self.words
         if self.explain is not None:
-            from minicontainer.kvm.explain import Recorder
+            from minicontainer.kvm.debug.explain import Recorder
 
             self.recorder = Recorder()
         with Kernel(self.path) as kernel:
@@ -162,7 +162,7 @@ class Boot:
 
             self.observers.append(trace_to(stack, writable("trace", self.words["trace_to"])))
         if self.observers:
-            from minicontainer.kvm.trace import Tracer
+            from minicontainer.kvm.debug.trace import Tracer
 
             machine.hooks.tracer = Tracer(self.observers)
         if self.words["step"]:
@@ -188,7 +188,7 @@ class Boot:
             return machine.result(Outcome("interrupted", detail=f"rip {rip:#x}"))
 
     def _serve_gdb(self, stack: ExitStack, machine: Machine) -> None:
-        from minicontainer.kvm import gdb
+        from minicontainer.kvm.debug import gdb
 
         server = stack.enter_context(gdb.Server(machine, *gdb.parse_address(self.words["gdb"])))
         print("minicontainer: gdb is awaited at {}:{}".format(*server.address[:2]), file=sys.stderr, flush=True)

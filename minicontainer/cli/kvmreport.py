@@ -13,7 +13,7 @@ from minicontainer.kvm.machine import Machine
 from minicontainer.kvm.result import CONTROLS, REGISTERS, SEGMENTS, ExitCount, Result
 
 if TYPE_CHECKING:
-    from minicontainer.kvm.explain import Recorder
+    from minicontainer.kvm.debug.explain import Recorder
 
 TEXTS = {
     "max-exits": "the limit of exits is reached",

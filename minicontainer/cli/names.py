@@ -20,7 +20,7 @@ class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
-        from minicontainer.container import names
+        from minicontainer.container.registry import names
         from minicontainer.detached import store
 
         found = []

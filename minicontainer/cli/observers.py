@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO
 
-from minicontainer.kvm.disassembly import instruction
+from minicontainer.kvm.debug.disassembly import instruction
+from minicontainer.kvm.debug.stepping import Stepper
+from minicontainer.kvm.debug.trace import Exit, line
 from minicontainer.kvm.drive import Processor
 from minicontainer.kvm.machine import Machine
-from minicontainer.kvm.stepping import Stepper
-from minicontainer.kvm.trace import Exit, line
 
 GENERAL = "rax rbx rcx rdx rsi rdi rsp rbp".split()
 

@@ -16,7 +16,7 @@ from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.moments import shown
 from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.records import Config, State
 from minicontainer.errors import Error

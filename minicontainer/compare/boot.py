@@ -19,13 +19,13 @@ from typing import Any
 
 from minicontainer.compare import contenders, machine
 from minicontainer.compare.bootworker import PYTHON_PORT
-from minicontainer.compare.contenders import LIBEXEC, TOTAL, Contender, Server
+from minicontainer.compare.contenders import TOTAL, Contender, Server
 from minicontainer.compare.rounds import interleave, one_processor
 from minicontainer.compare.statistics import Samples, compared, paired_difference
 from minicontainer.errors import Error
 from minicontainer.kvm import cpuid, guests
 from minicontainer.kvm.system import Kvm
-from minicontainer.native import ffi, lib
+from minicontainer.native import LIBEXEC, ffi, lib
 
 GIB = 4
 LARGE = f"library-{GIB}GiB"

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 
 from minicontainer import runtime
 from minicontainer.compare.worker import BARE
-from minicontainer.container import host, owners, ping
+from minicontainer.container import host
+from minicontainer.container.network import ping
+from minicontainer.container.registry import ownership
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import LIBEXEC
 from minicontainer.spec import Spec
 
-LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
 USAGE = (  # what Cgroup.usage reads, in its order, and the controller that it takes
     ("cpu.stat", None),
     ("io.stat", "io"),
@@ -135,7 +137,7 @@ def floor_command(rootfs: str, program: str, home: str) -> list[str]:
         words += [
             w for name, controller in USAGE if not controller or controller in group.enabled for w in ("-u", name)
         ]
-    head = [f"{LIBEXEC}/floor", rootfs, home, program, f"{LIBEXEC}/init", owners.directory(), runtime.mark()]
+    head = [f"{LIBEXEC}/floor", rootfs, home, program, f"{LIBEXEC}/init", ownership.directory(), runtime.mark()]
     return head + words
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 from minicontainer import runtime
 from minicontainer.compare import machine
-from minicontainer.compare.contenders import LIBEXEC
 from minicontainer.compare.statistics import percentile
 from minicontainer.container.process import DEVNULL
 from minicontainer.detached.container import Container, containers
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
 from minicontainer.linux.mounts import mountinfo
+from minicontainer.native import LIBEXEC
 from minicontainer.spec import Spec
 
 PROGRAM = "/bin/pause"

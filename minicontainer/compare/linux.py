@@ -13,11 +13,12 @@ from time import perf_counter_ns
 from typing import Any
 
 from minicontainer.compare import machine
-from minicontainer.compare.contenders import LIBEXEC, TOTAL, Contender, own_command
+from minicontainer.compare.contenders import TOTAL, Contender, own_command
 from minicontainer.compare.rounds import interleave
 from minicontainer.compare.statistics import compared
 from minicontainer.cpio import newc
 from minicontainer.errors import Error
+from minicontainer.native import LIBEXEC
 
 MARK = b"minicontainer: init"  # what csrc/floors/mark.c says
 QEMU, OURS, OURS_64 = "qemu-microvm", "kvm-boot", "kvm-boot-64bit"

@@ -19,13 +19,14 @@ from time import perf_counter, perf_counter_ns
 from typing import Any
 
 from minicontainer.compare import machine
-from minicontainer.compare.contenders import LIBEXEC, Contender, Server, last_line
+from minicontainer.compare.contenders import Contender, Server, last_line
 from minicontainer.compare.networkworker import BULK
 from minicontainer.compare.rounds import interleave
 from minicontainer.compare.statistics import compared, differences, percentile
 from minicontainer.container.process import DEVNULL, Popen
 from minicontainer.detached.container import Container
 from minicontainer.errors import Error
+from minicontainer.native import LIBEXEC
 from minicontainer.network import members, networks
 from minicontainer.network.bridge import read_sysctl
 from minicontainer.spec import Port, Spec

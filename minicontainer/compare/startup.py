@@ -15,12 +15,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from minicontainer.compare import contenders, machine
-from minicontainer.compare.contenders import LIBEXEC, TOTAL, Contender
+from minicontainer.compare.contenders import TOTAL, Contender
 from minicontainer.compare.peers import PEERS, peer
 from minicontainer.compare.rounds import interleave
 from minicontainer.compare.statistics import compared, differences
-from minicontainer.container import host, placement
+from minicontainer.container import host
+from minicontainer.container.cgroup import placement
 from minicontainer.errors import UnsupportedError
+from minicontainer.native import LIBEXEC
 
 GIB = 4
 LARGE, BARE = f"library-{GIB}GiB", "library-bare"

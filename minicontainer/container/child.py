@@ -10,12 +10,12 @@ from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import ffi, lib, now
 from minicontainer.plan import Plan
-from minicontainer.spawn import Half, Spawn
-from minicontainer.timeline import Timeline
+from minicontainer.plan.spawn import Half, Spawn
+from minicontainer.plan.timeline import Timeline
 
 if TYPE_CHECKING:
-    from minicontainer.container import ids
-    from minicontainer.container.lasting import Maker
+    from minicontainer.container.deathsignal import Maker
+    from minicontainer.container.ids import ranges
     from minicontainer.network.leases import Lease
 
 
@@ -39,7 +39,7 @@ class Child:
         self.terminal = self.name_lock = self.said = self.claim = -1
         self.cgroup: Cgroup | None = None
         self.notes: list[tuple[str, str, int, int, int]] = []
-        self.ids: ids.Lease | None = None
+        self.ids: ranges.Lease | None = None
         self.lease: Lease | None = None
         self.half: Half | None = None
         self.maker: Maker | None = None
@@ -82,11 +82,11 @@ class Child:
             lease, self.lease = self.lease, None
             self.notes += [("network", *done) for done in lease.release()]
         if self.volumes:
-            from minicontainer.container import volumes
+            from minicontainer.container.filesystem import volumes
 
             volumes.let_go(self.volumes)
         if self.name_lock >= 0:
-            from minicontainer.container import names
+            from minicontainer.container.registry import names
 
             fd, self.name_lock = self.name_lock, -1
             names.release(fd)

@@ -14,9 +14,12 @@ import struct
 from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
-from minicontainer.container import attached, dev, etc, execute, kernelfs, own
+from minicontainer.container import placeholders
+from minicontainer.container.filesystem import dev, etc, kernelfs
+from minicontainer.container.filesystem.mounting import CLONE, mount_on, take_fs
 from minicontainer.container.host import Host
-from minicontainer.container.mounting import CLONE, mount_on, take_fs
+from minicontainer.container.network import veth
+from minicontainer.container.program import execute
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
 from minicontainer.spec import Spec
@@ -48,7 +51,7 @@ def compile(spec: Spec, host: Host) -> Plan:
     _map_ids(b, host)
     _take_sources(b, spec, host)
     _enter_root(b, spec, host)
-    attached.configure(b, host.wire)
+    veth.configure(b, host.wire)
     dev.populate(b, spec, host)
     kernelfs.attach_proc(b, spec, host)
     kernelfs.attach_sys(b, spec, host)
@@ -81,7 +84,7 @@ def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
     return env | dict(spec.env)
 
 
-def hostname(spec: Spec, identifier: str = own.ID) -> str:
+def hostname(spec: Spec, identifier: str = placeholders.ID) -> str:
     """The container's host name: without another, its short id, as docker's."""
     return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or identifier
 
@@ -173,7 +176,7 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
 
 
 def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
-    """A detached copy of what is mounted at ``path``, unless the parent has taken it (ranged.py)."""
+    """A detached copy of what is mounted at ``path``, unless the parent has taken it (ids/idmapped.py)."""
     if host.shown:
         return b.input(name)
     b.add(p.open_tree(path, f"{CLONE}|AT_RECURSIVE", name))

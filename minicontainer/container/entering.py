@@ -8,8 +8,10 @@ see it; they cannot trace it (prctl(2), PR_SET_DUMPABLE) without CAP_SYS_PTRACE 
 from __future__ import annotations
 
 from minicontainer import plan as p
-from minicontainer.container import compiler, dev, execute, kernelfs
+from minicontainer.container import compiler
+from minicontainer.container.filesystem import dev, kernelfs
 from minicontainer.container.host import Host
+from minicontainer.container.program import execute
 from minicontainer.plan import FDCWD, Builder, Plan, Slot
 from minicontainer.spec import RLIMITS, Spec
 

@@ -10,7 +10,8 @@ import errno
 import os
 from typing import Any
 
-from minicontainer.container import compiler, execute, program
+from minicontainer.container import compiler
+from minicontainer.container.program import execute, failure
 from minicontainer.errors import Error, SpecError, StepError, UnsupportedError, hint_for
 from minicontainer.linux import caps
 from minicontainer.native import ffi, lib
@@ -27,7 +28,7 @@ def program_error(spec: Spec, number: int, seen: Any) -> Error:
     paths = execute.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
     path = paths[seen.path] if 0 <= seen.path < len(paths) else None
     head = bytes(ffi.buffer(seen.head, seen.length))
-    return program.explain(spec.args[0], number, path, seen.mode, head)
+    return failure.explain(spec.args[0], number, path, seen.mode, head)
 
 
 def step_error(spec: Spec, step: Step, number: int) -> Error:

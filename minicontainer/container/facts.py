@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from minicontainer.container import compiler, etc, host, idmap, ping, seccomp, seen, users
+from minicontainer.container import compiler, host, seccomp
+from minicontainer.container.filesystem import etc, view
+from minicontainer.container.ids import mappings, users
+from minicontainer.container.network import ping
 from minicontainer.linux import namespaces
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
-    from minicontainer.container.attached import Wire
+    from minicontainer.container.network.veth import Wire
 
 TTY = 5  # the group of terminals: docker's, and Debian's
 CALLER = "/proc/self/exe"  # the executable of who clones
@@ -22,7 +25,7 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
     host.check_rootfs(spec.rootfs)
     mode = host.userns_mode(spec)
     nested = not namespaces.is_first_user_namespace()
-    maps = idmap.own_maps(mode) if mode in ("private", "keep-id") else None
+    maps = mappings.own_maps(mode) if mode in ("private", "keep-id") else None
     identity = users.identity(spec, mode)
     if maps is not None:
         users.check_mapped(spec, identity, maps)
@@ -51,11 +54,11 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
         exposed=host.exposed(spec, mode, maker),
         shown=mode == "range" or (mode == "join" and namespaces.is_root()),
         nested=nested,
-        groups=maps is None and (not nested or mode == "join" or idmap.may_set_groups()),
-        tty_group=maps is None and ((mode in ("host", "range") and not nested) or idmap.maps_group(spec, mode, TTY)),
+        groups=maps is None and (not nested or mode == "join" or mappings.may_set_groups()),
+        tty_group=maps is None and ((mode in ("host", "range") and not nested) or mappings.maps_group(spec, mode, TTY)),
         kept=maker != CALLER,
         wire=wire,
         etc=own,
         ping=ping.groups(spec, mode, maps),
-        layered=spec.read_only and not spec.ephemeral and seen.lacks(spec, [file.path for file in own]),
+        layered=spec.read_only and not spec.ephemeral and view.lacks(spec, [file.path for file in own]),
     )

@@ -9,16 +9,17 @@ import stat
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from minicontainer.container.ids import chosen
+from minicontainer.container.ids.ranges import chosen
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import namespaces
+from minicontainer.native import LIBEXEC
 from minicontainer.plan import Plan, Slot, dup3, execve, unshare
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
-    from minicontainer.container.attached import Wire
-    from minicontainer.container.etc import EtcFile
+    from minicontainer.container.filesystem.etc import EtcFile
+    from minicontainer.container.network.veth import Wire
 
 # Hidden from the container, as docker hides them: files by /dev/null, directories by an empty tmpfs.
 MASKED = (
@@ -304,7 +305,7 @@ def check_userns_allowed() -> None:
 def enters_time_namespace() -> bool:
     """Whether a child that shares its creator's memory enters its new time namespace at exec (Linux 6.3, commit
     2b5f9dad32ed): tried, with a child that waits to be looked at."""
-    pause = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", "pause")
+    pause = f"{LIBEXEC}/pause"
     plan = Plan([unshare("CLONE_NEWTIME"), dup3(Slot("stdin"), 0), execve([pause], ["pause"], [])], ["stdin"])
     flags = "0" if os.geteuid() == 0 else "CLONE_NEWUSER"
     read, write = os.pipe2(os.O_CLOEXEC)

@@ -16,15 +16,15 @@ from functools import partial
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
-from minicontainer.container import limits
+from minicontainer.container.cgroup import limits
 from minicontainer.container.child import Child
 from minicontainer.container.result import Usage
 from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, told
 from minicontainer.native import check, lib, now
+from minicontainer.plan.timeline import Timeline
 from minicontainer.spec import Spec, make, patience, signal_number, size
-from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from minicontainer.timeline import Timeline
+    from minicontainer.plan.timeline import Timeline
 
 
 class Usage(NamedTuple):

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -20,10 +19,10 @@ from minicontainer.container.process import PIPE, Popen
 from minicontainer.errors import Error
 from minicontainer.linux.keyring import keyring_id
 from minicontainer.linux.sharedmemory import shm_remove, shmget
-from minicontainer.native import lib
+from minicontainer.native import LIBEXEC, lib
 from minicontainer.spec import Spec
 
-PROBE = str(Path(__file__).parent.parent / "libexec" / "probe")
+PROBE = f"{LIBEXEC}/probe"
 VERDICTS = ("pass", "fail", "skip")
 END = "end"  # the probe's last line
 MARK = "MINICONTAINER_CALLER"  # a variable of the caller's environment

@@ -17,22 +17,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import (
-    attached,
-    compiler,
-    devices,
-    execute,
-    facts,
-    halves,
-    host,
-    limits,
-    own,
-    owners,
-    ranged,
-    resolving,
-)
+from minicontainer.container import compiler, facts, host, parent, placeholders, resolving
+from minicontainer.container.cgroup import devices, limits
 from minicontainer.container.child import Child
 from minicontainer.container.facts import CALLER
+from minicontainer.container.ids import idmapped
+from minicontainer.container.network import veth
+from minicontainer.container.program import execute
+from minicontainer.container.registry import ownership
 from minicontainer.container.streams import for_child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
@@ -40,7 +32,7 @@ from minicontainer.linux.devices import Rule
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
-from minicontainer.spawn import Half, HalfPlan
+from minicontainer.plan.spawn import Half, HalfPlan
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -84,7 +76,7 @@ def compiled(spec: Spec, maker: str = CALLER, *, make: bool = True) -> Compiled:
         plan.buffer  # noqa: B018 - encodes it now, once
         half = None
         if compiler.has_half(found):
-            half = HalfPlan(halves.plan_of(spec, found), plan)
+            half = HalfPlan(parent.plan_of(spec, found), plan)
         given = 3 + (len(half.names) if half is not None else 0)
         flags, allowed = compiler.clone_flags(spec, found), devices.rules(spec, found)
         cached = Compiled(found, plan, flags, half, given, allowed, network)
@@ -92,8 +84,8 @@ def compiled(spec: Spec, maker: str = CALLER, *, make: bool = True) -> Compiled:
     return cached
 
 
-def _network(spec: Spec, make: bool) -> tuple[Network | None, attached.Wire]:
-    from minicontainer.container import joining
+def _network(spec: Spec, make: bool) -> tuple[Network | None, veth.Wire]:
+    from minicontainer.container.network import joining
 
     return joining.wire_of(spec, make=make)
 
@@ -126,16 +118,16 @@ def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -
 
 def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: tuple[str, ...]) -> Child:
     its_id = identifier or os.urandom(6).hex()
-    child = Child(its_id, own.plan_of(what.plan, its_id))
+    child = Child(its_id, placeholders.plan_of(what.plan, its_id))
     try:
         if spec.name and not identifier:
-            from minicontainer.container import names
+            from minicontainer.container.registry import names
 
             child.name_lock = names.reserve(spec.name, child.id)
         if identifier:
-            child.claim = owners.claim(identifier)
+            child.claim = ownership.claim(identifier)
         if volumes:
-            from minicontainer.container.volumes import hold
+            from minicontainer.container.filesystem.volumes import hold
 
             child.volumes = hold(volumes, child.id)
         _make_cgroup(child, spec)
@@ -143,7 +135,7 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: t
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
         if what.half is not None:
-            child.half = Half(what.half, halves.prepare(child, spec, what.host, what.network))
+            child.half = Half(what.half, parent.prepare(child, spec, what.host, what.network))
         failpoint("ids taken")
         explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
@@ -200,7 +192,7 @@ def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> 
     flags = what.flags
     clone = child.spawn.clone
     if spec.die_with_parent and get_native_id() != os.getpid():
-        from minicontainer.container.lasting import Maker
+        from minicontainer.container.deathsignal import Maker
 
         child.maker = Maker(child.spawn)
         clone = child.maker.clone
@@ -220,9 +212,9 @@ def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
         if path:
             found[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
     if what.host.userns == "join" and what.host.shown:
-        found.update(ranged.take_trees(spec, found["ns-userns"], stack))
+        found.update(idmapped.take_trees(spec, found["ns-userns"], stack))
     if {"executable", "init"} & set(what.plan.inputs):
-        from minicontainer.container import init
+        from minicontainer.container.program import init
 
         found.update(init.inputs(spec, what.plan, what.host.seccomp, stack))
     return found
@@ -272,7 +264,8 @@ def take_terminal(child: Child, ours: Any, theirs: Any) -> None:
 
 def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
     """What init says of the program: end of file when it runs, else why it does not."""
-    from minicontainer.container import explain, init
+    from minicontainer.container import explain
+    from minicontainer.container.program import init
 
     os.close(write)
     try:
@@ -322,15 +315,15 @@ def _half_error(child: Child, spec: Spec, half: Half) -> Error:
     index = half.failed or 0
     number = -half.records[index].result
     step = half.plan.steps[index]
-    if step.call == "run" and step.phase == attached.PHASE:
-        from minicontainer.container import usernet
+    if step.call == "run" and step.phase == veth.PHASE:
+        from minicontainer.container.network import usernet
 
         return usernet.refusal(child, spec)
     if step.call == "run":
-        from minicontainer.container import idmap
+        from minicontainer.container.ids import mappings
 
-        return idmap.refusal(child, step)
-    return ranged.refusal(spec, half) or explain.step_error(spec, step, number)
+        return mappings.refusal(child, step)
+    return idmapped.refusal(spec, half) or explain.step_error(spec, step, number)
 
 
 def _check_userns(spec: Spec, facts_here: host.Host, number: int) -> None:

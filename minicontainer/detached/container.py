@@ -18,8 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minicontainer import runtime
-from minicontainer.container import names, start
-from minicontainer.container.volumes import hold
+from minicontainer.container import start
+from minicontainer.container.filesystem.volumes import hold
+from minicontainer.container.registry import names
 from minicontainer.detached import foreground, making, store
 from minicontainer.detached.ending import Ending
 from minicontainer.detached.handle import PATIENCE
@@ -31,8 +32,8 @@ from minicontainer.errors import Error, SpecError, told
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib
+from minicontainer.plan.timeline import Timeline
 from minicontainer.spec import Spec, make, patience, signal_number
-from minicontainer.timeline import Timeline
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -272,7 +273,7 @@ class Container(Ending):
 
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
         """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""
-        from minicontainer.container import limits as kept
+        from minicontainer.container.cgroup import limits as kept
 
         if restart is not None:
             foreground.refuse(self, "update --restart", "nothing starts it again")

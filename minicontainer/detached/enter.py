@@ -17,24 +17,25 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from minicontainer import plan as p
-from minicontainer.container import entering, host, init, seccomp, start, users
+from minicontainer.container import entering, host, seccomp, start
 from minicontainer.container.child import Child
 from minicontainer.container.host import Host
+from minicontainer.container.ids import users
 from minicontainer.container.process import Popen
+from minicontainer.container.program import init
 from minicontainer.container.streams import for_child
 from minicontainer.detached.layout import Layout, sheltered, take_back, written
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import ffi, lib
+from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 from minicontainer.spec import Limits, Spec
 
-ENTER = str(Path(__file__).parent.parent / "libexec" / "enter")
+ENTER = f"{LIBEXEC}/enter"
 KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
     "user": "CLONE_NEWUSER",
     "mnt": "CLONE_NEWNS",

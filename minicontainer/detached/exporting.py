@@ -65,11 +65,11 @@ def _ids_of(spec: Spec) -> Ids:
     mode = host.userns_mode(spec)
     if mode not in ("private", "keep-id"):
         return Ids()
-    from minicontainer.container import idmap
+    from minicontainer.container.ids import mappings
 
     def extents(path: str, own: int) -> Map:
-        further = idmap.subordinate(path, os.geteuid())
-        return tuple(idmap.extents(mode, own, further)) if further else ((own if mode == "keep-id" else 0, own, 1),)
+        further = mappings.subordinate(path, os.geteuid())
+        return tuple(mappings.extents(mode, own, further)) if further else ((own if mode == "keep-id" else 0, own, 1),)
 
     return Ids(extents("/etc/subuid", os.geteuid()), extents("/etc/subgid", os.getegid()))
 

@@ -1,8 +1,8 @@
 """What is done with a container in the foreground, which has no monitor: by its processes, since nobody is asked.
 
-Theory of operation. Its maker waits for it, and has its claim (container/owners.py); while it runs it has a directory
-as a detached one has, in which the maker stands for the monitor, and which goes with it. Its last state is written into
-the file that is there, so that who has it open can read how it ended.
+Theory of operation. Its maker waits for it, and has its claim (container/registry/ownership.py); while it runs it has a
+directory as a detached one has, in which the maker stands for the monitor, and which goes with it. Its last state is
+written into the file that is there, so that who has it open can read how it ended.
 """
 
 from __future__ import annotations

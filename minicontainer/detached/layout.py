@@ -12,7 +12,7 @@ from typing import Any
 from minicontainer.errors import StepError
 from minicontainer.native import ffi
 from minicontainer.plan import Plan
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 
 RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
 

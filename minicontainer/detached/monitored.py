@@ -12,18 +12,19 @@ import mmap
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minicontainer import plan as p
-from minicontainer.container import explain, names, placement
+from minicontainer.container import explain
+from minicontainer.container.cgroup import placement
+from minicontainer.container.registry import names
 from minicontainer.container.start import Compiled, kept_inputs
 from minicontainer.detached.layout import Layout, copy_records, sheltered, take_back, written
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
-from minicontainer.native import ffi, lib
+from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 from minicontainer.spec import Spec, signal_number
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from minicontainer.detached.records import Config
     from minicontainer.network.leases import Lease
 
-MONITOR = str(Path(__file__).parent.parent / "libexec" / "monitor")
+MONITOR = f"{LIBEXEC}/monitor"
 FILES = ("said", "hosts-file")  # inputs of a parent's half that are descriptors; the others are numbers
 POLICIES = {
     "no": lib.MC_NEVER,

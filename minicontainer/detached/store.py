@@ -10,14 +10,14 @@
         seccomp             the filter of system calls, where that came of a file
         cgroup              a link to its cgroup, while it runs
         lease               a link to the file of its address, while it is on a network (network/leases.py)
-    names/NAME              the id of who has that name (container/names.py)
+    names/NAME              the id of who has that name (container/registry/names.py)
 
 One in the foreground (listed.py) has the first of these as long as it runs, and ``state``, by who made it.
 
 Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
 changes a container holds a flock(2) on its directory; who reads needs none. Nothing here is believed across a reboot or
 after a death: a process is a number, its start time and the boot id, which are compared; that its monitor lives is
-told by a lock (container/owners.py), which holds in every pid namespace.
+told by a lock (container/registry/ownership.py), which holds in every pid namespace.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from minicontainer import events, runtime
-from minicontainer.container import names, owners
+from minicontainer.container.registry import names, ownership
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, told
 from minicontainer.failpoint import failpoint
@@ -201,7 +201,7 @@ class Entry:
 
     def is_watched(self) -> bool:
         """Whether its monitor lives, or its maker."""
-        return owners.is_claimed(self.id[:12])
+        return ownership.is_claimed(self.id[:12])
 
     def cgroup(self) -> str:
         """The path of its cgroup; "" where it has none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from minicontainer.container import devices, placement
+from minicontainer.container.cgroup import devices, placement
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.doctor.trial import held, walk
 from minicontainer.errors import UnsupportedError

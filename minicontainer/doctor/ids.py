@@ -8,15 +8,15 @@ import stat
 from functools import partial
 
 from minicontainer import plan as p
-from minicontainer.container import idmap
-from minicontainer.container import ids as root_ids
 from minicontainer.container.child import Child
+from minicontainer.container.ids import mappings
+from minicontainer.container.ids import ranges as root_ids
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.errors import StepError
 from minicontainer.linux.namespaces import is_root
 from minicontainer.linux.processes import check_proc
 from minicontainer.plan import Slot
-from minicontainer.spawn import Half, HalfPlan
+from minicontainer.plan.spawn import Half, HalfPlan
 
 PACKAGE = "apt-get install uidmap, or shadow-utils"
 FILES = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
@@ -35,11 +35,11 @@ def probes() -> list[Probe]:
 def ranges(path: str, uid: int) -> Verdict:
     """The range of a user in /etc/subuid or /etc/subgid."""
     if uid == 0 and not is_root():
-        count = sum(extent[2] for extent in idmap.identity_extents(f"/proc/self/{path[-3:]}_map"))
+        count = sum(extent[2] for extent in mappings.identity_extents(f"/proc/self/{path[-3:]}_map"))
         return ok(f"not looked at: containers share the {count} ids of the user namespace that this is run in")
     if uid == 0:
         return _pool(path)
-    found = idmap.subordinate(path, uid)
+    found = mappings.subordinate(path, uid)
     if found is None:
         remedy = f"as root: usermod {FILES[path]} 100000-165535 {_name(uid)}"
         return no(f"no range for user {_name(uid)}: one id can be mapped, the user's own", remedy)
@@ -70,7 +70,7 @@ def installed(tool: str) -> Verdict:
 def written() -> Verdict:
     """Makes a user namespace and maps its ids, as a run does."""
     check_proc()
-    if idmap.own_maps("private") is not None:
+    if mappings.own_maps("private") is not None:
         return note("one id, written by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
     plan = p.Plan(
         [p.close(Slot("go-write")), p.call_parent(Slot("ready")), p.wait_for_parent(Slot("go"))],
@@ -78,8 +78,8 @@ def written() -> Verdict:
     )
     child = Child("", plan)
     try:
-        half = HalfPlan(idmap.half_plan("private", None), plan)
-        child.half = Half(half, {"pid": -1, "answer": -1, **idmap.prepare(child)})
+        half = HalfPlan(mappings.half_plan("private", None), plan)
+        child.half = Half(half, {"pid": -1, "answer": -1, **mappings.prepare(child)})
         result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, half=child.half)
         if child.half is not None and child.half.failed is not None:
             raise _refusal(child, child.half, child.half.failed)
@@ -94,7 +94,9 @@ def _refusal(child: Child, half: Half, failed: int) -> Exception:
     """Of a tool that was run, in its own words; of a system call."""
     step = half.plan.steps[failed]
     return (
-        idmap.refusal(child, step) if step.call == "run" else StepError(-half.records[failed].result, step.describe())
+        mappings.refusal(child, step)
+        if step.call == "run"
+        else StepError(-half.records[failed].result, step.describe())
     )
 
 

@@ -1,11 +1,11 @@
 """What an earlier, killed process of ours left behind, and its removal; nothing that a live one owns.
 
 Theory of operation. Whatever is made for a while is marked by its owner so that death takes the mark away: a container
-with its cgroup is claimed (container/owners.py), a name is a locked file, an address on a network is a locked file, a
-directory in the making is a locked directory called ``.XXXXXXXX.part`` beside its place. These locks are on files of
-our state directory, so they hold in every pid namespace, and no container can have them. Here such things are looked
-for, and taken where nobody has them.
-Directories are looked for only where asked, and only the caller's own ones that have rested for a while.
+with its cgroup is claimed (container/registry/ownership.py), a name is a locked file, an address on a network is a
+locked file, a directory in the making is a locked directory called ``.XXXXXXXX.part`` beside its place. These locks are
+on files of our state directory, so they hold in every pid namespace, and no container can have them. Here such things
+are looked for, and taken where nobody has them. Directories are looked for only where asked, and only the caller's own
+ones that have rested for a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from minicontainer.container import names, placement
+from minicontainer.container.cgroup import placement
+from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.container import Container
 from minicontainer.doctor.findings import Finding, Verdict, failure, note, ok

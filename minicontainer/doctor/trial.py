@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container.host import check_userns_allowed
+from minicontainer.native import LIBEXEC
 from minicontainer.plan import Slot, Step
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 
-LIBEXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec")
 PAUSE = os.path.join(LIBEXEC, "pause")
 
 

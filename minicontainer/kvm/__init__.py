@@ -49,6 +49,7 @@ __all__ = [
 if TYPE_CHECKING:
     from minicontainer.kvm.boot import Entry, Kernel, KernelError
     from minicontainer.kvm.bus import Access, Bus
+    from minicontainer.kvm.debug.trace import Tracer
     from minicontainer.kvm.exits import (
         DebugExit,
         Exit,
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from minicontainer.kvm.result import ExitCount, Outcome, Result
     from minicontainer.kvm.serial import Serial
     from minicontainer.kvm.system import Kvm
-    from minicontainer.kvm.trace import Tracer
     from minicontainer.kvm.vcpu import Vcpu
     from minicontainer.kvm.vm import Vm
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 
 from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.native import LIBEXEC
 
-DIRECTORY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "libexec", "guests")
+DIRECTORY = os.path.join(LIBEXEC, "guests")
 
 # name -> what it does, in one line. setup.py builds them.
 GUESTS = {

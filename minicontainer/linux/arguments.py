@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.step import const
+from minicontainer.plan.step import const
 
 StrPath = str | os.PathLike[str]
 

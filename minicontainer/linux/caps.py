@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from minicontainer.native import lib, syscall
+from minicontainer.plan.step import const
 from minicontainer.spec import CAPABILITIES
 from minicontainer.spec import capability as short_name
-from minicontainer.step import const
 
 
 class CapSets(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from minicontainer.native import ffi, lib, syscall
-from minicontainer.step import Struct, const
+from minicontainer.plan.step import Struct, const
 
 INSTRUCTION = struct.Struct("=BBhi")  # struct bpf_insn: code, registers, offset, immediate
 LOAD_ATTR = struct.Struct("=IIQQIIQII16sII")  # union bpf_attr of BPF_PROG_LOAD, to expected_attach_type

@@ -10,7 +10,7 @@ from minicontainer.linux.arguments import StrPath
 from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.arguments import path as encoded
 from minicontainer.native import lib, syscall
-from minicontainer.plan import OPEN_HOW
+from minicontainer.plan.language import OPEN_HOW
 
 
 def openat2(dirfd: int, path: StrPath, flags: int | str, mode: int = 0, resolve: int | str = 0) -> int:

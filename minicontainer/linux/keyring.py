@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicontainer.linux.arguments import path
 from minicontainer.native import lib, syscall
-from minicontainer.step import const
+from minicontainer.plan.step import const
 
 
 def join_session_keyring(name: str | None = None) -> int:

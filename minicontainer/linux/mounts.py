@@ -11,7 +11,7 @@ from minicontainer.errors import StepError
 from minicontainer.linux.arguments import StrPath, path
 from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
-from minicontainer.plan import MOUNT_ATTR
+from minicontainer.plan.language import MOUNT_ATTR
 
 KERNELS = {  # types of statfs(2) of what is made as it is read
     getattr(lib, f"{name}_MAGIC")

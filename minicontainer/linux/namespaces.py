@@ -13,7 +13,7 @@ from minicontainer.linux.arguments import StrPath, path
 from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
 from minicontainer.plan import Plan, Step
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 

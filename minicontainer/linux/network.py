@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from minicontainer.linux.arguments import StrPath
 from minicontainer.native import lib, syscall
-from minicontainer.step import const
+from minicontainer.plan.step import const
 
 IFREQ = struct.Struct("=16sh22x")  # struct ifreq: ifr_name, ifr_flags
 

@@ -11,7 +11,7 @@ from minicontainer.errors import StepError
 from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.bpf import ARCH, INSTRUCTION, JUMP_AT_LEAST, JUMP_EQUAL, LOAD, NR, RETURN, pack
 from minicontainer.native import ffi, lib, syscall
-from minicontainer.step import Struct, const
+from minicontainer.plan.step import Struct, const
 
 MAX_ERRNO = 4095
 

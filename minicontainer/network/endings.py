@@ -12,13 +12,13 @@ from minicontainer import plan as p
 from minicontainer.errors import StepError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib
-from minicontainer.netsteps import forget, netlink
 from minicontainer.network import firewall, flows, hosts, store
 from minicontainer.network.bridge import is_own
 from minicontainer.network.members import Record, at, is_dead
 from minicontainer.network.record import CorruptNetworkError
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.spawn import walk
+from minicontainer.plan.netlink import forget, netlink
+from minicontainer.plan.spawn import walk
 
 SOON = 2.0  # seconds that what was killed may take to be gone, while others wait for the network's lock
 Note = Callable[[str, int], None]  # told of each primitive: the call, when it began (nanoseconds)

@@ -14,9 +14,9 @@ from ipaddress import IPv4Address
 
 from minicontainer.linux import nfnetlink
 from minicontainer.native import lib
-from minicontainer.netsteps import end_flows
 from minicontainer.network.firewall import NUMBERS, Element
 from minicontainer.plan import Slot, Step
+from minicontainer.plan.netlink import end_flows
 
 
 def published(sock: Slot, elements: Iterable[Element]) -> Iterator[Step]:

@@ -22,13 +22,13 @@ from minicontainer import runtime
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.native import now
-from minicontainer.netsteps import netlink
 from minicontainer.network import endings, firewall, hosts, members, ports, store
 from minicontainer.network.endings import Note, end_if_dead, ending, open_netfilter, walk_here
 from minicontainer.network.firewall import Element
 from minicontainer.network.members import Record
 from minicontainer.network.record import Network
 from minicontainer.plan import Plan, Slot
+from minicontainer.plan.netlink import netlink
 from minicontainer.spec import Port
 from minicontainer.spec.network import HOST_GATEWAY
 

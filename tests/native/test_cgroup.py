@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from minicontainer.container import limits, placement
+from minicontainer.container.cgroup import limits, placement
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
@@ -271,7 +271,7 @@ def test_places_are_made_from_many_threads() -> None:
 def test_leftovers_of_a_killed_owner_are_found_and_removed() -> None:
     code = f"""
 import os, subprocess
-from minicontainer.container import limits
+from minicontainer.container.cgroup import limits
 from minicontainer.spec import Limits
 group = limits.place(Limits(), "{IDENT}")
 group.add(subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)

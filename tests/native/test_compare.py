@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer.compare import contenders, startup
-from minicontainer.compare.contenders import LIBEXEC
+from minicontainer.native import LIBEXEC
 
 pytestmark = pytest.mark.needs("root", "cgroup2")
 

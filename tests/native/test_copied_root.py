@@ -15,7 +15,7 @@ import pytest
 from box import CLI, chosen, until
 
 from minicontainer import runtime
-from minicontainer.container import placement
+from minicontainer.container.cgroup import placement
 from minicontainer.detached.container import Container
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, firewall, networks

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from box import CLI, refusal, until
 
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.detached.container import Container, containers
 
 pytestmark = pytest.mark.needs("root")

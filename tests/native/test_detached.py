@@ -14,7 +14,7 @@ from box import until
 
 import minicontainer as mc
 from minicontainer import runtime
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.detached import lastword, store
 from minicontainer.detached.container import Container, containers
 

@@ -13,7 +13,7 @@ from box import Operator, refusal
 from supplies import Run
 
 import minicontainer as mc
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.failpoint import VARIABLE
 

@@ -18,7 +18,7 @@ from box import until
 
 import minicontainer as mc
 from minicontainer import doctor, runtime
-from minicontainer.container import ids
+from minicontainer.container.ids import ranges
 from minicontainer.detached import store
 
 pytestmark = pytest.mark.needs("root")
@@ -104,7 +104,7 @@ def check_nothing_is_left() -> None:
     """Of containers, names, cgroups (the leak fixture looks at these again) and ranges of ids."""
     assert left() == []
     assert not [name for name in os.listdir(f"{runtime.directory()}/names") if name.startswith("fault")]
-    lease = ids.take()
+    lease = ranges.take()
     lease.release()
 
 

@@ -9,7 +9,7 @@ import pytest
 from box import Box
 
 import minicontainer as mc
-from minicontainer.container.devices import _kept as kept
+from minicontainer.container.cgroup.devices import _kept as kept
 from minicontainer.errors import IsolationWarning, StepError
 from minicontainer.linux import devices
 

@@ -19,7 +19,7 @@ from box import copy_of
 from supplies import Run
 
 from minicontainer import doctor, runtime
-from minicontainer.container import placement
+from minicontainer.container.cgroup import placement
 from minicontainer.detached.container import Container
 from minicontainer.linux.cgroup import Cgroup, hierarchy
 

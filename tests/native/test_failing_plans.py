@@ -10,8 +10,9 @@ import pytest
 from failing import ERRORS, broken, refused
 
 import minicontainer as mc
-from minicontainer.container import names, start
-from minicontainer.spawn import HalfPlan
+from minicontainer.container import start
+from minicontainer.container.registry import names
+from minicontainer.plan.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root")
 

@@ -16,7 +16,7 @@ from box import refusal, until
 from supplies import Run
 
 from minicontainer import runtime
-from minicontainer.container import placement
+from minicontainer.container.cgroup import placement
 from minicontainer.detached.container import Container, containers
 from minicontainer.errors import Error
 

@@ -19,9 +19,9 @@ from hostile import KINDS, LINKS, Outcome, Watch, make_outside, variant, watched
 from supplies import Run
 
 import minicontainer as mc
-from minicontainer.compare import contenders
 from minicontainer.container import host
 from minicontainer.linux import elf
+from minicontainer.native import LIBEXEC
 
 SELVES = ("python", "link", "script")
 TESTS = Path(__file__).resolve().parents[1]
@@ -144,7 +144,7 @@ def make_self(root: Path) -> None:
         loader = elf.interpreter(file.read(1 << 16))
     assert loader
     (root / loader[1:]).parent.mkdir(parents=True)
-    shutil.copy(Path(contenders.LIBEXEC, "pause"), root / loader[1:])
+    shutil.copy(Path(LIBEXEC, "pause"), root / loader[1:])
     shutil.copy("/proc/self/exe", root / "python")
     (root / "link").symlink_to("/proc/self/exe")
     (root / "script").write_text("#!/proc/self/exe\n")

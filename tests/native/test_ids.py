@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minicontainer as mc
-from minicontainer.container import ids
+from minicontainer.container.ids import ranges
 from minicontainer.errors import IsolationWarning, RangeRefusedError, UnsupportedError
 
 pytestmark = pytest.mark.needs("root", "userns")
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.needs("root", "userns")
 @pytest.fixture
 def nothing_idle() -> Iterator[None]:
     """As in a process that has had no container yet."""
-    kept = ids._idle.pop("kept", None)
+    kept = ranges._idle.pop("kept", None)
     if kept is not None:
         kept.leave()
     yield
-    kept = ids._idle.pop("kept", None)
+    kept = ranges._idle.pop("kept", None)
     if kept is not None:
         kept.leave()
 
@@ -49,7 +49,7 @@ def test_each_running_container_has_its_own(rootfs: Path) -> None:
         firsts = [first_id(pid) for pid in (*(p.pid for p in running), *map(int, children.split()))]
     for p in running:
         p.communicate()
-    assert len({first // ids.WIDTH for first in firsts}) == 5
+    assert len({first // ranges.WIDTH for first in firsts}) == 5
 
 
 @pytest.mark.usefixtures("nothing_idle")
@@ -57,21 +57,21 @@ def test_one_behind_the_other_have_the_same(rootfs: Path) -> None:
     spec = mc.Spec(("cat", "/proc/self/uid_map"), rootfs=str(rootfs))
     said = [mc.run(spec, capture_output=True).stdout for _ in range(3)]
     assert len(set(said)) == 1
-    assert [lease.ids.uid for lease in ids._idle.values()] == [int(said[0].split()[1])]
+    assert [lease.ids.uid for lease in ranges._idle.values()] == [int(said[0].split()[1])]
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_where_there_are_few_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(950 * ids.WIDTH, 950 * ids.WIDTH, 1))
-    ids.take().release()
-    assert not ids._idle
-    ids.take().release()
+    monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(950 * ranges.WIDTH, 950 * ranges.WIDTH, 1))
+    ranges.take().release()
+    assert not ranges._idle
+    ranges.take().release()
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_where_nothing_can_be_locked_it_is_said(rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(ids, "DIRECTORY", str(tmp_path / "file" / "ids"))
+    monkeypatch.setattr(ranges, "DIRECTORY", str(tmp_path / "file" / "ids"))
     spec = mc.Spec(("cat", "/proc/self/uid_map"), rootfs=str(rootfs))
     with pytest.warns(IsolationWarning, match="userns auto: .*: not a directory; running as --userns host"):
         assert mc.run(spec, capture_output=True).stdout.split() == [b"0", b"0", b"4294967295"]
@@ -81,14 +81,14 @@ def test_where_nothing_can_be_locked_it_is_said(rootfs: Path, tmp_path: Path, mo
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_a_fork_does_not_have_its_parents() -> None:
-    kept = ids.take()
+    kept = ranges.take()
     kept.release()
     pid = os.fork()
     if pid == 0:
-        mine = ids.take()
+        mine = ranges.take()
         os._exit(0 if mine.ids != kept.ids else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    again = ids.take()
+    again = ranges.take()
     assert again is kept
     again.release()
 
@@ -106,13 +106,13 @@ def test_what_a_dead_owner_left_running_keeps_its_range(rootfs: Path, monkeypatc
     with open(read, encoding="ascii") as f:
         pid, _, cgroup = f.read().partition(" ")
     first = first_id(int(pid))
-    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(first, first, 1))
+    monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(first, first, 1))
     with pytest.raises(UnsupportedError, match="all 1 ranges of ids are taken"):
-        ids.take()
+        ranges.take()
     os.kill(int(pid), signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}/uid_map").exists() or not Path(f"/proc/{pid}/uid_map").read_text("ascii"))
-    lease = ids.take()
-    assert lease.ids == (first, first, ids.WIDTH)
+    lease = ranges.take()
+    assert lease.ids == (first, first, ranges.WIDTH)
     lease.release()
     if cgroup:
         until(lambda: "populated 0" in Path(cgroup, "cgroup.events").read_text(encoding="ascii"))
@@ -121,28 +121,28 @@ def test_what_a_dead_owner_left_running_keeps_its_range(rootfs: Path, monkeypatc
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_ids_that_were_chosen_are_given_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = ids.Range(900 * ids.WIDTH + 5, 7, 100)
-    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(900 * ids.WIDTH, 900 * ids.WIDTH, 1))
-    shared = [ids.share(here), ids.share(here._replace(uid=here.uid + 50))]  # who chooses may choose the same
+    here = ranges.Range(900 * ranges.WIDTH + 5, 7, 100)
+    monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(900 * ranges.WIDTH, 900 * ranges.WIDTH, 1))
+    shared = [ranges.share(here), ranges.share(here._replace(uid=here.uid + 50))]  # who chooses may choose the same
     with pytest.raises(UnsupportedError, match="are taken"):
-        ids.take()
+        ranges.take()
     for lease in shared:
         lease.release()
-    taken = ids.take()
+    taken = ranges.take()
     with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
-        ids.share(here)
+        ranges.share(here)
     taken.release()
-    ids.share(here).release()
+    ranges.share(here).release()
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = 1000 * ids.WIDTH
-    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(base, base, 3, ((base + 10, base + ids.WIDTH + 1),)))
-    lease = ids.take()
-    assert lease.ids.uid == base + 2 * ids.WIDTH
+    base = 1000 * ranges.WIDTH
+    monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(base, base, 3, ((base + 10, base + ranges.WIDTH + 1),)))
+    lease = ranges.take()
+    assert lease.ids.uid == base + 2 * ranges.WIDTH
     with pytest.raises(UnsupportedError, match="are taken"):
-        ids.take()
+        ranges.take()
     lease.release()
 
 
@@ -151,14 +151,14 @@ def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyP
     [
         ([("containers", 1 << 20, 1 << 20)], [("containers", 1 << 21, 1 << 17)], (1 << 20, 1 << 21, 2)),
         ([("root", 100000, 65536), ("containers", 200000, 65535)], [("root", 300000, 70000)], (100000, 300000, 1)),
-        ([("root", 2**32 - 65536, 2**40)], [("root", 2**33, 5)], (0x80000, 0x80000, len(ids.FALLBACK))),
-        ([("me", 0x80000, 65536)], [], (0x80000, 0x80000, len(ids.FALLBACK))),
-        ([], [], (0x80000, 0x80000, len(ids.FALLBACK))),
+        ([("root", 2**32 - 65536, 2**40)], [("root", 2**33, 5)], (0x80000, 0x80000, len(ranges.FALLBACK))),
+        ([("me", 0x80000, 65536)], [], (0x80000, 0x80000, len(ranges.FALLBACK))),
+        ([], [], (0x80000, 0x80000, len(ranges.FALLBACK))),
     ],
 )
 def test_where_ranges_come_from(monkeypatch: pytest.MonkeyPatch, uids: Any, gids: Any, expected: Any) -> None:
-    monkeypatch.setattr(ids, "entries", {"/etc/subuid": uids, "/etc/subgid": gids}.__getitem__)
-    pool = ids.pool.__wrapped__()
+    monkeypatch.setattr(ranges, "entries", {"/etc/subuid": uids, "/etc/subgid": gids}.__getitem__)
+    pool = ranges.pool.__wrapped__()
     assert pool[:3] == expected
     first = pool.at(0)
     assert (first is None) == (bool(uids) and uids[0][0] == "me")
@@ -170,26 +170,26 @@ def test_any_subuid_file_is_read(text: str) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(text.encode("utf-8", "surrogatepass"))
         file.flush()
-        found = ids.entries(file.name)
+        found = ranges.entries(file.name)
     assert all(start >= 0 and count >= 0 and ":" not in name for name, start, count in found)
     assert len(found) <= len(text)
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_a_range_that_lies_across_two_files_is_locked_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = 3 * ids.TOGETHER - ids.WIDTH // 2
-    monkeypatch.setattr(ids, "pool", lambda: ids.Pool(base, base, 1))
-    lease = ids.take()
+    base = 3 * ranges.TOGETHER - ranges.WIDTH // 2
+    monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(base, base, 1))
+    lease = ranges.take()
     assert len(lease.fds) == 2
-    for part in (base + 7, base + ids.WIDTH - 7):
+    for part in (base + 7, base + ranges.WIDTH - 7):
         with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
-            ids.share(ids.Range(part, 7, 1))
-    ids.share(ids.Range(base - 1, 7, 1)).release()
-    ids.share(ids.Range(base + ids.WIDTH, 7, 1)).release()
+            ranges.share(ranges.Range(part, 7, 1))
+    ranges.share(ranges.Range(base - 1, 7, 1)).release()
+    ranges.share(ranges.Range(base + ranges.WIDTH, 7, 1)).release()
     lease.release()
-    shared = ids.share(ids.Range(0, 0, 4 * ids.TOGETHER))
+    shared = ranges.share(ranges.Range(0, 0, 4 * ranges.TOGETHER))
     with pytest.raises(UnsupportedError, match="are taken"):
-        ids.take()
+        ranges.take()
     shared.release()
 
 

@@ -14,16 +14,17 @@ from pathlib import Path
 import pytest
 
 from minicontainer.errors import Error, UnsupportedError
-from minicontainer.kvm import gdb
 from minicontainer.kvm.bus import Access
-from minicontainer.kvm.gdb import execution, probe
-from minicontainer.kvm.gdb.packets import Decoder, Signal, encode
+from minicontainer.kvm.debug import gdb
+from minicontainer.kvm.debug.gdb import execution, probe
+from minicontainer.kvm.debug.gdb.packets import Decoder, Signal, encode
 from minicontainer.kvm.machine import Machine
 from minicontainer.kvm.result import Result
+from minicontainer.native import LIBEXEC
 
 pytestmark = pytest.mark.needs("kvm")
 
-GUESTS = Path(gdb.__file__).parents[2] / "libexec" / "guests"
+GUESTS = Path(LIBEXEC) / "guests"
 AT = 0x100000
 # xor eax, eax; 2: inc eax; 4: cmp eax, 5; 7: jne 2; 9: hlt -- the same in 16, 32 and 64 bits
 COUNT = bytes.fromhex("31c0 ffc0 83f805 75f9 f4")

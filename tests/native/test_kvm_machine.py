@@ -19,8 +19,8 @@ from box import until
 
 from minicontainer.errors import Error, SpecError
 from minicontainer.kvm import Access, GuestMemoryError, Machine, Result, Tracer, guests, processor
-from minicontainer.kvm.explain import SHOWN, Recorder
-from minicontainer.kvm.trace import Exit, line
+from minicontainer.kvm.debug.explain import SHOWN, Recorder
+from minicontainer.kvm.debug.trace import Exit, line
 from minicontainer.native import ffi, lib
 
 pytestmark = pytest.mark.needs("kvm")

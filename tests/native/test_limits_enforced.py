@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from abilities import as_user_prefix
 
-from minicontainer.container import limits, placement
+from minicontainer.container.cgroup import limits, placement
 from minicontainer.errors import SpecError
 from minicontainer.linux.cgroup import Cgroup, hierarchy
 from minicontainer.spec import DeviceRate, Limits
@@ -236,7 +236,7 @@ def delegated() -> Iterator[Cgroup]:
 
 def as_user_in(group: Cgroup, code: str) -> subprocess.CompletedProcess[str]:
     """Python code of an ordinary user whose cgroup is ``group``."""
-    imports = "from minicontainer.container import limits\nfrom minicontainer.spec import Limits"
+    imports = "from minicontainer.container.cgroup import limits\nfrom minicontainer.spec import Limits"
     command = [sys.executable, "-c", f"import os, subprocess\n{imports}\n{code}"]
     start = f'echo 0 > "{group.path}/cgroup.procs"; exec "$@"'
     return subprocess.run(

@@ -189,10 +189,10 @@ def test_what_goes_missing_is_not_made(
     rootfs: Path, tmp_path: Path, given: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ROOTFS is read-only before it is entered: whatever it was when it was looked at."""
-    from minicontainer.container import seen
+    from minicontainer.container.filesystem import view
 
     root = copy_of(rootfs, tmp_path / "root")
-    monkeypatch.setattr(seen, "lacks", lambda *_: False)
+    monkeypatch.setattr(view, "lacks", lambda *_: False)
     before = snapshot(root)
     with pytest.raises(
         mc.SpecError, match=r"^bind target /new/x: is not there, and cannot be made: read-only file system"

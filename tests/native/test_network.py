@@ -19,7 +19,7 @@ from packets import ask, inside, is_reached, server
 from supplies import Run
 
 import minicontainer as mc
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, firewall, members, networks, store
 from minicontainer.network.record import Network

@@ -26,7 +26,7 @@ from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, endings, firewall, members, networks, store
 from minicontainer.network.record import Network
-from minicontainer.spawn import HalfPlan
+from minicontainer.plan.spawn import HalfPlan
 
 pytestmark = pytest.mark.needs("root", "bridge")
 

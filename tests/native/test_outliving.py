@@ -13,7 +13,7 @@ from box import copy_of, refusal, until
 from supplies import Run
 
 import minicontainer as mc
-from minicontainer.container import ids
+from minicontainer.container.ids import ranges
 from minicontainer.detached.container import Container
 from minicontainer.detached.records import Process
 from minicontainer.errors import SpecError, UnsupportedError
@@ -23,7 +23,7 @@ from minicontainer.network import networks
 pytestmark = pytest.mark.needs("root")
 
 Make = Callable[..., Container]
-CHOSEN = ids.Range(1_900_000_000, 1_900_000_000)  # above those of `auto`
+CHOSEN = ranges.Range(1_900_000_000, 1_900_000_000)  # above those of `auto`
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_library_ends_it(outlive: Callable[..., tuple[Container, Process]]) 
     assert not process.is_alive()
 
 
-def give_back(lease: ids.Lease) -> None:
+def give_back(lease: ranges.Lease) -> None:
     lease.note(0)
     lease.leave()
 
@@ -144,21 +144,21 @@ def test_its_ids_are_nobody_else_s(outlive: Callable[..., tuple[Container, Proce
     c, process = outlive()
     had = Path(f"/proc/{process.pid}/uid_map").read_text().split()
     first = int(had[1])
-    assert ids._take(ids.Range(first, first)) is None
+    assert ranges._take(ranges.Range(first, first)) is None
     with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
-        ids.share(ids.Range(first + 1, first + 1, 10))
+        ranges.share(ranges.Range(first + 1, first + 1, 10))
     c.remove(force=True)
-    give_back(until(lambda: ids._take(ids.Range(first, first))))
+    give_back(until(lambda: ranges._take(ranges.Range(first, first))))
 
 
 def test_ids_that_were_chosen_are_given_to_nobody(outlive: Callable[..., tuple[Container, Process]]) -> None:
     c, process = outlive(userns=f"{CHOSEN.uid}:{CHOSEN.gid}:{CHOSEN.width}")
     for uid in (CHOSEN.uid - 5, CHOSEN.uid, CHOSEN.uid + CHOSEN.width - 1):
-        assert ids._take(ids.Range(uid, uid)) is None
-    ids.share(CHOSEN).release()  # who chooses may choose the same
+        assert ranges._take(ranges.Range(uid, uid)) is None
+    ranges.share(CHOSEN).release()  # who chooses may choose the same
     c.remove(force=True)
     assert not process.is_alive()
-    give_back(until(lambda: ids._take(CHOSEN)))
+    give_back(until(lambda: ranges._take(CHOSEN)))
 
 
 @pytest.mark.needs("bridge")

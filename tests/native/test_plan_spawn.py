@@ -17,7 +17,7 @@ from minicontainer import plan as p
 from minicontainer.errors import SpecError, StepError
 from minicontainer.linux import namespaces
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 
 pytestmark = pytest.mark.needs("root")
 
@@ -403,7 +403,7 @@ def test_many_arguments() -> None:
 def test_the_examples_of_the_modules_run() -> None:
     code = """
 from minicontainer import plan as p
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 with Spawn(p.Plan([p.sethostname("box"), p.execve(["/bin/hostname", "/bin/uname"], ["uname", "-n"][:1], [])])) as child:
     child.start("CLONE_NEWUTS")
     print(child.wait())

@@ -249,4 +249,5 @@ def test_the_container_dies_with_its_parent(rootfs: Path) -> None:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGKILL)
     until(lambda: not processes(f"sleep\0{seconds}"))
-    subprocess.run([CLI[0], "-c", "from minicontainer.container import placement; placement.clean()"], check=True)
+    clean = "from minicontainer.container.cgroup import placement; placement.clean()"
+    subprocess.run([CLI[0], "-c", clean], check=True)

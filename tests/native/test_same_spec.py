@@ -9,7 +9,7 @@ import pytest
 from box import copy_of
 
 import minicontainer as mc
-from minicontainer.container import users
+from minicontainer.container.ids import users
 from minicontainer.container.start import compiled
 
 pytestmark = pytest.mark.needs("root", "cgroup2")

@@ -16,14 +16,14 @@ from supplies import Run
 import minicontainer as mc
 from minicontainer import doctor
 from minicontainer import plan as p
-from minicontainer.container import placement
+from minicontainer.container.cgroup import placement
 from minicontainer.detached import container as detached
 from minicontainer.detached import ending, handle
 from minicontainer.detached.container import Container
 from minicontainer.errors import Error, StepError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.process import stat
-from minicontainer.spawn import Spawn
+from minicontainer.plan.spawn import Spawn
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.needs("cgroup2")]
 

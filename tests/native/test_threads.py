@@ -23,7 +23,7 @@ import minicontainer as mc
 from minicontainer import plan as p
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.plan import Slot
-from minicontainer.spawn import Half, HalfPlan, Spawn
+from minicontainer.plan.spawn import Half, HalfPlan, Spawn
 
 pytestmark = pytest.mark.needs("root")
 

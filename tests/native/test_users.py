@@ -11,7 +11,7 @@ import pytest
 from box import Box
 
 import minicontainer as mc
-from minicontainer.container.seen import EMPTY, View
+from minicontainer.container.filesystem.view import EMPTY, View
 
 pytestmark = pytest.mark.needs("root")
 

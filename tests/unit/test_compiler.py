@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicontainer.container import own
+from minicontainer.container import placeholders
 from minicontainer.container.compiler import clone_flags, compile, environment
-from minicontainer.container.execute import ADMIN, program_paths
 from minicontainer.container.host import NODES, Host, Identity
-from minicontainer.container.ranged import half_plan
+from minicontainer.container.ids.idmapped import half_plan
+from minicontainer.container.program.execute import ADMIN, program_paths
 from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, Step
 from minicontainer.spec import DEFAULT_CAPABILITIES, Device, Limits, Mount, Spec, Ulimit
@@ -298,7 +298,7 @@ PURITY = """
 import sys
 from minicontainer.container.compiler import compile
 from minicontainer.container.host import NODES, Host, Identity
-from minicontainer.container.ranged import half_plan
+from minicontainer.container.ids.idmapped import half_plan
 from minicontainer.spec import Mount, Spec
 spec = Spec(("x",), rootfs="/none", tty=True, init=True, mounts=(Mount("/a", "/none/a"),), ephemeral=True)
 host = Host("private", 1000, 1000, None, Identity(), (False,), (), (("/proc/kcore", False),), ("/proc/sys",), True)
@@ -354,7 +354,7 @@ def test_the_plain_container() -> None:
     assert len(DEFAULT_CAPABILITIES) == 13
     assert f"prctl_capbset_drop_all_but({mask:#x})" in lines(plan)
     assert lines(plan)[-1].startswith('execve(["/bin/true"], ["/bin/true"], [')
-    assert 'sethostname("0123456789ab", 12)' in lines(own.plan_of(plan, "0123456789ab"))
+    assert 'sethostname("0123456789ab", 12)' in lines(placeholders.plan_of(plan, "0123456789ab"))
     assert "ioctl(<socket>, SIOCSIFFLAGS, {lo, IFF_UP})" in lines(plan)
     assert "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)" in lines(plan)
 

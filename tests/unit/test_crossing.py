@@ -20,7 +20,7 @@ from minicontainer import kvm, plan
 from minicontainer.container.result import Result, Usage
 from minicontainer.errors import Error, ProgramError, SpecError, StepError
 from minicontainer.native import ffi
-from minicontainer.timeline import Event, Timeline
+from minicontainer.plan.timeline import Event, Timeline
 
 COPIERS: dict[str, Callable[[Any], Any]] = {
     **{f"pickle {n}": lambda value, n=n: pickle.loads(pickle.dumps(value, n)) for n in range(2, 6)},  # type: ignore[misc]

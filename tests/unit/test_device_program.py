@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.container.devices import ALWAYS
+from minicontainer.container.cgroup.devices import ALWAYS
 from minicontainer.linux.devices import INSTRUCTION, Rule, program
 
 numbers = st.integers(0, 300)

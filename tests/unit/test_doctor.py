@@ -15,7 +15,7 @@ import click
 import pytest
 
 from minicontainer.cli import doctor as cli
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.doctor import Finding, Probe, Report, Verdict, kvm, leftovers, measurements, namespaces
 from minicontainer.doctor.findings import ask, no, note, ok
 from minicontainer.doctor.processes import in_words, seccomp_library

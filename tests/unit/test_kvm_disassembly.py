@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from minicontainer.kvm import disassembly
+from minicontainer.kvm.debug import disassembly
 
 CODE = bytes.fromhex("48 31 c0 90 90 90 90 90 90 f4")
 

@@ -10,11 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.gdb import parse_address
-from minicontainer.kvm.gdb.commands import CONTINUE, STEP, Commands, Leave, Resume, Stop
-from minicontainer.kvm.gdb.description import target_xml
-from minicontainer.kvm.gdb.packets import SIZE_MAX, Decoder, Signal, encode, escape, unescape
-from minicontainer.kvm.gdb.registers import layout
+from minicontainer.kvm.debug.gdb import parse_address
+from minicontainer.kvm.debug.gdb.commands import CONTINUE, STEP, Commands, Leave, Resume, Stop
+from minicontainer.kvm.debug.gdb.description import target_xml
+from minicontainer.kvm.debug.gdb.packets import SIZE_MAX, Decoder, Signal, encode, escape, unescape
+from minicontainer.kvm.debug.gdb.registers import layout
 from minicontainer.kvm.memory import GuestMemoryError
 
 # ---- frames

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.container import limits
+from minicontainer.container.cgroup import limits
 from minicontainer.errors import SpecError
 from minicontainer.spec import DeviceRate, Limits
 

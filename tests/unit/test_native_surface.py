@@ -12,7 +12,7 @@ import pytest
 import minicontainer
 from minicontainer import linux
 from minicontainer.native import check, ffi, lib, syscall
-from minicontainer.step import const
+from minicontainer.plan.step import const
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(minicontainer.__file__).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minicontainer import plan as p
-from minicontainer.container.own import ID, plan_of
+from minicontainer.container.placeholders import ID, plan_of
 from minicontainer.plan import Plan, Slot
 
 STEPS = [

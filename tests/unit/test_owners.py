@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer import runtime
-from minicontainer.container import owners
+from minicontainer.container.registry import ownership
 from minicontainer.errors import Error, StepError
 
 ONE, OTHER = "0123456789ab", "ffffffffffab"  # their claims are on one file
@@ -25,58 +25,59 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_held_until_the_last_copy_is_closed() -> None:
-    assert not owners.is_claimed(ONE)
-    first = owners.claim(ONE)
+    assert not ownership.is_claimed(ONE)
+    first = ownership.claim(ONE)
     second = os.dup(first)
     os.close(first)
-    assert owners.is_claimed(ONE)
-    assert not owners.is_claimed(OTHER)
+    assert ownership.is_claimed(ONE)
+    assert not ownership.is_claimed(OTHER)
     os.close(second)
-    assert not owners.is_claimed(ONE)
+    assert not ownership.is_claimed(ONE)
 
 
 def test_looking_takes_nothing_away() -> None:
     """As closing any descriptor of a file would with a lock of the process's."""
-    claims = [owners.claim(ONE), owners.claim(OTHER)]
+    claims = [ownership.claim(ONE), ownership.claim(OTHER)]
     for _ in range(2):
-        assert owners.is_claimed(ONE)
-        assert owners.is_claimed(OTHER)
+        assert ownership.is_claimed(ONE)
+        assert ownership.is_claimed(OTHER)
     for claim in claims:
         os.close(claim)
 
 
 def test_one_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owners, "PATIENCE", 0.05)
-    claim = owners.claim(ONE)
-    assert owners.try_claim(ONE) == -1
+    monkeypatch.setattr(ownership, "PATIENCE", 0.05)
+    claim = ownership.claim(ONE)
+    assert ownership.try_claim(ONE) == -1
     with pytest.raises(Error, match=f"^container {ONE}: another process looks after it"):
-        owners.claim(ONE)
+        ownership.claim(ONE)
     os.close(claim)
 
 
 def test_a_killed_owner_has_none() -> None:
-    code = f"from minicontainer.container import owners; owners.claim('{ONE}'); print(flush=True); input()"
+    imports = "from minicontainer.container.registry import ownership"
+    code = f"{imports}; ownership.claim('{ONE}'); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert owners.is_claimed(ONE)
+        assert ownership.is_claimed(ONE)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not owners.is_claimed(ONE)
+        assert not ownership.is_claimed(ONE)
 
 
 def test_an_inherited_one_is_held(root: Path) -> None:
     """As by a monitor, after its maker's end."""
-    claim = owners.claim(ONE)
+    claim = ownership.claim(ONE)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[claim]) as heir:
         os.close(claim)
-        assert owners.is_claimed(ONE)
+        assert ownership.is_claimed(ONE)
         heir.communicate(b"\n")
-    assert not owners.is_claimed(ONE)
+    assert not ownership.is_claimed(ONE)
 
 
 def test_a_state_directory_that_cannot_be_written_to(root: Path) -> None:
-    owners.is_claimed(ONE)
+    ownership.is_claimed(ONE)
     (root / "owners").write_bytes(b"")
     with pytest.raises(StepError, match="the state directory has to be writable"):
-        owners.claim(ONE)
+        ownership.claim(ONE)

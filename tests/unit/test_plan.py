@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sanitizers import SANITIZED
 
 from minicontainer import plan as p
-from minicontainer.encoding import HEADER, STEP
 from minicontainer.errors import Error, SpecError
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Builder, Const, Plan, Slot, Step, Struct
+from minicontainer.plan.encoding import HEADER, STEP
 
 ROOT = Path(__file__).resolve().parents[2]
 letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.container.program import explain
+from minicontainer.container.program.failure import explain
 from minicontainer.linux.elf import MACHINES, interpreter, machine
 
 FILE, DIRECTORY, FIFO = 0o100755, 0o040755, 0o010755

@@ -12,7 +12,7 @@ from pages import PAGES
 
 import minicontainer as mc
 from minicontainer.container.result import Result, Usage
-from minicontainer.timeline import Timeline
+from minicontainer.plan.timeline import Timeline
 
 SUBPROCESS = ("PIPE", "STDOUT", "DEVNULL", "CalledProcessError", "TimeoutExpired")
 
@@ -79,7 +79,7 @@ def test_names_that_run_and_popen_share_with_subprocess() -> None:
 def test_the_asyncio_form_has_the_shape_of_asyncio_s() -> None:
     from asyncio.subprocess import Process
 
-    from minicontainer.container.aio import Container
+    from minicontainer.container.asyncio import Container
 
     assert inspect.iscoroutinefunction(mc.create_container_exec)
     shared = [name for name in vars(Process) if not name.startswith("_")]

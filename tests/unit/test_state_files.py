@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer import runtime
-from minicontainer.container import names
+from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.container import Container, containers
 from minicontainer.detached.records import Config, CorruptError, State, boot_id

@@ -9,7 +9,7 @@ import pytest
 
 from minicontainer import plan as p
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.timeline import RECORD, Event, Timeline
+from minicontainer.plan.timeline import RECORD, Event, Timeline
 
 MS = 1_000_000
 

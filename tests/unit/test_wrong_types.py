@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import minicontainer as mc
-from minicontainer import netsteps, plan
+from minicontainer import plan
 from minicontainer.errors import SpecError
+from minicontainer.plan import netlink
 from minicontainer.spec import Device, DeviceRate, Limits, Mount, Port, Spec, Ulimit, make
 
 
@@ -113,7 +114,7 @@ def test_args(wrong: Any) -> None:
 
 STEPS: dict[str, Any] = {  # every function that makes one
     name: made
-    for module in (plan, netsteps)
+    for module in (plan, netlink)
     for name, made in vars(module).items()
     if inspect.isfunction(made) and made.__annotations__.get("return") == "Step" and not name.startswith("_")
 }

@@ -7,12 +7,13 @@ import os
 from minicontainer.errors import SpecError
 from minicontainer.kvm.boot.kernel import Entry, Kernel, wrong_entry
 from minicontainer.kvm.memory import GuestMemory
+from minicontainer.native import LIBEXEC
 
 REAL_ADDRESS = 0x1000  # as Linux's tools/testing and LWN's "Using the KVM API" have it
 ADDRESS = 0x100000  # above what PCs have below 1 MiB
 SECTOR_ADDRESS = 0x7C00
 BIOS_SEGMENT = 0xF000
-BIOS = os.path.join(os.path.dirname(__file__), "..", "..", "libexec", "guests", "bios")
+BIOS = os.path.join(LIBEXEC, "guests", "bios")
 VECTORS = 256
 VIDEO = 0x10
 

@@ -1,0 +1,1 @@
+"""A container's cgroup: where it is, its limits, the devices that may be used."""

@@ -1,0 +1,282 @@
+"""What a limit means: ``Limits`` as the cgroup v2 files that enforce it, with docker's and runc's meanings.
+
+``controllers`` says what a Limits needs, ``settings`` what is to be written, both without touching a cgroup;
+``place`` makes the cgroup and ``apply`` writes. A limit that this host cannot enforce is an UnsupportedError, never
+ignored.
+(A weight is a share, not a limit: io.weight counts only on devices with io.cost.qos or the bfq scheduler.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from minicontainer.container.cgroup import placement
+from minicontainer.container.cgroup.placement import Place, clean, stale
+from minicontainer.errors import SpecError, StepError, UnsupportedError
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import lib, now
+from minicontainer.spec import Limits
+
+if TYPE_CHECKING:
+    from minicontainer.spec import DeviceRate
+
+__all__ = ["Setting", "apply", "change", "check", "clean", "controllers", "oom_killed", "place", "settings", "stale"]
+
+Observe = Callable[[str, int], None]
+
+PIDS_DEFAULT = b"2048"  # podman's
+UNLIMITED = -1  # docker's
+CPU_PERIOD = 100_000  # us, the kernel's default and docker's
+CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
+
+# Each field of Limits: the option that it is on the command line, and the controller that enforces it.
+FIELDS = (
+    ("memory", "memory", "memory"),
+    ("memory_swap", "memory-swap", "memory"),
+    ("memory_reservation", "memory-reservation", "memory"),
+    ("cpus", "cpus", "cpu"),
+    ("cpu_shares", "cpu-shares", "cpu"),
+    ("cpuset_cpus", "cpuset-cpus", "cpuset"),
+    ("pids", "pids-limit", "pids"),
+    ("blkio_weight", "blkio-weight", "io"),
+    ("device_read_bps", "device-read-bps", "io"),
+    ("device_write_bps", "device-write-bps", "io"),
+    ("device_read_iops", "device-read-iops", "io"),
+    ("device_write_iops", "device-write-iops", "io"),
+    ("oom_group", "oom-group", "memory"),
+)
+IO_MAX = {
+    "device_read_bps": "rbps",
+    "device_write_bps": "wbps",
+    "device_read_iops": "riops",
+    "device_write_iops": "wiops",
+}
+
+# Why a file can be missing though its controller is there, and what to do.
+MISSING = {
+    "memory.swap.max": ("this kernel does not account swap", "boot with swapaccount=1"),
+    "cpu.max": ("this kernel has no bandwidth control for cgroups", "a kernel with CONFIG_CFS_BANDWIDTH"),
+    "io.max": ("this kernel does not throttle block devices", "a kernel with CONFIG_BLK_DEV_THROTTLING"),
+    "io.weight": ("no policy on this host weighs I/O", "modprobe bfq, or a kernel with CONFIG_BLK_CGROUP_IOCOST"),
+}
+
+
+class Setting(NamedTuple):
+    """One line to write to one file. At least one file of each ``option`` must be there."""
+
+    option: str
+    value: object
+    file: str
+    data: str
+
+
+def place(limits: Limits, ident: str, *, claimed: bool = False) -> Place | None:
+    """Makes the cgroup of container ``ident`` (12 hex digits) where this host allows one (see ``placement``).
+
+    None where it does not and no limit was asked for; UnsupportedError saying why and what to do where one was.
+    With ``claimed`` the caller has the claim on it (``owners``) already.
+    """
+    try:
+        return placement.place(ident, controllers(limits) if limits else {}, claimed=claimed)
+    except BaseException:
+        placement.discard(ident)
+        raise
+
+
+def check(limits: Limits) -> None:
+    """UnsupportedError saying why, where ``place`` could not give this host's containers what the limits need."""
+    placement.check(controllers(limits))
+
+
+def change(cgroup: Cgroup, limits: Limits, fields: Iterable[str]) -> None:
+    """Writes the limits of a container that is there, of which ``fields`` are new. What one controller enforces is
+    written together (swap is counted with memory); UnsupportedError as ``place``, SpecError as ``apply``."""
+    touched = {controller for field, _, controller in FIELDS if field in fields}
+    part = Limits(**{field: getattr(limits, field) for field, _, controller in FIELDS if controller in touched})
+    placement.provide(cgroup, controllers(part))
+    if part.pids == UNLIMITED:
+        bound_processes(cgroup, b"max")
+    apply(cgroup, part)
+
+
+def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> None:
+    """Writes the limits. SpecError for a CPU or device that is not there; UnsupportedError for a missing file.
+
+    ``observe(call, start_ns)`` is told of each write that was made."""
+    if limits.cpuset_cpus is not None:
+        check_cpus(limits.cpuset_cpus, cgroup.read("cpuset.cpus.effective"))
+    missing: dict[str, Setting] = {}
+    written: set[str] = set()
+    for setting in settings(limits):
+        begin = now()
+        if _write(cgroup, setting):
+            written.add(setting.option)
+            if observe is not None:
+                observe(f'write("{setting.file}", "{setting.data}")', begin)
+        elif (setting.option, setting.value) != ("oom-group", False):  # where there is no such file, none is a group
+            missing.setdefault(setting.option, setting)
+    for option, setting in missing.items():
+        if option not in written:
+            reason, hint = MISSING.get(
+                setting.file, (f"this kernel's controller has no {setting.file}", "a newer kernel")
+            )
+            raise UnsupportedError(option, setting.value, reason, hint)
+
+
+def bound_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
+    """For a container without a limit of its own; where there is no pids controller, nothing. What was done."""
+    if lib.mc_write_at(cgroup.fd, b"pids.max", most, len(most)) < 0:
+        return ""
+    return f'write("pids.max", "{most.decode()}")'
+
+
+def oom_killed(cgroup: Cgroup) -> bool:
+    """Whether the OOM killer has taken a process of it, or below, because of a limit of memory."""
+    return cgroup.events.get("oom_kill", 0) > 0
+
+
+def controllers(limits: Limits) -> dict[str, tuple[str, object]]:
+    """The controllers that enforce the limits, each with the first option that needs it and its value."""
+    found: dict[str, tuple[str, object]] = {}
+    for field, option, controller in FIELDS:
+        value = getattr(limits, field)
+        if value not in (None, False, (), UNLIMITED) and controller not in found:
+            shown = ", ".join(f"{rate.path}:{rate.rate}" for rate in value) if isinstance(value, tuple) else value
+            found[controller] = (option, shown)
+    return found
+
+
+# ---- from a limit to lines
+
+
+def settings(limits: Limits) -> list[Setting]:
+    """All lines to write, in order. Looks up block devices, else pure."""
+    return [*_memory(limits), *_cpu(limits), *_pids(limits), *_weight(limits), *_rates(limits)]
+
+
+def _memory(limits: Limits) -> list[Setting]:
+    found = []
+    if limits.memory is not None:
+        found += [
+            Setting("memory", limits.memory, "memory.max", str(limits.memory)),
+        ]
+        option = "memory" if limits.memory_swap is None else "memory-swap"
+        value = swap_max(int(limits.memory), None if limits.memory_swap is None else int(limits.memory_swap))
+        found.append(Setting(option, limits.memory_swap, "memory.swap.max", value))
+    if limits.memory is not None or limits.oom_group is not None:
+        option = "memory" if limits.oom_group is None else "oom-group"
+        found.append(Setting(option, limits.oom_group, "memory.oom.group", str(int(limits.oom_group is not False))))
+    if limits.memory_reservation is not None:
+        value = str(limits.memory_reservation)
+        found.append(Setting("memory-reservation", limits.memory_reservation, "memory.low", value))
+    return found
+
+
+def _cpu(limits: Limits) -> list[Setting]:
+    found = []
+    if limits.cpus is not None:
+        found.append(Setting("cpus", limits.cpus, "cpu.max", cpu_max(float(limits.cpus))))
+    if limits.cpu_shares is not None:
+        found.append(Setting("cpu-shares", limits.cpu_shares, "cpu.weight", str(cpu_weight(int(limits.cpu_shares)))))
+    if limits.cpuset_cpus is not None:
+        found.append(Setting("cpuset-cpus", limits.cpuset_cpus, "cpuset.cpus", limits.cpuset_cpus))
+    return found
+
+
+def _pids(limits: Limits) -> list[Setting]:
+    if limits.pids in (None, UNLIMITED):
+        return []
+    return [Setting("pids-limit", limits.pids, "pids.max", str(limits.pids))]
+
+
+def _weight(limits: Limits) -> list[Setting]:
+    """Both policies that may be there: each device follows its own."""
+    weight = limits.blkio_weight
+    if weight is None:
+        return []
+    return [
+        Setting("blkio-weight", weight, "io.weight", str(io_weight(int(weight)))),
+        Setting("blkio-weight", weight, "io.bfq.weight", str(weight)),
+    ]
+
+
+def _rates(limits: Limits) -> list[Setting]:
+    found = []
+    for field, option, _ in FIELDS:
+        if field in IO_MAX:
+            rates: tuple[DeviceRate, ...] = getattr(limits, field)
+            for rate in rates:
+                data = f"{device_number(option, rate.path)} {IO_MAX[field]}={rate.rate}"
+                found.append(Setting(option, f"{rate.path}:{rate.rate}", "io.max", data))
+    return found
+
+
+# ---- conversions
+
+
+def swap_max(memory: int, memory_swap: int | None) -> str:
+    """memory.swap.max, which counts swap alone, of docker's memory and swap together; unset: as much as memory."""
+    if memory_swap == UNLIMITED:
+        return "max"
+    return str(memory if memory_swap is None else memory_swap - memory)
+
+
+def cpu_max(cpus: float) -> str:
+    """cpu.max of a number of CPUs: microseconds in each period of 100 ms."""
+    return f"{max(CPU_QUOTA_LEAST, round(cpus * CPU_PERIOD))} {CPU_PERIOD}"
+
+
+def cpu_weight(shares: int) -> int:
+    """cpu.weight (1 to 10000) of cpu.shares (2 to 262144): runc's ConvertCPUSharesToCgroupV2Value."""
+    return 1 + (shares - 2) * 9999 // 262142
+
+
+def io_weight(weight: int) -> int:
+    """io.weight (1 to 10000) of blkio.weight (10 to 1000): runc's ConvertBlkIOToIOWeightValue."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def cpu_numbers(text: str) -> set[int]:
+    """The CPUs of ``0-2,5`` (cpuset(7) "List format")."""
+    found: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def check_cpus(wanted: str, available: str) -> None:
+    """SpecError unless all CPUs are among those that the cgroup may use: the kernel would silently use others."""
+    absent = cpu_numbers(wanted) - cpu_numbers(available)
+    if absent:
+        reason = f"CPU {min(absent)} is offline or not ours to use"
+        raise SpecError("cpuset-cpus", wanted, reason, f"available: {available.strip()}")
+
+
+def device_number(option: str, path: str) -> str:
+    """``MAJOR:MINOR`` of a block device's node; SpecError where it is none."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise SpecError(option, path, os.strerror(error.errno or 0)) from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise SpecError(option, path, "is not a block device", "lsblk lists them")
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+
+def _write(cgroup: Cgroup, setting: Setting) -> bool:
+    """False where there is no such file."""
+    try:
+        cgroup.write(setting.file, setting.data)
+    except StepError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        if error.errno == errno.ENODEV and setting.file == "io.max":
+            reason = "cannot be limited: it is a partition, or gone"
+            raise SpecError(setting.option, setting.value, reason, "give the whole disk") from None
+        raise
+    return True

@@ -1,0 +1,104 @@
+"""A user namespace with a range of ids of its own (ids.py): what is done for the child from outside.
+
+ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent's half maps its
+ids, shows the trees with them (ID-mapped mounts, mount_setattr(2)), so that files keep their owners on disk, and what
+the container writes as its root belongs to the host's root; and makes device nodes, which nobody can in a user
+namespace. Then the child goes on, and attaches them.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from minicontainer import plan as p
+from minicontainer.container.child import Child
+from minicontainer.container.filesystem import dev, kernelfs, mounting
+from minicontainer.container.host import NOT_OURS, Host
+from minicontainer.container.ids.ranges import chosen, share, take
+from minicontainer.container.network import veth
+from minicontainer.errors import EXHAUSTED, RangeRefusedError
+from minicontainer.native import now
+from minicontainer.plan import Builder, Plan, Slot
+from minicontainer.plan.spawn import Half
+from minicontainer.spec import RLIMITS, Spec
+
+TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
+
+
+def sources(spec: Spec) -> dict[str, str]:
+    """The trees that are taken: input of the plan -> path."""
+    binds = {f"mount-{i}": mount.source or "" for i, mount in enumerate(spec.mounts) if mount.type == "bind"}
+    return {"root": spec.rootfs, **binds}
+
+
+def half_plan(spec: Spec, host: Host) -> Plan:
+    """The parent's half. Its inputs are numbers: ``pid answer uid gid count``."""
+    b = Builder()
+    pid, answer, proc = b.input("pid"), b.input("answer"), Slot("proc")
+    uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
+    b.phase = "take sources"
+    b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
+    mounting.take_tmpfs(b)
+    if host.wire is not None:
+        veth.take(b, host.wire)
+    b.phase = "user namespace"
+    b.add(p.await_child(), p.open_proc(pid, proc))
+    for name, first in (("uid_map", uid), ("gid_map", gid)):
+        fd = Slot(name)
+        b.add(p.openat(name, "O_WRONLY|O_CLOEXEC", fd, at=proc), p.id_map(fd, first, count), p.close(fd))
+    b.add(p.let_go(answer))
+    userns = Slot("userns")
+    b.add(p.openat("ns/user", "O_RDONLY|O_CLOEXEC", userns, at=proc))
+    b.add(*(p.idmap(Slot(name), userns, recursive=True) for name in sources(spec)), p.close(userns))
+    dev.make_nodes(b, spec, host, (uid, gid))
+    _beyond_its_rights(b, spec, pid, proc)
+    b.add(p.close(proc))
+    if host.wire is not None:
+        veth.connect(b, host.wire, pid)
+    b.add(p.let_go(answer))
+    return b.plan()
+
+
+def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
+    """What root may, and root of a user namespace may not: more than the caller's limits (getrlimit(2), proc(5))."""
+    b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard, pid) for limit in spec.ulimits))
+    kernelfs.set_oom_score(b, spec, "oom_score_adj", proc)
+    b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_OURS))
+
+
+def prepare(child: Child, spec: Spec) -> dict[str, int]:
+    """Takes ids for the child; the numbers that its half gets."""
+    begin, ids = now(), chosen(spec.userns)
+    child.ids = lease = take() if ids is None else share(ids)
+    uid, gid, count = lease.ids
+    child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", begin, now(), 0))
+    return {"uid": uid, "gid": gid, "count": count}
+
+
+def take_trees(spec: Spec, userns: int, stack: ExitStack) -> dict[str, int]:
+    """The same trees, shown with the ids of a user namespace that is there; ``stack`` closes them."""
+    from minicontainer.linux import mounts
+
+    found = {}
+    for name, path in sources(spec).items():
+        found[name] = mounts.open_tree(path, TREE)
+        stack.callback(os.close, found[name])
+        mounts.mount_setattr(found[name], userns_fd=userns, recursive=True)
+    return found
+
+
+def refusal(spec: Spec, half: Half) -> RangeRefusedError | None:
+    """Why the half was not done, where this host cannot do it: ids, or a file system without ID-mapped mounts."""
+    failed = half.failed
+    step = half.plan.steps[failed] if failed is not None else None
+    if failed is not None and -half.records[failed].result in EXHAUSTED:
+        return None
+    if step is not None and step.call == "mount_setattr_idmap":
+        path = sources(spec)[str(step.args[0])]
+        reason = f"{path}: its file system, or one mounted in it, cannot be shown with other ids"
+    elif step is not None and step.call == "write_id_map":
+        reason = "this process may not give ids away (CAP_SETUID, CAP_SETGID)"
+    else:
+        return None
+    return RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")

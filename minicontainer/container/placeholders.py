@@ -1,0 +1,53 @@
+"""What of a plan differs from run to run, though all containers of one spec share it: the container's id.
+
+Theory of operation. The compiler writes ``ID`` where the id belongs, which is as long as an id; at a start the bytes
+are replaced in the buffer, so that nothing is compiled or encoded again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicontainer.plan import Plan
+from minicontainer.plan.step import Step, os_bytes
+
+ID = "\x02its-own-id\x03"
+
+
+class _Own(Plan):
+    """Only its buffer is made at once: nobody looks at the steps of a start that goes well."""
+
+    def __init__(self, template: Plan, identifier: str, buffer: bytes) -> None:
+        encoded = template.encoded()._replace(buffer=buffer)
+        for name, value in (("inputs", template.inputs), ("_kept", encoded), ("_of", (template, identifier))):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> tuple[Step, ...]:
+        if name != "steps":
+            raise AttributeError(name)
+        template, identifier = self.__dict__["_of"]
+        steps = tuple(step._replace(args=_replaced(step.args, identifier)) for step in template.steps)
+        object.__setattr__(self, "steps", steps)
+        return steps
+
+
+def plan_of(plan: Plan, identifier: str) -> Plan:
+    """The plan of the container that has this id (12 characters)."""
+    pieces: list[bytes] | None = plan.__dict__.get("_pieces")
+    if pieces is None:
+        pieces = plan.buffer.split(os_bytes(ID))
+        object.__setattr__(plan, "_pieces", pieces)
+    new = os_bytes(identifier)
+    if len(new) != len(ID):
+        raise ValueError(f"{identifier!r} is no id of {len(ID)} characters")
+    if len(pieces) == 1:
+        return plan
+    return _Own(plan, identifier, new.join(pieces))
+
+
+def _replaced(arg: Any, identifier: str) -> Any:
+    if type(arg) is str:
+        return arg.replace(ID, identifier)
+    if isinstance(arg, (list, tuple)):
+        return type(arg)(_replaced(item, identifier) for item in arg)
+    return arg

@@ -1,0 +1,1 @@
+"""The program of a container: confined, executed, and why that failed."""

@@ -1,0 +1,1 @@
+"""Which containers there are: their names, and who holds a claim on each."""

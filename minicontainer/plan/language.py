@@ -1,0 +1,400 @@
+"""The plan's language: system calls as data (see ``csrc/plan/native.h``).
+
+A ``Step`` is one primitive with its arguments; a ``Plan`` is a list of steps, encoded once into the flat buffer that C
+walks in the child. Steps are made by the functions below, named as the man pages name the calls, and arguments print as
+the man page writes them::
+
+    plan = Plan([sethostname("box"), chdir("/"), execve(["/bin/true"], ["true"], [])])
+    print(plan.describe())
+
+Arguments are ints, ``Const("MS_NOSUID|MS_NODEV")``, strings and bytes (passed by address), ``Struct`` (bytes with a
+readable form), and ``Slot("name")``: a descriptor that the caller passes or that an earlier step made (``into=``).
+Pure: nothing here makes a system call.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from minicontainer.native import lib
+from minicontainer.plan.encoding import Encoded, encode
+from minicontainer.plan.step import Const, Hex, Octal, Slot, Step, Struct, checked, const, known, os_bytes, show, texts
+
+__all__ = [
+    "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
+    "call_parent", "capbset_drop_all_but", "capset", "chdir", "close", "close_range", "const", "dup3", "execve",
+    "execveat", "failing", "fchdir", "fork_child", "fork_sibling", "fsconfig", "fsmount", "fsopen", "id_map", "idmap",
+    "let_go", "mkdirat", "mknodat", "mount", "mount_setattr", "move_mount", "open_proc", "open_tree", "openat",
+    "openat2", "pivot_root", "prctl", "prlimit64", "prlimit64_all", "prlimit64_raise", "reset_signals", "run",
+    "seccomp", "send_fd", "setgroups", "sethostname", "setns", "setresgid", "setresuid", "show", "symlinkat",
+    "umount2", "unshare", "wait_for_parent", "write",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps, and the slots that the caller fills (``inputs``, in this order)."""
+
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...] = ()
+
+    def __init__(self, steps: Iterable[Step], inputs: Iterable[str] = (), encoded: Encoded | None = None) -> None:
+        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "inputs", tuple(inputs))
+        object.__setattr__(self, "_kept", encoded)
+
+    def __reduce__(self) -> tuple[type[Plan], tuple[object, ...]]:
+        return Plan, (self.steps, self.inputs)  # without what is encoded
+
+    def describe(self) -> str:
+        """The plan in words, a line a step, by phase."""
+        lines, phase = [], None
+        for step in self.steps:
+            if step.phase != phase:
+                phase = step.phase
+                lines.append(f"# {phase}")
+            lines.append(f"  {step.describe()}")
+        return "\n".join(lines)
+
+    # Kept in the instance, not by functools.cached_property: until Python 3.12 that has a lock for all instances, which
+    # another thread may hold when this process is forked.
+
+    @property
+    def buffer(self) -> bytes:
+        """The flat form that C walks. Checked by C once, here."""
+        return self.encoded().buffer
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """Slot name -> index: the inputs first, then each step's ``into``."""
+        return self.encoded().slots
+
+    @property
+    def nstrings(self) -> int:
+        """Pointers that the exec steps need, NULLs included."""
+        return self.encoded().nstrings
+
+    def encoded(self) -> Encoded:
+        """All of it."""
+        kept: Encoded | None = self.__dict__["_kept"]
+        if kept is None:
+            kept = encode(self.steps, self.inputs)
+            if lib.mc_plan_check(kept.buffer, len(kept.buffer)) < 0:
+                raise ValueError("plan: its steps do not encode to a sound buffer")
+            object.__setattr__(self, "_kept", kept)
+        return kept
+
+
+# ---- the steps: one function a primitive, named as its man page
+
+
+def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[int] = (), skip: int = 0) -> Step:
+    """Any system call that native.h's constants know, as a step."""
+    return Step(name, args, lib.MC_SYSCALL, known(f"SYS_{name}"), Slot(into) if into else None, tuple(tolerate), skip)
+
+
+FDCWD = const("AT_FDCWD")
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: str = "0", data: str | None = None) -> Step:
+    """mount(2)."""
+    return call("mount", source, target, fstype, const(flags), data)
+
+
+def umount2(target: str, flags: str = "0") -> Step:
+    """umount2(2)."""
+    return call("umount2", target, const(flags))
+
+
+def pivot_root(new_root: str, put_old: str) -> Step:
+    """pivot_root(2)."""
+    return call("pivot_root", new_root, put_old)
+
+
+def open_tree(path: str, flags: str, into: str, at: Slot | Const = FDCWD) -> Step:
+    """open_tree(2): a detached copy of a mount (OPEN_TREE_CLONE), as a descriptor."""
+    return call("open_tree", at, path, const(flags), into=into)
+
+
+def move_mount(tree: Slot, target: str, at: Slot | Const = FDCWD, flags: str = "MOVE_MOUNT_F_EMPTY_PATH") -> Step:
+    """move_mount(2): attaches a detached mount."""
+    return call("move_mount", tree, "", at, target, const(flags))
+
+
+MOUNT_ATTR = struct.Struct("=QQQQ")  # struct mount_attr, MOUNT_ATTR_SIZE_VER0
+
+
+def mount_setattr(tree: Slot | Const, path: str, attrs: str, *, clear: str = "", recursive: bool = False) -> Step:
+    """mount_setattr(2): sets (and clears) MOUNT_ATTR_* of a mount."""
+    flags = "AT_EMPTY_PATH|AT_RECURSIVE" if recursive else "AT_EMPTY_PATH"
+    packed = MOUNT_ATTR.pack(const(attrs), const(clear) if clear else 0, 0, 0)
+    shown = f"{{attr_set={attrs}{', attr_clr=' + clear if clear else ''}}}"
+    return call("mount_setattr", tree, path, const(flags), Struct(packed, shown), MOUNT_ATTR.size)
+
+
+def idmap(tree: Slot, userns: Slot, *, recursive: bool = False) -> Step:
+    """mount_setattr(2) with MOUNT_ATTR_IDMAP: shows a detached tree with the ids of a user namespace."""
+    return Step("mount_setattr_idmap", (tree, userns, const("AT_RECURSIVE") if recursive else 0), lib.MC_IDMAP)
+
+
+def fsopen(fstype: str, into: str) -> Step:
+    """fsopen(2)."""
+    return call("fsopen", fstype, const("FSOPEN_CLOEXEC"), into=into)
+
+
+def fsconfig(fs: Slot, key: str | None, value: str | None = None) -> Step:
+    """fsconfig(2): FSCONFIG_SET_STRING, FSCONFIG_SET_FLAG where there is no value, or (no key) CMD_CREATE."""
+    if key is None:
+        return call("fsconfig", fs, const("FSCONFIG_CMD_CREATE"), None, None, 0)
+    command = "FSCONFIG_SET_FLAG" if value is None else "FSCONFIG_SET_STRING"
+    return call("fsconfig", fs, const(command), key, value, 0)
+
+
+def fsmount(fs: Slot, attrs: str, into: str) -> Step:
+    """fsmount(2): the file system as a detached mount."""
+    return call("fsmount", fs, const("FSMOUNT_CLOEXEC"), const(attrs), into=into)
+
+
+OPEN_HOW = struct.Struct("=QQQ")  # struct open_how, OPEN_HOW_SIZE_VER0
+
+
+def openat2(path: str, flags: str, resolve: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
+    """openat2(2)."""
+    how = OPEN_HOW.pack(const(flags), mode, const(resolve))
+    shown = f"{{flags={flags}, mode={mode:#o}, resolve={resolve}}}"
+    return call("openat2", at, path, Struct(how, shown), OPEN_HOW.size, into=into)
+
+
+def openat(path: str, flags: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
+    """openat(2)."""
+    return call("openat", at, path, const(flags), mode, into=into)
+
+
+def mkdirat(at: Slot | Const, path: str, mode: int, *, tolerate: Sequence[int] = ()) -> Step:
+    """mkdirat(2)."""
+    return call("mkdirat", at, path, Octal(mode), tolerate=tolerate)
+
+
+def mknodat(at: Slot | Const, path: str, mode: str, permissions: int, device: int) -> Step:
+    """mknodat(2)."""
+    return call("mknodat", at, path, Const(f"{mode}|{permissions:#o}"), device)
+
+
+def symlinkat(target: str, at: Slot | Const, path: str) -> Step:
+    """symlinkat(2)."""
+    return call("symlinkat", target, at, path)
+
+
+def close(fd: Slot) -> Step:
+    """close(2)."""
+    return call("close", fd)
+
+
+def fchdir(fd: Slot) -> Step:
+    """fchdir(2)."""
+    return call("fchdir", fd)
+
+
+def write(fd: Slot, data: str, *, tolerate: Sequence[int] = ()) -> Step:
+    """write(2)."""
+    return call("write", fd, data, len(os_bytes(data)), tolerate=tolerate)
+
+
+def dup3(fd: Slot, number: int) -> Step:
+    """dup3(2), with the copy kept over exec."""
+    return call("dup3", fd, number, 0)
+
+
+def setns(fd: Slot, kind: str) -> Step:
+    """setns(2); kind is a CLONE_NEW* name."""
+    return call("setns", fd, const(kind))
+
+
+def unshare(flags: str) -> Step:
+    """unshare(2)."""
+    return call("unshare", const(flags))
+
+
+def sethostname(name: str) -> Step:
+    """sethostname(2)."""
+    return call("sethostname", name, len(os_bytes(name)))
+
+
+def prctl(option: str, *args: int) -> Step:
+    """prctl(2)."""
+    return call("prctl", const(option), *args, *([0] * (4 - len(args))))
+
+
+def setgroups(groups: Sequence[int]) -> Step:
+    """setgroups(2), raw: of this thread alone."""
+    return call("setgroups", len(groups), Struct(struct.pack(f"={len(groups)}I", *groups), show(list(groups))))
+
+
+def setresgid(gid: int) -> Step:
+    """setresgid(2), raw."""
+    return call("setresgid", gid, gid, gid)
+
+
+def setresuid(uid: int) -> Step:
+    """setresuid(2), raw."""
+    return call("setresuid", uid, uid, uid)
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> Step:
+    """capset(2) of the calling thread: masks of bit N for capability N."""
+    header = struct.pack("=Ii", lib._LINUX_CAPABILITY_VERSION_3, 0)
+    masks = (effective, permitted, inheritable)
+    data = struct.pack("=6I", *(m & 0xFFFFFFFF for m in masks), *(m >> 32 for m in masks))
+    shown = f"{{effective={effective:#x}, permitted={permitted:#x}, inheritable={inheritable:#x}}}"
+    return call("capset", Struct(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"), Struct(data, shown))
+
+
+def capbset_drop_all_but(keep: int) -> Step:
+    """prctl(PR_CAPBSET_DROP) of every capability whose bit is not in ``keep``."""
+    return Step("prctl_capbset_drop_all_but", (Hex(keep),), lib.MC_CAPBSET)
+
+
+def reset_signals(mask: int = 0) -> Step:
+    """rt_sigaction(SIG_DFL) of every signal, then rt_sigprocmask(SIG_SETMASK, mask). Until then all signals are blocked
+    (in a plan without it until exec, which restores the caller's mask)."""
+    return Step("reset_signals", (Hex(mask),), lib.MC_SIGNALS)
+
+
+def prlimit64(resource: int, soft: int, hard: int) -> Step:
+    """prlimit64(2) of the calling process; -1 is RLIM_INFINITY."""
+    packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
+    shown = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
+    return call("prlimit64", 0, resource, shown, None)
+
+
+def prlimit64_raise(resource: int, hard: int, pid: Slot | int = 0) -> Step:
+    """prlimit64(2) of the calling process, or of another: its hard limit is at least ``hard`` then (-1 is infinite)."""
+    least = const("RLIM_INFINITY") if hard < 0 else hard
+    return Step("prlimit64_raise", (pid, resource, least), lib.MC_RAISE)
+
+
+def prlimit64_all(limits: Sequence[tuple[int, int] | None]) -> Step:
+    """prlimit64(2) of each resource in turn (soft, hard; -1 is RLIM_INFINITY; None leaves it), but never above the
+    caller's hard limit."""
+    words = [word & (2**64 - 1) for pair in limits for word in (pair or (1, 0))]
+    shown = Struct(struct.pack(f"={len(words)}Q", *words), f"<{sum(pair is not None for pair in limits)} limits>")
+    return Step("prlimit64_all", (shown, len(limits)), lib.MC_RLIMITS)
+
+
+def close_range(first: int) -> Step:
+    """close_range(2) of every descriptor from ``first`` up."""
+    return call("close_range", first, 0xFFFFFFFF, 0)
+
+
+def seccomp(program: bytes, flags: str = "0", *, strict: bool = False) -> Step:
+    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction). ``strict``: just before an
+    ``execve``, under a program that may forbid all else; what would explain its failure is looked at before."""
+    shown = Struct(program, f"<{len(program) // 8} instructions>")
+    return Step("seccomp", (const(flags), len(program) // 8, shown, *([1] if strict else [])), lib.MC_SECCOMP)
+
+
+def chdir(path: str) -> Step:
+    """chdir(2), refused (EXDEV) where it leads outside the root."""
+    return Step("chdir", (path,), lib.MC_CHDIR)
+
+
+def open_proc(pid: Slot, into: str) -> Step:
+    """open(2) of /proc/PID, for a process whose number is only known then."""
+    return Step("open_proc", (pid,), lib.MC_PROC, into=Slot(into))
+
+
+def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
+    """write(2) to a uid_map or gid_map (user_namespaces(7)): ids from 0 inside are ``count`` ids from ``first`` on."""
+    return Step("write_id_map", (fd, first, count), lib.MC_ID_MAP)
+
+
+def call_parent(ready: Slot) -> Step:
+    """Tells the parent's half that the child is here."""
+    return call("write", ready, chr(lib.MC_READY), 1)
+
+
+def let_go(answer: Slot) -> Step:
+    """In the parent's half: the child goes on from the ``wait_for_parent`` that it has come to, or comes to."""
+    return call("write", answer, chr(lib.MC_GO), 1)
+
+
+def run(path: str, argv: Sequence[str], pid: Slot, said: Slot) -> Step:
+    """execve(2) of a program in a child that must end with 0 (else ECHILD): ``argv[1]`` is the number in ``pid``; its
+    stderr is ``said``."""
+    return Step("run", (path, texts("run: argv", argv), pid, said), lib.MC_RUN)
+
+
+def await_child() -> Step:
+    """In the parent's half: what comes before is done before the clone, the rest when the child waits for it."""
+    return Step("await_child", (), lib.MC_CHILD)
+
+
+def wait_for_parent(go: Slot) -> Step:
+    """Waits until the parent's half has come to the step that lets the child go on (ECANCELED: it failed)."""
+    return Step("wait_for_parent", (go,), lib.MC_WAIT)
+
+
+def send_fd(sock: Slot, fd: Slot) -> Step:
+    """sendmsg(2) with SCM_RIGHTS: hands a descriptor to the parent."""
+    return Step("send_fd", (sock, fd), lib.MC_SEND_FD)
+
+
+def fork_sibling(cgroup: Slot | None = None) -> Step:
+    """clone3(CLONE_PARENT): the steps after this one run in a second child, which a joined pid namespace needs; in
+    another cgroup where one is given (CLONE_INTO_CGROUP)."""
+    return Step("clone3", (const("CLONE_PARENT"), -1 if cgroup is None else cgroup), lib.MC_FORK)
+
+
+def fork_child() -> Step:
+    """clone3: the steps after this one run in a child of the child, which is then an orphan: nobody's to wait for."""
+    return Step("clone3", (const("0"), -1), lib.MC_FORK)
+
+
+def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:
+    """execve(2) of the first of ``paths`` that exists, as execvp(3)."""
+    words = (texts("execve: paths", paths), texts("execve: argv", argv), texts("execve: envp", envp))
+    return Step("execve", words, lib.MC_EXEC, nr=len(paths))
+
+
+def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:
+    """execveat(2) of a descriptor."""
+    return Step("execveat", (fd, texts("execveat: argv", argv), texts("execveat: envp", envp)), lib.MC_EXEC_FD)
+
+
+def failing(step: Step, number: int) -> Step:
+    """A step that fails with errno ``number`` instead of being done, and reads as it did: to test what comes then."""
+    return step._replace(op=lib.MC_FAIL, nr=number)
+
+
+checked(globals())  # of each, what it is given
+
+# ---- putting steps together
+
+
+class Builder:
+    """Collects steps under phases: ``with_phase("root")``, ``add(step, ...)``."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.inputs: list[str] = []
+        self.phase = ""
+
+    def input(self, name: str) -> Slot:
+        """A slot that the caller fills."""
+        if name not in self.inputs:
+            self.inputs.append(name)
+        return Slot(name)
+
+    def add(self, *steps: Step) -> None:
+        """Appends steps in the current phase."""
+        self.steps += [s._replace(phase=self.phase) for s in steps]
+
+    def optional(self, step: Step, *then: Step, missing: Sequence[int]) -> None:
+        """A step that may fail with ``missing``; the steps in ``then`` run only where it did not."""
+        self.add(step._replace(tolerate=tuple(missing), skip=len(then)), *then)
+
+    def plan(self) -> Plan:
+        """What was collected."""
+        return Plan(self.steps, self.inputs)

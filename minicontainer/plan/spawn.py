@@ -1,0 +1,213 @@
+"""The middle layer: a child that walks a plan of steps of one's own choosing.
+
+    from minicontainer import plan as p
+    from minicontainer.plan.spawn import Spawn
+
+    with Spawn(p.Plan([p.sethostname("box"), p.execve(["/bin/hostname"], ["hostname"], [])])) as child:
+        child.start("CLONE_NEWUTS")
+        print(child.wait())
+
+A plan whose last step is no exec ends the child with 0 when it was walked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from minicontainer.errors import SpecError, StepError
+from minicontainer.native import check, ffi, lib
+from minicontainer.plan.encoding import EXECS
+from minicontainer.plan.language import Plan, const
+from minicontainer.plan.timeline import Timeline
+
+
+def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> object:
+    """Readies a struct mc_run; what this gives must be kept until the walk has ended."""
+    encoded = plan.encoded()
+    slots = ffi.new("int32_t[]", [-1] * max(1, len(encoded.slots)))
+    for name in plan.inputs:
+        if name not in inputs:
+            raise SpecError("plan input", name, "was not given", "inputs maps each name to a descriptor")
+        slots[encoded.slots[name]] = inputs[name]
+    strings = ffi.new("char *[]", max(1, encoded.nstrings))
+    buffer = ffi.from_buffer(encoded.buffer)
+    run.plan = ffi.cast("struct mc_plan *", buffer)
+    run.records, run.slots, run.strings = records, slots, ffi.cast("const char **", strings)
+    return slots, strings, buffer
+
+
+def walk(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
+    """Walks a plan in this very thread, for what needs no child; a step that fails does not keep the next from being
+    done. What was done: the call, its start and end (nanoseconds), its result or -errno."""
+    run, records = ffi.new("struct mc_run *"), ffi.new("struct mc_record[]", max(1, len(plan.steps)))
+    kept = fill(run, plan, inputs, records)
+    first = 0
+    while lib.mc_plan_walk_from(run, first) < 0:
+        first = run.failed + 1
+    del kept
+    found = []
+    for step, record in zip(plan.steps, records, strict=True):
+        if record.start_ns:
+            found.append((step.describe(), record.start_ns, record.end_ns, record.result))
+    return found
+
+
+ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: its ends of the half's pipes
+
+
+class HalfPlan:
+    """The parent's half of a start (csrc/plan/parent.c): a plan whose first input is the child's ``pid``. What its
+    first part makes goes to the inputs of the child's plan that have the same names: these, and ENDS, are ``names``."""
+
+    __slots__ = ("ends", "names", "plan", "shared")
+
+    def __init__(self, plan: Plan, child: Plan) -> None:
+        self.plan = plan
+        given = [name for name in child.inputs if name in plan.slots]
+        self.names = (*given, *ENDS)
+        pairs = [slot for name in given for slot in (plan.slots[name], child.slots[name])]
+        self.shared: Any = ffi.new("int32_t[]", pairs)
+        self.ends = [child.slots[name] for name in ENDS]
+
+
+class Half:
+    """One run of it, with ``numbers`` as its inputs; whatever is said for ``pid``."""
+
+    __slots__ = ("_kept", "numbers", "plan", "records", "struct", "template")
+
+    def __init__(self, template: HalfPlan, numbers: Mapping[str, int]) -> None:
+        self.template, self.plan, self.numbers = template, template.plan, numbers
+        self.struct: Any = ffi.new("struct mc_half *")
+        self.records: Any = ffi.new("struct mc_record[]", len(self.plan.steps))
+        self._kept = fill(self.struct.run, self.plan, numbers, self.records)
+        self.struct.ninputs = len(self.plan.inputs)
+        self.struct.nshared, self.struct.shared = len(template.shared) // 2, template.shared
+        self.struct.ready, self.struct.go, self.struct.answer = template.ends
+
+    @property
+    def failed(self) -> int | None:
+        """The index of the step that failed."""
+        return self.struct.run.failed if self.struct.run.failed >= 0 else None
+
+
+class Spawn:
+    """One run of a plan: what C writes to (struct mc_spawn, records), and the child that came of it.
+
+    ``struct.pid`` is there as soon as the child exists, while ``start`` still sleeps in the clone: for a thread that
+    does the parent's half meanwhile.
+    """
+
+    __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.struct: Any = ffi.new("struct mc_spawn *")
+        self.records: Any = ffi.new("struct mc_record[]", max(1, len(plan.encoded().ops)))
+        self.pid = self.pidfd = self.struct.pidfd = -1
+        self.result = 0
+
+    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, half: Half | None = None) -> int:
+        """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
+
+        ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in;
+        ``half`` is done beside it, and gives the inputs that it names."""
+        if flags & lib.CLONE_NEWTIME:
+            hint = "the child shares our memory: make unshare a step of its plan, and exec enters it"
+            raise SpecError("flags", "CLONE_NEWTIME", "cannot be given to clone3 here", hint)
+        spawn = self.struct
+        spawn.flags, spawn.cgroup = flags, cgroup
+        if half is not None:
+            spawn.half = half.struct
+            inputs = {**dict.fromkeys(half.template.names, -1), **inputs}
+        kept = fill(spawn.run, self.plan, inputs, self.records)
+        self.result = lib.mc_spawn(spawn)
+        spawn.half = spawn.run.plan = spawn.run.slots = ffi.NULL
+        del kept
+        self.pid, self.pidfd = spawn.pid, spawn.pidfd
+        return self.result
+
+    def start(self, flags: str | int = "0", inputs: Mapping[str, int] | None = None, cgroup: int = -1) -> int:
+        """As ``clone``, with CLONE_NEW* flags (by name too); returns the pid. StepError for clone3 or a failed step;
+        the child is then reaped."""
+        flags = const(flags) if isinstance(flags, str) else flags
+        result = self.clone(flags, inputs or {}, cgroup)
+        if result < 0:
+            raise StepError(-result, f"clone3({getattr(flags, 'text', hex(flags))})")
+        if self.failed is not None or self.interrupted is not None:
+            status = self.bury()
+            self.close()
+            raise self.error(status)
+        return self.pid
+
+    @property
+    def failed(self) -> int | None:
+        """The index of the step that failed."""
+        return self.struct.run.failed if self.struct.run.failed >= 0 else None
+
+    @property
+    def interrupted(self) -> int | None:
+        """The index of the step that the child was killed in; None where it came to exec, or to its end."""
+        run, ops = self.struct.run, self.plan.encoded().ops
+        if self.result < 0 or run.failed >= 0 or run.at >= len(ops) or ops[run.at] in EXECS:
+            return None
+        return int(run.at)
+
+    def error(self, status: int = 0) -> StepError:
+        """What the failed step has to say; or that the child ended in it, with ``status`` as ``wait`` gave it."""
+        if self.failed is not None:
+            return StepError(-self.records[self.failed].result, self.plan.steps[self.failed].describe())
+        hint = "the child was killed in it by signal" if status < 0 else "the child ended in it with status"
+        hint = f"{hint} {abs(status)}"
+        if status == -9 and self.interrupted == 0 and self.struct.cgroup >= 0:
+            hint += ": a cgroup that was killed once can kill what is born in it"  # linux.Cgroup.kill
+        return StepError(errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=hint)
+
+    def wait(self) -> int:
+        """Reaps the child: its exit code, or minus the signal that ended it."""
+        while lib.mc_pidfd_wait(self.pidfd, -1) == -errno.EINTR:
+            pass
+        check(lib.mc_spawn_reap(self.struct), "waitid", self.pid)
+        return int(self.struct.status)
+
+    def bury(self) -> int:
+        """Kills and reaps, where that was not done; its status as of ``wait`` (0: there is none). Also after an
+        exception out of ``clone`` (a signal handler's), which did not come so far as to note the pidfd."""
+        if self.struct.reaped:
+            return int(self.struct.status)
+        if self.struct.pidfd < 0:
+            return 0
+        self.pid, self.pidfd = self.struct.pid, self.struct.pidfd
+        self.kill()
+        try:
+            return self.wait()
+        except StepError as e:
+            if e.errno != errno.ECHILD:  # SIGCHLD is ignored: nothing is left of it
+                raise
+            return 0
+
+    def kill(self) -> None:
+        """SIGKILL, for a child that may have ended."""
+        lib.mc_syscall(lib.SYS_pidfd_send_signal, self.pidfd, 9, 0, 0, 0, 0)
+
+    def timeline(self) -> Timeline:
+        """The child's steps as they happened, and the clone."""
+        call = f"clone3({self.struct.flags:#x})"
+        result = self.result if self.result < 0 else self.pid
+        clone = ("clone", call, self.struct.start_ns, self.struct.end_ns, result)
+        return Timeline([clone], self.plan, bytes(ffi.buffer(self.records)), self.struct.end_ns)
+
+    def close(self) -> None:
+        """Closes the pidfd."""
+        fd, self.pidfd = self.pidfd, -1
+        self.struct.pidfd = -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Spawn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

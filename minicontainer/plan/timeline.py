@@ -1,0 +1,162 @@
+"""What was done, in order, with its time: the records of both sides of the clone, as events and as text."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+from minicontainer.native import ffi
+from minicontainer.plan.language import Plan
+
+RECORD = struct.Struct("=QQq")  # struct mc_record
+if RECORD.size != ffi.sizeof("struct mc_record"):
+    raise ImportError("minicontainer: timeline.py and native.h disagree about a record")
+
+
+class Event(NamedTuple):
+    """One primitive as it happened. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: it never returned."""
+
+    side: str  # "parent" or "child"
+    phase: str
+    call: str
+    start: int
+    end: int
+    result: int  # what the call returned, or -errno
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return max(0, self.end - self.start) / 1e9
+
+
+class Timeline(Sequence[Event]):
+    """The events of one run, by time. Made from raw records only when it is looked at.
+
+    parent    (phase, call, start, end, result) as the parent noted them
+    records   the child's record page, ``started`` the end of the vfork (the end of the exec that began it)
+    half      the plan of the parent's half, and its records
+    """
+
+    def __init__(
+        self,
+        parent: list[tuple[str, str, int, int, int]],
+        plan: Plan | None,
+        records: bytes,
+        started: int,
+        half: tuple[Plan, bytes] | None = None,
+    ) -> None:
+        self._parent, self._started = parent, started
+        self._walks = [("parent", *half)] if half is not None else []
+        if plan is not None:
+            self._walks.append(("child", plan, records))
+        self._events: list[Event] | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Timeline:
+        """A timeline of events that are there already."""
+        made = cls([], None, b"", 0)
+        made._events = list(events)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its events: the plan and the records are this process's."""
+        return Timeline.of, (tuple(self.events),)
+
+    def __eq__(self, other: object) -> bool:
+        return self.events == other.events if isinstance(other, Timeline) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def events(self) -> list[Event]:
+        """All events, sorted by their start."""
+        if self._events is None:
+            events = [Event("parent", *note) for note in self._parent] + list(self._walked())
+            self._events = sorted(events, key=lambda e: (e.start, -e.end))
+        return self._events
+
+    def _walked(self) -> Iterator[Event]:
+        for side, plan, records in self._walks:
+            for step, (start, end, result) in zip(plan.steps, RECORD.iter_unpack(records), strict=False):
+                if start:
+                    ended = end or (self._started if step.call.startswith("exec") else 0)
+                    yield Event(side, step.phase, step.describe(), start, ended, result)
+
+    @overload
+    def __getitem__(self, index: int) -> Event: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Event]: ...
+    def __getitem__(self, index: int | slice) -> Event | list[Event]:
+        return self.events[index]
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __repr__(self) -> str:
+        events = self.events
+        took = (max(max(e.start, e.end) for e in events) - events[0].start) / 1e9 if events else 0.0
+        return f"<minicontainer.Timeline: {len(events)} events in {took:.6f} s>"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        from html import escape
+
+        first = self.events[0].start if self.events else 0
+        head = "".join(f"<th>{name}</th>" for name in ("at us", "took us", "side", "phase", "primitive", "result"))
+        rows = [
+            (f"{(e.start - first) / 1000:.1f}", f"{e.seconds * 1e6:.1f}" if e.end else "?", e.side, e.phase, e.call,
+             _result(e) if e.end else "")
+            for e in self.events
+        ]  # fmt: skip
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def phases(self) -> dict[tuple[str, str], float]:
+        """(side, phase) -> seconds, in the order in which the phases began. A call that holds others within
+        its time (clone3: the parent sleeps in it until the child's exec) is not summed."""
+        sums: dict[tuple[str, str], float] = {}
+        for event in self.events:
+            key = (event.side, event.phase)
+            sums[key] = sums.get(key, 0.0) + (0.0 if self._encloses(event) else event.seconds)
+        return sums
+
+    def _encloses(self, event: Event) -> bool:
+        return event.call.startswith("clone3(")
+
+    def format(self) -> str:
+        """The table that ``--explain`` prints: microseconds since the first event, each call, the sum per phase."""
+        if not self.events:
+            return "no events"
+        first = self.events[0].start
+        lines = ["   at us    took  side    primitive"]
+        for e in self.events:
+            result = f" = {_result(e)}"
+            took = f"{e.seconds * 1e6:7.1f}" if e.end else "      ?"
+            lines.append(f"{(e.start - first) / 1000:8.1f} {took}  {e.side:6}  {e.call}{result if e.end else ''}")
+        lines.append("")
+        lines.append("     sum  side    phase")
+        lines += [f"{seconds * 1e6:8.1f}  {side:6}  {phase}" for (side, phase), seconds in self.phases().items()]
+        return "\n".join(lines)
+
+    def as_dict(self) -> list[dict[str, object]]:
+        """The events as data: microseconds since the first."""
+        first = self.events[0].start if self.events else 0
+        return [
+            {
+                "side": e.side,
+                "phase": e.phase,
+                "call": e.call,
+                "at_us": (e.start - first) / 1000,
+                "took_us": (e.end - e.start) / 1000 if e.end else None,
+                "result": e.result if e.result >= 0 else None,
+                "error": os.strerror(-e.result) if e.result < 0 else None,
+            }
+            for e in self.events
+        ]
+
+
+def _result(event: Event) -> str:
+    return str(event.result) if event.result >= 0 else f"-1 {errno.errorcode.get(-event.result, '')}"
