@@ -7,17 +7,16 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "monitor/monitor.h"
 
-#define LEVELS 64 /* of cgroups in it, in which processes are looked for one by one */
-
 /* The number that follows `key` in a file of "key number" lines; 0 where there is none. */
-static uint64_t number_of(const struct mc_monitor *told, const char *file, const char *key)
+static uint64_t number_of(int cgroup, const char *file, const char *key)
 {
 	char data[512];
 	size_t length = strlen(key);
-	long n = told->cgroup < 0 ? -1 : mc_read_at(told->cgroup, file, data, sizeof(data) - 1);
+	long n = cgroup < 0 ? -1 : mc_read_at(cgroup, file, data, sizeof(data) - 1);
 	uint64_t number = 0;
 
 	for (long i = 0; i + (long)length < n; i++) {
@@ -36,7 +35,7 @@ static uint64_t number_of(const struct mc_monitor *told, const char *file, const
 
 uint64_t cgroup_oom_kills(const struct mc_monitor *told)
 {
-	return number_of(told, "memory.events", "oom_kill ");
+	return number_of(told->cgroup, "memory.events", "oom_kill ");
 }
 
 static void set(const struct mc_monitor *told, const char *file, const char *value)
@@ -52,7 +51,7 @@ void cgroup_thaw(const struct mc_monitor *told)
 
 int cgroup_is_populated(const struct mc_monitor *told)
 {
-	return number_of(told, "cgroup.events", "populated ") != 0;
+	return number_of(told->cgroup, "cgroup.events", "populated ") != 0;
 }
 
 static int next_number(const char *data, long size, long *at)
@@ -92,22 +91,48 @@ static void kill_listed(int directory)
 	}
 }
 
-static void kill_below(int directory, int levels)
+/* The first directory in which somebody is, behind the one of an inode where that is given; -1 where there is none. */
+static int next_below(int directory, uint64_t behind)
 {
 	_Alignas(struct dirent64) char entries[2048];
 	long n;
 
-	kill_listed(directory);
-	while (levels && (n = mc_sys3(SYS_getdents64, MC_FD(directory), MC_PTR(entries), sizeof(entries))) > 0)
+	mc_sys3(SYS_lseek, MC_FD(directory), 0, SEEK_SET);
+	while ((n = next_entries(directory, entries, sizeof(entries))) > 0)
 		for (long at = 0; at < n;) {
 			const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
-			int fd = entry->d_type == DT_DIR && entry->d_name[0] != '.' ? open_directory(directory, entry->d_name) : -1;
+			int fd = is_below(entry) && !behind ? open_directory(directory, entry->d_name) : -1;
 
-			if (fd >= 0)
-				kill_below(fd, levels - 1);
+			if (fd >= 0 && number_of(fd, "cgroup.events", "populated ") != 0)
+				return fd;
 			close_fd(&fd);
+			if (entry->d_ino == behind)
+				behind = 0;
 			at += entry->d_reclen;
 		}
+	return -1;
+}
+
+/* Whoever was inside may have nested any number: so there is no recursion, and the way up is "..". */
+static void kill_below(int directory)
+{
+	int here = open_directory(directory, "."), there;
+	uint64_t behind = 0;
+
+	kill_listed(here);
+	for (long depth = 0; here >= 0;) {
+		there = next_below(here, behind);
+		behind = 0;
+		if (there >= 0) {
+			kill_listed(there);
+			depth++;
+		} else if (depth-- > 0) {
+			behind = inode_of(here);
+			there = open_directory(here, "..");
+		}
+		close_fd(&here);
+		here = there;
+	}
 }
 
 /* cgroup.kill (Linux 5.14) kills all that is in it at once, but spares a process whose main thread has exited while
@@ -117,12 +142,9 @@ static void kill_below(int directory, int levels)
  * born in it again. */
 void cgroup_kill(const struct mc_monitor *told, int again)
 {
-	int fd = open_directory(told->cgroup, ".");
-
 	set(told, again ? "cgroup.freeze" : "cgroup.kill", "1");
-	if (fd >= 0)
-		kill_below(fd, LEVELS);
-	close_fd(&fd);
+	if (told->cgroup >= 0)
+		kill_below(told->cgroup);
 	cgroup_thaw(told);
 }
 

@@ -70,6 +70,9 @@ void cgroup_remove(const struct mc_monitor *told);
 
 void remove_entries(int directory, int files);
 int open_directory(int at, const char *name);
+uint64_t inode_of(int fd);
+long next_entries(int directory, void *entries, size_t size); /* getdents64(2) */
+int is_below(const struct dirent64 *entry); /* a directory, and not "." or ".." */
 
 /* ---- streams.c: the ends of the program's streams that stay here */
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from minicontainer.errors import Error
 from minicontainer.linux import processes
 from minicontainer.linux.cgroup import Cgroup
+from minicontainer.linux.cgroupkill import listed
 
 if TYPE_CHECKING:
     from minicontainer.detached.handle import Handle
@@ -31,12 +31,7 @@ def of(container: Handle, what: str) -> Iterator[tuple[Cgroup | None, list[int]]
 
 def of_cgroup(cgroup: Cgroup) -> list[int]:
     """The processes in it and in the cgroups below it."""
-    found = cgroup.procs
-    for directory, _, _ in os.walk(cgroup.path):
-        if directory != cgroup.path:
-            with Cgroup.open(directory) as below:
-                found += below.procs
-    return [pid for pid in found if pid]
+    return [pid for pid in listed(cgroup.fd) if pid]
 
 
 def of_namespace(first: int) -> list[int]:

@@ -20,6 +20,7 @@ from minicontainer.container.cgroup import placement
 from minicontainer.detached import container as detached
 from minicontainer.detached import ending, handle
 from minicontainer.detached.container import Container
+from minicontainer.detached.members import of_cgroup
 from minicontainer.errors import Error, StepError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.process import stat
@@ -34,8 +35,17 @@ Make = Callable[..., Container]
 @pytest.fixture(scope="module")
 def headless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that runs without its main thread, for ever."""
-    program = tmp_path_factory.mktemp("headless") / "headless"
-    source = ROOT / "tests/native/headless.c"
+    return compiled("headless", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def nest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that nests cgroups."""
+    return compiled("nest", tmp_path_factory)
+
+
+def compiled(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program, source = tmp_path_factory.mktemp(name) / name, ROOT / f"tests/native/{name}.c"
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", program, source], check=True)
     return program
 
@@ -174,6 +184,67 @@ def test_what_was_executed_in_it(make: Make, headless: Path) -> None:
         process.kill()
         assert process.wait(20) == -9
     assert c.status == "running"
+
+
+# ---- in cgroups that it made itself
+
+DEPTH = 1100  # more than there are descriptors, and frames of Python
+
+
+@pytest.fixture
+def nested(make: Make, headless: Path, nest: Path) -> Callable[..., tuple[Container, list[int]]]:
+    """A container that may make cgroups, and what it runs far down in them: two processes without main threads."""
+
+    def start(**options: Any) -> tuple[Container, list[int]]:
+        mounts = [mc.Mount(f"/{path.name}", str(path)) for path in (headless, nest)]
+        script = f"cd /sys/fs/cgroup && /nest {DEPTH} /headless & exec sleep 1000"
+        c = make("sh", "-c", script, pid="host", privileged=True, mounts=mounts, **options)
+        return c, until(lambda: found if len(found := [t.pid for t in c.tasks() if is_headless(t.pid)]) == 2 else None)
+
+    return start
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "remove"])
+def test_an_end_takes_what_it_has_nested(nested: Callable[..., tuple[Container, list[int]]], end: str) -> None:
+    c, pids = nested()
+    path = os.readlink(f"{c.directory}/cgroup")
+    ends: dict[str, Callable[[], None]] = {"stop": lambda: c.stop(0), "remove": lambda: c.remove(force=True)}
+    ends.get(end, c.kill)()
+    if end != "remove":
+        assert c.wait(60) in (137, 143)
+    assert all(map(has_ended, pids))
+    assert not os.path.exists(path)
+
+
+def test_a_restart_takes_what_it_has_nested(nested: Callable[..., tuple[Container, list[int]]]) -> None:
+    c, pids = nested(restart="on-failure:1")
+    os.kill(c.pid, 9)
+    until(lambda: c.state.restarts == 1 and c.status == "running")
+    assert all(map(has_ended, pids))
+
+
+def test_who_sees_a_dead_monitor_takes_what_it_has_nested(
+    nested: Callable[..., tuple[Container, list[int]]], minicontainer_cli: Run
+) -> None:
+    c, pids = nested()
+    path, monitor = os.readlink(f"{c.directory}/cgroup"), c.state.monitor
+    assert monitor is not None
+    os.kill(monitor.pid, 9)
+    until(lambda: not monitor.is_alive())
+    assert minicontainer_cli("rm", "-f", c.id).returncode == 0
+    assert all(map(has_ended, pids))
+    assert not os.path.exists(path)
+
+
+def test_a_timeout_takes_what_it_has_nested(rootfs: Path, headless: Path, nest: Path) -> None:
+    mounts = [mc.Mount(f"/{path.name}", str(path)) for path in (headless, nest)]
+    script = f"cd /sys/fs/cgroup && /nest {DEPTH} /headless & exec sleep 1000"
+    options: dict[str, Any] = {"pid": "host", "privileged": True, "mounts": mounts}
+    with mc.Popen(["sh", "-c", script], rootfs=str(rootfs), **options) as c:
+        found = until(lambda: f if len(f := [pid for pid in of_cgroup(c.cgroup) if is_headless(pid)]) == 2 else None)
+        c.kill()
+        assert c.wait(60) == -9
+        assert all(map(has_ended, found))
 
 
 # ---- what no signal ends, for a while
