@@ -86,3 +86,12 @@ def test_the_packages_are_those_of_the_makefile() -> None:
 def test_every_block_is_run_or_is_figures() -> None:
     assert {block.language for page in PAGES for block in blocks(text(page))} == {"", "console", "python"}
     assert all(block.language for page in PAGES if page.stem != "measurements" for block in blocks(text(page)))
+
+
+def test_figures_stand_below_the_command_that_printed_them() -> None:
+    _, *sections = re.split(r"^## ", text(PROJECT / "docs/measurements.md"), flags=re.MULTILINE)
+    for section in sections:
+        before, *figures = re.split(r"^```\n.*?^```$", section, flags=re.MULTILINE | re.DOTALL)
+        assert figures, section
+        for words in (before, *figures[:-1]):
+            assert "`minicontainer compare " in words, section
