@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -104,11 +105,20 @@ def mounts() -> Iterator[str]:
 
 def cgroups() -> Iterator[str]:
     for mount in cgroup2_mounts():
-        for directory, _, _ in os.walk(mount):
+        for directory in directories(mount):
             names = Path(directory).relative_to(mount).parts
             ours = any(fnmatch(name, pattern) for name in names for pattern in groups())
             if ours and names[-1] not in homes():
                 yield f"cgroup {directory}"
+
+
+def directories(top: Path) -> Iterator[str]:
+    """It, and all below it: however deep somebody is just nesting them (os.walk recurses before Python 3.12)."""
+    left = [str(top)]
+    while left:
+        yield (found := left.pop())
+        with suppress(OSError):  # it is gone by now, or its path is longer than a path may be
+            left += [entry.path for entry in os.scandir(found) if entry.is_dir(follow_symlinks=False)]
 
 
 def homes() -> tuple[str, ...]:
