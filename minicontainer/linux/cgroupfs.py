@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from minicontainer.errors import UnsupportedError
@@ -212,11 +213,17 @@ def remove_children(fd: int) -> None:
             child = _first_directory(here)
             if child is None and not names:
                 return
-            there = os.open(child or "..", DIRECTORY, dir_fd=here)
+            try:
+                there = os.open(child or "..", DIRECTORY, dir_fd=here)
+            except FileNotFoundError:
+                if child is None:
+                    raise
+                continue  # somebody else removes them too
             os.close(here)
             here = there
             if child is None:
-                os.rmdir(names.pop(), dir_fd=here)
+                with suppress(FileNotFoundError):
+                    os.rmdir(names.pop(), dir_fd=here)
             else:
                 names.append(child)
     finally:
@@ -224,5 +231,8 @@ def remove_children(fd: int) -> None:
 
 
 def _first_directory(fd: int) -> str | None:
-    with os.scandir(fd) as entries:
-        return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
+    try:
+        with os.scandir(fd) as entries:
+            return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
+    except FileNotFoundError:
+        return None  # it is gone itself

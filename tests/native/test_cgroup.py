@@ -313,3 +313,18 @@ def test_a_limit_is_enforced_or_refused(wanted: Limits, controller: str, message
 
 def controller_of(options: tuple[str, ...], controller: str) -> bool:
     return cgroupfs.V1_NAMES.get(controller, controller) in options
+
+
+def test_several_remove_the_same_nested_ones() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    group = Cgroup.create(f"test-{os.getpid()}")
+    below = group.path
+    for _ in range(200):
+        for name in ("a", "b"):
+            os.mkdir(f"{below}/{name}")
+        below += "/a"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Cgroup.open(group.path).remove(), range(4)))
+    group.close()
+    assert not os.path.exists(group.path)
