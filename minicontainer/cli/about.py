@@ -13,8 +13,7 @@ import click
 
 from minicontainer import __version__
 from minicontainer.cli.formats import Row, Template, format_option
-
-HELP = {"help_option_names": ["--help"]}
+from minicontainer.cli.options import Command
 
 
 def show(data: dict[str, Any], format_: str, text: str) -> int:
@@ -30,7 +29,7 @@ def show(data: dict[str, Any], format_: str, text: str) -> int:
     return 0
 
 
-@click.command("version", context_settings=HELP)
+@click.command("version", cls=Command)
 @format_option("text", short=True)
 def version(format_: str) -> int:
     """Show the versions of minicontainer, Python and the kernel."""
@@ -47,7 +46,7 @@ def version(format_: str) -> int:
     return show({"Client": client, "Server": None}, format_, "\n".join(lines))
 
 
-@click.command("info", context_settings=HELP)
+@click.command("info", cls=Command)
 @format_option("text", short=True)
 def info(format_: str) -> int:
     """Show what this host is, where things are kept, and how many containers there are."""

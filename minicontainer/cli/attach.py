@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from minicontainer.cli.names import container_argument, find
+from minicontainer.cli.options import Command
 from minicontainer.errors import Error
 
 DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q, docker's
@@ -25,7 +26,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)  # of these, those that end us
 CHUNK = 16384
 
 
-@click.command("attach", context_settings={"help_option_names": ["--help"]})
+@click.command("attach", cls=Command)
 @click.option("--no-stdin", is_flag=True, help="Do not pass stdin.")
 @container_argument()
 def command(no_stdin: bool, container: str) -> int:

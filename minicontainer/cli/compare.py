@@ -10,11 +10,10 @@ import click
 
 from minicontainer.cli.groups import Group
 from minicontainer.errors import SpecError
+from minicontainer.spec.values import size
 
-SETTINGS = {"help_option_names": ["--help"]}
 
-
-@click.group("compare", cls=Group, context_settings=SETTINGS)
+@click.group("compare", cls=Group)
 def group() -> None:
     """Measure this host's isolation, ours and others'."""
 
@@ -46,7 +45,7 @@ def figures(rounds: int = 200) -> Callable[[Command], Command]:
     return add
 
 
-@group.command("startup", context_settings=SETTINGS)
+@group.command("startup")
 @figures()
 @click.option("--rootfs", metavar="DIR", help="Run /bin/true of this root file system. [default: the smallest program]")
 def startup(rootfs: str | None, **common: Any) -> None:
@@ -64,7 +63,7 @@ def startup(rootfs: str | None, **common: Any) -> None:
     _unable(report)
 
 
-@group.command("density", context_settings=SETTINGS)
+@group.command("density")
 @click.option("-n", "--number", type=click.IntRange(2), default=2000, show_default=True, help="Containers.")
 @click.option("--least-available", default="2g", show_default=True, help="Stop where less memory is available.")
 @meta_option
@@ -79,7 +78,7 @@ def density(number: int, least_available: str, meta: str | None, format_: str) -
     from minicontainer.spec import size
 
     least = size("least-available", least_available, least=1)
-    writable("--meta", meta)
+    writable("meta", meta)
     with click.progressbar(length=number, label="starting", file=sys.stderr) as bar:
         report = measure(number, least, bar.update)
     if not _written(report, meta, format_):
@@ -87,7 +86,7 @@ def density(number: int, least_available: str, meta: str | None, format_: str) -
         _density(report)
 
 
-@group.command("network", context_settings=SETTINGS)
+@group.command("network")
 @figures(100)
 @click.option("--containers", type=click.IntRange(0, 1000), default=500, show_default=True, help="On one bridge.")
 def network(containers: int, **common: Any) -> None:
@@ -105,7 +104,7 @@ def network(containers: int, **common: Any) -> None:
     _unable(report)
 
 
-@group.command("boot", context_settings=SETTINGS)
+@group.command("boot")
 @figures()
 @click.option("--exits", type=click.IntRange(1, 10**6), default=2000, show_default=True, help="Exits in one sample.")
 @click.option("--machines", type=click.IntRange(0), default=1000, show_default=True, help="Idle machines at a time.")
@@ -131,7 +130,7 @@ def boot(exits: int, machines: int, **common: Any) -> None:
     _unable(report)
 
 
-@group.command("linux", context_settings=SETTINGS)
+@group.command("linux")
 @figures(10)
 @click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Of each machine.")
 @click.option("--append", metavar="TEXT", help="Linux's command line. [default: options that spare it time]")
@@ -140,6 +139,7 @@ def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
     """From the start of a command to the first process of the Linux KERNEL (a bzImage), beside QEMU's microvm."""
     from minicontainer.compare.linux import APPEND, NAMES, WARM_UP, measure
 
+    size("memory", memory)
     options = {"kernel": kernel, "memory": memory, "append": APPEND if append is None else append}
     report = _measured(measure, NAMES, common, WARM_UP, **options)
     if not report:
@@ -150,7 +150,7 @@ def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
     _unable(report)
 
 
-@group.command("security", context_settings=SETTINGS)
+@group.command("security")
 @meta_option
 @format_option
 @only_option
@@ -164,7 +164,7 @@ def security(meta: str | None, format_: str, only: Sequence[str]) -> int:
     from minicontainer.compare.security import NAMES, measure
 
     _known(only, NAMES)
-    writable("--meta", meta)
+    writable("meta", meta)
     report = measure(only=only or NAMES)
     data = report | {"runtimes": {name: as_data(c) for name, c in report["runtimes"].items()}}
     if not _written(data, meta, format_):
@@ -178,7 +178,7 @@ def security(meta: str | None, format_: str, only: Sequence[str]) -> int:
 def _known(only: Sequence[str], names: Sequence[str]) -> None:
     for name in only:
         if name not in names:
-            raise SpecError("--only", name, "is no contender", ", ".join(names))
+            raise SpecError("only", name, "is no contender", ", ".join(names))
 
 
 def _measured(
@@ -195,7 +195,7 @@ def _measured(
 
     rounds, only = common["rounds"], common["only"]
     _known(only, names)
-    writable("--meta", common["meta"])
+    writable("meta", common["meta"])
     with click.progressbar(
         range(rounds + (WARM_UP if warm_up is None else warm_up)),
         label="rounds",

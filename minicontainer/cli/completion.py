@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from minicontainer.cli.options import Command
+
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command("completion", context_settings={"help_option_names": ["--help"]})
+@click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str) -> int:
     """Print what makes SHELL complete our commands.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from minicontainer.cli.names import ContainerPath, find
+from minicontainer.cli.options import Command
 from minicontainer.errors import Error, SpecError
 
 
-@click.command("cp", context_settings={"help_option_names": ["--help"]})
+@click.command("cp", cls=Command)
 @click.option("-a", "--archive", is_flag=True, help="Keep owners, by number, and set-id bits.")
 @click.option("-L", "--follow-link", is_flag=True, help="Copy what SRC leads to, where it is a link.")
 @click.argument("source", type=ContainerPath(), metavar="[CONTAINER:]SRC")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from copy import copy
 from typing import Any
 
 import click
 
 from minicontainer import spec as s
 from minicontainer.cli import run
-from minicontainer.cli.options import named_options
+from minicontainer.cli.options import OptionalValues
 
 OTHERS = ("detach", "no_tty", "explain", "explain_to", "dry_run", "meta", "security_report", "security_report_to")
 
@@ -22,18 +24,28 @@ def create(**words: Any) -> int:
     from minicontainer.cli.background import make
     from minicontainer.detached.container import Container
 
-    with named_options(click.get_current_context()):
-        words |= {**dict.fromkeys(OTHERS), "detach": True}
-        limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
-        run.say_what_does_nothing(words)
-        make(run.spec_of(words), words, limit, Container.create)
+    words |= {**dict.fromkeys(OTHERS), "detach": True}
+    limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
+    run.say_what_does_nothing(words)
+    make(run.spec_of(words), words, limit, Container.create)
     return 0
 
 
-command = click.Command(
+def _own(parameter: click.Parameter) -> click.Parameter:
+    """An option of run's, told as it is here, where nothing is in the foreground."""
+    if not isinstance(parameter, click.Option) or not parameter.help:
+        return parameter
+    own = copy(parameter)
+    text = re.sub(r" \((default at a terminal|as without -d|else .* passed)\)", "", parameter.help)
+    text = text.removeprefix("With -d: ")
+    own.help = text[0].upper() + text[1:]
+    return own
+
+
+command = OptionalValues(
     "create",
     callback=create,
-    params=[parameter for parameter in run.command.params if parameter.name not in OTHERS],
+    params=[_own(parameter) for parameter in run.command.params if parameter.name not in OTHERS],
     help=create.__doc__,
     context_settings=run.command.context_settings,
 )

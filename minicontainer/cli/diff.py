@@ -6,10 +6,11 @@ import click
 
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import container_argument, find
+from minicontainer.cli.options import Command
 from minicontainer.cli.tables import printable
 
 
-@click.command("diff", context_settings={"help_option_names": ["--help"]})
+@click.command("diff", cls=Command)
 @format_option()
 @container_argument()
 def command(container: str, format_: str) -> int:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minicontainer.cli.options import Command
+
 if TYPE_CHECKING:
     from minicontainer.doctor import Finding, Report
 
 COLORS = {"ok": "green", "no": "red", "note": "yellow"}
 
 
-@click.command("doctor", context_settings={"help_option_names": ["--help"]})
+@click.command("doctor", cls=Command)
 @click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: as data.")
 @click.option("--json", "as_json", is_flag=True, hidden=True)  # the same, as it was called first
 @click.option("--clean", is_flag=True, help="Remove what a killed process of ours left behind, first.")

@@ -10,6 +10,7 @@ import click
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, Template, format_option
 from minicontainer.cli.moments import moment, rfc3339
+from minicontainer.cli.options import Command
 
 KINDS = ("container", "network", "volume")
 
@@ -26,7 +27,7 @@ FILTERS: dict[str, Callable[[str], f.Test]] = {
 }
 
 
-@click.command("events", context_settings={"help_option_names": ["--help"]})
+@click.command("events", cls=Command)
 @click.option(
     "--since", help="From then on, of what is kept: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970."
 )

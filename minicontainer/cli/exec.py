@@ -11,11 +11,11 @@ import click
 from minicontainer import spec as s
 from minicontainer.cli.environment import environment
 from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import named_options
+from minicontainer.cli.options import Command
 from minicontainer.errors import SpecError
 
 
-@click.command("exec", context_settings={"help_option_names": ["--help"], "allow_interspersed_args": False})
+@click.command("exec", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.option("-d", "--detach", is_flag=True, help="Do not wait for it; its streams are /dev/null.")
 @click.option("-i", "--interactive", is_flag=True, help="Pass stdin (else it is /dev/null).")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
@@ -26,18 +26,18 @@ from minicontainer.errors import SpecError
 @click.option("--explain", is_flag=True, help="Show every primitive with its time.")
 @container_argument()
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_context
-def command(ctx: click.Context, /, container: str, **words: Any) -> int:
+def command(container: str, **words: Any) -> int:
     """Run COMMAND in CONTAINER: in its namespaces and its cgroup, confined as its first program."""
     if words["tty"] and not (os.isatty(0) and os.isatty(1)):
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
-    with named_options(ctx):
-        found, args = find(container), words["command"]
-        wishes = {"env": environment(words), "cwd": words["workdir"], "user": words["user"]}
-        if words["detach"]:
-            found.leave(args, **wishes)
-            return 0
-        return _attached(found, args, wishes, words)
+    args = words["command"]
+    wishes = {"env": environment(words), "cwd": words["workdir"], "user": words["user"]}
+    s.Spec(args, rootfs="/", **{name: value for name, value in wishes.items() if value is not None})  # is it sound?
+    found = find(container)
+    if words["detach"]:
+        found.leave(args, **wishes)
+        return 0
+    return _attached(found, args, wishes, words)
 
 
 def _attached(found: Any, args: Sequence[str], wishes: dict[str, Any], words: dict[str, Any]) -> int:

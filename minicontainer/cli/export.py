@@ -7,10 +7,11 @@ import sys
 import click
 
 from minicontainer.cli.names import container_argument, find
+from minicontainer.cli.options import Command, writable
 from minicontainer.errors import Error, SpecError
 
 
-@click.command("export", context_settings={"help_option_names": ["--help"]})
+@click.command("export", cls=Command)
 @click.option("-o", "--output", metavar="FILE", help="Write it to FILE. [default: stdout]")
 @container_argument()
 def command(output: str | None, container: str) -> int:
@@ -19,6 +20,8 @@ def command(output: str | None, container: str) -> int:
 
     if output is None and sys.stdout.isatty():
         raise SpecError("export", None, "stdout is a terminal", "-o FILE, or redirect it")
+    if output != "-":
+        writable("output", output)
     skipped = find(container).export(sys.stdout.buffer if output in (None, "-") else output)
     for line in skipped:
         report(Error(line))

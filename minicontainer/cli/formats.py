@@ -45,7 +45,13 @@ def format_option(default: str = "table", *, short: bool = False) -> Callable[[F
     names = ("-f", "--format") if short else ("--format",)
     more = {"table": ", json (a line each), a template, 'table TEMPLATE'", "json": ", or a template"}
     told = f"{default}{more.get(default, ', json, or a template')}."
-    return click.option(*names, "format_", default=default, metavar="FORMAT", help=told)
+
+    def check(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
+        if value not in (default, "json", "table", ""):
+            Template(value.removeprefix("table "))  # can it be one?
+        return value
+
+    return click.option(*names, "format_", default=default, metavar="FORMAT", help=told, callback=check)
 
 
 def rows_text(rows: Iterable[Row], format_: str, heads: Mapping[str, str], as_table: Callable[[], str]) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from minicontainer.cli.options import Command
 from minicontainer.errors import Error
 
 
 class Group(click.Group):
     """A group that says in one line what to do instead of a command that it has not."""
+
+    command_class = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

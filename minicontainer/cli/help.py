@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import click
 
+from minicontainer.cli.options import Command
 from minicontainer.errors import SpecError
 
 
-@click.command("help", context_settings={"help_option_names": ["--help"]})
+@click.command("help", cls=Command)
 @click.argument("words", nargs=-1, metavar="[COMMAND...]")
 @click.pass_context
 def command(ctx: click.Context, words: Sequence[str]) -> int:

@@ -9,10 +9,11 @@ import click
 
 from minicontainer.cli.formats import format_option, list_text
 from minicontainer.cli.names import containers_argument, find
+from minicontainer.cli.options import Command
 from minicontainer.errors import Error
 
 
-@click.command("inspect", context_settings={"help_option_names": ["--help"]})
+@click.command("inspect", cls=Command)
 @format_option("json", short=True)
 @containers_argument()
 def command(format_: str, containers: Sequence[str]) -> int:

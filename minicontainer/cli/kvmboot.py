@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from minicontainer.cli.console import Console
-from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable, write_json
+from minicontainer.cli.options import OptionalValues, json_destination, writable, write_json
 from minicontainer.errors import SpecError
 from minicontainer.kvm import boot
 from minicontainer.kvm.boot.kernel import Kernel
 from minicontainer.kvm.boot.pc import APPEND
-from minicontainer.kvm.machine import Machine
+from minicontainer.kvm.machine import Machine, bounds
 from minicontainer.kvm.memory import GuestMemoryError
 from minicontainer.kvm.result import Outcome, Result
 from minicontainer.kvm.threads import kick, start
@@ -36,7 +36,7 @@ option = click.option
     "kvm-boot",
     cls=OptionalValues,
     epilog=EPILOG,
-    context_settings={"help_option_names": ["--help"], "max_content_width": 100},
+    context_settings={"max_content_width": 100},
 )
 @option("--list", "list_guests", is_flag=True, help="List the guests that come with minicontainer.")
 @option("--mode", help="real, protected, long, user64 (long mode at CPL 3), pvh or linux.")
@@ -77,8 +77,7 @@ def command(ctx: click.Context, /, **words: Any) -> int:
         return 0
     if words["kernel"] is None:
         raise click.UsageError("Missing argument 'KERNEL'.", ctx)
-    with named_options(ctx):
-        return Boot(words).run()
+    return Boot(words).run()
 
 
 class Boot:
@@ -93,9 +92,21 @@ class Boot:
         self.explain = json_destination("explain", words["explain_to"]) if words["explain"] else None
         if words["gdb"] is not None and words["step"]:
             raise SpecError("step", None, "cannot be with --gdb, which steps itself")
+        self._check(words)
         self.dumps = [span(text) for text in words["dump_memory"]]
         self.recorder: Any = None
         self.observers: list[Any] = []
+
+    def _check(self, words: dict[str, Any]) -> None:
+        """What can be seen of words alone: before there is a machine."""
+        self.places = {name: number(name, words[name]) for name in ("load_address", "entry")}
+        boot.check_mode(words["mode"])
+        bounds(words["timeout"], words["max_exits"])
+        count("step", words["step_to"])
+        if words["gdb"] is not None:
+            from minicontainer.kvm.debug.gdb import parse_address
+
+            parse_address(words["gdb"])
 
     def run(self) -> int:
         """The exit code."""
@@ -138,8 +149,7 @@ class Boot:
             machine.load(
                 kernel,
                 mode=words["mode"],
-                load_address=number("load-address", words["load_address"]),
-                entry=number("entry", words["entry"]),
+                **self.places,
                 initrd=words["initrd"],
                 append=words["append"],
             )

@@ -9,10 +9,9 @@ import click
 
 from minicontainer import spec as s
 from minicontainer.cli.names import container_argument, containers_argument, each, find
-from minicontainer.cli.options import OptionalValues, named_options, yes_or_no
+from minicontainer.cli.options import Command, OptionalValues, yes_or_no
 from minicontainer.errors import Error
 
-SETTINGS: dict[str, Any] = {"context_settings": {"help_option_names": ["--help"]}}
 time_option = click.option("-t", "--time", "seconds", help="Seconds from the stop signal to the kill; -1: never.")
 
 
@@ -20,7 +19,7 @@ def _seconds(text: str | None) -> float | None:
     return None if text is None else s.decimal("time", text, -1, s.SECONDS_MAX, "seconds")
 
 
-@click.command("stop", **SETTINGS)
+@click.command("stop", cls=Command)
 @time_option
 @containers_argument()
 def stop(seconds: str | None, containers: Sequence[str]) -> int:
@@ -29,7 +28,7 @@ def stop(seconds: str | None, containers: Sequence[str]) -> int:
     return each(containers, lambda c: c.stop(limit))
 
 
-@click.command("kill", **SETTINGS)
+@click.command("kill", cls=Command)
 @click.option("-s", "--signal", "name", default="KILL", show_default=True, help="The signal, by name or number.")
 @containers_argument()
 def kill(name: str, containers: Sequence[str]) -> int:
@@ -38,14 +37,14 @@ def kill(name: str, containers: Sequence[str]) -> int:
     return each(containers, lambda c: c.kill(number))
 
 
-@click.command("start", **SETTINGS)
+@click.command("start", cls=Command)
 @containers_argument()
 def start(containers: Sequence[str]) -> int:
     """Start containers that were created, or that have ended, as they were started first."""
     return each(containers, lambda c: c.start_again())
 
 
-@click.command("restart", **SETTINGS)
+@click.command("restart", cls=Command)
 @time_option
 @containers_argument()
 def restart(seconds: str | None, containers: Sequence[str]) -> int:
@@ -54,28 +53,28 @@ def restart(seconds: str | None, containers: Sequence[str]) -> int:
     return each(containers, lambda c: c.restart(limit))
 
 
-@click.command("wait", **SETTINGS)
+@click.command("wait", cls=Command)
 @containers_argument()
 def wait(containers: Sequence[str]) -> int:
     """Wait until containers have ended, and print the exit code of each."""
     return each(containers, lambda c: c.wait(), shown=lambda word, code: code)
 
 
-@click.command("pause", **SETTINGS)
+@click.command("pause", cls=Command)
 @containers_argument()
 def pause(containers: Sequence[str]) -> int:
     """Stop every process of containers, until they are unpaused."""
     return each(containers, lambda c: c.pause())
 
 
-@click.command("unpause", **SETTINGS)
+@click.command("unpause", cls=Command)
 @containers_argument()
 def unpause(containers: Sequence[str]) -> int:
     """Let paused containers go on."""
     return each(containers, lambda c: c.unpause())
 
 
-@click.command("rm", **SETTINGS)
+@click.command("rm", cls=Command)
 @click.option("-f", "--force", is_flag=True, help="Kill it if it runs; one that is not there is no error.")
 @containers_argument()
 def rm(force: bool, containers: Sequence[str]) -> int:
@@ -93,7 +92,7 @@ def rm(force: bool, containers: Sequence[str]) -> int:
     return max(map(remove, containers))
 
 
-@click.command("rename", **SETTINGS)
+@click.command("rename", cls=Command)
 @container_argument()
 @click.argument("name")
 def rename(container: str, name: str) -> int:
@@ -102,7 +101,7 @@ def rename(container: str, name: str) -> int:
     return 0
 
 
-@click.command("prune", **SETTINGS)
+@click.command("prune", cls=Command)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 def prune(force: bool) -> int:
     """Remove all containers that have ended."""
@@ -122,9 +121,7 @@ def prune(force: bool) -> int:
     return each([c.id for c in over], lambda c: c.remove())
 
 
-@click.command(
-    "update", cls=OptionalValues, context_settings={"help_option_names": ["--help"], "max_content_width": 100}
-)
+@click.command("update", cls=OptionalValues, context_settings={"max_content_width": 100})
 @click.option("-m", "--memory", help="Limit of memory: bytes, or with k, m, g.")
 @click.option("--memory-swap", help="Limit of memory and swap together; -1 unlimited.")
 @click.option("--memory-reservation", help="Memory that is kept for it (memory.low).")
@@ -133,7 +130,11 @@ def prune(force: bool) -> int:
 @click.option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
 @click.option("--pids-limit", "pids", help="Most processes; -1 unlimited.")
 @click.option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
-@click.option("--oom-group/--no-oom-group", default=None, help="Out of memory, kill all of it, or the process.")
+@click.option(
+    "--oom-group/--no-oom-group",
+    default=None,
+    help="Out of memory, kill all of it [with a limit], or one process.",
+)
 @click.option("--oom-group-to", hidden=True)
 @click.option("--restart", help="no, on-failure[:N], always or unless-stopped.")
 @containers_argument()
@@ -144,9 +145,15 @@ def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None
     given = {name: value for name, value in limits.items() if value is not None}
     if not given and restart is None:
         raise click.UsageError("nothing to change: give a limit, or --restart.", ctx)
+    _check(given, restart)
+    return each(containers, lambda c: c.update(restart=restart, **given))
 
-    def change(container: Any) -> None:
-        with named_options(ctx):
-            container.update(restart=restart, **given)
 
-    return each(containers, change)
+def _check(limits: dict[str, Any], restart: str | None) -> None:
+    """SpecError where a value can be none, whatever a container has of the others."""
+    from minicontainer.detached.options import check_restart
+
+    for name, value in limits.items():
+        s.Limits(**{"memory": 4096, name: value} if name == "memory_swap" else {name: value})
+    if restart is not None:
+        check_restart(restart, s.Spec(rootfs="/"))

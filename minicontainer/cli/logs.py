@@ -11,9 +11,10 @@ import click
 from minicontainer import spec as s
 from minicontainer.cli.moments import moment, rfc3339
 from minicontainer.cli.names import container_argument, find
+from minicontainer.cli.options import Command
 
 
-@click.command("logs", context_settings={"help_option_names": ["--help"]})
+@click.command("logs", cls=Command)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, to its end.")
 @click.option("--since", help="From then on: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970.")
 @click.option("--until", help="To then, as --since.")

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 import click
 
 from minicontainer import __version__
+from minicontainer.cli.options import Command
 
 EXIT_STATUS = (
     ("0 to 123", "that of the program"),
+    (
+        "1",
+        "of commands that act on containers, networks or volumes: it could not be done for one of them, which is said",
+    ),
     ("124", "--timeout was over"),
-    ("125", "an error of ours, said in one line"),
+    ("125", "an error of ours, said in one line: a wrong option or value too, before anything is done"),
     ("126", "the program cannot be invoked"),
     ("127", "the program was not found"),
     ("128+n", "signal n ended the program"),
@@ -27,7 +32,7 @@ FILES = (
 )
 
 
-@click.command("manual", context_settings={"help_option_names": ["--help"]})
+@click.command("manual", cls=Command)
 def command() -> int:
     """Print the man page: minicontainer manual | man -l -"""
     from minicontainer.cli import cli

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from minicontainer.cli.options import named_options
 from minicontainer.errors import Error
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,10 +73,11 @@ def each(
     word and of the result; errors are said of each, and make the exit code 1, as docker's."""
     from minicontainer.cli import report
 
-    status = 0
+    status, context = 0, click.get_current_context()
     for word in words:
         try:
-            click.echo(shown(word, do(find(word))))
+            with named_options(context):
+                click.echo(shown(word, do(find(word))))
         except (Error, OSError) as e:
             report(e)
             status = 1

@@ -16,7 +16,6 @@ from minicontainer.errors import Error
 
 HEAD = ("NAME", "SUBNET", "GATEWAY", "INTERFACE", "MEMBERS")
 HEADS = {"ID": "NETWORK ID"}
-HELP = {"help_option_names": ["--help"]}
 
 
 class NetworkName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
@@ -35,7 +34,7 @@ class NetworkName(click.ParamType):  # type: ignore[type-arg]  # generic since c
 names_argument = click.argument("names", type=NetworkName(), nargs=-1, required=True, metavar="NETWORK...")
 
 
-@click.group("network", cls=Group, context_settings=HELP)
+@click.group("network", cls=Group)
 def group() -> None:
     """Make, list and remove networks; run --network NETWORK joins one.
 
@@ -43,7 +42,7 @@ def group() -> None:
     """
 
 
-@group.command("create", context_settings=HELP)
+@group.command("create")
 @click.option("--subnet", help="Its IPv4 addresses, such as 10.5.0.0/24. [default: a free one]")
 @click.option("--gateway", help="The host's address in it. [default: the first]")
 @click.option("--internal", is_flag=True, help="No way leads out of it.")
@@ -65,7 +64,7 @@ FILTERS: dict[str, Callable[[str], f.Test]] = {
 }
 
 
-@group.command("ls", context_settings=HELP)
+@group.command("ls")
 @click.option("-q", "--quiet", is_flag=True, help="Names alone.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
 @format_option()
@@ -107,7 +106,7 @@ def _listed(network: Any) -> dict[str, Any]:
     }
 
 
-@group.command("rm", context_settings=HELP)
+@group.command("rm")
 @names_argument
 def rm(names: Sequence[str]) -> int:
     """Remove networks that nobody is on."""
@@ -125,7 +124,7 @@ def rm(names: Sequence[str]) -> int:
     return status
 
 
-@group.command("inspect", context_settings=HELP)
+@group.command("inspect")
 @format_option("json", short=True)
 @names_argument
 def inspect(format_: str, names: Sequence[str]) -> int:

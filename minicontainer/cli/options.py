@@ -3,15 +3,77 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
-from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.errors import SpecError, UnsupportedError, quote
+
+# What an option is called where that is not the name of its field in Spec or Limits.
+OPTIONS = {
+    "cwd": "workdir",
+    "mounts": "volume",
+    "devices": "device",
+    "ulimits": "ulimit",
+    "sysctls": "sysctl",
+    "ports": "publish",
+    "add_hosts": "add-host",
+    "pids": "pids-limit",
+    "labels": "label",
+    "log": "log-opt",
+}
 
 
-class OptionalValues(click.Command):
+class Command(click.Command):
+    """A command that says of an option what is wrong with it, by the name that was typed (``-n``, or ``--tail``)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """``ctx.obj`` is then what each option was typed as, by its parameter."""
+        names = {name: p.name for p in self.get_params(ctx) for name in (*p.opts, *p.secondary_opts)}
+        spelled = [name for i in self._options(ctx, args) for name in self._spelled(args[i], ctx)]
+        ctx.obj = {names[name]: name for name in spelled if name in names}
+        with named_options(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with named_options(ctx):
+            return super().invoke(ctx)
+
+    def _spelled(self, word: str, ctx: click.Context) -> list[str]:
+        """The options that one word gives: of ``-itn5`` ``-i``, ``-t`` and ``-n``."""
+        if word.startswith("--"):
+            return [word.partition("=")[0]]
+        valued, found = self._valued(ctx), []
+        for letter in word[1:]:
+            found.append(f"-{letter}")
+            if found[-1] in valued:
+                break
+        return found
+
+    def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
+        """The indices of the options: up to the first positional, or, where they may come later too, up to ``--``."""
+        valued = self._valued(ctx)
+        i = 0
+        while i < len(args) and args[i] != "--":
+            word = args[i]
+            if not word.startswith("-") or word == "-":
+                if not ctx.allow_interspersed_args:
+                    return
+                i += 1
+                continue
+            yield i
+            takes = word in valued if word.startswith("--") else _cluster_takes_next(word, valued)
+            i += 2 if takes else 1
+
+    def _valued(self, ctx: click.Context) -> set[str]:
+        """The options that take a value."""
+        return {o for p in self.get_params(ctx) if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
+
+
+class OptionalValues(Command):
     """A command in which an option may carry a value or none: where there is a hidden option ``--explain-to`` beside a
     flag ``--explain``, ``--explain=X`` is the flag, and X is the hidden one's value.
 
@@ -26,21 +88,6 @@ class OptionalValues(click.Command):
                 args[i : i + 1] = [flag, f"{flag}-to", value]
         return super().parse_args(ctx, args)
 
-    def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
-        """The indices of the options: up to the first positional, or, where they may come later too, up to ``--``."""
-        valued = {o for p in self.get_params(ctx) if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
-        i = 0
-        while i < len(args) and args[i] != "--":
-            word = args[i]
-            if not word.startswith("-") or word == "-":
-                if not ctx.allow_interspersed_args:
-                    return
-                i += 1
-                continue
-            yield i
-            takes = word in valued if word.startswith("--") else _cluster_takes_next(word, valued)
-            i += 2 if takes else 1
-
 
 def _cluster_takes_next(word: str, valued: set[str]) -> bool:
     """``-m`` takes the next word, ``-m64M`` holds its value, ``-it`` has none."""
@@ -52,20 +99,37 @@ def _cluster_takes_next(word: str, valued: set[str]) -> bool:
 
 @contextmanager
 def named_options(ctx: click.Context) -> Iterator[None]:
-    """An error about a field that is an option is said of the option, with the value that was typed."""
+    """An error about a field that is an option is said of the option as it was typed, with the value that was."""
     try:
         yield
     except (SpecError, UnsupportedError) as e:
-        if e.what == "seccomp" and e.value is not None:
-            raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
         first, _, rest = e.what.partition(" ")
-        names = {name for p in ctx.command.params for name in p.opts}
-        if f"--{first}" not in names:
+        field = first.partition("[")[0]
+        name = f"--{OPTIONS.get(field, field.replace('_', '-'))}"
+        by_name = {name: p for p in ctx.command.params for name in p.opts}
+        if name == "--seccomp" and "--security-opt" in by_name and e.value is not None:
+            raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
+        if name not in by_name:
             raise
-        what = f"--{first}" + (f" {rest}" if rest else "")
-        typed = None if rest else ctx.params.get(first.replace("-", "_"))
-        shown = typed if isinstance(typed, str) and str(e.value) not in typed else e.value  # a part says more
-        raise type(e)(what, shown, e.reason, e.hint) from None
+        parameter = by_name[name]
+        what = (ctx.obj or {}).get(parameter.name, name)
+        raise type(e)(what, *_as_typed(ctx.params.get(parameter.name or ""), rest, e), e.hint) from None
+
+
+def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[object, str]:
+    """The value that was typed, and the reason, which names the part of it that is wrong (``rest``: what that is)."""
+    wrong = "" if e.value is None else str(e.value)
+    word = re.compile(rf"(?<![\w.]){re.escape(wrong)}(?![\w.])")
+    if isinstance(typed, tuple):
+        ranks = {text: (text == wrong, bool(word.search(text)), wrong in text) for text in typed if wrong}
+        found = max(ranks, key=ranks.__getitem__, default=None)
+        shown: object = found if found is not None and wrong in found else e.value
+    elif isinstance(typed, str):
+        shown = wrong if typed and typed in wrong else typed  # 64M, and not its bytes
+    else:
+        shown = e.value
+    part = quote(wrong) if wrong and wrong != str(shown) and wrong in str(shown) else ""
+    return shown, " ".join(filter(None, (rest, part, e.reason)))
 
 
 def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
@@ -86,6 +150,8 @@ def claimed(path: str | None) -> Iterator[Callable[[str], object]]:
     if path is None:
         yield lambda _: None
         return
+    if not path:
+        raise SpecError("cidfile", path, "is empty", "the path of a new file")
     try:
         f = open(path, "x", encoding="ascii")  # noqa: SIM115
     except FileExistsError:

@@ -9,10 +9,11 @@ import click
 
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import container_argument, find
+from minicontainer.cli.options import Command
 from minicontainer.errors import Error
 
 
-@click.command("port", context_settings={"help_option_names": ["--help"]})
+@click.command("port", cls=Command)
 @format_option()
 @container_argument()
 def command(format_: str, container: str) -> int:

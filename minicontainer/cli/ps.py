@@ -15,6 +15,7 @@ from minicontainer import spec as s
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.moments import shown
+from minicontainer.cli.options import Command
 from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
 from minicontainer.container.registry import names
 from minicontainer.detached import store
@@ -110,7 +111,7 @@ def _other(word: str, fits: Callable[[Listed, float], bool]) -> f.Test:
     return lambda item: fits(item, created)
 
 
-@click.command("ps", context_settings={"help_option_names": ["--help"]})
+@click.command("ps", cls=Command)
 @click.option("-a", "--all", "everything", is_flag=True, help="Those too that do not run.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
 @click.option("-n", "--last", metavar="N", help="The last N that were created, whatever has become of them.")

@@ -14,7 +14,7 @@ from minicontainer.cli.groups import Group
 SHOWN = 20  # notes that are printed one by one
 
 
-@click.group("rootfs", cls=Group, context_settings={"help_option_names": ["--help"]})
+@click.group("rootfs", cls=Group)
 def group() -> None:
     """Make root file systems."""
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -11,7 +11,7 @@ import click
 
 from minicontainer import spec as s
 from minicontainer.cli.environment import environment
-from minicontainer.cli.options import OptionalValues, json_destination, named_options, writable, yes_or_no
+from minicontainer.cli.options import OptionalValues, json_destination, writable, yes_or_no
 from minicontainer.errors import SpecError, sentence
 
 option = click.option
@@ -21,7 +21,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @click.command(
     "run",
     cls=OptionalValues,
-    context_settings={"help_option_names": ["--help"], "allow_interspersed_args": False, "max_content_width": 100},
+    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
 )
 # ---- docker's
 @option("-i", "--interactive", is_flag=True, help="With -d: keep stdin open for attach (else it is always passed).")
@@ -88,7 +88,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--userns", help="auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]")
 @option("--stop-signal", default="TERM", show_default=True, help="What SIGTERM to us becomes inside.")
 @option("--stop-timeout", default="10", show_default=True, help="Seconds from there to the kill.")
-@option("--oom-group/--no-oom-group", default=None, help="Out of memory, kill all of it [with -m], or the process.")
+@option("--oom-group/--no-oom-group", default=None, help="Out of memory, kill all of it [with -m], or one process.")
 @option("--oom-group-to", hidden=True)
 @option("--oom-score-adj", help="-1000 to 1000.")
 @option("--umask", default="022", show_default=True, help="In octal.")
@@ -103,8 +103,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--security-report-to", hidden=True)
 @click.argument("rootfs")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def command(ctx: click.Context, /, **words: Any) -> int:
+def command(**words: Any) -> int:
     """Run COMMAND (a shell, if there is none) in a container whose root is the directory ROOTFS.
 
     Writes go to ROOTFS, as with chroot, unless --ephemeral or --read-only is given.
@@ -112,32 +111,31 @@ def command(ctx: click.Context, /, **words: Any) -> int:
     At a terminal, a second Ctrl-C within a second kills a program that does not heed the first. Ctrl-P Ctrl-Q is the
     program's: what is to be left running is started with -d -t, and joined by attach.
     """
-    with named_options(ctx):
-        spec = spec_of(words)
-        say_what_does_nothing(words)
-        limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
-        destination = json_destination("explain", words["explain_to"]) if words["explain"] else None
-        if words["dry_run"]:
-            from minicontainer.cli.dryrun import describe
+    spec = spec_of(words)
+    say_what_does_nothing(words)
+    limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
+    destination = json_destination("explain", words["explain_to"]) if words["explain"] else None
+    if words["dry_run"]:
+        from minicontainer.cli.dryrun import describe
 
-            click.echo(os.fsencode(describe(spec)))
-            return 0
-        if words["security_report"]:
-            from minicontainer.cli.security import report
+        click.echo(os.fsencode(describe(spec)))
+        return 0
+    if words["security_report"]:
+        from minicontainer.cli.security import report
 
-            return report(spec, json_destination("security-report", words["security_report_to"]))
-        if words["detach"]:
-            from minicontainer.cli.background import background
+        return report(spec, json_destination("security-report", words["security_report_to"]))
+    if words["detach"]:
+        from minicontainer.cli.background import background
 
-            return background(spec, words, limit, destination)
-        if words["log_opt"]:
-            raise SpecError("log-opt", None, "is for detached containers", "-d")
-        if words["restart"] != "no":
-            raise SpecError("restart", words["restart"], "is for detached containers", "-d")
-        from minicontainer.cli.foreground import foreground, listed
+        return background(spec, words, limit, destination)
+    if words["log_opt"]:
+        raise SpecError("log-opt", words["log_opt"][0], "is for detached containers", "-d")
+    if words["restart"] != "no":
+        raise SpecError("restart", words["restart"], "is for detached containers", "-d")
+    from minicontainer.cli.foreground import foreground, listed
 
-        ways = {"start": listed(words)} if spec.name or spec.attached or words["label"] or words["cidfile"] else {}
-        return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]), **ways)
+    ways = {"start": listed(words)} if spec.name or spec.attached or words["label"] or words["cidfile"] else {}
+    return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]), **ways)
 
 
 def say_what_does_nothing(words: dict[str, Any]) -> None:
@@ -153,7 +151,7 @@ def say_what_does_nothing(words: dict[str, Any]) -> None:
 def spec_of(words: dict[str, Any]) -> s.Spec:
     """The Spec of the command line's words."""
     given = words["command"]
-    if words["entrypoint"] is not None:
+    if words["entrypoint"]:  # "", as docker's: none
         given = (words["entrypoint"], *given)
     return s.Spec(
         args=given,

@@ -13,6 +13,7 @@ import click
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.moments import shown
 from minicontainer.cli.names import find
+from minicontainer.cli.options import Command
 from minicontainer.cli.sampling import FIELDS, HEAD, PAUSE, Sampler, cells, text
 from minicontainer.cli.tables import bytes_text, printable, table
 
@@ -21,7 +22,7 @@ TASKS = ("PID", "INSIDE", "UID", "STATE", "TIME", "RSS", "COMMAND")
 TASK_HEADS = {"InnerPID": "INSIDE", "STAT": "STATE", "CMD": "COMMAND"}
 
 
-@click.command("stats", context_settings={"help_option_names": ["--help"]})
+@click.command("stats", cls=Command)
 @click.option("--no-stream", is_flag=True, help="Measure once.")
 @format_option()
 @click.argument("containers", nargs=-1, metavar="[CONTAINER...]")
@@ -45,7 +46,7 @@ def stats(no_stream: bool, format_: str, containers: Sequence[str]) -> int:
             return 0
 
 
-@click.command("top", context_settings={"help_option_names": ["--help"]})
+@click.command("top", cls=Command)
 @format_option()
 @click.argument("containers", nargs=-1, metavar="[CONTAINER]")
 def top(format_: str, containers: Sequence[str]) -> int:

@@ -16,7 +16,6 @@ from minicontainer.errors import Error
 
 HEAD = ("VOLUME NAME", "CREATED", "CONTAINERS")
 HEADS = {"Name": "VOLUME NAME", "Links": "CONTAINERS"}
-HELP = {"help_option_names": ["--help"]}
 
 
 class VolumeName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
@@ -35,7 +34,7 @@ class VolumeName(click.ParamType):  # type: ignore[type-arg]  # generic since cl
 names_argument = click.argument("names", type=VolumeName(), nargs=-1, required=True, metavar="VOLUME...")
 
 
-@click.group("volume", cls=Group, context_settings=HELP)
+@click.group("volume", cls=Group)
 def group() -> None:
     """Make, list and remove volumes; run -v VOLUME:PATH mounts one, and makes it where it is missing.
 
@@ -44,7 +43,7 @@ def group() -> None:
     """
 
 
-@group.command("create", context_settings=HELP)
+@group.command("create")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label.")
 @click.argument("name", required=False)
 def create(labels: Sequence[str], name: str | None) -> int:
@@ -70,7 +69,7 @@ FILTERS: dict[str, Callable[[str], f.Test]] = {
 }
 
 
-@group.command("ls", context_settings=HELP)
+@group.command("ls")
 @click.option("-q", "--quiet", is_flag=True, help="Names alone.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
 @format_option()
@@ -111,7 +110,7 @@ def _data(volume: Any) -> dict[str, Any]:
     }
 
 
-@group.command("inspect", context_settings=HELP)
+@group.command("inspect")
 @format_option("json", short=True)
 @names_argument
 def inspect(format_: str, names: Sequence[str]) -> int:
@@ -122,7 +121,7 @@ def inspect(format_: str, names: Sequence[str]) -> int:
     return inspect_each(names, lambda name: _data(volumes.find(name)), format_)
 
 
-@group.command("rm", context_settings=HELP)
+@group.command("rm")
 @click.option("-f", "--force", is_flag=True, help="One that is not there is no error.")
 @names_argument
 def rm(force: bool, names: Sequence[str]) -> int:
@@ -145,7 +144,7 @@ def rm(force: bool, names: Sequence[str]) -> int:
     return status
 
 
-@group.command("prune", context_settings=HELP)
+@group.command("prune")
 @click.option("-a", "--all", "everything", is_flag=True, help="Those with a name of somebody's choice too.")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 def prune(everything: bool, force: bool) -> int:

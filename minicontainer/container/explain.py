@@ -65,8 +65,8 @@ def _workdir(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     if step.phase != "execute":
         return None
     if number == errno.EXDEV:
-        return SpecError("workdir", spec.cwd, "leads outside the container")
-    return SpecError("workdir", spec.cwd, reason, "in the container")
+        return SpecError("cwd", spec.cwd, "leads outside the container")
+    return SpecError("cwd", spec.cwd, reason, "in the container")
 
 
 def _ulimit(spec: Spec, step: Step, number: int, reason: str) -> Error:
@@ -74,7 +74,7 @@ def _ulimit(spec: Spec, step: Step, number: int, reason: str) -> Error:
     hint = "to raise the hard limit needs CAP_SYS_RESOURCE" + "; nofile ends at sysctl fs.nr_open" * (
         limit.name == "nofile"
     )
-    return UnsupportedError("ulimit", f"{limit.name}={limit.soft}:{limit.hard}", reason, hint)
+    return UnsupportedError("ulimits", f"{limit.name}={limit.soft}:{limit.hard}", reason, hint)
 
 
 def _seccomp(spec: Spec, _step: Step | None, number: int, reason: str) -> Error:
@@ -100,7 +100,7 @@ def _namespace(spec: Spec, step: Step, number: int, reason: str) -> Error | None
 def _identity(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     if number != errno.EINVAL or step.phase == "user namespace":
         return None
-    what, value = ("group-add", ",".join(map(str, spec.group_add))) if step.call == "setgroups" else ("user", spec.user)
+    what, value = ("group_add", ",".join(map(str, spec.group_add))) if step.call == "setgroups" else ("user", spec.user)
     return UnsupportedError(what, value, "has no mapping in this user namespace", RANGES)
 
 
@@ -120,9 +120,9 @@ def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
         key = slot.removeprefix("sysctl-")
         if number == errno.ENOENT:
             reason = "this kernel has no such sysctl"
-        return SpecError("sysctl", f"{key}={spec.sysctls[key]}", reason)
+        return SpecError("sysctls", f"{key}={spec.sysctls[key]}", reason)
     if slot == "oom_score_adj":
-        return UnsupportedError("oom-score-adj", spec.oom_score_adj, reason, "to lower it needs CAP_SYS_RESOURCE")
+        return UnsupportedError("oom_score_adj", spec.oom_score_adj, reason, "to lower it needs CAP_SYS_RESOURCE")
     return None
 
 
@@ -156,7 +156,7 @@ def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     """/dev, /proc and /sys themselves, and devices."""
     if step.call in ("mknodat", "mkdirat", "symlinkat") and "dev" in step.args:
         name = step.args[2 if step.call == "symlinkat" else 1]
-        return SpecError("device", f"/dev/{name}", reason, "in the container") if spec.devices else None
+        return SpecError("devices", f"/dev/{name}", reason, "in the container") if spec.devices else None
     if step.call != "move_mount" or number not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL):
         return None
     reason = "is read-only and has no" if number == errno.ENOENT else "has a file or a link for"
@@ -168,7 +168,7 @@ def _root(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
         if spec.ephemeral:
             return UnsupportedError("ephemeral", spec.rootfs, f"overlay: {reason}", "see minicontainer doctor")
         lacking = f"it has not all that is mounted on, and no layer can be put above it: overlay: {reason}"
-        return UnsupportedError("read-only", spec.rootfs, lacking, "make what is missing in it")
+        return UnsupportedError("read_only", spec.rootfs, lacking, "make what is missing in it")
     if step.call == "open_tree" and number == errno.EINVAL:
         return UnsupportedError("rootfs", spec.rootfs, reason, hint_for(number, "pivot_root"))
     return None

@@ -181,9 +181,9 @@ def check_devices(spec: Spec) -> tuple[tuple[int, int, int], ...]:
         try:
             info = os.stat(device.source)
         except OSError as e:
-            raise SpecError("device", device.source, (e.strerror or str(e)).lower()) from None
+            raise SpecError("devices", device.source, (e.strerror or str(e)).lower()) from None
         if not (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)):
-            raise SpecError("device", device.source, "is not a device node")
+            raise SpecError("devices", device.source, "is not a device node")
         nodes.append((os.major(info.st_rdev), os.minor(info.st_rdev), info.st_mode))
     return tuple(nodes)
 

@@ -73,7 +73,7 @@ class Popen:
         self._usage: Usage | None = None
         self._reason = ""
         self._killed_for = ""
-        self.max_output = None if max_output is None else size("max-output", max_output, least=0)
+        self.max_output = None if max_output is None else size("max_output", max_output, least=0)
         self.lost = {"stdout": 0, "stderr": 0}  # bytes
         self.spec = make(args, **fields)
         self.args = list(self.spec.args)
@@ -161,7 +161,7 @@ class Popen:
 
     def terminate(self) -> None:
         """The spec's stop signal to process 1."""
-        self.send_signal(signal_number("stop-signal", self.spec.stop_signal))
+        self.send_signal(signal_number("stop_signal", self.spec.stop_signal))
 
     def kill(self) -> None:
         """Ends every process of the container."""

@@ -87,8 +87,9 @@ class Container(Ending):
         fields: dict[str, Any] = dict(options)
         wanted = {name: fields.pop(name) for name in making.WISHES if name in fields}
         spec = making.detached(make(args, **fields))
+        wished = making.wishes(spec, **wanted)
         making.check(spec)
-        return cls.make(spec, making.wishes(spec, **wanted), lambda self, _: self._entry.write_created())
+        return cls.make(spec, wished, lambda self, _: self._entry.write_created())
 
     @classmethod
     def make(cls, spec: Spec, wished: Mapping[str, Any], begin: Callable[[Container, int], None]) -> Container:
@@ -186,9 +187,9 @@ class Container(Ending):
         limit = self.config.spec.stop_timeout if given is None else given
         if not self.state.is_running:
             return
-        self._tell("kill", signal=signal_number("stop-signal", self.config.spec.stop_signal))
+        self._tell("kill", signal=signal_number("stop_signal", self.config.spec.stop_signal))
         if self.config.foreground:
-            foreground.stop(self, signal_number("stop-signal", self.config.spec.stop_signal), limit)
+            foreground.stop(self, signal_number("stop_signal", self.config.spec.stop_signal), limit)
             if self._is_in_the_foreground():
                 raise self._survives("stop")
         else:

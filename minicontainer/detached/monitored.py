@@ -145,7 +145,7 @@ class Monitored:
         ):
             header.wishes |= bit if wish else 0
         header.policy, header.retries = policy(config.restart)
-        header.stop_signal = signal_number("stop-signal", spec.stop_signal)
+        header.stop_signal = signal_number("stop_signal", spec.stop_signal)
         header.stop_timeout_ms, header.timeout_ms = round(spec.stop_timeout * 1000), round(config.timeout * 1000)
         header.log_size, header.log_files = config.log_size, config.log_files
 

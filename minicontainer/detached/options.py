@@ -27,20 +27,20 @@ def check_restart(value: str, spec: Spec) -> str:
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Names and values."""
     for key, value in _mapping("labels", labels).items():
-        if "=" in text("label", key):
-            raise SpecError("label", key, "a name cannot hold =")
-        text("label", value, empty=True)
+        if "=" in text("labels", key):
+            raise SpecError("labels", key, "a name cannot hold =", "NAME=VALUE")
+        text("labels", value, empty=True)
     return dict(labels)
 
 
 def log_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
     """``max-size`` in bytes (0: any) and ``max-file``."""
-    for key in _mapping("log-opt", options):
+    for key in _mapping("log", options):
         if key not in ("max-size", "max-file"):
-            raise SpecError("log-opt", key, "must be max-size=SIZE or max-file=N")
+            raise SpecError("log", key, "must be max-size=SIZE or max-file=N")
     largest: object = options.get("max-size", LOG_SIZE)
-    bytes_ = 0 if str(largest) in ("0", "-1") else size("log-opt max-size", largest, least=LOG_LEAST)  # type: ignore[arg-type]
-    return bytes_, whole("log-opt max-file", options.get("max-file", LOG_FILES), 1, 1000)
+    bytes_ = 0 if str(largest) in ("0", "-1") else size("log max-size", largest, least=LOG_LEAST)  # type: ignore[arg-type]
+    return bytes_, whole("log max-file", options.get("max-file", LOG_FILES), 1, 1000)
 
 
 def _mapping(what: str, value: object) -> Mapping[Any, Any]:

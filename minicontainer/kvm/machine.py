@@ -47,6 +47,12 @@ PATIENCE = 0.01  # seconds until a reader that has no place is offered again wha
 Self = TypeVar("Self", bound="Machine")
 
 
+def bounds(timeout: float | str | None, max_exits: int | str | None) -> tuple[float | None, int]:
+    """Those of a run; 0: any number of exits. SpecError."""
+    limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
+    return limit, 0 if max_exits is None else whole("max_exits", max_exits, 1, 2**63 - 1)
+
+
 class Machine:
     """One virtual machine; see the module. Everything is given back by ``close()``, or at the end of a ``with``.
 
@@ -248,8 +254,7 @@ class Machine:
     def run(self, timeout: float | None = None, max_exits: int | None = None) -> Result:
         """Runs the guest to its end: how it ended, and what it did. ``timeout`` in seconds; after it, or after
         ``max_exits``, the machine stands still, and can be run on. What a handler raises comes out here."""
-        limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
-        most = 0 if max_exits is None else whole("max-exits", max_exits, 1, 2**63 - 1)
+        limit, most = bounds(timeout, max_exits)
         if not self._runs.acquire(blocking=False):
             raise Error("machine: it runs already")
         try:

@@ -26,9 +26,7 @@ def hold(ports: Sequence[Port], fds: list[int], *, ipv6: bool) -> tuple[Port, ..
 def _hold(port: Port, fds: list[int], ipv6: bool) -> Iterator[Port]:
     if port.address:
         if ":" in port.address and not ipv6:
-            raise SpecError(
-                "publish", port, "the network has no IPv6", "a network without --no-ipv6, or an IPv4 address"
-            )
+            raise SpecError("ports", port, "the network has no IPv6", "a network without --no-ipv6, or an IPv4 address")
         yield _keep(port, _bound(port), fds)
         return
     four, six = (replace(port, address=address) for address in (ANY, ANY6))
@@ -87,9 +85,9 @@ def _refusal(port: Port, error: OSError) -> Exception:
 
         owner = members.publisher(port)
         reason = f"is taken by {owner}" if owner else "is taken by another program of this host"
-        return SpecError("publish", where, reason, "another port, or none: a free one")
+        return SpecError("ports", where, reason, "another port, or none: a free one")
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        return SpecError("publish", where, "is no address of this host")
+        return SpecError("ports", where, "is no address of this host")
     if error.errno == errno.EMFILE:
         return StepError(errno.EMFILE, f"bind({where})", hint="each published port takes a descriptor: ulimit -n")
     return StepError(error.errno or errno.EIO, f"bind({where!r})", hint=os.strerror(error.errno or 0))

@@ -47,6 +47,7 @@ NAMESPACED_SYSCTLS = (
     ("fs.mqueue.", "ipc"),
     ("kernel.domainname", "uts"),
 )
+SYSCTLS = " ".join(f"{name}*" if name.endswith((".", "shm")) else name for name, _ in NAMESPACED_SYSCTLS)
 
 
 @dataclass(frozen=True)
@@ -138,17 +139,19 @@ class Spec:
         object.__setattr__(self, name, value)
 
     def _check_program(self) -> None:
-        args = tuple(text("args", a, empty=True) for a in given.sequence("args", self.args))
+        args = tuple(text(f"args[{i}]", a, empty=True) for i, a in enumerate(given.sequence("args", self.args)))
         self._put("args", args or ("/bin/sh",))
-        rootfs = text("rootfs", self.rootfs)
+        rootfs = text("rootfs", self.rootfs, empty=True)
+        if not rootfs:
+            raise SpecError("rootfs", None, "none was given", "a directory to be its root, such as rootfs='/srv/x'")
         self._put("rootfs", os.path.abspath(rootfs))
         if self.executable is not None:
             self._put("executable", absolute("executable", self.executable))
             if self.init:
                 raise SpecError("init", None, "cannot be with a program of the host's", "leave init out")
-        self._put("cwd", absolute("workdir", self.cwd))
-        distinct("target", [os.path.normpath(mount.target) for mount in self.mounts])
-        distinct("device", [device.target for device in self.devices])
+        self._put("cwd", absolute("cwd", self.cwd))
+        distinct("mounts", [os.path.normpath(mount.target) for mount in self.mounts])
+        distinct("devices", [device.target for device in self.devices])
 
     def _check_identity(self) -> None:
         if self.name is not None and not NAME.fullmatch(text("name", self.name, empty=True)):
@@ -161,7 +164,7 @@ class Spec:
                 raise SpecError("hostname", self.hostname, "must be of letters, digits, - _ and .")
         if self.user is not None:
             self._put("user", check_user("user", self.user))
-        self._put("group_add", tuple(check_id("group-add", group) for group in self.group_add))
+        self._put("group_add", tuple(check_id(f"group_add[{i}]", group) for i, group in enumerate(self.group_add)))
 
     def _check_environment(self) -> None:
         for key, value in self.env.items():
@@ -170,24 +173,25 @@ class Spec:
             text(f"env {key}", value, empty=True)
 
     def _check_kernel_settings(self) -> None:
-        self._put("shm_size", size("shm-size", self.shm_size, least=4096))
-        for what, names in (("cap-add", self.cap_add), ("cap-drop", self.cap_drop)):
-            for name in names:
-                capability(what, name)
+        self._put("shm_size", size("shm_size", self.shm_size, least=4096))
+        for what, names in (("cap_add", self.cap_add), ("cap_drop", self.cap_drop)):
+            for i, name in enumerate(names):
+                capability(f"{what}[{i}]", name)
         if self.no_new_suid and "SETFCAP" in map(_capability, self.cap_add):
-            raise SpecError("cap-add", "SETFCAP", "cannot be with no-new-suid", "no-new-suid=false")
+            raise SpecError("cap_add", "SETFCAP", "cannot be with no-new-suid", "no-new-suid=false")
         if isinstance(self.umask, str):
             raise SpecError("umask", self.umask, "must be a number", "0o022")  # are its digits octal?
         whole("umask", self.umask, 0, 0o777)
         if self.oom_score_adj is not None:
-            self._put("oom_score_adj", whole("oom-score-adj", self.oom_score_adj, -1000, 1000))
-        signal_number("stop-signal", self.stop_signal)
-        self._put("stop_timeout", decimal("stop-timeout", self.stop_timeout, 0, SECONDS_MAX, "seconds"))
+            self._put("oom_score_adj", whole("oom_score_adj", self.oom_score_adj, -1000, 1000))
+        signal_number("stop_signal", self.stop_signal)
+        self._put("stop_timeout", decimal("stop_timeout", self.stop_timeout, 0, SECONDS_MAX, "seconds"))
         if self.seccomp is not None:
             self._put("seccomp", text("seccomp", self.seccomp))
 
     def _check_namespaces(self) -> None:
         plain = {"network": ("none", "host", "bridge"), "userns": ("auto", "private", "host", "keep-id")}
+        further = {"network": ("another network's name", "container:NAME"), "userns": ("UID:GID:COUNT",)}
         if self.timens not in ("auto", "private", "host"):
             hint = "one cannot be joined here: setns(2) wants a process that shares no memory"
             raise SpecError("timens", self.timens, "must be auto, private or host", hint)
@@ -199,7 +203,9 @@ class Spec:
             if kind == "network" and _is_network(text(kind, value)):
                 continue
             if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
-                raise SpecError(kind, value, f"must be {', '.join(choices)}, ns:PATH or pid:N")
+                raise SpecError(
+                    kind, value, f"must be {', '.join((*choices, *further.get(kind, ())))}, ns:PATH or pid:N"
+                )
         if self.hostname is not None and self.uts != "private":
             raise SpecError("hostname", self.hostname, f"cannot be set with uts={self.uts}", "uts=private")
         if self.ports or self.ip or self.mac_address or self.dns or self.add_hosts:
@@ -213,8 +219,8 @@ class Spec:
         """The capability mask (bit N: capability N) that the program gets: ``--privileged`` and ALL mean all that are
         in ``permitted``, the caller's."""
         names = set(CAPABILITIES if self.privileged else DEFAULT_CAPABILITIES)
-        add = {capability("cap-add", name) for name in self.cap_add}
-        drop = {capability("cap-drop", name) for name in self.cap_drop}
+        add = {capability("cap_add", name) for name in self.cap_add}
+        drop = {capability("cap_drop", name) for name in self.cap_drop}
         names = set(CAPABILITIES) if "ALL" in add else names
         if self.wants_all:
             names = {name for name in names if permitted >> CAPABILITIES.index(name) & 1}
@@ -225,7 +231,7 @@ class Spec:
     @property
     def wants_all(self) -> bool:
         """Whether it asks for all capabilities without naming them."""
-        return self.privileged or any(capability("cap-add", name) == "ALL" for name in self.cap_add)
+        return self.privileged or any(capability("cap_add", name) == "ALL" for name in self.cap_add)
 
     @property
     def bars_new_suid(self) -> bool:
@@ -264,7 +270,7 @@ def _is_network(value: str) -> bool:
 
 
 def _capability(name: str) -> str:
-    return capability("cap-add", name)
+    return capability("cap_add", name)
 
 
 def _is_range(value: str) -> bool:
@@ -279,15 +285,15 @@ def _is_range(value: str) -> bool:
 
 def check_sysctl(key: str, value: str, spec: Spec) -> None:
     """Only what a namespace of the container's own keeps apart: the host's are not its to set."""
-    text("sysctl", value)
-    if not re.fullmatch(r"[a-zA-Z0-9_-]+([./][a-zA-Z0-9_-]+)+", text("sysctl", key)):
-        raise SpecError("sysctl", key, "must be NAME=VALUE", "as in net.ipv4.ip_forward=1")
+    text(f"sysctls {key}", value)
+    if not re.fullmatch(r"[a-zA-Z0-9_-]+([./][a-zA-Z0-9_-]+)*", text("sysctls", key)):
+        raise SpecError("sysctls", key, "is no name of a sysctl", "such as net.ipv4.ip_forward")
     for prefix, kind in NAMESPACED_SYSCTLS:
         if key.replace("/", ".").startswith(prefix):
             if getattr(spec, kind) == "host":
-                raise SpecError("sysctl", key, f"is the host's with {kind}=host")
+                raise SpecError("sysctls", key, f"is the host's with {kind}=host", f"{kind}=private")
             return
-    raise SpecError("sysctl", key, "is the host's: no namespace keeps it apart")
+    raise SpecError("sysctls", key, "is none that a namespace keeps apart from the host's", f"those are {SYSCTLS}")
 
 
 def make(args: Sequence[str] | Spec, **fields: Any) -> Spec:

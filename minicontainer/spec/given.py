@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minicontainer.errors import SpecError
 from minicontainer.spec.limits import NO_LIMITS, Limits
-from minicontainer.spec.values import parse_env, text
+from minicontainer.spec.values import parse_env, said_of, text
 
 if TYPE_CHECKING:
     from minicontainer.spec.container import Spec
@@ -27,28 +27,23 @@ def settle(spec: Spec) -> None:
     if spec.no_new_suid is not None:
         flag("no_new_suid", spec.no_new_suid)
     for name in NAMES:
-        put(name, sequence(option(name), getattr(spec, name)))
+        put(name, sequence(name, getattr(spec, name)))
     for name in PARTS:
         if (value := getattr(spec, name)) != ():
             put(name, _parts(name, value))
     put("env", mapping("env", spec.env, parse_env))
-    put("sysctls", mapping("sysctl", spec.sysctls, _sysctls))
-    put("add_hosts", mapping("add-host", spec.add_hosts, _hosts))
+    put("sysctls", mapping("sysctls", spec.sysctls, _sysctls))
+    put("add_hosts", mapping("add_hosts", spec.add_hosts, _hosts))
     if spec.limits is not NO_LIMITS:
         put("limits", limits(spec.limits))
     if isinstance(spec.stop_signal, (int, Signals)) and not isinstance(spec.stop_signal, bool):
         put("stop_signal", str(int(spec.stop_signal)))
 
 
-def option(name: str) -> str:
-    """A field as the command line calls it."""
-    return name.replace("_", "-")
-
-
 def flag(name: str, value: object) -> None:
     """SpecError where it is neither True nor False."""
     if not isinstance(value, bool):
-        raise SpecError(option(name), value, f"must be True or False, not {type(value).__name__}")
+        raise SpecError(name, value, f"must be True or False, not {type(value).__name__}")
 
 
 def sequence(what: str, value: object) -> tuple[Any, ...]:
@@ -83,29 +78,32 @@ def _parts(name: str, value: object) -> tuple[Any, ...]:
     from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, Mount, Ulimit
 
-    kinds: dict[str, tuple[str, type, Callable[[str], Any]]] = {
-        "mounts": ("volume", Mount, Mount.volume),
-        "devices": ("device", Device, Device.option),
-        "ulimits": ("ulimit", Ulimit, Ulimit.option),
-        "ports": ("publish", Port, Port.option),
+    kinds: dict[str, tuple[type, Callable[[str], Any]]] = {
+        "mounts": (Mount, Mount.volume),
+        "devices": (Device, Device.option),
+        "ulimits": (Ulimit, Ulimit.option),
+        "ports": (Port, Port.option),
     }
-    what, kind, parse = kinds[name]
+    kind, parse = kinds[name]
     found: list[Any] = []
-    for item in sequence(name, value):
-        made = parse(str(item)) if isinstance(item, str) or (kind is Port and type(item) is int) else item
+    for i, item in enumerate(sequence(name, value)):
+        made: Any = item
+        if isinstance(item, str) or (kind is Port and type(item) is int):
+            with said_of(f"{name}[{i}]", str(item)):
+                made = parse(str(item))
         found += made if isinstance(made, tuple) and kind is Port else [made]
         if not isinstance(found[-1], kind):
             reason = f"must be a {kind.__name__}, or a string as the command line takes it"
-            raise SpecError(what, item, f"{reason}, not {type(item).__name__}")
+            raise SpecError(f"{name}[{i}]", item, f"{reason}, not {type(item).__name__}")
     return tuple(found)
 
 
 def _sysctls(items: Iterable[object]) -> dict[str, str]:
     found = {}
     for item in items:
-        key, equals, value = text("sysctl", item).partition("=")
+        key, equals, value = text("sysctls", item).partition("=")
         if not equals:
-            raise SpecError("sysctl", item, "must be NAME=VALUE", "as in net.ipv4.ip_forward=1")
+            raise SpecError("sysctls", item, "must be NAME=VALUE", "as in net.ipv4.ip_forward=1")
         found[key] = value
     return found
 

@@ -40,35 +40,36 @@ class Limits:
         if self.memory is not None:
             put("memory", size("memory", self.memory, least=4096))
         if self.memory_reservation is not None:
-            put("memory_reservation", size("memory-reservation", self.memory_reservation, least=4096))
+            put("memory_reservation", size("memory_reservation", self.memory_reservation, least=4096))
             if self.memory is not None and int(self.memory_reservation) > int(self.memory):
-                raise SpecError("memory-reservation", self.memory_reservation, f"is above memory ({self.memory})")
+                raise SpecError("memory_reservation", self.memory_reservation, f"is above memory ({self.memory})")
         if self.memory_swap is not None:
             put("memory_swap", self._swap())
         if self.cpus is not None:
             put("cpus", decimal("cpus", self.cpus, 0.01, 100_000, "CPUs"))
         if self.cpu_shares is not None:
-            put("cpu_shares", whole("cpu-shares", self.cpu_shares, 2, 262144))
+            put("cpu_shares", whole("cpu_shares", self.cpu_shares, 2, 262144))
         if self.cpuset_cpus is not None:
-            cpu_list("cpuset-cpus", self.cpuset_cpus)
+            cpu_list("cpuset_cpus", self.cpuset_cpus)
         if self.pids is not None:
-            put("pids", whole("pids-limit", self.pids, -1, 2**22, "of processes (-1: unlimited)"))
+            put("pids", whole("pids", self.pids, -1, 2**22, "of processes (-1: unlimited)"))
             if self.pids == 0:
-                raise SpecError("pids-limit", 0, "must be at least 1 (or -1: unlimited)")
+                raise SpecError("pids", 0, "must be at least 1 (or -1: unlimited)")
         self._check_group()
         if self.blkio_weight is not None:
-            put("blkio_weight", whole("blkio-weight", self.blkio_weight, 10, 1000))
+            put("blkio_weight", whole("blkio_weight", self.blkio_weight, 10, 1000))
         for name in RATES:
             if getattr(self, name) != ():
                 put(name, self._rates(name))
 
     def _rates(self, name: str) -> tuple[DeviceRate, ...]:
         """Of DeviceRates, and of strings as the command line takes them."""
-        from minicontainer.spec.given import option, sequence
+        from minicontainer.spec.given import sequence
         from minicontainer.spec.parts import DeviceRate
 
-        found, what = [], option(name)
-        for item in sequence(what, getattr(self, name)):
+        found = []
+        for i, item in enumerate(sequence(name, getattr(self, name))):
+            what = f"{name}[{i}]"
             rate = DeviceRate.option(what, item, bytes_per_second="bps" in name) if isinstance(item, str) else item
             if not isinstance(rate, DeviceRate):
                 raise SpecError(what, item, f"must be a DeviceRate or a string, not {type(item).__name__}")
@@ -77,16 +78,16 @@ class Limits:
 
     def _check_group(self) -> None:
         if self.oom_group not in (None, True, False):
-            raise SpecError("oom-group", self.oom_group, "must be true or false")
+            raise SpecError("oom_group", self.oom_group, "must be true or false")
 
     def _swap(self) -> int:
         if self.memory_swap in (-1, "-1"):
             return -1
-        total = size("memory-swap", self.memory_swap)  # type: ignore[arg-type]
+        total = size("memory_swap", self.memory_swap)  # type: ignore[arg-type]
         if self.memory is None:
-            raise SpecError("memory-swap", total, "needs a limit of memory", "--memory")
+            raise SpecError("memory_swap", total, "needs a limit of memory", "--memory")
         if total < int(self.memory):
-            raise SpecError("memory-swap", total, f"is below memory ({self.memory})", "it is memory and swap together")
+            raise SpecError("memory_swap", total, f"is below memory ({self.memory})", "it is memory and swap together")
         return total
 
     def __bool__(self) -> bool:

@@ -33,16 +33,16 @@ class Port:
     address: str = ""
 
     def __post_init__(self) -> None:
-        if text("publish", self.protocol) not in PROTOCOLS:
-            raise SpecError("publish", self.protocol, f"must be one of {' '.join(PROTOCOLS)}")
-        for number, least in ((self.number, 1), (self.host, 0)):
+        if text("port protocol", self.protocol) not in PROTOCOLS:
+            raise SpecError("port protocol", self.protocol, f"must be one of {' '.join(PROTOCOLS)}")
+        for name, number, least in (("number", self.number, 1), ("host", self.host, 0)):
             if type(number) is not int or not least <= number <= PORT_MAX:
-                raise SpecError("publish", number, f"is no port: {least} to {PORT_MAX}")
-        if text("publish", self.address, empty=True):
-            given = address("publish", self.address)
+                raise SpecError(f"port {name}", number, f"must be a whole number from {least} to {PORT_MAX}")
+        if text("port address", self.address, empty=True):
+            given = address("port address", self.address)
             if isinstance(given, IPv6Address):
                 if given.scope_id or given.is_link_local:
-                    raise SpecError("publish", self.address, "is of one link alone", "another address of the host")
+                    raise SpecError("port address", self.address, "is of one link alone", "another address of the host")
                 given = given.ipv4_mapped or given
             object.__setattr__(self, "address", str(given))
 
@@ -81,7 +81,8 @@ class Port:
             raise SpecError("publish", value, "brackets are for an address of IPv6, and it needs them", "[::1]:8080:80")
         host = host[1:-1] if in_brackets else host
         kind = protocol.lower() if slash else "tcp"
-        return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
+        with said_of("publish", value):
+            return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
 
     @classmethod
     def exposed(cls, value: str) -> tuple[Port, ...]:
@@ -107,18 +108,18 @@ def address(what: str, value: object) -> IPv4Address | IPv6Address:
     try:
         return ip_address(text(what, value))
     except ValueError:
-        raise SpecError(what, value, "is no IP address") from None
+        raise SpecError(what, value, "is no IP address", "such as 10.88.0.7 or fd00::7") from None
 
 
 def check(spec: Spec) -> None:
     """Of ``spec``, the fields that FIELDS names, against each other and its network."""
-    object.__setattr__(spec, "dns", tuple(str(address("dns", server)) for server in spec.dns))
+    object.__setattr__(spec, "dns", tuple(str(address(f"dns[{i}]", server)) for i, server in enumerate(spec.dns)))
     object.__setattr__(spec, "add_hosts", _hosts(spec.add_hosts))
     if spec.ports and spec.network == "none":
         object.__setattr__(spec, "network", "bridge")
-    for name, option in (("ports", "publish"), ("ip", "ip"), ("mac_address", "mac-address")):
+    for name in ("ports", "ip", "mac_address"):
         if getattr(spec, name) and not spec.attached:
-            raise SpecError(option, None, f"is of no use with network={spec.network}", "--network bridge")
+            raise SpecError(name, None, f"is of no use with network={spec.network}", "--network bridge")
     if spec.network.startswith("container:") and (spec.dns or spec.add_hosts):
         raise SpecError("network", spec.network, "has the names of that container", "leave --dns and --add-host out")
     if spec.ip is not None:
@@ -132,18 +133,18 @@ def check(spec: Spec) -> None:
 def _hosts(given: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name, where in given.items():
-        if not HOSTNAME.fullmatch(text("add-host", name)):
-            raise SpecError("add-host", name, "is no host name")
-        found[name] = where if where == HOST_GATEWAY else str(address("add-host", where))
+        if not HOSTNAME.fullmatch(text("add_hosts", name)):
+            raise SpecError("add_hosts", name, "is no host name", "letters, digits, - _ and .")
+        found[name] = where if where == HOST_GATEWAY else str(address("add_hosts", where))
     return found
 
 
 def _mac(value: str) -> str:
-    mac = text("mac-address", value).lower().replace("-", ":")
+    mac = text("mac_address", value).lower().replace("-", ":")
     if not MAC.fullmatch(mac):
-        raise SpecError("mac-address", value, "is no hardware address", "six bytes: 02:00:00:00:00:01")
+        raise SpecError("mac_address", value, "is no hardware address", "six bytes: 02:00:00:00:00:01")
     if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
-        raise SpecError("mac-address", value, "is not of one interface", "an even first byte: 02:00:00:00:00:01")
+        raise SpecError("mac_address", value, "is not of one interface", "an even first byte: 02:00:00:00:00:01")
     return mac
 
 
@@ -152,8 +153,8 @@ def parse_add_host(items: tuple[str, ...]) -> dict[str, str]:
     host."""
     found = {}
     for item in items:
-        name, mark, where = re.fullmatch("([^:=]*)([:=]?)(.*)", text("add-host", item), re.DOTALL).groups()  # type: ignore[union-attr]
+        name, mark, where = re.fullmatch("([^:=]*)([:=]?)(.*)", text("add_hosts", item), re.DOTALL).groups()  # type: ignore[union-attr]
         if not mark:
-            raise SpecError("add-host", item, "must be NAME:ADDRESS or NAME=ADDRESS")
+            raise SpecError("add_hosts", item, "must be NAME:ADDRESS or NAME=ADDRESS", "such as db:10.88.0.7")
         found[name] = where[1:-1] if where.startswith("[") and where.endswith("]") else where
     return found

@@ -65,7 +65,7 @@ class Mount:
         if self.source is not None and text("mount source", self.source, empty=True):
             raise SpecError("mount source", self.source, "a tmpfs has none")
         if self.size is not None and not re.fullmatch("([1-9][0-9]?|100)%", str(self.size)):
-            object.__setattr__(self, "size", size("tmpfs size", self.size, least=4096))
+            object.__setattr__(self, "size", self._tmpfs_size(self.size))
         for name in ("uid", "gid"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole(f"tmpfs {name}", getattr(self, name), 0, ID_MAX))
@@ -75,20 +75,26 @@ class Mount:
             shown = oct(self.mode) if type(self.mode) is int else self.mode
             raise SpecError("tmpfs mode", shown, "must be a number from 0 to 7777, in octal")
 
+    @staticmethod
+    def _tmpfs_size(value: int | str) -> int:
+        if isinstance(value, str) and value.endswith("%"):
+            raise SpecError("tmpfs size", value, "is no share of the memory", "1% to 100%, or a size as 64m")
+        return size("tmpfs size", value, least=4096)
+
     @classmethod
     def volume(cls, value: str) -> Mount:
         """``src:dst[:ro|rw]``: ``src`` with a slash, or that begins with a dot, is a path (a relative one is the
         caller's), else the name of a volume."""
         parts = text("volume", value).split(":")
         if len(parts) not in (2, 3) or not all(parts):
-            raise SpecError("volume", value, "must be SOURCE:TARGET[:ro], SOURCE a path or the name of a volume")
+            raise SpecError("volume", value, "must be SOURCE:TARGET[:ro]", "SOURCE: a path, or the name of a volume")
         source, target, *rest = parts
         modes = rest[0].split(",") if rest else []
         for mode in modes:
             if mode not in ("ro", "rw", *cls.OPTIONS):
                 raise SpecError("volume", value, f"unknown option {mode!r}", "ro, rw, exec, noexec, suid, dev ...")
         if {"ro", "rw"} <= set(modes):
-            raise SpecError("volume", value, "cannot be both ro and rw")
+            raise SpecError("volume", value, "cannot be both ro and rw", "one of them")
         options = frozenset(modes) - {"ro", "rw"}
         with said_of("volume", value):
             if "/" in source or source.startswith("."):
@@ -114,9 +120,9 @@ class Mount:
             else:
                 raise SpecError("mount", value, f"unknown item {item!r}", "type, source, target, readonly, tmpfs-size")
         if "target" not in fields:
-            raise SpecError("mount", value, "has no target")
+            raise SpecError("mount", value, "has no target", "target=PATH")
         if fields["type"] in ("bind", "volume") and not fields.get("source"):
-            raise SpecError("mount", value, "has no source")
+            raise SpecError("mount", value, "has no source", "source=PATH, or the name of a volume")
         if fields["type"] == "bind":
             fields["source"] = os.path.abspath(fields["source"])
         with said_of("mount", value):
@@ -159,24 +165,25 @@ class Device:
     access: str = "rwm"
 
     def __post_init__(self) -> None:
-        shown = f"{self.source}:{self.target}:{self.access}"
-        absolute("device", self.source)
-        target = os.path.normpath(absolute("device", self.target))
+        if not text("device source", self.source).startswith("/"):
+            raise SpecError("device source", self.source, "must be an absolute path of the host", "such as /dev/fuse")
+        target = os.path.normpath(absolute("device target", self.target))
         if not target.startswith("/dev/"):
-            raise SpecError("device", shown, "must be below /dev in the container")
+            raise SpecError("device target", self.target, "must be below /dev in the container", "such as /dev/fuse")
         object.__setattr__(self, "target", target)
-        if set(text("device", self.access)) - set("rwm"):
-            raise SpecError("device", shown, "access must be of r, w and m")
+        if set(text("device access", self.access)) - set("rwm"):
+            raise SpecError("device access", self.access, "must be of r, w and m", "such as rw")
 
     @classmethod
     def option(cls, value: str) -> Device:
         """``/dev/x[:/dev/y[:rwm]]``."""
         parts = text("device", value).split(":")
         if len(parts) > 3:
-            raise SpecError("device", value, "must be HOST[:CONTAINER[:rwm]]")
-        if len(parts) == 2 and not parts[1].startswith("/"):
-            return cls(parts[0], parts[0], parts[1])
-        return cls(parts[0], parts[1] if len(parts) > 1 else parts[0], *parts[2:])
+            raise SpecError("device", value, "must be HOST[:CONTAINER[:rwm]]", "such as /dev/fuse")
+        with said_of("device", value):
+            if len(parts) == 2 and not parts[1].startswith("/"):
+                return cls(parts[0], parts[0], parts[1])
+            return cls(parts[0], parts[1] if len(parts) > 1 else parts[0], *parts[2:])
 
 
 @dataclass(frozen=True)
@@ -188,12 +195,17 @@ class Ulimit:
     hard: int
 
     def __post_init__(self) -> None:
-        if text("ulimit", self.name) not in RLIMITS:
-            raise SpecError("ulimit", self.name, "is no resource limit", " ".join(RLIMITS))
+        if text("ulimit name", self.name) not in RLIMITS:
+            raise SpecError("ulimit name", self.name, "is no resource limit", " ".join(RLIMITS))
         for name in ("soft", "hard"):
-            object.__setattr__(self, name, whole(f"ulimit {self.name}", getattr(self, name), -1, 2**63 - 1))
+            object.__setattr__(self, name, whole(f"ulimit {name}", getattr(self, name), -1, 2**63 - 1))
         if self.hard != -1 and (self.soft == -1 or self.soft > self.hard):
-            raise SpecError("ulimit", f"{self.name}={self.soft}:{self.hard}", "the soft limit is above the hard one")
+            raise SpecError(
+                "ulimit",
+                f"{self.name}={self.soft}:{self.hard}",
+                "the soft limit is above the hard one",
+                "NAME=SOFT:HARD",
+            )
 
     @classmethod
     def option(cls, value: str) -> Ulimit:
@@ -202,7 +214,8 @@ class Ulimit:
         numbers = [("-1" if part == "unlimited" else part) for part in given.split(":")]
         if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
             raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
-        return cls(name, int(numbers[0]), int(numbers[-1]))
+        with said_of("ulimit", value):
+            return cls(name, int(numbers[0]), int(numbers[-1]))
 
 
 @dataclass(frozen=True)
@@ -213,15 +226,17 @@ class DeviceRate:
     rate: int
 
     def __post_init__(self) -> None:
-        if not text("device rate", self.path).startswith("/"):
-            raise SpecError("device rate", self.path, "must be an absolute path")
-        object.__setattr__(self, "rate", size("device rate", self.rate))
+        if not text("rate path", self.path).startswith("/"):
+            raise SpecError("rate path", self.path, "must be an absolute path of the host", "such as /dev/sda")
+        object.__setattr__(self, "rate", size("rate", self.rate))
 
     @classmethod
     def option(cls, what: str, value: str, *, bytes_per_second: bool) -> DeviceRate:
         """``/dev/sda:1m`` or ``/dev/sda:1000``."""
         path, colon, rate = text(what, value).rpartition(":")
         if not colon or not path.startswith("/"):
-            raise SpecError(what, value, "must be /DEVICE:RATE")
-        number = size(what, rate) if bytes_per_second else whole(what, rate, 1, 2**63 - 1, "of operations a second")
-        return cls(path, number)
+            raise SpecError(what, value, "must be /DEVICE:RATE", "such as /dev/sda:1m")
+        with said_of(what, value):
+            if bytes_per_second:
+                return cls(path, size("rate", rate))
+            return cls(path, whole("rate", rate, 1, 2**63 - 1, "of operations a second"))

@@ -139,7 +139,7 @@ def distinct(what: str, targets: list[str]) -> None:
     """No path of the container may be given twice: the one would hide the other."""
     for target in targets:
         if targets.count(target) > 1:
-            raise SpecError(what, target, "is given more than once")
+            raise SpecError(what, target, "is given more than once", "each once")
 
 
 def cpu_list(what: str, value: object) -> str:

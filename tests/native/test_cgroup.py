@@ -291,9 +291,9 @@ os.kill(os.getpid(), 9)
     [
         (Limits(memory="64M"), "memory", "memory 67108864: the memory controller is bound to cgroup v1 at /"),
         (Limits(cpus=0.5), "cpu", "cpus 0.5: the cpu controller is bound to cgroup v1 at /"),
-        (Limits(cpuset_cpus="0"), "cpuset", "cpuset-cpus 0: the cpuset controller is bound to cgroup v1 at /"),
-        (Limits(pids=5), "pids", "pids-limit 5: the pids controller is bound to cgroup v1 at /"),
-        (Limits(blkio_weight=50), "io", "blkio-weight 50: the io controller is bound to cgroup v1 at /"),
+        (Limits(cpuset_cpus="0"), "cpuset", "cpuset_cpus 0: the cpuset controller is bound to cgroup v1 at /"),
+        (Limits(pids=5), "pids", "pids 5: the pids controller is bound to cgroup v1 at /"),
+        (Limits(blkio_weight=50), "io", "blkio_weight 50: the io controller is bound to cgroup v1 at /"),
     ],
 )
 def test_a_limit_is_enforced_or_refused(wanted: Limits, controller: str, message: str) -> None:

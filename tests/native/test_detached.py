@@ -77,7 +77,7 @@ def test_it_is_confined_as_others_are(make: Make, rootfs: Path) -> None:
         (["/nope"], {"userns": "host"}, mc.ProgramError, "program /nope: not found in the container"),
         (["/nope"], {"init": True}, mc.ProgramError, "program /nope: not found in the container"),
         (["/etc"], {}, mc.ProgramError, "is a directory"),
-        (["sh"], {"cwd": "/no/where"}, mc.SpecError, "workdir /no/where"),
+        (["sh"], {"cwd": "/no/where"}, mc.SpecError, "cwd /no/where"),
         (["sh"], {"rootfs": "/no/where"}, mc.SpecError, "no such directory"),
         (["sh"], {"user": "nobody-knows"}, mc.SpecError, "is not in the container's /etc/passwd"),
         (["sh"], {"restart": "sometimes"}, mc.SpecError, "must be no, on-failure"),

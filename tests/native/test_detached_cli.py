@@ -207,7 +207,7 @@ def test_exec(op: Operator) -> None:
     assert op.out("exec", c, "cat", input="not passed") == ""
     assert op.out("exec", "-i", c, "cat", input="passed") == "passed"
     refusal(op.do("exec", c, "/nope", code=127), 127, ["program /nope: not found in the container"])
-    refusal(op.do("exec", "-w", "/no/where", c, "true", code=125), 125, ["--workdir /no/where"])
+    refusal(op.do("exec", "-w", "/no/where", c, "true", code=125), 125, ["-w /no/where"])
     refusal(op.do("exec", "-t", c, "true", code=125), 125, ["tty", "terminal"])
     left, go = op.rootfs / "tmp/left", op.rootfs / "tmp/go"
     op.out(

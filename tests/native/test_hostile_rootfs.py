@@ -39,7 +39,7 @@ def expected(place: str, kind: str) -> str:
     if place == "work":
         reasons = {"mirrored": "", "closed": "", "loop": LOOP, "file": "not a directory"}
         reason = reasons.get(kind, "not a directory" if kind in ("fifo", "socket") else "no such file or directory")
-        return f"workdir /work: {reason}" if reason else ""
+        return f"cwd /work: {reason}" if reason else ""
     if place == "file" and kind in ("mirrored", "closed", "file", "fifo", "socket", "missing"):
         return OTHER if kind in ("mirrored", "closed") else ""
     if place in ("volume", "file", "a"):

@@ -165,7 +165,7 @@ def test_cpuset_is_what_the_program_sees(place: Place) -> None:
 
 @pytest.mark.needs("cgroup-cpuset")
 def test_absent_cpus_are_refused(place: Place) -> None:
-    with pytest.raises(SpecError, match=r"cpuset-cpus 0-4095: CPU \d+ is offline or not ours to use \(available: 0"):
+    with pytest.raises(SpecError, match=r"cpuset_cpus 0-4095: CPU \d+ is offline or not ours to use \(available: 0"):
         place(Limits(cpuset_cpus="0-4095"))
 
 
@@ -218,7 +218,7 @@ def test_blkio_weight(place: Place) -> None:
 
 @pytest.mark.needs("cgroup-io")
 def test_a_character_device_is_refused(place: Place) -> None:
-    with pytest.raises(SpecError, match="device-read-bps /dev/null: is not a block device"):
+    with pytest.raises(SpecError, match="device_read_bps /dev/null: is not a block device"):
         place(Limits(device_read_bps=(DeviceRate("/dev/null", MIB),)))
 
 

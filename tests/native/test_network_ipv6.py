@@ -137,7 +137,7 @@ def test_a_network_without_ipv6(make: Make) -> None:
     networks.create("test-net", ipv6=False)
     web = make("sleep", "1000", name="web", network="test-net", ports=mc.Port.option("80"))
     assert [port.address for port in ports(web)] == ["0.0.0.0"]
-    with pytest.raises(mc.SpecError, match=r"publish \[::1\]:0->80/tcp: the network has no IPv6"):
+    with pytest.raises(mc.SpecError, match=r"ports \[::1\]:0->80/tcp: the network has no IPv6"):
         make("true", network="test-net", ports=mc.Port.option("[::1]::80"))
 
 

@@ -154,7 +154,7 @@ def test_detached_and_restarted(rootfs: Path, only: str, as_user: Run) -> None:
 def test_a_port_that_is_taken(rootfs: Path, only: str, as_user: Run) -> None:
     with serving(rootfs, only, "-p", "18080:80"):
         done = as_user(own(only, "run", "-p", "18080:80", rootfs, "true"))
-        refusal(done, says=["publish 0.0.0.0:18080->80/tcp", "another program has it"])
+        refusal(done, says=["-p 0.0.0.0:18080->80/tcp", "another program has it"])
     until(lambda: not left())
 
 
@@ -164,9 +164,9 @@ def test_a_port_that_is_taken(rootfs: Path, only: str, as_user: Run) -> None:
     [
         (["--network", "bridge"], ["slirp4netns", "pasta", "neither is here"]),
         (["--network", "of-my-own"], ["network of-my-own", "bridges are root's"]),
-        (["-p", "80"], ["publish 80", "-p 8080:80"]),
+        (["-p", "80"], ["-p 80", "-p 8080:80"]),
         (["--network", "bridge", "--ip", "10.0.2.9"], ["ip 10.0.2.9"]),
-        (["-p", "127.0.0.1:53:53/udp"], ["publish 127.0.0.1:53->53/udp", "the host's loopback by UDP"]),
+        (["-p", "127.0.0.1:53:53/udp"], ["-p 127.0.0.1:53->53/udp", "the host's loopback by UDP"]),
     ],
 )
 def test_what_cannot_be(rootfs: Path, only: str, as_user: Run, options: list[str], says: list[str]) -> None:

@@ -51,7 +51,7 @@ MISTAKES = bad(
     --pids-limit many               | --pids-limit many; whole number
     --blkio-weight 5                | --blkio-weight 5; from 10 to 1000
     --device-read-bps sda:1m        | --device-read-bps sda:1m; /DEVICE:RATE
-    --device-write-iops /dev/x:-1   | --device-write-iops -1; from 1
+    --device-write-iops /dev/x:-1   | --device-write-iops /dev/x:-1; rate -1; from 1
     --shm-size 1k                   | --shm-size 1k; at least 4096
     --ulimit nofile                 | --ulimit nofile; NAME=SOFT[:HARD]
     --ulimit files=1                | --ulimit files; no resource limit; nofile
@@ -59,9 +59,9 @@ MISTAKES = bad(
     --ulimit nofile=1:2:3           | --ulimit nofile=1:2:3; NAME=SOFT[:HARD]
     --ulimit nofile=-2              | --ulimit nofile=-2; whole numbers
     --ulimit nofile=99999999999     | --ulimit nofile=99999999999; not permitted; fs.nr_open
-    --sysctl kernel.panic=1         | --sysctl kernel.panic; is the host's
-    --sysctl kernel.hostname=x      | --sysctl kernel.hostname; is the host's
-    --sysctl net/../kernel/x=1      | --sysctl net/../kernel/x; NAME=VALUE
+    --sysctl kernel.panic=1         | --sysctl kernel.panic=1; kernel.panic is none that a namespace keeps apart; those are net.*
+    --sysctl kernel.hostname=x      | --sysctl kernel.hostname=x; keeps apart from the host's
+    --sysctl net/../kernel/x=1      | --sysctl net/../kernel/x=1; is no name of a sysctl
     --sysctl net.ipv4.ip_forward    | --sysctl net.ipv4.ip_forward; NAME=VALUE
     --sysctl net.nothing=1          | --sysctl net.nothing=1; no such sysctl
     --sysctl kernel.msgmax=x        | --sysctl kernel.msgmax=x; invalid argument
@@ -81,7 +81,7 @@ MISTAKES = bad(
     --workdir /etc/passwd           | --workdir /etc/passwd; not a directory
     --workdir /none                 | --workdir /none; no such file
     --user nobody-here              | --user nobody-here; /etc/passwd; give a number
-    --user 0:nobody-here            | --user nobody-here; /etc/group
+    --user 0:nobody-here            | --user 0:nobody-here; nobody-here is not in; /etc/group
     --user 4294967295               | --user 4294967295; from 0 to 4294967294
     --user -1                       | --user -1; from 0
     --user :                        | --user :; NAME|UID[:GROUP|GID]
@@ -97,13 +97,13 @@ MISTAKES = bad(
     --name .                        | --name .; [a-zA-Z0-9]
     --name=                         | --name ''; [a-zA-Z0-9]
     -v /none:/x                     | /none; no such file; /x
-    -v /etc:x                       | --volume /etc:x; absolute path
-    -v /etc:/                       | --volume /etc:/; ROOTFS
-    -v /etc                         | --volume /etc; SOURCE:TARGET
-    -v /etc:/x:rx                   | --volume /etc:/x:rx; unknown option 'rx'
-    -v /etc:/x:ro,rw                | --volume /etc:/x:ro,rw; both
-    -v /etc:/x:exec,noexec          | --volume /etc:/x:exec,noexec; noexec
-    -v /etc:/x -v /usr:/x/          | target /x; more than once
+    -v /etc:x                       | -v /etc:x; absolute path
+    -v /etc:/                       | -v /etc:/; ROOTFS
+    -v /etc                         | -v /etc; SOURCE:TARGET
+    -v /etc:/x:rx                   | -v /etc:/x:rx; unknown option 'rx'
+    -v /etc:/x:ro,rw                | -v /etc:/x:ro,rw; both
+    -v /etc:/x:exec,noexec          | -v /etc:/x:exec,noexec; noexec
+    -v /etc:/x -v /usr:/x/          | -v; /x is given more than once
     -v /etc:/etc/passwd             | /etc/passwd; a file lies where a directory
     -v /etc/passwd:/etc             | /etc; a file lies where a directory
     -v /etc:/etc/passwd/x           | /etc/passwd/x; a file lies where
@@ -120,7 +120,7 @@ MISTAKES = bad(
     --device /etc/passwd:/dev/x     | --device /etc/passwd; not a device node
     --device /dev/null:/x           | --device /dev/null:/x; below /dev
     --device /dev/null:/dev/../x    | --device /dev/null:/dev/../x; below /dev
-    --device /dev/null:/dev/fd      | --device /dev/fd; file exists
+    --device /dev/null:/dev/fd      | --device /dev/null:/dev/fd; /dev/fd file exists
     --device /dev/null:/dev/x:z     | --device /dev/null:/dev/x:z; r, w and m
     --umask 8                       | --umask 8; octal
     --umask 1000                    | --umask 1000; octal, from 0 to 777
@@ -132,7 +132,7 @@ MISTAKES = bad(
     --stop-timeout nan              | --stop-timeout nan; seconds
     --timeout 0                     | --timeout 0; seconds
     --timeout soon                  | --timeout soon; seconds
-    --network a/b                   | --network a/b; none, host, bridge, ns:PATH or pid:N
+    --network a/b                   | --network a/b; none, host, bridge, another network's name, container:NAME, ns:PATH or pid:N
     --network pid:999999999         | --network pid:999999999; no such file
     --network ns:/proc/self/ns/pid  | --network ns:/proc/self/ns/pid; invalid argument
     --pid container                 | --pid container; private, host
@@ -144,8 +144,8 @@ MISTAKES = bad(
     --explain=yaml                  | --explain yaml; json:FILE
     --explain=json:                 | --explain json:; json:FILE
     --explain=json:/none/x          | --explain /none/x; no directory
-    -t                              | --tty; not both a terminal
-    -t --no-tty                     | --tty; --no-tty
+    -t                              | -t; not both a terminal
+    -t --no-tty                     | -t; --no-tty
     --nonsense                      | No such option; --nonsense; --help
     """
 )
@@ -173,8 +173,8 @@ def test_values_that_a_table_cannot_hold(box: Box, tmp_path: Path) -> None:
     box.refused("true", options=["--name", "x" * 65], says=["{0,63}"])
     box.refused("true", options=["--name", "a b"], says=["--name 'a b'"])
     box.refused("true", options=["--env", ""], says=["--env ''", "has no name"])
-    box.refused("true", options=["--env", "A B=1"], says=["--env 'A B': is a name with a blank in it"])
-    box.refused("true", options=["--env", "A =1"], says=["--env 'A ': is a name with a blank", "no blanks around ="])
+    box.refused("true", options=["--env", "A B=1"], says=["--env 'A B=1': 'A B' is a name with a blank in it"])
+    box.refused("true", options=["--env", "A =1"], says=["--env 'A =1': 'A ' is a name with a blank", "no blanks around ="])
     box.refused("true", options=["--workdir", ""], says=["--workdir ''", "is empty"])
     box.refused("true", options=["--user", "two\nlines"], says=[r"--user 'two\nlines'"])
 
@@ -223,7 +223,7 @@ def test_rootfs(box: Box, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
     for path, why in (
         (tmp_path / "none", "no such directory"),
-        ("", "is empty"),
+        ("", "none was given"),
         (tmp_path / "file", "is not a directory"),
         (tmp_path / "file/x", "not a directory"),
         ("/", "the host's own root"),

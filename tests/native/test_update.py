@@ -102,7 +102,7 @@ def test_what_one_controller_enforces_is_seen_together(make: Make) -> None:
     assert (read(c, "memory.max"), read(c, "memory.swap.max")) == (str(32 * MIB), "max")
     c.update(memory_swap="48M")
     assert (read(c, "memory.max"), read(c, "memory.swap.max")) == (str(32 * MIB), str(16 * MIB))
-    with pytest.raises(mc.SpecError, match=r"memory-swap .*below memory"):
+    with pytest.raises(mc.SpecError, match=r"memory_swap .*below memory"):
         c.update(memory="64M")
 
 

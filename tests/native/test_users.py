@@ -97,7 +97,7 @@ def test_by_the_files_of_a_volume(box: Box, etc: Path) -> None:
         assert who(box, *volumes, "-u", "bob:bobs", "--group-add", "more") == ["1234", "55", "66", "/bobs"]
         assert who(box, *volumes, "-u", "1235") == ["1235", "0", "", "/"], "a number is no name"
         box.refused(
-            "true", options=[*volumes, "-u", "user"], says=["--user user: is not in the container's /etc/passwd"]
+            "true", options=[*volumes, "-u", "user"], says=["-u user: is not in the container's /etc/passwd"]
         )
         box.refused("true", options=[*volumes, "--group-add", "daemon"], says=["--group-add daemon", "/etc/group"])
 
@@ -105,10 +105,10 @@ def test_by_the_files_of_a_volume(box: Box, etc: Path) -> None:
 def test_what_a_mount_covers_is_not_seen(box: Box, etc: Path) -> None:
     for options in (["--tmpfs", "/etc"], ["-v", f"{etc}:/etc", "--tmpfs", "/etc/passwd/../../etc/"]):
         if len(options) == 2:
-            box.refused("true", options=[*options, "-u", "user"], says=["--user user", "/etc/passwd"])
+            box.refused("true", options=[*options, "-u", "user"], says=["-u user", "/etc/passwd"])
             assert who(box, *options, "-u", "1000") == ["1000", "0", "", "/"]
         else:
-            box.refused("true", options=options, says=["target /etc: is given more than once"])
+            box.refused("true", options=options, says=["/etc is given more than once"])
 
 
 def test_where_links_lead(own_box: Box, etc: Path) -> None:
@@ -125,7 +125,7 @@ def test_where_links_lead(own_box: Box, etc: Path) -> None:
     assert who(own_box, "-v", f"{etc}:/config", "-u", "bob") == BOB
     (etc / "passwd").unlink()
     (etc / "passwd").symlink_to(f"{'../' * 40}{etc}/users")
-    own_box.refused("true", options=["-v", f"{etc}:/config", "-u", "bob"], says=["--user bob"])
+    own_box.refused("true", options=["-v", f"{etc}:/config", "-u", "bob"], says=["-u bob"])
 
 
 def test_exec_and_run_agree(make: Make, etc: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_library_takes_numbers(rootfs: Path) -> None:
         with pytest.raises(mc.SpecError) as e:
             mc.Spec(rootfs=str(rootfs), user=wrong)
         assert words in str(e.value)
-    with pytest.raises(mc.SpecError, match="group-add tty: must be a sequence"):
+    with pytest.raises(mc.SpecError, match="group_add tty: must be a sequence"):
         mc.Spec(rootfs=str(rootfs), group_add="tty")  # type: ignore[arg-type]
 
 

@@ -30,14 +30,14 @@ def test_who_dies_out_of_memory() -> None:
     assert lines(Limits(memory="64M", oom_group=False))["memory.oom.group"] == "0"
     assert lines(Limits(oom_group=True)) == {"memory.oom.group": "1"}
     assert lines(Limits(oom_group=False)) == {"memory.oom.group": "0"}
-    assert limits.controllers(Limits(oom_group=True)) == {"memory": ("oom-group", True)}
+    assert limits.controllers(Limits(oom_group=True)) == {"memory": ("oom_group", True)}
     assert limits.controllers(Limits(oom_group=False)) == {}
 
 
 @pytest.mark.parametrize(("swap", "written"), [("64M", "0"), ("96M", str(32 * MIB)), (-1, "max")])
 def test_memory_swap_is_memory_and_swap_together(swap: str | int, written: str) -> None:
     (found,) = [s for s in limits.settings(Limits(memory="64M", memory_swap=swap)) if s.file == "memory.swap.max"]
-    assert (found.option, found.data) == ("memory-swap", written)
+    assert (found.field, found.data) == ("memory_swap", written)
 
 
 def test_reservation_is_memory_low_alone() -> None:
@@ -80,18 +80,18 @@ def test_unlimited_needs_nothing() -> None:
 def test_each_controller_names_the_first_option_that_needs_it() -> None:
     wanted = Limits(memory_reservation="1M", cpus=2, cpu_shares=5, cpuset_cpus="0", pids=3, blkio_weight=20)
     assert limits.controllers(wanted) == {
-        "memory": ("memory-reservation", MIB),
+        "memory": ("memory_reservation", MIB),
         "cpu": ("cpus", 2.0),
-        "cpuset": ("cpuset-cpus", "0"),
-        "pids": ("pids-limit", 3),
-        "io": ("blkio-weight", 20),
+        "cpuset": ("cpuset_cpus", "0"),
+        "pids": ("pids", 3),
+        "io": ("blkio_weight", 20),
     }
     rates = Limits(device_read_iops=(DeviceRate("/dev/sda", 7),))
-    assert limits.controllers(rates) == {"io": ("device-read-iops", "/dev/sda:7")}
+    assert limits.controllers(rates) == {"io": ("device_read_iops", "/dev/sda:7")}
 
 
 def test_every_field_of_limits_is_known() -> None:
-    assert [field for field, _, _ in limits.FIELDS] == list(Limits.__dataclass_fields__)
+    assert [field for field, _ in limits.FIELDS] == list(Limits.__dataclass_fields__)
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1))
@@ -102,11 +102,11 @@ def test_cpu_lists(ranges: list[tuple[int, int]]) -> None:
 
 def test_absent_cpus_are_refused_with_those_that_are_there() -> None:
     limits.check_cpus("0,2-3", "0-3\n")
-    with pytest.raises(SpecError, match=r"^cpuset-cpus 2-5: CPU 4 is offline or not ours to use \(available: 0-3\)$"):
+    with pytest.raises(SpecError, match=r"^cpuset_cpus 2-5: CPU 4 is offline or not ours to use \(available: 0-3\)$"):
         limits.check_cpus("2-5", "0-3\n")
 
 
 @pytest.mark.parametrize(("path", "reason"), [("/dev/null", "is not a block device"), ("/dev/no-such", "No such file")])
 def test_what_is_no_block_device_is_refused(path: str, reason: str) -> None:
-    with pytest.raises(SpecError, match=f"device-read-bps {path}: {reason}"):
+    with pytest.raises(SpecError, match=f"device_read_bps {path}: {reason}"):
         limits.settings(Limits(device_read_bps=(DeviceRate(path, 1),)))

@@ -98,15 +98,15 @@ def test_any_text_is_ports_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"ports": (mc.Port(80),), "network": "host"}, "publish"),
+        ({"ports": (mc.Port(80),), "network": "host"}, "ports: is of no use with network=host ("),
         ({"ip": "10.0.0.2"}, "ip"),
         ({"ip": "::1", "network": "bridge"}, "ip ::1"),
         ({"ip": "10.0.0.256", "network": "bridge"}, "ip 10.0.0.256"),
-        ({"mac_address": "02:00:00:00:00", "network": "bridge"}, "mac-address"),
-        ({"mac_address": "01:00:00:00:00:00", "network": "bridge"}, "mac-address"),
-        ({"dns": ("x",)}, "dns x"),
-        ({"add_hosts": {"a b": "1.2.3.4"}}, "add-host"),
-        ({"add_hosts": {"a": "here"}}, "add-host here"),
+        ({"mac_address": "02:00:00:00:00", "network": "bridge"}, "mac_address"),
+        ({"mac_address": "01:00:00:00:00:00", "network": "bridge"}, "mac_address"),
+        ({"dns": ("x",)}, "dns[0] x"),
+        ({"add_hosts": {"a b": "1.2.3.4"}}, "add_hosts"),
+        ({"add_hosts": {"a": "here"}}, "add_hosts here"),
         ({"network": "container:x", "dns": ("1.1.1.1",)}, "network container:x"),
         ({"network": "default"}, "network default"),
         ({"network": "-x"}, "network -x"),
@@ -125,7 +125,7 @@ def test_ports_imply_the_bridge_and_all_is_kept_as_data() -> None:
 def test_add_host() -> None:
     assert parse_add_host(("a:1.2.3.4", "b:[::1]", "c:::1")) == {"a": "1.2.3.4", "b": "::1", "c": "::1"}
     assert parse_add_host(("a=1.2.3.4", "b=[::1]", "c=::1")) == {"a": "1.2.3.4", "b": "::1", "c": "::1"}
-    refused(lambda: parse_add_host(("a",)), "add-host a")
+    refused(lambda: parse_add_host(("a",)), "add_hosts a")
 
 
 def test_exposed_ports_get_free_ones_of_the_host() -> None:

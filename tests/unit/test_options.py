@@ -5,28 +5,15 @@ By hand, for another release: pip install --target DIR click==8.2.0; PYTHONPATH=
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 import pytest
+from commands import COMMANDS
 
-from minicontainer.cli import cli
 from minicontainer.cli.options import OptionalValues
 
-
-def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        if isinstance(found, click.Group):
-            yield from commands(found, f"{above}{name} ")
-        else:
-            yield f"{above}{name}", found
-
-
-COMMANDS = dict(commands(cli))
 OPTIONAL = [
     (name, option.opts[0].removesuffix("-to"))
     for name, command in COMMANDS.items()
@@ -41,6 +28,7 @@ FLAGS = [
     if isinstance(option, click.Option) and option.is_flag
 ]
 ARGUMENTS = {"run": ["ROOTFS", "PROGRAM", "--explain=x"], "kvm-boot": ["KERNEL"], "update": ["CONTAINER"]}
+ARGUMENTS["create"] = ARGUMENTS["run"]
 
 
 def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -50,6 +38,7 @@ def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 def test_there_are_such_options() -> None:
     assert OPTIONAL == [
+        ("create", "--oom-group"),
         ("kvm-boot", "--explain"),
         ("kvm-boot", "--trace"),
         ("kvm-boot", "--step"),

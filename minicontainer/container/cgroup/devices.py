@@ -50,7 +50,7 @@ def refuse_less(spec: Spec, reason: str) -> None:
     for device in spec.devices:
         if not {"r", "w"} <= set(device.access):
             shown = f"{device.source}:{device.target}:{device.access}"
-            raise UnsupportedError("device", shown, reason, "leave out the access")
+            raise UnsupportedError("devices", shown, reason, "leave out the access")
 
 
 def restrict(cgroup: Cgroup | None, allowed: tuple[Rule, ...]) -> str:

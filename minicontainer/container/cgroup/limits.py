@@ -33,21 +33,21 @@ UNLIMITED = -1  # docker's
 CPU_PERIOD = 100_000  # us, the kernel's default and docker's
 CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
 
-# Each field of Limits: the option that it is on the command line, and the controller that enforces it.
+# Each field of Limits, and the controller that enforces it.
 FIELDS = (
-    ("memory", "memory", "memory"),
-    ("memory_swap", "memory-swap", "memory"),
-    ("memory_reservation", "memory-reservation", "memory"),
-    ("cpus", "cpus", "cpu"),
-    ("cpu_shares", "cpu-shares", "cpu"),
-    ("cpuset_cpus", "cpuset-cpus", "cpuset"),
-    ("pids", "pids-limit", "pids"),
-    ("blkio_weight", "blkio-weight", "io"),
-    ("device_read_bps", "device-read-bps", "io"),
-    ("device_write_bps", "device-write-bps", "io"),
-    ("device_read_iops", "device-read-iops", "io"),
-    ("device_write_iops", "device-write-iops", "io"),
-    ("oom_group", "oom-group", "memory"),
+    ("memory", "memory"),
+    ("memory_swap", "memory"),
+    ("memory_reservation", "memory"),
+    ("cpus", "cpu"),
+    ("cpu_shares", "cpu"),
+    ("cpuset_cpus", "cpuset"),
+    ("pids", "pids"),
+    ("blkio_weight", "io"),
+    ("device_read_bps", "io"),
+    ("device_write_bps", "io"),
+    ("device_read_iops", "io"),
+    ("device_write_iops", "io"),
+    ("oom_group", "memory"),
 )
 IO_MAX = {
     "device_read_bps": "rbps",
@@ -66,9 +66,9 @@ MISSING = {
 
 
 class Setting(NamedTuple):
-    """One line to write to one file. At least one file of each ``option`` must be there."""
+    """One line to write to one file. At least one file of each ``field`` must be there."""
 
-    option: str
+    field: str
     value: object
     file: str
     data: str
@@ -95,8 +95,8 @@ def check(limits: Limits) -> None:
 def change(cgroup: Cgroup, limits: Limits, fields: Iterable[str]) -> None:
     """Writes the limits of a container that is there, of which ``fields`` are new. What one controller enforces is
     written together (swap is counted with memory); UnsupportedError as ``place``, SpecError as ``apply``."""
-    touched = {controller for field, _, controller in FIELDS if field in fields}
-    part = Limits(**{field: getattr(limits, field) for field, _, controller in FIELDS if controller in touched})
+    touched = {controller for field, controller in FIELDS if field in fields}
+    part = Limits(**{field: getattr(limits, field) for field, controller in FIELDS if controller in touched})
     placement.provide(cgroup, controllers(part))
     if part.pids == UNLIMITED:
         bound_processes(cgroup, b"max")
@@ -114,17 +114,17 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
     for setting in settings(limits):
         begin = now()
         if _write(cgroup, setting):
-            written.add(setting.option)
+            written.add(setting.field)
             if observe is not None:
                 observe(f'write("{setting.file}", "{setting.data}")', begin)
-        elif (setting.option, setting.value) != ("oom-group", False):  # where there is no such file, none is a group
-            missing.setdefault(setting.option, setting)
-    for option, setting in missing.items():
-        if option not in written:
+        elif (setting.field, setting.value) != ("oom_group", False):  # where there is no such file, none is a group
+            missing.setdefault(setting.field, setting)
+    for field, setting in missing.items():
+        if field not in written:
             reason, hint = MISSING.get(
                 setting.file, (f"this kernel's controller has no {setting.file}", "a newer kernel")
             )
-            raise UnsupportedError(option, setting.value, reason, hint)
+            raise UnsupportedError(field, setting.value, reason, hint)
 
 
 def bound_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
@@ -140,13 +140,13 @@ def oom_killed(cgroup: Cgroup) -> bool:
 
 
 def controllers(limits: Limits) -> dict[str, tuple[str, object]]:
-    """The controllers that enforce the limits, each with the first option that needs it and its value."""
+    """The controllers that enforce the limits, each with the first field that needs it and its value."""
     found: dict[str, tuple[str, object]] = {}
-    for field, option, controller in FIELDS:
+    for field, controller in FIELDS:
         value = getattr(limits, field)
         if value not in (None, False, (), UNLIMITED) and controller not in found:
             shown = ", ".join(f"{rate.path}:{rate.rate}" for rate in value) if isinstance(value, tuple) else value
-            found[controller] = (option, shown)
+            found[controller] = (field, shown)
     return found
 
 
@@ -164,15 +164,15 @@ def _memory(limits: Limits) -> list[Setting]:
         found += [
             Setting("memory", limits.memory, "memory.max", str(limits.memory)),
         ]
-        option = "memory" if limits.memory_swap is None else "memory-swap"
+        field = "memory" if limits.memory_swap is None else "memory_swap"
         value = swap_max(int(limits.memory), None if limits.memory_swap is None else int(limits.memory_swap))
-        found.append(Setting(option, limits.memory_swap, "memory.swap.max", value))
+        found.append(Setting(field, limits.memory_swap, "memory.swap.max", value))
     if limits.memory is not None or limits.oom_group is not None:
-        option = "memory" if limits.oom_group is None else "oom-group"
-        found.append(Setting(option, limits.oom_group, "memory.oom.group", str(int(limits.oom_group is not False))))
+        field = "memory" if limits.oom_group is None else "oom_group"
+        found.append(Setting(field, limits.oom_group, "memory.oom.group", str(int(limits.oom_group is not False))))
     if limits.memory_reservation is not None:
         value = str(limits.memory_reservation)
-        found.append(Setting("memory-reservation", limits.memory_reservation, "memory.low", value))
+        found.append(Setting("memory_reservation", limits.memory_reservation, "memory.low", value))
     return found
 
 
@@ -181,16 +181,16 @@ def _cpu(limits: Limits) -> list[Setting]:
     if limits.cpus is not None:
         found.append(Setting("cpus", limits.cpus, "cpu.max", cpu_max(float(limits.cpus))))
     if limits.cpu_shares is not None:
-        found.append(Setting("cpu-shares", limits.cpu_shares, "cpu.weight", str(cpu_weight(int(limits.cpu_shares)))))
+        found.append(Setting("cpu_shares", limits.cpu_shares, "cpu.weight", str(cpu_weight(int(limits.cpu_shares)))))
     if limits.cpuset_cpus is not None:
-        found.append(Setting("cpuset-cpus", limits.cpuset_cpus, "cpuset.cpus", limits.cpuset_cpus))
+        found.append(Setting("cpuset_cpus", limits.cpuset_cpus, "cpuset.cpus", limits.cpuset_cpus))
     return found
 
 
 def _pids(limits: Limits) -> list[Setting]:
     if limits.pids in (None, UNLIMITED):
         return []
-    return [Setting("pids-limit", limits.pids, "pids.max", str(limits.pids))]
+    return [Setting("pids", limits.pids, "pids.max", str(limits.pids))]
 
 
 def _weight(limits: Limits) -> list[Setting]:
@@ -199,19 +199,19 @@ def _weight(limits: Limits) -> list[Setting]:
     if weight is None:
         return []
     return [
-        Setting("blkio-weight", weight, "io.weight", str(io_weight(int(weight)))),
-        Setting("blkio-weight", weight, "io.bfq.weight", str(weight)),
+        Setting("blkio_weight", weight, "io.weight", str(io_weight(int(weight)))),
+        Setting("blkio_weight", weight, "io.bfq.weight", str(weight)),
     ]
 
 
 def _rates(limits: Limits) -> list[Setting]:
     found = []
-    for field, option, _ in FIELDS:
+    for field, _ in FIELDS:
         if field in IO_MAX:
             rates: tuple[DeviceRate, ...] = getattr(limits, field)
             for rate in rates:
-                data = f"{device_number(option, rate.path)} {IO_MAX[field]}={rate.rate}"
-                found.append(Setting(option, f"{rate.path}:{rate.rate}", "io.max", data))
+                data = f"{device_number(field, rate.path)} {IO_MAX[field]}={rate.rate}"
+                found.append(Setting(field, f"{rate.path}:{rate.rate}", "io.max", data))
     return found
 
 
@@ -254,17 +254,17 @@ def check_cpus(wanted: str, available: str) -> None:
     absent = cpu_numbers(wanted) - cpu_numbers(available)
     if absent:
         reason = f"CPU {min(absent)} is offline or not ours to use"
-        raise SpecError("cpuset-cpus", wanted, reason, f"available: {available.strip()}")
+        raise SpecError("cpuset_cpus", wanted, reason, f"available: {available.strip()}")
 
 
-def device_number(option: str, path: str) -> str:
+def device_number(what: str, path: str) -> str:
     """``MAJOR:MINOR`` of a block device's node; SpecError where it is none."""
     try:
         status = os.stat(path)
     except OSError as error:
-        raise SpecError(option, path, os.strerror(error.errno or 0)) from None
+        raise SpecError(what, path, os.strerror(error.errno or 0)) from None
     if not stat.S_ISBLK(status.st_mode):
-        raise SpecError(option, path, "is not a block device", "lsblk lists them")
+        raise SpecError(what, path, "is not a block device", "lsblk lists them")
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
@@ -277,6 +277,6 @@ def _write(cgroup: Cgroup, setting: Setting) -> bool:
             return False
         if error.errno == errno.ENODEV and setting.file == "io.max":
             reason = "cannot be limited: it is a partition, or gone"
-            raise SpecError(setting.option, setting.value, reason, "give the whole disk") from None
+            raise SpecError(setting.field, setting.value, reason, "give the whole disk") from None
         raise
     return True

@@ -63,7 +63,7 @@ def _hosts(spec: Spec, hostname: str) -> str:
     for name, where in spec.add_hosts.items():
         if where == HOST_GATEWAY and spec.network != "host":
             reason = "has no address here: the host is reached from networks of root's"
-            raise SpecError("add-host", f"{name}:{where}", reason, "give an address")
+            raise SpecError("add_hosts", f"{name}:{where}", reason, "give an address")
         own.append(("127.0.0.1" if where == HOST_GATEWAY else where, name))
     return (_read("/etc/hosts") if spec.network == "host" else text(LOCALHOST)).rstrip("\n") + "\n" + text(own)
 

@@ -32,7 +32,7 @@ def identity(spec: Spec, userns: str) -> Identity:
     uid = int(entry[2]) if entry else int(name)
     gid = _group("user", group, groups) if group else int(entry[3]) if entry else 0
     member = [int(g[2]) for g in groups if entry and not group and entry[0] in g[3].split(",")]
-    extra = [_group("group-add", str(g), groups) for g in spec.group_add]
+    extra = [_group("group_add", str(g), groups) for g in spec.group_add]
     home = entry[5] if entry and len(entry) > 5 and entry[5] else ("/root" if uid == 0 else "/")
     return Identity(uid, gid, tuple(dict.fromkeys(member + extra)), home)
 
@@ -48,7 +48,7 @@ def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
         raise UnsupportedError("user", spec.user or f"{who.uid}:{who.gid}", reason, remedy)
     if spec.group_add:
         names = ",".join(map(str, spec.group_add))
-        raise UnsupportedError("group-add", names, "no further group is mapped", remedy)
+        raise UnsupportedError("group_add", names, "no further group is mapped", remedy)
 
 
 def _read(view: View, path: str) -> Lines:

@@ -30,16 +30,16 @@ def wire_of(spec: Spec) -> Wire:
         raise UnsupportedError(
             "network", spec.attached, "bridges are root's", "--network bridge, by slirp4netns or pasta"
         )
-    for name, value in (("ip", spec.ip), ("mac-address", spec.mac_address)):
+    for name, value in (("ip", spec.ip), ("mac_address", spec.mac_address)):
         if value:
-            raise UnsupportedError(name, value, "an ordinary user's network has its own", f"leave --{name} out")
+            raise UnsupportedError(name, value, "an ordinary user's network has its own", "leave it out")
     for port in spec.ports:
         if port.protocol == "udp" and port.address and ip_address(port.address).is_loopback:
             reason = "nothing answers the host's loopback by UDP: it is shut to the container"
-            raise UnsupportedError("publish", port, reason, "leave the address out")
+            raise UnsupportedError("ports", port, reason, "leave the address out")
         if not port.host:
             reason = "has no port of the host"
-            raise UnsupportedError("publish", port.number, reason, f"-p 8080:{port.number}, as an ordinary user")
+            raise UnsupportedError("ports", port.number, reason, f"-p 8080:{port.number}, as an ordinary user")
     if not os.access(TUN, os.R_OK | os.W_OK):
         raise UnsupportedError("network", "bridge", f"needs {TUN}, which cannot be opened", "as root: modprobe tun")
     return Wire(spec.attached, program=_program(spec))
@@ -50,7 +50,7 @@ def _program(spec: Spec) -> tuple[str, ...]:
     if slirp and not (pasta and any(":" in port.address for port in spec.ports)):  # which forwards by IPv4 alone
         for port in spec.ports:
             if ":" in port.address:
-                raise UnsupportedError("publish", port, "slirp4netns forwards by IPv4 alone", "install passt")
+                raise UnsupportedError("ports", port, "slirp4netns forwards by IPv4 alone", "install passt")
         return (HELPER, slirp, INTERFACE, *map(_request, spec.ports))
     if pasta:
         return (HELPER, pasta, "--", *_options(spec))
@@ -74,7 +74,7 @@ def refusal(child: Child, spec: Spec) -> Error:
     for port in spec.ports:
         if "add_hostfwd" in told and told.startswith(_request(port)):
             reason = "cannot be had: another program has it, or it is below net.ipv4.ip_unprivileged_port_start"
-            return SpecError("publish", port, reason, "another port of the host")
+            return SpecError("ports", port, reason, "another port of the host")
     return UnsupportedError("network", spec.network, told or "ended without a word")
 
 

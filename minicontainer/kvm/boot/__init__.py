@@ -76,13 +76,18 @@ def _load_elf(kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
     return elf.load(kernel, memory, found, mode, options.entry)
 
 
+def check_mode(mode: str | None) -> None:
+    """SpecError where it is none."""
+    if mode is not None and mode not in MODES:
+        raise SpecError("mode", mode, "is no mode", ", ".join(MODES))
+
+
 def _check(kernel: Kernel, options: Options) -> None:
     """Options that this kind of file does not take are mistakes."""
     allowed = ALLOWED[kernel.kind]
     if kernel.kind == "boot-sector" and options.mode not in (None, "real"):
         kernel.kind, allowed = "flat", ALLOWED["flat"]
-    if options.mode is not None and options.mode not in MODES:
-        raise SpecError("mode", options.mode, "is no mode", ", ".join(MODES))
+    check_mode(options.mode)
     if options.mode is not None and options.mode not in allowed:
         raise SpecError("mode", options.mode, f"a kernel of kind {kernel.kind} is entered in {' or '.join(allowed)}")
     if options.load_address is not None and kernel.kind not in ("flat", "boot-sector"):
