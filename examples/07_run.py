@@ -13,8 +13,8 @@ r = mc.run(["/bin/sh", "-c", "hostname; id -u; ls -d /proc/[0-9]*"], rootfs=root
 print(r.stdout)
 print(r.returncode, r.reason, f"{r.usage.walltime:.4f} s, {r.usage.cputime:.4f} s of CPU")
 
-r = mc.run(["/bin/sh", "-c", "kill -9 $$; sleep 1; exit 7"], rootfs=rootfs)  # process 1 cannot kill itself
-print("ended with", r.returncode)
+end = mc.run(["/bin/sh", "-c", "kill -9 $$; sleep 1; exit 7"], rootfs=rootfs)  # process 1 cannot kill itself
+print("ended with", end.returncode)
 
 try:
     mc.run(["/bin/sleep", "1000"], rootfs=rootfs, timeout=0.2)

@@ -32,7 +32,7 @@ def foreground(
     timeout: float | None = None,
     explain: str | None = None,
     meta: str | None = None,
-    start: Callable[[Spec], Popen] = Popen,
+    start: Callable[[Spec], Popen[Any]] = Popen,
 ) -> int:
     """Runs ``spec`` to its end; the exit code that the command line documents."""
     with Signals(spec) as signals:
@@ -54,10 +54,10 @@ def foreground(
     return code if code >= 0 else 128 - code
 
 
-def listed(words: dict[str, Any]) -> Callable[[Spec], Popen]:
+def listed(words: dict[str, Any]) -> Callable[[Spec], Popen[Any]]:
     """How one is started that others are to know of: with the labels and the file of an id of the command line."""
 
-    def start(spec: Spec) -> Popen:
+    def start(spec: Spec) -> Popen[Any]:
         from minicontainer.cli.options import claimed, pairs
         from minicontainer.detached.listed import Listed
 
@@ -73,7 +73,7 @@ class Signals:
     What the caller had ignored stays so (nohup(1), a shell's background jobs)."""
 
     def __init__(self, spec: Spec) -> None:
-        self.process: Popen | None = None
+        self.process: Popen[Any] | None = None
         self.kill_at: float | None = None
         self.terminal: Terminal | None = None
         self.urgent = False  # one has come that asks for an end
@@ -99,7 +99,7 @@ class Signals:
         os.close(self.fd)
         os.close(self._write)
 
-    def attach(self, process: Popen) -> None:
+    def attach(self, process: Popen[Any]) -> None:
         """From here on signals go to ``process``, those first that came while it was made."""
         self.process = process
         pending, self._pending = self._pending, []
@@ -148,7 +148,7 @@ class Signals:
             pass
 
 
-def _watch_at_terminal(process: Popen, signals: Signals, timeout: float | None) -> bool:
+def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
     from minicontainer.cli.terminal import Terminal
 
     with Terminal(process.terminal) as terminal:
@@ -164,7 +164,7 @@ def _watch_at_terminal(process: Popen, signals: Signals, timeout: float | None) 
             signals.terminal = None
 
 
-def watch(process: Popen, signals: Signals, timeout: float | None) -> bool:
+def watch(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
     """Waits for the end while signals and, with a terminal, bytes go both ways. True: the time was up."""
     end = None if timeout is None else monotonic() + timeout
     terminal, interrupts = signals.terminal, Interrupts(process)
@@ -202,7 +202,7 @@ def _left(*deadlines: float | None) -> int | None:
 # ---- afterwards
 
 
-def _tell(process: Popen, timeout: float | None) -> None:
+def _tell(process: Popen[Any], timeout: float | None) -> None:
     """Why it ended, where its exit code alone does not say."""
     if timeout is not None:
         print(f"minicontainer: {sentence('--timeout', f'{timeout:g}', 'the container was killed')}", file=sys.stderr)
@@ -220,14 +220,14 @@ def show_timeline(timeline: Timeline, explain: str) -> None:
         print(timeline.format(), file=sys.stderr)
 
 
-def _write_reports(process: Popen, explain: str | None, meta: str | None) -> None:
+def _write_reports(process: Popen[Any], explain: str | None, meta: str | None) -> None:
     if explain is not None:
         show_timeline(process.timeline, explain)
     if meta is not None:
         from minicontainer.container.result import Result
 
         assert process.returncode is not None
-        result: Result = Result(
+        result: Result[Any] = Result(
             process.args, process.returncode, None, None, process.usage(), process.reason, process.timeline
         )
         write_json(meta, result.meta() | {"id": process.id, "name": process.spec.name})

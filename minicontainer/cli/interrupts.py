@@ -23,7 +23,7 @@ LFLAG, CC = 3, 6  # of tcgetattr
 class Interrupts:
     """Counts those that are typed for ``process`` and not heeded."""
 
-    def __init__(self, process: Popen) -> None:
+    def __init__(self, process: Popen[bytes]) -> None:
         self._process = process
         self._times: deque[float] = deque(maxlen=2)
 

@@ -157,14 +157,14 @@ def _serving(pid: int) -> Iterator[int]:
 
 
 @contextmanager
-def _standing(rootfs: str, network: str, **fields: Any) -> Iterator[Popen]:
+def _standing(rootfs: str, network: str, **fields: Any) -> Iterator[Popen[Any]]:
     """A container that does nothing."""
     with Popen(["/bin/pause", "for-ever"], rootfs=rootfs, network=network, stdin=DEVNULL, **fields) as process:
         yield process
         process.kill()
 
 
-def _lease(process: Popen) -> members.Record:
+def _lease(process: Popen[Any]) -> members.Record:
     return next(record for record in members.of(NETWORK) if record.owner == process.id)
 
 

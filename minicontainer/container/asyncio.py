@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Container:
     """As asyncio.subprocess.Process: ``stdin`` (StreamWriter), ``stdout``, ``stderr`` (StreamReader), ``wait`` ..."""
 
-    def __init__(self, popen: Popen) -> None:
+    def __init__(self, popen: Popen[bytes]) -> None:
         self.popen = popen
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
@@ -101,13 +101,14 @@ class Container:
         assert self.popen.returncode is not None
         return self.popen.returncode
 
-    async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
-        """Feeds stdin, reads both outputs to their end, waits. ``popen.lost`` says what ``max_output`` left out."""
+    async def communicate(self, input: bytes | None = None) -> tuple[bytes, bytes]:
+        """Feeds stdin, reads both outputs to their end (None where one was no pipe), waits. ``popen.lost`` says
+        what ``max_output`` left out."""
         feed = self._feed(input) if self.stdin is not None else _nothing()
         _, out, err = await asyncio.gather(feed, self._read("stdout"), self._read("stderr"))
         await self.wait()
         self.close()
-        return out, err
+        return out, err  # type: ignore[return-value]  # as of Popen.communicate
 
     async def _read(self, name: str) -> bytes | None:
         """To its end; of it what Popen's ``max_output`` lets be kept."""
@@ -181,7 +182,7 @@ async def create_container_exec(program: str | Spec, *args: str, **keywords: Unp
     return container
 
 
-async def _undo(starting: asyncio.Future[Popen]) -> None:
+async def _undo(starting: asyncio.Future[Popen[bytes]]) -> None:
     """A thread cannot be cancelled: waits for its container, and ends that."""
     while not starting.done():
         try:

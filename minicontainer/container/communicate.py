@@ -16,7 +16,7 @@ CHUNK = 65536
 class Kept:
     """What is kept of a stream: the first ``max_output`` bytes. The rest is counted, in the Popen."""
 
-    def __init__(self, popen: Popen, name: str) -> None:
+    def __init__(self, popen: Popen[Any], name: str) -> None:
         self._popen, self._name, self._parts = popen, name, list[bytes]()
         self._room = popen.max_output
 
@@ -37,14 +37,14 @@ class Kept:
 class _Talk:
     """The state of a conversation, kept on the Popen so that a call after a timeout goes on where the last stopped."""
 
-    def __init__(self, popen: Popen, given: bytes) -> None:
+    def __init__(self, popen: Popen[Any], given: bytes) -> None:
         self.given = memoryview(given)
         self.read: dict[str, Kept] = {
             name: Kept(popen, name) for name in ("stdout", "stderr") if getattr(popen, name) is not None
         }
 
 
-def communicate(popen: Popen, given: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:
+def communicate(popen: Popen[Any], given: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:
     """(stdout, stderr), None where there is no pipe. TimeoutExpired carries what came until then."""
     deadline = None if timeout is None else monotonic() + timeout
     talk: _Talk | None = popen.__dict__.get("_talk")
@@ -63,7 +63,7 @@ def communicate(popen: Popen, given: Any, timeout: float | None, *, text: bool) 
     return tuple(_decode(popen, talk, name, text) for name in ("stdout", "stderr"))
 
 
-def _encode(popen: Popen, given: Any) -> bytes:
+def _encode(popen: Popen[Any], given: Any) -> bytes:
     """The input as bytes; text only where the stream is text, as in subprocess."""
     stream: Any = popen.stdin
     if stream is None or given is None:
@@ -75,7 +75,7 @@ def _encode(popen: Popen, given: Any) -> bytes:
     return bytes(given) if encoding is None else bytes(given.encode(encoding, stream.errors))
 
 
-def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:
+def _decode(popen: Popen[Any], talk: _Talk, name: str, text: bool) -> Any:
     if name not in talk.read:
         return None
     data = talk.read[name].data()
@@ -91,14 +91,14 @@ def _decode(popen: Popen, talk: _Talk, name: str, text: bool) -> Any:
     return decoded.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _expired(popen: Popen, talk: _Talk, timeout: float | None) -> Exception:
+def _expired(popen: Popen[Any], talk: _Talk, timeout: float | None) -> Exception:
     import subprocess
 
     both = [talk.read[name].data() or None if name in talk.read else None for name in ("stdout", "stderr")]
     return subprocess.TimeoutExpired(popen.args, timeout or 0, output=both[0], stderr=both[1])
 
 
-def _pump(popen: Popen, talk: _Talk, deadline: float | None) -> bool:
+def _pump(popen: Popen[Any], talk: _Talk, deadline: float | None) -> bool:
     """Moves bytes until both outputs have ended; False at the deadline."""
     with selectors.PollSelector() as selector:
         _register(popen, talk, selector)
@@ -115,7 +115,7 @@ def _pump(popen: Popen, talk: _Talk, deadline: float | None) -> bool:
     return True
 
 
-def _register(popen: Popen, talk: _Talk, selector: selectors.BaseSelector) -> None:
+def _register(popen: Popen[Any], talk: _Talk, selector: selectors.BaseSelector) -> None:
     if popen.stdin is not None and not popen.stdin.closed:
         _flush(popen.stdin)
         if talk.given:

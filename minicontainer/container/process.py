@@ -14,7 +14,7 @@ from _thread import RLock
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, overload
 
 from minicontainer.container.cgroup import limits
 from minicontainer.container.child import Child
@@ -27,9 +27,9 @@ from minicontainer.plan.timeline import Timeline
 from minicontainer.spec import Spec, make, patience, signal_number, size
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
-    from minicontainer.spec.keywords import Fields, Stream
+    from minicontainer.spec.keywords import Fields, OfBytesPopen, OfEncodedPopen, OfPopen, OfTextPopen, Stream
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
@@ -38,8 +38,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # as process 1 itself, or as i
 LONGEST = 2**31 - 1  # milliseconds
 
 
-class Popen:
-    """A running container.
+class Popen(Generic[AnyStr]):
+    """A running container. ``Popen[str]`` where its pipes are text, else ``Popen[bytes]``.
 
     args        the command, or a Spec
     stdin, stdout, stderr   None (the caller's), PIPE, DEVNULL, a descriptor or a file; stderr also STDOUT
@@ -51,6 +51,14 @@ class Popen:
     the end). Every method may be called from any thread, and from a signal handler.
     """
 
+    @overload
+    def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[OfTextPopen]) -> None: ...
+    @overload
+    def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[OfEncodedPopen]) -> None: ...
+    @overload
+    def __init__(self: Popen[bytes], args: Sequence[str] | Spec, **keywords: Unpack[OfBytesPopen]) -> None: ...
+    @overload
+    def __init__(self: Popen[Any], args: Sequence[str] | Spec, **keywords: Unpack[OfPopen]) -> None: ...
     def __init__(
         self,
         args: Sequence[str] | Spec,
@@ -64,9 +72,9 @@ class Popen:
         max_output: int | str | None = None,
         **fields: Unpack[Fields],
     ) -> None:
-        self.stdin: IO[Any] | None = None  # a file where it was PIPE, else None
-        self.stdout: IO[Any] | None = None
-        self.stderr: IO[Any] | None = None
+        self.stdin: IO[AnyStr] | None = None  # a file where it was PIPE, else None
+        self.stdout: IO[AnyStr] | None = None
+        self.stderr: IO[AnyStr] | None = None
         self.returncode: int | None = None
         self._child: Child | None = None
         self._lock = RLock()
@@ -221,8 +229,8 @@ class Popen:
                 check(ready, "ppoll", self.pid)
         return True
 
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """As subprocess: feeds stdin, reads stdout and stderr to their end, waits."""
+    def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
+        """As subprocess: feeds stdin, reads stdout and stderr to their end (None where one was no pipe), waits."""
         from minicontainer.container.communicate import communicate
 
         return communicate(self, input, patience(timeout), text=self._text)
@@ -293,7 +301,7 @@ class Popen:
         if self._child is not None and self.returncode is not None:
             self._child.close()
 
-    def __enter__(self) -> Popen:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:

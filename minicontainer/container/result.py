@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, AnyStr, Generic, NamedTuple
 
 if TYPE_CHECKING:
     from minicontainer.plan.timeline import Timeline
@@ -39,14 +39,16 @@ class Usage(NamedTuple):
 
 
 @dataclass
-class Result:
-    """As subprocess.CompletedProcess, and more. ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``;
+class Result(Generic[AnyStr]):
+    """As subprocess.CompletedProcess, and more. ``Result[str]`` where its streams are text, else ``Result[bytes]``.
+
+    ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``;
     ``stdout_lost`` and ``stderr_lost`` are the bytes that came after the first ``max_output``."""
 
     args: Sequence[str]
     returncode: int
-    stdout: Any  # bytes or str; None where it was no pipe
-    stderr: Any
+    stdout: AnyStr  # None where it was no pipe: type checkers are told otherwise, as of Popen.communicate
+    stderr: AnyStr
     usage: Usage
     reason: str
     timeline: Timeline = field(repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, overload
 
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Result
@@ -14,16 +14,24 @@ from minicontainer.spec import Spec, patience
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from minicontainer.spec.keywords import OfPopen
+    from minicontainer.spec.keywords import OfBytesRun, OfEncodedRun, OfRun, OfTextRun
 
 
-class _Run(Popen):
+class _Run(Popen[AnyStr]):
     """Of ``run``, which has it to itself: dropped (an exception came before ``run`` held it), it ends."""
 
     def __del__(self) -> None:
         """The Child sees to it."""
 
 
+@overload
+def run(args: Sequence[str] | Spec, **keywords: Unpack[OfTextRun]) -> Result[str]: ...
+@overload
+def run(args: Sequence[str] | Spec, **keywords: Unpack[OfEncodedRun]) -> Result[str]: ...
+@overload
+def run(args: Sequence[str] | Spec, **keywords: Unpack[OfBytesRun]) -> Result[bytes]: ...
+@overload
+def run(args: Sequence[str] | Spec, **keywords: Unpack[OfRun]) -> Result[Any]: ...
 def run(
     args: Sequence[str] | Spec,
     *,
@@ -31,24 +39,24 @@ def run(
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
-    **keywords: Unpack[OfPopen],
-) -> Result:
+    **keywords: Any,
+) -> Result[Any]:
     """Runs a container to its end. Keywords are subprocess.run's, ``max_output`` (of Popen) and the fields of Spec.
 
     On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
     own = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
-    return finish(partial(_Run, args), **own, **keywords)
+    return finish(partial(_Run[Any], args), **own, **keywords)
 
 
 def finish(
-    start: Callable[..., Popen],
+    start: Callable[..., Popen[Any]],
     *,
     input: Any = None,
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
     **keywords: Any,
-) -> Result:
+) -> Result[Any]:
     """``subprocess.run`` of what ``start`` makes of the other keywords."""
     timeout = patience(timeout)  # before anything is started
     if capture_output:
@@ -75,7 +83,7 @@ def finish(
         process.close()
     assert process.returncode is not None
     assert process._usage is not None
-    result = Result(
+    result: Result[Any] = Result(
         process.args, process.returncode, stdout, stderr, process._usage, process.reason, process.timeline,
         process.lost["stdout"], process.lost["stderr"],
     )  # fmt: skip
@@ -84,7 +92,7 @@ def finish(
     return result
 
 
-def _end(process: Popen, error: BaseException) -> None:
+def _end(process: Popen[Any], error: BaseException) -> None:
     """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams (bytes, whatever
     the mode, as subprocess's) and the usage."""
     import subprocess

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, AnyStr, NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container import entering, host, seccomp, start
@@ -119,7 +119,7 @@ def spec_of(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
     return replace(base, **{**own, **fixed, "tty": False, "env": {**base.env, **env}, **given})
 
 
-class Exec(Popen):
+class Exec(Popen[AnyStr]):
     """A process in a container; all else is Popen's. ``kill`` ends this process alone."""
 
     def __init__(self, way_in: Way, process: int, open_cgroup: Callable[[], Cgroup | None], **streams: Any) -> None:

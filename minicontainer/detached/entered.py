@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from minicontainer.container.process import DEVNULL
 from minicontainer.container.result import Result
@@ -19,7 +19,17 @@ from minicontainer.errors import Error, told
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from minicontainer.spec.keywords import OfEntered, Streams, Wishes
+    from minicontainer.spec.keywords import (
+        OfBytesEntered,
+        OfBytesExec,
+        OfEncodedEntered,
+        OfEncodedExec,
+        OfEntered,
+        OfExec,
+        OfTextEntered,
+        OfTextExec,
+        Wishes,
+    )
 
 MANY = 64  # ways into it that are kept
 # What a process that enters comes to where process 1 is about to end: it is killed first, or no pid is given any more
@@ -37,6 +47,14 @@ class Entered(Observed):
         super().__init__(identifier)
         self._ways: dict[object, enter.Way] = {}  # into it, as it was last time
 
+    @overload
+    def exec(self, args: Sequence[str], **keywords: Unpack[OfTextExec]) -> Exec[str]: ...
+    @overload
+    def exec(self, args: Sequence[str], **keywords: Unpack[OfEncodedExec]) -> Exec[str]: ...
+    @overload
+    def exec(self, args: Sequence[str], **keywords: Unpack[OfBytesExec]) -> Exec[bytes]: ...
+    @overload
+    def exec(self, args: Sequence[str], **keywords: Unpack[OfExec]) -> Exec[Any]: ...
     def exec(
         self,
         args: Sequence[str],
@@ -45,8 +63,8 @@ class Entered(Observed):
         cwd: str | None = None,
         user: str | None = None,
         tty: bool = False,
-        **streams: Unpack[Streams],
-    ) -> Exec:
+        **streams: Any,
+    ) -> Exec[Any]:
         """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
         pidfd = self.open_process("exec")
         if self._entry.is_frozen():
@@ -85,6 +103,14 @@ class Entered(Observed):
         """``exec`` of what nobody waits for: its streams are /dev/null, and it ends when it does, or the container."""
         self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **wishes).disown()
 
-    def run(self, args: Sequence[str], **keywords: Unpack[OfEntered]) -> Result:
+    @overload
+    def run(self, args: Sequence[str], **keywords: Unpack[OfTextEntered]) -> Result[str]: ...
+    @overload
+    def run(self, args: Sequence[str], **keywords: Unpack[OfEncodedEntered]) -> Result[str]: ...
+    @overload
+    def run(self, args: Sequence[str], **keywords: Unpack[OfBytesEntered]) -> Result[bytes]: ...
+    @overload
+    def run(self, args: Sequence[str], **keywords: Unpack[OfEntered]) -> Result[Any]: ...
+    def run(self, args: Sequence[str], **keywords: Any) -> Result[Any]:
         """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
         return finish(lambda **given: self.exec(args, **given), **keywords)

@@ -24,7 +24,7 @@ from minicontainer.linux.process import stat
 from minicontainer.spec import Spec
 
 
-class Listed(Popen):
+class Listed(Popen[Any]):
     """Popen, with a directory in the state directory while it runs."""
 
     def __init__(self, spec: Spec, *, labels: Mapping[str, str], tell: Callable[[str], object], **streams: Any) -> None:

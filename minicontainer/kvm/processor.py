@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm import cpuid, x86
@@ -11,6 +11,9 @@ from minicontainer.kvm.memory import GuestMemory
 from minicontainer.kvm.system import Kvm
 from minicontainer.kvm.vcpu import Vcpu
 from minicontainer.native import ffi
+
+if TYPE_CHECKING:
+    from minicontainer.kvm.registers import Xcrs
 
 XSAVE = 1 << 26  # leaf 1, ECX
 AVX_STATE = 7  # XCR0: x87, SSE, AVX
@@ -87,10 +90,11 @@ class Initial(NamedTuple):
         vcpu.set_regs(ffi.new("struct kvm_regs *", registers | entry.registers))
 
 
-def _extended_state(kvm: Kvm) -> object:
+def _extended_state(kvm: Kvm) -> Xcrs:
     """XCR0 with x87, SSE, and AVX where there is AVX."""
     allowed = cpuid.features(kvm, 0xD)[0] | 3
-    return ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1, "xcrs": [{"xcr": 0, "value": allowed & AVX_STATE}]})
+    found: Xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1, "xcrs": [{"xcr": 0, "value": allowed & AVX_STATE}]})
+    return found
 
 
 def _linux_registers(vcpu: Vcpu) -> None:

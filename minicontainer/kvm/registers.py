@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+
+T = TypeVar("T")
 
 
 class Registers(dict[str, int]):
@@ -13,6 +16,17 @@ class Registers(dict[str, int]):
 
 
 if TYPE_CHECKING:
+
+    class Array(Protocol[T]):
+        """An array of C."""
+
+        @overload
+        def __getitem__(self, index: int) -> T: ...
+        @overload
+        def __getitem__(self, index: slice) -> Array[T]: ...
+        def __setitem__(self, index: int | slice, value: object) -> None: ...
+        def __iter__(self) -> Iterator[T]: ...
+        def __len__(self) -> int: ...
 
     class Regs(Protocol):
         """``struct kvm_regs *``."""
@@ -78,12 +92,78 @@ if TYPE_CHECKING:
         cr8: int
         efer: int
         apic_base: int
-        interrupt_bitmap: Any
+        interrupt_bitmap: Array[int]
 
     class Debugregs(Protocol):
         """``struct kvm_debugregs *``."""
 
-        db: Any
+        db: Array[int]
         dr6: int
         dr7: int
         flags: int
+
+    class Fpu(Protocol):
+        """``struct kvm_fpu *``."""
+
+        fpr: Array[Array[int]]
+        fcw: int
+        fsw: int
+        ftwx: int
+        last_opcode: int
+        last_ip: int
+        last_dp: int
+        xmm: Array[Array[int]]
+        mxcsr: int
+
+    class Xsave(Protocol):
+        """``struct kvm_xsave *``."""
+
+        region: Array[int]
+
+    class Xcr(Protocol):
+        """``struct kvm_xcr``."""
+
+        xcr: int
+        value: int
+
+    class Xcrs(Protocol):
+        """``struct kvm_xcrs *``."""
+
+        nr_xcrs: int
+        flags: int
+        xcrs: Array[Xcr]
+
+    class CpuidEntry(Protocol):
+        """``struct kvm_cpuid_entry2``."""
+
+        function: int
+        index: int
+        flags: int
+        eax: int
+        ebx: int
+        ecx: int
+        edx: int
+
+    class Cpuid(Protocol):
+        """``struct kvm_cpuid2 *``."""
+
+        nent: int
+        entries: Array[CpuidEntry]
+
+    class Lapic(Protocol):
+        """``struct kvm_lapic_state *``: of char, which is bytes of one to cffi."""
+
+        regs: Array[bytes]
+
+    class Events(Protocol):
+        """``struct kvm_vcpu_events *``."""
+
+        flags: int
+        sipi_vector: int
+
+    class Synced(Protocol):
+        """``struct kvm_sync_regs *``."""
+
+        regs: Regs
+        sregs: Sregs
+        events: Events

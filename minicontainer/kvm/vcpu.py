@@ -11,7 +11,7 @@ from minicontainer.kvm.exits import Exit, InterruptedExit, typed
 from minicontainer.native import check, ffi, lib, now
 
 if TYPE_CHECKING:
-    from minicontainer.kvm.registers import Debugregs, Regs, Sregs
+    from minicontainer.kvm.registers import Cpuid, Debugregs, Events, Fpu, Lapic, Regs, Sregs, Synced, Xcrs, Xsave
 
 
 class Vcpu(Descriptor):
@@ -55,11 +55,12 @@ class Vcpu(Descriptor):
         finished (a read's data taken, the instruction ended)."""
         lib.mc_run_immediate(self._mapped(), on)
 
-    def sync_regs(self, valid: int = 0, dirty: int = 0) -> Any:
+    def sync_regs(self, valid: int = 0, dirty: int = 0) -> Synced:
         """KVM_CAP_SYNC_REGS: from now on each exit fills in the parts ``valid`` (KVM_SYNC_X86_REGS ...) of the ``struct
         kvm_sync_regs *`` that this gives, without an ioctl; the parts ``dirty`` are taken from it once, at the next
         run."""
-        return ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self._mapped(), valid, dirty))
+        found: Synced = ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self._mapped(), valid, dirty))
+        return found
 
     def _mapped(self) -> Any:
         if self.run_page == ffi.NULL:
@@ -94,27 +95,30 @@ class Vcpu(Descriptor):
         """KVM_SET_SREGS."""
         self.ioctl("KVM_SET_SREGS", sregs)
 
-    def get_fpu(self) -> Any:
+    def get_fpu(self) -> Fpu:
         """KVM_GET_FPU: x87 and SSE (``struct kvm_fpu *``). KVM leaves ``mxcsr`` out, which is in get_xsave."""
-        return self.get("KVM_GET_FPU", "struct kvm_fpu")
+        found: Fpu = self.get("KVM_GET_FPU", "struct kvm_fpu")
+        return found
 
-    def set_fpu(self, fpu: Any) -> None:
+    def set_fpu(self, fpu: Fpu) -> None:
         """KVM_SET_FPU."""
         self.ioctl("KVM_SET_FPU", fpu)
 
-    def get_xsave(self) -> Any:
+    def get_xsave(self) -> Xsave:
         """KVM_GET_XSAVE: the first 4 KiB of what XSAVE has (``struct kvm_xsave *``)."""
-        return self.get("KVM_GET_XSAVE", "struct kvm_xsave")
+        found: Xsave = self.get("KVM_GET_XSAVE", "struct kvm_xsave")
+        return found
 
-    def set_xsave(self, xsave: Any) -> None:
+    def set_xsave(self, xsave: Xsave) -> None:
         """KVM_SET_XSAVE."""
         self.ioctl("KVM_SET_XSAVE", xsave)
 
-    def get_xcrs(self) -> Any:
+    def get_xcrs(self) -> Xcrs:
         """KVM_GET_XCRS: the extended control registers (``struct kvm_xcrs *``)."""
-        return self.get("KVM_GET_XCRS", "struct kvm_xcrs")
+        found: Xcrs = self.get("KVM_GET_XCRS", "struct kvm_xcrs")
+        return found
 
-    def set_xcrs(self, xcrs: Any) -> None:
+    def set_xcrs(self, xcrs: Xcrs) -> None:
         """KVM_SET_XCRS."""
         self.ioctl("KVM_SET_XCRS", xcrs)
 
@@ -139,13 +143,13 @@ class Vcpu(Descriptor):
         msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})
         return self.ioctl("KVM_SET_MSRS", msrs, f"{len(entries)} registers")
 
-    def set_cpuid2(self, cpuid: Any) -> None:
+    def set_cpuid2(self, cpuid: Cpuid) -> None:
         """KVM_SET_CPUID2: what the instruction tells the guest (``struct kvm_cpuid2 *``). Before the first run."""
         self.ioctl("KVM_SET_CPUID2", cpuid, f"{cpuid.nent} entries")
 
-    def get_cpuid2(self, room: int = 256) -> Any:
+    def get_cpuid2(self, room: int = 256) -> Cpuid:
         """KVM_GET_CPUID2."""
-        value = ffi.new("struct kvm_cpuid2 *", {"nent": room, "entries": room})
+        value: Cpuid = ffi.new("struct kvm_cpuid2 *", {"nent": room, "entries": room})
         self.ioctl("KVM_GET_CPUID2", value)
         while value.nent > 1 and value.entries[value.nent - 1].function == 0:
             value.nent -= 1  # Linux 6.1 leaves it as it was
@@ -153,20 +157,22 @@ class Vcpu(Descriptor):
 
     # ---- the rest of its state
 
-    def get_lapic(self) -> Any:
+    def get_lapic(self) -> Lapic:
         """KVM_GET_LAPIC: the local APIC's registers, 16 bytes apart (``struct kvm_lapic_state *``). Only with an
         irqchip."""
-        return self.get("KVM_GET_LAPIC", "struct kvm_lapic_state")
+        found: Lapic = self.get("KVM_GET_LAPIC", "struct kvm_lapic_state")
+        return found
 
-    def set_lapic(self, lapic: Any) -> None:
+    def set_lapic(self, lapic: Lapic) -> None:
         """KVM_SET_LAPIC."""
         self.ioctl("KVM_SET_LAPIC", lapic)
 
-    def get_vcpu_events(self) -> Any:
+    def get_vcpu_events(self) -> Events:
         """KVM_GET_VCPU_EVENTS: pending exceptions, interrupts, NMIs (``struct kvm_vcpu_events *``)."""
-        return self.get("KVM_GET_VCPU_EVENTS", "struct kvm_vcpu_events")
+        found: Events = self.get("KVM_GET_VCPU_EVENTS", "struct kvm_vcpu_events")
+        return found
 
-    def set_vcpu_events(self, events: Any) -> None:
+    def set_vcpu_events(self, events: Events) -> None:
         """KVM_SET_VCPU_EVENTS."""
         self.ioctl("KVM_SET_VCPU_EVENTS", events)
 

@@ -6,11 +6,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any, Protocol, TypedDict
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from minicontainer.spec.limits import Limits
 from minicontainer.spec.network import Port
 from minicontainer.spec.parts import Device, Mount, Ulimit
+
+if TYPE_CHECKING:
+    from typing_extensions import Required
+
+Given = bytes | bytearray | memoryview | None
 
 
 class HasFileno(Protocol):
@@ -87,6 +92,30 @@ class Streams(Output, total=False):
     errors: str | None
 
 
+class Text(Output, total=False):
+    """Streams of text, because ``text`` says so."""
+
+    text: Required[Literal[True]]
+    encoding: str | None
+    errors: str | None
+
+
+class Encoded(Output, total=False):
+    """Streams of text, because they have an encoding."""
+
+    text: bool | None
+    encoding: Required[str]
+    errors: str | None
+
+
+class Bytes(Output, total=False):
+    """Streams of bytes."""
+
+    text: Literal[False] | None
+    encoding: None
+    errors: None
+
+
 class Wishes(TypedDict, total=False):
     """How another process in a container differs from its first."""
 
@@ -96,13 +125,30 @@ class Wishes(TypedDict, total=False):
     tty: bool
 
 
-class Ended(TypedDict, total=False):
-    """What ``run`` takes beside Popen's."""
+class Waited(TypedDict, total=False):
+    """What ``run`` takes beside Popen's, but for ``input``."""
 
-    input: Any
     capture_output: bool
     timeout: float | None
     check: bool
+
+
+class Ended(Waited, total=False):
+    """What ``run`` takes beside Popen's."""
+
+    input: Any
+
+
+class Said(Waited, total=False):
+    """With an input of text."""
+
+    input: str | None
+
+
+class Fed(Waited, total=False):
+    """With an input of bytes."""
+
+    input: Given
 
 
 class Kept(TypedDict, total=False):
@@ -121,12 +167,68 @@ class OfDetached(Kept, Fields, total=False):
 
 
 class OfPopen(Streams, Fields, total=False):
-    """Keywords of ``run``."""
+    """Keywords of ``Popen``, whatever its streams are."""
+
+
+class OfTextPopen(Text, Fields, total=False):
+    """Keywords of ``Popen[str]``."""
+
+
+class OfEncodedPopen(Encoded, Fields, total=False):
+    """Keywords of ``Popen[str]``."""
+
+
+class OfBytesPopen(Bytes, Fields, total=False):
+    """Keywords of ``Popen[bytes]``."""
+
+
+class OfRun(Ended, Streams, Fields, total=False):
+    """Keywords of ``run``, whatever its streams are."""
+
+
+class OfTextRun(Said, Text, Fields, total=False):
+    """Keywords of ``run`` for a ``Result[str]``."""
+
+
+class OfEncodedRun(Said, Encoded, Fields, total=False):
+    """Keywords of ``run`` for a ``Result[str]``."""
+
+
+class OfBytesRun(Fed, Bytes, Fields, total=False):
+    """Keywords of ``run`` for a ``Result[bytes]``."""
 
 
 class OfAsyncio(Output, Fields, total=False):
     """Keywords of ``create_container_exec``."""
 
 
+class OfExec(Streams, Wishes, total=False):
+    """Keywords of ``Container.exec``, whatever its streams are."""
+
+
+class OfTextExec(Text, Wishes, total=False):
+    """Keywords of ``Container.exec`` for an ``Exec[str]``."""
+
+
+class OfEncodedExec(Encoded, Wishes, total=False):
+    """Keywords of ``Container.exec`` for an ``Exec[str]``."""
+
+
+class OfBytesExec(Bytes, Wishes, total=False):
+    """Keywords of ``Container.exec`` for an ``Exec[bytes]``."""
+
+
 class OfEntered(Ended, Streams, Wishes, total=False):
-    """Keywords of ``Container.run``."""
+    """Keywords of ``Container.run``, whatever its streams are."""
+
+
+class OfTextEntered(Said, Text, Wishes, total=False):
+    """Keywords of ``Container.run`` for a ``Result[str]``."""
+
+
+class OfEncodedEntered(Said, Encoded, Wishes, total=False):
+    """Keywords of ``Container.run`` for a ``Result[str]``."""
+
+
+class OfBytesEntered(Fed, Bytes, Wishes, total=False):
+    """Keywords of ``Container.run`` for a ``Result[bytes]``."""

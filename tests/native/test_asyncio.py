@@ -230,7 +230,7 @@ def test_a_spec_and_its_attributes(rootfs: Path) -> None:
         assert p.pid > 1
         assert p.reason == ""
         assert p.popen.pidfd > 2
-        assert await p.communicate(b"x") == (b"x", None)
+        assert await p.communicate(b"x") == (b"x", None)  # type: ignore[comparison-overlap]
         assert p.reason == "exited"
 
     run(main())
@@ -269,7 +269,7 @@ def test_max_output_of_communicate(rootfs: Path) -> None:
     async def main() -> None:
         p = await create("/bin/sh", "-c", "head -c 3000000 /dev/zero", rootfs=rootfs, stdout=mc.PIPE, max_output=1000)
         out, err = await p.communicate()
-        assert (len(out or b""), err, p.returncode) == (1000, None, 0)
+        assert (len(out or b""), err, p.returncode) == (1000, None, 0)  # type: ignore[comparison-overlap]
         assert p.popen.lost == {"stdout": 2_999_000, "stderr": 0}
 
     run(main())

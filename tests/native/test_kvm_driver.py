@@ -497,7 +497,7 @@ def test_vcpu_events(make: Make) -> None:
 def test_debugregs(make: Make) -> None:
     vcpu = make().vcpu
     registers = vcpu.get_debugregs()
-    registers.db = [0x1000, 0x2000, 0x3000, 0x4000]
+    registers.db[0:4] = [0x1000, 0x2000, 0x3000, 0x4000]
     vcpu.set_debugregs(registers)
     assert list(vcpu.get_debugregs().db) == [0x1000, 0x2000, 0x3000, 0x4000]
 

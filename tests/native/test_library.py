@@ -329,7 +329,7 @@ def test_the_example_of_the_readme(rootfs: Path) -> None:
     assert r.usage.memory_peak is None or r.usage.memory_peak > 0
     assert [e.call for e in r.timeline if e.call.startswith("execve(")] != []
     with mc.Popen(["/bin/sh"], rootfs=rootfs, stdin=mc.PIPE, stdout=mc.PIPE) as p:
-        assert p.communicate(b"echo in $$\n") == (b"in 1\n", None)
+        assert p.communicate(b"echo in $$\n") == (b"in 1\n", None)  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.needs("cgroup-memory", "cgroup-pids", "cgroup-cpu")
@@ -480,7 +480,7 @@ def test_errors_leave_nothing_behind(rootfs: Path) -> None:
 
 def test_input_is_checked_before_anything_is_started(rootfs: Path) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'memory'"):
-        mc.run(["/bin/true"], rootfs=rootfs, memory="1G")  # type: ignore[call-arg]
+        mc.run(["/bin/true"], rootfs=rootfs, memory="1G")  # type: ignore[call-overload]
     with pytest.raises(mc.SpecError, match=r"args .*must be a sequence, as a list, not str"):
         mc.run("/bin/true", rootfs=rootfs)
 
@@ -727,7 +727,7 @@ def test_max_output_with_a_timeout_and_with_communicate(rootfs: Path) -> None:
     assert caught.value.stdout == b"0123456789"
     assert caught.value.lost["stdout"] == 9_990  # type: ignore[attr-defined]
     with mc.Popen([SH, "-c", PRINTS], rootfs=rootfs, stdout=mc.PIPE, max_output=10) as p:
-        assert p.communicate() == (b"0123456789", None)
+        assert p.communicate() == (b"0123456789", None)  # type: ignore[comparison-overlap]
         assert p.lost == {"stdout": 9_990, "stderr": 0}
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.needs("root")
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; done"
 
 
-def line(p: mc.Popen) -> bytes:
+def line(p: mc.Popen[bytes]) -> bytes:
     return bytes(cast("IO[bytes]", p.stdout).readline())
 
 
@@ -273,7 +273,7 @@ def test_kill_from_another_thread_while_communicating(rootfs: Path) -> None:
     with mc.Popen(["/bin/sh", "-c", "echo up; exec sleep 60"], rootfs=rootfs, stdout=mc.PIPE) as p:
         timer = threading.Timer(0.2, p.kill)
         timer.start()
-        assert p.communicate(timeout=60) == (b"up\n", None)
+        assert p.communicate(timeout=60) == (b"up\n", None)  # type: ignore[comparison-overlap]
         assert p.returncode == -signal.SIGKILL
         timer.join()
 

@@ -59,7 +59,7 @@ MISTAKES = bad(
     --ulimit nofile=1:2:3           | --ulimit nofile=1:2:3; NAME=SOFT[:HARD]
     --ulimit nofile=-2              | --ulimit nofile=-2; whole numbers
     --ulimit nofile=99999999999     | --ulimit nofile=99999999999; not permitted; fs.nr_open
-    --sysctl kernel.panic=1         | --sysctl kernel.panic=1; kernel.panic is none that a namespace keeps apart; those are net.*
+    --sysctl kernel.panic=1         | --sysctl kernel.panic=1; kernel.panic is none that; those are net.*
     --sysctl kernel.hostname=x      | --sysctl kernel.hostname=x; keeps apart from the host's
     --sysctl net/../kernel/x=1      | --sysctl net/../kernel/x=1; is no name of a sysctl
     --sysctl net.ipv4.ip_forward    | --sysctl net.ipv4.ip_forward; NAME=VALUE
@@ -132,7 +132,7 @@ MISTAKES = bad(
     --stop-timeout nan              | --stop-timeout nan; seconds
     --timeout 0                     | --timeout 0; seconds
     --timeout soon                  | --timeout soon; seconds
-    --network a/b                   | --network a/b; none, host, bridge, another network's name, container:NAME, ns:PATH or pid:N
+    --network a/b                   | --network a/b; another network's name, container:NAME, ns:PATH or
     --network pid:999999999         | --network pid:999999999; no such file
     --network ns:/proc/self/ns/pid  | --network ns:/proc/self/ns/pid; invalid argument
     --pid container                 | --pid container; private, host
@@ -174,7 +174,9 @@ def test_values_that_a_table_cannot_hold(box: Box, tmp_path: Path) -> None:
     box.refused("true", options=["--name", "a b"], says=["--name 'a b'"])
     box.refused("true", options=["--env", ""], says=["--env ''", "has no name"])
     box.refused("true", options=["--env", "A B=1"], says=["--env 'A B=1': 'A B' is a name with a blank in it"])
-    box.refused("true", options=["--env", "A =1"], says=["--env 'A =1': 'A ' is a name with a blank", "no blanks around ="])
+    box.refused(
+        "true", options=["--env", "A =1"], says=["--env 'A =1': 'A ' is a name with a blank", "no blanks around ="]
+    )
     box.refused("true", options=["--workdir", ""], says=["--workdir ''", "is empty"])
     box.refused("true", options=["--user", "two\nlines"], says=[r"--user 'two\nlines'"])
 

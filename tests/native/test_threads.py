@@ -160,7 +160,7 @@ print(found[0].stdout)
 
 def test_a_container_outlives_the_thread_that_started_it(rootfs: Path) -> None:
     """A parent-death signal would follow the creating thread: it is not asked for by default."""
-    started: list[mc.Popen] = []
+    started: list[mc.Popen[bytes]] = []
     thread = threading.Thread(
         target=lambda: started.append(mc.Popen(["/bin/cat"], rootfs=rootfs, stdin=mc.PIPE, stdout=mc.PIPE))
     )
@@ -169,7 +169,7 @@ def test_a_container_outlives_the_thread_that_started_it(rootfs: Path) -> None:
     with started[0] as p:
         time.sleep(0.1)
         assert p.poll() is None
-        assert p.communicate(b"still here") == (b"still here", None)
+        assert p.communicate(b"still here") == (b"still here", None)  # type: ignore[comparison-overlap]
 
 
 def test_dumpable_is_put_back_after_overlapping_starts(rootfs: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_clone_that_fails_does_not_wait_for_who_was_forked_meanwhile() -> None
 
 
 def test_who_is_to_die_with_the_process_outlives_the_thread_that_started_it(rootfs: Path) -> None:
-    started: list[mc.Popen] = []
+    started: list[mc.Popen[bytes]] = []
     worker = threading.Thread(
         target=lambda: started.append(mc.Popen(["/bin/cat"], rootfs=rootfs, stdin=mc.PIPE, die_with_parent=True))
     )
@@ -274,7 +274,7 @@ def test_who_is_to_die_with_the_process_outlives_the_thread_that_started_it(root
     worker.join()
     with started[0] as popen:
         assert not select.select([popen.pidfd], [], [], 0.3)[0]
-        assert popen.communicate(b"") == (None, None)
+        assert popen.communicate(b"") == (None, None)  # type: ignore[comparison-overlap]
         assert popen.returncode == 0
     assert threading.active_count() == 1
 

@@ -96,9 +96,7 @@ def test_by_the_files_of_a_volume(box: Box, etc: Path) -> None:
             assert who(box, *volumes, "-u", user) == BOB
         assert who(box, *volumes, "-u", "bob:bobs", "--group-add", "more") == ["1234", "55", "66", "/bobs"]
         assert who(box, *volumes, "-u", "1235") == ["1235", "0", "", "/"], "a number is no name"
-        box.refused(
-            "true", options=[*volumes, "-u", "user"], says=["-u user: is not in the container's /etc/passwd"]
-        )
+        box.refused("true", options=[*volumes, "-u", "user"], says=["-u user: is not in the container's /etc/passwd"])
         box.refused("true", options=[*volumes, "--group-add", "daemon"], says=["--group-add daemon", "/etc/group"])
 
 

@@ -93,7 +93,7 @@ def test_an_error_about_what_cannot_be_pickled() -> None:
 # ---- results and specs
 
 EVENTS = [Event("parent", "clone", "clone3(0)", 1, 5, 7), Event("child", "x", "mount(a)", 2, 3, -1)]
-RESULT = Result(["x"], 3, b"out", None, Usage(1.5, cputime=0.5), "exited", Timeline.of(EVENTS))
+RESULT: Result[Any] = Result(["x"], 3, b"out", None, Usage(1.5, cputime=0.5), "exited", Timeline.of(EVENTS))
 VALUES: dict[str, Any] = {
     "Result": RESULT,
     "Usage": RESULT.usage,

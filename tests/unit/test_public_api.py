@@ -100,7 +100,7 @@ def test_a_result_is_as_a_completed_process() -> None:
         result.check_returncode()
     error = caught.value
     assert (error.returncode, error.cmd, error.stdout, error.stderr) == (3, ["x"], b"out", b"err")
-    assert Result(["x"], -9, None, None, Usage(1.0), "signal", Timeline([], None, b"", 0)).meta() == {
+    assert Result(["x"], -9, b"", b"", Usage(1.0), "signal", Timeline([], None, b"", 0)).meta() == {
         "args": ["x"],
         "returncode": -9,
         "exit_status": None,
