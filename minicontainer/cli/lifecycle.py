@@ -9,7 +9,7 @@ import click
 
 from minicontainer import spec as s
 from minicontainer.cli.names import container_argument, containers_argument, each, find
-from minicontainer.cli.options import Command, OptionalValues, yes_or_no
+from minicontainer.cli.options import Command, OptionalValues, confirm, yes_or_no
 from minicontainer.errors import Error
 
 time_option = click.option("-t", "--time", "seconds", help="Seconds from the stop signal to the kill; -1: never.")
@@ -117,7 +117,8 @@ def prune(force: bool) -> int:
 
     over = [c for c in containers() if is_over(c)]
     if over and not force:
-        click.confirm(f"Remove {len(over)} containers that have ended?", abort=True)
+        many = "1 container that has" if len(over) == 1 else f"{len(over)} containers that have"
+        confirm(f"Remove {many} ended?")
     return each([c.id for c in over], lambda c: c.remove())
 
 

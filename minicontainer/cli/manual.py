@@ -12,10 +12,7 @@ from minicontainer.cli.options import Command
 
 EXIT_STATUS = (
     ("0 to 123", "that of the program"),
-    (
-        "1",
-        "of commands that act on containers, networks or volumes: it could not be done for one of them, which is said",
-    ),
+    ("1", "of commands that take several containers, networks or volumes: it failed for one of them"),
     ("124", "--timeout was over"),
     ("125", "an error of ours, said in one line: a wrong option or value too, before anything is done"),
     ("126", "the program cannot be invoked"),

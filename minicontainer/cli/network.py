@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from minicontainer.cli import filters as f
-from minicontainer.cli.formats import Row, format_option, rows_text
+from minicontainer.cli.formats import Row, format_option
 from minicontainer.cli.groups import Group
 from minicontainer.cli.moments import shown
-from minicontainer.cli.tables import table
-from minicontainer.errors import Error
-
-HEAD = ("NAME", "SUBNET", "GATEWAY", "INTERFACE", "MEMBERS")
-HEADS = {"ID": "NETWORK ID"}
+from minicontainer.cli.named import Listing, Name, each_name
+from minicontainer.cli.options import confirm
 
 
-class NetworkName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """A network's name, completed by the shell."""
+def _names() -> list[str]:
+    from minicontainer.network import store
 
-    name = "network"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        from minicontainer.network import store
-
-        return [CompletionItem(name) for name in store.names() if name.startswith(incomplete)]
+    return list(store.names())
 
 
-names_argument = click.argument("names", type=NetworkName(), nargs=-1, required=True, metavar="NETWORK...")
+NETWORK = Name("network", _names)
 
 
 @click.group("network", cls=Group)
@@ -57,41 +47,11 @@ def create(subnet: str | None, gateway: str | None, internal: bool, ipv6: bool |
     return 0
 
 
-FILTERS: dict[str, Callable[[str], f.Test]] = {
-    "name": f.matches("name", lambda n: n.name),
-    "id": f.matches("id", lambda n: n.name),
-    "driver": f.one_of("driver", ("bridge",), lambda n: "bridge"),
-}
-
-
-@group.command("ls")
-@click.option("-q", "--quiet", is_flag=True, help="Names alone.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
-@format_option()
-def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
-    """List the networks."""
-    from minicontainer.network import store
-
-    chosen = f.Filters(filters, FILTERS)
-    found = [network for network in store.whole() if chosen.fit(network)]
-    if quiet:
-        click.echo("".join(f"{network.name}\n" for network in found), nl=False)
-        return 0
-    rows = [Row(_listed(network)) for network in found]
-    click.echo(rows_text(rows, format_, HEADS, lambda: table(HEAD, [_cells(network) for network in found])), nl=False)
-    return 0
-
-
-def _cells(network: Any) -> list[str]:
+def _row(network: Any) -> Row:
+    """docker's fields, and ours; a network has no id but its name."""
     from minicontainer.network import members
 
-    subnet = f"{network.subnet}{' (internal)' * network.internal}"
-    return [network.name, subnet, str(network.gateway), network.interface, str(len(members.of(network.name)))]
-
-
-def _listed(network: Any) -> dict[str, Any]:
-    """docker's fields; a network has no id but its name."""
-    return {
+    data = {
         "ID": network.name,
         "Name": network.name,
         "Driver": "bridge",
@@ -103,30 +63,62 @@ def _listed(network: Any) -> dict[str, Any]:
         "Subnet": str(network.subnet),
         "Gateway": str(network.gateway),
         "Interface": network.interface,
+        "Members": len(members.of(network.name)),
     }
+    return Row(data)
+
+
+def _cells(network: Any, data: Mapping[str, Any]) -> list[str]:
+    subnet = f"{network.subnet}{' (internal)' * network.internal}"
+    return [network.name, subnet, data["Gateway"], network.interface, str(data["Members"])]
+
+
+LISTING = Listing(
+    filters={
+        "name": f.matches("name", lambda network: network.name),
+        "id": f.matches("id", lambda network: network.name),
+        "driver": f.one_of("driver", ("bridge",), lambda network: "bridge"),
+    },
+    heads={"ID": "NETWORK ID"},
+    head=("NAME", "SUBNET", "GATEWAY", "INTERFACE", "MEMBERS"),
+    row=_row,
+    cells=_cells,
+)
+
+
+@group.command("ls")
+@LISTING.options
+def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
+    """List the networks."""
+    from minicontainer.network import store
+
+    return LISTING.show(store.whole(), quiet=quiet, filters=filters, format_=format_)
 
 
 @group.command("rm")
-@names_argument
+@NETWORK.argument()
 def rm(names: Sequence[str]) -> int:
     """Remove networks that nobody is on."""
-    from minicontainer.cli import report
     from minicontainer.network import networks
 
-    status = 0
-    for name in names:
-        try:
-            networks.remove(name)
-            click.echo(name)
-        except (Error, OSError) as e:
-            report(e)
-            status = 1
-    return status
+    return each_name(names, networks.remove)
+
+
+@group.command("prune")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+def prune(force: bool) -> int:
+    """Remove all networks that nobody is on, but the one that is made when it is needed (bridge)."""
+    from minicontainer.network import members, networks, store
+
+    if not force:
+        confirm("Remove all networks that nobody is on?")
+    idle = [network.name for network in store.whole() if network.name != "bridge" and not members.of(network.name)]
+    return each_name(idle, networks.remove)
 
 
 @group.command("inspect")
 @format_option("json", short=True)
-@names_argument
+@NETWORK.argument()
 def inspect(format_: str, names: Sequence[str]) -> int:
     """Show all that is known of networks, and who is on them, as a JSON list; with -f as a template says."""
     from minicontainer.cli.inspect import inspect_each

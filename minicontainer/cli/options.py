@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from minicontainer.errors import SpecError, UnsupportedError, quote
+from minicontainer.errors import Error, SpecError, UnsupportedError, quote
 
 # What an option is called where that is not the name of its field in Spec or Limits.
 OPTIONS = {
@@ -164,6 +164,17 @@ def claimed(path: str | None) -> Iterator[Callable[[str], object]]:
         except BaseException:
             os.unlink(path)
             raise
+
+
+def confirm(question: str) -> None:
+    """Asks, and goes on where the answer is yes. Error where nobody answers."""
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort as e:
+        if isinstance(e.__context__, EOFError):
+            click.echo()  # after the question
+            raise Error(f"{question} Nobody answers: stdin has ended (-f does not ask)") from None
+        raise
 
 
 def yes_or_no(what: str, flag: bool | None, value: str | None) -> bool | None:

@@ -7,38 +7,66 @@ from typing import Any
 
 import click
 
+from minicontainer import spec as s
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import container_argument, find
 from minicontainer.cli.options import Command
-from minicontainer.errors import Error
+from minicontainer.errors import Error, SpecError
 
 
 @click.command("port", cls=Command)
 @format_option()
 @container_argument()
-def command(format_: str, container: str) -> int:
+@click.argument("port", metavar="[PORT[/udp]]", required=False)
+def command(format_: str, container: str, port: str | None) -> int:
     """Show the ports of CONTAINER: PORT/PROTOCOL, and where it is reached from this host.
 
-    Those that are published come first, then the others on which it listens.
+    Those that are published come first, then the others on which it listens. With PORT: the host's address and port
+    that lead there, a line for each; an error where none is published.
     """
-    rows = list(_rows(find(container)))
+    wanted = None if port is None else _wanted(port)
+    found = find(container)
+    if wanted is not None:
+        rows = [row for row in _published(found) if (row["PrivatePort"], row["Type"]) == wanted]
+        if not rows:
+            inside = f"port {wanted[0]}/{wanted[1]}"
+            raise Error(f"{inside} of container {container}: is not published (run -p {port} publishes it)")
+        click.echo(rows_text([Row(row) for row in rows], format_, {}, lambda: "\n".join(map(_host, rows))), nl=False)
+        return 0
+    rows = list(_rows(found))
     if rows or format_ != "table":
         click.echo(rows_text([Row(row) for row in rows], format_, {}, lambda: "\n".join(map(_line, rows))), nl=False)
     return 0
 
 
+def _wanted(text: str) -> tuple[int, str]:
+    """The number and the protocol of ``80`` or ``53/udp``."""
+    try:
+        (port,) = s.Port.exposed(text)
+    except (SpecError, ValueError):
+        raise SpecError("PORT", text, "must be PORT[/udp]", "such as 80 or 53/udp") from None
+    return port.number, port.protocol
+
+
+def _host(row: dict[str, Any]) -> str:
+    """Address and port of the host, as they are written."""
+    return f"[{row['HostIp']}]:{row['HostPort']}" if ":" in row["HostIp"] else f"{row['HostIp']}:{row['HostPort']}"
+
+
 def _line(row: dict[str, Any]) -> str:
-    inside = row["HostIp"] is None
-    host = f"[{row['HostIp']}]" if ":" in (row["HostIp"] or "") else row["HostIp"]
-    where = f" on {row['Address']}, inside alone" if inside else f" -> {host}:{row['HostPort']}"
+    where = f" on {row['Address']}, inside alone" if row["HostIp"] is None else f" -> {_host(row)}"
     return f"{row['PrivatePort']}/{row['Type']}{where}"
+
+
+def _published(found: Any) -> Iterator[dict[str, Any]]:
+    for port in found.published():
+        inside = "::" if ":" in port.address else "0.0.0.0"
+        yield _row(port.number, port.protocol, inside, (port.address or "0.0.0.0", port.host))
 
 
 def _rows(found: Any) -> Iterator[dict[str, Any]]:
     lease, published = found.lease(), found.published()
-    for port in published:
-        inside = "::" if ":" in port.address else "0.0.0.0"
-        yield _row(port.number, port.protocol, inside, (port.address or "0.0.0.0", port.host))
+    yield from _published(found)
     known = {(port.number, port.protocol) for port in published}
     for port in _listening(found, alone=not published):
         if (port.number, port.protocol) not in known:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from minicontainer.cli import filters as f
-from minicontainer.cli.formats import Row, format_option, rows_text
+from minicontainer.cli.formats import Row, format_option
 from minicontainer.cli.groups import Group
 from minicontainer.cli.moments import shown
-from minicontainer.cli.tables import ago, table
-from minicontainer.errors import Error
-
-HEAD = ("VOLUME NAME", "CREATED", "CONTAINERS")
-HEADS = {"Name": "VOLUME NAME", "Links": "CONTAINERS"}
+from minicontainer.cli.named import Listing, Name, each_name
+from minicontainer.cli.options import confirm
+from minicontainer.cli.tables import ago
 
 
-class VolumeName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """A volume's name, completed by the shell."""
+def _names() -> list[str]:
+    from minicontainer import volumes
 
-    name = "volume"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        from minicontainer import volumes
-
-        return [CompletionItem(volume.name) for volume in volumes.volumes() if volume.name.startswith(incomplete)]
+    return [volume.name for volume in volumes.volumes()]
 
 
-names_argument = click.argument("names", type=VolumeName(), nargs=-1, required=True, metavar="VOLUME...")
+VOLUME = Name("volume", _names)
 
 
 @click.group("volume", cls=Group)
@@ -62,36 +53,30 @@ def _dangling(volume: Any) -> str:
     return "false" if volumes.users(volume.name) else "true"
 
 
-FILTERS: dict[str, Callable[[str], f.Test]] = {
-    "name": f.matches("name", lambda volume: volume.name),
-    "label": f.label(lambda volume: volume.labels),
-    "dangling": f.one_of("dangling", ("true", "false"), _dangling),
-}
+def _row(volume: Any) -> Row:
+    return Row(_data(volume), {"Labels": ",".join(f"{name}={value}" for name, value in sorted(volume.labels.items()))})
+
+
+LISTING = Listing(
+    filters={
+        "name": f.matches("name", lambda volume: volume.name),
+        "label": f.label(lambda volume: volume.labels),
+        "dangling": f.one_of("dangling", ("true", "false"), _dangling),
+    },
+    heads={"Name": "VOLUME NAME", "Links": "CONTAINERS"},
+    head=("VOLUME NAME", "CREATED", "CONTAINERS"),
+    row=_row,
+    cells=lambda volume, data: [volume.name, ago(volume.created or None), str(data["Links"])],
+)
 
 
 @group.command("ls")
-@click.option("-q", "--quiet", is_flag=True, help="Names alone.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
-@format_option()
+@LISTING.options
 def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
     """List the volumes."""
     from minicontainer import volumes
 
-    chosen = f.Filters(filters, FILTERS)
-    found = [volume for volume in volumes.volumes() if chosen.fit(volume)]
-    if quiet:
-        click.echo("".join(f"{volume.name}\n" for volume in found), nl=False)
-        return 0
-    rows = [Row(_data(volume), {"Labels": _labels(volume)}) for volume in found]
-    cells = [
-        [row.data["Name"], ago(v.created or None), str(row.data["Links"])] for row, v in zip(rows, found, strict=True)
-    ]
-    click.echo(rows_text(rows, format_, HEADS, lambda: table(HEAD, cells)), nl=False)
-    return 0
-
-
-def _labels(volume: Any) -> str:
-    return ",".join(f"{name}={value}" for name, value in sorted(volume.labels.items()))
+    return LISTING.show(volumes.volumes(), quiet=quiet, filters=filters, format_=format_)
 
 
 def _data(volume: Any) -> dict[str, Any]:
@@ -112,7 +97,7 @@ def _data(volume: Any) -> dict[str, Any]:
 
 @group.command("inspect")
 @format_option("json", short=True)
-@names_argument
+@VOLUME.argument()
 def inspect(format_: str, names: Sequence[str]) -> int:
     """Show all that is known of volumes, as a JSON list; with -f as a template says."""
     from minicontainer import volumes
@@ -123,25 +108,12 @@ def inspect(format_: str, names: Sequence[str]) -> int:
 
 @group.command("rm")
 @click.option("-f", "--force", is_flag=True, help="One that is not there is no error.")
-@names_argument
+@VOLUME.argument()
 def rm(force: bool, names: Sequence[str]) -> int:
     """Remove volumes that no container has, with all that they hold."""
     from minicontainer import volumes
-    from minicontainer.cli import report
 
-    status = 0
-    for name in names:
-        try:
-            volumes.remove(name)
-            click.echo(name)
-        except volumes.NoVolumeError as e:
-            if not force:
-                report(e)
-                status = 1
-        except (Error, OSError) as e:
-            report(e)
-            status = 1
-    return status
+    return each_name(names, volumes.remove, spare=volumes.NoVolumeError if force else None)
 
 
 @group.command("prune")
@@ -153,6 +125,6 @@ def prune(everything: bool, force: bool) -> int:
 
     if not force:
         what = "all volumes" if everything else "all volumes without a name"
-        click.confirm(f"Remove {what} that no container has?", abort=True)
+        confirm(f"Remove {what} that no container has?")
     click.echo("".join(f"{name}\n" for name in volumes.prune(everything=everything)), nl=False)
     return 0

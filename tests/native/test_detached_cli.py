@@ -269,8 +269,13 @@ def test_prune_takes_what_has_ended(op: Operator) -> None:
     ended, running = op.run("true"), op.run("sleep", "1000")
     op.out("wait", ended)
     asked = op.do("prune", input="n\n", code=130)
-    assert "Remove " in asked.stdout
-    assert ended in op.out("prune", "--force")
+    assert "Remove 1 container that has ended? [y/N]: " in asked.stdout
+    again = op.run("true")
+    op.out("wait", again)
+    asked = op.do("prune", input="", code=125)
+    assert asked.stdout.endswith("Remove 2 containers that have ended? [y/N]: \n")
+    assert asked.stderr.endswith("? Nobody answers: stdin has ended (-f does not ask)\n")
+    assert {ended, again} == set(op.out("prune", "--force").split())
     assert [row["ID"] for row in op.rows("-a")] == [running]
 
 

@@ -412,12 +412,17 @@ def test_the_command_line(box: Box, minicontainer_cli: Run) -> None:
     assert (member["IPv4Address"], member["DNSNames"]) == ("10.9.8.1/24", ["test-web", identifier[:12]])
     assert cli("network", "inspect", "-f", "{{.Name}} {{.Driver}}", NAME) == f"{NAME} bridge\n"
     (listed,) = cli("network", "ls", "--format", "json", "--filter", f"name=^{NAME}$").splitlines()
-    assert json.loads(listed)["Subnet"] == "10.9.8.0/24"
+    assert (json.loads(listed)["Subnet"], json.loads(listed)["Members"]) == ("10.9.8.0/24", 1)
     assert cli("network", "ls", "--filter", f"name=^{NAME[:-1]}$", "--format", "{{.Name}}") == ""
     (row,) = [line for line in cli("network", "ls").splitlines() if line.startswith(NAME)]
     assert row.split()[1:3] == ["10.9.8.0/24", "10.9.8.254"]
     assert cli("network", "ls", "-q") == f"{NAME}\n"
     assert cli("port", "test-web").splitlines()[0] == "80/tcp -> 127.0.0.1:18080"
+    assert cli("port", "test-web", "80") == cli("port", "test-web", "80/tcp") == "127.0.0.1:18080\n"
+    refusal(
+        minicontainer_cli("port", "test-web", "80/udp"), says=["port 80/udp of container test-web: is not published"]
+    )
+    refusal(minicontainer_cli("port", "test-web", "x"), says=["PORT x: must be PORT[/udp]"])
     assert "127.0.0.1:18080->80/tcp" in cli("ps")
     (told,) = json.loads(cli("inspect", "test-web"))
     assert told["NetworkSettings"]["IPAddress"] == "10.9.8.1"
@@ -426,8 +431,9 @@ def test_the_command_line(box: Box, minicontainer_cli: Run) -> None:
     in_use = minicontainer_cli("network", "rm", NAME)
     assert in_use.returncode == 1
     assert re.search(f"network {NAME}: is in use by container [0-9a-f]{{12}} \\(test-web\\)", in_use.stderr)
+    assert cli("network", "prune", "-f") == ""
     cli("rm", "-f", "test-web")
-    assert cli("network", "rm", NAME) == f"{NAME}\n"
+    assert cli("network", "prune", "-f") == f"{NAME}\n"
     assert cli("network", "ls", "--format", "json") == ""
 
 

@@ -90,6 +90,8 @@ def test_prune_spares_names_and_users(op: Operator) -> None:
     unnamed, named = op.out("volume", "create").strip(), op.out("volume", "create", "named").strip()
     c = op.run("sleep", "1000", options=("-v", "used:/v"))
     assert "Remove all volumes without a name" in op.do("volume", "prune", input="n\n", code=130).stdout
+    asked = op.do("volume", "prune", input="", code=125)
+    assert asked.stderr.endswith("? Nobody answers: stdin has ended (-f does not ask)\n")
     assert op.out("volume", "prune", "-f") == f"{unnamed}\n"
     assert op.out("volume", "prune", "-a", "-f") == f"{named}\n"
     op.out("rm", "-f", c)

@@ -1,0 +1,80 @@
+"""What the commands for volumes and for networks share: names that the shell completes, ``ls``, ``rm``, ``prune``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from minicontainer.cli import filters as f
+from minicontainer.cli.formats import Row, format_option, rows_text
+from minicontainer.cli.tables import table
+from minicontainer.errors import Error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """A name of one of these, completed by the shell."""
+
+    def __init__(self, name: str, known: Callable[[], Iterable[str]]) -> None:
+        self.name, self._known = name, known
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in self._known() if name.startswith(incomplete)]
+
+    def argument(self) -> Callable[[F], F]:
+        """Some of them: the argument ``names``."""
+        return click.argument("names", type=self, nargs=-1, required=True, metavar=f"{self.name.upper()}...")
+
+
+class Listing(NamedTuple):
+    """How such things are listed: ``row`` is one's data, ``cells`` its line of a table below ``head``, ``heads`` those
+    of columns that a template names."""
+
+    filters: Mapping[str, Callable[[str], f.Test]]
+    heads: Mapping[str, str]
+    head: Sequence[str]
+    row: Callable[[Any], Row]
+    cells: Callable[[Any, Mapping[str, Any]], list[str]]
+
+    def options(self, function: F) -> F:
+        """``-q``, ``--filter`` and ``--format``."""
+        told = f"Of {', '.join(self.filters)}."
+        function = format_option()(function)
+        function = click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=told)(function)
+        return click.option("-q", "--quiet", is_flag=True, help="Names alone.")(function)
+
+    def show(self, things: Iterable[Any], *, quiet: bool, filters: Sequence[str], format_: str) -> int:
+        """Prints those that fit."""
+        chosen = f.Filters(filters, self.filters)
+        found = [thing for thing in things if chosen.fit(thing)]
+        if quiet:
+            click.echo("".join(f"{thing.name}\n" for thing in found), nl=False)
+            return 0
+        rows = [self.row(thing) for thing in found]
+
+        def as_table() -> str:
+            return table(self.head, [self.cells(thing, row.data) for thing, row in zip(found, rows, strict=True)])
+
+        click.echo(rows_text(rows, format_, self.heads, as_table), nl=False)
+        return 0
+
+
+def each_name(names: Iterable[str], do: Callable[[str], object], *, spare: type[Error] | None = None) -> int:
+    """Does it for each, and prints its name; errors are said of each and make the exit code 1, but for ``spare``."""
+    from minicontainer.cli import report
+
+    status = 0
+    for name in names:
+        try:
+            do(name)
+            click.echo(name)
+        except (Error, OSError) as e:
+            if spare is None or not isinstance(e, spare):
+                report(e)
+                status = 1
+    return status
