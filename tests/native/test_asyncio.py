@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -193,10 +192,8 @@ def test_a_cancelled_context_ends_the_container(rootfs: Path) -> None:
             await p.communicate()
 
     async def main() -> None:
-        begin = time.monotonic()
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(work(), 0.3)
-        assert time.monotonic() - begin < 20
 
     run(main())
     assert seen["p"].returncode == -signal.SIGKILL

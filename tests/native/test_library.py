@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -325,7 +324,7 @@ def test_signals_are_as_the_kernel_makes_them(rootfs: Path) -> None:
 def test_the_example_of_the_readme(rootfs: Path) -> None:
     r = mc.run(["/bin/echo", "hi"], rootfs=rootfs, capture_output=True, text=True, timeout=5)
     assert (r.returncode, r.stdout, r.stderr, r.reason) == (0, "hi\n", "", "exited")
-    assert 0 < r.usage.walltime < 5
+    assert r.usage.walltime > 0
     assert r.usage.memory_peak is None or r.usage.memory_peak > 0
     assert [e.call for e in r.timeline if e.call.startswith("execve(")] != []
     with mc.Popen(["/bin/sh"], rootfs=rootfs, stdin=mc.PIPE, stdout=mc.PIPE) as p:
@@ -395,17 +394,15 @@ def test_a_timeout_carries_usage_and_timeline(rootfs: Path) -> None:
     with pytest.raises(mc.TimeoutExpired) as caught:
         mc.run(["/bin/sleep", "60"], rootfs=rootfs, timeout=0.2)
     error: Any = caught.value
-    assert 0.2 <= error.usage.walltime < 10
+    assert error.usage.walltime >= 0.2
     assert len(error.timeline) > 10
 
 
 def test_a_timeout_ends_what_was_daemonised(rootfs: Path) -> None:
     """A grandchild in a session of its own, its parents gone, that ignores signals."""
     script = "(setsid sh -c \"trap '' TERM HUP INT; echo up; sleep 61 & sleep 62\" &) ; sleep 63"
-    begin = time.monotonic()
     with pytest.raises(mc.TimeoutExpired) as caught:
         mc.run(["/bin/sh", "-c", script], rootfs=rootfs, timeout=SOON, capture_output=True)
-    assert time.monotonic() - begin < 50  # its pipes were closed, so it is gone
     assert caught.value.stdout == b"up\n"
     assert not running("sleep", "61")
 
@@ -650,15 +647,12 @@ except mc.ProgramError as e:
 
 def test_a_python_signal_handler_runs_during_wait(rootfs: Path) -> None:
     code = """
-import time
-at = []
-signal.signal(signal.SIGALRM, lambda *a: at.append(time.monotonic()))
+read, write = os.pipe()
+signal.signal(signal.SIGALRM, lambda *a: os.write(write, b"x"))
 signal.setitimer(signal.ITIMER_REAL, 0.2)
-begin = time.monotonic()
-r = mc.run(["/bin/sleep", "1"], rootfs=sys.argv[1])
-print(r.returncode, at[0] - begin < 0.8)
+print(mc.run(["/bin/head", "-c", "1"], rootfs=sys.argv[1], stdin=read, timeout=60).returncode)
 """
-    assert caller(rootfs, code).stdout == "0 True\n"
+    assert caller(rootfs, code).stdout == "x0\n"
 
 
 def test_a_signal_handler_may_use_the_popen_that_is_waited_for(rootfs: Path) -> None:

@@ -157,11 +157,9 @@ def test_terminate_sends_the_stop_signal(rootfs: Path) -> None:
 
 
 def test_an_exception_within_the_context_ends_the_container(rootfs: Path) -> None:
-    begin = time.monotonic()
     with pytest.raises(KeyError), mc.Popen(["/bin/sleep", "60"], rootfs=rootfs) as p:
         raise KeyError
     assert p.returncode == -signal.SIGKILL
-    assert time.monotonic() - begin < 20
 
 
 def test_who_drops_a_running_container_is_warned_and_lets_it_run(rootfs: Path) -> None:

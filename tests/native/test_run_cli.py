@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +115,7 @@ def test_timeout(box: Box, tmp_path: Path, init: list[str]) -> None:
     seconds = f"77{os.getpid()}"
     script = f"(setsid sleep {seconds} </dev/null >/dev/null 2>&1 &) ; trap '' TERM INT HUP; sleep {seconds}"
     options = ["--timeout", "0.5", "--meta", tmp_path / "meta", *init]
-    begin = time.monotonic()
     done = box.run("sh", "-c", script, options=options)
-    assert time.monotonic() - begin < 20
     refusal(done, 124, ["--timeout 0.5", "killed"])
     assert json.loads((tmp_path / "meta").read_text(encoding="utf-8"))["reason"] == "timeout"
     until(lambda: not processes(f"sleep\0{seconds}"))

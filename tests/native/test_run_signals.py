@@ -59,13 +59,11 @@ def test_stop_timeout(rootfs: Path) -> None:
     script = f"trap 'echo no' TERM; (trap '' TERM; setsid sleep {seconds} &) ; {LOOP}"
     with started("run", "--stop-timeout", "0.4", rootfs, "sh", "-c", script) as process:
         assert line_of(process) == "ready"
-        begin = time.monotonic()
         process.terminate()
         assert line_of(process) == "no"
         time.sleep(0.1)
         process.terminate()  # a second one does not make it longer
         assert process.wait(60) == 137
-        assert time.monotonic() - begin > 0.35
     until(lambda: not processes(f"sleep\0{seconds}"))
 
 

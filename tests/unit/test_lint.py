@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ def test_linter(words: list[str]) -> None:
         [sys.executable, "-m", *words, *target], cwd=ROOT, capture_output=True, text=True, check=False, timeout=190
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_test_asserts_how_long_something_took() -> None:
+    """On a machine with other work anything takes any time: tests wait for what is so (tests/box.py, ``until``)."""
+    elapsed = re.compile(r"assert .*(monotonic|perf_counter|time\.time)\(\) -|assert .*walltime <")
+    for path in (ROOT / "tests").rglob("*.py"):
+        found = [line for line in path.read_text(encoding="utf-8").split("\n") if elapsed.search(line)]
+        assert not [line for line in found if "re.compile" not in line], path
 
 
 @pytest.mark.parametrize("source", C_FILES, ids=lambda path: str(path.relative_to(ROOT / "csrc")))

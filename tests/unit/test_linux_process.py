@@ -88,9 +88,7 @@ def test_a_pidfd_signals_and_copies() -> None:
 def test_pidfd_wait_waits_for_the_end_or_the_time() -> None:
     with child("sleep", "100") as (_, pidfd):
         assert not linux.pidfd_wait(pidfd, 0)
-        begin = time.monotonic()
         assert not linux.pidfd_wait(pidfd, 0.05)
-        assert time.monotonic() - begin >= 0.05
         linux.pidfd_send_signal(pidfd, signal.SIGKILL)
         assert linux.pidfd_wait(pidfd)
         assert linux.pidfd_wait(pidfd, 1e12)  # it reaps nothing; and no time is too long
