@@ -21,8 +21,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from minicontainer import events, runtime
@@ -132,6 +132,13 @@ def release(fd: int) -> None:
     except FileNotFoundError:
         pass
     os.close(fd)
+
+
+def forget(names: Iterable[str], identifier: str) -> None:
+    """Removes the marks of a detached container that is gone: from now on they would not count anyway."""
+    for name in names:
+        with suppress(OSError):
+            os.unlink(f"{directory()}/{check_name(name)}/{USERS}/{identifier}")
 
 
 def remove(name: str) -> None:

@@ -244,9 +244,10 @@ class Entry:
     def remove(self) -> None:
         """The directory with all that is in it; its name is free then."""
         name, was_made = "", os.path.exists(f"{self.path}/config.json")
+        had: tuple[str, ...] = ()
         try:
             config = self.config()
-            name, known = config.name, [config.name, config.renaming]
+            name, known, had = config.name, [config.name, config.renaming], config.spec.volumes
         except (CorruptError, NotFoundError):
             known = names.all_names()
         failpoint("about to remove")
@@ -261,6 +262,10 @@ class Entry:
             raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")
         for taken in filter(None, known):
             forget_name(taken, self.id)
+        if had:
+            from minicontainer import volumes
+
+            volumes.forget(had, self.id)
         if was_made:
             events.tell("container", "destroy", self.id, name=name)
 

@@ -42,7 +42,9 @@ def test_a_life(op: Operator) -> None:
     refusal(op.do("volume", "rm", "data", code=1), 1, [f"volume data: is in use by {c[:12]}"])
     op.out("stop", "-t", "0", c)
     refusal(op.do("volume", "rm", "data", code=1), 1, [f"volume data: is in use by {c[:12]}"])  # it can be started
+    assert [path.name for path in Path(volumes.directory(), "data/users").iterdir()] == [c]
     op.out("rm", c)
+    assert not list(Path(volumes.directory(), "data/users").iterdir())
     assert op.out("run", "-v", "data:/v", str(op.rootfs), "cat", "/v/file") == "kept\n"
     assert op.out("volume", "rm", "data") == "data\n"
     refusal(
