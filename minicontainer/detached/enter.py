@@ -29,6 +29,7 @@ from minicontainer.container.program import init
 from minicontainer.container.streams import for_child
 from minicontainer.detached.layout import Layout, sheltered, take_back, written
 from minicontainer.errors import Error
+from minicontainer.linux import process
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
@@ -75,7 +76,7 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
         with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
             has_root = any(line.split()[0] == "0" for line in f)
     except (FileNotFoundError, ProcessLookupError):
-        raise Error("exec: the container has ended") from None
+        raise Error(f"exec: {_why_not(pid)}") from None
     except PermissionError as e:
         reason = "this process may not: it is not root, or the container was started in another user namespace"
         raise Error(f"exec: {e.filename}: {reason}") from None
@@ -99,6 +100,17 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
         permitted=permitted,
     )
     return "|".join(KINDS[kind] for kind in others), facts
+
+
+def _why_not(pid: int) -> str:
+    """A process has no namespaces any more once its main thread has exited (exit_task_namespaces), though others run:
+    setns(2) by a pidfd is then ESRCH."""
+    try:
+        if not process.stat(pid).has_ended:
+            return f"the main thread of its process 1 (pid {pid}) has exited: no way leads in (kill, stop)"
+    except ProcessLookupError:
+        pass
+    return "the container has ended"
 
 
 def _link(path: str) -> str:

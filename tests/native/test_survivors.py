@@ -76,6 +76,17 @@ def survivor(make: Make, headless: Path) -> tuple[Container, int]:
     return c, pid
 
 
+def test_one_whose_process_1_has_no_main_thread_cannot_be_entered(make: Make, headless: Path) -> None:
+    """The kernel has no way into it; it is said, and all else works."""
+    c = make("/headless", mounts=[mc.Mount("/headless", str(headless))])
+    until(lambda: is_headless(c.pid or 0))
+    with pytest.raises(mc.Error, match=r"^exec: the main thread of its process 1 .* has exited: no way leads in"):
+        c.run(["true"])
+    assert c.status == "running"
+    c.stop(0)
+    assert c.status == "exited"
+
+
 # ---- control groups
 
 
