@@ -34,6 +34,9 @@ class Container:
         self.stderr: asyncio.StreamReader | None = None
         self._transports: list[asyncio.BaseTransport] = []
 
+    def __repr__(self) -> str:
+        return f"<minicontainer.container.asyncio.Container: returncode: {self.returncode} args: {self.popen.args!r}>"
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = loop.create_future()

@@ -189,6 +189,7 @@ def test_a_cancelled_context_ends_the_container(rootfs: Path) -> None:
     async def work() -> None:
         async with await create("/bin/sh", "-c", "sleep 60 & sleep 61", rootfs=rootfs, stdout=mc.PIPE) as p:
             seen["p"] = p
+            assert repr(p).endswith("Container: returncode: None args: ['/bin/sh', '-c', 'sleep 60 & sleep 61']>")
             await p.communicate()
 
     async def main() -> None:
