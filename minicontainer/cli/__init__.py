@@ -16,6 +16,7 @@ import click
 
 from minicontainer import __version__, runtime
 from minicontainer.cli.groups import Group
+from minicontainer.cli.outputs import name_stdout
 from minicontainer.errors import Error, SpecError, told
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
@@ -119,6 +120,7 @@ def _end_dead() -> None:
 def main() -> None:
     """The entry point: turns whatever goes wrong into one line and a documented exit code."""
     _open_streams()
+    name_stdout()
     warnings.showwarning = _warn
     try:
         code = cli.main(prog_name="minicontainer", standalone_mode=False)

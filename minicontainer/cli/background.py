@@ -39,6 +39,12 @@ def make(spec: Spec, words: dict[str, Any], timeout: float | None, how: Callable
             remove=words["rm"],
             timeout=timeout or 0,
         )
-        tell(container.id)
-    click.echo(container.id)
+        try:
+            tell(container.id)
+            click.echo(container.id)
+        except BrokenPipeError:
+            raise  # nobody wants to know
+        except OSError:
+            container.remove(force=True)  # nobody would know of it
+            raise
     return container

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO
 
+from minicontainer.cli.outputs import to_write
 from minicontainer.kvm.debug.disassembly import instruction
 from minicontainer.kvm.debug.stepping import Stepper
 from minicontainer.kvm.debug.trace import Exit, line
@@ -20,7 +21,7 @@ def trace_to(stack: ExitStack, path: str | None) -> Callable[[Exit], None]:
     """Writes each exit as a line, to stderr or to a file."""
     file: IO[str] = sys.stderr
     if path is not None:
-        file = stack.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
+        file = stack.enter_context(to_write(path))
     start: list[int] = []
 
     def tell(exit_: Exit) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.outputs import to_write
 from minicontainer.errors import Error, SpecError, UnsupportedError, quote
 
 # What an option is called where that is not the name of its field in Spec or Limits.
@@ -153,7 +154,7 @@ def claimed(path: str | None) -> Iterator[Callable[[str], object]]:
     if not path:
         raise SpecError("cidfile", path, "is empty", "the path of a new file")
     try:
-        f = open(path, "x", encoding="ascii")  # noqa: SIM115
+        f = to_write(path, "x")
     except FileExistsError:
         raise SpecError("cidfile", path, "already exists", "remove it, or give another") from None
     except OSError as e:
@@ -215,6 +216,6 @@ def write_json(path: str, data: object) -> None:
     """A report as data."""
     import json
 
-    with open(path, "w", encoding="utf-8") as f:
+    with to_write(path) as f:
         json.dump(data, f, indent=2)
         f.write("\n")

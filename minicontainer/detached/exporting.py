@@ -53,9 +53,9 @@ def export(container: Handle, target: str | IO[bytes]) -> list[str]:
         try:
             ids = place.ids if container.state.is_running else _ids_of(container.config.spec)
             if not isinstance(target, str):
-                return _Export(target, ids).run(top)
+                return _Export(target, ids, str(getattr(target, "name", "")).strip("<>")).run(top)
             with replaced(target) as file:
-                return _Export(file, ids).run(top)
+                return _Export(file, ids, target).run(top)
         finally:
             os.close(top)
 
@@ -100,10 +100,10 @@ def replaced(path: str) -> Iterator[IO[bytes]]:
 
 
 class _Export:
-    """One archive."""
+    """One archive, in a file of that name."""
 
-    def __init__(self, file: IO[bytes], ids: Ids) -> None:
-        self._tar = tarfile.TarFile(fileobj=_Output(file), mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
+    def __init__(self, file: IO[bytes], ids: Ids, name: str) -> None:
+        self._tar = tarfile.TarFile(fileobj=_Output(file, name), mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         self._ids = ids
         self._links: dict[tuple[int, int], str] = {}  # files that have further names: the first
         self._skipped: list[str] = []
@@ -193,8 +193,8 @@ class _Export:
 class _Output:
     """Where the archive goes, which may be a pipe: what was written is counted."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._size = file, 0
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name, self._size = file, name, 0
 
     def write(self, data: bytes) -> None:
         """All of it. Error where that cannot be; BrokenPipeError where the reader went away."""
@@ -205,7 +205,7 @@ class _Output:
         except BrokenPipeError:
             raise
         except OSError as e:
-            raise Error(f"export: cannot be written: {(e.strerror or str(e)).lower()}") from None
+            raise Error(sentence("export", self._name or "its archive", (e.strerror or str(e)).lower())) from None
         self._size += len(data)
 
     def tell(self) -> int:

@@ -114,7 +114,7 @@ def test_where_it_is_written_to(op: Operator, tmp_path: Path) -> None:
     refusal(done, 125, ["output", "/no/where.tar: no such file or directory"])
     assert sorted(os.listdir(tmp_path)) == ["old.tar"]
     done = op.do("export", "-o", "/dev/full", c, code=125)
-    refusal(done, 125, ["export: cannot be written: no space left on device"])
+    refusal(done, 125, ["export /dev/full: no space left on device"])
     reader = subprocess.Popen([*CLI, "export", c], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert reader.stdout is not None
     reader.stdout.close()
