@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 LIMIT = 1 << 20  # bytes of one file
+CHUNK = 1 << 16
 LONGEST = 10**9  # ms: what poll(2) can be asked to wait at once
 LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z ([a-z]+) ([a-z_]+) ([\w.-]+) \((.*)\)\n", re.ASCII)
 
@@ -145,8 +146,9 @@ class _Follower:
             while os.read(self._inotify, 1 << 16):
                 pass
         while True:
-            while self._file >= 0 and (data := os.read(self._file, 1 << 16)):
+            while self._file >= 0 and (data := runtime.read_on(self._file, CHUNK)):
                 lines, newline, self._rest = (self._rest + data).rpartition(b"\n")
+                self._rest = self._rest[-CHUNK:]  # no line is longer
                 for line in (lines + newline).decode("utf-8", "replace").splitlines(keepends=True):
                     if (event := parse(line)) is not None:
                         yield event

@@ -147,11 +147,12 @@ def _read(path: str) -> str:
 FILE_MAX = 4 << 20  # bytes: far above what any file of ours has
 
 
-def opened(path: str, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a file in it: nothing but a regular file, which no link leads to and no reader waits for
-    (whatever somebody has put there). ValueError where it is something else; OSError, as of open(2)."""
+def opened(path: str, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
+    """A descriptor of a file in it (``at``: in that directory): nothing but a regular file, which no link leads to and
+    no reader waits for, nor a lease of it (whatever somebody has put there). ValueError where it is something else;
+    OSError, as of open(2)."""
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o600, dir_fd=at)
     except OSError as e:
         if e.errno not in NO_FILE:
             raise
@@ -165,14 +166,32 @@ def opened(path: str, flags: int = os.O_RDONLY) -> int:
 NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory or socket
 
 
-def read(path: str) -> str:
-    """What a file in it holds. ValueError where it is no regular file, has more than FILE_MAX bytes, or is no text;
-    OSError, as of open(2)."""
-    with open(opened(path), "rb", buffering=0) as f:
+def read(path: str, *, at: int | None = None) -> str:
+    """``read_bytes`` as text; ValueError too where it is none."""
+    try:
+        return read_bytes(path, at=at).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("is no text") from None
+
+
+def read_bytes(path: str, *, at: int | None = None) -> bytes:
+    """What a file in it holds. ValueError where it is no regular file, or has more than FILE_MAX bytes; OSError, as of
+    open(2)."""
+    with open(opened(path, at=at), "rb", buffering=0) as f:
         data = f.read(FILE_MAX + 1)
     if len(data) > FILE_MAX:
         raise ValueError(f"has more than {FILE_MAX} bytes")
-    return data.decode("utf-8")
+    return data
+
+
+def read_on(fd: int, size: int) -> bytes:
+    """What comes next in a file that grows, as read(2); holes, which nobody of ours makes, are left out."""
+    try:
+        os.lseek(fd, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_DATA)
+    except OSError as e:
+        if e.errno == errno.ENXIO:  # there is no more
+            return b""
+    return os.read(fd, size)
 
 
 def write(path: str, data: str | bytes, mode: int = 0o600) -> None:

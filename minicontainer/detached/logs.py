@@ -17,6 +17,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer import runtime
@@ -47,10 +48,33 @@ class Entry(NamedTuple):
 
 def parse(data: bytes) -> Iterator[Entry]:
     """The entries of whole lines; what is no entry is left out."""
+    return (entry for _, entry in _placed(data))
+
+
+def _placed(data: bytes) -> Iterator[tuple[int, Entry]]:
+    """Entries with where they begin."""
     for match in ENTRY.finditer(data):
-        seconds = calendar.timegm(time.strptime(match[1].decode(), "%Y-%m-%dT%H:%M:%S"))
         text = match[5] + (b"\n" if match[4] == b"F" else b"")
-        yield Entry(seconds * 10**9 + int(match[2]), match[3].decode(), text)
+        yield match.start(), Entry(_seconds(match[1]) * 10**9 + int(match[2]), match[3].decode(), text)
+
+
+@lru_cache(maxsize=4)
+def _seconds(text: bytes) -> int:
+    return calendar.timegm(time.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S"))
+
+
+class Place(NamedTuple):
+    """Of an entry: in which file, however that is called by now, and where it begins."""
+
+    inode: int
+    offset: int
+
+
+class Begin(NamedTuple):
+    """Of a line: where, and of which streams earlier lines go on after it."""
+
+    place: Place
+    within: frozenset[str]
 
 
 class Log:
@@ -92,17 +116,38 @@ class Log:
         if self._file >= 0:
             os.lseek(self._file, 0, os.SEEK_END)
 
+    def again(self, begin: Begin) -> Iterator[Entry]:
+        """All from the beginning of a line on, but for the lines that go on from before; from the oldest file on, where
+        its own is gone."""
+        self._close()
+        while self._next():
+            if os.fstat(self._file).st_ino == begin.place.inode:
+                os.lseek(self._file, begin.place.offset, os.SEEK_SET)
+                return without(self.read(), begin.within)
+        self._close()
+        return self.read()
+
     def read(self) -> Iterator[Entry]:
         """All that is there now and was not read before."""
+        return (entry for _, entry in self.placed())
+
+    def placed(self) -> Iterator[tuple[Place, Entry]]:
+        """``read``, with where each begins."""
         self._drain()
         while True:
-            while self._file >= 0 and (data := os.read(self._file, CHUNK)):
-                lines, newline, self._rest = (self._rest + data).rpartition(b"\n")
-                yield from parse(lines + newline)
+            while self._file >= 0 and (data := self._more()):
+                lines, newline, rest = (self._rest + data).rpartition(b"\n")
+                begin = os.lseek(self._file, 0, os.SEEK_CUR) - len(self._rest) - len(data)
+                inode, self._rest = os.fstat(self._file).st_ino, rest
+                for at, entry in _placed(lines + newline):
+                    yield Place(inode, begin + at), entry
                 if len(self._rest) > 2 * CHUNK:  # no line of a monitor's: it writes no more than it reads at once
                     self._rest = b""
             if not self._next():
                 return
+
+    def _more(self) -> bytes:
+        return os.read(self._file, CHUNK) if self._rest else runtime.read_on(self._file, CHUNK)
 
     def _drain(self) -> None:
         try:
@@ -142,19 +187,25 @@ class Log:
         return found
 
 
-def last(entries: Iterable[Entry], count: int) -> list[Entry]:
-    """The entries of the last ``count`` lines. A line may come in parts."""
-    lines: deque[list[Entry]] = deque(maxlen=count)
-    open_lines: dict[str, list[Entry]] = {}
+def last(entries: Iterable[tuple[Place, Entry]], count: int) -> Begin | None:
+    """Where the last ``count`` lines begin, a line may come in parts; None where there are none."""
+    begins: deque[Begin] = deque(maxlen=count)
+    within: set[str] = set()
+    for place, entry in entries:
+        if entry.stream not in within:
+            begins.append(Begin(place, frozenset(within)))
+        (within.discard if entry.data.endswith(b"\n") else within.add)(entry.stream)
+    return begins[0] if begins else None
+
+
+def without(entries: Iterable[Entry], streams: Iterable[str]) -> Iterator[Entry]:
+    """The entries but for what is left of a line of each of these streams."""
+    within = set(streams)
     for entry in entries:
-        line = open_lines.pop(entry.stream, None)
-        if line is None:
-            line = []
-            lines.append(line)
-        line.append(entry)
-        if not entry.data.endswith(b"\n"):
-            open_lines[entry.stream] = line
-    return sorted((entry for line in lines for entry in line), key=lambda entry: entry.time_ns)
+        if entry.stream not in within:
+            yield entry
+        elif entry.data.endswith(b"\n"):
+            within.remove(entry.stream)
 
 
 def entries(
@@ -170,14 +221,15 @@ def entries(
     also those that come, until then, or until the descriptor ``ended`` is readable (None: at once)."""
     first, end = (None if when is None else round(when * 10**9) for when in (since, until))
 
-    def within(found: Iterable[Entry]) -> Iterator[Entry]:
-        for entry in found:
-            if (first is None or entry.time_ns >= first) and (end is None or entry.time_ns <= end):
-                yield entry
+    def fits(entry: Entry) -> bool:
+        return (first is None or entry.time_ns >= first) and (end is None or entry.time_ns <= end)
 
     with Log(directory) as log:
-        found = within(log.read())
-        yield from found if tail is None else last(found, tail)
+        found = log.read()
+        if tail is not None:
+            begin = last(((place, entry) for place, entry in log.placed() if fits(entry)), tail)
+            found = log.again(begin) if begin else iter(())
+        yield from filter(fits, found)
         while follow and ended is not None:
             left = None if end is None else (end - time.time_ns()) / 1e6
             if left is not None and left <= 0:
@@ -186,6 +238,6 @@ def entries(
             poll.register(log, select.POLLIN)
             poll.register(ended, select.POLLIN)
             ready = dict(poll.poll(left if left is None else min(left, LONGEST)))
-            yield from within(log.read())
+            yield from filter(fits, log.read())
             if ended in ready:
                 return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.detached.logs import Entry, Log, entries, last, parse
+from minicontainer.detached.logs import Entry, Log, entries, parse
 
 STAMP = "2026-11-23T16:51:08.{:09d}Z"
 
@@ -43,18 +44,46 @@ def test_what_was_written_is_read(parts: list[tuple[str, bytes]]) -> None:
     assert [(e.stream, e.data[:-1]) for e in parse(data)] == parts
 
 
-def test_the_last_lines_are_whole() -> None:
-    found = [
-        Entry(1, "stdout", b"one\n"),
-        Entry(2, "stdout", b"tw"),
-        Entry(3, "stderr", b"err\n"),
-        Entry(4, "stdout", b"o\n"),
-        Entry(5, "stdout", b"three"),
-    ]
-    assert last(found, 3) == found[1:]
-    assert last(found, 1) == found[4:]
-    assert last(found, 0) == []
-    assert last(found, 9) == found
+ONE, TW, ERR, O_, THREE = (
+    line(1, "one"),
+    line(2, "tw", kind="P"),
+    line(3, "err", "stderr"),
+    line(4, "o"),
+    line(5, "three", kind="P"),
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(3, [TW, ERR, O_, THREE]), (2, [ERR, THREE]), (1, [THREE]), (0, []), (9, [ONE, TW, ERR, O_, THREE])],
+)
+def test_the_last_lines_are_whole(tmp_path: Path, count: int, shown: list[bytes]) -> None:
+    (tmp_path / "log.1").write_bytes(ONE + TW)
+    (tmp_path / "log").write_bytes(ERR + O_ + THREE)
+    assert list(entries(str(tmp_path), None, tail=count)) == list(parse(b"".join(shown)))
+
+
+def test_a_line_of_any_length_takes_no_memory(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "wb") as f:
+        for number in range(4000):
+            f.write(line(number, "x" * 16000, kind="P"))
+    tracemalloc.start()
+    try:
+        assert sum(len(entry.data) for entry in entries(str(tmp_path), None, tail=1)) == 4000 * 16000
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("tail", [None, 5])
+def test_holes_are_left_out(tmp_path: Path, tail: int | None) -> None:
+    """No monitor makes one: a file of terabytes is read at once."""
+    (tmp_path / "log").write_bytes(line(1, "a"))
+    os.truncate(tmp_path / "log", 1 << 42)
+    with open(tmp_path / "log", "r+b") as f:
+        f.seek((1 << 42) - 5)
+        f.write(b"\n" + line(2, "b"))
+    assert [e.data for e in entries(str(tmp_path), None, tail=tail)] == [b"a\n", b"b\n"]
 
 
 def test_files_are_read_from_the_oldest(tmp_path: Path) -> None:
