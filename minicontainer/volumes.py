@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from minicontainer import events, runtime
-from minicontainer.errors import Error, SpecError
+from minicontainer.errors import Error, SpecError, sentence
 from minicontainer.rootfs import removal
 from minicontainer.spec.values import NAME, text
 
@@ -120,7 +120,10 @@ def use(name: str, identifier: str) -> int:
     with _locked() as place:
         _ready(place, check_name(name), {})
         mark = f"{directory()}/{name}/{USERS}/{identifier}"
-        fd = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fd = runtime.opened(mark, os.O_RDWR | os.O_CREAT)
+        except ValueError as e:
+            raise Error(sentence("volume", name, f"{mark} {e}", "remove it")) from None
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return fd
 
@@ -244,8 +247,8 @@ def _is_used(place: int, user: str) -> bool:
     if ANONYMOUS.fullmatch(user) and os.path.isdir(f"{runtime.directory()}/containers/{user}"):
         return True
     try:
-        fd = os.open(user, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=place)
-    except FileNotFoundError:
+        fd = runtime.opened(user, at=place)
+    except (FileNotFoundError, ValueError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,7 @@ void event_write(const struct mc_monitor *told, const char *action, const char *
 	char line[512];
 	struct text t = { line, line + sizeof(line) };
 	long fd = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR("../../events"),
-			  O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+			  O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
 
 	if (fd < 0)
 		return;

@@ -19,7 +19,8 @@
 
 #include "monitor/monitor.h"
 
-#define OPEN (O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
+/* Whatever somebody has put there: nothing waits for a reader of it, and no terminal becomes ours. */
+#define OPEN (O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define ENTRY 64 /* what stands before the text of an entry, at the most, and its newline */
 
 static char out[32768];

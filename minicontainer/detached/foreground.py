@@ -12,6 +12,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from minicontainer import runtime
 from minicontainer.detached.records import CorruptError, State
 from minicontainer.errors import Error
 from minicontainer.linux.process import pidfd_wait
@@ -68,7 +69,11 @@ def stop(container: Handle, number: int, timeout: float) -> None:
 
 def await_end(container: Handle, timeout: float | None) -> State | None:
     """Its last state; None where its maker was killed. TimeoutError."""
-    with open(f"{container.directory}/state", "rb", buffering=0) as last:
+    try:
+        fd = runtime.opened(f"{container.directory}/state")
+    except ValueError:
+        return None  # its maker does not look after that any more
+    with open(fd, "rb", buffering=0) as last:
         maker = container.state.monitor
         pidfd = -1 if maker is None else maker.pidfd()
         try:

@@ -8,13 +8,14 @@ import select
 import socket
 import struct
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from minicontainer import events
 from minicontainer.detached import foreground
 from minicontainer.detached.lastword import LastWord
-from minicontainer.detached.records import Config, Process, State
+from minicontainer.detached.records import Config, CorruptError, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
@@ -48,8 +49,17 @@ class Handle:
     def config(self) -> Config:
         """What was asked for. CorruptError where that cannot be read."""
         if self._config is None:
-            self._config = self._entry.config()
+            with self._named():
+                self._config = self._entry.config()
         return self._config
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """What is wrong with a file of its, said of it."""
+        try:
+            yield
+        except CorruptError as e:
+            raise CorruptError(f"container {self.id[:12]}: {e}") from None
 
     @property
     def name(self) -> str:
@@ -59,7 +69,8 @@ class Handle:
     @property
     def state(self) -> State:
         """What has become of it, now. CorruptError where that cannot be read."""
-        return self._entry.state()
+        with self._named():
+            return self._entry.state()
 
     @property
     def status(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from minicontainer import runtime
 from minicontainer.detached.records import CorruptError, Process, State
 from minicontainer.errors import EXHAUSTED, told
 
@@ -28,7 +29,9 @@ class LastWord:
         the other is final."""
         for name in (".state", "state"):
             try:
-                self._fds.append(os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+                self._fds.append(runtime.opened(f"{directory}/{name}"))
+            except ValueError:
+                continue  # no monitor wrote that
             except OSError as e:
                 if e.errno in EXHAUSTED:
                     self.close()

@@ -90,7 +90,7 @@ def _remove_container(path: str) -> bool:
 
 
 def _remove_name(path: str) -> bool:
-    with _locked(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) as fd:
+    with _locked(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as fd:
         if fd is None:
             return False
         os.unlink(path)

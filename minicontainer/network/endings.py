@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address
 
 from minicontainer import plan as p
-from minicontainer.errors import StepError
+from minicontainer.errors import Error, StepError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib
 from minicontainer.network import firewall, flows, hosts, store
@@ -136,5 +136,5 @@ def _whole(name: str, directory: int, record: Record) -> Record:
         six = store.read(name).address6(record.address)
         lines = [at for one in (record.address, six) if one for at in hosts.lines_of(directory, str(one))]
         return record._replace(six=six, lines=tuple(lines))
-    except (OSError, CorruptNetworkError, store.NoNetworkError):
-        return record._replace(lines=())  # the network goes too
+    except (Error, OSError):
+        return record._replace(lines=())  # the network goes too, or its file of names

@@ -18,12 +18,11 @@ import errno
 import os
 from collections.abc import Iterable
 
-from minicontainer.errors import StepError
+from minicontainer import runtime
+from minicontainer.errors import Error, StepError, sentence
 
 SHARED = "names"
 RESERVED = "\t#"  # how a line begins that is somebody else's own: then comes whose
-AT_ONCE = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-WRITE = os.O_WRONLY | AT_ONCE
 STEP = 32  # the length of a line is a multiple of it
 LOCALHOST = (("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback"))
 
@@ -66,11 +65,24 @@ def hold(directory: int) -> int:
     """A descriptor of the shared file, open for writing: nobody can take a lease of it meanwhile. Under the network's
     lock."""
     try:
-        return os.open(SHARED, WRITE, dir_fd=directory)
+        return to_write(directory, SHARED)
     except (BlockingIOError, FileNotFoundError):
         _unlink(directory, SHARED)
         make(directory)
-    return os.open(SHARED, WRITE, dir_fd=directory)
+    return to_write(directory, SHARED)
+
+
+def to_write(directory: int, name: str) -> int:
+    """A descriptor of a file, to write to. Error where something else is there; OSError, as of open(2)."""
+    try:
+        return runtime.opened(name, os.O_WRONLY, at=directory)
+    except ValueError as e:
+        raise refused(directory, name, e) from None
+
+
+def refused(directory: int, name: str, error: ValueError) -> Error:
+    """What is said of a file that is none of ours."""
+    return Error(sentence("hosts file", f"{os.readlink(f'/proc/self/fd/{directory}')}/{name}", str(error), "remove it"))
 
 
 def _unlink(directory: int, name: str) -> None:
@@ -89,7 +101,7 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
     reserved = f"{RESERVED}{only} ".encode().ljust(length - 1) + b"\n"
     for name in os.listdir(directory):
         try:
-            fd = os.open(name, WRITE, dir_fd=directory)
+            fd = to_write(directory, name)
         except BlockingIOError:
             continue  # its owner has died
         try:
@@ -126,7 +138,8 @@ def _place(content: bytes, length: int) -> tuple[int, int]:
 
 
 def read(directory: int, name: str) -> bytes:
-    """A file's content."""
-    fd = os.open(name, os.O_RDONLY | AT_ONCE, dir_fd=directory)
-    with open(fd, "rb") as f:
-        return f.read()
+    """A file's content. Error where it is none of ours: what is no file, or larger than any."""
+    try:
+        return runtime.read(name, at=directory).encode()
+    except ValueError as e:
+        raise refused(directory, name, e) from None

@@ -60,7 +60,7 @@ class Lease:
     def open_hosts(self) -> int:
         """The hosts file, open for writing as long as the lease (hosts.py)."""
         if self.record.private:
-            self.fds.append(os.open(str(self.record.address), hosts.WRITE, dir_fd=self.inputs["hosts"]))
+            self.fds.append(hosts.to_write(self.inputs["hosts"], str(self.record.address)))
         return self.fds[-1]
 
     def for_another(self) -> dict[str, int]:

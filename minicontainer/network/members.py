@@ -81,13 +81,17 @@ def at(path: str) -> Record | None:
 
 
 def names_at(path: str) -> str:
-    """The content of the hosts file that goes with the file of a lease. OSError where there is none."""
+    """The content of the hosts file that goes with the file of a lease. OSError where there is none; Error where it is
+    none of ours."""
     directory, _, address = path.rpartition("/leases/")
     record = at(path)
     name = address if record is not None and record.private else hosts.SHARED
     fd = os.open(f"{directory}/hosts", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return hosts.read(fd, name).decode("utf-8", "replace")
+        text = hosts.read(fd, name).decode()
+        if "\0" in text:
+            raise hosts.refused(fd, name, ValueError("holds a NUL byte"))
+        return text
     finally:
         os.close(fd)
 

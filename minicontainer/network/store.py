@@ -88,7 +88,11 @@ def read(name: str) -> Network:
         return Network.from_json(runtime.read(path(name, "config.json")))
     except FileNotFoundError:
         raise _no_network(name) from None
-    except (OSError, ValueError) as e:
+    except OSError as e:
+        raise CorruptNetworkError(f"network {name}: config.json: {(e.strerror or str(e)).lower()}") from None
+    except ValueError as e:
+        raise CorruptNetworkError(f"network {name}: config.json: {e}") from None
+    except CorruptNetworkError as e:
         raise CorruptNetworkError(f"network {name}: {e}") from None
 
 

@@ -8,9 +8,9 @@ spec, or read from where we keep it for its network (network/hosts.py).
 
 from __future__ import annotations
 
-import json
 import os
 
+from minicontainer import runtime
 from minicontainer.container import compiler
 from minicontainer.container.filesystem import etc
 from minicontainer.container.registry import names
@@ -33,8 +33,7 @@ def process(text: str) -> int:
         raise SpecError("network", f"container:{text}", "there is no such container", "minicontainer ps")
     directory = names.detached(found[0])
     try:
-        with open(f"{directory}/state", encoding="utf-8") as f:
-            pid, start = json.load(f)["process"]
+        pid, start = runtime.parsed(runtime.read(f"{directory}/state"))["process"]
         if stat(pid).start == start:
             return int(pid)
     except (OSError, ValueError, TypeError, KeyError):
@@ -48,8 +47,7 @@ def given(text: str) -> dict[str, str | None]:
     for _ in range(MOST):
         directory = names.detached(next(iter(names.find(text)), text))
         try:
-            with open(f"{directory}/config.json", encoding="utf-8") as f:
-                spec = from_data(json.load(f)["spec"])
+            spec = from_data(runtime.parsed(runtime.read(f"{directory}/config.json"))["spec"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             break
         if not spec.network.startswith("container:"):

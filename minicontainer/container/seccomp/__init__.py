@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Callable
 
+from minicontainer import runtime
 from minicontainer.errors import SpecError
 from minicontainer.linux import bpf
 from minicontainer.linux.bpf import INSTRUCTION, INSTRUCTIONS_MAX, PROGRAM_MAX
@@ -31,7 +32,7 @@ def program(spec: Spec, permitted: int = -1) -> bytes:
         return b""
     if spec.seccomp is None:
         return _default(spec.capabilities(permitted))
-    data = read_whole("seccomp", spec.seccomp, PROFILE_MAX)
+    data = _read(spec.seccomp)
     if data.lstrip()[:1] == b"{":  # an instruction that begins so loads nothing that seccomp(2) permits
         data = _made(data, spec.seccomp, spec.capabilities(permitted))
     if not data or len(data) % INSTRUCTION.size or len(data) > PROGRAM_MAX:
@@ -39,6 +40,16 @@ def program(spec: Spec, permitted: int = -1) -> bytes:
         raise SpecError("seccomp", spec.seccomp, reason)
     _check_needed(spec, data)
     return data
+
+
+def _read(path: str) -> bytes:
+    """A file of the caller's, which may be a pipe; or what was kept of one, where nothing else is waited for."""
+    if not path.startswith(f"{runtime.directory()}/"):
+        return read_whole("seccomp", path, PROFILE_MAX)
+    try:
+        return runtime.read_bytes(path)
+    except ValueError as e:
+        raise SpecError("seccomp", path, str(e)) from None
 
 
 def is_strict(program: bytes) -> bool:
