@@ -49,11 +49,26 @@ static const char *next(const char *path)
 	return path;
 }
 
-void mc_look(const char *path, uint32_t count, struct mc_program *program)
+/* Whoever has a lease of a program (F_SETLEASE of fcntl(2)) has its exec wait for as long as fs.lease-break-time, in a call
+ * that nothing interrupts here: -EBUSY, at once. What is open is given no such lease, so it is until the exec. */
+static long hold(const char *path)
+{
+	struct statx sx;
+	long r;
+
+	if (mc_sys5(SYS_statx, MC_FD(AT_FDCWD), MC_PTR(path), 0, STATX_MODE, MC_PTR(&sx)) < 0 ||
+	    (sx.stx_mode & S_IFMT) != S_IFREG)
+		return -ENOENT;
+	r = mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	return r == -EWOULDBLOCK ? -EBUSY : r;
+}
+
+int mc_look(const char *path, uint32_t count, struct mc_program *program)
 {
 	program->path = -1;
 	for (uint32_t i = 0; i < count && !look_at(program, path, (int)i); i++)
 		path = next(path);
+	return program->path >= 0 && hold(path) == -EBUSY ? -EBUSY : 0; /* held until the exec */
 }
 
 /* ENOENT and ENOTDIR of a path that is not there try the next one, EACCES too; what is there is reported. */
@@ -64,8 +79,12 @@ long mc_exec(const char *path, uint32_t count, const char **argv, const char **e
 	if (look)
 		program->path = -1;
 	for (uint32_t i = 0; i < count; i++, path = next(path)) {
-		long r = mc_sys3(SYS_execve, MC_PTR(path), MC_PTR(argv), MC_PTR(envp));
+		long fd = look ? hold(path) : -ENOENT, r = fd;
 
+		if (fd != -EBUSY)
+			r = mc_sys3(SYS_execve, MC_PTR(path), MC_PTR(argv), MC_PTR(envp));
+		if (fd >= 0)
+			mc_sys1(SYS_close, fd);
 		if (look && program->path < 0)
 			look_at(program, path, (int)i);
 		if (program->path < 0)

@@ -106,12 +106,14 @@ static long do_capbset(const struct mc_step *s)
 static long do_seccomp(struct mc_run *run, const struct mc_step *s, uint32_t i)
 {
 	const struct mc_step *next = i + 1 < run->plan->nsteps ? step_at(run->plan, i + 1) : NULL;
-	long r;
+	long r = 0;
 	struct sock_fprog program = { .len = (unsigned short)s->arg[1],
 				      .filter = (struct sock_filter *)bytes(run, s, 2) };
 
 	if (s->arg[3] && next && next->op == MC_EXEC)
-		mc_look(bytes(run, next, 0), next->nr, &run->program);
+		r = mc_look(bytes(run, next, 0), next->nr, &run->program);
+	if (r < 0)
+		return r;
 	r = mc_sys3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, s->arg[0], MC_PTR(&program));
 	run->strict = r == 0 && s->arg[3];
 	return r;

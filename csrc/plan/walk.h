@@ -51,9 +51,9 @@ long mc_forget(int directory, uint64_t offset);
 long mc_mount_point(const char *path, int is_file);
 
 /* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. What stood in the
- * way is looked at when it failed (`look`), or was before, by mc_look(). */
+ * way is looked at when it failed (`look`), or was before, by mc_look(). -EBUSY: somebody has a lease of it. */
 long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program, int look);
-void mc_look(const char *path, uint32_t count, struct mc_program *program);
+int mc_look(const char *path, uint32_t count, struct mc_program *program);
 void mc_strings(const char **table, const char *list, uint64_t count);
 
 #endif

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from minicontainer.detached.filedata import copy_data
 from minicontainer.detached.place import Place, host, inside
 from minicontainer.errors import Error, sentence
+from minicontainer.linux.files import opened_anew
 from minicontainer.linux.mounts import is_kernels
 from minicontainer.native import lib
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 DEPTH = 200  # directories in directories: two descriptors are open for each, of the 1,024 that there are by default
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # nonblocking: nobody's lease (fcntl(2)) is waited for
 SET_ID = stat.S_ISUID | stat.S_ISGID
 KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
@@ -199,7 +199,7 @@ class _Copy:
             raise
 
     def _file(self, fd: int, seen: os.stat_result, at: int, name: str) -> None:
-        source = os.open(f"/proc/self/fd/{fd}", READ)
+        source = opened_anew(fd, os.O_RDONLY)
         try:
             self._replace(at, name, lambda new: self._fill(source, seen, self._target.make_file(at, new)))
         finally:

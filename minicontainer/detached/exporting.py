@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from minicontainer.container import host
 from minicontainer.detached.place import Ids, Map, inside
 from minicontainer.errors import Error, SpecError, sentence
-from minicontainer.linux.files import openat2
+from minicontainer.linux.files import openat2, opened_anew
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 DEPTH = 200  # directories in directories: a descriptor is open for each
 STAY = lib.RESOLVE_NO_XDEV | lib.RESOLVE_NO_SYMLINKS | lib.RESOLVE_BENEATH
-READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # nonblocking: nobody's lease (fcntl(2)) is waited for
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 KINDS = {
     stat.S_IFDIR: tarfile.DIRTYPE,
@@ -168,7 +167,7 @@ class _Export:
         return -1
 
     def _file(self, fd: int, info: tarfile.TarInfo, size: int) -> None:
-        with open(os.open(f"/proc/self/fd/{fd}", READ), "rb") as file:
+        with open(opened_anew(fd, os.O_RDONLY), "rb") as file:
             info.size, info.pax_headers = size, _attributes(file.fileno())
             self._tar.addfile(info, _Exactly(file))
 
@@ -256,5 +255,7 @@ def _without_root(value: bytes) -> bytes:
 def _named(path: str) -> Iterator[None]:
     try:
         yield
-    except PermissionError as e:
+    except (Error, BrokenPipeError):
+        raise
+    except OSError as e:
         raise Error(sentence("export", f"/{path}", (e.strerror or str(e)).lower())) from None

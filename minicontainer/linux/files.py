@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from minicontainer.errors import SpecError
 from minicontainer.linux.arguments import StrPath
@@ -11,6 +12,8 @@ from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.arguments import path as encoded
 from minicontainer.native import lib, syscall
 from minicontainer.plan.language import OPEN_HOW
+
+MOMENT = 0.5  # seconds that who holds a lease may take to give it up
 
 
 def openat2(dirfd: int, path: StrPath, flags: int | str, mode: int = 0, resolve: int | str = 0) -> int:
@@ -42,6 +45,24 @@ def sealed_memfd(name: str, data: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+LEASED = "a process holds a lease of it (fcntl(2))"
+
+
+def opened_anew(fd: int, flags: int) -> int:
+    """A descriptor with other rights of what an O_PATH one leads to. No lease of it is waited for (fcntl(2)), but for a
+    moment: OSError without the name of a file, EWOULDBLOCK where that is not given up."""
+    deadline = time.monotonic() + MOMENT
+    while True:
+        try:
+            return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except BlockingIOError as e:
+            if time.monotonic() > deadline:
+                raise OSError(e.errno, LEASED) from None
+        except OSError as e:
+            raise OSError(e.errno, e.strerror) from None
+        time.sleep(0.01)
 
 
 def read_whole(what: str, path: str, most: int) -> bytes:

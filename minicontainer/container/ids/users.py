@@ -9,6 +9,7 @@ import stat
 from minicontainer.container.filesystem.view import EMPTY, View
 from minicontainer.container.host import Identity
 from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.linux.files import opened_anew
 from minicontainer.linux.mounts import is_kernels
 from minicontainer.spec import ID_MAX, Spec
 
@@ -54,15 +55,16 @@ def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
 def _read(view: View, path: str) -> Lines:
     """The lines of a colon-separated file of the container; [] if there is none.
 
-    Nothing but a file is opened, and none of the kernel's: to open a device can be to act on it. A lease on it is not
-    waited for (fcntl(2))."""
+    Nothing but a file is opened, and none of the kernel's: to open a device can be to act on it. A lease of it is not
+    waited for (fcntl(2)), nor taken for that there is none."""
     try:
         place = view.find(path)
         if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernels(place.fd):
             return []
-        fd = os.open(f"/proc/self/fd/{place.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
+        with open(opened_anew(place.fd, os.O_RDONLY), "rb") as file:
             lines = file.read(MOST).decode("utf-8", "surrogateescape").splitlines()
+    except BlockingIOError as e:
+        raise UnsupportedError("user", None, f"the container's {path}: {e.strerror}", "once more") from None
     except OSError:
         return []
     fields = [line.split(":") for line in lines if "\0" not in line]

@@ -8,6 +8,7 @@ import stat
 
 from minicontainer.errors import ProgramError, quote
 from minicontainer.linux import elf
+from minicontainer.linux.files import LEASED
 
 
 def explain(program: str, number: int, path: str | None, mode: int, head: bytes) -> ProgramError:
@@ -20,6 +21,8 @@ def explain(program: str, number: int, path: str | None, mode: int, head: bytes)
         return ProgramError(errno.EACCES, path, "is a directory")
     if not stat.S_ISREG(mode):
         return ProgramError(errno.EACCES, path, "is not a regular file")
+    if number == errno.EBUSY:
+        return leased(path)
     if number == errno.EACCES:
         if not mode & 0o111:
             return ProgramError(number, path, "is not executable", "chmod +x")
@@ -29,6 +32,11 @@ def explain(program: str, number: int, path: str | None, mode: int, head: bytes)
     if number == errno.ENOEXEC:
         return _bad_format(path, head)
     return ProgramError(number, path, os.strerror(number).lower())
+
+
+def leased(program: str) -> ProgramError:
+    """Somebody has a lease of it: an exec would wait for the end of that."""
+    return ProgramError(errno.EBUSY, program, LEASED, "once more, when that is given up")
 
 
 def _where(program: str) -> str:
