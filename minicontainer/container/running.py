@@ -45,7 +45,7 @@ def run(
 
     On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
     own = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
-    return finish(partial(_Run[Any], args), **own, **keywords)
+    return finish(partial(_Run, args), **own, **keywords)  # type: ignore[arg-type]
 
 
 def finish(

@@ -650,7 +650,7 @@ def test_a_python_signal_handler_runs_during_wait(rootfs: Path) -> None:
 read, write = os.pipe()
 signal.signal(signal.SIGALRM, lambda *a: os.write(write, b"x"))
 signal.setitimer(signal.ITIMER_REAL, 0.2)
-print(mc.run(["/bin/head", "-c", "1"], rootfs=sys.argv[1], stdin=read, timeout=60).returncode)
+print(mc.run(["head", "-c", "1"], rootfs=sys.argv[1], stdin=read, timeout=60).returncode)
 """
     assert caller(rootfs, code).stdout == "x0\n"
 
