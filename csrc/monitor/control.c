@@ -49,6 +49,18 @@ static struct client *make_place(struct control *c)
 	}
 }
 
+/* All of them, for what needs their descriptors more; whether there were any. */
+int control_drop(struct control *c)
+{
+	int dropped = 0;
+
+	for (int i = 0; i < MC_CLIENTS; i++) {
+		dropped |= c->clients[i].fd >= 0;
+		close_fd(&c->clients[i].fd);
+	}
+	return dropped;
+}
+
 int control_accept(struct control *c)
 {
 	struct client *client = make_place(c);

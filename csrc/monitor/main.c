@@ -319,7 +319,9 @@ static void run_again(void)
 	while (me.again && rest()) {
 		me.run.restarts++;
 		failpoint("starting again");
-		r = start(&me);
+		do
+			r = start(&me);
+		while (r == -EMFILE && control_drop(&me.control));
 		if (r < 0) {
 			note_failure(r);
 			me.again = wants_restart();

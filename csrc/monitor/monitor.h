@@ -111,6 +111,7 @@ struct control {
 
 void control_open(struct control *c);
 int control_accept(struct control *c); /* the index of a new client; -1: there is none */
+int control_drop(struct control *c);   /* whether there were clients */
 void control_hear(struct control *c, struct client *client, struct mc_monitor *told, struct streams *s);
 void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
 

@@ -88,6 +88,28 @@ def test_clients_take_no_descriptor_that_a_monitor_needs(rootfs: Path) -> None:
     assert not os.path.exists(c.directory)
 
 
+def test_clients_take_no_descriptor_that_a_restart_needs(rootfs: Path) -> None:
+    """Which needs more than a monitor keeps for itself: they are dropped, and connect again where they want more."""
+    number = 48
+    words = ["run", "-d", "--restart", "always", str(rootfs), "/bin/sleep", "1000"]
+    done = subprocess.run(
+        ["prlimit", f"--nofile={number}", *CLI, *words], check=True, capture_output=True, text=True, timeout=120
+    )
+    c = Container(done.stdout.strip())
+    try:
+        with ExitStack() as stack:
+            for _ in range(number):
+                stack.enter_context(c.connect())
+            assert c.state.monitor is not None
+            monitor = f"/proc/{c.state.monitor.pid}/fd"
+            until(lambda: len(os.listdir(monitor)) > number - 16)
+            os.kill(c.pid, 9)
+            until(lambda: c.state.restarts > 0 and c.status == "running")
+            assert (c.state.restarts, c.run(["/bin/true"]).returncode) == (1, 0)
+    finally:
+        c.remove(force=True)
+
+
 SWEEP = """
 import itertools, os, resource, sys
 import minicontainer as mc
