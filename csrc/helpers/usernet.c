@@ -6,7 +6,7 @@
  *     usernet PID SLIRP4NETNS INTERFACE [REQUEST...]
  *     usernet PID PASTA -- OPTION...
  *
- * Theory of operation. The parent's half of a start runs this program and waits for its end: 0 says that the container's
+ * Theory of operation. The parent-side plan of a start runs this program and waits for its end: 0 says that the container's
  * interface is there and that each REQUEST (JSON, of slirp4netns's API) was granted; else stderr says why not. What stays
  * is a supervisor, nobody's child, which waits for the end of the container (a pidfd) and then kills that program; which is
  * killed too where the supervisor is (PR_SET_PDEATHSIG). slirp4netns's own --exit-fd would have to be held by somebody, and

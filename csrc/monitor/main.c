@@ -63,11 +63,11 @@ static void hear_what_is_told(void)
 		end(125);
 	me.told = told;
 	mc_point(&told->spawn.run, told, &told->child);
-	told->spawn.half = NULL;
+	told->spawn.parent = NULL;
 	if (told->parent.plan) {
-		mc_point(&told->half.run, told, &told->parent);
-		told->half.shared = (const int32_t *)((char *)told + told->shared);
-		told->spawn.half = &told->half;
+		mc_point(&told->parent_side.run, told, &told->parent);
+		told->parent_side.shared = (const int32_t *)((char *)told + told->shared);
+		told->spawn.parent = &told->parent_side;
 	}
 	told->spawn.cgroup = told->cgroup;
 	me.log = (struct log){ told->directory, -1, 0, told->log_size, told->log_files, 0, 0 };

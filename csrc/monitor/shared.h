@@ -33,9 +33,9 @@ enum mc_policy { MC_NEVER, MC_ON_FAILURE, MC_ALWAYS };
 
 struct mc_monitor {
 	uint32_t magic, size;
-	struct mc_parts child, parent;  /* parent.plan 0: there is no parent's half                     */
+	struct mc_parts child, parent;  /* parent.plan 0: there is no parent-side plan                     */
 	struct mc_parts ending; /* plan 0: none; walked at the end, whatever fails of it                  */
-	uint32_t shared;       /* offset of half.shared                                                 */
+	uint32_t shared;       /* offset of parent_side.shared                                                 */
 	uint32_t wishes;
 	int32_t in, out, err;  /* slots of the child's plan: its streams                               */
 	int32_t socket;        /* ... where it sends descriptors; they are kept                        */
@@ -60,7 +60,7 @@ struct mc_monitor {
 	int32_t program_error; /* errno of init's report, whose rest is in spawn.run.program           */
 	int32_t state_error;   /* of writing `state`: then nothing was started, or what was is gone      */
 	struct mc_spawn spawn;
-	struct mc_half half;
+	struct mc_parent parent_side;
 };
 
 /* What csrc/helpers/enter.c is told: a plan that leads into a container, and what came of it. */

@@ -86,8 +86,8 @@ int start(struct monitor *m)
 	int theirs[4], report[2] = { -1, -1 }, socket, r;
 
 	mc_begin_anew(&told->spawn.run, told, &told->child);
-	if (told->spawn.half)
-		mc_begin_anew(&told->half.run, told, &told->parent);
+	if (told->spawn.parent)
+		mc_begin_anew(&told->parent_side.run, told, &told->parent);
 	socket = streams_open(told, &m->streams, theirs);
 	r = socket < -1 ? socket + 1 : 0;
 	if (r == 0 && told->report >= 0)

@@ -38,7 +38,7 @@ enum mc_op {
 	MC_ID_MAP,       /* write to a uid_map or gid_map: the ids from 0 are those from what the slot holds   */
 	MC_RUN,          /* execve(path, argv, {}) in a child, which must end with 0: argv[1] is the number in a slot,
 			  * and what it says on stderr goes to another                                  */
-	MC_CHILD,        /* in the parent's half: the rest is walked when the child has said "ready"           */
+	MC_CHILD,        /* in the parent-side plan: the rest is walked when the child has said "ready"           */
 	MC_WAIT,         /* read one byte: MC_GO goes on, else ECANCELED                                   */
 	MC_NETLINK,      /* a netlink message to a socket, and its answer; up to four places of it get the numbers of
 			  * two slots: the first the first's, the others the second's                   */
@@ -112,14 +112,14 @@ struct mc_run {
 	struct mc_program program;
 };
 
-/* The parent's half of a start (parent.c): a plan of which the calling thread walks what comes before MC_CHILD, and a thread
+/* The parent-side plan of a start (parent.c): a plan of which the calling thread walks what comes before MC_CHILD, and a thread
  * of its own the rest, while the caller sleeps in the clone and the child waits (MC_WAIT). Its first slots get the
  * child's pid, and where MC_GO is written. */
-struct mc_half {
+struct mc_parent {
 	struct mc_run run;
 	uint32_t ninputs;      /* slots that are the caller's: not to close                            */
 	uint32_t nshared;
-	const int32_t *shared; /* pairs: what is in a slot of the half goes into a slot of the child's plan */
+	const int32_t *shared; /* pairs: what is in a slot of the parent-side plan goes into a slot of the child's plan */
 	int32_t ready, go, answer; /* slots of the child's plan: its ends of the pipes (`answer`: to close) */
 	int32_t pipes[4];      /* in use: where "ready" is read and written, the answer read and written */
 };
@@ -136,7 +136,7 @@ struct mc_spawn {
 	int32_t status;        /* exit code, or minus the signal                                        */
 	uint64_t rusage[3];    /* user and system microseconds, peak resident set in KiB                */
 	uint64_t caller_kib;   /* out: the caller's peak resident set; exec counts it as the child's too    */
-	struct mc_half *half;  /* or NULL                                                               */
+	struct mc_parent *parent;  /* or NULL                                                               */
 	struct mc_run run;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * parent.c: the parent's half of a start, in a thread.
+ * parent.c: the parent-side plan of a start, in a thread.
  *
  * Theory of operation. What only a process outside can do for the child (id maps of its user namespace, mounts shown with
  * those ids) is a plan too. Its first part is walked before the clone, by the caller: what it opens is in the child's
@@ -33,19 +33,19 @@ static long transfer(long nr, int fd, char *byte)
 
 enum { READY_READ, READY_WRITE, ANSWER_READ, ANSWER_WRITE };
 
-static int half_main(void *arg)
+static int parent_main(void *arg)
 {
 	struct mc_spawn *spawn = arg;
-	struct mc_half *half = spawn->half;
+	struct mc_parent *parent = spawn->parent;
 	char byte = 0;
 
-	if (transfer(SYS_read, half->pipes[READY_READ], &byte) != 1 || byte != MC_READY)
+	if (transfer(SYS_read, parent->pipes[READY_READ], &byte) != 1 || byte != MC_READY)
 		return 0; /* the child died, or was never made */
-	half->run.slots[0] = spawn->pid;
-	half->run.slots[1] = half->pipes[ANSWER_WRITE];
+	parent->run.slots[0] = spawn->pid;
+	parent->run.slots[1] = parent->pipes[ANSWER_WRITE];
 	byte = 0;
-	if (mc_plan_walk_from(&half->run, (uint32_t)half->run.at + 1) < 0)
-		transfer(SYS_write, half->pipes[ANSWER_WRITE], &byte);
+	if (mc_plan_walk_from(&parent->run, (uint32_t)parent->run.at + 1) < 0)
+		transfer(SYS_write, parent->pipes[ANSWER_WRITE], &byte);
 	return 0;
 }
 
@@ -61,7 +61,7 @@ static int thread_begin(struct mc_thread *thread, void *arg)
 		.stack = MC_PTR(thread->stack),
 		.stack_size = sizeof(thread->stack),
 	};
-	long r = mc_clone3_call(&args, sizeof(args), half_main, arg);
+	long r = mc_clone3_call(&args, sizeof(args), parent_main, arg);
 
 	return r < 0 ? (int)r : 0;
 }
@@ -83,55 +83,55 @@ static void close_fd(int32_t *fd)
 }
 
 /* What the child inherited is closed here, once it has its copies, and what a failure left open. */
-static void close_all(struct mc_half *half)
+static void close_all(struct mc_parent *parent)
 {
 	for (int i = 0; i < 4; i++)
-		close_fd(&half->pipes[i]);
-	for (uint32_t i = half->ninputs; i < half->run.plan->nslots; i++)
-		close_fd(&half->run.slots[i]);
+		close_fd(&parent->pipes[i]);
+	for (uint32_t i = parent->ninputs; i < parent->run.plan->nslots; i++)
+		close_fd(&parent->run.slots[i]);
 }
 
 static int prepare(struct mc_spawn *spawn)
 {
-	struct mc_half *half = spawn->half;
+	struct mc_parent *parent = spawn->parent;
 	int32_t *slots = spawn->run.slots;
-	long r = mc_sys2(SYS_pipe2, MC_PTR(half->pipes), O_CLOEXEC);
+	long r = mc_sys2(SYS_pipe2, MC_PTR(parent->pipes), O_CLOEXEC);
 
 	if (r == 0)
-		r = mc_sys2(SYS_pipe2, MC_PTR(half->pipes + 2), O_CLOEXEC);
+		r = mc_sys2(SYS_pipe2, MC_PTR(parent->pipes + 2), O_CLOEXEC);
 	if (r == 0)
-		r = mc_plan_walk(&half->run);
+		r = mc_plan_walk(&parent->run);
 	if (r < 0)
 		return (int)r;
-	for (uint32_t i = 0; i < half->nshared; i++)
-		slots[half->shared[2 * i + 1]] = half->run.slots[half->shared[2 * i]];
-	slots[half->ready] = half->pipes[READY_WRITE];
-	slots[half->go] = half->pipes[ANSWER_READ];
-	slots[half->answer] = half->pipes[ANSWER_WRITE];
+	for (uint32_t i = 0; i < parent->nshared; i++)
+		slots[parent->shared[2 * i + 1]] = parent->run.slots[parent->shared[2 * i]];
+	slots[parent->ready] = parent->pipes[READY_WRITE];
+	slots[parent->go] = parent->pipes[ANSWER_READ];
+	slots[parent->answer] = parent->pipes[ANSWER_WRITE];
 	return 0;
 }
 
-int mc_half_begin(struct mc_spawn *spawn, struct mc_thread *thread)
+int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread)
 {
-	struct mc_half *half = spawn->half;
+	struct mc_parent *parent = spawn->parent;
 	int r;
 
-	half->run.failed = -1;
+	parent->run.failed = -1;
 	for (int i = 0; i < 4; i++)
-		half->pipes[i] = -1;
+		parent->pipes[i] = -1;
 	r = prepare(spawn);
 	if (r == 0)
 		r = thread_begin(thread, spawn);
 	if (r < 0)
-		close_all(half);
+		close_all(parent);
 	return r;
 }
 
-void mc_half_end(struct mc_half *half, struct mc_thread *thread)
+void mc_parent_end(struct mc_parent *parent, struct mc_thread *thread)
 {
 	char none = 0; /* for a thread that still waits; no end of file, since who was forked meanwhile has the pipe too */
 
-	transfer(SYS_write, half->pipes[READY_WRITE], &none);
+	transfer(SYS_write, parent->pipes[READY_WRITE], &none);
 	thread_join(thread);
-	close_all(half);
+	close_all(parent);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * parent.h: the thread that does the parent's half; see parent.c. */
+ * parent.h: the thread that walks the parent-side plan; see parent.c. */
 #ifndef MC_PARENT_H
 #define MC_PARENT_H
 
@@ -12,9 +12,9 @@ struct mc_thread {
 };
 
 /* Before the clone, with all signals blocked: 0, or -errno. */
-int mc_half_begin(struct mc_spawn *spawn, struct mc_thread *thread);
+int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread);
 
 /* After it: returns when the thread has ended. */
-void mc_half_end(struct mc_half *half, struct mc_thread *thread);
+void mc_parent_end(struct mc_parent *parent, struct mc_thread *thread);
 
 #endif

@@ -7,7 +7,7 @@
  * is copied whatever the caller's size, and the OOM killer spares the caller (in_vfork). Signals are blocked
  * around the clone and CLONE_CLEAR_SIGHAND takes the handlers away, so that none of the caller's can run in the
  * child on the caller's memory (as musl's posix_spawn does). The pid is there before the child runs
- * (CLONE_PARENT_SETTID), for the thread that does the parent's half meanwhile.
+ * (CLONE_PARENT_SETTID), for the thread that walks the parent-side plan meanwhile.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -126,16 +126,16 @@ static int clone_child(struct mc_spawn *spawn)
 	return r < 0 ? (int)r : 0;
 }
 
-/* clone_child, with the other half beside it. */
+/* clone_child, with the parent-side plan beside it. */
 static int clone_both(struct mc_spawn *spawn)
 {
 	struct mc_thread thread;
-	int r = mc_half_begin(spawn, &thread);
+	int r = mc_parent_begin(spawn, &thread);
 
 	if (r < 0)
 		return r;
 	r = clone_child(spawn);
-	mc_half_end(spawn->half, &thread);
+	mc_parent_end(spawn->parent, &thread);
 	return r;
 }
 
@@ -152,7 +152,7 @@ int mc_spawn(struct mc_spawn *spawn)
 	spawn->run.sigmask = before;
 	spawn->run.blocked = 1;
 	mc_dumpable_save();
-	r = spawn->half ? clone_both(spawn) : clone_child(spawn);
+	r = spawn->parent ? clone_both(spawn) : clone_child(spawn);
 	mc_dumpable_restore();
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
 	if (r == 0 && spawn->run.sibling > 0)

@@ -15,7 +15,7 @@ def describe(spec: Spec) -> str:
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
     lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")
-    if what.half is not None:
-        lines += what.half.plan.describe().splitlines()
+    if what.parent_plan is not None:
+        lines += what.parent_plan.plan.describe().splitlines()
     plan = placeholders.plan_of(what.plan, "<its-own-id>")
     return "\n".join([*lines, "# child", plan.describe()])

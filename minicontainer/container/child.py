@@ -10,7 +10,7 @@ from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import ffi, lib, now
 from minicontainer.plan import Plan
-from minicontainer.plan.spawn import Half, Spawn
+from minicontainer.plan.spawn import ParentRun, Spawn
 from minicontainer.plan.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ class Child:
     moment, also before anybody holds what was made."""
 
     __slots__ = (
-        "cgroup", "claim", "disowned", "half", "id", "ids", "lease", "maker", "name_lock", "notes", "said", "spawn",
-        "terminal",
-        "volumes",
+        "cgroup", "claim", "disowned", "id", "ids", "lease", "maker", "name_lock", "notes", "parent_run", "said",
+        "spawn", "terminal", "volumes",
     )  # fmt: skip
 
     def __init__(self, identifier: str, plan: Plan) -> None:
@@ -41,7 +40,7 @@ class Child:
         self.notes: list[tuple[str, str, int, int, int]] = []
         self.ids: ranges.Lease | None = None
         self.lease: Lease | None = None
-        self.half: Half | None = None
+        self.parent_run: ParentRun | None = None
         self.maker: Maker | None = None
         self.volumes: list[int] = []  # in use as long as these are open (volumes.hold)
         self.disowned = False
@@ -55,9 +54,9 @@ class Child:
 
     def timeline(self) -> Timeline:
         """All that was done until now."""
-        spawn = self.spawn
-        half = None if self.half is None else (self.half.plan, bytes(ffi.buffer(self.half.records)))
-        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns, half)
+        spawn, run = self.spawn, self.parent_run
+        parent_plan = None if run is None else (run.plan, bytes(ffi.buffer(run.records)))
+        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns, parent_plan)
 
     def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
         """Notes one primitive of the parent, which has just ended."""

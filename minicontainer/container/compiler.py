@@ -117,14 +117,14 @@ def _join_namespaces(b: Builder, spec: Spec) -> None:
 
 
 def _call_parent(b: Builder, host: Host) -> None:
-    """user_namespaces(7): one id can be mapped from inside; ranges need the parent's half. What needs no ids is done
+    """user_namespaces(7): one id can be mapped from inside; ranges need the parent-side plan. What needs no ids is done
     while it maps them."""
     b.phase = "user namespace"
-    if has_half(host):
+    if needs_parent_plan(host):
         b.add(p.close(b.input("go-write")), p.call_parent(b.input("ready")))
 
 
-def has_half(host: Host) -> bool:
+def needs_parent_plan(host: Host) -> bool:
     """Whether somebody outside has to do something for the child: map its ids, or connect it."""
     return maps_outside(host) or host.wire is not None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from minicontainer.errors import UnsupportedError
 from minicontainer.native import lib
-from minicontainer.plan.spawn import Half, Spawn
+from minicontainer.plan.spawn import ParentRun, Spawn
 
 
 class Maker(threading.Thread):
@@ -27,9 +27,9 @@ class Maker(threading.Thread):
         self._made = threading.Event()
         self._error: BaseException | None = None
 
-    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, half: Half | None = None) -> int:
+    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, parent: ParentRun | None = None) -> int:
         """As ``Spawn.clone``. UnsupportedError: the system gives no thread."""
-        self._given = flags, inputs, cgroup, half
+        self._given = flags, inputs, cgroup, parent
         try:
             self.start()
         except RuntimeError:  # Python keeps the errno to itself: EAGAIN of clone(2), or no memory for its stack

@@ -56,7 +56,7 @@ class Host(NamedTuple):
     """The facts of one start; equal facts give the same plan.
 
     userns        ``host``, ``range`` (of ids of its own), ``private``, ``keep-id`` or ``join``
-    maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None where the parent's half does it
+    maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None: the parent-side plan does
     files         of spec.mounts: which sources are no directories
     masked        (path, is a directory) of MASKED that exist here
     read_only     of READ_ONLY that exist here

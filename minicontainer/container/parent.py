@@ -1,4 +1,4 @@
-"""The parent's half of a start: ids (ids/idmapped.py, ids/mappings.py), a network (network/veth.py), or both."""
+"""The parent-side plan of a start: ids (ids/idmapped.py, ids/mappings.py), a network (network/veth.py), or both."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def plan_of(spec: Spec, host: Host) -> Plan:
     """Its plan, for a spec that needs one."""
     if host.userns == "range":
-        return idmapped.half_plan(spec, host)
+        return idmapped.parent_plan(spec, host)
     if not compiler.maps_outside(host):
         assert host.wire is not None
-        return veth.half_plan(host.wire)
+        return veth.parent_plan(host.wire)
     from minicontainer.container.ids import mappings
 
-    return mappings.half_plan(host.userns, host.wire)
+    return mappings.parent_plan(host.userns, host.wire)
 
 
 def prepare(child: Child, spec: Spec, host: Host, network: Network | None) -> dict[str, int]:
-    """Takes ids and a lease for the child, as it needs them: the inputs of its half."""
+    """Takes ids and a lease for the child, as it needs them: the inputs of its parent-side plan."""
     numbers = {"pid": -1, "answer": -1}
     if host.userns == "range":
         numbers |= idmapped.prepare(child, spec)

@@ -32,7 +32,7 @@ from minicontainer.linux.devices import Rule
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib, now
 from minicontainer.plan import Const, Plan
-from minicontainer.plan.spawn import Half, HalfPlan
+from minicontainer.plan.spawn import ParentPlan, ParentRun
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Compiled(NamedTuple):
     """What a spec is here and now.
 
     plan, flags  of the child, and of its clone3
-    half         the parent's half, where C does it
+    parent_plan  the parent-side plan, where C does it
     given        how many inputs it gives, with the streams: the others are _extra_inputs
     allowed      the devices that it may use; None: any
     network      that it is on"""
@@ -56,7 +56,7 @@ class Compiled(NamedTuple):
     host: host.Host
     plan: Plan
     flags: Const
-    half: HalfPlan | None
+    parent_plan: ParentPlan | None
     given: int
     allowed: tuple[Rule, ...] | None
     network: Network | None
@@ -74,12 +74,12 @@ def compiled(spec: Spec, maker: str = CALLER, *, make: bool = True) -> Compiled:
     if cached is None or cached.host != found:
         plan = compiler.compile(spec, found)
         plan.buffer  # noqa: B018 - encodes it now, once
-        half = None
-        if compiler.has_half(found):
-            half = HalfPlan(parent.plan_of(spec, found), plan)
-        given = 3 + (len(half.names) if half is not None else 0)
+        parent_plan = None
+        if compiler.needs_parent_plan(found):
+            parent_plan = ParentPlan(parent.plan_of(spec, found), plan)
+        given = 3 + (len(parent_plan.names) if parent_plan is not None else 0)
         flags, allowed = compiler.clone_flags(spec, found), devices.rules(spec, found)
-        cached = Compiled(found, plan, flags, half, given, allowed, network)
+        cached = Compiled(found, plan, flags, parent_plan, given, allowed, network)
         object.__setattr__(spec, "_compiled", cached)
     return cached
 
@@ -134,8 +134,8 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: t
         failpoint("cgroup made")
         if what.allowed is not None:
             _restrict_devices(child, spec, what)
-        if what.half is not None:
-            child.half = Half(what.half, parent.prepare(child, spec, what.host, what.network))
+        if what.parent_plan is not None:
+            child.parent_run = ParentRun(what.parent_plan, parent.prepare(child, spec, what.host, what.network))
         failpoint("ids taken")
         explain_failure(child, spec, what.host, clone(child, spec, what))
     except BaseException:
@@ -180,7 +180,7 @@ def clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int, 
         inputs = for_child(spec, stdio, opened)
         if len(what.plan.inputs) == what.given:
             return _clone(child, spec, what, inputs)
-        with ExitStack() as stack:  # its end is that of the parent's half, if there is one
+        with ExitStack() as stack:  # its end is that of the parent-side plan, if there is one
             inputs.update(_extra_inputs(child, spec, what, stack))
             return _clone(child, spec, what, inputs)
     finally:
@@ -196,7 +196,7 @@ def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> 
 
         child.maker = Maker(child.spawn)
         clone = child.maker.clone
-    result = clone(flags, inputs, -1 if child.cgroup is None else child.cgroup.birth_fd(), child.half)
+    result = clone(flags, inputs, -1 if child.cgroup is None else child.cgroup.birth_fd(), child.parent_run)
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
     call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
     struct = child.spawn.struct
@@ -221,7 +221,7 @@ def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
 
 
 def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
-    """What this plan asks for beyond the streams: what is kept, the parent's half, the terminal, init's report."""
+    """What this plan asks for beyond the streams: what is kept, the parent-side plan, the terminal, init's report."""
     found = kept_inputs(spec, what, stack)
     if spec.tty:
         import socket
@@ -285,9 +285,10 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
     """Raises what kept the child from becoming the program; nothing where it has."""
     failed = child.spawn.failed
     waited = failed is None or child.spawn.plan.steps[failed].op == lib.MC_WAIT
-    if child.half is not None and child.half.failed is not None and waited:  # else it failed since the child had ended
+    parent_run = child.parent_run
+    if parent_run is not None and parent_run.failed is not None and waited:  # else it failed since the child had ended
         child.spawn.bury()
-        raise _half_error(child, spec, child.half)
+        raise _parent_error(child, spec, parent_run)
     if result < 0:
         new_userns = facts_here.userns in ("private", "keep-id", "range")
         if new_userns and -result in (errno.EPERM, errno.ENOSPC):
@@ -308,13 +309,13 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
     raise explain.step_error(spec, step, number)
 
 
-def _half_error(child: Child, spec: Spec, half: Half) -> Error:
-    """Why the parent's half was not done."""
+def _parent_error(child: Child, spec: Spec, parent_run: ParentRun) -> Error:
+    """Why the parent-side plan failed."""
     from minicontainer.container import explain
 
-    index = half.failed or 0
-    number = -half.records[index].result
-    step = half.plan.steps[index]
+    index = parent_run.failed or 0
+    number = -parent_run.records[index].result
+    step = parent_run.plan.steps[index]
     if step.call == "run" and step.phase == veth.PHASE:
         from minicontainer.container.network import usernet
 
@@ -323,7 +324,7 @@ def _half_error(child: Child, spec: Spec, half: Half) -> Error:
         from minicontainer.container.ids import mappings
 
         return mappings.refusal(child, step)
-    return idmapped.refusal(spec, half) or explain.step_error(spec, step, number)
+    return idmapped.refusal(spec, parent_run) or explain.step_error(spec, step, number)
 
 
 def _check_userns(spec: Spec, facts_here: host.Host, number: int) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from minicontainer.network.leases import Lease
 
 MONITOR = f"{LIBEXEC}/monitor"
-FILES = ("said", "hosts-file")  # inputs of a parent's half that are descriptors; the others are numbers
+FILES = ("said", "hosts-file")  # inputs of a parent-side plan that are descriptors; the others are numbers
 POLICIES = {
     "no": lib.MC_NEVER,
     "on-failure": lib.MC_ON_FAILURE,
@@ -99,8 +99,8 @@ class Monitored:
         layout, header = Layout("struct mc_monitor"), ffi.new("struct mc_monitor *")
         plan = child.spawn.plan
         layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
-        if child.half is not None:
-            self._tell_half(header, layout, child, given)
+        if child.parent_run is not None:
+            self._write_parent(header, layout, child, given)
         for name, field in (("stdin", "in"), ("stdout", "out"), ("stderr", "err"), ("report", "report")):
             setattr(header, field, plan.slots[name] if name in plan.inputs else -1)
         header.socket = plan.slots["parent-socket"] if "parent-socket" in plan.inputs else -1
@@ -111,14 +111,14 @@ class Monitored:
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
         return header, layout
 
-    def _tell_half(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
-        half = child.half
-        assert half is not None
-        numbers = {name: given.place(n) if name in FILES else n for name, n in half.numbers.items()}
-        layout.walk(header.parent, half.plan, [numbers.get(name, -1) for name in half.plan.slots])
-        header.shared = layout.put(bytes(ffi.buffer(half.template.shared)))
-        header.half.nshared, header.half.ninputs = half.struct.nshared, half.struct.ninputs
-        header.half.ready, header.half.go, header.half.answer = half.template.ends
+    def _write_parent(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
+        parent_run = child.parent_run
+        assert parent_run is not None
+        numbers = {name: given.place(n) if name in FILES else n for name, n in parent_run.numbers.items()}
+        layout.walk(header.parent, parent_run.plan, [numbers.get(name, -1) for name in parent_run.plan.slots])
+        header.shared = layout.put(bytes(ffi.buffer(parent_run.template.shared)))
+        header.parent_side.nshared, header.parent_side.ninputs = parent_run.struct.nshared, parent_run.struct.ninputs
+        header.parent_side.ready, header.parent_side.go, header.parent_side.answer = parent_run.template.ends
 
     def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         header.directory, header.names = given.place(self.directory), given.place(self.names)
@@ -157,13 +157,13 @@ class Monitored:
             spawn = child.spawn
             ffi.memmove(spawn.struct, ffi.addressof(header.spawn), ffi.sizeof("struct mc_spawn"))
             take_back(spawn, view, header.child.records)
-            if child.half is not None:
-                child.half.struct.run.failed = header.half.run.failed
-                copy_records(child.half.records, view, header.parent.records)
+            if child.parent_run is not None:
+                child.parent_run.struct.run.failed = header.parent_side.run.failed
+                copy_records(child.parent_run.records, view, header.parent.records)
             result, error, unwritten = int(header.result), int(header.program_error), int(header.state_error)
             del header
         run = spawn.struct.run
-        spawn.struct.half = ffi.NULL
+        spawn.struct.parent = ffi.NULL
         spawn.struct.pidfd = -1
         spawn.struct.reaped = 1  # by the monitor
         spawn.pid, spawn.result = spawn.struct.pid, result

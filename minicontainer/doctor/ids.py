@@ -16,7 +16,7 @@ from minicontainer.errors import StepError
 from minicontainer.linux.namespaces import is_root
 from minicontainer.linux.processes import check_proc
 from minicontainer.plan import Slot
-from minicontainer.plan.spawn import Half, HalfPlan
+from minicontainer.plan.spawn import ParentPlan, ParentRun
 
 PACKAGE = "apt-get install uidmap, or shadow-utils"
 FILES = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
@@ -78,11 +78,11 @@ def written() -> Verdict:
     )
     child = Child("", plan)
     try:
-        half = HalfPlan(mappings.half_plan("private", None), plan)
-        child.half = Half(half, {"pid": -1, "answer": -1, **mappings.prepare(child)})
-        result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, half=child.half)
-        if child.half is not None and child.half.failed is not None:
-            raise _refusal(child, child.half, child.half.failed)
+        parent = ParentPlan(mappings.parent_plan("private", None), plan)
+        child.parent_run = ParentRun(parent, {"pid": -1, "answer": -1, **mappings.prepare(child)})
+        result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, parent=child.parent_run)
+        if child.parent_run is not None and child.parent_run.failed is not None:
+            raise _refusal(child, child.parent_run, child.parent_run.failed)
         if result < 0:
             return no(f"clone3(CLONE_NEWUSER): {os.strerror(-result)}")
     finally:
@@ -90,13 +90,13 @@ def written() -> Verdict:
     return ok("root's own" if os.geteuid() == 0 else "by newuidmap and newgidmap")
 
 
-def _refusal(child: Child, half: Half, failed: int) -> Exception:
+def _refusal(child: Child, parent: ParentRun, failed: int) -> Exception:
     """Of a tool that was run, in its own words; of a system call."""
-    step = half.plan.steps[failed]
+    step = parent.plan.steps[failed]
     return (
         mappings.refusal(child, step)
         if step.call == "run"
-        else StepError(-half.records[failed].result, step.describe())
+        else StepError(-parent.records[failed].result, step.describe())
     )
 
 

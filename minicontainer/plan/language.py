@@ -311,12 +311,12 @@ def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
 
 
 def call_parent(ready: Slot) -> Step:
-    """Tells the parent's half that the child is here."""
+    """Tells the parent-side plan that the child is here."""
     return call("write", ready, chr(lib.MC_READY), 1)
 
 
 def let_go(answer: Slot) -> Step:
-    """In the parent's half: the child goes on from the ``wait_for_parent`` that it has come to, or comes to."""
+    """In the parent-side plan: the child goes on from the ``wait_for_parent`` that it has come to, or comes to."""
     return call("write", answer, chr(lib.MC_GO), 1)
 
 
@@ -327,12 +327,12 @@ def run(path: str, argv: Sequence[str], pid: Slot, said: Slot) -> Step:
 
 
 def await_child() -> Step:
-    """In the parent's half: what comes before is done before the clone, the rest when the child waits for it."""
+    """In the parent-side plan: what comes before is done before the clone, the rest when the child waits for it."""
     return Step("await_child", (), lib.MC_CHILD)
 
 
 def wait_for_parent(go: Slot) -> Step:
-    """Waits until the parent's half has come to the step that lets the child go on (ECANCELED: it failed)."""
+    """Waits until the parent-side plan has come to the step that lets the child go on (ECANCELED: it failed)."""
     return Step("wait_for_parent", (go,), lib.MC_WAIT)
 
 

@@ -55,11 +55,11 @@ def walk(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int
     return found
 
 
-ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: its ends of the half's pipes
+ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: its ends of the parent-side plan's pipes
 
 
-class HalfPlan:
-    """The parent's half of a start (csrc/plan/parent.c): a plan whose first input is the child's ``pid``. What its
+class ParentPlan:
+    """The parent-side plan of a start (csrc/plan/parent.c): a plan whose first input is the child's ``pid``. What its
     first part makes goes to the inputs of the child's plan that have the same names: these, and ENDS, are ``names``."""
 
     __slots__ = ("ends", "names", "plan", "shared")
@@ -73,14 +73,14 @@ class HalfPlan:
         self.ends = [child.slots[name] for name in ENDS]
 
 
-class Half:
+class ParentRun:
     """One run of it, with ``numbers`` as its inputs; whatever is said for ``pid``."""
 
     __slots__ = ("_kept", "numbers", "plan", "records", "struct", "template")
 
-    def __init__(self, template: HalfPlan, numbers: Mapping[str, int]) -> None:
+    def __init__(self, template: ParentPlan, numbers: Mapping[str, int]) -> None:
         self.template, self.plan, self.numbers = template, template.plan, numbers
-        self.struct: Any = ffi.new("struct mc_half *")
+        self.struct: Any = ffi.new("struct mc_parent *")
         self.records: Any = ffi.new("struct mc_record[]", len(self.plan.steps))
         self._kept = fill(self.struct.run, self.plan, numbers, self.records)
         self.struct.ninputs = len(self.plan.inputs)
@@ -97,7 +97,7 @@ class Spawn:
     """One run of a plan: what C writes to (struct mc_spawn, records), and the child that came of it.
 
     ``struct.pid`` is there as soon as the child exists, while ``start`` still sleeps in the clone: for a thread that
-    does the parent's half meanwhile.
+    does the parent-side plan meanwhile.
     """
 
     __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
@@ -109,22 +109,22 @@ class Spawn:
         self.pid = self.pidfd = self.struct.pidfd = -1
         self.result = 0
 
-    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, half: Half | None = None) -> int:
+    def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, parent: ParentRun | None = None) -> int:
         """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
 
         ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in;
-        ``half`` is done beside it, and gives the inputs that it names."""
+        ``parent`` is done beside it, and gives the inputs that it names."""
         if flags & lib.CLONE_NEWTIME:
             hint = "the child shares our memory: make unshare a step of its plan, and exec enters it"
             raise SpecError("flags", "CLONE_NEWTIME", "cannot be given to clone3 here", hint)
         spawn = self.struct
         spawn.flags, spawn.cgroup = flags, cgroup
-        if half is not None:
-            spawn.half = half.struct
-            inputs = {**dict.fromkeys(half.template.names, -1), **inputs}
+        if parent is not None:
+            spawn.parent = parent.struct
+            inputs = {**dict.fromkeys(parent.template.names, -1), **inputs}
         kept = fill(spawn.run, self.plan, inputs, self.records)
         self.result = lib.mc_spawn(spawn)
-        spawn.half = spawn.run.plan = spawn.run.slots = ffi.NULL
+        spawn.parent = spawn.run.plan = spawn.run.slots = ffi.NULL
         del kept
         self.pid, self.pidfd = spawn.pid, spawn.pidfd
         return self.result

@@ -37,7 +37,7 @@ class Timeline(Sequence[Event]):
 
     parent    (phase, call, start, end, result) as the parent noted them
     records   the child's record page, ``started`` the end of the vfork (the end of the exec that began it)
-    half      the plan of the parent's half, and its records
+    parent_plan  the parent-side plan, and its records
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Timeline(Sequence[Event]):
         plan: Plan | None,
         records: bytes,
         started: int,
-        half: tuple[Plan, bytes] | None = None,
+        parent_plan: tuple[Plan, bytes] | None = None,
     ) -> None:
         self._parent, self._started = parent, started
-        self._walks = [("parent", *half)] if half is not None else []
+        self._walks = [("parent", *parent_plan)] if parent_plan is not None else []
         if plan is not None:
             self._walks.append(("child", plan, records))
         self._events: list[Event] | None = None

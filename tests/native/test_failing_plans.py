@@ -12,7 +12,7 @@ from failing import ERRORS, broken, refused
 import minicontainer as mc
 from minicontainer.container import start
 from minicontainer.container.registry import names
-from minicontainer.plan.spawn import HalfPlan
+from minicontainer.plan.spawn import ParentPlan
 
 pytestmark = pytest.mark.needs("root")
 
@@ -26,22 +26,22 @@ def test_each_step_of_the_child(rootfs: Path, monkeypatch: pytest.MonkeyPatch, u
         for number in ERRORS:
             if number not in step.tolerate:
                 plan = broken(whole.plan, index, number)
-                half = None if whole.half is None else HalfPlan(whole.half.plan, plan)
-                what = whole._replace(plan=plan, half=half)
+                parent_plan = None if whole.parent_plan is None else ParentPlan(whole.parent_plan.plan, plan)
+                what = whole._replace(plan=plan, parent_plan=parent_plan)
                 refused(spec, detached, what, plan.steps[index], monkeypatch)
     assert names.ids() == []
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
-def test_each_step_of_the_parent_s_half(rootfs: Path, monkeypatch: pytest.MonkeyPatch, detached: bool) -> None:
+def test_each_step_of_the_parent_side_plan(rootfs: Path, monkeypatch: pytest.MonkeyPatch, detached: bool) -> None:
     spec = mc.Spec(["true"], rootfs=str(rootfs), userns="private", ulimits=(mc.Ulimit("core", 0, 0),))
     whole = start.compiled(spec)
-    assert whole.half is not None
-    for index, step in enumerate(whole.half.plan.steps):
+    assert whole.parent_plan is not None
+    for index, step in enumerate(whole.parent_plan.plan.steps):
         for number in ERRORS:
             if number not in step.tolerate:
-                half = HalfPlan(broken(whole.half.plan, index, number), whole.plan)
-                refused(spec, detached, whole._replace(half=half), half.plan.steps[index], monkeypatch)
+                failing = ParentPlan(broken(whole.parent_plan.plan, index, number), whole.plan)
+                refused(spec, detached, whole._replace(parent_plan=failing), failing.plan.steps[index], monkeypatch)
     assert names.ids() == []
 
 

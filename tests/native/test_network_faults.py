@@ -26,7 +26,7 @@ from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, endings, firewall, members, networks, store
 from minicontainer.network.record import Network
-from minicontainer.plan.spawn import HalfPlan
+from minicontainer.plan.spawn import ParentPlan
 
 pytestmark = pytest.mark.needs("root", "bridge")
 
@@ -297,15 +297,15 @@ def test_each_step_of_a_start_on_a_network(
     networks.create(NAME)
     spec = mc.Spec(["true"], rootfs=str(rootfs), network=NAME, userns=userns, ports=mc.Port.option("80"))
     whole = start.compiled(spec)
-    assert whole.half is not None
+    assert whole.parent_plan is not None
     for index, step in enumerate(whole.plan.steps):
         if step.phase in ("network", "/etc") and errno.ENOMEM not in step.tolerate:
             plan = broken(whole.plan, index, errno.ENOMEM)
-            what = whole._replace(plan=plan, half=HalfPlan(whole.half.plan, plan))
+            what = whole._replace(plan=plan, parent_plan=ParentPlan(whole.parent_plan.plan, plan))
             refused(spec, detached, what, plan.steps[index], monkeypatch)
-    for index, step in enumerate(whole.half.plan.steps):
+    for index, step in enumerate(whole.parent_plan.plan.steps):
         if step.phase == "network":
-            half = HalfPlan(broken(whole.half.plan, index, errno.ENOMEM), whole.plan)
-            refused(spec, detached, whole._replace(half=half), half.plan.steps[index], monkeypatch)
+            parent_plan = ParentPlan(broken(whole.parent_plan.plan, index, errno.ENOMEM), whole.plan)
+            refused(spec, detached, whole._replace(parent_plan=parent_plan), parent_plan.plan.steps[index], monkeypatch)
     monkeypatch.undo()
     check_nothing_is_left()

@@ -250,7 +250,7 @@ def test_a_program_that_dies_at_once_is_no_failed_step() -> None:
     assert outcome(Plan([shell])) == -signal.SIGKILL
 
 
-# ---- the parent's half, the sibling
+# ---- the parent-side plan, the sibling
 
 
 def test_the_child_waits_until_it_is_told(pipe: tuple[int, int]) -> None:
@@ -259,7 +259,7 @@ def test_the_child_waits_until_it_is_told(pipe: tuple[int, int]) -> None:
     ready, go = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     seen = []
 
-    def half() -> None:
+    def parent() -> None:
         seen.append((os.read(ready[0], 1), child.struct.pid))
         os.write(go[1], b"g")
 
@@ -267,7 +267,7 @@ def test_the_child_waits_until_it_is_told(pipe: tuple[int, int]) -> None:
         [p.write(Slot("ready"), "r"), p.wait_for_parent(Slot("go")), p.write(Slot("out"), "on")], ["ready", "go", "out"]
     )
     with Spawn(plan) as child:
-        thread = threading.Thread(target=half)
+        thread = threading.Thread(target=parent)
         thread.start()
         pid = child.start("0", {"ready": ready[1], "go": go[0], "out": pipe[1]})
         thread.join()

@@ -23,7 +23,7 @@ import minicontainer as mc
 from minicontainer import plan as p
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.plan import Slot
-from minicontainer.plan.spawn import Half, HalfPlan, Spawn
+from minicontainer.plan.spawn import ParentPlan, ParentRun, Spawn
 
 pytestmark = pytest.mark.needs("root")
 
@@ -75,7 +75,7 @@ def test_one_spec_from_many_threads(rootfs: Path) -> None:
     ],
     ids=str,
 )
-def test_with_a_parent_s_half_and_descriptors_of_its_own(rootfs: Path, fields: dict[str, Any]) -> None:
+def test_with_a_parent_side_plan_and_descriptors_of_its_own(rootfs: Path, fields: dict[str, Any]) -> None:
     def work(_: int) -> int:
         return mc.run(["/bin/sh", "-c", "exit 5"], rootfs=rootfs, **fields).returncode
 
@@ -233,9 +233,9 @@ def test_kills_at_any_moment(rootfs: Path) -> None:
 
 
 def test_a_clone_that_fails_does_not_wait_for_who_was_forked_meanwhile() -> None:
-    """Such a process has the pipes of the parent's half too, and keeps them open."""
+    """Such a process has the pipes of the parent-side plan too, and keeps them open."""
     child = p.Plan([p.wait_for_parent(Slot("go"))], ["ready", "go", "go-write"])
-    template = HalfPlan(p.Plan([p.await_child()], ["pid", "answer"]), child)
+    template = ParentPlan(p.Plan([p.await_child()], ["pid", "answer"]), child)
     stop = threading.Event()
     forked: list[int] = []
 
@@ -252,8 +252,8 @@ def test_a_clone_that_fails_does_not_wait_for_who_was_forked_meanwhile() -> None
     try:
         for _ in range(300):
             with Spawn(child) as spawn:
-                half = Half(template, {"pid": -1, "answer": -1})
-                assert spawn.clone(int(p.const("CLONE_NEWNS|CLONE_FS")), {}, half=half) == -errno.EINVAL
+                parent = ParentRun(template, {"pid": -1, "answer": -1})
+                assert spawn.clone(int(p.const("CLONE_NEWNS|CLONE_FS")), {}, parent=parent) == -errno.EINVAL
     finally:
         stop.set()
         thread.join()

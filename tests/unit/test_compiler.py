@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from minicontainer.container import placeholders
 from minicontainer.container.compiler import clone_flags, compile, environment
 from minicontainer.container.host import NODES, Host, Identity
-from minicontainer.container.ids.idmapped import half_plan
+from minicontainer.container.ids.idmapped import parent_plan
 from minicontainer.container.program.execute import ADMIN, program_paths
 from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot, Step
@@ -298,7 +298,7 @@ PURITY = """
 import sys
 from minicontainer.container.compiler import compile
 from minicontainer.container.host import NODES, Host, Identity
-from minicontainer.container.ids.idmapped import half_plan
+from minicontainer.container.ids.idmapped import parent_plan
 from minicontainer.spec import Mount, Spec
 spec = Spec(("x",), rootfs="/none", tty=True, init=True, mounts=(Mount("/a", "/none/a"),), ephemeral=True)
 host = Host("private", 1000, 1000, None, Identity(), (False,), (), (("/proc/kcore", False),), ("/proc/sys",), True)
@@ -482,29 +482,29 @@ def test_root_of_a_user_namespace_is_not_root_of_the_host() -> None:
     assert where(other, "mount", lambda s: "userxattr" in str(s.args[4]))
 
 
-def test_ranges_of_ids_are_the_parent_s_half() -> None:
+def test_ranges_of_ids_are_the_parent_side_plan() -> None:
     plan = plan_of({"userns": "private", "uid": 1000, "gid": 1000})
     begin = ["close(<go-write>)", 'write(<ready>, "r", 1)', "wait_for_parent(<go>)"]
     assert lines(plan, "user namespace")[:3] == begin
 
 
-def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_s_half() -> None:
+def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_side_plan() -> None:
     """What it takes comes before the child is there; the child goes on twice: with ids, and with trees shown so."""
     volumes = (Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs"))
     plan = plan_of({"userns": "range", "shown": True}, mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
     spec = Spec(("/bin/true",), rootfs="/srv/root", mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
-    half = lines(half_plan(spec, some_host(spec)))
-    takes = [line.partition(" =")[0] for line in half if "open_tree(" in line]
+    steps = lines(parent_plan(spec, some_host(spec)))
+    takes = [line.partition(" =")[0] for line in steps if "open_tree(" in line]
     assert takes == ["root", "mount-0"]
     assert not set(takes) & {str(s.into) for s in plan.steps}
-    calls = [line.partition("(")[0].rpartition("= ")[2] for line in half]
-    told = [i for i, line in enumerate(half) if line == 'write(<answer>, "g", 1)']
+    calls = [line.partition("(")[0].rpartition("= ")[2] for line in steps]
+    told = [i for i, line in enumerate(steps) if line == 'write(<answer>, "g", 1)']
     assert calls[: calls.index("await_child")][-1] == "fsmount"
     assert max(i for i, call in enumerate(calls) if call == "open_tree") < calls.index("fsmount")
-    assert 'mknodat(<dev>, "null", S_IFCHR|0o666, 259)' in half
+    assert 'mknodat(<dev>, "null", S_IFCHR|0o666, 259)' in steps
     assert calls.index("write_id_map") < calls.index("mknodat") < told[1]
     assert calls.index("write_id_map") < told[0] < calls.index("mount_setattr_idmap")
-    assert max(i for i, call in enumerate(calls) if call == "mount_setattr_idmap") < told[1] == len(half) - 1
+    assert max(i for i, call in enumerate(calls) if call == "mount_setattr_idmap") < told[1] == len(steps) - 1
     assert calls.index("prlimit64_raise") < told[1]
     assert "prlimit64" not in calls
     waits = where(plan, "wait_for_parent")

@@ -1,6 +1,6 @@
 """A user namespace with a range of ids of its own (ids.py): what is done for the child from outside.
 
-ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent's half maps its
+ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent-side plan maps its
 ids, shows the trees with them (ID-mapped mounts, mount_setattr(2)), so that files keep their owners on disk, and what
 the container writes as its root belongs to the host's root; and makes device nodes, which nobody can in a user
 namespace. Then the child goes on, and attaches them.
@@ -20,7 +20,7 @@ from minicontainer.container.network import veth
 from minicontainer.errors import EXHAUSTED, RangeRefusedError
 from minicontainer.native import now
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.plan.spawn import Half
+from minicontainer.plan.spawn import ParentRun
 from minicontainer.spec import RLIMITS, Spec
 
 TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
@@ -32,8 +32,8 @@ def sources(spec: Spec) -> dict[str, str]:
     return {"root": spec.rootfs, **binds}
 
 
-def half_plan(spec: Spec, host: Host) -> Plan:
-    """The parent's half. Its inputs are numbers: ``pid answer uid gid count``."""
+def parent_plan(spec: Spec, host: Host) -> Plan:
+    """The parent-side plan. Its inputs are numbers: ``pid answer uid gid count``."""
     b = Builder()
     pid, answer, proc = b.input("pid"), b.input("answer"), Slot("proc")
     uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
@@ -68,7 +68,7 @@ def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
 
 
 def prepare(child: Child, spec: Spec) -> dict[str, int]:
-    """Takes ids for the child; the numbers that its half gets."""
+    """Takes ids for the child; the inputs of its parent-side plan."""
     begin, ids = now(), chosen(spec.userns)
     child.ids = lease = take() if ids is None else share(ids)
     uid, gid, count = lease.ids
@@ -88,11 +88,11 @@ def take_trees(spec: Spec, userns: int, stack: ExitStack) -> dict[str, int]:
     return found
 
 
-def refusal(spec: Spec, half: Half) -> RangeRefusedError | None:
-    """Why the half was not done, where this host cannot do it: ids, or a file system without ID-mapped mounts."""
-    failed = half.failed
-    step = half.plan.steps[failed] if failed is not None else None
-    if failed is not None and -half.records[failed].result in EXHAUSTED:
+def refusal(spec: Spec, parent_run: ParentRun) -> RangeRefusedError | None:
+    """Why the parent-side plan failed, where this host cannot do it: ids, or a file system without ID-mapped mounts."""
+    failed = parent_run.failed
+    step = parent_run.plan.steps[failed] if failed is not None else None
+    if failed is not None and -parent_run.records[failed].result in EXHAUSTED:
         return None
     if step is not None and step.call == "mount_setattr_idmap":
         path = sources(spec)[str(step.args[0])]

@@ -1,7 +1,7 @@
 """Id maps of user namespaces (user_namespaces(7)): which, and who writes them.
 
 An ordinary user may map one id, his own, from inside. Ranges of /etc/subuid are written by the set-uid newuidmap(1)
-and newgidmap(1), and root's maps by root: that is the parent's half, done by a thread of its own while the thread
+and newgidmap(1), and root's maps by root: that is the parent-side plan, done by a thread of its own while the thread
 that clones sleeps until the child's exec (csrc/plan/parent.c), or by the container's monitor.
 """
 
@@ -26,7 +26,7 @@ Extent = tuple[int, int, int]  # inside, outside, count
 
 
 def own_maps(userns: str) -> tuple[str, str] | None:
-    """The maps that the child can write itself: one id; None where ranges are to be had, by the parent's half."""
+    """The maps that the child can write itself: one id; None where ranges are to be had, by the parent-side plan."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         return None if namespaces.is_first_user_namespace() or _has_further_ids() else ("0 0 1", "0 0 1")
@@ -98,9 +98,9 @@ def identity_extents(path: str) -> list[Extent]:
     return [(int(inside), int(inside), int(count)) for inside, _, count in rows]
 
 
-def half_plan(userns: str, wire: veth.Wire | None) -> Plan:
-    """The parent's half: it writes the maps of the new user namespace. Inputs: ``pid answer said`` (where newuidmap and
-    newgidmap complain). UnsupportedError: the caller has no range."""
+def parent_plan(userns: str, wire: veth.Wire | None) -> Plan:
+    """The parent-side plan: it writes the maps of the new user namespace. Inputs: ``pid answer said`` (where newuidmap
+    and newgidmap complain). UnsupportedError: the caller has no range."""
     b = Builder()
     pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("said"), Slot("proc")
     if wire is not None:
@@ -135,7 +135,7 @@ def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
 
 
 def prepare(child: Child) -> dict[str, int]:
-    """What the half of ``child`` gets: where programs complain."""
+    """The inputs of the parent-side plan: the file in which newuidmap and newgidmap complain."""
     child.said = os.memfd_create("minicontainer-said", os.MFD_CLOEXEC)
     return {"said": child.said}
 

@@ -45,7 +45,7 @@ def wire_of(spec: Spec, *, make: bool = True) -> tuple[Network | None, Wire]:
 
 
 def join(child: Child, spec: Spec, network: Network, hostname: str) -> dict[str, int]:
-    """Takes a lease for a container, which is the child's then; what the parent's half gets."""
+    """Takes a lease for a container, which is the child's then; what the parent-side plan gets."""
     names = " ".join(dict.fromkeys(filter(None, (spec.name, hostname, child.id))))
     cgroup = "" if child.cgroup is None else child.cgroup.path
     wish = Wish(child.id, names, spec.ip, spec.ports, spec.add_hosts, cgroup)

@@ -1,6 +1,6 @@
 """The network of an ordinary user's container: a program in user space that speaks for it, slirp4netns(1) or pasta(1).
 
-Both are given the child's pid while it waits (the parent's half), and stay until it ends, under a supervisor of ours
+Both are given the child's pid while it waits (the parent-side plan), and stay until it ends, under a supervisor of ours
 (csrc/helpers/usernet.c), which also asks slirp4netns to forward ports. The container then has a network of its own,
 with nobody on it, and a way out; what listens on the host's loopback alone is shut to it.
 """

@@ -1,6 +1,6 @@
 """A container on a network (minicontainer/network/): what its lease becomes in plans.
 
-Theory of operation. The container has a network namespace of its own, made by its clone. The parent's half makes a
+Theory of operation. The container has a network namespace of its own, made by its clone. The parent-side plan makes a
 veth, one end a port of the bridge and the other in that namespace; then the child gives its end the address. What is
 sent are messages that were made with the network (``Network.messages``), into which C puts the child's pid and the
 address: so the plan of a spec is the same for each container of it, and a monitor can walk it again. Nothing has to be
@@ -31,10 +31,10 @@ class Wire(NamedTuple):
     program: tuple[str, ...] = ()
 
 
-# ---- the parent's half
+# ---- the parent-side plan
 
 
-def half_plan(wire: Wire) -> Plan:
+def parent_plan(wire: Wire) -> Plan:
     """The whole of it, where nothing else is to be done. Inputs: ``pid answer``, then those of ``take``."""
     b = Builder()
     pid, answer = b.input("pid"), b.input("answer")
