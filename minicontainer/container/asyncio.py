@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from minicontainer.container.communicate import CHUNK, Kept
+from minicontainer.container.communicate import CHUNK, Captured
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Usage
 from minicontainer.spec import Spec
@@ -118,10 +118,10 @@ class Container:
         stream: asyncio.StreamReader | None = getattr(self, name)
         if stream is None:
             return None
-        kept = Kept(self.popen, name)
+        captured = Captured(name, self.popen.lost, self.popen.max_output)
         while data := await stream.read(CHUNK):
-            kept.add(data)
-        return kept.data()
+            captured.add(data)
+        return captured.data()
 
     async def _feed(self, data: bytes | None) -> None:
         assert self.stdin is not None

@@ -29,6 +29,7 @@ from minicontainer.spec import Spec, make, patience, signal_number, size
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from minicontainer.container.communicate import Conversation
     from minicontainer.spec.keywords import Fields, OfBytesPopen, OfEncodedPopen, OfPopen, OfTextPopen, Stream
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
@@ -83,6 +84,7 @@ class Popen(Generic[AnyStr]):
         self._killed_for = ""
         self.max_output = None if max_output is None else size("max_output", max_output, least=0)
         self.lost = {"stdout": 0, "stderr": 0}  # bytes
+        self._conversation: Conversation | None = None
         self.spec = make(args, **fields)
         self.args = list(self.spec.args)
         self._text = bool(text or encoding or errors)
@@ -231,9 +233,30 @@ class Popen(Generic[AnyStr]):
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """As subprocess: feeds stdin, reads stdout and stderr to their end (None where one was no pipe), waits."""
-        from minicontainer.container.communicate import communicate
+        out, err = self._communicate(input, patience(timeout), text=self._text)
+        return out, err
 
-        return communicate(self, input, patience(timeout), text=self._text)
+    def _communicate(self, input: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:
+        """Both outputs, as str where ``text``. TimeoutExpired has the bytes that came until then."""
+        from minicontainer.container.communicate import Conversation
+
+        deadline = None if timeout is None else monotonic() + timeout
+        talk = self._conversation
+        if talk is None:
+            pipes = {
+                name: pipe for name, pipe in (("stdout", self.stdout), ("stderr", self.stderr)) if pipe is not None
+            }
+            talk = Conversation(self.stdin, pipes, input, lost=self.lost, limit=self.max_output)
+            self._conversation = talk
+        elif input:
+            raise ValueError("Cannot send input after starting communication")
+        if not talk.pump(deadline) or not self._wait(None if deadline is None else max(0.0, deadline - monotonic())):
+            import subprocess
+
+            out, err = (data or None for data in talk.result())
+            raise subprocess.TimeoutExpired(self.args, timeout or 0, output=out, stderr=err)
+        self.wait()
+        return talk.result(text=text)
 
     # -- its end
 

@@ -100,9 +100,7 @@ def _end(process: Popen[Any], error: BaseException) -> None:
     if isinstance(error, subprocess.TimeoutExpired):
         process.expire()
         if process.stdout or process.stderr:
-            from minicontainer.container.communicate import communicate
-
-            error.stdout, error.stderr = (data or None for data in communicate(process, None, None, text=False))
+            error.stdout, error.stderr = (data or None for data in process._communicate(None, None, text=False))
         process.wait()
         error.usage = process.usage()  # type: ignore[attr-defined]
         error.timeline = process.timeline  # type: ignore[attr-defined]

@@ -10,18 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
 
-from minicontainer import runtime
-from minicontainer.detached.records import CorruptError, State
+from minicontainer.detached.handle import Handle
 from minicontainer.errors import Error
 from minicontainer.linux.process import pidfd_wait
 
-if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
-
 PATIENCE = 20.0  # seconds that its maker may take to give back what it had
-SIZE = 4096  # bytes: more than a state has
 
 
 def refuse(container: Handle, what: str, why: str) -> None:
@@ -65,25 +59,3 @@ def stop(container: Handle, number: int, timeout: float) -> None:
     deadline = time.monotonic() + PATIENCE
     while os.path.isdir(container.directory) and time.monotonic() < deadline:
         time.sleep(0.005)
-
-
-def await_end(container: Handle, timeout: float | None) -> State | None:
-    """Its last state; None where its maker was killed. TimeoutError."""
-    try:
-        fd = runtime.opened(f"{container.directory}/state")
-    except ValueError:
-        return None  # its maker does not look after that any more
-    with open(fd, "rb", buffering=0) as last:
-        maker = container.state.monitor
-        pidfd = -1 if maker is None else maker.pidfd()
-        try:
-            if pidfd >= 0 and not pidfd_wait(pidfd, timeout):
-                raise TimeoutError(f"container {container.id[:12]}: has not ended after {timeout:g} seconds")
-        finally:
-            if pidfd >= 0:
-                os.close(pidfd)
-        try:
-            state = State.from_json(os.pread(last.fileno(), SIZE, 0).decode("utf-8", "replace"), watched=False)
-        except CorruptError:
-            return None
-    return state if state.status == "exited" else None

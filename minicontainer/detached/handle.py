@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from minicontainer import events
-from minicontainer.detached import foreground
-from minicontainer.detached.lastword import LastWord
+from minicontainer.detached.lastword import LastWord, await_foreground
 from minicontainer.detached.records import Config, CorruptError, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
@@ -151,7 +150,7 @@ class Handle:
             if state.monitor is None or not state.is_running:
                 return state
             if self.config.foreground:
-                return foreground.await_end(self, timeout)
+                return await_foreground(self.id, self.directory, state.monitor, timeout)
             return self._await_monitor(state.monitor, timeout) or self.state
         except (NotFoundError, FileNotFoundError):
             return None

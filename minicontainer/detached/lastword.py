@@ -11,6 +11,7 @@ import os
 from minicontainer import runtime
 from minicontainer.detached.records import CorruptError, Process, State
 from minicontainer.errors import EXHAUSTED, told
+from minicontainer.linux.process import pidfd_wait
 
 SIZE = 4096  # bytes: more than a state has
 
@@ -60,3 +61,25 @@ class LastWord:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def await_foreground(identifier: str, directory: str, creator: Process | None, timeout: float | None) -> State | None:
+    """The final state of a container in the foreground, which its creator writes into the file that is there; None
+    where the creator was killed. TimeoutError."""
+    try:
+        fd = runtime.opened(f"{directory}/state")
+    except ValueError:
+        return None  # its creator does not look after that any more
+    with open(fd, "rb", buffering=0) as last:
+        pidfd = -1 if creator is None else creator.pidfd()
+        try:
+            if pidfd >= 0 and not pidfd_wait(pidfd, timeout):
+                raise TimeoutError(f"container {identifier[:12]}: has not ended after {timeout:g} seconds")
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+        try:
+            state = State.from_json(os.pread(last.fileno(), SIZE, 0).decode("utf-8", "replace"), watched=False)
+        except CorruptError:
+            return None
+    return state if state.status == "exited" else None

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec import given
+from minicontainer.spec.convert import sequence
 from minicontainer.spec.limits import NO_LIMITS, Limits
+from minicontainer.spec.normalize import normalized
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -26,6 +27,7 @@ from minicontainer.spec.values import (
     check_user,
     decimal,
     distinct,
+    network_name,
     signal_number,
     size,
     text,
@@ -124,7 +126,7 @@ class Spec:
     die_with_parent: bool = False
 
     def __post_init__(self) -> None:
-        given.settle(self)
+        self._put_all(normalized(self.__dict__))
         self._check_program()
         self._check_identity()
         self._check_environment()
@@ -138,8 +140,12 @@ class Spec:
     def _put(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
+    def _put_all(self, values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            self._put(name, value)
+
     def _check_program(self) -> None:
-        args = tuple(text(f"args[{i}]", a, empty=True) for i, a in enumerate(given.sequence("args", self.args)))
+        args = tuple(text(f"args[{i}]", a, empty=True) for i, a in enumerate(sequence("args", self.args)))
         self._put("args", args or ("/bin/sh",))
         rootfs = text("rootfs", self.rootfs, empty=True)
         if not rootfs:
@@ -211,7 +217,7 @@ class Spec:
         if self.ports or self.ip or self.mac_address or self.dns or self.add_hosts:
             from minicontainer.spec import network
 
-            network.check(self)
+            self._put_all(network.checked(self.__dict__))
         for key, value in self.sysctls.items():
             check_sysctl(key, value, self)
 
@@ -248,7 +254,7 @@ class Spec:
     @property
     def attached(self) -> str:
         """The name of the network that it gets an address of; "" where none."""
-        return "" if self.network in ("none", "host") or ":" in self.network else self.network
+        return network_name(self.network)
 
     @property
     def volumes(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Limits:
 
     def _rates(self, name: str) -> tuple[DeviceRate, ...]:
         """Of DeviceRates, and of strings as the command line takes them."""
-        from minicontainer.spec.given import sequence
+        from minicontainer.spec.convert import sequence
         from minicontainer.spec.parts import DeviceRate
 
         found = []

@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.values import said_of, text
-
-if TYPE_CHECKING:
-    from minicontainer.spec.container import Spec
+from minicontainer.spec.values import network_name, said_of, text
 
 PROTOCOLS = ("tcp", "udp")
 PORT_MAX = 65535
@@ -111,23 +108,25 @@ def address(what: str, value: object) -> IPv4Address | IPv6Address:
         raise SpecError(what, value, "is no IP address", "such as 10.88.0.7 or fd00::7") from None
 
 
-def check(spec: Spec) -> None:
-    """Of ``spec``, the fields that FIELDS names, against each other and its network."""
-    object.__setattr__(spec, "dns", tuple(str(address(f"dns[{i}]", server)) for i, server in enumerate(spec.dns)))
-    object.__setattr__(spec, "add_hosts", _hosts(spec.add_hosts))
-    if spec.ports and spec.network == "none":
-        object.__setattr__(spec, "network", "bridge")
+def checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a Spec that FIELDS names, checked against each other and its network: those that get another form,
+    in it."""
+    result: dict[str, Any] = {}
+    result["dns"] = tuple(str(address(f"dns[{i}]", server)) for i, server in enumerate(fields["dns"]))
+    result["add_hosts"] = _hosts(fields["add_hosts"])
+    network = result["network"] = "bridge" if fields["ports"] and fields["network"] == "none" else fields["network"]
     for name in ("ports", "ip", "mac_address"):
-        if getattr(spec, name) and not spec.attached:
-            raise SpecError(name, None, f"is of no use with network={spec.network}", "--network bridge")
-    if spec.network.startswith("container:") and (spec.dns or spec.add_hosts):
-        raise SpecError("network", spec.network, "has the names of that container", "leave --dns and --add-host out")
-    if spec.ip is not None:
-        if address("ip", spec.ip).version != 4:
-            raise SpecError("ip", spec.ip, "is no IPv4 address", "that of IPv6 comes of it")
-        object.__setattr__(spec, "ip", str(address("ip", spec.ip)))
-    if spec.mac_address is not None:
-        object.__setattr__(spec, "mac_address", _mac(spec.mac_address))
+        if fields[name] and not network_name(network):
+            raise SpecError(name, None, f"is of no use with network={network}", "--network bridge")
+    if network.startswith("container:") and (fields["dns"] or fields["add_hosts"]):
+        raise SpecError("network", network, "has the names of that container", "leave --dns and --add-host out")
+    if fields["ip"] is not None:
+        if address("ip", fields["ip"]).version != 4:
+            raise SpecError("ip", fields["ip"], "is no IPv4 address", "that of IPv6 comes of it")
+        result["ip"] = str(address("ip", fields["ip"]))
+    if fields["mac_address"] is not None:
+        result["mac_address"] = _mac(fields["mac_address"])
+    return result
 
 
 def _hosts(given: Mapping[str, str]) -> dict[str, str]:

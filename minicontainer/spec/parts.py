@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.given import flag, sequence
+from minicontainer.spec.convert import flag, sequence
 from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, said_of, size, text, whole
 
 

@@ -64,6 +64,11 @@ DEFAULT_CAPABILITIES = frozenset(
 # ---- texts and numbers
 
 
+def network_name(network: str) -> str:
+    """Of the field ``network``: the name of the network that the container gets an address of; "" where none."""
+    return "" if network in ("none", "host") or ":" in network else network
+
+
 def text(what: str, value: object, *, empty: bool = False) -> str:
     """A string that the kernel can take: no NUL byte in it."""
     if isinstance(value, os.PathLike):

@@ -179,6 +179,10 @@ def test_a_circle_is_found() -> None:
     assert "minicontainer.spec.network" in module_edges()["minicontainer.spec.container"]  # inside a function
 
 
+def test_no_module_leads_back_to_itself() -> None:
+    assert circles(module_edges()) == []
+
+
 def test_one_door_to_the_extension_and_to_each_library() -> None:
     for made, door in DOORS.items():
         assert {str(path.relative_to(PACKAGE)) for path, _, there, _ in edges() if there == made} == {door}

@@ -1,65 +1,43 @@
-"""What a spec is given, as what it keeps: strings that the command line takes become parts, lists become tuples,
-mappings dicts. Whatever else comes is a ``SpecError`` that names the field."""
+"""Fields of a spec as the types that the rest of the package relies on: strings in the command line's form become
+parts, lists become tuples, mappings become dicts. Any other type is a ``SpecError`` that names the field."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from signal import Signals
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minicontainer.errors import SpecError
+from minicontainer.spec.convert import flag, mapping, sequence
 from minicontainer.spec.limits import NO_LIMITS, Limits
 from minicontainer.spec.values import parse_env, said_of, text
-
-if TYPE_CHECKING:
-    from minicontainer.spec.container import Spec
 
 FLAGS = ("ephemeral", "read_only", "init", "tty", "no_new_privileges", "privileged", "die_with_parent")
 NAMES = ("group_add", "cap_add", "cap_drop", "dns")
 PARTS = ("mounts", "devices", "ulimits", "ports")
 
 
-def settle(spec: Spec) -> None:
-    """Gives each field of ``spec`` the type that the rest of us relies on."""
-    put = spec._put
+def normalized(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the fields of a Spec, those that may have another form, in the one that they are to have."""
+    result: dict[str, Any] = {}
     for name in FLAGS:
-        flag(name, getattr(spec, name))
-    if spec.no_new_suid is not None:
-        flag("no_new_suid", spec.no_new_suid)
+        flag(name, fields[name])
+    if fields["no_new_suid"] is not None:
+        flag("no_new_suid", fields["no_new_suid"])
     for name in NAMES:
-        put(name, sequence(name, getattr(spec, name)))
+        result[name] = sequence(name, fields[name])
     for name in PARTS:
-        if (value := getattr(spec, name)) != ():
-            put(name, _parts(name, value))
-    put("env", mapping("env", spec.env, parse_env))
-    put("sysctls", mapping("sysctls", spec.sysctls, _sysctls))
-    put("add_hosts", mapping("add_hosts", spec.add_hosts, _hosts))
-    if spec.limits is not NO_LIMITS:
-        put("limits", limits(spec.limits))
-    if isinstance(spec.stop_signal, (int, Signals)) and not isinstance(spec.stop_signal, bool):
-        put("stop_signal", str(int(spec.stop_signal)))
-
-
-def flag(name: str, value: object) -> None:
-    """SpecError where it is neither True nor False."""
-    if not isinstance(value, bool):
-        raise SpecError(name, value, f"must be True or False, not {type(value).__name__}")
-
-
-def sequence(what: str, value: object) -> tuple[Any, ...]:
-    """A list, tuple, or the like. One string is none: its letters are not meant."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise SpecError(what, value, f"must be a sequence, as a list, not {type(value).__name__}")
-    return tuple(value)
-
-
-def mapping(what: str, value: object, parse: Callable[[Any], dict[str, str]]) -> dict[str, Any]:
-    """A mapping, or what ``parse`` makes one of: the strings of the command line."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise SpecError(what, value, f"must be a mapping, or a list of strings, not {type(value).__name__}")
-    return parse(tuple(value))
+        if fields[name] != ():
+            result[name] = _parts(name, fields[name])
+    result["env"] = mapping("env", fields["env"], parse_env)
+    result["sysctls"] = mapping("sysctls", fields["sysctls"], _sysctls)
+    result["add_hosts"] = mapping("add_hosts", fields["add_hosts"], _hosts)
+    if fields["limits"] is not NO_LIMITS:
+        result["limits"] = limits(fields["limits"])
+    signal = fields["stop_signal"]
+    if isinstance(signal, (int, Signals)) and not isinstance(signal, bool):
+        result["stop_signal"] = str(int(signal))
+    return result
 
 
 def limits(value: object) -> Limits:
