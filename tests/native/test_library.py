@@ -728,7 +728,7 @@ def test_max_output_with_a_timeout_and_with_communicate(rootfs: Path) -> None:
 def test_max_output_where_nothing_is_captured_is_a_mistake(rootfs: Path) -> None:
     with pytest.raises(ValueError, match="max_output needs capture_output, or a pipe"):
         mc.run(["true"], rootfs=rootfs, max_output=10)
-    with pytest.raises(mc.SpecError, match="max-output"):
+    with pytest.raises(mc.SpecError, match="max_output"):
         mc.run(["true"], rootfs=rootfs, max_output=-1, capture_output=True)
 
 
