@@ -68,6 +68,7 @@ mkfifo /run/o /run/e
 cat </run/o >>/run/rig/out & out=$!
 cat </run/e >>/run/rig/err & err=$!
 read -r begun _ </proc/uptime
+: >/run/rig/booted
 setsid /run/busybox sh /run/rig/job </dev/null >/run/o 2>/run/e & job=$!
 wait $job; status=$?
 read -r ended _ </proc/uptime

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.needs("rig-host")
+pytestmark = [pytest.mark.needs("rig-host"), pytest.mark.timeout(650)]
 
 HERE = Path(__file__).resolve().parent
 CRASH = "sync; echo c >/proc/sysrq-trigger; sleep 60"
@@ -105,7 +105,7 @@ def test_a_guest_that_dies() -> None:
 def test_timeout() -> None:
     done = vm("--timeout", "0.5", "--", "true")
     assert done.returncode == 124
-    assert done.stderr == "rig: timeout after 0.5 s\n"
+    assert done.stderr == "rig: timeout after 0.5 s, before the command was started\n"
 
 
 def test_a_missing_program() -> None:

@@ -35,6 +35,7 @@ from typing import BinaryIO
 from boot import HERE, Boot, RigError, prepare, tool
 
 TIMED_OUT, BROKEN = 124, 125
+BOOT, BOOTS = 120, 3  # seconds for a boot (8 where nothing else runs), and how many are tried
 PASSED = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TERM|COLUMNS|VIRTUAL_ENV|PYENV_\w+|(PYTHON|PYTEST|MINICONTAINER|HYPOTHESIS)\w*"
 )
@@ -72,7 +73,7 @@ def run(job: Job, stdout: BinaryIO | None = None, stderr: BinaryIO | None = None
         if job.verbose:
             streams.append(Stream(control / "console", err))
         started = time.monotonic()
-        in_time = _run_machine(_qemu(control, job, boot), control / "qemu", job.timeout, streams)
+        in_time = _run_machine(_qemu(control, job, boot), control, started + job.timeout, streams)
         return _result(control, job, in_time, time.monotonic() - started)
 
 
@@ -160,22 +161,29 @@ def _escape(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _run_machine(command: list[str], log: Path, timeout: float, streams: list[Stream]) -> bool:
-    """Runs QEMU to its end, copying what the guest writes; False if it had to be killed when the time was over."""
-    deadline = time.monotonic() + timeout
-    with open(log, "wb") as file:
-        qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    try:
-        while qemu.poll() is None and time.monotonic() < deadline:
-            for stream in streams:
-                stream.copy()
-            time.sleep(0.02)
-        in_time = qemu.poll() is not None
-    finally:
-        qemu.kill()
-        qemu.wait()
-    for stream in streams:
-        stream.copy()
+def _run_machine(command: list[str], control: Path, deadline: float, streams: list[Stream]) -> bool:
+    """Runs QEMU to its end, copying what the guest writes; False if it had to be killed when the time was over.
+
+    A boot that takes too long is given up, reported, and started again: beside another one, an emulated machine was
+    once not ready after 200 seconds."""
+    for boot in range(1, BOOTS + 1):
+        with open(control / "qemu", "wb") as log:
+            qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        give_up = min(deadline, time.monotonic() + BOOT) if boot < BOOTS else deadline
+        try:
+            while qemu.poll() is None and time.monotonic() < (deadline if (control / "booted").exists() else give_up):
+                for stream in streams:
+                    stream.copy()
+                time.sleep(0.02)
+            in_time = qemu.poll() is not None
+        finally:
+            qemu.kill()
+            qemu.wait()
+        for stream in streams:
+            stream.copy()
+        if in_time or (control / "booted").exists() or time.monotonic() >= deadline:
+            break
+        print(f"rig: not booted after {BOOT} s, started again", file=sys.stderr, flush=True)
     return in_time
 
 
@@ -185,7 +193,8 @@ def _result(control: Path, job: Job, in_time: bool, seconds: float) -> int:
         status, begun, ended = (control / "status").read_text(encoding="ascii").split()
     except FileNotFoundError:
         if not in_time:
-            print(f"rig: timeout after {job.timeout:g} s", file=sys.stderr)
+            when = "" if (control / "booted").exists() else ", before the command was started"
+            print(f"rig: timeout after {job.timeout:g} s{when}", file=sys.stderr)
             return TIMED_OUT
         said = (control / "qemu").read_text(errors="replace") + (control / "console").read_text(errors="replace")
         raise RigError("the VM ended without a result\n" + "\n".join(said.splitlines()[-60:])) from None
