@@ -39,9 +39,9 @@ class _Lib:
     MC_HEAD: int
     MC_MONITOR_MAGIC: int
     MC_ENTER_MAGIC: int
-    MC_TOLD: int
-    MC_STARTED: int
-    MC_FIRST_FREE: int
+    MC_SHARED_FD: int
+    MC_STARTED_FD: int
+    MC_FIRST_FREE_FD: int
     MC_NAME: int
     MC_NO_BYTE: int
     MC_INTERACTIVE: int
@@ -51,13 +51,13 @@ class _Lib:
     MC_NEVER: int
     MC_ON_FAILURE: int
     MC_ALWAYS: int
-    MC_SAY_INPUT: int
-    MC_SAY_EOF: int
-    MC_SAY_WINDOW: int
-    MC_SAY_SIGNAL: int
-    MC_SAY_STOP: int
-    MC_SAY_NAME: int
-    MC_SAY_POLICY: int
+    MC_REQUEST_INPUT: int
+    MC_REQUEST_EOF: int
+    MC_REQUEST_WINDOW: int
+    MC_REQUEST_SIGNAL: int
+    MC_REQUEST_STOP: int
+    MC_REQUEST_NAME: int
+    MC_REQUEST_POLICY: int
     MC_REASONS: int
     MC_WORDS: int
     MC_PORTS: int

@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 
 #include "helpers/start.h"
-#include "monitor/told.h"
+#include "monitor/map.h"
 #include "plan/dumpable.h"
 #include "plan/walk.h"
 
@@ -29,17 +29,17 @@ void mc_dumpable_restore(void)
 __attribute__((noreturn, used)) static void enter_main(long *stack)
 {
 	const uint64_t all = ~0ull;
-	struct mc_enter *told;
+	struct mc_enter *shared;
 
 	(void)stack;
 	mc_sys2(SYS_prctl, PR_SET_DUMPABLE, 0);
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&all), 0, 8);
-	told = mc_hear(MC_ENTER_MAGIC);
-	if (told) {
-		mc_point(&told->run, told, &told->child);
-		mc_begin_anew(&told->run, told, &told->child);
-		mc_plan_walk_forking(&told->run);
+	shared = mc_shared_map(MC_ENTER_MAGIC);
+	if (shared) {
+		mc_run_init(&shared->run, shared, &shared->child);
+		mc_run_reset(&shared->run, shared, &shared->child);
+		mc_plan_walk_forking(&shared->run);
 	}
 	for (;;)
-		mc_sys1(SYS_exit_group, told ? 0 : 125);
+		mc_sys1(SYS_exit_group, shared ? 0 : 125);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/cgroup.c: the container's cgroup, where it has one (cgroup-v2.rst).
+ * monitor/cgroup.c: the container's cgroup, if it has one (cgroup-v2.rst).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -11,8 +11,8 @@
 
 #include "monitor/monitor.h"
 
-/* The number that follows `key` in a file of "key number" lines; 0 where there is none. */
-static uint64_t number_of(int cgroup, const char *file, const char *key)
+/* The number that follows `key` in a file of "key number" lines; 0 without such a line. */
+static uint64_t read_key(int cgroup, const char *file, const char *key)
 {
 	char data[512];
 	size_t length = strlen(key);
@@ -33,25 +33,25 @@ static uint64_t number_of(int cgroup, const char *file, const char *key)
 	return 0;
 }
 
-uint64_t cgroup_oom_kills(const struct mc_monitor *told)
+uint64_t cgroup_oom_kills(const struct mc_monitor *shared)
 {
-	return number_of(told->cgroup, "memory.events", "oom_kill ");
+	return read_key(shared->cgroup, "memory.events", "oom_kill ");
 }
 
-static void set(const struct mc_monitor *told, const char *file, const char *value)
+static void write_file(const struct mc_monitor *shared, const char *file, const char *value)
 {
-	if (told->cgroup >= 0)
-		mc_write_at(told->cgroup, file, value, strlen(value));
+	if (shared->cgroup >= 0)
+		mc_write_at(shared->cgroup, file, value, strlen(value));
 }
 
-void cgroup_thaw(const struct mc_monitor *told)
+void cgroup_thaw(const struct mc_monitor *shared)
 {
-	set(told, "cgroup.freeze", "0");
+	write_file(shared, "cgroup.freeze", "0");
 }
 
-int cgroup_is_populated(const struct mc_monitor *told)
+int cgroup_is_populated(const struct mc_monitor *shared)
 {
-	return number_of(told->cgroup, "cgroup.events", "populated ") != 0;
+	return read_key(shared->cgroup, "cgroup.events", "populated ") != 0;
 }
 
 static int next_number(const char *data, long size, long *at)
@@ -64,7 +64,7 @@ static int next_number(const char *data, long size, long *at)
 	return number;
 }
 
-static int is_listed(int directory, int pid)
+static int is_member(int directory, int pid)
 {
 	static char pids[16384];
 	long n = mc_read_at(directory, "cgroup.procs", pids, sizeof(pids));
@@ -75,9 +75,9 @@ static int is_listed(int directory, int pid)
 	return 0;
 }
 
-/* A number that was read may be another's by now: the pidfd is opened first, and used where it is listed then. What is
- * of a pid namespace that we do not see is listed as 0. */
-static void kill_listed(int directory)
+/* A pid may have been reused since it was read: so the pidfd is opened first, and used only if the cgroup still lists
+ * the pid then. A process of a pid namespace that is not visible from here is listed as 0. */
+static void kill_members(int directory)
 {
 	static char pids[16384];
 	long n = mc_read_at(directory, "cgroup.procs", pids, sizeof(pids));
@@ -85,14 +85,14 @@ static void kill_listed(int directory)
 	for (long at = 0; at < n;) {
 		int pid = next_number(pids, n, &at), fd = pid ? (int)mc_sys2(SYS_pidfd_open, (uint64_t)pid, 0) : -1;
 
-		if (fd >= 0 && is_listed(directory, pid))
+		if (fd >= 0 && is_member(directory, pid))
 			mc_sys4(SYS_pidfd_send_signal, MC_FD(fd), SIGKILL, 0, 0);
 		close_fd(&fd);
 	}
 }
 
-/* The first directory in which somebody is, behind the one of an inode where that is given; -1 where there is none. */
-static int next_below(int directory, uint64_t behind)
+/* Opens the first subdirectory with processes in it, after the one with the inode `after` (0: from the first); or -1. */
+static int next_populated(int directory, uint64_t after)
 {
 	_Alignas(struct dirent64) char entries[2048];
 	long n;
@@ -101,59 +101,59 @@ static int next_below(int directory, uint64_t behind)
 	while ((n = next_entries(directory, entries, sizeof(entries))) > 0)
 		for (long at = 0; at < n;) {
 			const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
-			int fd = is_below(entry) && !behind ? open_directory(directory, entry->d_name) : -1;
+			int fd = is_subdirectory(entry) && !after ? open_directory(directory, entry->d_name) : -1;
 
-			if (fd >= 0 && number_of(fd, "cgroup.events", "populated ") != 0)
+			if (fd >= 0 && read_key(fd, "cgroup.events", "populated ") != 0)
 				return fd;
 			close_fd(&fd);
-			if (entry->d_ino == behind)
-				behind = 0;
+			if (entry->d_ino == after)
+				after = 0;
 			at += entry->d_reclen;
 		}
 	return -1;
 }
 
-/* Whoever was inside may have nested any number: so there is no recursion, and the way up is "..". */
-static void kill_below(int directory)
+/* A container may have nested any number of cgroups: so there is no recursion, and the way up is "..". */
+static void kill_tree(int directory)
 {
-	int here = open_directory(directory, "."), there;
-	uint64_t behind = 0;
+	int current = open_directory(directory, "."), next;
+	uint64_t after = 0;
 
-	kill_listed(here);
-	for (long depth = 0; here >= 0;) {
-		there = next_below(here, behind);
-		behind = 0;
-		if (there >= 0) {
-			kill_listed(there);
+	kill_members(current);
+	for (long depth = 0; current >= 0;) {
+		next = next_populated(current, after);
+		after = 0;
+		if (next >= 0) {
+			kill_members(next);
 			depth++;
 		} else if (depth-- > 0) {
-			behind = inode_of(here);
-			there = open_directory(here, "..");
+			after = inode_of(current);
+			next = open_directory(current, "..");
 		}
-		close_fd(&here);
-		here = there;
+		close_fd(&current);
+		current = next;
 	}
 }
 
-/* cgroup.kill (Linux 5.14) kills all that is in it at once, but spares a process whose main thread has exited while
- * another runs (__cgroup_kill signals main threads; Linux 6.1 and 6.18), and leaves a cgroup in which what is born by
- * CLONE_INTO_CGROUP may be killed (its kill_seq differs from that of the maker's; Linux 6.18). So what is still listed
- * gets its own signal; and all of it does, standing still, so that none is missed by forking, where something is to be
- * born in it again. */
-void cgroup_kill(const struct mc_monitor *told, int again)
+/* cgroup.kill (Linux 5.14) kills all processes of a cgroup at once. But it spares a process whose main thread has exited
+ * while another thread runs (__cgroup_kill signals main threads; Linux 6.1 and 6.18): so each process that is still
+ * listed gets a signal of its own. And after cgroup.kill a child that CLONE_INTO_CGROUP puts into the cgroup may be killed
+ * (its kill_seq differs from that of its parent's cgroup; Linux 6.18): so a cgroup that will be used again is frozen
+ * instead, lest a fork is missed, and each process is killed by its own signal. */
+void cgroup_kill(const struct mc_monitor *shared, int reuse)
 {
-	set(told, again ? "cgroup.freeze" : "cgroup.kill", "1");
-	if (told->cgroup >= 0)
-		kill_below(told->cgroup);
-	cgroup_thaw(told);
+	write_file(shared, reuse ? "cgroup.freeze" : "cgroup.kill", "1");
+	if (shared->cgroup >= 0)
+		kill_tree(shared->cgroup);
+	cgroup_thaw(shared);
 }
 
-void cgroup_remove(const struct mc_monitor *told)
+void cgroup_remove(const struct mc_monitor *shared)
 {
-	const char *name = (const char *)told + told->group;
+	const char *name = (const char *)shared + shared->cgroup_name;
 
-	if (told->cgroup < 0 || mc_sys3(SYS_unlinkat, MC_FD(told->home), MC_PTR(name), AT_REMOVEDIR) == 0)
+	if (shared->cgroup < 0 || mc_sys3(SYS_unlinkat, MC_FD(shared->cgroup_parent), MC_PTR(name), AT_REMOVEDIR) == 0)
 		return;
-	remove_entries(told->cgroup, 0);
-	mc_sys3(SYS_unlinkat, MC_FD(told->home), MC_PTR(name), AT_REMOVEDIR);
+	remove_entries(shared->cgroup, 0);
+	mc_sys3(SYS_unlinkat, MC_FD(shared->cgroup_parent), MC_PTR(name), AT_REMOVEDIR);
 }

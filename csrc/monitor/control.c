@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/control.c: the socket `control` of the state directory, and what is said on it (enum mc_word). There is no
- * answer: what came of it is in `state`, and its end is ours. Who may enter the directory may speak. Input waits in the
- * socket of who has said it until the program takes it; nobody else does.
+ * monitor/control.c: the socket `control` of the state directory, and the requests that clients send on it (enum
+ * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Access to the
+ * directory is the right to send. Input stays in its client's socket until the program has read what came before it;
+ * other requests do not wait.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +16,7 @@
 
 #include "monitor/monitor.h"
 
-/* The directory is our current one: no path is too long for an address. */
+/* The state directory is the current one: so the path fits into sun_path (unix(7)), whatever its length. */
 void control_open(struct control *c)
 {
 	const struct sockaddr_un address = { AF_UNIX, "control" };
@@ -28,28 +29,29 @@ void control_open(struct control *c)
 	mc_sys2(SYS_listen, MC_FD(c->listener), 128);
 }
 
-/* A place for another: where there is none, or no descriptor, that of who has said nothing for longest. Who wants more of
- * us connects again; so no number of them keeps a new one from being heard, or us from writing what becomes of it. */
-static struct client *make_place(struct control *c)
+/* The entry for a new client. If the table is full, or descriptors run out, the client that has sent nothing for longest
+ * is disconnected (it may connect again): so no number of clients keeps out a new one, or keeps the monitor from writing
+ * its files. */
+static struct client *take_client_entry(struct control *c)
 {
 	for (;;) {
-		struct client *place = NULL, *silent = NULL;
+		struct client *unused = NULL, *idle = NULL;
 
 		for (int i = MC_CLIENTS - 1; i >= 0; i--) {
 			struct client *client = &c->clients[i];
 
 			if (client->fd < 0)
-				place = client;
-			else if (!silent || client->heard < silent->heard)
-				silent = client;
+				unused = client;
+			else if (!idle || client->active_at < idle->active_at)
+				idle = client;
 		}
-		if (place && (!silent || has_room(MC_OWN + 1)))
-			return place;
-		close_fd(&silent->fd);
+		if (unused && (!idle || fds_available(MC_SPARE_FDS + 1)))
+			return unused;
+		close_fd(&idle->fd);
 	}
 }
 
-/* All of them, for what needs their descriptors more; whether there were any. */
+/* Disconnects all clients, to free their descriptors. */
 int control_drop(struct control *c)
 {
 	int dropped = 0;
@@ -63,7 +65,7 @@ int control_drop(struct control *c)
 
 int control_accept(struct control *c)
 {
-	struct client *client = make_place(c);
+	struct client *client = take_client_entry(c);
 	long fd = mc_sys4(SYS_accept4, MC_FD(c->listener), 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
@@ -72,89 +74,89 @@ int control_accept(struct control *c)
 	return (int)(client - c->clients);
 }
 
-static void send_signal(struct mc_monitor *told, int signal)
+static void send_signal(struct mc_monitor *shared, int signal)
 {
-	if (told->spawn.pidfd >= 0)
-		mc_sys4(SYS_pidfd_send_signal, MC_FD(told->spawn.pidfd), (uint64_t)signal, 0, 0);
+	if (shared->spawn.pidfd >= 0)
+		mc_sys4(SYS_pidfd_send_signal, MC_FD(shared->spawn.pidfd), (uint64_t)signal, 0, 0);
 }
 
-/* What stands still hears nothing: it goes on, to heed the signal. */
-void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms)
+/* A frozen process handles no signal: the cgroup is thawed. */
+void control_stop(struct control *c, struct mc_monitor *shared, int signal, int64_t timeout_ms)
 {
 	c->stopping = 1;
-	send_signal(told, signal ? signal : told->stop_signal);
-	cgroup_thaw(told);
+	send_signal(shared, signal ? signal : shared->stop_signal);
+	cgroup_thaw(shared);
 	if (timeout_ms >= 0)
 		c->kill_at = (int64_t)mc_now() + timeout_ms * MS;
 }
 
-static void resize(struct streams *s, const struct mc_say *say)
+static void resize(struct streams *s, const struct mc_request *request)
 {
-	struct winsize size = { .ws_row = (unsigned short)say->first, .ws_col = (unsigned short)say->second };
+	struct winsize size = { .ws_row = (unsigned short)request->first, .ws_col = (unsigned short)request->second };
 
 	if (s->peer >= 0)
 		mc_sys3(SYS_ioctl, MC_FD(s->out), TIOCSWINSZ, MC_PTR(&size));
 }
 
-static void obey(struct control *c, struct mc_monitor *told, struct streams *s, const struct mc_say *say)
+static void handle_request(struct control *c, struct mc_monitor *shared, struct streams *s, const struct mc_request *request)
 {
-	switch (say->word) {
-	case MC_SAY_WINDOW:
-		resize(s, say);
+	switch (request->type) {
+	case MC_REQUEST_WINDOW:
+		resize(s, request);
 		break;
-	case MC_SAY_SIGNAL:
-		if (say->first == SIGKILL || say->first == told->stop_signal)
+	case MC_REQUEST_SIGNAL:
+		if (request->first == SIGKILL || request->first == shared->stop_signal)
 			c->stopping = 1;
-		send_signal(told, say->first);
+		send_signal(shared, request->first);
 		break;
-	case MC_SAY_STOP:
-		control_stop(c, told, say->first, say->second);
+	case MC_REQUEST_STOP:
+		control_stop(c, shared, request->first, request->second);
 		break;
-	case MC_SAY_POLICY:
-		told->policy = (uint32_t)say->first;
-		told->retries = (uint32_t)say->second;
+	case MC_REQUEST_POLICY:
+		shared->policy = (uint32_t)request->first;
+		shared->retries = (uint32_t)request->second;
 		break;
 	}
 }
 
-/* Whether what it says next has to wait for what the program has not taken yet. All else is heard at once. */
-static int has_to_wait(struct client *client, const struct streams *s)
+/* Whether the client's next request is input and the program has not read the last input yet. */
+static int is_blocked(struct client *client, const struct streams *s)
 {
-	char word = 0;
+	char type = 0;
 
-	if (s->begin == s->filled)
+	if (s->input_start == s->input_end)
 		return 0;
-	mc_sys(SYS_recvfrom, MC_FD(client->fd), MC_PTR(&word), 1, MSG_PEEK | MSG_DONTWAIT, 0, 0);
-	client->holds = word == MC_SAY_INPUT || word == MC_SAY_EOF;
-	return client->holds;
+	mc_sys(SYS_recvfrom, MC_FD(client->fd), MC_PTR(&type), 1, MSG_PEEK | MSG_DONTWAIT, 0, 0);
+	client->blocked = type == MC_REQUEST_INPUT || type == MC_REQUEST_EOF;
+	return client->blocked;
 }
 
-/* One message. */
-void control_hear(struct control *c, struct client *client, struct mc_monitor *told, struct streams *s)
+/* Receives one request. */
+void control_receive(struct control *c, struct client *client, struct mc_monitor *shared, struct streams *s)
 {
-	_Alignas(struct mc_say) static char data[sizeof(s->input) + 1];
+	_Alignas(struct mc_request) static char data[sizeof(s->input) + 1];
 	long n;
 
-	if (has_to_wait(client, s))
+	if (is_blocked(client, s))
 		return;
 	n = mc_sys(SYS_recvfrom, MC_FD(client->fd), MC_PTR(data), sizeof(data), MSG_DONTWAIT, 0, 0);
 	if (n == -EAGAIN || n == -EINTR)
 		return;
-	client->heard = (int64_t)mc_now();
+	client->active_at = (int64_t)mc_now();
 	if (n <= 0) {
 		close_fd(&client->fd);
-	} else if (data[0] == MC_SAY_INPUT) {
+	} else if (data[0] == MC_REQUEST_INPUT) {
 		memcpy(s->input, data + 1, (size_t)n - 1);
-		s->begin = 0;
-		s->filled = (uint32_t)n - 1;
-		streams_feed(s);
-	} else if (data[0] == MC_SAY_EOF) {
-		s->input_ends = 1;
-		streams_feed(s);
-	} else if (data[0] == MC_SAY_NAME && n - 1 < MC_NAME) {
-		memcpy(told->name, data + 1, (size_t)n - 1);
-		told->name[n - 1] = 0;
-	} else if (n == sizeof(struct mc_say)) {
-		obey(c, told, s, (const struct mc_say *)data);
+		s->input_start = 0;
+		s->input_end = (uint32_t)n - 1;
+		streams_write_input(s);
+	} else if (data[0] == MC_REQUEST_EOF) {
+		s->input_eof = 1;
+		streams_write_input(s);
+	} else if (data[0] == MC_REQUEST_NAME && n - 1 < MC_NAME) {
+		memcpy(shared->name, data + 1, (size_t)n - 1);
+		shared->name[n - 1] = 0;
+	} else if (n == sizeof(struct mc_request)) {
+		handle_request(c, shared, s, (const struct mc_request *)data);
 	}
 }

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/failpoint.c: where the monitor can be made to die as by kill -9, to see what is left then: at the point that
- * the variable MINICONTAINER_FAILPOINT=monitor:NAME names.
+ * monitor/failpoint.c: tests make the monitor die as by kill -9 at the point NAME that the environment variable
+ * MINICONTAINER_FAILPOINT=monitor:NAME selects.
  */
 #include <signal.h>
 
 #include "monitor/monitor.h"
 
-static const char *failpoint_named;
+static const char *failpoint_selected;
 
-/* `stack` is that of the entry: argc, argv, NULL, the environment, NULL. */
-void failpoint_begin(long *stack)
+/* `stack` is the initial stack: argc, argv, NULL, the environment, NULL. */
+void failpoint_init(long *stack)
 {
 	static const char variable[] = "MINICONTAINER_FAILPOINT=monitor:";
 
@@ -20,18 +20,18 @@ void failpoint_begin(long *stack)
 		while (*wanted && *text == *wanted)
 			text++, wanted++;
 		if (!*wanted)
-			failpoint_named = text;
+			failpoint_selected = text;
 	}
 }
 
 void failpoint(const char *name)
 {
-	const char *named = failpoint_named;
+	const char *selected = failpoint_selected;
 
-	if (!named)
+	if (!selected)
 		return;
-	while (*name && *name == *named)
-		name++, named++;
-	if (*name == *named)
+	while (*name && *name == *selected)
+		name++, selected++;
+	if (*name == *selected)
 		mc_sys2(SYS_kill, (uint64_t)mc_sys0(SYS_getpid), SIGKILL);
 }

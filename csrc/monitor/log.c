@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/log.c: what the program writes, as a file that people and programs can read: a line each, in the format of the
- * Kubernetes container runtime interface (CRI):
+ * monitor/log.c: writes the program's output to the file `log`, one entry a line, in the format of the Kubernetes
+ * container runtime interface (CRI):
  *
  *     2026-11-23T16:51:08.123456789Z stdout F a whole line
  *     2026-11-23T16:51:08.123456789Z stderr P a part, no newline yet
  *
- * Nothing is held back: what is read from the program is in the file at once, as a part where it does not end with a
- * newline. At `limit` bytes `log` becomes `log.1`, that `log.2` ..., of which `files` are kept with `log` itself.
- * Where the disk is full nothing waits: the program goes on, and what was lost is counted, and said when there is room:
+ * Output is written at once, as a partial entry (P) if it does not end with a newline. At `limit` bytes `log` is renamed
+ * to `log.1`, `log.1` to `log.2` ...; `files` files are retained, `log` included. A full disk does not block the program:
+ * the lost bytes are counted, and an entry says how many when there is room again:
  *
  *     2026-11-23T16:51:09.123456789Z lost F 512 bytes: errno 28
  */
@@ -19,13 +19,13 @@
 
 #include "monitor/monitor.h"
 
-/* Whatever somebody has put there: nothing waits for a reader of it, and no terminal becomes ours. */
+/* The file may have been replaced: a FIFO must not block, and a terminal not become the controlling one. */
 #define OPEN (O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
-#define ENTRY 64 /* what stands before the text of an entry, at the most, and its newline */
+#define ENTRY 64 /* bytes, at most, of an entry's header and newline */
 
 static char out[32768];
 
-static void name_of(struct text *t, uint32_t number)
+static void format_name(struct text *t, uint32_t number)
 {
 	put(t, "log");
 	if (number > 0) {
@@ -43,8 +43,8 @@ static void rotate(struct log *log)
 	log->fd = -1;
 	log->size = 0;
 	for (uint32_t i = log->files; i-- > 0;) {
-		name_of(&(struct text){ from, from + sizeof(from) }, i);
-		name_of(&(struct text){ to, to + sizeof(to) }, i + 1);
+		format_name(&(struct text){ from, from + sizeof(from) }, i);
+		format_name(&(struct text){ to, to + sizeof(to) }, i + 1);
 		if (i + 1 == log->files)
 			mc_sys3(SYS_unlinkat, MC_FD(log->directory), MC_PTR(from), 0);
 		else
@@ -52,7 +52,7 @@ static void rotate(struct log *log)
 	}
 }
 
-/* The log may be there from before a restart of the machine's monitor, or of the container. */
+/* The log may exist from before a restart of the container. */
 static long ensure_open(struct log *log)
 {
 	if (log->fd >= 0)
@@ -64,7 +64,7 @@ static long ensure_open(struct log *log)
 	return 0;
 }
 
-/* All of it, or nothing: half an entry would make the next one unreadable. */
+/* Writes all of `data`, or nothing: half an entry would make the next one unreadable. */
 static long append(struct log *log, const char *data, size_t size)
 {
 	long r = ensure_open(log);
@@ -81,20 +81,20 @@ static long append(struct log *log, const char *data, size_t size)
 	return r < 0 ? r : -ENOSPC;
 }
 
-static void begin_entry(struct text *t, const char *stream, int whole)
+static void put_header(struct text *t, const char *stream, int complete)
 {
 	put_time(t, realtime());
 	put(t, " ");
 	put(t, stream);
-	put(t, whole ? " F " : " P ");
+	put(t, complete ? " F " : " P ");
 }
 
-static void say_what_was_lost(struct log *log)
+static void write_lost_entry(struct log *log)
 {
 	char line[128];
 	struct text t = { line, line + sizeof(line) };
 
-	begin_entry(&t, "lost", 1);
+	put_header(&t, "lost", 1);
 	put_number(&t, (int64_t)log->lost);
 	put(&t, " bytes: errno ");
 	put_number(&t, log->error);
@@ -103,8 +103,8 @@ static void say_what_was_lost(struct log *log)
 		log->lost = 0;
 }
 
-/* `size` bytes of entries, of which `carried` are the program's. */
-static void flush(struct log *log, size_t size, uint64_t carried)
+/* Writes the `size` bytes of entries in `out`, of which `payload` bytes are the program's. */
+static void flush_entries(struct log *log, size_t size, uint64_t payload)
 {
 	long r = 0;
 
@@ -113,38 +113,38 @@ static void flush(struct log *log, size_t size, uint64_t carried)
 	if (log->limit && log->size > 0 && log->size + size > log->limit && log->fd >= 0)
 		rotate(log);
 	if (log->lost > 0)
-		say_what_was_lost(log);
+		write_lost_entry(log);
 	if (log->lost == 0)
 		r = append(log, out, size);
 	if (log->lost > 0 || r < 0) {
-		log->lost += carried;
+		log->lost += payload;
 		log->error = r < 0 ? (int)-r : log->error;
 	}
 }
 
-/* `size` is at most half of what `out` holds, so that any part of it fits there whole. */
+/* `size` is at most half of what `out` holds: so any part of `data` fits into `out`. */
 void log_write(struct log *log, const char *stream, const char *data, size_t size)
 {
 	struct text t = { out, out + sizeof(out) };
-	uint64_t carried = 0;
+	uint64_t payload = 0;
 
 	while (size > 0) {
-		size_t length = 0, whole;
+		size_t length = 0, complete;
 
 		while (length < size && data[length] != '\n')
 			length++;
-		whole = length < size;
+		complete = length < size;
 		if ((size_t)(t.end - t.at) < ENTRY + length) {
-			flush(log, (size_t)(t.at - out), carried);
+			flush_entries(log, (size_t)(t.at - out), payload);
 			t.at = out;
-			carried = 0;
+			payload = 0;
 		}
-		begin_entry(&t, stream, (int)whole);
+		put_header(&t, stream, (int)complete);
 		put_bytes(&t, data, length);
 		put(&t, "\n");
-		carried += length + whole;
-		data += length + whole;
-		size -= length + whole;
+		payload += length + complete;
+		data += length + complete;
+		size -= length + complete;
 	}
-	flush(log, (size_t)(t.at - out), carried);
+	flush_entries(log, (size_t)(t.at - out), payload);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/monitor.h: what the parts of the monitor owe each other.
+ * monitor/monitor.h: the interfaces between the parts of the monitor.
  */
 #ifndef MC_MONITOR_MONITOR_H
 #define MC_MONITOR_MONITOR_H
@@ -11,7 +11,7 @@
 #include "monitor/shared.h"
 #include "plan/syscalls.h"
 
-/* ---- text.c: text that is put together; what does not fit is left out, never half of it */
+/* ---- text.c: appends to a buffer; what does not fit as a whole is left out */
 
 struct text {
 	char *at;
@@ -30,13 +30,13 @@ struct log {
 	int directory, fd;
 	uint64_t size, limit; /* bytes; limit 0: none */
 	uint32_t files;
-	uint64_t lost;        /* bytes that could not be written since the last that could */
-	int error;            /* why */
+	uint64_t lost;        /* bytes that could not be written since the last successful write */
+	int error;            /* its errno */
 };
 
 void log_write(struct log *log, const char *stream, const char *data, size_t size);
 
-/* ---- state.c: what is known of the container, as a file */
+/* ---- state.c: the state of the container, as a file */
 
 struct run {
 	const char *status;           /* running, restarting, stopping (its first process has ended), exited */
@@ -46,105 +46,105 @@ struct run {
 	const char *reason;           /* exited, signal, timeout, oom, failed */
 	int oom_killed;
 	uint32_t restarts;
-	int upper;                    /* our descriptor of its upper layer; -1: none */
+	int upper;                    /* the monitor's descriptor of the overlay's upper layer; -1: none */
 };
 
-int state_reserve(const struct mc_monitor *told); /* 0, or -errno, as the next */
-int state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost);
-void state_unreserve(const struct mc_monitor *told);
+int state_reserve(const struct mc_monitor *shared); /* 0, or -errno; as state_write */
+int state_write(const struct mc_monitor *shared, const struct run *run, uint64_t lost);
+void state_unreserve(const struct mc_monitor *shared);
 
 /* ---- events.c */
 
-/* `key` is NULL, or has `number` */
-void event_write(const struct mc_monitor *told, const char *action, const char *key, int64_t number);
+/* `key` is NULL, or the attribute that has the value `number` */
+void event_write(const struct mc_monitor *shared, const char *action, const char *key, int64_t number);
 
 /* ---- cgroup.c */
 
-uint64_t cgroup_oom_kills(const struct mc_monitor *told);
-void cgroup_thaw(const struct mc_monitor *told);
-int cgroup_is_populated(const struct mc_monitor *told);
-void cgroup_kill(const struct mc_monitor *told, int again); /* all that is in it; `again`: something is to be born in it */
-void cgroup_remove(const struct mc_monitor *told);
+uint64_t cgroup_oom_kills(const struct mc_monitor *shared);
+void cgroup_thaw(const struct mc_monitor *shared);
+int cgroup_is_populated(const struct mc_monitor *shared);
+void cgroup_kill(const struct mc_monitor *shared, int reuse); /* all processes; `reuse`: children will be cloned into it */
+void cgroup_remove(const struct mc_monitor *shared);
 
-/* ---- remove.c: the directories in a directory, and its files too where these can be removed */
+/* ---- remove.c */
 
-void remove_entries(int directory, int files);
+void remove_entries(int directory, int files); /* subdirectories, and if `files` the files too */
 int open_directory(int at, const char *name);
 uint64_t inode_of(int fd);
 long next_entries(int directory, void *entries, size_t size); /* getdents64(2) */
-int is_below(const struct dirent64 *entry); /* a directory, and not "." or ".." */
+int is_subdirectory(const struct dirent64 *entry); /* not "." or ".." */
 
-/* ---- streams.c: the ends of the program's streams that stay here */
+/* ---- streams.c: the monitor's ends of the program's streams */
 
 struct streams {
-	int in, out, err; /* out: also a pty, and err is then -1 */
-	int peer;         /* of a pty: as long as one end is open here, no reader of the other sees an end */
-	int upper;        /* of its overlay: nobody else reaches that (changes.py) */
+	int in, out, err; /* with a pty: `out` is its master, and `err` is -1 */
+	int peer;         /* the pty's slave: while it is open here, reading the master does not fail with EIO */
+	int upper;        /* the overlay's upper layer, reachable only through this descriptor (changes.py) */
 	char input[65536];
-	uint32_t begin, filled; /* of input: what was said and not yet taken */
-	int input_ends;
+	uint32_t input_start, input_end; /* of `input`: what the program has not read yet */
+	int input_eof;
 };
 
-int streams_open(struct mc_monitor *told, struct streams *s, int theirs[4]);
-int streams_take(struct mc_monitor *told, struct streams *s, int socket);
-int streams_move(int fd, const char *name, struct log *log); /* 2: some; 1: none yet; 0: its end */
-void streams_feed(struct streams *s);
+int streams_open(struct mc_monitor *shared, struct streams *s, int child_ends[4]);
+int streams_receive(struct mc_monitor *shared, struct streams *s, int socket);
+int streams_read(int fd, const char *name, struct log *log); /* 2: data; 1: none yet; 0: end of file */
+void streams_write_input(struct streams *s);
 void streams_close(struct streams *s);
 void close_fd(int *fd);
 
-/* ---- control.c: who talks to us */
+/* ---- control.c: the clients of the monitor */
 
 #define MC_CLIENTS 32
 
 struct client {
 	int fd;
-	int holds;     /* input, which is not taken before there is room for it */
-	int64_t heard; /* mc_now() */
+	int blocked;       /* its next request is input, for which there is no room yet */
+	int64_t active_at; /* mc_now() of its last request */
 };
 
 struct control {
 	int listener;
 	struct client clients[MC_CLIENTS];
-	int stopping;      /* no restart any more */
+	int stopping;      /* no further restart */
 	int64_t kill_at;   /* mc_now(); 0: never */
 };
 
 void control_open(struct control *c);
-int control_accept(struct control *c); /* the index of a new client; -1: there is none */
+int control_accept(struct control *c); /* the index of a new client; -1: none */
 int control_drop(struct control *c);   /* whether there were clients */
-void control_hear(struct control *c, struct client *client, struct mc_monitor *told, struct streams *s);
-void control_stop(struct control *c, struct mc_monitor *told, int signal, int64_t timeout_ms);
+void control_receive(struct control *c, struct client *client, struct mc_monitor *shared, struct streams *s);
+void control_stop(struct control *c, struct mc_monitor *shared, int signal, int64_t timeout_ms);
 
 /* ---- end.c */
 
-void end_give_back(const struct mc_monitor *told); /* cgroup, ids, network, and what led to them */
-void end_remove(const struct mc_monitor *told);    /* the state directory */
+void end_release(const struct mc_monitor *shared); /* cgroup, ids, network lease, and the links to them */
+void end_remove(const struct mc_monitor *shared);  /* the state directory, and the name */
 
 /* ---- failpoint.c */
 
-void failpoint_begin(long *stack);
+void failpoint_init(long *stack);
 void failpoint(const char *name);
 
-/* ---- start.c, and the whole */
+/* ---- start.c, and the whole monitor */
 
 struct monitor {
-	struct mc_monitor *told;
+	struct mc_monitor *shared;
 	struct streams streams;
 	struct control control;
 	struct log log;
 	struct run run;
 	uint64_t oom_kills;  /* before this run */
-	int64_t begun, expire_at, backoff;
-	int expired, again;  /* again: it is to be started once more */
-	int64_t write_at;    /* mc_now(): when to try again what could not be written; 0: nothing */
+	int64_t started_at, expire_at, backoff; /* nanoseconds, the first two of mc_now() */
+	int expired, restart;
+	int64_t state_retry_at; /* mc_now(): when to try again to write `state`; 0: it is written */
 	int signals;
 };
 
-#define MC_OWN 8 /* descriptors that we take for a while: of a log, a state, an event, directories */
+#define MC_SPARE_FDS 8 /* descriptors that the monitor needs for a while: of a log, a state, an event, directories */
 
-int has_room(int count); /* for so many descriptors more (RLIMIT_NOFILE) */
+int fds_available(int count); /* whether RLIMIT_NOFILE permits `count` more descriptors */
 int start(struct monitor *m); /* 0, or -errno */
-void bury(struct mc_spawn *spawn);
+void kill_and_reap(struct mc_spawn *spawn);
 
 #define MS 1000000ll
 

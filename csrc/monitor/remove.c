@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/remove.c: empties a directory. In a cgroup, whose files cannot be removed, that is the cgroups in it.
+ * monitor/remove.c: empties a directory. In a cgroup, whose files cannot be removed, it removes the nested cgroups.
  *
- * Theory of operation. A container that may make cgroups can nest any number of them, so there is no recursion, and two
- * descriptors are open at most: what cannot be removed is entered, and left by "..", which leads back since nobody moves
- * what is removed here (cgroup-v2 has no rename). What is still not empty then is somebody's, and all stays as it is.
+ * Theory of operation. A container that may make cgroups can nest any number of them: so there is no recursion, and at
+ * most two descriptors are open. A directory that cannot be removed is entered, emptied, and left by "..", which leads
+ * back, since these directories are not moved (cgroup-v2 has no rename). If it is still not empty then, it is in use, and
+ * the rest stays.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -12,7 +13,7 @@
 #include <linux/stat.h>
 #include <unistd.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 int open_directory(int at, const char *name)
 {
@@ -21,10 +22,10 @@ int open_directory(int at, const char *name)
 
 uint64_t inode_of(int fd)
 {
-	struct statx found = { 0 };
+	struct statx status = { 0 };
 
-	mc_sys5(SYS_statx, MC_FD(fd), MC_PTR(""), AT_EMPTY_PATH, STATX_INO, MC_PTR(&found));
-	return found.stx_ino;
+	mc_sys5(SYS_statx, MC_FD(fd), MC_PTR(""), AT_EMPTY_PATH, STATX_INO, MC_PTR(&status));
+	return status.stx_ino;
 }
 
 long next_entries(int directory, void *entries, size_t size)
@@ -32,7 +33,7 @@ long next_entries(int directory, void *entries, size_t size)
 	return mc_sys3(SYS_getdents64, MC_FD(directory), MC_PTR(entries), size);
 }
 
-int is_below(const struct dirent64 *entry)
+int is_subdirectory(const struct dirent64 *entry)
 {
 	const char *name = entry->d_name;
 
@@ -41,15 +42,15 @@ int is_below(const struct dirent64 *entry)
 
 static long remove_entry(int directory, const struct dirent64 *entry, int files)
 {
-	if (is_below(entry))
+	if (is_subdirectory(entry))
 		return mc_sys3(SYS_unlinkat, MC_FD(directory), MC_PTR(entry->d_name), AT_REMOVEDIR);
 	if (files && entry->d_type != DT_DIR)
 		mc_sys3(SYS_unlinkat, MC_FD(directory), MC_PTR(entry->d_name), 0);
 	return 0;
 }
 
-/* Removes what can be; a descriptor of the first directory that cannot, -1 where there is none. */
-static int remove_to(int directory, int files)
+/* Removes entries up to the first directory that cannot be removed, and opens that; -1 if there is none. */
+static int remove_pass(int directory, int files)
 {
 	_Alignas(struct dirent64) char entries[2048];
 	long n;
@@ -68,20 +69,20 @@ static int remove_to(int directory, int files)
 
 void remove_entries(int directory, int files)
 {
-	int here = open_directory(directory, "."), there;
-	uint64_t left = 0;
+	int current = open_directory(directory, "."), next;
+	uint64_t emptied = 0;
 
-	for (long depth = 0; here >= 0;) {
-		there = remove_to(here, files);
-		if (there >= 0 && left && left == inode_of(there))
-			close_fd(&there); /* we have been there, and it is not empty */
-		else if (there >= 0)
-			depth++, left = 0;
+	for (long depth = 0; current >= 0;) {
+		next = remove_pass(current, files);
+		if (next >= 0 && emptied && emptied == inode_of(next))
+			close_fd(&next); /* it was emptied before, and is in use */
+		else if (next >= 0)
+			depth++, emptied = 0;
 		else if (depth-- > 0) {
-			left = inode_of(here);
-			there = open_directory(here, "..");
+			emptied = inode_of(current);
+			next = open_directory(current, "..");
 		}
-		close_fd(&here);
-		here = there;
+		close_fd(&current);
+		current = next;
 	}
 }

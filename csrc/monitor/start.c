@@ -10,10 +10,11 @@
 #include <signal.h>
 
 #include "monitor/monitor.h"
-#include "monitor/told.h"
+#include "monitor/map.h"
 
-/* struct report of init.c: nothing, or an error of 0, where the program runs. What is in the pipe counts at its end. */
-static int read_report(struct mc_monitor *told, int fd)
+/* Reads struct report of init.c: empty, or with error 0, if the program runs. Init may write more than once before it
+ * closes the pipe: so the pipe is read only then. */
+static int read_report(struct mc_monitor *shared, int fd)
 {
 	struct {
 		int32_t error;
@@ -29,19 +30,19 @@ static int read_report(struct mc_monitor *told, int fd)
 		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
 	while (n == -EINTR);
 	if (n > 0)
-		told->spawn.run.program = report.program;
+		shared->spawn.run.program = report.program;
 	return n > 0 ? -report.error : 0;
 }
 
-/* Why the plan was not walked to its end; 0 where it was. */
-static int why_not(const struct mc_run *run)
+/* -errno of the step that failed; 0 if the plan was walked to its end. */
+static int plan_error(const struct mc_run *run)
 {
 	if (run->failed >= 0)
 		return (int)run->records[run->failed].result;
 	return run->at + 1 < (int64_t)run->plan->nsteps ? -ECANCELED : 0;
 }
 
-void bury(struct mc_spawn *spawn)
+void kill_and_reap(struct mc_spawn *spawn)
 {
 	if (spawn->pidfd < 0)
 		return;
@@ -50,60 +51,60 @@ void bury(struct mc_spawn *spawn)
 	close_fd(&spawn->pidfd);
 }
 
-int has_room(int count)
+int fds_available(int count)
 {
-	int fds[MC_OWN + 1], n = 0;
+	int fds[MC_SPARE_FDS + 1], n = 0;
 
-	while (n < count && n <= MC_OWN && (fds[n] = (int)mc_sys3(SYS_fcntl, 0, F_DUPFD_CLOEXEC, 0)) >= 0)
+	while (n < count && n <= MC_SPARE_FDS && (fds[n] = (int)mc_sys3(SYS_fcntl, 0, F_DUPFD_CLOEXEC, 0)) >= 0)
 		n++;
 	for (int i = 0; i < n; i++)
 		close_fd(&fds[i]);
 	return n == count;
 }
 
-static int spawn_child(struct mc_monitor *told, int report[2])
+static int spawn_child(struct mc_monitor *shared, int report[2])
 {
 	int r;
 
-	if (told->report >= 0)
-		told->spawn.run.slots[told->report] = report[1];
-	told->spawn.reaped = 0;
-	told->program_error = 0;
-	r = told->result = mc_spawn(&told->spawn);
+	if (shared->report >= 0)
+		shared->spawn.run.slots[shared->report] = report[1];
+	shared->spawn.reaped = 0;
+	shared->program_error = 0;
+	r = shared->result = mc_spawn(&shared->spawn);
 	close_fd(&report[1]);
 	if (r == 0)
-		r = why_not(&told->spawn.run);
-	if (r == 0 && told->report >= 0)
-		r = told->program_error = read_report(told, report[0]);
+		r = plan_error(&shared->spawn.run);
+	if (r == 0 && shared->report >= 0)
+		r = shared->program_error = read_report(shared, report[0]);
 	if (r < 0)
-		bury(&told->spawn);
+		kill_and_reap(&shared->spawn);
 	return r;
 }
 
 int start(struct monitor *m)
 {
-	struct mc_monitor *told = m->told;
-	int theirs[4], report[2] = { -1, -1 }, socket, r;
+	struct mc_monitor *shared = m->shared;
+	int child_ends[4], report[2] = { -1, -1 }, socket, r;
 
-	mc_begin_anew(&told->spawn.run, told, &told->child);
-	if (told->spawn.parent)
-		mc_begin_anew(&told->parent_side.run, told, &told->parent);
-	socket = streams_open(told, &m->streams, theirs);
+	mc_run_reset(&shared->spawn.run, shared, &shared->child);
+	if (shared->spawn.parent)
+		mc_run_reset(&shared->parent_side.run, shared, &shared->parent);
+	socket = streams_open(shared, &m->streams, child_ends);
 	r = socket < -1 ? socket + 1 : 0;
-	if (r == 0 && told->report >= 0)
+	if (r == 0 && shared->report >= 0)
 		r = (int)mc_sys2(SYS_pipe2, MC_PTR(report), O_CLOEXEC);
-	if (r == 0 && !has_room(MC_OWN))
-		r = -EMFILE; /* what becomes of it could not be told */
-	m->oom_kills = cgroup_oom_kills(told);
-	told->result = r;
+	if (r == 0 && !fds_available(MC_SPARE_FDS))
+		r = -EMFILE; /* the monitor could not write its files */
+	m->oom_kills = cgroup_oom_kills(shared);
+	shared->result = r;
 	if (r == 0)
-		r = spawn_child(told, report);
+		r = spawn_child(shared, report);
 	for (int i = 0; i < 4; i++)
-		close_fd(&theirs[i]);
+		close_fd(&child_ends[i]);
 	close_fd(&report[0]);
 	close_fd(&report[1]);
 	if (r == 0)
-		r = streams_take(told, &m->streams, socket);
+		r = streams_receive(shared, &m->streams, socket);
 	close_fd(&socket);
 	if (r < 0)
 		streams_close(&m->streams);

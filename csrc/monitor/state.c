@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/state.c: what is known of the container, as the file `state` (JSON, and blanks) of its directory. Written beside
- * it, synced and exchanged with it (renameat2(2)), so that a reader sees the one or the other, whenever one of us dies.
- * Both files are there before the container is: a disk that is full by its end keeps nothing from being told. A process
- * is told by its number and its start (proc(5), field 22) under this boot: a number that is another's by now, or is from
- * before a reboot, is seen.
+ * monitor/state.c: the state of the container, as the file `state` (JSON, padded with blanks) of its state directory. A new
+ * state is written to a spare file, synced, and exchanged with `state` (renameat2(2)): so a reader sees the old or the new
+ * one, even if the monitor dies meanwhile. Both files exist before the container starts: so a full disk does not prevent
+ * the final state. A process is identified by its pid, its start time (proc(5), field 22) and the boot id, which tell a
+ * reused pid, or one from before a reboot.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,10 +14,10 @@
 #include "monitor/monitor.h"
 
 #define ROOM 1024
-#define NEXT ".state"
-#define OPEN (O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) /* whatever somebody has put there */
+#define SPARE ".state"
+#define OPEN (O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) /* the file may have been replaced */
 
-/* Clock ticks since boot; 0 where there is no such process. */
+/* Clock ticks since boot; 0 if there is no such process. */
 static uint64_t start_time(int32_t pid)
 {
 	char path[32], stat[1024], *at;
@@ -69,27 +69,27 @@ static void put_field(struct text *t, const char *key, int64_t number, int known
 		put(t, "null");
 }
 
-static void put_word(struct text *t, const char *key, const char *word)
+static void put_string(struct text *t, const char *key, const char *value)
 {
 	put(t, key);
 	put(t, "\": \"");
-	put(t, word);
+	put(t, value);
 	put(t, "\"");
 }
 
-static void format(struct text t, const struct mc_monitor *told, const struct run *run, uint64_t lost)
+static void format(struct text t, const struct mc_monitor *shared, const struct run *run, uint64_t lost)
 {
 	put(&t, "{\"");
-	put_word(&t, "status", run->status);
+	put_string(&t, "status", run->status);
 	put(&t, ", \"");
-	put_word(&t, "boot", (const char *)told + told->boot);
+	put_string(&t, "boot", (const char *)shared + shared->boot);
 	put_process(&t, "monitor", (int32_t)mc_sys0(SYS_getpid));
 	put_process(&t, "process", run->pid);
 	put_field(&t, "started", run->started, run->started != 0);
 	put_field(&t, "finished", run->finished, run->finished != 0);
 	put_field(&t, "exit_code", run->exit_code, run->finished != 0);
 	put(&t, ", \"");
-	put_word(&t, "reason", run->finished ? run->reason : "");
+	put_string(&t, "reason", run->finished ? run->reason : "");
 	put(&t, run->oom_killed ? ", \"oom_killed\": true" : ", \"oom_killed\": false");
 	put_field(&t, "restarts", run->restarts, 1);
 	put_field(&t, "log_lost", (int64_t)lost, 1);
@@ -97,10 +97,10 @@ static void format(struct text t, const struct mc_monitor *told, const struct ru
 	put(&t, "}");
 }
 
-/* All of a page that is there: so that it needs no more room, however full the file system is by then. */
-static int overwrite(const struct mc_monitor *told, const char json[ROOM])
+/* Overwrites blocks that exist: so a full file system does not matter. */
+static int write_spare(const struct mc_monitor *shared, const char json[ROOM])
 {
-	long fd = mc_sys4(SYS_openat, MC_FD(told->directory), MC_PTR(NEXT), OPEN, 0600);
+	long fd = mc_sys4(SYS_openat, MC_FD(shared->directory), MC_PTR(SPARE), OPEN, 0600);
 	long r = mc_sys4(SYS_pwrite64, fd, MC_PTR(json), ROOM, 0);
 
 	r = fd < 0 ? fd : r == ROOM ? mc_sys1(SYS_fsync, fd) : r < 0 ? r : -ENOSPC;
@@ -109,43 +109,43 @@ static int overwrite(const struct mc_monitor *told, const char json[ROOM])
 	return (int)r;
 }
 
-static int rename_next(const struct mc_monitor *told, uint64_t flags)
+static int rename_spare(const struct mc_monitor *shared, uint64_t flags)
 {
-	return (int)mc_sys5(SYS_renameat2, MC_FD(told->directory), MC_PTR(NEXT), MC_FD(told->directory), MC_PTR("state"),
+	return (int)mc_sys5(SYS_renameat2, MC_FD(shared->directory), MC_PTR(SPARE), MC_FD(shared->directory), MC_PTR("state"),
 			    flags);
 }
 
-/* Room for all that will be written: two files, of which each write takes the one that is not `state`. */
-int state_reserve(const struct mc_monitor *told)
+/* Makes `state` and the spare file, of blanks. */
+int state_reserve(const struct mc_monitor *shared)
 {
 	char blank[ROOM];
 	int r;
 
 	memset(blank, ' ', sizeof(blank));
-	r = overwrite(told, blank);
-	if (r == 0 && rename_next(told, RENAME_NOREPLACE) == 0)
-		r = overwrite(told, blank);
+	r = write_spare(shared, blank);
+	if (r == 0 && rename_spare(shared, RENAME_NOREPLACE) == 0)
+		r = write_spare(shared, blank);
 	return r;
 }
 
-void state_unreserve(const struct mc_monitor *told)
+void state_unreserve(const struct mc_monitor *shared)
 {
-	mc_sys3(SYS_unlinkat, MC_FD(told->directory), MC_PTR(NEXT), 0);
+	mc_sys3(SYS_unlinkat, MC_FD(shared->directory), MC_PTR(SPARE), 0);
 }
 
-/* Where two names cannot be exchanged (NFS), the room is made anew. */
-int state_write(const struct mc_monitor *told, const struct run *run, uint64_t lost)
+/* A file system that cannot exchange two names (NFS) gets a new spare file. */
+int state_write(const struct mc_monitor *shared, const struct run *run, uint64_t lost)
 {
 	char json[ROOM];
 	int r;
 
 	memset(json, ' ', sizeof(json));
 	json[ROOM - 1] = '\n';
-	format((struct text){ json, json + ROOM - 1 }, told, run, lost);
-	r = overwrite(told, json);
-	if (r == 0 && rename_next(told, RENAME_EXCHANGE) < 0) {
-		r = rename_next(told, 0);
-		overwrite(told, json);
+	format((struct text){ json, json + ROOM - 1 }, shared, run, lost);
+	r = write_spare(shared, json);
+	if (r == 0 && rename_spare(shared, RENAME_EXCHANGE) < 0) {
+		r = rename_spare(shared, 0);
+		write_spare(shared, json);
 	}
 	return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/streams.c: the program's streams. Ours of its output are read as soon as there is something; what is said to its
- * input is kept (`input`) until it takes that, and more is not listened to meanwhile.
+ * monitor/streams.c: the program's streams. Output is read as soon as it is there. Input that a client has sent is
+ * buffered in `input` until the program reads it; no more is received meanwhile.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,55 +28,56 @@ static void nonblocking(int fd)
 	mc_sys3(SYS_fcntl, MC_FD(fd), F_SETFL, (uint64_t)mc_sys3(SYS_fcntl, MC_FD(fd), F_GETFL, 0) | O_NONBLOCK);
 }
 
-/* A pipe: `ours` and `theirs` get its ends. */
-static int make_pipe(int *ours, int *theirs, int we_read)
+/* Makes a pipe; the monitor's end is nonblocking. */
+static int make_pipe(int *monitor_end, int *child_end, int monitor_reads)
 {
 	int ends[2];
 	long r = mc_sys2(SYS_pipe2, MC_PTR(ends), O_CLOEXEC);
 
 	if (r < 0)
 		return (int)r;
-	*ours = ends[!we_read];
-	*theirs = ends[we_read];
-	nonblocking(*ours);
+	*monitor_end = ends[!monitor_reads];
+	*child_end = ends[monitor_reads];
+	nonblocking(*monitor_end);
 	return 0;
 }
 
-/* Opens what this start needs: the program's ends go into the slots of its plan, and are also in `theirs` (three of its
- * streams, and the end of a socket), to be closed; returns our end of the socket, -1 without one, or -errno below that. */
-int streams_open(struct mc_monitor *told, struct streams *s, int theirs[4])
+/* Opens the streams of one start. The child's ends go into the slots of its plan, and into `child_ends` (three streams and
+ * one end of a socket), which the caller closes. Returns the monitor's end of the socket, -1 without one, -errno - 1 on
+ * failure. */
+int streams_open(struct mc_monitor *shared, struct streams *s, int child_ends[4])
 {
-	int32_t *slots = told->spawn.run.slots;
+	int32_t *slots = shared->spawn.run.slots;
 	int sockets[2] = { -1, -1 };
 	long r = 0;
 
 	s->in = s->out = s->err = s->peer = s->upper = -1;
-	s->begin = s->filled = 0;
-	s->input_ends = 0;
+	s->input_start = s->input_end = 0;
+	s->input_eof = 0;
 	for (int i = 0; i < 4; i++)
-		theirs[i] = -1;
-	if (told->socket >= 0)
+		child_ends[i] = -1;
+	if (shared->socket >= 0)
 		r = mc_sys4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, MC_PTR(sockets));
-	theirs[3] = sockets[1];
-	if (told->socket >= 0)
-		slots[told->socket] = sockets[1];
-	if (r == 0 && !(told->wishes & MC_TERMINAL)) {
-		if (told->wishes & MC_INTERACTIVE)
-			r = make_pipe(&s->in, &theirs[0], 0);
+	child_ends[3] = sockets[1];
+	if (shared->socket >= 0)
+		slots[shared->socket] = sockets[1];
+	if (r == 0 && !(shared->flags & MC_TERMINAL)) {
+		if (shared->flags & MC_INTERACTIVE)
+			r = make_pipe(&s->in, &child_ends[0], 0);
 		else
-			r = theirs[0] = (int)mc_sys3(SYS_fcntl, 0, F_DUPFD_CLOEXEC, MC_FIRST_FREE);
+			r = child_ends[0] = (int)mc_sys3(SYS_fcntl, 0, F_DUPFD_CLOEXEC, MC_FIRST_FREE_FD);
 		if (r >= 0)
-			r = make_pipe(&s->out, &theirs[1], 1);
+			r = make_pipe(&s->out, &child_ends[1], 1);
 		if (r == 0)
-			r = make_pipe(&s->err, &theirs[2], 1);
-		slots[told->in] = theirs[0];
-		slots[told->out] = theirs[1];
-		slots[told->err] = theirs[2];
+			r = make_pipe(&s->err, &child_ends[2], 1);
+		slots[shared->in] = child_ends[0];
+		slots[shared->out] = child_ends[1];
+		slots[shared->err] = child_ends[2];
 	}
 	return r < 0 ? (int)r - 1 : sockets[0];
 }
 
-static int receive(int socket)
+static int receive_fd(int socket)
 {
 	union {
 		struct cmsghdr align;
@@ -96,13 +97,13 @@ static int receive(int socket)
 	return fd;
 }
 
-/* What the child sent before it became the program. */
-int streams_take(struct mc_monitor *told, struct streams *s, int socket)
+/* Receives the descriptors that the child has sent before its exec. */
+int streams_receive(struct mc_monitor *shared, struct streams *s, int socket)
 {
-	if (told->wishes & MC_UPPER && (s->upper = receive(socket)) < 0)
+	if (shared->flags & MC_UPPER && (s->upper = receive_fd(socket)) < 0)
 		return -EPROTO;
-	if (told->wishes & MC_TERMINAL) {
-		s->out = receive(socket);
+	if (shared->flags & MC_TERMINAL) {
+		s->out = receive_fd(socket);
 		if (s->out < 0)
 			return -EPROTO;
 		nonblocking(s->out);
@@ -111,9 +112,9 @@ int streams_take(struct mc_monitor *told, struct streams *s, int socket)
 	return 0;
 }
 
-int streams_move(int fd, const char *name, struct log *log)
+int streams_read(int fd, const char *name, struct log *log)
 {
-	static char data[16000]; /* log_write takes no more at once */
+	static char data[16000]; /* at most half of the log's buffer (log_write) */
 	long n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(data), sizeof(data));
 
 	if (n > 0)
@@ -121,19 +122,19 @@ int streams_move(int fd, const char *name, struct log *log)
 	return n > 0 ? 2 : n == -EAGAIN || n == -EINTR;
 }
 
-void streams_feed(struct streams *s)
+void streams_write_input(struct streams *s)
 {
 	int *to = s->peer >= 0 ? &s->out : &s->in;
 
-	while (s->begin < s->filled && *to >= 0) {
-		long n = mc_sys3(SYS_write, MC_FD(*to), MC_PTR(s->input + s->begin), s->filled - s->begin);
+	while (s->input_start < s->input_end && *to >= 0) {
+		long n = mc_sys3(SYS_write, MC_FD(*to), MC_PTR(s->input + s->input_start), s->input_end - s->input_start);
 
 		if (n == -EAGAIN || n == -EINTR)
 			return;
-		s->begin = n < 0 ? s->filled : s->begin + (uint32_t)n; /* nobody reads it any more */
+		s->input_start = n < 0 ? s->input_end : s->input_start + (uint32_t)n; /* on failure the program has closed its input */
 	}
-	s->begin = s->filled = 0;
-	if (s->input_ends)
+	s->input_start = s->input_end = 0;
+	if (s->input_eof)
 		close_fd(&s->in);
 }
 

@@ -73,12 +73,12 @@ class Attachment:
             raise Error(f"attach {self._id}: its standard input is not open (run -i keeps it so)")
         view = memoryview(data)
         while view:
-            self._say(bytes([lib.MC_SAY_INPUT]) + bytes(view[:MESSAGE]))
+            self._say(bytes([lib.MC_REQUEST_INPUT]) + bytes(view[:MESSAGE]))
             view = view[MESSAGE:]
 
     def end_input(self) -> None:
         """Closes its standard input (a terminal has no such end)."""
-        self._say(bytes([lib.MC_SAY_EOF]))
+        self._say(bytes([lib.MC_REQUEST_EOF]))
 
     def _say(self, data: bytes) -> None:
         """The monitor drops who has said nothing for long, where many want to be heard: then once more.
@@ -108,4 +108,4 @@ class Attachment:
 
     def resize(self, rows: int, columns: int) -> None:
         """The size of its terminal; does not wait for input that it does not take."""
-        self._container.say(lib.MC_SAY_WINDOW, rows, columns)
+        self._container.say(lib.MC_REQUEST_WINDOW, rows, columns)

@@ -193,7 +193,7 @@ class Container(Ending):
             if self._is_in_the_foreground():
                 raise self._survives("stop")
         else:
-            self.say(lib.MC_SAY_STOP, 0, -1 if limit < 0 else round(limit * 1000))
+            self.say(lib.MC_REQUEST_STOP, 0, -1 if limit < 0 else round(limit * 1000))
             try:
                 self._await_end(None if limit < 0 else limit + PATIENCE)
             except TimeoutError:
@@ -209,7 +209,7 @@ class Container(Ending):
         if self.config.foreground:
             foreground.send(self, number)
             return
-        self.say(lib.MC_SAY_SIGNAL, number)
+        self.say(lib.MC_REQUEST_SIGNAL, number)
         if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
                 cgroup.kill()
@@ -291,7 +291,7 @@ class Container(Ending):
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
                 config = replace(config, restart=check_restart(restart, config.spec))
-                self.say(lib.MC_SAY_POLICY, *policy(config.restart))
+                self.say(lib.MC_REQUEST_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config
             self._tell("update")
@@ -327,7 +327,7 @@ class Container(Ending):
                 self._entry.write_config(old)
                 raise
             failpoint("new name written")
-            self.say(lib.MC_SAY_NAME, data=name.encode())
+            self.say(lib.MC_REQUEST_NAME, data=name.encode())
             failpoint("new name said")
             if old.name:
                 store.forget_name(old.name, self.id)

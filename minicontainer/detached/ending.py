@@ -60,7 +60,7 @@ class Ending(Entered):
         try:
             with self.connect() as s:
                 pidfd = _peer(s)
-                s.send(message(lib.MC_SAY_STOP, signal.SIGKILL, 0))
+                s.send(message(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
         except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
             pidfd = self._open_monitor()  # it listens no more, or there is none
         except BlockingIOError:

@@ -22,8 +22,8 @@ from minicontainer.native import ffi
 
 
 def message(word: int, first: int = 0, second: int = 0) -> bytes:
-    """struct mc_say."""
-    return bytes(ffi.buffer(ffi.new("struct mc_say *", {"word": word, "first": first, "second": second})))
+    """struct mc_request."""
+    return bytes(ffi.buffer(ffi.new("struct mc_request *", {"type": word, "first": first, "second": second})))
 
 
 PATIENCE = 20.0  # seconds that a monitor may take to answer, or to end after a kill

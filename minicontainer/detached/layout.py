@@ -41,9 +41,9 @@ class Layout:
         return self.put(os.fsencode(text) + b"\0")
 
     def walk(self, parts: Any, plan: Plan, slots: list[int]) -> None:
-        """What one run of ``plan`` takes (struct mc_parts): ``slots`` are those that are filled before it."""
+        """What one run of ``plan`` takes (struct mc_run_offsets): ``slots`` are those that are filled before it."""
         parts.plan = self.put(plan.buffer)
-        parts.first = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
+        parts.initial_slots = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
         parts.records, parts.slots = self.room(RECORD * len(plan.encoded().ops)), self.room(SLOT * max(1, len(slots)))
         parts.strings = self.room(POINTER * max(1, plan.nstrings))
 

@@ -52,7 +52,7 @@ class Descriptors:
         if fd < 0:
             return -1
         self.given.append(fd)
-        return int(lib.MC_TOLD) + len(self.given) - 1
+        return int(lib.MC_SHARED_FD) + len(self.given) - 1
 
 
 class Monitored:
@@ -116,7 +116,7 @@ class Monitored:
         assert parent_run is not None
         numbers = {name: given.place(n) if name in FILES else n for name, n in parent_run.numbers.items()}
         layout.walk(header.parent, parent_run.plan, [numbers.get(name, -1) for name in parent_run.plan.slots])
-        header.shared = layout.put(bytes(ffi.buffer(parent_run.template.shared)))
+        header.shared_slots = layout.put(bytes(ffi.buffer(parent_run.template.shared)))
         header.parent_side.nshared, header.parent_side.ninputs = parent_run.struct.nshared, parent_run.struct.ninputs
         header.parent_side.ready, header.parent_side.go, header.parent_side.answer = parent_run.template.ends
 
@@ -124,10 +124,10 @@ class Monitored:
         header.directory, header.names = given.place(self.directory), given.place(self.names)
         header.lock = given.place(self.lock)
         given.place(child.claim)  # held by the monitor as long as that lives
-        header.cgroup = header.home = header.ids = -1
+        header.cgroup = header.cgroup_parent = header.ids = -1
         if child.cgroup is not None:
-            header.cgroup, header.home = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)
-            header.group = layout.text(child.cgroup.name)
+            header.cgroup, header.cgroup_parent = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)
+            header.cgroup_name = layout.text(child.cgroup.name)
         header.ids_byte = lib.MC_NO_BYTE
         if child.ids is not None:
             header.ids, *_ = map(given.place, child.ids.fds)
@@ -143,7 +143,7 @@ class Monitored:
             (config.remove, lib.MC_REMOVE),
             (spec.ephemeral, lib.MC_UPPER),
         ):
-            header.wishes |= bit if wish else 0
+            header.flags |= bit if wish else 0
         header.policy, header.retries = policy(config.restart)
         header.stop_signal = signal_number("stop_signal", spec.stop_signal)
         header.stop_timeout_ms, header.timeout_ms = round(spec.stop_timeout * 1000), round(config.timeout * 1000)
@@ -179,7 +179,7 @@ def _tell_ending(header: Any, layout: Layout, lease: Lease, given: Descriptors) 
     places = {name: given.place(fd) for name, fd in lease.for_another().items()}
     for fd in lease.held():
         given.place(fd)
-    layout.walk(header.ending, lease.ending, [places.get(name, -1) for name in lease.ending.slots])
+    layout.walk(header.release, lease.ending, [places.get(name, -1) for name in lease.ending.slots])
 
 
 def policy(restart: str) -> tuple[int, int]:
@@ -202,8 +202,8 @@ def _monitor_plan(count: int, dies_at: str) -> Plan:
     if plan is None:
         names = [f"given-{i}" for i in range(count)]
         steps = [p.fork_child(), p.call("setsid"), *(p.dup3(Slot("null"), number) for number in (0, 1, 2))]
-        steps += [p.dup3(Slot(name), lib.MC_TOLD + i) for i, name in enumerate(names)]
-        steps += [p.close_range(lib.MC_TOLD + count)]
+        steps += [p.dup3(Slot(name), lib.MC_SHARED_FD + i) for i, name in enumerate(names)]
+        steps += [p.close_range(lib.MC_SHARED_FD + count)]
         env = [f"{VARIABLE}={dies_at}"] if dies_at else []
         steps += [p.execve([MONITOR], ["minicontainer-monitor"], env)]
         plan = _kept[count, dies_at] = Plan(steps, ["null", *names])
@@ -215,7 +215,7 @@ def _spawn(given: list[int]) -> None:
     opened = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
     try:
         for fd in (opened[0], *given):
-            opened.append(sheltered(fd, lib.MC_TOLD + len(given)))
+            opened.append(sheltered(fd, lib.MC_SHARED_FD + len(given)))
         plan = _monitor_plan(len(given), os.environ.get(VARIABLE, ""))
         cgroup = placement.monitors()
         with Spawn(plan) as monitor:

@@ -118,7 +118,7 @@ def test_the_manager_dies(rootfs: Path, point: str, by: str) -> None:
 
 
 # Where the monitor dies only when it restarts, or removes all; the others are come to by any end.
-KINDS = {"emptied": "remove", "name given back": "remove", "restarting": "wait", "starting again": "wait"}
+KINDS = {"emptied": "remove", "name released": "remove", "restarting": "wait", "starting again": "wait"}
 
 
 @pytest.mark.parametrize("by", ["rm", "doctor"])
@@ -142,7 +142,7 @@ def test_every_point_of_the_monitor_is_come_to(rootfs: Path, point: str) -> None
     done = subprocess.run(
         [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False, timeout=60
     )
-    if point in ("begun", "listening", "started"):
+    if point in ("entry", "listening", "started"):
         assert "monitor: it was killed before the container ran" in done.stderr
     elif KINDS.get(point) == "remove":
         assert (

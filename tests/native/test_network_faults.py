@@ -108,7 +108,7 @@ def test_the_manager_dies_with_a_lease(rootfs: Path, point: str) -> None:
     check_nothing_is_left()
 
 
-@pytest.mark.parametrize("point", ["begun", "started", "killed", "ids given back", "network left", "exited"])
+@pytest.mark.parametrize("point", ["entry", "started", "killed", "ids released", "network left", "exited"])
 def test_the_monitor_dies(rootfs: Path, point: str) -> None:
     dies_at(f"monitor:{point}", rootfs)
     clean()

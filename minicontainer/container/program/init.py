@@ -38,7 +38,7 @@ def sealed(name: str, data: bytes) -> int:
 
 def inputs(spec: Spec, plan: Plan, filter_: bytes, stack: ExitStack) -> dict[str, int]:
     """What a plan asks for of these: programs, and the filter that init loads; ``stack`` closes those made for it. The
-    filter is behind init, which is put in its place first: a monitor has them from MC_TOLD on."""
+    filter is behind init, which is put in its place first: a monitor has them from MC_SHARED_FD on."""
     found = {"init": kept()} if "init" in plan.inputs else {}
     if spec.executable:
         found["executable"] = descriptor(spec.executable)
