@@ -20,42 +20,42 @@ from minicontainer.cli.outputs import name_stdout
 from minicontainer.errors import Error, SpecError, told
 
 COMMANDS = {  # name -> (module, its click command, what it is for)
-    "attach": ("minicontainer.cli.attach", "command", "Join the streams of a container."),
-    "completion": ("minicontainer.cli.completion", "command", "Make the shell complete our commands."),
-    "compare": ("minicontainer.cli.compare", "group", "Measure this host's isolation, ours and others'."),
-    "create": ("minicontainer.cli.create", "command", "Make a container that is started later."),
-    "cp": ("minicontainer.cli.cp", "command", "Copy files into a container, or out of it."),
-    "diff": ("minicontainer.cli.diff", "command", "Show what an ephemeral container has changed."),
-    "doctor": ("minicontainer.cli.doctor", "command", "Tell what this host permits, and what was left behind."),
-    "events": ("minicontainer.cli.events", "command", "Show what happens, as it happens."),
-    "exec": ("minicontainer.cli.exec", "command", "Run another program in a container."),
-    "export": ("minicontainer.cli.export", "command", "Write a container's files as a tar archive."),
-    "help": ("minicontainer.cli.help", "command", "Show how a command is used."),
-    "info": ("minicontainer.cli.about", "info", "Show what this host is, and how many containers there are."),
-    "inspect": ("minicontainer.cli.inspect", "command", "Show all that is known of containers, as JSON."),
+    "attach": ("minicontainer.cli.attach", "command", "Attach to the streams of a running container."),
+    "completion": ("minicontainer.cli.completion", "command", "Print the completion script for a shell."),
+    "compare": ("minicontainer.cli.compare", "group", "Measure minicontainer and other runtimes on this host."),
+    "create": ("minicontainer.cli.create", "command", "Create a container without starting it."),
+    "cp": ("minicontainer.cli.cp", "command", "Copy files between a container and the host."),
+    "diff": ("minicontainer.cli.diff", "command", "Show the files that an ephemeral container has changed."),
+    "doctor": ("minicontainer.cli.doctor", "command", "Check what this host supports, and find leftovers."),
+    "events": ("minicontainer.cli.events", "command", "Show events as they happen."),
+    "exec": ("minicontainer.cli.exec", "command", "Run a command in a running container."),
+    "export": ("minicontainer.cli.export", "command", "Write the file system of a container as a tar archive."),
+    "help": ("minicontainer.cli.help", "command", "Show the help of a command."),
+    "info": ("minicontainer.cli.about", "info", "Show the host and the number of containers."),
+    "inspect": ("minicontainer.cli.inspect", "command", "Show the details of containers, as JSON."),
     "kill": ("minicontainer.cli.lifecycle", "kill", "Send a signal to containers."),
     "kvm-boot": ("minicontainer.cli.kvmboot", "command", "Boot a kernel in a virtual machine."),
-    "logs": ("minicontainer.cli.logs", "command", "Show what a container wrote."),
+    "logs": ("minicontainer.cli.logs", "command", "Show the output of a container."),
     "manual": ("minicontainer.cli.manual", "command", "Print the man page."),
-    "network": ("minicontainer.cli.network", "group", "Make, list and remove networks."),
-    "pause": ("minicontainer.cli.lifecycle", "pause", "Stop every process of containers for a while."),
-    "port": ("minicontainer.cli.port", "command", "Show where a container is reached."),
-    "prune": ("minicontainer.cli.lifecycle", "prune", "Remove all containers that have ended."),
-    "ps": ("minicontainer.cli.ps", "command", "List the detached containers."),
-    "rename": ("minicontainer.cli.lifecycle", "rename", "Give a container another name."),
-    "restart": ("minicontainer.cli.lifecycle", "restart", "Stop containers, and start them again."),
-    "rm": ("minicontainer.cli.lifecycle", "rm", "Remove containers that have ended."),
-    "rootfs": ("minicontainer.cli.rootfs", "group", "Make root file systems."),
-    "run": ("minicontainer.cli.run", "command", "Run a program in a container."),
-    "start": ("minicontainer.cli.lifecycle", "start", "Start containers that have ended."),
-    "stats": ("minicontainer.cli.stats", "stats", "Show what containers use, live."),
+    "network": ("minicontainer.cli.network", "group", "Create, list and remove networks."),
+    "pause": ("minicontainer.cli.lifecycle", "pause", "Freeze all processes of containers."),
+    "port": ("minicontainer.cli.port", "command", "Show the ports of a container."),
+    "prune": ("minicontainer.cli.lifecycle", "prune", "Remove all stopped containers."),
+    "ps": ("minicontainer.cli.ps", "command", "List containers."),
+    "rename": ("minicontainer.cli.lifecycle", "rename", "Rename a container."),
+    "restart": ("minicontainer.cli.lifecycle", "restart", "Stop containers and start them again."),
+    "rm": ("minicontainer.cli.lifecycle", "rm", "Remove stopped containers."),
+    "rootfs": ("minicontainer.cli.rootfs", "group", "Create root file systems."),
+    "run": ("minicontainer.cli.run", "command", "Run a command in a new container."),
+    "start": ("minicontainer.cli.lifecycle", "start", "Start created or stopped containers."),
+    "stats": ("minicontainer.cli.stats", "stats", "Show the resource usage of containers, live."),
     "stop": ("minicontainer.cli.lifecycle", "stop", "Stop containers."),
     "top": ("minicontainer.cli.stats", "top", "Show the processes of a container, or all containers, live."),
-    "unpause": ("minicontainer.cli.lifecycle", "unpause", "Let paused containers go on."),
+    "unpause": ("minicontainer.cli.lifecycle", "unpause", "Resume paused containers."),
     "update": ("minicontainer.cli.lifecycle", "update", "Change the limits of containers."),
-    "version": ("minicontainer.cli.about", "version", "Show the versions of this, of Python and of the kernel."),
-    "volume": ("minicontainer.cli.volume", "group", "Make, list and remove volumes."),
-    "wait": ("minicontainer.cli.lifecycle", "wait", "Wait for the end of containers."),
+    "version": ("minicontainer.cli.about", "version", "Show the versions of minicontainer, Python and the kernel."),
+    "volume": ("minicontainer.cli.volume", "group", "Create, list and remove volumes."),
+    "wait": ("minicontainer.cli.lifecycle", "wait", "Wait until containers have ended."),
 }
 
 
@@ -91,7 +91,11 @@ class LazyGroup(Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@click.option("--root", metavar="DIR", help="The state directory (else $MINICONTAINER_ROOT, or the default one).")
+@click.option(
+    "--root",
+    metavar="DIR",
+    help="State directory. [default: $MINICONTAINER_ROOT, else the user's; see minicontainer manual]",
+)
 @click.pass_context
 def cli(ctx: click.Context, root: str | None) -> None:
     """Containers from Linux primitives, and virtual machines from /dev/kvm."""

@@ -49,7 +49,7 @@ def version(format_: str) -> int:
 @click.command("info", cls=Command)
 @format_option("text", short=True)
 def info(format_: str) -> int:
-    """Show what this host is, where things are kept, and how many containers there are."""
+    """Show the host, the state directory and the number of containers."""
     data = _info()
     return show(data, format_, "\n".join(f"{f'{name}:':<20}{_plain(value)}" for name, value in data.items()))
 

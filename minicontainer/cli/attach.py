@@ -30,10 +30,10 @@ CHUNK = 16384
 @click.option("--no-stdin", is_flag=True, help="Do not pass stdin.")
 @container_argument()
 def command(no_stdin: bool, container: str) -> int:
-    """Show what CONTAINER writes from now on, and pass our stdin to it (if it was started with -i or -t).
+    """Show the output of CONTAINER from now on, and pass stdin to it (if it was started with -i or -t).
 
-    Ctrl-P Ctrl-Q leaves it running, where it has a terminal; signals go to it, and SIGTERM and SIGHUP end this command
-    too. The exit code is the container's.
+    If the container has a terminal, Ctrl-P Ctrl-Q detaches from it and leaves it running. Signals are forwarded to
+    the container; SIGTERM and SIGHUP end this command too. The exit code is the container's.
     """
     found = find(container)
     try:

@@ -15,15 +15,21 @@ from minicontainer.spec.values import size
 
 @click.group("compare", cls=Group)
 def group() -> None:
-    """Measure this host's isolation, ours and others'."""
+    """Measure minicontainer and other runtimes on this host."""
 
 
 Command = Callable[..., None]
 format_option = click.option(
-    "--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: all figures and samples."
+    "--format",
+    "format_",
+    default="text",
+    type=click.Choice(["text", "json"]),
+    help="json: all figures and samples as JSON.",
 )
-meta_option = click.option("--meta", "--json", "meta", metavar="FILE", help="Write these to a file, as JSON, too.")
-only_option = click.option("--only", metavar="NAME", multiple=True, help="A contender; may be given again.")
+meta_option = click.option(
+    "--meta", "--json", "meta", metavar="FILE", help="Also write the figures and samples to FILE, as JSON."
+)
+only_option = click.option("--only", metavar="NAME", multiple=True, help="Measure NAME only; may be repeated.")
 
 
 def figures(rounds: int = 200) -> Callable[[Command], Command]:
@@ -31,10 +37,10 @@ def figures(rounds: int = 200) -> Callable[[Command], Command]:
     options = (
         meta_option,
         format_option,
+        click.option("--only", metavar="NAME", multiple=True, help="Measure NAME and the floor only; may be repeated."),
         click.option(
-            "--only", metavar="NAME", multiple=True, help="A contender besides the floor; may be given again."
+            "-n", "--rounds", type=click.IntRange(1), default=rounds, show_default=True, help="Number of rounds."
         ),
-        click.option("-n", "--rounds", type=click.IntRange(1), default=rounds, show_default=True, help="Rounds."),
     )
 
     def add(function: Command) -> Command:
@@ -49,9 +55,9 @@ def figures(rounds: int = 200) -> Callable[[Command], Command]:
 @figures()
 @click.option("--rootfs", metavar="DIR", help="Run /bin/true of this root file system. [default: the smallest program]")
 def startup(rootfs: str | None, **common: Any) -> None:
-    """From nothing to a program's end and back, in one interleaved run of everybody.
+    """Measure the time to start a container, run a program and wait for its end; all contenders take turns.
 
-    The floor is a C program of ours that makes the same system calls with nothing around them.
+    The floor is a C program that makes the same system calls and does nothing else.
     """
     from minicontainer.compare.startup import NAMES, measure
 
@@ -64,14 +70,16 @@ def startup(rootfs: str | None, **common: Any) -> None:
 
 
 @group.command("density")
-@click.option("-n", "--number", type=click.IntRange(2), default=2000, show_default=True, help="Containers.")
-@click.option("--least-available", default="2g", show_default=True, help="Stop where less memory is available.")
+@click.option("-n", "--number", type=click.IntRange(2), default=2000, show_default=True, help="Number of containers.")
+@click.option(
+    "--least-available", default="2g", show_default=True, help="Stop when less memory than this is available."
+)
 @meta_option
 @format_option
 def density(number: int, least_available: str, meta: str | None, format_: str) -> None:
-    """Detached containers, more and more: how quickly they start, what each takes, and whether others get slower.
+    """Start many detached containers; measure how fast they start, their memory, and the latency of commands.
 
-    Each sleeps, and has a network of its own. All are removed at the end.
+    Each container sleeps and has a network namespace of its own. All are removed at the end.
     """
     from minicontainer.cli.options import writable
     from minicontainer.compare.density import measure
@@ -88,11 +96,17 @@ def density(number: int, least_available: str, meta: str | None, format_: str) -
 
 @group.command("network")
 @figures(100)
-@click.option("--containers", type=click.IntRange(0, 1000), default=500, show_default=True, help="On one bridge.")
+@click.option(
+    "--containers",
+    type=click.IntRange(0, 1000),
+    default=500,
+    show_default=True,
+    help="Number of containers on one bridge.",
+)
 def network(containers: int, **common: Any) -> None:
-    """Joining a network and leaving it, many on one bridge, and packets: between containers, and to a published port.
+    """Measure joining and leaving a network, many containers on one bridge, and the latency and rate of packets.
 
-    The floor is a veth between two network namespaces, with nothing else.
+    Packets go between containers, and to a published port. The floor is a veth pair between two network namespaces.
     """
     from minicontainer.compare.network import NAMES, measure
 
@@ -106,12 +120,16 @@ def network(containers: int, **common: Any) -> None:
 
 @group.command("boot")
 @figures()
-@click.option("--exits", type=click.IntRange(1, 10**6), default=2000, show_default=True, help="Exits in one sample.")
-@click.option("--machines", type=click.IntRange(0), default=1000, show_default=True, help="Idle machines at a time.")
+@click.option(
+    "--exits", type=click.IntRange(1, 10**6), default=2000, show_default=True, help="Number of exits in one sample."
+)
+@click.option(
+    "--machines", type=click.IntRange(0), default=1000, show_default=True, help="Number of idle machines at a time."
+)
 def boot(exits: int, machines: int, **common: Any) -> None:
-    """A tiny virtual machine from nothing to its guest's halt and back; its exits; many at a time.
+    """Measure the boot of a tiny virtual machine until its guest halts, single exits, and many idle machines.
 
-    The floor is a C program of ours that makes the same system calls with nothing around them; for exits, a bare loop.
+    The floor is a C program that makes the same system calls and does nothing else; for exits, a loop around KVM_RUN.
     """
     from minicontainer.compare.boot import NAMES, measure
 
@@ -132,11 +150,11 @@ def boot(exits: int, machines: int, **common: Any) -> None:
 
 @group.command("linux")
 @figures(10)
-@click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Of each machine.")
-@click.option("--append", metavar="TEXT", help="Linux's command line. [default: options that spare it time]")
+@click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Memory of each machine.")
+@click.option("--append", metavar="TEXT", help="The kernel command line. [default: options for a fast boot]")
 @click.argument("kernel")
 def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
-    """From the start of a command to the first process of the Linux KERNEL (a bzImage), beside QEMU's microvm."""
+    """Measure the boot of a Linux KERNEL (a bzImage) up to its first process, beside QEMU's microvm."""
     from minicontainer.compare.linux import APPEND, NAMES, WARM_UP, measure
 
     size("memory", memory)
@@ -155,9 +173,9 @@ def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
 @format_option
 @only_option
 def security(meta: str | None, format_: str, only: Sequence[str]) -> int:
-    """What holds in a container, by one probe from inside: ours and other runtimes', each by a careless caller.
+    """Check the security controls of containers with one probe that runs inside: minicontainer's and other runtimes'.
 
-    The exit code is 1 if a control holds under another runtime that does not hold under minicontainer.
+    The exit code is 1 if a control holds under another runtime and not under minicontainer.
     """
     from minicontainer.cli.options import writable
     from minicontainer.cli.security import as_data, compared

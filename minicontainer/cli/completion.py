@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str) -> int:
-    """Print what makes SHELL complete our commands.
+    """Print the completion script for SHELL.
 
     \b
     bash: eval "$(minicontainer completion bash)"

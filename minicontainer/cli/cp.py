@@ -10,13 +10,16 @@ from minicontainer.errors import Error, SpecError
 
 
 @click.command("cp", cls=Command)
-@click.option("-a", "--archive", is_flag=True, help="Keep owners, by number, and set-id bits.")
-@click.option("-L", "--follow-link", is_flag=True, help="Copy what SRC leads to, where it is a link.")
+@click.option("-a", "--archive", is_flag=True, help="Keep owners (numeric ids) and set-id bits.")
+@click.option("-L", "--follow-link", is_flag=True, help="If SRC is a symbolic link, copy its target.")
 @click.argument("source", type=ContainerPath(), metavar="[CONTAINER:]SRC")
 @click.argument("target", type=ContainerPath(), metavar="[CONTAINER:]DEST")
 def command(archive: bool, follow_link: bool, source: str, target: str) -> int:
-    """Copy files into a container, or out of it. A directory is copied into DEST if that is there, else as DEST; with
-    SRC/. what it holds is. No link leads out of the container."""
+    """Copy files between a container and the host.
+
+    A directory is copied into DEST if DEST exists, else as DEST; SRC/. copies the contents of SRC. Symbolic links are
+    resolved inside the container, and never lead out of it.
+    """
     from minicontainer.cli import report
 
     (container, from_), (other, to) = _split(source), _split(target)

@@ -16,10 +16,10 @@ OTHERS = ("detach", "no_tty", "explain", "explain_to", "dry_run", "meta", "secur
 
 
 def create(**words: Any) -> int:
-    """Make a container of COMMAND in the directory ROOTFS, and print its id; minicontainer start starts it.
+    """Create a container for COMMAND in the directory ROOTFS, and print its id; minicontainer start starts it.
 
-    Options are those of run -d. Where a word in them stands for something of now (a profile, an environment file, a
-    variable of the caller's), it is taken now; a network, a port or a limit is asked for when it is started.
+    The options are those of run -d. Seccomp profiles, environment files and the caller's variables are read now;
+    networks, ports and limits are requested when the container starts.
     """
     from minicontainer.cli.background import make
     from minicontainer.detached.container import Container
@@ -32,11 +32,11 @@ def create(**words: Any) -> int:
 
 
 def _own(parameter: click.Parameter) -> click.Parameter:
-    """An option of run's, told as it is here, where nothing is in the foreground."""
+    """An option of run, with the help that applies to create, where nothing runs in the foreground."""
     if not isinstance(parameter, click.Option) or not parameter.help:
         return parameter
     own = copy(parameter)
-    text = re.sub(r" \((default at a terminal|as without -d|else .* passed)\)", "", parameter.help)
+    text = re.sub(r" \(without -d, .*\)| \[default: if stdin and stdout are one\]", "", parameter.help)
     text = text.removeprefix("With -d: ")
     own.help = text[0].upper() + text[1:]
     return own

@@ -14,7 +14,7 @@ from minicontainer.cli.tables import printable
 @format_option()
 @container_argument()
 def command(container: str, format_: str) -> int:
-    """Show what an ephemeral container has added (A), changed (C) and deleted (D), a path a line."""
+    """Show the paths that an ephemeral container has added (A), changed (C) and deleted (D), one per line."""
     found = find(container).changes()
     rows = [Row({"Kind": change.kind, "Path": change.path}) for change in found]
     lines = [f"{change.kind} {printable(change.path)}" for change in found]

@@ -17,16 +17,18 @@ COLORS = {"ok": "green", "no": "red", "note": "yellow"}
 
 
 @click.command("doctor", cls=Command)
-@click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: as data.")
+@click.option(
+    "--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: the report as JSON."
+)
 @click.option("--json", "as_json", is_flag=True, hidden=True)  # the same, as it was called first
-@click.option("--clean", is_flag=True, help="Remove what a killed process of ours left behind, first.")
+@click.option("--clean", is_flag=True, help="First remove what killed minicontainer processes left behind.")
 @click.argument("rootfs", default=".", type=click.Path(exists=True, file_okay=False))
 def command(format_: str, as_json: bool, clean: bool, rootfs: str) -> int:
-    """Tell what this host permits, what disturbs measurements, and what was left behind.
+    """Check what this host supports, what disturbs measurements, and what killed processes left behind.
 
-    ROOTFS (the current directory) is the file system that overlays and ID-mapped mounts are tried on. Each line is
-    "ok", "no" (it does not work: why, and what to do), or "note". The exit code is 1 if something is missing that
-    "minicontainer run" needs with its default options.
+    Overlays and ID-mapped mounts are tried on the file system of ROOTFS (default: the current directory). Each line
+    is "ok", "no" (not supported: the reason and the remedy) or "note". The exit code is 1 if "minicontainer run" with
+    default options lacks something.
     """
     from minicontainer import doctor
 

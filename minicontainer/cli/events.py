@@ -29,13 +29,19 @@ FILTERS: dict[str, Callable[[str], f.Test]] = {
 
 @click.command("events", cls=Command)
 @click.option(
-    "--since", help="From then on, of what is kept: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970."
+    "--since", help="Start with recorded events since then: 1h30m (ago), 2026-11-23T16:00:00Z, seconds since 1970."
 )
-@click.option("--until", help="To then, as --since; without it for ever.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
+@click.option("--until", help="Stop at this time (as --since). [default: never]")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"Show matching events only; KEY: {', '.join(FILTERS)}.",
+)
 @format_option("text")
 def command(since: str | None, until: str | None, filters: Sequence[str], format_: str) -> int:
-    """Show what happens to containers, networks and volumes, a line each, as it happens.
+    """Show the events of containers, networks and volumes as they happen, one per line.
 
     Containers: create, start, kill, stop, die, oom, restart, pause, unpause, rename, update, destroy. Networks and
     volumes: create, destroy.

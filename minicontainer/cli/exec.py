@@ -16,18 +16,25 @@ from minicontainer.errors import SpecError
 
 
 @click.command("exec", cls=Command, context_settings={"allow_interspersed_args": False})
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for it; its streams are /dev/null.")
-@click.option("-i", "--interactive", is_flag=True, help="Pass stdin (else it is /dev/null).")
-@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
-@click.option("-e", "--env", multiple=True, metavar="VALUE", help="KEY=VALUE, or KEY to copy the caller's.")
-@click.option("--env-file", multiple=True, metavar="VALUE", help="A file of such lines.")
-@click.option("-w", "--workdir", help="Directory in the container to start in.")
-@click.option("-u", "--user", help="[NAME|UID][:GROUP|GID], by the /etc/passwd that the container sees.")
-@click.option("--explain", is_flag=True, help="Show every primitive with its time.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for COMMAND; its streams are /dev/null.")
+@click.option("-i", "--interactive", is_flag=True, help="Pass stdin. [default: /dev/null]")
+@click.option("-t", "--tty", is_flag=True, help="Allocate a terminal.")
+@click.option(
+    "-e", "--env", multiple=True, metavar="VALUE", help="Environment variable KEY=VALUE; KEY alone copies the caller's."
+)
+@click.option(
+    "--env-file",
+    multiple=True,
+    metavar="VALUE",
+    help="File of environment variables, one per line; # begins a comment.",
+)
+@click.option("-w", "--workdir", help="Working directory in the container.")
+@click.option("-u", "--user", help="User [NAME|UID][:GROUP|GID], from the container's /etc/passwd.")
+@click.option("--explain", is_flag=True, help="Show every step with its time.")
 @container_argument()
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(container: str, **words: Any) -> int:
-    """Run COMMAND in CONTAINER: in its namespaces and its cgroup, confined as its first program."""
+    """Run COMMAND in CONTAINER: in its namespaces and its cgroup, with the confinement of its first process."""
     if words["tty"] and not (os.isatty(0) and os.isatty(1)):
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
     args = words["command"]

@@ -12,10 +12,10 @@ from minicontainer.errors import Error, SpecError
 
 
 @click.command("export", cls=Command)
-@click.option("-o", "--output", metavar="FILE", help="Write it to FILE. [default: stdout]")
+@click.option("-o", "--output", metavar="FILE", help="Write the archive to FILE. [default: stdout]")
 @container_argument()
 def command(output: str | None, container: str) -> int:
-    """Write the root file system of CONTAINER as a tar archive, as it sees it now, without what is mounted in it."""
+    """Write the current root file system of CONTAINER as a tar archive, without other mounts (volumes, /proc)."""
     from minicontainer.cli import report
 
     if output is None and sys.stdout.isatty():

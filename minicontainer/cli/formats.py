@@ -43,15 +43,15 @@ class Row(NamedTuple):
 def format_option(default: str = "table", *, short: bool = False) -> Callable[[F], F]:
     """The option ``--format`` (with ``-f`` where docker has it), as the parameter ``format_``."""
     names = ("-f", "--format") if short else ("--format",)
-    more = {"table": ", json (a line each), a template, 'table TEMPLATE'", "json": ", or a template"}
-    told = f"{default}{more.get(default, ', json, or a template')}."
+    more = {"table": ", json (one line each), a template, or 'table TEMPLATE'", "json": " or a template"}
+    text = f"{default}{more.get(default, ', json, or a template')}."
 
     def check(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
         if value not in (default, "json", "table", ""):
             Template(value.removeprefix("table "))  # can it be one?
         return value
 
-    return click.option(*names, "format_", default=default, metavar="FORMAT", help=told, callback=check)
+    return click.option(*names, "format_", default=default, metavar="FORMAT", help=text, callback=check)
 
 
 def rows_text(rows: Iterable[Row], format_: str, heads: Mapping[str, str], as_table: Callable[[], str]) -> str:

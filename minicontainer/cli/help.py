@@ -14,7 +14,7 @@ from minicontainer.errors import SpecError
 @click.argument("words", nargs=-1, metavar="[COMMAND...]")
 @click.pass_context
 def command(ctx: click.Context, words: Sequence[str]) -> int:
-    """Show the commands, or how COMMAND is used."""
+    """Show the list of commands, or the help of COMMAND."""
     context = ctx.find_root()
     for word in words:
         group = context.command

@@ -17,7 +17,7 @@ from minicontainer.errors import Error
 @format_option("json", short=True)
 @containers_argument()
 def command(format_: str, containers: Sequence[str]) -> int:
-    """Show all that is known of containers, as a JSON list in docker's shape; with -f as a template says."""
+    """Show the details of containers as a JSON list with docker's field names, or with -f by a template."""
     from minicontainer.cli.inspection import as_data
 
     return inspect_each(containers, lambda word: as_data(find(word)), format_)

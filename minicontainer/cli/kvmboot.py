@@ -21,13 +21,14 @@ from minicontainer.kvm.memory import GuestMemoryError
 from minicontainer.kvm.result import Outcome, Result
 from minicontainer.kvm.threads import kick, start
 
-EPILOG = """KERNEL is recognised: a flat 16-bit binary (loaded and entered at 0x1000), a boot sector, an ELF file for
-i386 or x86_64, one with a PVH note, a Linux bzImage; or the name of a guest of ours (--list); ./NAME is a file.
+EPILOG = """The format of KERNEL is detected: a flat 16-bit binary (loaded and entered at 0x1000), a boot sector, an ELF
+file for i386 or x86_64 (also with a PVH note), or a Linux bzImage. KERNEL may also be the name of a bundled guest
+(--list); ./NAME is always a file.
 
-At a terminal Ctrl-A x ends the machine, Ctrl-A h helps. Exit codes: 0 halted with interrupts off, powered off, reset;
-the byte that the guest wrote to port 0xf4; 120 --max-exits; 121 triple fault; 122 internal error (an instruction that
-KVM cannot emulate); 123 refused entry; 124 --timeout; 125 our error; 126 KERNEL cannot be booted; 127 it was not
-found; 130 Ctrl-C."""
+At a terminal, Ctrl-A x stops the machine and Ctrl-A h shows help. Exit codes: 0 halted with interrupts off, powered
+off or reset; the byte that the guest wrote to port 0xf4; 120 --max-exits; 121 triple fault; 122 internal error (an
+instruction that KVM cannot emulate); 123 the processor refused the guest's state; 124 --timeout; 125 an error of
+minicontainer; 126 KERNEL cannot be booted; 127 KERNEL was not found; 130 Ctrl-C."""
 
 option = click.option
 
@@ -39,36 +40,49 @@ option = click.option
     context_settings={"max_content_width": 100},
 )
 @option("--list", "list_guests", is_flag=True, help="List the guests that come with minicontainer.")
-@option("--mode", help="real, protected, long, user64 (long mode at CPL 3), pvh or linux.")
 @option(
-    "--load-address", metavar="ADDRESS", help="Where a flat binary goes. [default: 0x1000; 0x100000 but in real mode]"
+    "--mode", help="Processor mode or boot protocol: real, protected, long, user64 (long mode at CPL 3), pvh or linux."
 )
-@option("--entry", metavar="ADDRESS", help="Where it is entered. [default: as the file says]")
-@option("-m", "--memory", metavar="SIZE", help="Bytes, or with k, m, g. [default: 2m; 256m for Linux]")
-@option("--cpus", metavar="N", help="Processors. [default: as many as the guest asks for, mostly 1]")
 @option(
-    "--irqchip", is_flag=True, default=None, help="Interrupt controllers and a timer, where the guest asks for none."
+    "--load-address",
+    metavar="ADDRESS",
+    help="Load address of a flat binary. [default: 0x1000 in real mode, else 0x100000]",
 )
-@option("--initrd", metavar="FILE", help="Linux's initial root file system.")
-@option("--append", metavar="TEXT", help=f"Linux's command line. [default: {APPEND}]")
-@option("--timeout", metavar="SECONDS", help="End it then (exit code 124).")
-@option("--max-exits", metavar="N", help="End it after so many exits (exit code 120).")
-@option("--serial", default="stdio", show_default=True, metavar="WHERE", help="stdio, none, or a file for the output.")
-@option("--explain", is_flag=True, help="Show every ioctl with its time, then the exits; =json:FILE as data.")
+@option("--entry", metavar="ADDRESS", help="Entry point. [default: from the file]")
+@option("-m", "--memory", metavar="SIZE", help="Memory, in bytes or with k, m, g. [default: 2m; 256m for Linux]")
+@option("--cpus", metavar="N", help="Number of processors. [default: as the guest asks for, mostly 1]")
+@option(
+    "--irqchip",
+    is_flag=True,
+    default=None,
+    help="Add interrupt controllers and a timer, if the guest does not ask for them.",
+)
+@option("--initrd", metavar="FILE", help="Initial root file system for Linux (initramfs).")
+@option("--append", metavar="TEXT", help=f"Linux kernel command line. [default: {APPEND}]")
+@option("--timeout", metavar="SECONDS", help="Stop the machine after so many seconds (exit code 124).")
+@option("--max-exits", metavar="N", help="Stop the machine after so many exits (exit code 120).")
+@option(
+    "--serial",
+    default="stdio",
+    show_default=True,
+    metavar="WHERE",
+    help="Serial port: stdio, none, or a file for its output.",
+)
+@option("--explain", is_flag=True, help="Show every ioctl with its time, then the exits; =json:FILE writes JSON.")
 @option("--explain-to", hidden=True)
-@option("--trace", is_flag=True, help="Show every exit as it happens; =FILE writes them there.")
+@option("--trace", is_flag=True, help="Show every exit as it happens; =FILE writes them to FILE.")
 @option("--trace-to", hidden=True)
-@option("--stats", is_flag=True, help="Count exits, with their time, by reason and by port.")
-@option("--step", is_flag=True, help="Single-step, showing registers and instructions; =N the first N alone.")
+@option("--stats", is_flag=True, help="Show the number and time of exits by reason and port.")
+@option("--step", is_flag=True, help="Single-step with registers and instructions; =N: only the first N.")
 @option("--step-to", hidden=True)
 @option("--dump-registers", is_flag=True, help="Show the registers at the end.")
 @option("--dump-memory", metavar="A:N", multiple=True, help="Show N bytes at the address A at the end.")
-@option("--meta", "--json", "meta", metavar="FILE", help="Write the result as JSON.")
-@option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb there before the first instruction.")
+@option("--meta", "--json", "meta", metavar="FILE", help="Write the result to FILE, as JSON.")
+@option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb at this address before the first instruction.")
 @click.argument("kernel", required=False)
 @click.pass_context
 def command(ctx: click.Context, /, **words: Any) -> int:
-    """Boot KERNEL in a virtual machine of /dev/kvm."""
+    """Boot KERNEL in a virtual machine (KVM)."""
     if words["list_guests"]:
         from minicontainer.kvm import guests
 

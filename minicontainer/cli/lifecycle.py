@@ -12,7 +12,7 @@ from minicontainer.cli.names import container_argument, containers_argument, eac
 from minicontainer.cli.options import Command, OptionalValues, confirm, yes_or_no
 from minicontainer.errors import Error
 
-time_option = click.option("-t", "--time", "seconds", help="Seconds from the stop signal to the kill; -1: never.")
+time_option = click.option("-t", "--time", "seconds", help="Seconds from the stop signal to SIGKILL; -1: never.")
 
 
 def _seconds(text: str | None) -> float | None:
@@ -23,16 +23,16 @@ def _seconds(text: str | None) -> float | None:
 @time_option
 @containers_argument()
 def stop(seconds: str | None, containers: Sequence[str]) -> int:
-    """Send the stop signal, and after a while a kill."""
+    """Stop containers: send the stop signal, and SIGKILL if they do not end in time."""
     limit = _seconds(seconds)
     return each(containers, lambda c: c.stop(limit))
 
 
 @click.command("kill", cls=Command)
-@click.option("-s", "--signal", "name", default="KILL", show_default=True, help="The signal, by name or number.")
+@click.option("-s", "--signal", "name", default="KILL", show_default=True, help="Signal to send, by name or number.")
 @containers_argument()
 def kill(name: str, containers: Sequence[str]) -> int:
-    """Send a signal to the first process."""
+    """Send a signal to process 1 of containers."""
     number = s.signal_number("signal", name)
     return each(containers, lambda c: c.kill(number))
 
@@ -40,7 +40,7 @@ def kill(name: str, containers: Sequence[str]) -> int:
 @click.command("start", cls=Command)
 @containers_argument()
 def start(containers: Sequence[str]) -> int:
-    """Start containers that were created, or that have ended, as they were started first."""
+    """Start created or stopped containers, with the options that they were created with."""
     return each(containers, lambda c: c.start_again())
 
 
@@ -48,7 +48,7 @@ def start(containers: Sequence[str]) -> int:
 @time_option
 @containers_argument()
 def restart(seconds: str | None, containers: Sequence[str]) -> int:
-    """Stop containers, and start them again."""
+    """Stop containers and start them again."""
     limit = _seconds(seconds)
     return each(containers, lambda c: c.restart(limit))
 
@@ -63,22 +63,22 @@ def wait(containers: Sequence[str]) -> int:
 @click.command("pause", cls=Command)
 @containers_argument()
 def pause(containers: Sequence[str]) -> int:
-    """Stop every process of containers, until they are unpaused."""
+    """Freeze all processes of containers until unpause."""
     return each(containers, lambda c: c.pause())
 
 
 @click.command("unpause", cls=Command)
 @containers_argument()
 def unpause(containers: Sequence[str]) -> int:
-    """Let paused containers go on."""
+    """Resume paused containers."""
     return each(containers, lambda c: c.unpause())
 
 
 @click.command("rm", cls=Command)
-@click.option("-f", "--force", is_flag=True, help="Kill it if it runs; one that is not there is no error.")
+@click.option("-f", "--force", is_flag=True, help="Kill running containers first; a missing container is no error.")
 @containers_argument()
 def rm(force: bool, containers: Sequence[str]) -> int:
-    """Remove containers that have ended, with their logs."""
+    """Remove stopped containers and their logs."""
     from minicontainer.detached.store import NotFoundError
 
     def remove(word: str) -> int:
@@ -96,15 +96,15 @@ def rm(force: bool, containers: Sequence[str]) -> int:
 @container_argument()
 @click.argument("name")
 def rename(container: str, name: str) -> int:
-    """Give a container another name."""
+    """Rename CONTAINER to NAME."""
     find(container).rename(name)
     return 0
 
 
 @click.command("prune", cls=Command)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation.")
 def prune(force: bool) -> int:
-    """Remove all containers that have ended."""
+    """Remove all stopped containers."""
     from minicontainer.detached.container import CorruptError, containers
 
     def is_over(container: Any) -> bool:
@@ -123,25 +123,25 @@ def prune(force: bool) -> int:
 
 
 @click.command("update", cls=OptionalValues, context_settings={"max_content_width": 100})
-@click.option("-m", "--memory", help="Limit of memory: bytes, or with k, m, g.")
-@click.option("--memory-swap", help="Limit of memory and swap together; -1 unlimited.")
-@click.option("--memory-reservation", help="Memory that is kept for it (memory.low).")
+@click.option("-m", "--memory", help="Memory limit, in bytes or with k, m, g.")
+@click.option("--memory-swap", help="Limit of memory and swap together; -1: unlimited.")
+@click.option("--memory-reservation", help="Memory protected from reclaim (memory.low).")
 @click.option("--cpus", help="Number of CPUs, such as 0.5.")
-@click.option("--cpu-shares", help="Weight, 2 to 262144.")
-@click.option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
-@click.option("--pids-limit", "pids", help="Most processes; -1 unlimited.")
-@click.option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
+@click.option("--cpu-shares", help="CPU weight, 2 to 262144.")
+@click.option("--cpuset-cpus", help="CPUs to run on, such as 0-2,5.")
+@click.option("--pids-limit", "pids", help="Maximum number of processes; -1: unlimited.")
+@click.option("--blkio-weight", help="Block I/O weight, 10 to 1000.")
 @click.option(
     "--oom-group/--no-oom-group",
     default=None,
-    help="Out of memory, kill all of it [with a limit], or one process.",
+    help="When out of memory, kill the whole container [default with a memory limit] or one process.",
 )
 @click.option("--oom-group-to", hidden=True)
-@click.option("--restart", help="no, on-failure[:N], always or unless-stopped.")
+@click.option("--restart", help="Restart policy: no, on-failure[:N], always or unless-stopped.")
 @containers_argument()
 @click.pass_context
 def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: Any) -> int:
-    """Change the limits of containers, also of running ones."""
+    """Change the limits of containers, running or stopped."""
     limits["oom_group"] = yes_or_no("oom-group", limits["oom_group"], limits.pop("oom_group_to"))
     given = {name: value for name, value in limits.items() if value is not None}
     if not given and restart is None:

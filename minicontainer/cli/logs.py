@@ -15,17 +15,19 @@ from minicontainer.cli.options import Command
 
 
 @click.command("logs", cls=Command)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, to its end.")
-@click.option("--since", help="From then on: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970.")
-@click.option("--until", help="To then, as --since.")
-@click.option("-n", "--tail", default="all", show_default=True, help="The last lines; all or -1: all.")
-@click.option("-t", "--timestamps", is_flag=True, help="Before each line, when it was written.")
-@click.option("--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: a line each.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the output until the container ends.")
+@click.option("--since", help="Only lines since then: 1h30m (ago), 2026-11-23T16:00:00Z, or seconds since 1970.")
+@click.option("--until", help="Only lines until then (as --since).")
+@click.option("-n", "--tail", default="all", show_default=True, help="Number of last lines to show; all or -1: all.")
+@click.option("-t", "--timestamps", is_flag=True, help="Show the time before each line.")
+@click.option(
+    "--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: one JSON object per line."
+)
 @container_argument()
 def command(
     *, follow: bool, since: str | None, until: str | None, tail: str, timestamps: bool, format_: str, container: str
 ) -> int:
-    """Show what CONTAINER wrote: its stdout on stdout, its stderr on stderr."""
+    """Show the output of CONTAINER: its stdout on stdout, its stderr on stderr."""
     lines = -1 if tail == "all" else s.whole("tail", tail, -1, 10**9, "of lines")
     start, end = (None if text is None else moment(what, text) for what, text in (("since", since), ("until", until)))
     show = _as_json if format_ == "json" else Text(timestamps)

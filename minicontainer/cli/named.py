@@ -43,10 +43,10 @@ class Listing(NamedTuple):
 
     def options(self, function: F) -> F:
         """``-q``, ``--filter`` and ``--format``."""
-        told = f"Of {', '.join(self.filters)}."
+        text = f"List matching entries only; KEY: {', '.join(self.filters)}."
         function = format_option()(function)
-        function = click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=told)(function)
-        return click.option("-q", "--quiet", is_flag=True, help="Names alone.")(function)
+        function = click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=text)(function)
+        return click.option("-q", "--quiet", is_flag=True, help="Print names only.")(function)
 
     def show(self, things: Iterable[Any], *, quiet: bool, filters: Sequence[str], format_: str) -> int:
         """Prints those that fit."""

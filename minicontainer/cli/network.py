@@ -26,20 +26,20 @@ NETWORK = Name("network", _names)
 
 @click.group("network", cls=Group)
 def group() -> None:
-    """Make, list and remove networks; run --network NETWORK joins one.
+    """Create, list and remove networks; run --network NETWORK joins one.
 
-    The network "bridge" is made when it is needed. A network lasts until the host is shut down.
+    The network "bridge" is created at its first use. A network lasts until the host is shut down.
     """
 
 
 @group.command("create")
-@click.option("--subnet", help="Its IPv4 addresses, such as 10.5.0.0/24. [default: a free one]")
-@click.option("--gateway", help="The host's address in it. [default: the first]")
-@click.option("--internal", is_flag=True, help="No way leads out of it.")
-@click.option("--ipv6/--no-ipv6", default=None, help="Addresses of IPv6 too. [default: where the host has it]")
+@click.option("--subnet", help="IPv4 subnet, such as 10.5.0.0/24. [default: a free one]")
+@click.option("--gateway", help="IPv4 address of the host in the subnet. [default: the first]")
+@click.option("--internal", is_flag=True, help="Without a route out of the network.")
+@click.option("--ipv6/--no-ipv6", default=None, help="With IPv6 addresses too. [default: if the host has IPv6]")
 @click.argument("name")
 def create(subnet: str | None, gateway: str | None, internal: bool, ipv6: bool | None, name: str) -> int:
-    """Make the network NAME."""
+    """Create the network NAME."""
     from minicontainer.network import networks
 
     networks.create(name, subnet=subnet, gateway=gateway, internal=internal, ipv6=ipv6)
@@ -98,20 +98,20 @@ def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
 @group.command("rm")
 @NETWORK.argument()
 def rm(names: Sequence[str]) -> int:
-    """Remove networks that nobody is on."""
+    """Remove networks that no container uses."""
     from minicontainer.network import networks
 
     return each_name(names, networks.remove)
 
 
 @group.command("prune")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation.")
 def prune(force: bool) -> int:
-    """Remove all networks that nobody is on, but the one that is made when it is needed (bridge)."""
+    """Remove all networks that no container uses, except the default network (bridge)."""
     from minicontainer.network import members, networks, store
 
     if not force:
-        confirm("Remove all networks that nobody is on?")
+        confirm("Remove all networks that no container uses?")
     idle = [network.name for network in store.whole() if network.name != "bridge" and not members.of(network.name)]
     return each_name(idle, networks.remove)
 
@@ -120,7 +120,7 @@ def prune(force: bool) -> int:
 @format_option("json", short=True)
 @NETWORK.argument()
 def inspect(format_: str, names: Sequence[str]) -> int:
-    """Show all that is known of networks, and who is on them, as a JSON list; with -f as a template says."""
+    """Show the details of networks and their containers as a JSON list, or with -f by a template."""
     from minicontainer.cli.inspect import inspect_each
     from minicontainer.network import store
 

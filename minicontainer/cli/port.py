@@ -19,10 +19,10 @@ from minicontainer.errors import Error, SpecError
 @container_argument()
 @click.argument("port", metavar="[PORT[/udp]]", required=False)
 def command(format_: str, container: str, port: str | None) -> int:
-    """Show the ports of CONTAINER: PORT/PROTOCOL, and where it is reached from this host.
+    """Show the ports of CONTAINER: PORT/PROTOCOL, and the address and port on which the host reaches it.
 
-    Those that are published come first, then the others on which it listens. With PORT: the host's address and port
-    that lead there, a line for each; an error where none is published.
+    Published ports come first, then other ports on which the container listens. With PORT: the addresses and ports of
+    the host at which PORT is published, one per line; an error if it is not published.
     """
     wanted = None if port is None else _wanted(port)
     found = find(container)

@@ -112,18 +112,24 @@ def _other(word: str, fits: Callable[[Listed, float], bool]) -> f.Test:
 
 
 @click.command("ps", cls=Command)
-@click.option("-a", "--all", "everything", is_flag=True, help="Those too that do not run.")
-@click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
-@click.option("-n", "--last", metavar="N", help="The last N that were created, whatever has become of them.")
-@click.option("-l", "--latest", is_flag=True, help="The last one.")
-@click.option("-s", "--size", is_flag=True, help="What they wrote, and with what ROOTFS holds.")
-@click.option("--no-trunc", is_flag=True, help="Whole ids, commands and paths.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Of {', '.join(FILTERS)}.")
+@click.option("-a", "--all", "everything", is_flag=True, help="List stopped containers too.")
+@click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@click.option("-n", "--last", metavar="N", help="List the N latest containers, running or stopped.")
+@click.option("-l", "--latest", is_flag=True, help="List the latest container, running or stopped.")
+@click.option("-s", "--size", is_flag=True, help="Show the size of written files, and the total size with ROOTFS.")
+@click.option("--no-trunc", is_flag=True, help="Do not shorten ids, commands and paths.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"List matching containers only; KEY: {', '.join(FILTERS)}.",
+)
 @format_option()
 def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: str, **words: Any) -> int:
-    """List containers: those that run detached, or in the foreground with a name, label, --cidfile or network.
+    """List running containers: detached ones, and foreground ones with a name, label, --cidfile or network.
 
-    Filters by id and name are regular expressions (name=^web$).
+    The filters id and name take regular expressions (name=^web$).
     """
     chosen = f.Filters(filters, FILTERS)
     most = 1 if words["latest"] else None if words["last"] is None else s.whole("last", words["last"], -1, 10**9)

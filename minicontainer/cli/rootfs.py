@@ -16,7 +16,7 @@ SHOWN = 20  # notes that are printed one by one
 
 @click.group("rootfs", cls=Group)
 def group() -> None:
-    """Make root file systems."""
+    """Create root file systems."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1)
             signal.signal(number, _unwind)
@@ -30,10 +30,10 @@ def _unwind(number: int, frame: object) -> None:
 @group.command("busybox")
 @click.argument("directory", metavar="DIR")
 def busybox(directory: str) -> None:
-    """Make DIR a small root file system of the host's static busybox.
+    """Create a small root file system in DIR from the host's static busybox.
 
-    It has busybox with a link for each applet, a few files in /etc with the users root, daemon, nobody and user
-    (1000), and the usual directories. DIR is made, or has to be empty; one that this command made is left as it is.
+    It contains busybox with a link for each applet, a few files in /etc with the users root, daemon, nobody and user
+    (1000), and the usual directories. DIR must be missing or empty; a DIR that this command made is left unchanged.
     """
     from minicontainer import rootfs
 
@@ -43,20 +43,22 @@ def busybox(directory: str) -> None:
 @group.command("tar", short_help="Unpack a tar archive; no member can leave DIR.")
 @click.argument("file", metavar="FILE")
 @click.argument("directory", metavar="DIR")
-@click.option("--max-size", default="16g", show_default=True, help="Most bytes of its files, holes counted: 512m, 2g.")
-@click.option("--max-members", default="1000000", show_default=True, help="Most entries that are made.")
-@click.option("--keep-suid", is_flag=True, help="Also set-id bits of files, capabilities and devices; see above.")
+@click.option(
+    "--max-size", default="16g", show_default=True, help="Maximum size of all files, holes included: 512m, 2g."
+)
+@click.option("--max-members", default="1000000", show_default=True, help="Maximum number of entries.")
+@click.option("--keep-suid", is_flag=True, help="Unpack set-id bits, file capabilities and devices too; see above.")
 def tar(file: str, directory: str, max_size: str, max_members: str, keep_suid: bool) -> None:
     """Unpack the tar archive FILE (- for stdin) into DIR; no member can leave DIR.
 
-    FILE may be compressed with gzip, bzip2 or xz. A DIR that is missing is made, and is there whole or not at all;
-    one that holds something is added to, members replacing what has their name.
+    FILE may be compressed with gzip, bzip2 or xz. A missing DIR is created only if the whole archive can be unpacked;
+    in an existing DIR, members replace files of the same name.
 
-    A leading / of names is dropped and .. is refused. Symbolic links are kept as they are, and lead nowhere out of
-    DIR while it is unpacked. As root, owners and modes are the archive's, but set-id bits of files, capabilities and
-    devices are left out: a container does not use them, and any user of this host could. --keep-suid keeps them, in a
-    DIR below a directory that others cannot enter. As an ordinary user everything is yours, without any of these. What
-    is left out is told on stderr.
+    A leading / is dropped from names, and names with .. are refused. Symbolic links are unpacked unchanged, and never
+    followed out of DIR. As root, owners and modes are those of the archive, without set-id bits of files, file
+    capabilities and devices: a container does not use them, and any user of this host could. --keep-suid unpacks them
+    too, if DIR is below a directory that other users cannot enter. As an ordinary user, you own all files. Whatever is
+    left out is listed on stderr.
     """
     from minicontainer import rootfs, spec
 

@@ -24,92 +24,126 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
     context_settings={"allow_interspersed_args": False, "max_content_width": 100},
 )
 # ---- docker's
-@option("-i", "--interactive", is_flag=True, help="With -d: keep stdin open for attach (else it is always passed).")
-@option("-t", "--tty", "tty", is_flag=True, default=None, help="Give it a terminal (default at a terminal).")
-@option("--no-tty", is_flag=True, help="Pass the streams as they are.")
-@option("-d", "--detach", is_flag=True, help="Leave it to a monitor, and print its id.")
-@option("--name", help="A name, held as long as there is something of the container.")
-@option("--rm", is_flag=True, help="Keep nothing after its end (as without -d).")
-@option("--cidfile", help="A file that gets the id.")
-@option("--label", help="NAME=VALUE, for ps.", **many)
-@option("--restart", default="no", show_default=True, help="With -d: no, on-failure[:N], always or unless-stopped.")
-@option("--log-opt", help="With -d: max-size=SIZE of a file of the log, max-file=N. [default: 10m, 3]", **many)
-@option("-e", "--env", help="KEY=VALUE, or KEY to copy the caller's.", **many)
-@option("--env-file", help="A file of such lines; a line that begins with # is a comment.", **many)
-@option("-w", "--workdir", default="/", help="Directory in the container to start in.")
-@option("-u", "--user", help="[NAME|UID][:GROUP|GID], by the /etc/passwd that the container sees.")
-@option("--group-add", help="A further group.", **many)
-@option("-h", "--hostname", help="Its host name.")
-@option("-v", "--volume", help="SOURCE:TARGET[:ro,nosuid,noexec,dev]; SOURCE: a path, or a volume's name.", **many)
-@option("--mount", help="type=bind|volume|tmpfs,source=,target=,readonly,tmpfs-size=,tmpfs-mode=.", **many)
-@option("--tmpfs", help="TARGET[:size=64m|50%,mode=1777,uid=,gid=,nr_inodes=,ro,exec].", **many)
-@option("--read-only", is_flag=True, help="ROOTFS cannot be written.")
-@option("--shm-size", default="64m", show_default=True, help="Size of /dev/shm.")
-@option("--device", help="/dev/x[:/dev/y[:rwm]].", **many)
-@option("--init", is_flag=True, help="A small process 1 that reaps and forwards signals.")
-@option("--entrypoint", help="The program; COMMAND is then its arguments.")
-@option("-m", "--memory", help="Limit of memory: bytes, or with k, m, g.")
-@option("--memory-swap", help="Limit of memory and swap together; -1 unlimited.")
-@option("--memory-reservation", help="Memory that is kept for it (memory.low).")
-@option("--cpus", help="Number of CPUs, such as 0.5.")
-@option("--cpu-shares", help="Weight, 2 to 262144.")
-@option("--cpuset-cpus", help="CPUs that it may use, such as 0-2,5.")
-@option("--pids-limit", help="Most processes; -1 unlimited. [default: 2048 where the pids controller is]")
-@option("--blkio-weight", help="Weight of block IO, 10 to 1000.")
-@option("--device-read-bps", help="/dev/x:RATE in bytes a second.", **many)
-@option("--device-write-bps", help="/dev/x:RATE in bytes a second.", **many)
-@option("--device-read-iops", help="/dev/x:RATE in operations a second.", **many)
-@option("--device-write-iops", help="/dev/x:RATE in operations a second.", **many)
-@option("--ulimit", help="NAME=SOFT[:HARD].", **many)
-@option("--sysctl", help="NAME=VALUE, of a namespace of its own.", **many)
-@option("--cap-add", help="A capability to add, or ALL.", **many)
-@option("--cap-drop", help="A capability to drop, or ALL.", **many)
 @option(
-    "--security-opt",
-    help="no-new-privileges[=false], no-new-suid[=false], seccomp=unconfined|FILE (JSON, BPF).",
+    "-i",
+    "--interactive",
+    is_flag=True,
+    help="With -d: keep stdin open for attach (without -d, stdin is always passed).",
+)
+@option(
+    "-t", "--tty", "tty", is_flag=True, default=None, help="Allocate a terminal. [default: if stdin and stdout are one]"
+)
+@option("--no-tty", is_flag=True, help="Do not allocate a terminal; pass the streams unchanged.")
+@option("-d", "--detach", is_flag=True, help="Run in the background, and print the container's id.")
+@option("--name", help="Name of the container, unique until it is removed.")
+@option("--rm", is_flag=True, help="With -d: remove the container when it ends (without -d, always).")
+@option("--cidfile", help="Write the container's id to this new file.")
+@option("--label", help="Label NAME=VALUE, for ps --filter.", **many)
+@option(
+    "--restart",
+    default="no",
+    show_default=True,
+    help="With -d: restart policy no, on-failure[:N], always or unless-stopped.",
+)
+@option("--log-opt", help="With -d: log rotation, max-size=SIZE of a file and max-file=N. [default: 10m, 3]", **many)
+@option("-e", "--env", help="Environment variable KEY=VALUE; KEY alone copies the caller's.", **many)
+@option("--env-file", help="File of environment variables, one per line; # begins a comment.", **many)
+@option("-w", "--workdir", default="/", help="Working directory in the container.")
+@option("-u", "--user", help="User [NAME|UID][:GROUP|GID], from the container's /etc/passwd.")
+@option("--group-add", help="Supplementary group, by name or id.", **many)
+@option("-h", "--hostname", help="Host name of the container.")
+@option(
+    "-v",
+    "--volume",
+    help="Mount SOURCE:TARGET[:ro,nosuid,noexec,dev]; SOURCE is a path or the name of a volume.",
     **many,
 )
-@option("--privileged", is_flag=True, help="All of root's rights and devices; nothing hidden or filtered.")
+@option("--mount", help="Mount type=bind|volume|tmpfs,source=,target=,readonly,tmpfs-size=,tmpfs-mode=.", **many)
+@option("--tmpfs", help="Mount a tmpfs: TARGET[:size=64m|50%,mode=1777,uid=,gid=,nr_inodes=,ro,exec].", **many)
+@option("--read-only", is_flag=True, help="Mount ROOTFS read-only.")
+@option("--shm-size", default="64m", show_default=True, help="Size of /dev/shm.")
+@option("--device", help="Host device: /dev/x[:/dev/y[:rwm]].", **many)
+@option("--init", is_flag=True, help="Run a small init as process 1; it reaps zombies and forwards signals.")
+@option("--entrypoint", help="Program to run; COMMAND is then its arguments.")
+@option("-m", "--memory", help="Memory limit, in bytes or with k, m, g.")
+@option("--memory-swap", help="Limit of memory and swap together; -1: unlimited.")
+@option("--memory-reservation", help="Memory protected from reclaim (memory.low).")
+@option("--cpus", help="Number of CPUs, such as 0.5.")
+@option("--cpu-shares", help="CPU weight, 2 to 262144.")
+@option("--cpuset-cpus", help="CPUs to run on, such as 0-2,5.")
 @option(
-    "--network", "--net", help="none, host, bridge or another's name, container:NAME, ns:PATH or pid:N. [default: none]"
+    "--pids-limit", help="Maximum number of processes; -1: unlimited. [default: 2048 if there is a pids controller]"
 )
-@option("-p", "--publish", help="[[IP:]HOSTPORT:]PORT[/udp]; ranges too. Implies --network bridge.", **many)
-@option("-P", "--publish-all", is_flag=True, help="Publish what --expose names, at free ports.")
-@option("--expose", help="PORT[-PORT][/udp] for -P; alone it does nothing.", **many)
-@option("--ip", help="Its address on the network, instead of a free one.")
-@option("--mac-address", help="Its hardware address.")
-@option("--dns", help="A server of names, instead of the host's.", **many)
-@option("--add-host", help="NAME:ADDRESS or NAME=ADDRESS in its /etc/hosts; host-gateway is the host.", **many)
-@option("--pid", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
-@option("--ipc", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
-@option("--uts", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
-@option("--cgroupns", default="private", show_default=True, help="private, host, ns:PATH or pid:N.")
-@option("--timens", default="auto", show_default=True, help="auto, host or private.")
-@option("--userns", help="auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]")
-@option("--stop-signal", default="TERM", show_default=True, help="What SIGTERM to us becomes inside.")
-@option("--stop-timeout", default="10", show_default=True, help="Seconds from there to the kill.")
-@option("--oom-group/--no-oom-group", default=None, help="Out of memory, kill all of it [with -m], or one process.")
+@option("--blkio-weight", help="Block I/O weight, 10 to 1000.")
+@option("--device-read-bps", help="Read limit /dev/x:RATE, in bytes per second.", **many)
+@option("--device-write-bps", help="Write limit /dev/x:RATE, in bytes per second.", **many)
+@option("--device-read-iops", help="Read limit /dev/x:RATE, in operations per second.", **many)
+@option("--device-write-iops", help="Write limit /dev/x:RATE, in operations per second.", **many)
+@option("--ulimit", help="Resource limit NAME=SOFT[:HARD] (getrlimit(2)).", **many)
+@option("--sysctl", help="Kernel parameter NAME=VALUE of the container's namespaces.", **many)
+@option("--cap-add", help="Add a capability, or ALL.", **many)
+@option("--cap-drop", help="Drop a capability, or ALL.", **many)
+@option(
+    "--security-opt",
+    help="Security option: no-new-privileges[=false], no-new-suid[=false], seccomp=unconfined|FILE (JSON, BPF).",
+    **many,
+)
+@option("--privileged", is_flag=True, help="All capabilities and host devices; no masked paths and no seccomp filter.")
+@option(
+    "--network", "--net", help="Network: none, host, NAME (bridge), container:NAME, ns:PATH or pid:N. [default: none]"
+)
+@option("-p", "--publish", help="Publish [[IP:]HOSTPORT:]PORT[/udp], or ranges; implies --network bridge.", **many)
+@option("-P", "--publish-all", is_flag=True, help="Publish the ports of --expose at free ports of the host.")
+@option("--expose", help="PORT[-PORT][/udp] for -P; without -P, no effect.", **many)
+@option("--ip", help="IPv4 address on the network. [default: a free one]")
+@option("--mac-address", help="MAC address of the container's interface.")
+@option("--dns", help="Address of a DNS server, instead of the host's.", **many)
+@option("--add-host", help="Add NAME:ADDRESS to /etc/hosts; the ADDRESS host-gateway is the host.", **many)
+@option("--pid", default="private", show_default=True, help="PID namespace: private, host, ns:PATH or pid:N.")
+@option("--ipc", default="private", show_default=True, help="IPC namespace: private, host, ns:PATH or pid:N.")
+@option("--uts", default="private", show_default=True, help="UTS namespace: private, host, ns:PATH or pid:N.")
+@option("--cgroupns", default="private", show_default=True, help="Cgroup namespace: private, host, ns:PATH or pid:N.")
+@option("--timens", default="auto", show_default=True, help="Time namespace: auto, host or private.")
+@option(
+    "--userns", help="User namespace: auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]"
+)
+@option(
+    "--stop-signal",
+    default="TERM",
+    show_default=True,
+    help="Signal that stops the container; SIGTERM is forwarded as it.",
+)
+@option("--stop-timeout", default="10", show_default=True, help="Seconds from the stop signal to SIGKILL.")
+@option(
+    "--oom-group/--no-oom-group",
+    default=None,
+    help="When out of memory, kill the whole container [default with -m] or one process.",
+)
 @option("--oom-group-to", hidden=True)
-@option("--oom-score-adj", help="-1000 to 1000.")
-@option("--umask", default="022", show_default=True, help="In octal.")
-@option("--timeout", help="Seconds after which the whole container is killed (exit code 124).")
+@option("--oom-score-adj", help="OOM killer score adjustment, -1000 to 1000.")
+@option("--umask", default="022", show_default=True, help="File mode creation mask, in octal.")
+@option("--timeout", help="Kill the container after so many seconds (exit code 124).")
 # ---- ours
-@option("--ephemeral", is_flag=True, help="Changes to ROOTFS vanish with the container.")
-@option("--explain", is_flag=True, help="Show every primitive with its time; =json:FILE writes them as data.")
+@option("--ephemeral", is_flag=True, help="Discard changes to ROOTFS at the end (overlay).")
+@option("--explain", is_flag=True, help="Show every step with its time; =json:FILE writes them as JSON.")
 @option("--explain-to", hidden=True)
-@option("--dry-run", is_flag=True, help="Show the plan and do nothing.")
-@option("--meta", metavar="FILE", help="Write the result as JSON.")
-@option("--security-report", is_flag=True, help="Run our probe instead, and show what holds; =json:FILE.")
+@option("--dry-run", is_flag=True, help="Show the plan without running it.")
+@option("--meta", metavar="FILE", help="Write the result to FILE, as JSON.")
+@option(
+    "--security-report",
+    is_flag=True,
+    help="Run the security probe instead of COMMAND and show its results; =json:FILE.",
+)
 @option("--security-report-to", hidden=True)
 @click.argument("rootfs")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def command(**words: Any) -> int:
-    """Run COMMAND (a shell, if there is none) in a container whose root is the directory ROOTFS.
+    """Run COMMAND (default: a shell) in a new container whose root file system is the directory ROOTFS.
 
-    Writes go to ROOTFS, as with chroot, unless --ephemeral or --read-only is given.
+    The container writes to ROOTFS itself, as with chroot, unless --ephemeral or --read-only is given.
 
-    At a terminal, a second Ctrl-C within a second kills a program that does not heed the first. Ctrl-P Ctrl-Q is the
-    program's: what is to be left running is started with -d -t, and joined by attach.
+    At a terminal, two Ctrl-C within a second kill a program that ignores the first. Ctrl-P Ctrl-Q does not detach: to
+    detach later, start the container with -d -t, then attach.
     """
     spec = spec_of(words)
     say_what_does_nothing(words)

@@ -23,13 +23,13 @@ TASK_HEADS = {"InnerPID": "INSIDE", "STAT": "STATE", "CMD": "COMMAND"}
 
 
 @click.command("stats", cls=Command)
-@click.option("--no-stream", is_flag=True, help="Measure once.")
+@click.option("--no-stream", is_flag=True, help="Print one measurement and exit.")
 @format_option()
 @click.argument("containers", nargs=-1, metavar="[CONTAINER...]")
 def stats(no_stream: bool, format_: str, containers: Sequence[str]) -> int:
-    """Show what CONTAINERs use (all that run, if none is named).
+    """Show the resource usage of CONTAINERs (default: of all running containers), every second.
 
-    At a terminal a screen that refreshes: arrows choose, c m p i n sort, s stops, k kills, e enters, q leaves.
+    At a terminal this is a full screen. Keys: arrows select, c m p i n sort, s stop, k kill, e run a shell, q quit.
     """
     if not no_stream and format_ == "table" and sys.stdin.isatty() and sys.stdout.isatty():
         from minicontainer.cli.screen import show
@@ -50,7 +50,7 @@ def stats(no_stream: bool, format_: str, containers: Sequence[str]) -> int:
 @format_option()
 @click.argument("containers", nargs=-1, metavar="[CONTAINER]")
 def top(format_: str, containers: Sequence[str]) -> int:
-    """Show the processes of CONTAINER; without one, all that run, on a screen that refreshes (as stats)."""
+    """Show the processes of CONTAINER; without CONTAINER, the usage of all containers on a screen (as stats)."""
     if not containers:
         from minicontainer.cli.screen import show
 

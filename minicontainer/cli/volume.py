@@ -27,18 +27,17 @@ VOLUME = Name("volume", _names)
 
 @click.group("volume", cls=Group)
 def group() -> None:
-    """Make, list and remove volumes; run -v VOLUME:PATH mounts one, and makes it where it is missing.
+    """Create, list and remove volumes; run -v VOLUME:PATH mounts a volume, and creates it if it is missing.
 
-    A volume is a directory that outlives containers, and the shutdown of the host. What ROOTFS holds at PATH is not
-    copied into it.
+    A volume is a directory that outlives containers and reboots. The files of ROOTFS at PATH are not copied into it.
     """
 
 
 @group.command("create")
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Label of the volume; may be repeated.")
 @click.argument("name", required=False)
 def create(labels: Sequence[str], name: str | None) -> int:
-    """Make the volume NAME (one of 64 digits, if there is none); one that is there stays as it is."""
+    """Create the volume NAME (default: 64 random digits); an existing volume is left unchanged."""
     from minicontainer import volumes
     from minicontainer.cli.options import pairs
 
@@ -99,7 +98,7 @@ def _data(volume: Any) -> dict[str, Any]:
 @format_option("json", short=True)
 @VOLUME.argument()
 def inspect(format_: str, names: Sequence[str]) -> int:
-    """Show all that is known of volumes, as a JSON list; with -f as a template says."""
+    """Show the details of volumes as a JSON list, or with -f by a template."""
     from minicontainer import volumes
     from minicontainer.cli.inspect import inspect_each
 
@@ -107,24 +106,24 @@ def inspect(format_: str, names: Sequence[str]) -> int:
 
 
 @group.command("rm")
-@click.option("-f", "--force", is_flag=True, help="One that is not there is no error.")
+@click.option("-f", "--force", is_flag=True, help="A missing volume is no error.")
 @VOLUME.argument()
 def rm(force: bool, names: Sequence[str]) -> int:
-    """Remove volumes that no container has, with all that they hold."""
+    """Remove volumes that no container uses, and their files."""
     from minicontainer import volumes
 
     return each_name(names, volumes.remove, spare=volumes.NoVolumeError if force else None)
 
 
 @group.command("prune")
-@click.option("-a", "--all", "everything", is_flag=True, help="Those with a name of somebody's choice too.")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Remove named volumes too.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask for confirmation.")
 def prune(everything: bool, force: bool) -> int:
-    """Remove volumes that no container has, and that were made without a name."""
+    """Remove all volumes that were created without a name and that no container uses."""
     from minicontainer import volumes
 
     if not force:
         what = "all volumes" if everything else "all volumes without a name"
-        confirm(f"Remove {what} that no container has?")
+        confirm(f"Remove {what} that no container uses?")
     click.echo("".join(f"{name}\n" for name in volumes.prune(everything=everything)), nl=False)
     return 0

@@ -174,7 +174,7 @@ def test_stdout_that_is_full(minicontainer_cli: Run) -> None:
     with open("/dev/full", "w", encoding="ascii") as full:
         done = minicontainer_cli("run", "--help", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 125
-    assert done.stderr.splitlines() == ["minicontainer: OSError: No space left on device"]
+    assert done.stderr.splitlines() == ["minicontainer: stdout: No space left on device"]
 
 
 def test_large_input_and_output(box: Box) -> None:
