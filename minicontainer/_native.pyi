@@ -20,7 +20,7 @@ class _Lib:
     MC_NETLINK: int
     MC_IF_INDEX: int
     MC_END_FLOWS: int
-    MC_FORGET: int
+    MC_COMMENT_OUT: int
     MC_SEND_FD: int
     MC_FORK: int
     MC_EXEC: int

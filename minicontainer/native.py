@@ -1,4 +1,4 @@
-"""The one door to the C core: the only importer of ``_native``. Nothing here decides anything.
+"""The interface to the C core: the only importer of ``_native``.
 
 C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` that names the call and its object.
 """
@@ -18,14 +18,14 @@ now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
 
 
 def check(result: int, call: str, *what: object) -> int:
-    """``result``, or a ``StepError`` (an OSError) saying ``call(what...)`` where it is ``-errno``."""
+    """``result``; where it is ``-errno``, a ``StepError`` (an OSError) that names ``call(what...)``."""
     if result < 0:
-        raise StepError(-result, f"{call}({', '.join(map(_shown, what))})")
+        raise StepError(-result, f"{call}({', '.join(map(_format, what))})")
     return result
 
 
-def _shown(value: object) -> str:
-    """As a man page would write it; constants by name where they have one (``plan.Const``)."""
+def _format(value: object) -> str:
+    """As a man page writes it; a ``plan.Const`` by its name."""
     if value is None:
         return "NULL"
     return getattr(value, "text", "") or (repr(value) if isinstance(value, str) else format(value))
@@ -34,26 +34,26 @@ def _shown(value: object) -> str:
 def syscall(call: str, number: int, *args: int | bytes | bytearray | None, what: tuple[object, ...] = ()) -> int:
     """The system call ``number``, with ints, buffers or None (NULL) as its arguments.
 
-    Bytes are passed by address as they are; where the kernel writes, it must be a bytearray."""
-    keep = [ffi.from_buffer(a) if isinstance(a, (bytes, bytearray)) else a for a in args]
-    result: int = lib.mc_syscall(number, *_words(keep, 6))
+    Buffers are passed by address; one that the kernel writes must be a bytearray."""
+    buffers = [ffi.from_buffer(a) if isinstance(a, (bytes, bytearray)) else a for a in args]
+    result: int = lib.mc_syscall(number, *_as_words(buffers, 6))
     return check(result, call, *(what or (a for a in args if a is not None)))
 
 
 def syscall_as(
     ids: tuple[int, int], call: str, number: int, *args: int | bytes | None, what: tuple[object, ...] = ()
 ) -> int:
-    """``syscall`` (of five arguments at the most) with the file system ids (user, group) of somebody else."""
-    keep = [ffi.from_buffer(a) if isinstance(a, bytes) else a for a in args]
-    result: int = lib.mc_syscall_as(*ids, number, *_words(keep, 5))
+    """``syscall`` with ``ids`` (user, group) as its file system ids (setfsuid(2)); five arguments at the most."""
+    buffers = [ffi.from_buffer(a) if isinstance(a, bytes) else a for a in args]
+    result: int = lib.mc_syscall_as(*ids, number, *_as_words(buffers, 5))
     return check(result, call, *(what or (a for a in args if a is not None)))
 
 
-def _words(values: list[Any], count: int) -> list[int]:
-    return [_word(value) for value in values] + [0] * (count - len(values))
+def _as_words(values: list[Any], count: int) -> list[int]:
+    return [_as_word(value) for value in values] + [0] * (count - len(values))
 
 
-def _word(value: object) -> int:
+def _as_word(value: object) -> int:
     if value is None:
         return 0
     if isinstance(value, int):

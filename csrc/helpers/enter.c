@@ -38,7 +38,7 @@ __attribute__((noreturn, used)) static void enter_main(long *stack)
 	if (shared) {
 		mc_run_init(&shared->run, shared, &shared->child);
 		mc_run_reset(&shared->run, shared, &shared->child);
-		mc_plan_walk_forking(&shared->run);
+		mc_plan_walk_and_fork(&shared->run);
 	}
 	for (;;)
 		mc_sys1(SYS_exit_group, shared ? 0 : 125);

@@ -158,7 +158,7 @@ __attribute__((noreturn)) static void become(const char *limits, long init, char
 		give_up(r, 0);
 	if (!length)
 		give_up(mc_exec(paths[0], npaths, argv, (const char **)envp, &report.program, 1), 0);
-	r = mc_look(paths[0], npaths, &report.program); /* which also makes the page ours: it is written to */
+	r = mc_program_inspect(paths[0], npaths, &report.program); /* which also makes the page ours: it is written to */
 	if (r < 0)
 		give_up(r, 0);
 	shared = mc_sys4(SYS_vmsplice, REPORT, MC_PTR(&page), 1, 0) == sizeof(report);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * check.c: a plan that came from elsewhere (a memfd) is checked once, so that the walk need not: what the walk itself
- * reads and writes lies inside then. What the kernel is asked to do is up to the plan.
+ * check.c: checks a plan once, before it is walked: all memory that the walk itself reads and writes lies inside the
+ * plan. Which system calls it makes is not restricted.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -107,7 +107,7 @@ int mc_plan_check(const void *data, size_t size)
 	if (plan->nsteps > (size - sizeof(*plan)) / sizeof(struct mc_step))
 		return -EINVAL;
 	if (plan->nslots > INT16_MAX || plan->nstrings / 2 > size)
-		return -EINVAL; /* more than its steps could name: who runs it allocates them */
+		return -EINVAL; /* more than its steps can use; the caller would allocate them */
 	if (size > sizeof(*plan) && ((const char *)data)[size - 1] != 0)
 		return -EINVAL; /* so that every string ends inside */
 	for (uint32_t i = 0; i < plan->nsteps; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * constants.h: the kernel's numbers that Python needs. Only names stand here: csrc/build.py declares each to
- * cffi as "#define NAME ...", and the compiler fills in the value from the headers below.
+ * constants.h: the kernel constants that Python needs, by name. csrc/build.py declares each of them to cffi
+ * as "#define NAME ...", and the C compiler fills in the value from the headers below.
  */
 #ifndef MC_CONSTANTS_H
 #define MC_CONSTANTS_H
@@ -51,11 +51,11 @@
 #define SYS_mkdir -1
 #endif
 
-/* The inode of /proc/PID/ns/user of the first user namespace: PROC_USER_INIT_INO of the kernel's include/linux/proc_ns.h,
- * which programs see by name (linux/nsfs.h, USER_NS_INIT_INO) since Linux 6.18. */
+/* The inode of /proc/PID/ns/user of the first user namespace: PROC_USER_INIT_INO in the kernel's
+ * include/linux/proc_ns.h; since Linux 6.18 USER_NS_INIT_INO in linux/nsfs.h. */
 #define FIRST_USER_NS 0xEFFFFFFD
 
-#if defined(__x86_64__) /* what seccomp(2) is told of this program's own calls */
+#if defined(__x86_64__) /* seccomp_data.arch of this program's own system calls (seccomp(2)) */
 #define AUDIT_ARCH_NATIVE AUDIT_ARCH_X86_64
 #elif defined(__aarch64__)
 #define AUDIT_ARCH_NATIVE AUDIT_ARCH_AARCH64
@@ -63,7 +63,7 @@
 #ifndef SYS_fchmodat2 /* Linux 6.6; the same number on each architecture */
 #define SYS_fchmodat2 452
 #endif
-#ifdef __X32_SYSCALL_BIT /* the same AUDIT_ARCH, and a second table of calls with this bit set */
+#ifdef __X32_SYSCALL_BIT /* x32: the same AUDIT_ARCH, system call numbers with this bit set */
 #define X32_SYSCALL_BIT __X32_SYSCALL_BIT
 #else
 #define X32_SYSCALL_BIT 0
@@ -74,7 +74,8 @@
 PATH_MAX XATTR_NAME_MAX XATTR_SIZE_MAX
 SYS_bpf SYS_capget SYS_capset SYS_clone3 SYS_close SYS_close_range SYS_chdir SYS_chroot SYS_dup3 SYS_execve SYS_execveat
 SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_getpid SYS_ioctl
-SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_renameat2 SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
+SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_renameat2 SYS_mount SYS_mount_setattr
+SYS_move_mount SYS_open_tree
 SYS_clock_gettime SYS_exit_group SYS_fchmodat2 SYS_rt_sigtimedwait SYS_statx SYS_wait4
 SYS_openat SYS_openat2 SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_send_signal SYS_pivot_root SYS_prctl
 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups SYS_sethostname SYS_setns
@@ -83,16 +84,19 @@ SYS_write SYS_linkat SYS_unlinkat SYS_fchownat SYS_sched_setscheduler SYS_ioprio
 SYS_acct SYS_add_key SYS_bind SYS_clock_settime SYS_clone SYS_connect SYS_delete_module SYS_finit_module SYS_init_module
 SYS_io_uring_setup SYS_kexec_load SYS_name_to_handle_at SYS_open_by_handle_at SYS_perf_event_open SYS_process_vm_readv
 SYS_process_vm_writev SYS_ptrace SYS_quotactl SYS_reboot SYS_request_key SYS_socketpair SYS_settimeofday SYS_swapoff
-SYS_inotify_add_watch SYS_inotify_init1 SYS_readlinkat SYS_shmctl SYS_shmget SYS_swapon SYS_syslog SYS_userfaultfd SYS_vhangup
+SYS_inotify_add_watch SYS_inotify_init1 SYS_readlinkat SYS_shmctl SYS_shmget SYS_swapon SYS_syslog SYS_userfaultfd
+SYS_vhangup
 
 CLONE_NEWCGROUP CLONE_NEWIPC CLONE_NEWNET CLONE_NEWNS CLONE_NEWPID CLONE_NEWTIME CLONE_NEWUSER CLONE_NEWUTS
-CLONE_CLEAR_SIGHAND CLONE_INTO_CGROUP CLONE_PIDFD CLONE_PARENT_SETTID CLONE_VFORK CLONE_VM CLONE_PARENT CLONE_FILES CLONE_FS
+CLONE_CLEAR_SIGHAND CLONE_INTO_CGROUP CLONE_PIDFD CLONE_PARENT_SETTID CLONE_VFORK CLONE_VM CLONE_PARENT CLONE_FILES
+CLONE_FS
 
 MS_BIND MS_NODEV MS_NOEXEC MS_NOSUID MS_PRIVATE MS_RDONLY MS_REC MS_REMOUNT MS_SHARED MS_SLAVE MS_UNBINDABLE
 MS_MOVE MS_NOATIME MS_RELATIME MS_STRICTATIME MS_SYNCHRONOUS MS_NODIRATIME MS_SILENT MS_LAZYTIME
 MNT_DETACH MNT_FORCE MNT_EXPIRE UMOUNT_NOFOLLOW
 OPEN_TREE_CLONE OPEN_TREE_CLOEXEC FSOPEN_CLOEXEC FSMOUNT_CLOEXEC FSPICK_CLOEXEC
-FSCONFIG_SET_FLAG FSCONFIG_SET_STRING FSCONFIG_SET_BINARY FSCONFIG_SET_PATH FSCONFIG_SET_FD FSCONFIG_CMD_CREATE FSCONFIG_CMD_RECONFIGURE
+FSCONFIG_SET_FLAG FSCONFIG_SET_STRING FSCONFIG_SET_BINARY FSCONFIG_SET_PATH FSCONFIG_SET_FD FSCONFIG_CMD_CREATE
+FSCONFIG_CMD_RECONFIGURE
 MOVE_MOUNT_F_EMPTY_PATH MOVE_MOUNT_T_EMPTY_PATH MOVE_MOUNT_F_SYMLINKS MOVE_MOUNT_T_SYMLINKS
 MOUNT_ATTR_RDONLY MOUNT_ATTR_NOSUID MOUNT_ATTR_NODEV MOUNT_ATTR_NOEXEC MOUNT_ATTR_IDMAP MOUNT_ATTR_NOATIME
 MOUNT_ATTR_NOSYMFOLLOW MOUNT_ATTR__ATIME MOUNT_ATTR_RELATIME MOUNT_ATTR_STRICTATIME
@@ -115,9 +119,11 @@ IN_CLOEXEC IN_CREATE IN_MODIFY IN_NONBLOCK
 AF_INET AF_INET6 AF_NETLINK SOCK_DGRAM SOCK_RAW SOCK_CLOEXEC NETLINK_ROUTE NETLINK_NETFILTER
 NLM_F_REQUEST NLM_F_ACK NLM_F_CREATE NLM_F_EXCL RTM_NEWLINK RTM_NEWADDR RTM_NEWROUTE RT_TABLE_MAIN RTPROT_BOOT
 RT_SCOPE_UNIVERSE RTN_UNICAST IFA_F_NODAD NFPROTO_INET NFNETLINK_V0 NFNL_SUBSYS_NFTABLES NFNL_SUBSYS_CTNETLINK
-NFNL_MSG_BATCH_BEGIN NFNL_MSG_BATCH_END NFT_MSG_GETGEN NLMSG_ERROR NFT_MSG_NEWSETELEM NFT_MSG_DELSETELEM NFTA_SET_ELEM_KEY NFTA_SET_ELEM_DATA
+NFNL_MSG_BATCH_BEGIN NFNL_MSG_BATCH_END NFT_MSG_GETGEN NLMSG_ERROR NFT_MSG_NEWSETELEM NFT_MSG_DELSETELEM
+NFTA_SET_ELEM_KEY NFTA_SET_ELEM_DATA
 NFTA_DATA_VALUE NFTA_LIST_ELEM NFTA_SET_ELEM_LIST_TABLE NFTA_SET_ELEM_LIST_SET NFTA_SET_ELEM_LIST_ELEMENTS
-IPCTNL_MSG_CT_DELETE CTA_TUPLE_ORIG CTA_TUPLE_REPLY CTA_TUPLE_IP CTA_TUPLE_PROTO CTA_PROTO_NUM CTA_PROTO_DST_PORT CTA_STATUS CTA_STATUS_MASK CTA_IP_V4_SRC CTA_IP_V4_DST
+IPCTNL_MSG_CT_DELETE CTA_TUPLE_ORIG CTA_TUPLE_REPLY CTA_TUPLE_IP CTA_TUPLE_PROTO CTA_PROTO_NUM CTA_PROTO_DST_PORT
+CTA_STATUS CTA_STATUS_MASK CTA_IP_V4_SRC CTA_IP_V4_DST
 CTA_FILTER CTA_FILTER_ORIG_FLAGS CTA_FILTER_REPLY_FLAGS IPS_SRC_NAT IPS_DST_NAT
 KEYCTL_GET_KEYRING_ID KEYCTL_JOIN_SESSION_KEYRING KEY_SPEC_SESSION_KEYRING KEY_SPEC_USER_KEYRING
 IPC_CREAT IPC_EXCL IPC_RMID _LINUX_CAPABILITY_VERSION_3

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * dumpable.c: whether others may trace this process, kept over spawns; see dumpable.h.
+ * dumpable.c: saves and restores the caller's dumpable attribute around spawns; see dumpable.h.
  */
 #include <pthread.h>
 #include <sys/prctl.h>
@@ -27,7 +27,7 @@ void mc_dumpable_restore(void)
 	pthread_mutex_unlock(&dumpable_lock);
 }
 
-/* A process forked by another thread meanwhile has a copy of our memory, and none of the spawns that were under way. */
+/* A process that another thread forks meanwhile has a copy of this memory, but none of the spawns in progress. */
 
 static void before_fork(void)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * dumpable.h: dumpable is a property of the memory, which the child shares: a change of ids or a join of namespaces there
- * makes the caller undumpable too. The last spawn to end puts it back. (A program of ours that nobody traces has nothing
- * to put back.)
+ * dumpable.h: PR_SET_DUMPABLE is a property of the memory, which the child shares: where the child changes its ids or
+ * joins a namespace, the caller becomes undumpable too. The last of concurrent spawns restores it.
  */
 #ifndef MC_DUMPABLE_H
 #define MC_DUMPABLE_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * exec.c: execvp(3) for a child that shares its creator's memory, and for the static init: the paths are
- * given, nothing is allocated, and what stood in the way is kept so that the parent can explain it.
+ * exec.c: execvp(3) for a child that shares its creator's memory, and for the static init. It allocates
+ * nothing; the paths are arguments. After a failure it records the executable (struct mc_program), from which
+ * the parent derives the error message.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include "plan/syscalls.h"
 #include "plan/walk.h"
 
-void mc_strings(const char **table, const char *list, uint64_t count)
+void mc_string_table(const char **table, const char *list, uint64_t count)
 {
 	for (uint64_t i = 0; i < count; i++) {
 		table[i] = list;
@@ -21,7 +22,7 @@ void mc_strings(const char **table, const char *list, uint64_t count)
 	table[count] = NULL;
 }
 
-static int look_at(struct mc_program *program, const char *path, int index)
+static int inspect_path(struct mc_program *program, const char *path, int index)
 {
 	struct statx sx;
 	long fd, n;
@@ -32,7 +33,7 @@ static int look_at(struct mc_program *program, const char *path, int index)
 	program->mode = sx.stx_mode;
 	program->length = 0;
 	if ((sx.stx_mode & S_IFMT) != S_IFREG)
-		return 1; /* to open a device can be to act on it */
+		return 1; /* opening a device can have side effects */
 	fd = mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
 		return 1;
@@ -49,9 +50,10 @@ static const char *next(const char *path)
 	return path;
 }
 
-/* Whoever has a lease of a program (F_SETLEASE of fcntl(2)) has its exec wait for as long as fs.lease-break-time, in a call
- * that nothing interrupts here: -EBUSY, at once. What is open is given no such lease, so it is until the exec. */
-static long hold(const char *path)
+/* While another process has a lease on a file (F_SETLEASE of fcntl(2)), its exec waits for up to
+ * /proc/sys/fs/lease-break-time, and no signal interrupts it here: -EBUSY, at once. No lease is granted on an open
+ * file, so the descriptor stays open until the exec. */
+static long open_or_busy(const char *path)
 {
 	struct statx sx;
 	long r;
@@ -63,30 +65,31 @@ static long hold(const char *path)
 	return r == -EWOULDBLOCK ? -EBUSY : r;
 }
 
-int mc_look(const char *path, uint32_t count, struct mc_program *program)
+int mc_program_inspect(const char *path, uint32_t count, struct mc_program *program)
 {
 	program->path = -1;
-	for (uint32_t i = 0; i < count && !look_at(program, path, (int)i); i++)
+	for (uint32_t i = 0; i < count && !inspect_path(program, path, (int)i); i++)
 		path = next(path);
-	return program->path >= 0 && hold(path) == -EBUSY ? -EBUSY : 0; /* held until the exec */
+	return program->path >= 0 && open_or_busy(path) == -EBUSY ? -EBUSY : 0; /* stays open until the exec */
 }
 
-/* ENOENT and ENOTDIR of a path that is not there try the next one, EACCES too; what is there is reported. */
-long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program, int look)
+/* After ENOENT, ENOTDIR and EACCES the next path is tried. The result is that of the first path that exists. */
+long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program,
+	     int inspect)
 {
 	long result = -ENOENT;
 
-	if (look)
+	if (inspect)
 		program->path = -1;
 	for (uint32_t i = 0; i < count; i++, path = next(path)) {
-		long fd = look ? hold(path) : -ENOENT, r = fd;
+		long fd = inspect ? open_or_busy(path) : -ENOENT, r = fd;
 
 		if (fd != -EBUSY)
 			r = mc_sys3(SYS_execve, MC_PTR(path), MC_PTR(argv), MC_PTR(envp));
 		if (fd >= 0)
 			mc_sys1(SYS_close, fd);
-		if (look && program->path < 0)
-			look_at(program, path, (int)i);
+		if (inspect && program->path < 0)
+			inspect_path(program, path, (int)i);
 		if (program->path < 0)
 			result = r == -ENOTDIR ? -ENOENT : r;
 		else if (program->path == (int)i)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * mountpoint.c: a path of the container, to mount on; what is missing of it is made.
+ * mountpoint.c: opens a mount point in the container's root; missing components are created.
  *
- * Theory of operation. mkdir(2) and mknod(2) make nothing through a link that leads nowhere, and it is what it leads to
- * that is wanted. So the path is walked name by name: a name is opened without being followed, what is missing is made,
- * and a link is read and walked in its place, as path_resolution(7) has it. All of it begins at the caller's root, which
- * is the container's by then, and ".." ends there; nor does it lead out of a mount from a directory that was moved away
- * meanwhile (path_connected() in the kernel's fs/namei.c). A link of proc(5) is refused: it leads elsewhere than it says.
+ * Theory of operation. mkdir(2) and mknod(2) do not follow a dangling symbolic link, but a mount point behind one has
+ * to be created at the link's target. So the path is resolved component by component, as path_resolution(7)
+ * describes: each is opened with O_NOFOLLOW, or created; the target of a symbolic link is resolved in its place.
+ * Resolution starts at the caller's root, which is the container's by then, and ".." does not leave it, nor a mount
+ * from a directory that was moved away meanwhile (path_connected() in the kernel's fs/namei.c). Magic links of
+ * proc(5) are refused (ELOOP).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,13 +21,13 @@
 #include "plan/syscalls.h"
 #include "plan/walk.h"
 
-#define LINKS 40 /* that are followed: the kernel's own number */
-#define ATTEMPTS 10 /* where somebody else makes and removes the name all the time */
+#define MAX_SYMLINKS 40 /* symbolic links that are followed: the kernel's limit, MAXSYMLINKS */
+#define MAKE_TRIES 10 /* while another process creates and removes the same name */
 
-struct way {
-	long at;             /* the directory that it has come to (O_PATH), or -errno                    */
+struct lookup {
+	long at;             /* the current directory (O_PATH), or -errno                               */
 	int links;
-	size_t rest;         /* where in `path` it goes on: up to its end                              */
+	size_t rest;         /* offset in `path` of the components that are left                      */
 	char path[PATH_MAX];
 };
 
@@ -35,57 +36,57 @@ static long open_path(long at, const char *name)
 	return mc_sys4(SYS_openat, MC_FD(at), MC_PTR(name), O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 }
 
-static void go_to(struct way *way, long fd)
+static void set_directory(struct lookup *lookup, long fd)
 {
-	mc_sys1(SYS_close, MC_FD(way->at));
-	way->at = fd;
+	mc_sys1(SYS_close, MC_FD(lookup->at));
+	lookup->at = fd;
 }
 
-static long put_before(struct way *way, const char *path, size_t length)
+static long prepend(struct lookup *lookup, const char *path, size_t length)
 {
-	if (length > way->rest)
+	if (length > lookup->rest)
 		return -ENAMETOOLONG;
-	way->rest -= length;
-	memcpy(way->path + way->rest, path, length);
+	lookup->rest -= length;
+	memcpy(lookup->path + lookup->rest, path, length);
 	return 0;
 }
 
-/* The length of the next name, which goes into `name`; 0 at the end. */
-static long next_name(struct way *way, char name[NAME_MAX + 1])
+/* Copies the next component to `name`; its length, 0 at the end. */
+static long next_name(struct lookup *lookup, char name[NAME_MAX + 1])
 {
-	const char *path = way->path;
+	const char *path = lookup->path;
 	long n = 0;
 
-	while (path[way->rest] == '/')
-		way->rest++;
-	while (path[way->rest] && path[way->rest] != '/') {
+	while (path[lookup->rest] == '/')
+		lookup->rest++;
+	while (path[lookup->rest] && path[lookup->rest] != '/') {
 		if (n == NAME_MAX)
 			return -ENAMETOOLONG;
-		name[n++] = path[way->rest++];
+		name[n++] = path[lookup->rest++];
 	}
 	name[n] = 0;
-	while (path[way->rest] == '/' && (path[way->rest + 1] == '/' || !path[way->rest + 1]))
-		way->rest++; /* so that the rest is empty after the last name */
+	while (path[lookup->rest] == '/' && (path[lookup->rest + 1] == '/' || !path[lookup->rest + 1]))
+		lookup->rest++; /* the rest is empty after the last component */
 	return n;
 }
 
-static long open_or_make(const struct way *way, const char *name, int is_file)
+static long open_or_make(const struct lookup *lookup, const char *name, int is_file)
 {
-	long fd = open_path(way->at, name);
+	long fd = open_path(lookup->at, name);
 
-	for (int tries = 0; fd == -ENOENT && tries < ATTEMPTS; tries++) {
-		long r = is_file ? mc_sys4(SYS_mknodat, MC_FD(way->at), MC_PTR(name), S_IFREG | 0644, 0)
-				 : mc_sys3(SYS_mkdirat, MC_FD(way->at), MC_PTR(name), 0755);
+	for (int tries = 0; fd == -ENOENT && tries < MAKE_TRIES; tries++) {
+		long r = is_file ? mc_sys4(SYS_mknodat, MC_FD(lookup->at), MC_PTR(name), S_IFREG | 0644, 0)
+				 : mc_sys3(SYS_mkdirat, MC_FD(lookup->at), MC_PTR(name), 0755);
 
 		if (r < 0 && r != -EEXIST)
 			return r;
-		fd = open_path(way->at, name);
+		fd = open_path(lookup->at, name);
 	}
 	return fd;
 }
 
-/* 1 where `fd` is a link, with which the rest now begins; 0 where it is none (readlink(2): ENOENT, or EINVAL). */
-static long follow(struct way *way, long fd)
+/* 1: `fd` is a symbolic link, and its target is now part of the rest; 0: it is none (readlinkat(2): ENOENT, EINVAL). */
+static long follow(struct lookup *lookup, long fd)
 {
 	char link[PATH_MAX];
 	struct statfs fs = { 0 };
@@ -94,32 +95,32 @@ static long follow(struct way *way, long fd)
 	if (n < 0)
 		return n == -ENOENT || n == -EINVAL ? 0 : n;
 	r = mc_sys2(SYS_fstatfs, MC_FD(fd), MC_PTR(&fs));
-	if (r == 0 && (fs.f_type == PROC_SUPER_MAGIC || ++way->links > LINKS))
+	if (r == 0 && (fs.f_type == PROC_SUPER_MAGIC || ++lookup->links > MAX_SYMLINKS))
 		r = -ELOOP;
 	if (r == 0)
-		r = put_before(way, link, (size_t)n);
+		r = prepend(lookup, link, (size_t)n);
 	if (r == 0 && link[0] == '/')
-		go_to(way, open_path(AT_FDCWD, "/"));
+		set_directory(lookup, open_path(AT_FDCWD, "/"));
 	return r < 0 ? r : 1;
 }
 
 long mc_mount_point(const char *path, int is_file)
 {
-	struct way way = { .rest = PATH_MAX - 1 };
+	struct lookup lookup = { .rest = PATH_MAX - 1 };
 	char name[NAME_MAX + 1];
-	long r = put_before(&way, path, strlen(path));
+	long r = prepend(&lookup, path, strlen(path));
 
-	way.at = open_path(AT_FDCWD, "/");
-	while (r >= 0 && way.at >= 0 && (r = next_name(&way, name)) > 0) {
-		long fd = open_or_make(&way, name, is_file && !way.path[way.rest]);
+	lookup.at = open_path(AT_FDCWD, "/");
+	while (r >= 0 && lookup.at >= 0 && (r = next_name(&lookup, name)) > 0) {
+		long fd = open_or_make(&lookup, name, is_file && !lookup.path[lookup.rest]);
 
-		r = fd < 0 ? fd : follow(&way, fd);
+		r = fd < 0 ? fd : follow(&lookup, fd);
 		if (r == 0)
-			go_to(&way, fd);
+			set_directory(&lookup, fd);
 		else if (fd >= 0)
 			mc_sys1(SYS_close, MC_FD(fd));
 	}
-	if (r < 0 && way.at >= 0)
-		mc_sys1(SYS_close, MC_FD(way.at));
-	return r < 0 ? r : way.at;
+	if (r < 0 && lookup.at >= 0)
+		mc_sys1(SYS_close, MC_FD(lookup.at));
+	return r < 0 ? r : lookup.at;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * netlink.c: the steps of a plan that speak netlink(7), and the one that takes a name out of hosts files. A message is
- * bytes of the plan, made beforehand; what is only known then (a process, an address) is put into a copy of it.
+ * netlink.c: the netlink(7) steps of plans, and the step that comments out a line of hosts files. A message is part
+ * of the plan; numbers that are only known at the run (a pid, an address) are written to a copy of it.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -33,7 +33,7 @@ static long await_answer(int sock, uint32_t sequence)
 	struct {
 		struct nlmsghdr head;
 		int32_t error;
-		char rest[1024]; /* the message again: of no use */
+		char rest[1024]; /* the request, repeated */
 	} answer;
 
 	for (;;) {
@@ -50,7 +50,7 @@ static long await_answer(int sock, uint32_t sequence)
 	}
 }
 
-/* All messages of one datagram have the same sequence number, and one of them asks for an answer (NLM_F_ACK). */
+/* All messages of one datagram have the same sequence number, and one of them has NLM_F_ACK. */
 long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places)
 {
 	char copy[MC_MESSAGE];
@@ -76,8 +76,8 @@ long mc_netlink(int sock, const char *message, uint64_t length, const int32_t nu
 
 /* ---- tracked connections */
 
-/* No acknowledgement is asked for. An error comes all the same (it has ended by itself), with a number of its own. */
-static void end_flow(int sock, struct nlmsghdr *flow, uint32_t sequence)
+/* Without NLM_F_ACK. An error (the connection has ended meanwhile) comes nevertheless, with this sequence number. */
+static void delete_flow(int sock, struct nlmsghdr *flow, uint32_t sequence)
 {
 	flow->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
 	flow->nlmsg_flags = NLM_F_REQUEST;
@@ -86,11 +86,11 @@ static void end_flow(int sock, struct nlmsghdr *flow, uint32_t sequence)
 	send_message(sock, flow, flow->nlmsg_len);
 }
 
-/* A part of a dump: 1 where more comes. */
-static long end_told(int sock, char *told, long length, uint32_t sequence)
+/* Deletes the connections in one part of a dump. 1: more parts follow. */
+static long delete_dumped(int sock, char *dump, long length, uint32_t sequence)
 {
 	for (long at = 0; at + NLMSG_HDRLEN <= length;) {
-		struct nlmsghdr *head = (struct nlmsghdr *)(told + at);
+		struct nlmsghdr *head = (struct nlmsghdr *)(dump + at);
 
 		if (head->nlmsg_len < NLMSG_HDRLEN || head->nlmsg_len > length - at)
 			return -EPROTO;
@@ -101,42 +101,42 @@ static long end_told(int sock, char *told, long length, uint32_t sequence)
 			return 0;
 		if (head->nlmsg_type == NLMSG_ERROR)
 			return ((const struct nlmsgerr *)NLMSG_DATA(head))->error;
-		end_flow(sock, head, sequence + 1);
+		delete_flow(sock, head, sequence + 1);
 	}
 	return 1;
 }
 
-static long end_each(int sock, const char *message, uint64_t length)
+static long delete_each(int sock, const char *message, uint64_t length)
 {
-	_Alignas(struct nlmsghdr) char told[8192]; /* as much as the kernel tells at once (NLMSG_GOODSIZE) */
-	struct nlmsghdr *head = (struct nlmsghdr *)told;
+	_Alignas(struct nlmsghdr) char dump[8192]; /* the longest part of a dump (NLMSG_GOODSIZE) */
+	struct nlmsghdr *head = (struct nlmsghdr *)dump;
 	uint32_t sequence;
 	long n, r = 1;
 
-	if (length > sizeof(told))
+	if (length > sizeof(dump))
 		return -EMSGSIZE;
-	memcpy(told, message, length);
+	memcpy(dump, message, length);
 	sequence = head->nlmsg_seq;
 	head->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
 	head->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	n = send_message(sock, told, length);
+	n = send_message(sock, dump, length);
 	while (r > 0 && n >= 0) {
 		do
-			n = mc_sys(SYS_recvfrom, MC_FD(sock), MC_PTR(told), sizeof(told), 0, 0, 0);
+			n = mc_sys(SYS_recvfrom, MC_FD(sock), MC_PTR(dump), sizeof(dump), 0, 0, 0);
 		while (n == -EINTR);
-		r = n < 0 ? n : end_told(sock, told, n, sequence);
+		r = n < 0 ? n : delete_dumped(sock, dump, n, sequence);
 	}
 	return n < 0 ? n : r;
 }
 
-/* Linux 6.9 deletes by a filter (commit eff3c558bb7e). Before, it tells by the same filter (5.8) what there is, in the
- * words by which it can be deleted; which takes as long as a look at every bucket of its table. */
+/* Linux 6.9 deletes by a filter (commit eff3c558bb7e). An older kernel dumps by the same filter (5.8); each entry of
+ * the dump is then sent back as a delete request. It reads every bucket of the table, which takes longer. */
 long mc_end_flows(int sock, const char *message, uint64_t length)
 {
 	const int32_t none[2] = { 0 };
 	long r = mc_netlink(sock, message, length, none, 0);
 
-	return r == -EINVAL ? end_each(sock, message, length) : r;
+	return r == -EINVAL ? delete_each(sock, message, length) : r;
 }
 
 long mc_if_index(const char *name)
@@ -155,19 +155,20 @@ long mc_if_index(const char *name)
 
 /* ---- hosts files */
 
-static void forget_in(int directory, const char *name, uint64_t offset)
+static void comment_out_in(int directory, const char *name, uint64_t offset)
 {
 	long fd = mc_sys4(SYS_openat, MC_FD(directory), MC_PTR(name),
 			  O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0);
 
 	if (fd < 0)
-		return; /* its container is gone, and the file with it; or whoever took a lease of it has outlived that */
+		return; /* the file was removed with its container */
 	mc_sys4(SYS_pwrite64, fd, MC_PTR("#"), 1, offset);
 	mc_sys1(SYS_close, fd);
 }
 
-/* The line at `offset` becomes a comment in every file of a directory. Their lines are the same (network/hosts.py). */
-long mc_forget(int directory, uint64_t offset)
+/* Comments out the line at `offset` in each file of a directory: their lines have the same offsets
+ * (network/hosts.py). */
+long mc_comment_out(int directory, uint64_t offset)
 {
 	_Alignas(struct dirent64) char entries[2048];
 	long n, r = mc_sys3(SYS_lseek, MC_FD(directory), 0, SEEK_SET);
@@ -179,7 +180,7 @@ long mc_forget(int directory, uint64_t offset)
 			const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
 
 			if (entry->d_name[0] != '.')
-				forget_in(directory, entry->d_name, offset);
+				comment_out_in(directory, entry->d_name, offset);
 			at += entry->d_reclen;
 		}
 	return n;

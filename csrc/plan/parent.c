@@ -2,13 +2,13 @@
  *
  * parent.c: the parent-side plan of a start, in a thread.
  *
- * Theory of operation. What only a process outside can do for the child (id maps of its user namespace, mounts shown with
- * those ids) is a plan too. Its first part is walked before the clone, by the caller: what it opens is in the child's
- * table too. The caller then sleeps in the clone until the child's exec; so another thread is made before, with all
- * signals blocked, which waits for the child's word and walks the second part, steps of which tell the child to go on
- * (it does what it can meanwhile). Without CLONE_VFORK no thread would be needed; but then the OOM killer, called for the
- * child's limit, would take the caller too (oom_badness: in_vfork). Whatever goes wrong the child is told, never left
- * waiting: its read ends with MC_GO, with a refusal, or with end of file when this process dies.
+ * Theory of operation. Some operations need a process outside the child's user namespace: writing its id maps,
+ * ID-mapped mounts of its ids, the veth. They form a second plan. The caller walks its first part before clone3, so
+ * that the child inherits the descriptors that are opened there. The caller then sleeps in clone3 until the child's
+ * exec; so a thread, created before with all signals blocked, waits for the child's MC_READY and walks the second
+ * part, which contains the steps that send MC_GO to the child. Without CLONE_VFORK no thread would be needed; but
+ * then the OOM killer, invoked for the child's memory limit, would kill the caller too (oom_badness: in_vfork). The
+ * child never waits for ever: it reads MC_GO, another byte after a failure, or end of file when this process dies.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -40,7 +40,7 @@ static int parent_main(void *arg)
 	char byte = 0;
 
 	if (transfer(SYS_read, parent->pipes[READY_READ], &byte) != 1 || byte != MC_READY)
-		return 0; /* the child died, or was never made */
+		return 0; /* the child has ended, or was not created */
 	parent->run.slots[0] = spawn->pid;
 	parent->run.slots[1] = parent->pipes[ANSWER_WRITE];
 	byte = 0;
@@ -49,9 +49,9 @@ static int parent_main(void *arg)
 	return 0;
 }
 
-/* ---- a thread without libc: it makes raw system calls alone, and needs no more than a stack */
+/* ---- a thread without libc: it makes raw system calls only, and needs a stack only */
 
-static int thread_begin(struct mc_thread *thread, void *arg)
+static int thread_start(struct mc_thread *thread, void *arg)
 {
 	struct clone_args args = {
 		.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
@@ -66,7 +66,7 @@ static int thread_begin(struct mc_thread *thread, void *arg)
 	return r < 0 ? (int)r : 0;
 }
 
-/* The kernel sets the id to 0 at its end, and wakes who waits (set_tid_address(2)). */
+/* The kernel sets the id to 0 when the thread ends, and wakes the futex (set_tid_address(2)). */
 static void thread_join(struct mc_thread *thread)
 {
 	int32_t id;
@@ -82,7 +82,7 @@ static void close_fd(int32_t *fd)
 	*fd = -1;
 }
 
-/* What the child inherited is closed here, once it has its copies, and what a failure left open. */
+/* Closes the pipes and the descriptors that the plan has opened: the child has its copies. */
 static void close_all(struct mc_parent *parent)
 {
 	for (int i = 0; i < 4; i++)
@@ -121,7 +121,7 @@ int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread)
 		parent->pipes[i] = -1;
 	r = prepare(spawn);
 	if (r == 0)
-		r = thread_begin(thread, spawn);
+		r = thread_start(thread, spawn);
 	if (r < 0)
 		close_all(parent);
 	return r;
@@ -129,7 +129,7 @@ int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread)
 
 void mc_parent_end(struct mc_parent *parent, struct mc_thread *thread)
 {
-	char none = 0; /* for a thread that still waits; no end of file, since who was forked meanwhile has the pipe too */
+	char none = 0; /* ends the thread's read. Closing is not enough: a process forked meanwhile has the pipe too */
 
 	transfer(SYS_write, parent->pipes[READY_WRITE], &none);
 	thread_join(thread);

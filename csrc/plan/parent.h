@@ -5,16 +5,16 @@
 
 #include "plan/native.h"
 
-/* The thread; it lies in the frame of who waits for its end. */
+/* The thread. It lies in the stack frame of the function that waits for its end. */
 struct mc_thread {
 	int32_t id;
 	_Alignas(16) char stack[32 * 1024];
 };
 
-/* Before the clone, with all signals blocked: 0, or -errno. */
+/* Call it before the clone, with all signals blocked: 0, or -errno. */
 int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread);
 
-/* After it: returns when the thread has ended. */
+/* Call it after the clone; it returns when the thread has ended. */
 void mc_parent_end(struct mc_parent *parent, struct mc_thread *thread);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * program.c: runs a program beside a plan, in a child that shares this memory until its exec (newuidmap(1), slirp4netns).
+ * program.c: runs a program (newuidmap(1), slirp4netns(1)) as a step of a plan, in a child that shares the caller's
+ * memory until its exec.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +17,7 @@
 
 struct program {
 	const char *path, **argv;
-	int said;
+	int stderr_fd;
 };
 
 static int program_main(void *arg)
@@ -25,17 +26,17 @@ static int program_main(void *arg)
 	const uint64_t none = 0;
 	const char *environment[] = { NULL };
 
-	mc_sys3(SYS_dup3, MC_FD(p->said), 2, 0);
+	mc_sys3(SYS_dup3, MC_FD(p->stderr_fd), 2, 0);
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&none), 0, 8);
 	mc_sys3(SYS_execve, MC_PTR(p->path), MC_PTR(p->argv), MC_PTR(environment));
 	return 127;
 }
 
-/* Its end sends no signal to the caller, who may have children of his own to wait for (clone(2), __WALL). */
-long mc_run_program(const char *path, const char **argv, int said)
+/* The child's end sends no signal to the caller, which may wait for children of its own (clone(2), __WALL). */
+long mc_run_program(const char *path, const char **argv, int stderr_fd)
 {
 	_Alignas(16) char stack[STACK];
-	struct program p = { path, argv, said };
+	struct program p = { path, argv, stderr_fd };
 	struct clone_args args = {
 		.flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND,
 		.stack = MC_PTR(stack),

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * spawn.c: the parent's side: makes the child that walks a plan, waits for it, reads cgroup files.
+ * spawn.c: the parent side: creates the child that walks a plan, and waits for it; small reads and writes of files.
  *
  * Theory of operation. The child is made by clone3(CLONE_VM | CLONE_VFORK) on a stack of its own, which lies in
- * this frame: the calling thread sleeps until the child has exec'd or ended, so the frame outlives it, nothing
- * is copied whatever the caller's size, and the OOM killer spares the caller (in_vfork). Signals are blocked
- * around the clone and CLONE_CLEAR_SIGHAND takes the handlers away, so that none of the caller's can run in the
- * child on the caller's memory (as musl's posix_spawn does). The pid is there before the child runs
- * (CLONE_PARENT_SETTID), for the thread that walks the parent-side plan meanwhile.
+ * this frame: the calling thread sleeps until the child has exec'd or ended, so the frame outlives the child.
+ * No memory is copied, whatever the caller's size, and the OOM killer spares the caller (in_vfork). Signals are
+ * blocked around the clone, and CLONE_CLEAR_SIGHAND resets the handlers: none of the caller's can run in the
+ * child, on the caller's memory (as in musl's posix_spawn). CLONE_PARENT_SETTID stores the pid before the child
+ * runs, for the thread that walks the parent-side plan.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,15 +26,15 @@
 #include "plan/syscalls.h"
 #include "plan/walk.h"
 
-#define CHILD_STACK (48 * 1024)   /* holds the sibling's too */
+#define CHILD_STACK (48 * 1024)   /* the sibling's stack lies in it */
 #define SIBLING_STACK (24 * 1024)
 
 /* ---- the child */
 
 static int fork_sibling(struct mc_run *run);
 
-/* Of a child: its exit status, where the walk from `first` led to no exec. */
-static int walk_on(struct mc_run *run, uint32_t first)
+/* Walks the steps from `first`; the exit status of the child where none of them is an exec. */
+static int walk_rest(struct mc_run *run, uint32_t first)
 {
 	int r = mc_plan_walk_from(run, first);
 
@@ -45,14 +45,14 @@ static int sibling_main(void *arg)
 {
 	struct mc_run *run = arg;
 
-	return walk_on(run, (uint32_t)run->at + 1);
+	return walk_rest(run, (uint32_t)run->at + 1);
 }
 
-/* The step at run->at is MC_FORK: a second child, with CLONE_PARENT of the same parent, walks on behind it. */
+/* Performs MC_FORK, the step run->at: a second child (with CLONE_PARENT, of the same parent) walks the rest. */
 static int fork_sibling(struct mc_run *run)
 {
 	_Alignas(16) char stack[SIBLING_STACK];
-	const uint32_t at = (uint32_t)run->at; /* the sibling, who shares our memory, goes on */
+	const uint32_t at = (uint32_t)run->at; /* a copy: the sibling, which shares this memory, changes run->at */
 	const struct mc_step *s = step_at(run->plan, at);
 	const int cgroup = (int)value(run, s, 1);
 	struct clone_args args = {
@@ -75,7 +75,7 @@ static int fork_sibling(struct mc_run *run)
 	return r < 0 ? (int)r : 0;
 }
 
-int mc_plan_walk_forking(struct mc_run *run)
+int mc_plan_walk_and_fork(struct mc_run *run)
 {
 	int r = mc_plan_walk(run);
 
@@ -84,10 +84,11 @@ int mc_plan_walk_forking(struct mc_run *run)
 
 static int child_main(void *arg)
 {
-	return mc_plan_walk_forking(arg) < 0 ? 127 : 0;
+	return mc_plan_walk_and_fork(arg) < 0 ? 127 : 0;
 }
 
-/* The first child only made the second, which is ours too with CLONE_PARENT: bury one, watch the other. */
+/* The first child only created the second, whose parent is this process too (CLONE_PARENT): reap it, wait for the
+ * second. */
 static int adopt_sibling(struct mc_spawn *spawn)
 {
 	long fd;
@@ -104,7 +105,8 @@ static int clone_child(struct mc_spawn *spawn)
 {
 	_Alignas(16) char stack[CHILD_STACK];
 	struct clone_args args = {
-		.flags = spawn->flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
+		.flags = spawn->flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT_SETTID |
+			 CLONE_CLEAR_SIGHAND,
 		.pidfd = MC_PTR(&spawn->pidfd),
 		.parent_tid = MC_PTR(&spawn->pid),
 		.exit_signal = SIGCHLD,
@@ -126,8 +128,8 @@ static int clone_child(struct mc_spawn *spawn)
 	return r < 0 ? (int)r : 0;
 }
 
-/* clone_child, with the parent-side plan beside it. */
-static int clone_both(struct mc_spawn *spawn)
+/* clone_child, while a second thread walks the parent-side plan. */
+static int clone_with_parent_plan(struct mc_spawn *spawn)
 {
 	struct mc_thread thread;
 	int r = mc_parent_begin(spawn, &thread);
@@ -152,7 +154,7 @@ int mc_spawn(struct mc_spawn *spawn)
 	spawn->run.sigmask = before;
 	spawn->run.blocked = 1;
 	mc_dumpable_save();
-	r = spawn->parent ? clone_both(spawn) : clone_child(spawn);
+	r = spawn->parent ? clone_with_parent_plan(spawn) : clone_child(spawn);
 	mc_dumpable_restore();
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
 	if (r == 0 && spawn->run.sibling > 0)
@@ -160,16 +162,16 @@ int mc_spawn(struct mc_spawn *spawn)
 	return r;
 }
 
-/* ---- its end */
+/* ---- the end of the child */
 
-/* 1 when it has ended, 0 at the timeout, -EINTR for the caller's signal handlers. timeout_ms -1: for ever. */
+/* 1: it has ended; 0: the time is over; -EINTR: for the caller's signal handlers. timeout_ms -1: no timeout. */
 int mc_pidfd_wait(int pidfd, int timeout_ms)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 	struct timespec t = { timeout_ms / 1000, timeout_ms % 1000 * 1000000l };
 
 	if (pidfd < 0)
-		return -EBADF; /* ppoll(2) would wait for ever */
+		return -EBADF; /* ppoll(2) ignores negative descriptors */
 	return (int)mc_sys5(SYS_ppoll, MC_PTR(&p), 1, timeout_ms < 0 ? 0 : MC_PTR(&t), 0, 0);
 }
 
@@ -194,7 +196,7 @@ int mc_pidfd_reap(int pidfd, int *status, uint64_t rusage_us[3])
 	return 0;
 }
 
-/* A second time it is what it was: the caller can be interrupted before it has seen the first. */
+/* Can be repeated, with the same result: an exception may keep the caller from seeing the first one. */
 int mc_spawn_reap(struct mc_spawn *spawn)
 {
 	int r = spawn->reaped ? 0 : mc_pidfd_reap(spawn->pidfd, &spawn->status, spawn->rusage);
@@ -203,7 +205,7 @@ int mc_spawn_reap(struct mc_spawn *spawn)
 	return r;
 }
 
-/* ---- whole small files by directory descriptor, as cgroup v2's are */
+/* ---- small files, relative to a directory: those of cgroup v2 */
 
 long mc_read_at(int dirfd, const char *name, char *buffer, size_t size)
 {

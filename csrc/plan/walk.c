@@ -4,8 +4,8 @@
  *
  * Theory of operation. mc_plan_walk() runs in a child that shares its creator's memory (CLONE_VM), so from
  * the first step to exec only async-signal-safe code runs: no malloc, no stdio, no errno, no libc wrapper,
- * raw system calls alone. The plan is read-only; what a walk writes is its own mc_run: records, slots,
- * the pointer table for exec. It knows nothing of containers: what a container is, is in the plan.
+ * raw system calls only. The plan is read-only; a walk writes only to its mc_run: records, slots, the
+ * pointer table for exec. It knows nothing of containers: the plan defines them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,15 +35,15 @@ uint64_t mc_now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* openat2(2): a rename(2) anywhere on the machine can disturb a resolution that is to stay inside; "try again". */
+/* openat2(2): with RESOLVE_BENEATH or RESOLVE_IN_ROOT any concurrent rename(2) on the system can cause EAGAIN. */
 #define TRIES 1000
 
 long mc_syscall(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
-	long r;
+	long r = -EAGAIN;
 
-	for (int tries = 0; (r = mc_sys(nr, a, b, c, d, e, f)) == -EAGAIN && nr == SYS_openat2 && tries < TRIES; tries++)
-		;
+	for (int tries = 0; r == -EAGAIN && tries <= (nr == SYS_openat2 ? TRIES : 0); tries++)
+		r = mc_sys(nr, a, b, c, d, e, f);
 	return r;
 }
 
@@ -56,7 +56,7 @@ static const void *bytes(const struct mc_run *run, const struct mc_step *s, int 
 
 /* ---- the steps that are more than one call */
 
-/* chdir(2) follows magic links, so a path can lead out of the root through a descriptor; getcwd tells. */
+/* chdir(2) follows magic links, so a path can leave the root through a descriptor; getcwd(2) detects it. */
 static long do_chdir(const struct mc_run *run, const struct mc_step *s)
 {
 	char cwd[PATH_MAX];
@@ -67,7 +67,7 @@ static long do_chdir(const struct mc_run *run, const struct mc_step *s)
 	r = mc_sys2(SYS_getcwd, MC_PTR(cwd), sizeof(cwd));
 	if (r < 0)
 		return r;
-	return cwd[0] == '/' ? 0 : -EXDEV; /* the kernel says "(unreachable)/..." */
+	return cwd[0] == '/' ? 0 : -EXDEV; /* outside the root it is "(unreachable)/..." */
 }
 
 /* The kernel's own structure for rt_sigaction; libc's differs. Eight-byte sets on both architectures. */
@@ -86,7 +86,7 @@ static long do_signals(struct mc_run *run, const struct mc_step *s)
 	return mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&s->arg[0]), 0, 8);
 }
 
-/* Ends at the first number that the kernel does not know (EINVAL): no cap_last_cap needed. */
+/* EINVAL: the number is above the kernel's last capability (cap_last_cap). */
 static long do_capbset(const struct mc_step *s)
 {
 	for (int cap = 0; cap < 64; cap++) {
@@ -111,7 +111,7 @@ static long do_seccomp(struct mc_run *run, const struct mc_step *s, uint32_t i)
 				      .filter = (struct sock_filter *)bytes(run, s, 2) };
 
 	if (s->arg[3] && next && next->op == MC_EXEC)
-		r = mc_look(bytes(run, next, 0), next->nr, &run->program);
+		r = mc_program_inspect(bytes(run, next, 0), next->nr, &run->program);
 	if (r < 0)
 		return r;
 	r = mc_sys3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, s->arg[0], MC_PTR(&program));
@@ -128,7 +128,7 @@ static long do_idmap(const struct mc_run *run, const struct mc_step *s)
 		       sizeof(attr));
 }
 
-/* The decimal number at the end of a buffer: where it begins. */
+/* Writes a decimal number before `end`; a pointer to its first digit. */
 static char *decimal(char *end, uint32_t number)
 {
 	do
@@ -146,7 +146,7 @@ static long do_proc(const struct mc_run *run, const struct mc_step *s)
 	return mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
-/* user_namespaces(7): one line "INSIDE OUTSIDE COUNT", which must come in one write. */
+/* user_namespaces(7): one line "INSIDE OUTSIDE COUNT", in a single write. */
 static long do_id_map(const struct mc_run *run, const struct mc_step *s)
 {
 	char line[48], *end = line + sizeof(line), *text = decimal(end, (uint32_t)value(run, s, 2));
@@ -158,7 +158,7 @@ static long do_id_map(const struct mc_run *run, const struct mc_step *s)
 	return mc_sys3(SYS_write, value(run, s, 0), MC_PTR(text), (uint64_t)(end - text));
 }
 
-/* A soft limit above the hard one: leave that resource as it is. The table need not be aligned. */
+/* A soft limit above the hard one means: leave this resource as it is. The table may be unaligned. */
 static long do_rlimits(const struct mc_run *run, const struct mc_step *s)
 {
 	for (uint64_t i = 0; i < s->arg[1]; i++) {
@@ -177,7 +177,7 @@ static long do_rlimits(const struct mc_run *run, const struct mc_step *s)
 	return 0;
 }
 
-/* What takes CAP_SYS_RESOURCE, done while it is there: to come down to what the program gets takes none. */
+/* Raising needs CAP_SYS_RESOURCE, which the child drops later; lowering to the program's limits does not. */
 static long do_raise(const struct mc_run *run, const struct mc_step *s)
 {
 	struct rlimit64 now = { 0 };
@@ -199,7 +199,7 @@ static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
 	return r;
 }
 
-/* End of file means that whoever should say "go" is gone: never wait for the dead. */
+/* End of file: the process that should send MC_GO has ended. */
 static long do_wait(const struct mc_run *run, const struct mc_step *s)
 {
 	char go = 0;
@@ -243,10 +243,10 @@ static long do_exec(struct mc_run *run, const struct mc_step *s)
 {
 	const char **argv = run->strings, **envp = argv + s->arg[2] + 1;
 
-	if (run->blocked) /* a plan without MC_SIGNALS: the program gets the caller's mask, as of posix_spawn(3) */
+	if (run->blocked) /* a plan without MC_SIGNALS: the program gets the caller's mask, as with posix_spawn(3) */
 		mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&run->sigmask), 0, 8);
-	mc_strings(argv, bytes(run, s, 1), s->arg[2]);
-	mc_strings(envp, bytes(run, s, 3), s->arg[4]);
+	mc_string_table(argv, bytes(run, s, 1), s->arg[2]);
+	mc_string_table(envp, bytes(run, s, 3), s->arg[4]);
 	if (s->op == MC_EXEC_FD)
 		return mc_sys5(SYS_execveat, value(run, s, 0), MC_PTR(""), MC_PTR(argv), MC_PTR(envp), AT_EMPTY_PATH);
 	return mc_exec(bytes(run, s, 0), s->nr, argv, envp, &run->program, !run->strict);
@@ -257,7 +257,7 @@ static long do_run(struct mc_run *run, const struct mc_step *s)
 	char number[16] = "";
 	const char **argv = run->strings;
 
-	mc_strings(argv, bytes(run, s, 1), s->arg[2]);
+	mc_string_table(argv, bytes(run, s, 1), s->arg[2]);
 	argv[1] = decimal(number + sizeof(number) - 1, (uint32_t)value(run, s, 3));
 	return mc_run_program(bytes(run, s, 0), argv, (int)value(run, s, 4));
 }
@@ -302,8 +302,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return mc_if_index(bytes(run, s, 0));
 	case MC_END_FLOWS:
 		return mc_end_flows((int)value(run, s, 0), bytes(run, s, 1), s->arg[2]);
-	case MC_FORGET:
-		return mc_forget((int)value(run, s, 0), s->arg[1]);
+	case MC_COMMENT_OUT:
+		return mc_comment_out((int)value(run, s, 0), s->arg[1]);
 	case MC_SEND_FD:
 		return do_send_fd(run, s);
 	case MC_EXEC:
@@ -311,7 +311,7 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_exec(run, s);
 	case MC_FAIL:
 		return -(long)s->nr;
-	case MC_FORK: /* spawn.c clones: the walk stops before */
+	case MC_FORK: /* the walk stops before it; spawn.c performs it */
 	case MC_OPS:
 		break;
 	}
@@ -323,7 +323,7 @@ static int tolerated(const struct mc_step *s, long result)
 	return result < 0 && (-result == s->tolerate[0] || -result == s->tolerate[1]);
 }
 
-/* Without the vDSO, and on machines where it has no clock, it is a system call. */
+/* Without the vDSO, clock_gettime(2) is a system call, which a strict seccomp filter may forbid. */
 static uint64_t now(const struct mc_run *run, uint64_t last)
 {
 	return run->strict ? last : mc_now();
@@ -354,7 +354,7 @@ int mc_plan_walk_from(struct mc_run *run, uint32_t first)
 			return (int)result;
 		}
 		if (s->op == MC_CHILD)
-			return 0; /* another thread walks on (parent.c) */
+			return 0; /* a second thread walks the rest (parent.c) */
 		if (s->op == MC_SYSCALL && s->nr == SYS_close && kind_of(s, 0) == MC_SLOT)
 			run->slots[s->arg[0]] = -1;
 		if (s->out >= 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * walk.h: what the parts of the walk owe each other. */
+ * walk.h: internal interfaces of the files that walk a plan. */
 #ifndef MC_WALK_H
 #define MC_WALK_H
 
@@ -16,7 +16,7 @@ static inline enum mc_kind kind_of(const struct mc_step *s, int i)
 	return (s->kinds >> (2 * i)) & 3;
 }
 
-/* An argument as the kernel takes it. */
+/* The value of an argument for the kernel. */
 static inline uint64_t value(const struct mc_run *run, const struct mc_step *s, int i)
 {
 	switch (kind_of(s, i)) {
@@ -29,31 +29,32 @@ static inline uint64_t value(const struct mc_run *run, const struct mc_step *s, 
 	}
 }
 
-/* walk.c, from mc_plan_walk() and mc_plan_walk_from(): the step at run->at is MC_FORK, which the caller carries out. */
+/* walk.c: mc_plan_walk() and mc_plan_walk_from() return it at MC_FORK (the step run->at), which the caller performs. */
 #define MC_FORKS 1
 
-/* spawn.c: mc_plan_walk(), in which MC_FORK clones a sibling that walks on; returns once that has exec'd or ended. */
-int mc_plan_walk_forking(struct mc_run *run);
+/* spawn.c: mc_plan_walk(), with MC_FORK performed: a sibling walks the rest. Returns when that has exec'd or ended. */
+int mc_plan_walk_and_fork(struct mc_run *run);
 
-/* program.c: execve in a child of this thread's, which is waited for; `said` is its stderr. 0, or -errno: -ECHILD where
- * it ended otherwise than with 0. */
-long mc_run_program(const char *path, const char **argv, int said);
+/* program.c: execve in a child of this thread; waits for its end. 0, or -errno: -ECHILD if it did not exit with 0. */
+long mc_run_program(const char *path, const char **argv, int stderr_fd);
 
-/* netlink.c: a message of netlink(7), and its answer: 0, or -errno. `places` are four offsets of 16 bits, 0 for none: at the
- * first goes numbers[0], at the others numbers[1]. */
+/* netlink.c: sends a message of netlink(7) and receives its acknowledgement: 0, or -errno. `places` are four offsets of
+ * 16 bits, 0 for none: numbers[0] is written to the first, numbers[1] to the others. */
 long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places);
 long mc_end_flows(int sock, const char *request, uint64_t length);
 long mc_if_index(const char *name);
-long mc_forget(int directory, uint64_t offset);
+long mc_comment_out(int directory, uint64_t offset);
 
-/* mountpoint.c: a descriptor (O_PATH) of a path below the root, with what of it was missing made: directories, and where
- * `is_file` says so at its end a file. */
+/* mountpoint.c: a descriptor (O_PATH) of a path below the root. Missing directories are created, and a missing last
+ * component as a file if `is_file`. */
 long mc_mount_point(const char *path, int is_file);
 
-/* exec.c: `path` is the first of `count` strings, one behind the other; returns -errno, or not at all. What stood in the
- * way is looked at when it failed (`look`), or was before, by mc_look(). -EBUSY: somebody has a lease of it. */
-long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program, int look);
-int mc_look(const char *path, uint32_t count, struct mc_program *program);
-void mc_strings(const char **table, const char *list, uint64_t count);
+/* exec.c: `path` is the first of `count` consecutive strings. Returns -errno, or not at all. After a failure the
+ * executable is inspected if `inspect`; else mc_program_inspect() has done so before. -EBUSY: another process has a
+ * lease on it (F_SETLEASE). */
+long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program,
+	     int inspect);
+int mc_program_inspect(const char *path, uint32_t count, struct mc_program *program);
+void mc_string_table(const char **table, const char *list, uint64_t count);
 
 #endif

@@ -100,7 +100,7 @@ class Child:
 
     def discard(self) -> None:
         """Ends it, and leaves nothing."""
-        self.spawn.bury()
+        self.spawn.kill_and_reap()
         self.release()
         self.close()
 

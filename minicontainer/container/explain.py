@@ -78,7 +78,7 @@ def _ulimit(spec: Spec, step: Step, number: int, reason: str) -> Error:
 
 
 def _seccomp(spec: Spec, _step: Step | None, number: int, reason: str) -> Error:
-    if number == errno.EBUSY:  # of mc_look (csrc/exec.c), which is before the filter
+    if number == errno.EBUSY:  # of mc_program_inspect (csrc/plan/exec.c), called before the filter is loaded
         return failure.leased(spec.args[0])
     if spec.seccomp is None:
         reason = f"the kernel refuses the filter: {reason}"

@@ -19,7 +19,7 @@ class _Own(Plan):
 
     def __init__(self, template: Plan, identifier: str, buffer: bytes) -> None:
         encoded = template.encoded()._replace(buffer=buffer)
-        for name, value in (("inputs", template.inputs), ("_kept", encoded), ("_of", (template, identifier))):
+        for name, value in (("inputs", template.inputs), ("_encoded", encoded), ("_of", (template, identifier))):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> tuple[Step, ...]:

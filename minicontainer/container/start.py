@@ -272,7 +272,7 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
         if child.is_running:
             error, seen = init.report(read)
             if error:
-                child.spawn.bury()
+                child.spawn.kill_and_reap()
                 raise explain.program_error(spec, error, seen)
     finally:
         os.close(read)
@@ -287,7 +287,7 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
     waited = failed is None or child.spawn.plan.steps[failed].op == lib.MC_WAIT
     parent_run = child.parent_run
     if parent_run is not None and parent_run.failed is not None and waited:  # else it failed since the child had ended
-        child.spawn.bury()
+        child.spawn.kill_and_reap()
         raise _parent_error(child, spec, parent_run)
     if result < 0:
         new_userns = facts_here.userns in ("private", "keep-id", "range")
@@ -297,7 +297,7 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
         raise StepError(-result, call, hint=USERNS_REFUSED if new_userns and result == -errno.EPERM else "")
     if failed is None and child.spawn.interrupted is None:
         return
-    status = child.spawn.bury()
+    status = child.spawn.kill_and_reap()
     if failed is None:
         raise child.spawn.error(status)
     step = child.spawn.plan.steps[failed]

@@ -118,7 +118,7 @@ class Monitored:
         layout.walk(header.parent, parent_run.plan, [numbers.get(name, -1) for name in parent_run.plan.slots])
         header.shared_slots = layout.put(bytes(ffi.buffer(parent_run.template.shared)))
         header.parent_side.nshared, header.parent_side.ninputs = parent_run.struct.nshared, parent_run.struct.ninputs
-        header.parent_side.ready, header.parent_side.go, header.parent_side.answer = parent_run.template.ends
+        header.parent_side.ready, header.parent_side.go, header.parent_side.answer = parent_run.template.pipe_slots
 
     def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         header.directory, header.names = given.place(self.directory), given.place(self.names)

@@ -17,7 +17,7 @@ from minicontainer.network.bridge import is_own
 from minicontainer.network.members import Record, at, is_dead
 from minicontainer.network.record import CorruptNetworkError
 from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.plan.netlink import forget, netlink
+from minicontainer.plan.netlink import comment_out, netlink
 from minicontainer.plan.spawn import walk
 
 SOON = 2.0  # seconds that what was killed may take to be gone, while others wait for the network's lock
@@ -33,7 +33,7 @@ def ending(record: Record) -> Plan:
         told = firewall.removed(element)
         b.add(netlink(sock, told, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.GONE))
     b.add(*flows.ended(sock, record.address, record.elements))
-    b.add(*(forget(names, line) for line in record.lines))
+    b.add(*(comment_out(names, line) for line in record.lines))
     if record.private:
         b.add(p.call("unlinkat", names, str(record.address), 0, tolerate=(errno.ENOENT,)))
     b.add(p.call("unlinkat", leases, str(record.address), 0, tolerate=(errno.ENOENT,)))

@@ -1,7 +1,7 @@
 """/etc/hosts of who is on a network: one file for all, in which each has lines (hosts(5)).
 
 Theory of operation. A line is as long as it was when it was written first, filled with blanks, and what is not in use
-is a comment: so one byte, "#", takes a name away (MC_FORGET of the plan that ends a lease), and who reads the file
+is a comment: so one byte, "#", takes a name away (MC_COMMENT_OUT of the plan that ends a lease), and who reads the file
 meanwhile sees the one or the other. Who wants names of its own (--add-host) gets a file of its own beside it: the lines
 are at the same offsets in all files, and are written to all, but what is one's own is RESERVED in those of the others.
 

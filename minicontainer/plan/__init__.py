@@ -1,7 +1,7 @@
-"""Containers as lists of steps: the language of plans, how C is given one, one run of it, and its timeline.
+"""Plans: containers as lists of steps.
 
-The names of the language are here, so that a script says ``from minicontainer import plan as p``. What runs a plan is
-in ``minicontainer.plan.spawn``, what a run took in ``minicontainer.plan.timeline``.
+This package exports the language of plans (``from minicontainer import plan as p``). ``minicontainer.plan.spawn`` runs
+a plan, ``minicontainer.plan.timeline`` reports the time that each step took.
 """
 
 from minicontainer.plan.language import *  # noqa: F403

@@ -20,10 +20,10 @@ if HEADER.size != ffi.sizeof("struct mc_plan") or STEP.size != ffi.sizeof("struc
 
 
 class Encoded(NamedTuple):
-    """A plan as C takes it.
+    """A plan in the form that C walks.
 
     slots     name -> index: the inputs first, then each step's ``into``
-    nstrings  the most pointers that one exec of it needs, its two NULLs included
+    nstrings  the most pointers that one exec step needs, the two NULLs included
     ops       each step's enum mc_op
     """
 
@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
 
 
 def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
-    """Lays out a plan. SpecError naming the step that cannot be encoded."""
+    """Encodes a plan. SpecError: it names the step that cannot be encoded."""
     names = [*inputs, *(str(s.into) for s in steps if s.into)]
     slots = {name: i for i, name in enumerate(dict.fromkeys(names))}
     nstrings = max(map(_strings, steps), default=0)
@@ -44,20 +44,20 @@ def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
 
 
 def _strings(step: Step) -> int:
-    """The pointers that a step needs."""
+    """The number of pointers that a step needs."""
     if step.op == lib.MC_RUN:
         return len(step.args[1]) + 1  # type: ignore[arg-type]
     return len(step.args[1]) + len(step.args[2]) + 2 if step.op in EXECS else 0  # type: ignore[arg-type]
 
 
 class _Encoder:
-    """Lays steps out: header, steps, bytes. ``filled``: the slots that hold a descriptor as far as it has come."""
+    """Encodes steps: header, steps, bytes. ``filled``: the slots that hold a descriptor before the current step."""
 
     def __init__(self, steps: Sequence[Step], slots: dict[str, int], filled: set[str]) -> None:
         self.steps, self.slots, self.filled = steps, slots, filled
         self.base = HEADER.size + STEP.size * len(steps)
         self.tail = bytearray()
-        self.seen: dict[bytes, int] = {}
+        self.offsets: dict[bytes, int] = {}
 
     def encode(self, nstrings: int) -> bytes:
         steps = b"".join(map(self.step, self.steps))
@@ -67,15 +67,15 @@ class _Encoder:
         return head + steps + bytes(self.tail)
 
     def put(self, data: bytes) -> int:
-        """The offset of ``data`` in the buffer, NUL-terminated and aligned; equal bytes are laid once."""
-        if data not in self.seen:
+        """The offset of ``data`` in the buffer, NUL-terminated and aligned; equal bytes are stored once."""
+        if data not in self.offsets:
             self.tail += b"\0" * (-(self.base + len(self.tail)) % 8)
-            self.seen[data] = self.base + len(self.tail)
+            self.offsets[data] = self.base + len(self.tail)
             self.tail += data + b"\0"
-        return self.seen[data]
+        return self.offsets[data]
 
     def arg(self, value: object) -> tuple[int, int]:
-        """(kind, word) of one argument."""
+        """(kind, 64-bit value) of one argument."""
         if value is None:
             return KINDS["imm"], 0
         if isinstance(value, Slot):
@@ -90,14 +90,14 @@ class _Encoder:
             return KINDS["imm"], value & 0xFFFFFFFFFFFFFFFF
         raise ValueError(f"no system call takes {value!r}")
 
-    def words(self, step: Step) -> list[tuple[int, int]]:
-        """The step's arguments as C reads them; for exec: path(s), argv, argc, envp, envc; for a run: path, argv,
-        argc, pid, said."""
+    def arguments(self, step: Step) -> list[tuple[int, int]]:
+        """The step's arguments in C's order; for exec: path(s), argv, argc, envp, envc; for a run: path, argv, argc,
+        pid, stderr."""
         if step.op == lib.MC_FAIL:
             return []
         if step.op == lib.MC_RUN:
-            path, argv, pid, said = step.args
-            return [self.arg(path), self.strings(argv), self.arg(len(argv)), self.arg(pid), self.arg(said)]  # type: ignore[arg-type]
+            path, argv, pid, stderr = step.args
+            return [self.arg(path), self.strings(argv), self.arg(len(argv)), self.arg(pid), self.arg(stderr)]  # type: ignore[arg-type]
         if step.op not in EXECS:
             return [self.arg(a) for a in step.args]
         target, argv, envp = step.args
@@ -110,9 +110,9 @@ class _Encoder:
 
     def step(self, step: Step) -> bytes:
         try:
-            words = self.words(step)
-            kinds = sum(kind << (2 * i) for i, (kind, _) in enumerate(words))
-            values = [word for _, word in words] + [0] * (lib.MC_ARGS - len(words))
+            arguments = self.arguments(step)
+            kinds = sum(kind << (2 * i) for i, (kind, _) in enumerate(arguments))
+            values = [value for _, value in arguments] + [0] * (lib.MC_ARGS - len(arguments))
             out = self.slots[step.into] if step.into else -1
             tolerate = [*step.tolerate, *[0] * (2 - len(step.tolerate))]
             packed = STEP.pack(step.op, kinds, out, step.skip, *tolerate, step.nr, *values)

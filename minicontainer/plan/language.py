@@ -8,19 +8,31 @@ the man page writes them::
     print(plan.describe())
 
 Arguments are ints, ``Const("MS_NOSUID|MS_NODEV")``, strings and bytes (passed by address), ``Struct`` (bytes with a
-readable form), and ``Slot("name")``: a descriptor that the caller passes or that an earlier step made (``into=``).
+printable form), and ``Slot("name")``: a descriptor that the caller passes or that an earlier step opened (``into=``).
 Pure: nothing here makes a system call.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from minicontainer.native import lib
-from minicontainer.plan.encoding import Encoded, encode
-from minicontainer.plan.step import Const, Hex, Octal, Slot, Step, Struct, checked, const, known, os_bytes, show, texts
+from minicontainer.plan.builder import Builder, Plan
+from minicontainer.plan.step import (
+    Const,
+    Hex,
+    Octal,
+    Slot,
+    Step,
+    Struct,
+    check_arguments,
+    const,
+    constant_value,
+    os_bytes,
+    show,
+    string_list,
+)
 
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
@@ -33,66 +45,14 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Steps, and the slots that the caller fills (``inputs``, in this order)."""
-
-    steps: tuple[Step, ...]
-    inputs: tuple[str, ...] = ()
-
-    def __init__(self, steps: Iterable[Step], inputs: Iterable[str] = (), encoded: Encoded | None = None) -> None:
-        object.__setattr__(self, "steps", tuple(steps))
-        object.__setattr__(self, "inputs", tuple(inputs))
-        object.__setattr__(self, "_kept", encoded)
-
-    def __reduce__(self) -> tuple[type[Plan], tuple[object, ...]]:
-        return Plan, (self.steps, self.inputs)  # without what is encoded
-
-    def describe(self) -> str:
-        """The plan in words, a line a step, by phase."""
-        lines, phase = [], None
-        for step in self.steps:
-            if step.phase != phase:
-                phase = step.phase
-                lines.append(f"# {phase}")
-            lines.append(f"  {step.describe()}")
-        return "\n".join(lines)
-
-    # Kept in the instance, not by functools.cached_property: until Python 3.12 that has a lock for all instances, which
-    # another thread may hold when this process is forked.
-
-    @property
-    def buffer(self) -> bytes:
-        """The flat form that C walks. Checked by C once, here."""
-        return self.encoded().buffer
-
-    @property
-    def slots(self) -> dict[str, int]:
-        """Slot name -> index: the inputs first, then each step's ``into``."""
-        return self.encoded().slots
-
-    @property
-    def nstrings(self) -> int:
-        """Pointers that the exec steps need, NULLs included."""
-        return self.encoded().nstrings
-
-    def encoded(self) -> Encoded:
-        """All of it."""
-        kept: Encoded | None = self.__dict__["_kept"]
-        if kept is None:
-            kept = encode(self.steps, self.inputs)
-            if lib.mc_plan_check(kept.buffer, len(kept.buffer)) < 0:
-                raise ValueError("plan: its steps do not encode to a sound buffer")
-            object.__setattr__(self, "_kept", kept)
-        return kept
-
-
-# ---- the steps: one function a primitive, named as its man page
+# ---- the steps: one function for each primitive, named as its man page
 
 
 def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[int] = (), skip: int = 0) -> Step:
-    """Any system call that native.h's constants know, as a step."""
-    return Step(name, args, lib.MC_SYSCALL, known(f"SYS_{name}"), Slot(into) if into else None, tuple(tolerate), skip)
+    """A step for any system call whose number ``csrc/plan/constants.h`` has."""
+    return Step(
+        name, args, lib.MC_SYSCALL, constant_value(f"SYS_{name}"), Slot(into) if into else None, tuple(tolerate), skip
+    )
 
 
 FDCWD = const("AT_FDCWD")
@@ -130,12 +90,12 @@ def mount_setattr(tree: Slot | Const, path: str, attrs: str, *, clear: str = "",
     """mount_setattr(2): sets (and clears) MOUNT_ATTR_* of a mount."""
     flags = "AT_EMPTY_PATH|AT_RECURSIVE" if recursive else "AT_EMPTY_PATH"
     packed = MOUNT_ATTR.pack(const(attrs), const(clear) if clear else 0, 0, 0)
-    shown = f"{{attr_set={attrs}{', attr_clr=' + clear if clear else ''}}}"
-    return call("mount_setattr", tree, path, const(flags), Struct(packed, shown), MOUNT_ATTR.size)
+    text = f"{{attr_set={attrs}{', attr_clr=' + clear if clear else ''}}}"
+    return call("mount_setattr", tree, path, const(flags), Struct(packed, text), MOUNT_ATTR.size)
 
 
 def idmap(tree: Slot, userns: Slot, *, recursive: bool = False) -> Step:
-    """mount_setattr(2) with MOUNT_ATTR_IDMAP: shows a detached tree with the ids of a user namespace."""
+    """mount_setattr(2) with MOUNT_ATTR_IDMAP: makes a detached tree an ID-mapped mount of a user namespace."""
     return Step("mount_setattr_idmap", (tree, userns, const("AT_RECURSIVE") if recursive else 0), lib.MC_IDMAP)
 
 
@@ -145,7 +105,7 @@ def fsopen(fstype: str, into: str) -> Step:
 
 
 def fsconfig(fs: Slot, key: str | None, value: str | None = None) -> Step:
-    """fsconfig(2): FSCONFIG_SET_STRING, FSCONFIG_SET_FLAG where there is no value, or (no key) CMD_CREATE."""
+    """fsconfig(2): FSCONFIG_SET_STRING; without a value FSCONFIG_SET_FLAG; without a key FSCONFIG_CMD_CREATE."""
     if key is None:
         return call("fsconfig", fs, const("FSCONFIG_CMD_CREATE"), None, None, 0)
     command = "FSCONFIG_SET_FLAG" if value is None else "FSCONFIG_SET_STRING"
@@ -163,8 +123,8 @@ OPEN_HOW = struct.Struct("=QQQ")  # struct open_how, OPEN_HOW_SIZE_VER0
 def openat2(path: str, flags: str, resolve: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
     """openat2(2)."""
     how = OPEN_HOW.pack(const(flags), mode, const(resolve))
-    shown = f"{{flags={flags}, mode={mode:#o}, resolve={resolve}}}"
-    return call("openat2", at, path, Struct(how, shown), OPEN_HOW.size, into=into)
+    text = f"{{flags={flags}, mode={mode:#o}, resolve={resolve}}}"
+    return call("openat2", at, path, Struct(how, text), OPEN_HOW.size, into=into)
 
 
 def openat(path: str, flags: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
@@ -203,7 +163,7 @@ def write(fd: Slot, data: str, *, tolerate: Sequence[int] = ()) -> Step:
 
 
 def dup3(fd: Slot, number: int) -> Step:
-    """dup3(2), with the copy kept over exec."""
+    """dup3(2); the copy is not close-on-exec."""
     return call("dup3", fd, number, 0)
 
 
@@ -228,17 +188,17 @@ def prctl(option: str, *args: int) -> Step:
 
 
 def setgroups(groups: Sequence[int]) -> Step:
-    """setgroups(2), raw: of this thread alone."""
+    """setgroups(2), as a raw system call: for the calling thread alone."""
     return call("setgroups", len(groups), Struct(struct.pack(f"={len(groups)}I", *groups), show(list(groups))))
 
 
 def setresgid(gid: int) -> Step:
-    """setresgid(2), raw."""
+    """setresgid(2), as a raw system call: for the calling thread alone."""
     return call("setresgid", gid, gid, gid)
 
 
 def setresuid(uid: int) -> Step:
-    """setresuid(2), raw."""
+    """setresuid(2), as a raw system call: for the calling thread alone."""
     return call("setresuid", uid, uid, uid)
 
 
@@ -247,8 +207,8 @@ def capset(effective: int, permitted: int, inheritable: int) -> Step:
     header = struct.pack("=Ii", lib._LINUX_CAPABILITY_VERSION_3, 0)
     masks = (effective, permitted, inheritable)
     data = struct.pack("=6I", *(m & 0xFFFFFFFF for m in masks), *(m >> 32 for m in masks))
-    shown = f"{{effective={effective:#x}, permitted={permitted:#x}, inheritable={inheritable:#x}}}"
-    return call("capset", Struct(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"), Struct(data, shown))
+    text = f"{{effective={effective:#x}, permitted={permitted:#x}, inheritable={inheritable:#x}}}"
+    return call("capset", Struct(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"), Struct(data, text))
 
 
 def capbset_drop_all_but(keep: int) -> Step:
@@ -257,30 +217,30 @@ def capbset_drop_all_but(keep: int) -> Step:
 
 
 def reset_signals(mask: int = 0) -> Step:
-    """rt_sigaction(SIG_DFL) of every signal, then rt_sigprocmask(SIG_SETMASK, mask). Until then all signals are blocked
-    (in a plan without it until exec, which restores the caller's mask)."""
+    """rt_sigaction(SIG_DFL) of every signal, then rt_sigprocmask(SIG_SETMASK, mask). All signals are blocked until this
+    step (in a plan without it: until the exec, which restores the caller's mask)."""
     return Step("reset_signals", (Hex(mask),), lib.MC_SIGNALS)
 
 
 def prlimit64(resource: int, soft: int, hard: int) -> Step:
     """prlimit64(2) of the calling process; -1 is RLIM_INFINITY."""
     packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
-    shown = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
-    return call("prlimit64", 0, resource, shown, None)
+    text = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
+    return call("prlimit64", 0, resource, text, None)
 
 
 def prlimit64_raise(resource: int, hard: int, pid: Slot | int = 0) -> Step:
-    """prlimit64(2) of the calling process, or of another: its hard limit is at least ``hard`` then (-1 is infinite)."""
+    """prlimit64(2) of a process (0: the caller): raises its hard limit to at least ``hard`` (-1: RLIM_INFINITY)."""
     least = const("RLIM_INFINITY") if hard < 0 else hard
     return Step("prlimit64_raise", (pid, resource, least), lib.MC_RAISE)
 
 
 def prlimit64_all(limits: Sequence[tuple[int, int] | None]) -> Step:
-    """prlimit64(2) of each resource in turn (soft, hard; -1 is RLIM_INFINITY; None leaves it), but never above the
-    caller's hard limit."""
+    """prlimit64(2) of each resource in turn: (soft, hard), -1 is RLIM_INFINITY, None leaves the limit as it is. A limit
+    above the caller's hard limit is lowered to that."""
     words = [word & (2**64 - 1) for pair in limits for word in (pair or (1, 0))]
-    shown = Struct(struct.pack(f"={len(words)}Q", *words), f"<{sum(pair is not None for pair in limits)} limits>")
-    return Step("prlimit64_all", (shown, len(limits)), lib.MC_RLIMITS)
+    text = Struct(struct.pack(f"={len(words)}Q", *words), f"<{sum(pair is not None for pair in limits)} limits>")
+    return Step("prlimit64_all", (text, len(limits)), lib.MC_RLIMITS)
 
 
 def close_range(first: int) -> Step:
@@ -289,10 +249,10 @@ def close_range(first: int) -> Step:
 
 
 def seccomp(program: bytes, flags: str = "0", *, strict: bool = False) -> Step:
-    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction). ``strict``: just before an
-    ``execve``, under a program that may forbid all else; what would explain its failure is looked at before."""
-    shown = Struct(program, f"<{len(program) // 8} instructions>")
-    return Step("seccomp", (const(flags), len(program) // 8, shown, *([1] if strict else [])), lib.MC_SECCOMP)
+    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction). ``strict``: the
+    filter may forbid every call but the ``execve`` that follows, so the executable is inspected before."""
+    text = Struct(program, f"<{len(program) // 8} instructions>")
+    return Step("seccomp", (const(flags), len(program) // 8, text, *([1] if strict else [])), lib.MC_SECCOMP)
 
 
 def chdir(path: str) -> Step:
@@ -301,7 +261,7 @@ def chdir(path: str) -> Step:
 
 
 def open_proc(pid: Slot, into: str) -> Step:
-    """open(2) of /proc/PID, for a process whose number is only known then."""
+    """open(2) of /proc/PID, where PID is the number in a slot."""
     return Step("open_proc", (pid,), lib.MC_PROC, into=Slot(into))
 
 
@@ -311,90 +271,63 @@ def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
 
 
 def call_parent(ready: Slot) -> Step:
-    """Tells the parent-side plan that the child is here."""
+    """Lets the parent-side plan start its second part (``await_child``)."""
     return call("write", ready, chr(lib.MC_READY), 1)
 
 
 def let_go(answer: Slot) -> Step:
-    """In the parent-side plan: the child goes on from the ``wait_for_parent`` that it has come to, or comes to."""
+    """In the parent-side plan: ends the child's ``wait_for_parent``."""
     return call("write", answer, chr(lib.MC_GO), 1)
 
 
-def run(path: str, argv: Sequence[str], pid: Slot, said: Slot) -> Step:
-    """execve(2) of a program in a child that must end with 0 (else ECHILD): ``argv[1]`` is the number in ``pid``; its
-    stderr is ``said``."""
-    return Step("run", (path, texts("run: argv", argv), pid, said), lib.MC_RUN)
+def run(path: str, argv: Sequence[str], pid: Slot, stderr: Slot) -> Step:
+    """execve(2) of a program in a child, which must exit with 0 (else ECHILD): ``argv[1]`` is replaced by the number in
+    ``pid``; its standard error goes to ``stderr``."""
+    return Step("run", (path, string_list("run: argv", argv), pid, stderr), lib.MC_RUN)
 
 
 def await_child() -> Step:
-    """In the parent-side plan: what comes before is done before the clone, the rest when the child waits for it."""
+    """In the parent-side plan: the steps before it run before the clone, the others after the ``call_parent``."""
     return Step("await_child", (), lib.MC_CHILD)
 
 
 def wait_for_parent(go: Slot) -> Step:
-    """Waits until the parent-side plan has come to the step that lets the child go on (ECANCELED: it failed)."""
+    """Waits for the ``let_go`` of the parent-side plan (ECANCELED: that plan failed)."""
     return Step("wait_for_parent", (go,), lib.MC_WAIT)
 
 
 def send_fd(sock: Slot, fd: Slot) -> Step:
-    """sendmsg(2) with SCM_RIGHTS: hands a descriptor to the parent."""
+    """sendmsg(2) with SCM_RIGHTS: sends a descriptor to the parent."""
     return Step("send_fd", (sock, fd), lib.MC_SEND_FD)
 
 
 def fork_sibling(cgroup: Slot | None = None) -> Step:
-    """clone3(CLONE_PARENT): the steps after this one run in a second child, which a joined pid namespace needs; in
-    another cgroup where one is given (CLONE_INTO_CGROUP)."""
+    """clone3(CLONE_PARENT): the steps after this one run in a second child, as a joined pid namespace requires
+    (setns(2)); ``cgroup``: in that cgroup (CLONE_INTO_CGROUP)."""
     return Step("clone3", (const("CLONE_PARENT"), -1 if cgroup is None else cgroup), lib.MC_FORK)
 
 
 def fork_child() -> Step:
-    """clone3: the steps after this one run in a child of the child, which is then an orphan: nobody's to wait for."""
+    """clone3: the steps after this one run in a child of the child, which becomes an orphan when the child ends."""
     return Step("clone3", (const("0"), -1), lib.MC_FORK)
 
 
 def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execve(2) of the first of ``paths`` that exists, as execvp(3)."""
-    words = (texts("execve: paths", paths), texts("execve: argv", argv), texts("execve: envp", envp))
-    return Step("execve", words, lib.MC_EXEC, nr=len(paths))
+    arguments = [string_list(f"execve: {n}", v) for n, v in (("paths", paths), ("argv", argv), ("envp", envp))]
+    return Step("execve", tuple(arguments), lib.MC_EXEC, nr=len(paths))
 
 
 def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execveat(2) of a descriptor."""
-    return Step("execveat", (fd, texts("execveat: argv", argv), texts("execveat: envp", envp)), lib.MC_EXEC_FD)
+    return Step(
+        "execveat", (fd, string_list("execveat: argv", argv), string_list("execveat: envp", envp)), lib.MC_EXEC_FD
+    )
 
 
 def failing(step: Step, number: int) -> Step:
-    """A step that fails with errno ``number`` instead of being done, and reads as it did: to test what comes then."""
+    """``step`` replaced by one that fails with errno ``number`` and prints the same: for tests of error handling."""
     return step._replace(op=lib.MC_FAIL, nr=number)
 
 
-checked(globals())  # of each, what it is given
-
-# ---- putting steps together
-
-
-class Builder:
-    """Collects steps under phases: ``with_phase("root")``, ``add(step, ...)``."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.inputs: list[str] = []
-        self.phase = ""
-
-    def input(self, name: str) -> Slot:
-        """A slot that the caller fills."""
-        if name not in self.inputs:
-            self.inputs.append(name)
-        return Slot(name)
-
-    def add(self, *steps: Step) -> None:
-        """Appends steps in the current phase."""
-        self.steps += [s._replace(phase=self.phase) for s in steps]
-
-    def optional(self, step: Step, *then: Step, missing: Sequence[int]) -> None:
-        """A step that may fail with ``missing``; the steps in ``then`` run only where it did not."""
-        self.add(step._replace(tolerate=tuple(missing), skip=len(then)), *then)
-
-    def plan(self) -> Plan:
-        """What was collected."""
-        return Plan(self.steps, self.inputs)
+check_arguments(globals())

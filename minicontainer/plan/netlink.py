@@ -1,4 +1,4 @@
-"""Steps of plans that speak netlink(7), and what goes with them (csrc/plan/netlink.c)."""
+"""The netlink(7) steps of plans, and those that leases need beside them (csrc/plan/netlink.c)."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import errno
 from collections.abc import Sequence
 
 from minicontainer.native import lib
-from minicontainer.plan.step import Hex, Slot, Step, Struct, checked
+from minicontainer.plan.step import Hex, Slot, Step, Struct, check_arguments
 
 
 def netlink(
-    sock: Slot, message: bytes, shown: str, places: Sequence[int] = (), *, first: Slot | int = 0, second: Slot | int = 0
+    sock: Slot, message: bytes, text: str, places: Sequence[int] = (), *, first: Slot | int = 0, second: Slot | int = 0
 ) -> Step:
-    """sendto(2) of a netlink message, and its answer: an errno. At the first of ``places`` (offsets, 0: nowhere) it
-    gets the number in ``first``, at the others (three at most) that in ``second``."""
+    """sendto(2) of a netlink message, recvfrom(2) of its acknowledgement, an errno. ``places`` are offsets of 32-bit
+    numbers in the message (0: none): the number in ``first`` is written to the first of them, that in ``second`` to the
+    others (three at most). ``text`` is printed for the message."""
     packed = sum(place << (16 * i) for i, place in enumerate(places))
-    args = (sock, Struct(message, f"{{{shown}}}"), len(message), first, second, Hex(packed))
+    args = (sock, Struct(message, f"{{{text}}}"), len(message), first, second, Hex(packed))
     return Step("netlink", args, lib.MC_NETLINK)
 
 
 def if_index(name: str, into: str) -> Step:
-    """The number of an interface (netdevice(7), SIOCGIFINDEX)."""
+    """The index of the interface ``name`` (netdevice(7), SIOCGIFINDEX)."""
     return Step("if_nametoindex", (name,), lib.MC_IF_INDEX, into=Slot(into))
 
 
-def end_flows(sock: Slot, message: bytes, shown: str) -> Step:
-    """IPCTNL_MSG_CT_DELETE of the tracked connections that the message's filter has."""
-    args = (sock, Struct(message, f"{{{shown}}}"), len(message))
-    return Step("netlink", args, lib.MC_END_FLOWS, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))  # none are tracked
+def end_flows(sock: Slot, message: bytes, text: str) -> Step:
+    """IPCTNL_MSG_CT_DELETE of the tracked connections that the message's filter matches."""
+    args = (sock, Struct(message, f"{{{text}}}"), len(message))
+    return Step("netlink", args, lib.MC_END_FLOWS, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))  # no conntrack
 
 
-def forget(directory: Slot, offset: Slot | int) -> Step:
-    """pwrite(2) of "#" at ``offset`` in each file of a directory."""
-    return Step("forget", (directory, offset), lib.MC_FORGET)
+def comment_out(directory: Slot, offset: Slot | int) -> Step:
+    """pwrite(2) of "#" at ``offset`` to each file of a directory: takes a line out of hosts files."""
+    return Step("comment_out", (directory, offset), lib.MC_COMMENT_OUT)
 
 
-checked(globals())  # of each, what it is given
+check_arguments(globals())

@@ -1,4 +1,4 @@
-"""The middle layer: a child that walks a plan of steps of one's own choosing.
+"""Runs a plan in a child process: the layer between system calls and containers.
 
     from minicontainer import plan as p
     from minicontainer.plan.spawn import Spawn
@@ -7,7 +7,7 @@
         child.start("CLONE_NEWUTS")
         print(child.wait())
 
-A plan whose last step is no exec ends the child with 0 when it was walked.
+A child whose plan does not end with an exec exits with 0 after the last step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minicontainer.plan.timeline import Timeline
 
 
 def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> object:
-    """Readies a struct mc_run; what this gives must be kept until the walk has ended."""
+    """Fills in a struct mc_run. The caller must keep the result alive until the walk has ended (cffi)."""
     encoded = plan.encoded()
     slots = ffi.new("int32_t[]", [-1] * max(1, len(encoded.slots)))
     for name in plan.inputs:
@@ -40,64 +40,65 @@ def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> objec
 
 
 def walk(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
-    """Walks a plan in this very thread, for what needs no child; a step that fails does not keep the next from being
-    done. What was done: the call, its start and end (nanoseconds), its result or -errno."""
+    """Walks a plan in the calling thread, without a child; after a failed step it goes on with the next one. Returns
+    the calls that were made, each with its start and end (nanoseconds) and its result or -errno."""
     run, records = ffi.new("struct mc_run *"), ffi.new("struct mc_record[]", max(1, len(plan.steps)))
-    kept = fill(run, plan, inputs, records)
+    buffers = fill(run, plan, inputs, records)
     first = 0
     while lib.mc_plan_walk_from(run, first) < 0:
         first = run.failed + 1
-    del kept
-    found = []
+    del buffers
+    calls = []
     for step, record in zip(plan.steps, records, strict=True):
         if record.start_ns:
-            found.append((step.describe(), record.start_ns, record.end_ns, record.result))
-    return found
+            calls.append((step.describe(), record.start_ns, record.end_ns, record.result))
+    return calls
 
 
-ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: its ends of the parent-side plan's pipes
+PIPE_ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: pipes between it and the parent-side plan
 
 
 class ParentPlan:
-    """The parent-side plan of a start (csrc/plan/parent.c): a plan whose first input is the child's ``pid``. What its
-    first part makes goes to the inputs of the child's plan that have the same names: these, and ENDS, are ``names``."""
+    """The parent-side plan of a start (csrc/plan/parent.c); its first input is the child's ``pid``. Descriptors that
+    its first part opens become the inputs of the child's plan with the same names. ``names`` are these inputs and
+    PIPE_ENDS."""
 
-    __slots__ = ("ends", "names", "plan", "shared")
+    __slots__ = ("names", "pipe_slots", "plan", "shared")
 
     def __init__(self, plan: Plan, child: Plan) -> None:
         self.plan = plan
-        given = [name for name in child.inputs if name in plan.slots]
-        self.names = (*given, *ENDS)
-        pairs = [slot for name in given for slot in (plan.slots[name], child.slots[name])]
+        shared = [name for name in child.inputs if name in plan.slots]
+        self.names = (*shared, *PIPE_ENDS)
+        pairs = [slot for name in shared for slot in (plan.slots[name], child.slots[name])]
         self.shared: Any = ffi.new("int32_t[]", pairs)
-        self.ends = [child.slots[name] for name in ENDS]
+        self.pipe_slots = [child.slots[name] for name in PIPE_ENDS]
 
 
 class ParentRun:
-    """One run of it, with ``numbers`` as its inputs; whatever is said for ``pid``."""
+    """One run of a parent-side plan. ``numbers`` are its inputs (C replaces ``pid`` and ``answer``)."""
 
-    __slots__ = ("_kept", "numbers", "plan", "records", "struct", "template")
+    __slots__ = ("_buffers", "numbers", "plan", "records", "struct", "template")
 
     def __init__(self, template: ParentPlan, numbers: Mapping[str, int]) -> None:
         self.template, self.plan, self.numbers = template, template.plan, numbers
         self.struct: Any = ffi.new("struct mc_parent *")
         self.records: Any = ffi.new("struct mc_record[]", len(self.plan.steps))
-        self._kept = fill(self.struct.run, self.plan, numbers, self.records)
+        self._buffers = fill(self.struct.run, self.plan, numbers, self.records)
         self.struct.ninputs = len(self.plan.inputs)
         self.struct.nshared, self.struct.shared = len(template.shared) // 2, template.shared
-        self.struct.ready, self.struct.go, self.struct.answer = template.ends
+        self.struct.ready, self.struct.go, self.struct.answer = template.pipe_slots
 
     @property
     def failed(self) -> int | None:
-        """The index of the step that failed."""
+        """The index of the step that failed; None: none did."""
         return self.struct.run.failed if self.struct.run.failed >= 0 else None
 
 
 class Spawn:
-    """One run of a plan: what C writes to (struct mc_spawn, records), and the child that came of it.
+    """One run of a plan: the structures that C writes (struct mc_spawn, records), and the child process.
 
-    ``struct.pid`` is there as soon as the child exists, while ``start`` still sleeps in the clone: for a thread that
-    does the parent-side plan meanwhile.
+    ``struct.pid`` is set as soon as the child exists, while ``start`` still sleeps in clone3: another thread can read
+    it.
     """
 
     __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
@@ -110,10 +111,11 @@ class Spawn:
         self.result = 0
 
     def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, parent: ParentRun | None = None) -> int:
-        """clone3, and the walk in the child; returns when it has exec'd or ended: 0, or -errno of clone3.
+        """clone3; the child walks the plan. Returns when the child has exec'd or ended: 0, or -errno of clone3.
 
-        ``inputs`` gives a descriptor (above 2) for each of the plan's; ``cgroup`` is the directory to be born in;
-        ``parent`` is done beside it, and gives the inputs that it names."""
+        ``inputs`` maps each of the plan's inputs to a descriptor (above 2); ``cgroup`` is the descriptor of the cgroup
+        directory for the child (CLONE_INTO_CGROUP); ``parent`` runs at the same time, and supplies the inputs that its
+        template names."""
         if flags & lib.CLONE_NEWTIME:
             hint = "the child shares our memory: make unshare a step of its plan, and exec enters it"
             raise SpecError("flags", "CLONE_NEWTIME", "cannot be given to clone3 here", hint)
@@ -122,41 +124,41 @@ class Spawn:
         if parent is not None:
             spawn.parent = parent.struct
             inputs = {**dict.fromkeys(parent.template.names, -1), **inputs}
-        kept = fill(spawn.run, self.plan, inputs, self.records)
+        buffers = fill(spawn.run, self.plan, inputs, self.records)
         self.result = lib.mc_spawn(spawn)
         spawn.parent = spawn.run.plan = spawn.run.slots = ffi.NULL
-        del kept
+        del buffers
         self.pid, self.pidfd = spawn.pid, spawn.pidfd
         return self.result
 
     def start(self, flags: str | int = "0", inputs: Mapping[str, int] | None = None, cgroup: int = -1) -> int:
-        """As ``clone``, with CLONE_NEW* flags (by name too); returns the pid. StepError for clone3 or a failed step;
-        the child is then reaped."""
+        """As ``clone``, with CLONE_NEW* flags as a number or by name; returns the pid. StepError: clone3 or a step
+        failed; the child is then reaped."""
         flags = const(flags) if isinstance(flags, str) else flags
         result = self.clone(flags, inputs or {}, cgroup)
         if result < 0:
             raise StepError(-result, f"clone3({getattr(flags, 'text', hex(flags))})")
         if self.failed is not None or self.interrupted is not None:
-            status = self.bury()
+            status = self.kill_and_reap()
             self.close()
             raise self.error(status)
         return self.pid
 
     @property
     def failed(self) -> int | None:
-        """The index of the step that failed."""
+        """The index of the step that failed; None: none did."""
         return self.struct.run.failed if self.struct.run.failed >= 0 else None
 
     @property
     def interrupted(self) -> int | None:
-        """The index of the step that the child was killed in; None where it came to exec, or to its end."""
+        """The index of the step in which the child was killed; None: it reached its exec or the plan's end."""
         run, ops = self.struct.run, self.plan.encoded().ops
         if self.result < 0 or run.failed >= 0 or run.at >= len(ops) or ops[run.at] in EXECS:
             return None
         return int(run.at)
 
     def error(self, status: int = 0) -> StepError:
-        """What the failed step has to say; or that the child ended in it, with ``status`` as ``wait`` gave it."""
+        """The error of the failed step; or that the child ended in a step, with ``status`` as ``wait`` returns it."""
         if self.failed is not None:
             return StepError(-self.records[self.failed].result, self.plan.steps[self.failed].describe())
         hint = "the child was killed in it by signal" if status < 0 else "the child ended in it with status"
@@ -166,15 +168,15 @@ class Spawn:
         return StepError(errno.ECANCELED, self.plan.steps[self.interrupted or 0].describe(), hint=hint)
 
     def wait(self) -> int:
-        """Reaps the child: its exit code, or minus the signal that ended it."""
+        """Waits for the child and reaps it: its exit code, or minus the signal that ended it."""
         while lib.mc_pidfd_wait(self.pidfd, -1) == -errno.EINTR:
             pass
         check(lib.mc_spawn_reap(self.struct), "waitid", self.pid)
         return int(self.struct.status)
 
-    def bury(self) -> int:
-        """Kills and reaps, where that was not done; its status as of ``wait`` (0: there is none). Also after an
-        exception out of ``clone`` (a signal handler's), which did not come so far as to note the pidfd."""
+    def kill_and_reap(self) -> int:
+        """Kills and reaps the child unless it is reaped; its status as of ``wait`` (0: there is no child). It works
+        also after an exception out of ``clone`` (raised by a signal handler), before ``clone`` has stored the pidfd."""
         if self.struct.reaped:
             return int(self.struct.status)
         if self.struct.pidfd < 0:
@@ -184,16 +186,16 @@ class Spawn:
         try:
             return self.wait()
         except StepError as e:
-            if e.errno != errno.ECHILD:  # SIGCHLD is ignored: nothing is left of it
+            if e.errno != errno.ECHILD:  # SIGCHLD is ignored: the kernel has reaped it
                 raise
             return 0
 
     def kill(self) -> None:
-        """SIGKILL, for a child that may have ended."""
+        """Sends SIGKILL; no error where the child has ended."""
         lib.mc_syscall(lib.SYS_pidfd_send_signal, self.pidfd, 9, 0, 0, 0, 0)
 
     def timeline(self) -> Timeline:
-        """The child's steps as they happened, and the clone."""
+        """The events of clone3 and of the child's steps."""
         call = f"clone3({self.struct.flags:#x})"
         result = self.result if self.result < 0 else self.pid
         clone = ("clone", call, self.struct.start_ns, self.struct.end_ns, result)

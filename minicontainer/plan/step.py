@@ -1,4 +1,4 @@
-"""A step of a plan: one primitive, and what its arguments can be, each of which knows how it is printed.
+"""A step of a plan: one primitive with its arguments. Each type of argument defines how it is printed.
 
 Pure: nothing here makes a system call.
 """
@@ -15,8 +15,8 @@ from minicontainer.errors import SpecError
 from minicontainer.native import lib
 
 
-def known(name: str) -> int:
-    """The kernel's number for a name, as the compiler knows it."""
+def constant_value(name: str) -> int:
+    """The value of a kernel constant. SpecError: it is not in csrc/plan/constants.h."""
     try:
         return int(getattr(lib, name))
     except AttributeError:
@@ -26,7 +26,7 @@ def known(name: str) -> int:
 
 
 class Const(int):
-    """Kernel constants by name, or-ed: the value is the compiler's, the text is what is printed."""
+    """Kernel constants by name, joined by ``|``: the C compiler gives the value, ``text`` is printed."""
 
     text: str
 
@@ -35,7 +35,7 @@ class Const(int):
             raise TypeError(f"constants must be a string of names, not {type(text).__name__}")
         value = 0
         for name in text.split("|"):
-            value |= int(name, 0) if name[:1].isdigit() else known(name)
+            value |= int(name, 0) if name[:1].isdigit() else constant_value(name)
         self = super().__new__(cls, value)
         self.text = text
         return self
@@ -46,32 +46,32 @@ class Const(int):
 
 @lru_cache(maxsize=512)
 def const(text: str) -> Const:
-    """``Const(text)``, made once."""
+    """``Const(text)``, cached."""
     return Const(text)
 
 
 class Slot(str):
-    """A descriptor of a run, by name."""
+    """A descriptor of one run of a plan, by name."""
 
     __slots__ = ()
 
 
 class Octal(int):
-    """A mode: printed in octal."""
+    """A file mode: printed in octal."""
 
     def __str__(self) -> str:
         return f"{int(self):#o}"
 
 
 class Hex(int):
-    """A mask: printed in hexadecimal."""
+    """A bit mask: printed in hexadecimal."""
 
     def __str__(self) -> str:
         return f"{int(self):#x}"
 
 
 class Struct(bytes):
-    """A structure passed by address, with the text that is printed for it."""
+    """A structure that is passed by address; ``text`` is printed for it."""
 
     text: str
 
@@ -87,9 +87,9 @@ class Struct(bytes):
 class Step(NamedTuple):
     """One primitive.
 
-    into      slot that takes the resulting descriptor
-    tolerate  errno values (two at most) that are no failure; then the next ``skip`` steps are left out
-    phase     what it is for; ``--explain`` sums by it
+    into      the slot for the resulting descriptor
+    tolerate  errno values (two at most) that are no failure; the next ``skip`` steps are then skipped
+    phase     the group that the step belongs to; ``--explain`` sums times by it
     """
 
     call: str
@@ -102,23 +102,23 @@ class Step(NamedTuple):
     phase: str = ""
 
     def describe(self) -> str:
-        """The call as a man page would write it."""
+        """The call as its man page writes it."""
         into = f"{self.into} = " if self.into else ""
         return f"{into}{self.call}({', '.join(map(show, self.args))})"
 
 
-def texts(what: str, given: object) -> tuple[str, ...]:
-    """A list of strings. TypeError where it is none: of one string its letters are not meant."""
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise TypeError(f"{what} must be a list of strings, not {type(given).__name__}")
-    found = tuple(given)
-    for item in found:
+def string_list(what: str, value: object) -> tuple[str, ...]:
+    """``value`` as a tuple of strings. TypeError: it is no list of strings (a single string is not one either)."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"{what} must be a list of strings, not {type(value).__name__}")
+    items = tuple(value)
+    for item in items:
         if not isinstance(item, str):
             raise TypeError(f"{what} must be a list of strings, not of {type(item).__name__}")
-    return found
+    return items
 
 
-# ---- what a step function is given
+# ---- type checks of the step functions' arguments
 
 KINDS: dict[str, type[Any]] = {
     "str": str, "bytes": bytes, "int": int, "bool": bool, "object": object, "None": type(None), "Slot": Slot,
@@ -127,12 +127,12 @@ KINDS: dict[str, type[Any]] = {
 
 
 @lru_cache(maxsize=64)
-def _taker(annotation: str) -> Callable[[object], bool]:
-    """Whether a value is what a step function's annotation says: types of KINDS, ``Sequence[X]``, a pair of ints."""
+def _type_check(annotation: str) -> Callable[[object], bool]:
+    """A function that checks a value against an annotation: types of KINDS, ``Sequence[X]``, a pair of ints."""
     if annotation == "Sequence[str]":
-        return lambda value: True  # ``texts`` tells more of it
+        return lambda value: True  # ``string_list`` checks it, with a better message
     if annotation.startswith("Sequence["):
-        item = _taker(annotation[len("Sequence[") : -1])
+        item = _type_check(annotation[len("Sequence[") : -1])
         return lambda value: (
             isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and all(map(item, value))
         )
@@ -146,32 +146,32 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int)
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     items = {type(item).__name__ for item in value} if isinstance(value, (list, tuple)) else ()
     return type(value).__name__ + (f" of {', '.join(sorted(items))}" if items else "")
 
 
 def _with_checks(make: FunctionType) -> Callable[..., Step]:
-    code, said = make.__code__, make.__annotations__
-    takers = {name: _taker(said[name]) for name in said if name != "return"}
-    more = code.co_varnames[code.co_argcount + code.co_kwonlyargcount :][: bool(code.co_flags & 4)]  # CO_VARARGS
-    rest = [name for name in more if said[name] != "object"] * lib.MC_ARGS
+    code, annotations = make.__code__, make.__annotations__
+    checks = {name: _type_check(annotations[name]) for name in annotations if name != "return"}
+    varargs = code.co_varnames[code.co_argcount + code.co_kwonlyargcount :][: bool(code.co_flags & 4)]  # CO_VARARGS
+    rest = [name for name in varargs if annotations[name] != "object"] * lib.MC_ARGS
     names = [*code.co_varnames[: code.co_argcount], *rest]
-    by_place = [(name, takers[name]) for name in names]
+    positional = [(name, checks[name]) for name in names]
 
-    def mistake(name: str, value: object) -> TypeError:
-        return TypeError(f"{make.__name__}: {name} must be {said[name]}, not {_kind(value)}")
+    def type_error(name: str, value: object) -> TypeError:
+        return TypeError(f"{make.__name__}: {name} must be {annotations[name]}, not {_type_name(value)}")
 
     @wraps(make)
-    def checking(*args: Any, **words: Any) -> Step:
-        for (name, takes), value in zip(by_place, args, strict=False):
-            if not takes(value):
-                raise mistake(name, value)
-        for name, value in words.items():
-            if name in takers and not takers[name](value):
-                raise mistake(name, value)
+    def checking(*args: Any, **keywords: Any) -> Step:
+        for (name, accepts), value in zip(positional, args, strict=False):
+            if not accepts(value):
+                raise type_error(name, value)
+        for name, value in keywords.items():
+            if name in checks and not checks[name](value):
+                raise type_error(name, value)
         try:
-            step: Step = make(*args, **words)
+            step: Step = make(*args, **keywords)
         except struct.error as e:
             reason = f"a number is out of range: {e}"
             raise SpecError("step", f"{make.__name__}({', '.join(map(show, args))})", reason) from None
@@ -180,16 +180,16 @@ def _with_checks(make: FunctionType) -> Callable[..., Step]:
     return checking
 
 
-def checked(module: dict[str, Any]) -> None:
-    """Of a module, every function that makes a Step: an argument of a type that its annotation does not have is a
-    TypeError which names the step and the argument, when the step is made."""
-    for name, made in list(module.items()):
-        if isinstance(made, FunctionType) and made.__annotations__.get("return") == "Step":
-            module[name] = _with_checks(made)
+def check_arguments(module: dict[str, Any]) -> None:
+    """Wraps every function of a module that returns a Step: it then checks its arguments against its annotations, and
+    raises a TypeError that names the step and the argument."""
+    for name, value in list(module.items()):
+        if isinstance(value, FunctionType) and value.__annotations__.get("return") == "Step":
+            module[name] = _with_checks(value)
 
 
 def show(arg: object) -> str:
-    """One argument in words."""
+    """An argument as it is printed."""
     if arg is None:
         return "NULL"
     if isinstance(arg, (Const, Struct)):
@@ -201,13 +201,13 @@ def show(arg: object) -> str:
     if isinstance(arg, bytes):
         return show(arg.decode("latin-1")) if len(arg) <= 64 else f"<{len(arg)} bytes>"
     if isinstance(arg, (list, tuple)):
-        shown = ", ".join(show(a) for a in arg[:8])
-        return f"[{shown}{f', ... {len(arg) - 8} more' if len(arg) > 8 else ''}]"
-    return format(arg)  # not str: before Python 3.11 that of a signal is its name
+        items = ", ".join(show(a) for a in arg[:8])
+        return f"[{items}{f', ... {len(arg) - 8} more' if len(arg) > 8 else ''}]"
+    return format(arg)  # not str: before Python 3.11, str() of a signal is its name
 
 
 def os_bytes(value: str) -> bytes:
-    """A string as the kernel is given it (the file system encoding, as os.fsencode)."""
+    """A string as bytes for the kernel (the file system encoding, as os.fsencode)."""
     try:
         data = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

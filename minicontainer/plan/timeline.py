@@ -1,4 +1,4 @@
-"""What was done, in order, with its time: the records of both sides of the clone, as events and as text."""
+"""The timeline of a start: the records of parent and child, in order, as events and as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if RECORD.size != ffi.sizeof("struct mc_record"):
 
 
 class Event(NamedTuple):
-    """One primitive as it happened. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: it never returned."""
+    """One call that was made. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: it never returned."""
 
     side: str  # "parent" or "child"
     phase: str
@@ -28,16 +28,17 @@ class Event(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Its duration."""
         return max(0, self.end - self.start) / 1e9
 
 
 class Timeline(Sequence[Event]):
-    """The events of one run, by time. Made from raw records only when it is looked at.
+    """The events of one run, sorted by time. They are made from the raw records at the first access.
 
-    parent    (phase, call, start, end, result) as the parent noted them
-    records   the child's record page, ``started`` the end of the vfork (the end of the exec that began it)
-    parent_plan  the parent-side plan, and its records
+    parent       the parent's own calls: (phase, call, start, end, result)
+    plan         the child's plan, with its ``records`` (struct mc_record[])
+    started      when clone3 returned to the parent, which is the end of the child's exec
+    parent_plan  the parent-side plan and its records
     """
 
     def __init__(
@@ -56,13 +57,13 @@ class Timeline(Sequence[Event]):
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Timeline:
-        """A timeline of events that are there already."""
-        made = cls([], None, b"", 0)
-        made._events = list(events)
-        return made
+        """A timeline of the given events."""
+        timeline = cls([], None, b"", 0)
+        timeline._events = list(events)
+        return timeline
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As its events: the plan and the records are this process's."""
+        """Pickled as its events, without plan and records."""
         return Timeline.of, (tuple(self.events),)
 
     def __eq__(self, other: object) -> bool:
@@ -115,8 +116,8 @@ class Timeline(Sequence[Event]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def phases(self) -> dict[tuple[str, str], float]:
-        """(side, phase) -> seconds, in the order in which the phases began. A call that holds others within
-        its time (clone3: the parent sleeps in it until the child's exec) is not summed."""
+        """(side, phase) -> seconds, in the order of the phases' first events. clone3 is not summed: its time includes
+        the child's steps, since the parent sleeps in it until the child's exec."""
         sums: dict[tuple[str, str], float] = {}
         for event in self.events:
             key = (event.side, event.phase)
