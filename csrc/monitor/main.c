@@ -3,12 +3,12 @@
  * monitor/main.c: the monitor of a detached container. It holds the container's streams, writes its log, records its end,
  * restarts it, and cleans up.
  *
- * Theory of operation. The creator (detached/monitored.py) prepares the container and starts this program, which walks
+ * Theory of operation. The creator (detached/monitor.py) prepares the container and starts this program, which walks
  * the plan as the library would (spawn.c) and writes one byte when the first start is over. The monitor is an orphan: no
  * process waits for it. One loop waits for the end of process 1, for its output, for requests of clients (control.c), for
  * SIGTERM (as `stop`) and for the next deadline. It never waits for anything else: no reader, no disk.
  * A container does not outlive its monitor (PR_SET_PDEATHSIG). But a process that has changed its ids has cleared that
- * signal (prctl(2)): the next command that looks at the container ends it (detached/orphans.py).
+ * signal (prctl(2)): the next command that looks at the container ends it (detached/termination.py).
  * No libc: there may be thousands of monitors, and each has only a few pages of its own.
  */
 #define _GNU_SOURCE

@@ -59,7 +59,7 @@ def listed(words: dict[str, Any]) -> Callable[[Spec], Popen[Any]]:
 
     def start(spec: Spec) -> Popen[Any]:
         from minicontainer.cli.options import claimed, pairs
-        from minicontainer.detached.listed import Listed
+        from minicontainer.detached.registered import Listed
 
         with claimed(words["cidfile"]) as tell:
             return Listed(spec, labels=pairs("label", words["label"]), tell=tell)

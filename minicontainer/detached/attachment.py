@@ -17,8 +17,8 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from minicontainer.detached.handle import Handle
-from minicontainer.detached.lastword import LastWord
+from minicontainer.detached.client import Handle
+from minicontainer.detached.finalstate import LastWord
 from minicontainer.detached.logs import Entry, Log
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error

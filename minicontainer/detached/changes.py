@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from minicontainer.detached.place import held_by
+from minicontainer.detached.paths import held_by
 from minicontainer.errors import Error, sentence
 
 if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
+    from minicontainer.detached.client import Handle
     from minicontainer.spec import Spec
 
 ADDED, CHANGED, DELETED = "A", "C", "D"

@@ -21,13 +21,13 @@ from minicontainer import runtime
 from minicontainer.container import start
 from minicontainer.container.filesystem.volumes import hold
 from minicontainer.container.registry import names
-from minicontainer.detached import foreground, making, store
-from minicontainer.detached.ending import Ending
-from minicontainer.detached.handle import PATIENCE
-from minicontainer.detached.monitored import MONITOR, Monitored, policy
+from minicontainer.detached import creation, foreground, store
+from minicontainer.detached.client import PATIENCE
+from minicontainer.detached.monitor import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State, boot_id
 from minicontainer.detached.store import Entry, NotFoundError
+from minicontainer.detached.termination import Ending
 from minicontainer.errors import Error, SpecError, told
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.processes import check_proc
@@ -74,8 +74,8 @@ class Container(Ending):
         timeout      seconds after which it is killed
 
         Raises as ``run`` does, and then nothing is left."""
-        spec = making.detached(make(args, **fields))
-        wished = making.wishes(
+        spec = creation.detached(make(args, **fields))
+        wished = creation.wishes(
             spec, labels=labels, restart=restart, log=log, interactive=interactive, remove=remove, timeout=timeout
         )
         return cls.make(spec, wished, cls._start)
@@ -85,10 +85,10 @@ class Container(Ending):
         """Makes one that does not run: its status is ``created`` until ``start_again``. ``options`` are those of
         ``start``; what can be found amiss before that is raised now."""
         fields: dict[str, Any] = dict(options)
-        wanted = {name: fields.pop(name) for name in making.WISHES if name in fields}
-        spec = making.detached(make(args, **fields))
-        wished = making.wishes(spec, **wanted)
-        making.check(spec)
+        wanted = {name: fields.pop(name) for name in creation.WISHES if name in fields}
+        spec = creation.detached(make(args, **fields))
+        wished = creation.wishes(spec, **wanted)
+        creation.check(spec)
         return cls.make(spec, wished, lambda self, _: self._entry.write_created())
 
     @classmethod
@@ -101,7 +101,7 @@ class Container(Ending):
             raise told(e, "container") from None
         try:
             container = cls(entry.id)
-            container._config = making.config(entry, spec, wished)
+            container._config = creation.config(entry, spec, wished)
             container._write()
             begin(container, lock)
         except BaseException as e:

@@ -1,6 +1,6 @@
 """``cp``: files between the host and a container, both ways, with docker's meaning of SRC and DEST.
 
-Theory of operation. Where SRC and DEST are is found by path once (place.py). From there on each entry is a name in a
+Theory of operation. Where SRC and DEST are is found by path once (paths.py). From there on each entry is a name in a
 directory (a descriptor), opened as what it is with O_PATH|O_NOFOLLOW, looked at, and only then read, by that
 descriptor: so no link is followed and nothing but files and directories is ever opened, whatever a container makes of a
 name meanwhile. On the other side an entry is made under a name that nobody can foresee, filled by descriptor, and
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minicontainer.detached.filedata import copy_data
-from minicontainer.detached.place import Place, host, inside
+from minicontainer.detached.paths import Place, host, inside
 from minicontainer.errors import Error, sentence
 from minicontainer.linux.files import opened_anew
 from minicontainer.linux.mounts import is_kernels
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
+    from minicontainer.detached.client import Handle
 
 DEPTH = 200  # directories in directories: two descriptors are open for each, of the 1,024 that there are by default
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -27,7 +27,7 @@ from minicontainer.container.ids import users
 from minicontainer.container.process import Popen
 from minicontainer.container.program import init
 from minicontainer.container.streams import for_child
-from minicontainer.detached.layout import Layout, sheltered, take_back, written
+from minicontainer.detached.sharedmemory import Layout, sheltered, take_back, written
 from minicontainer.errors import Error
 from minicontainer.linux import process
 from minicontainer.linux.cgroup import Cgroup

@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from minicontainer.container import host
-from minicontainer.detached.place import Ids, Map, inside
+from minicontainer.detached.paths import Ids, Map, inside
 from minicontainer.errors import Error, SpecError, sentence
 from minicontainer.linux.files import openat2, opened_anew
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
+    from minicontainer.detached.client import Handle
     from minicontainer.spec import Spec
 
 DEPTH = 200  # directories in directories: a descriptor is open for each

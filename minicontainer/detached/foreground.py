@@ -11,7 +11,7 @@ import os
 import signal
 import time
 
-from minicontainer.detached.handle import Handle
+from minicontainer.detached.client import Handle
 from minicontainer.errors import Error
 from minicontainer.linux.process import pidfd_wait
 

@@ -12,7 +12,7 @@ from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.cgroupkill import listed
 
 if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
+    from minicontainer.detached.client import Handle
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from minicontainer.detached.changes import upper_layer
 from minicontainer.errors import Error
 
 if TYPE_CHECKING:
-    from minicontainer.detached.handle import Handle
+    from minicontainer.detached.client import Handle
 
 DEPTH = 200  # directories in directories: a descriptor is open for each
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

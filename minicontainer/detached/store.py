@@ -12,7 +12,7 @@
         lease               a link to the file of its address, while it is on a network (network/leases.py)
     names/NAME              the id of who has that name (container/registry/names.py)
 
-One in the foreground (listed.py) has the first of these as long as it runs, and ``state``, by who made it.
+One in the foreground (registered.py) has the first of these as long as it runs, and ``state``, by who made it.
 
 Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
 changes a container holds a flock(2) on its directory; who reads needs none. Nothing here is believed across a reboot or

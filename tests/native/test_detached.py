@@ -15,7 +15,7 @@ from box import until
 import minicontainer as mc
 from minicontainer import runtime
 from minicontainer.container.registry import names
-from minicontainer.detached import lastword, store
+from minicontainer.detached import finalstate, store
 from minicontainer.detached.container import Container, containers
 
 pytestmark = pytest.mark.needs("root")
@@ -214,7 +214,7 @@ def test_the_last_word_is_heard_while_the_monitor_writes(make: Make, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", opened)
-        last = lastword.LastWord(c.directory, monitor)
+        last = finalstate.LastWord(c.directory, monitor)
     with last:
         assert {os.fstat(fd).st_ino for fd in last._fds} == numbers
 

@@ -189,12 +189,12 @@ def fill(c: Container, stack: ExitStack) -> bool:
 
 
 def test_a_monitor_that_stands_still_is_said_to(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minicontainer.detached import handle
+    from minicontainer.detached import client
 
     c = make("sleep", "1000")
     monitor = c.state.monitor
     assert monitor is not None
-    monkeypatch.setattr(handle, "PATIENCE", 1.0)
+    monkeypatch.setattr(client, "PATIENCE", 1.0)
     os.kill(monitor.pid, signal.SIGSTOP)
     try:
         with ExitStack() as stack:

@@ -18,7 +18,7 @@ from tars import snapshot
 import minicontainer as mc
 from minicontainer.container import facts, start
 from minicontainer.detached.container import Container
-from minicontainer.detached.monitored import MONITOR
+from minicontainer.detached.monitor import MONITOR
 
 pytestmark = pytest.mark.needs("root", "overlay")
 

@@ -17,8 +17,8 @@ import minicontainer as mc
 from minicontainer import doctor
 from minicontainer import plan as p
 from minicontainer.container.cgroup import placement
+from minicontainer.detached import client, termination
 from minicontainer.detached import container as detached
-from minicontainer.detached import ending, handle
 from minicontainer.detached.container import Container
 from minicontainer.detached.members import of_cgroup
 from minicontainer.errors import Error, StepError
@@ -294,7 +294,7 @@ def freezer(tmp_path: Path) -> Iterator[Freezer]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (detached, ending, handle):
+    for module in (detached, termination, client):
         monkeypatch.setattr(module, "PATIENCE", 1.0)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from minicontainer.cli.cp import _split
 from minicontainer.detached.filedata import copy_data
-from minicontainer.detached.place import IN_ROOT, Ids, Place, host
+from minicontainer.detached.paths import IN_ROOT, Ids, Place, host
 from minicontainer.native import lib
 
 

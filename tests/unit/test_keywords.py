@@ -11,7 +11,7 @@ from pathlib import Path
 
 import minicontainer as mc
 from minicontainer.container.running import finish
-from minicontainer.detached import making
+from minicontainer.detached import creation
 from minicontainer.spec import keywords
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_the_others_are_those_of_the_functions() -> None:
         assert forms == [forms[0]] * 4
     assert set(keywords.Ended.__annotations__) == of(finish) == of(mc.run)
     assert set(keywords.Wishes.__annotations__) == of(mc.Container.exec)
-    assert set(keywords.Kept.__annotations__) == of(mc.Container.start) >= set(making.WISHES)
+    assert set(keywords.Kept.__annotations__) == of(mc.Container.start) >= set(creation.WISHES)
     assert set(keywords.Output.__annotations__) == of(mc.Popen) - {"text", "encoding", "errors"}
 
 

@@ -19,7 +19,7 @@ from minicontainer.container import explain
 from minicontainer.container.cgroup import placement
 from minicontainer.container.registry import names
 from minicontainer.container.start import Compiled, kept_inputs
-from minicontainer.detached.layout import Layout, copy_records, sheltered, take_back, written
+from minicontainer.detached.sharedmemory import Layout, copy_records, sheltered, take_back, written
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
 from minicontainer.native import LIBEXEC, ffi, lib

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from minicontainer import events
-from minicontainer.detached.lastword import LastWord, await_foreground
+from minicontainer.detached.finalstate import LastWord, await_foreground
 from minicontainer.detached.records import Config, CorruptError, Process, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error

@@ -16,7 +16,7 @@ from minicontainer.container import start
 from minicontainer.container.child import Child
 from minicontainer.container.process import Popen
 from minicontainer.container.start import Compiled
-from minicontainer.detached import making
+from minicontainer.detached import creation
 from minicontainer.detached.container import Container
 from minicontainer.detached.records import boot_id
 from minicontainer.detached.store import Entry
@@ -36,7 +36,7 @@ class Listed(Popen[Any]):
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
         made: list[Child] = []
-        wished = {**making.wishes(self.spec, labels=self._labels, remove=True), "foreground": True}
+        wished = {**creation.wishes(self.spec, labels=self._labels, remove=True), "foreground": True}
 
         Container.make(self.spec, wished, lambda container, _lock: made.append(self._begin(container, stdio)))
         return made[0]

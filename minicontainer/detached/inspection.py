@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 from minicontainer.detached import changes, copying, foreground, logs, members, ports, sizes, stats
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.changes import Change
-from minicontainer.detached.handle import Handle
+from minicontainer.detached.client import Handle
 from minicontainer.detached.ports import Port
 from minicontainer.detached.stats import Stats, Task
 

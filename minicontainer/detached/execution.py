@@ -11,9 +11,9 @@ from minicontainer.container.process import DEVNULL
 from minicontainer.container.result import Result
 from minicontainer.container.running import finish
 from minicontainer.detached import enter
+from minicontainer.detached.client import ended
 from minicontainer.detached.enter import Exec
-from minicontainer.detached.handle import ended
-from minicontainer.detached.observed import Observed
+from minicontainer.detached.inspection import Observed
 from minicontainer.errors import Error, told
 
 if TYPE_CHECKING:

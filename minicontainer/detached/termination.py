@@ -9,8 +9,8 @@ import struct
 
 from minicontainer import runtime
 from minicontainer.detached import foreground
-from minicontainer.detached.entered import Entered
-from minicontainer.detached.handle import PATIENCE, ended, message
+from minicontainer.detached.client import PATIENCE, ended, message
+from minicontainer.detached.execution import Entered
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error, sentence
