@@ -73,7 +73,7 @@ def descriptors() -> Iterator[str]:
         "/memfd:minicontainer-enter (deleted)",
         *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *homes())),
     }
-    endings = sys.modules.get("minicontainer.network.endings")
+    endings = sys.modules.get("minicontainer.network.release")
     sockets = {fd for _, fd in endings._sockets} if endings is not None else set()
     for number in os.listdir("/proc/self/fd"):
         try:

@@ -164,9 +164,9 @@ class Entry:
     def end_lease(self) -> None:
         """Gives back its address, names and ports, where its monitor was killed."""
         if path := self.lease():
-            from minicontainer.network import endings
+            from minicontainer.network import release
 
-            endings.end_dead(path)
+            release.end_dead(path)
             os.unlink(f"{self.path}/lease")
 
     def state(self) -> State:

@@ -23,7 +23,7 @@ from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.container import Container
 from minicontainer.doctor.findings import Finding, Verdict, failure, note, ok
-from minicontainer.network import endings, members, networks
+from minicontainer.network import members, networks, release
 from minicontainer.rootfs.removal import remove
 
 PART = re.compile(r"\.[0-9a-f]{8}\.part")
@@ -46,7 +46,7 @@ def kinds(directory: str) -> list[Kind]:
     places = list(dict.fromkeys(map(os.path.realpath, (here, os.path.dirname(here), temporary_place()))))
     return [
         Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
-        Kind("address", members.dead, endings.end_dead),
+        Kind("address", members.dead, release.end_dead),
         Kind("network", networks.left_behind, networks.end_left_behind),
         Kind("cgroup", placement.stale, placement.remove_stale),
         Kind("name", names.stale, _remove_name),

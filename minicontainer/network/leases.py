@@ -22,11 +22,11 @@ from minicontainer import runtime
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.native import now
-from minicontainer.network import endings, firewall, hosts, members, ports, store
-from minicontainer.network.endings import Note, end_if_dead, ending, open_netfilter, walk_here
+from minicontainer.network import firewall, hosts, members, ports, release, store
 from minicontainer.network.firewall import Element
 from minicontainer.network.members import Record
 from minicontainer.network.record import Network
+from minicontainer.network.release import Note, end_if_dead, ending, open_netfilter, walk_here
 from minicontainer.plan import Plan, Slot
 from minicontainer.plan.netlink import netlink
 from minicontainer.spec import Port
@@ -253,7 +253,7 @@ def _publish(record: Record, note: Note) -> None:
         chosen = [element for element in record.elements if element.map == map_]
         if chosen and not _add(map_, chosen, note):
             break  # all are there by now
-    endings.forget_flows(record.elements, note)
+    release.forget_flows(record.elements, note)
 
 
 def _add(map_: str, chosen: list[Element], note: Note) -> bool:
@@ -267,7 +267,7 @@ def _add(map_: str, chosen: list[Element], note: Note) -> bool:
         ports = members.published()  # these too: their lease is written
         firewall.load(store.whole(), ports)
         note("nftables: the table is made again", begin)
-        endings.forget_flows(ports, note)
+        release.forget_flows(ports, note)
         return False
     if result < 0:
         raise StepError(-result, f"netlink({{{shown}}})")

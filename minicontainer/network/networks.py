@@ -17,7 +17,7 @@ from minicontainer import events, runtime
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux import namespaces
-from minicontainer.network import bridge, endings, firewall, hosts, members, store, subnets
+from minicontainer.network import bridge, firewall, hosts, members, release, store, subnets
 from minicontainer.network.record import CorruptNetworkError, Network
 from minicontainer.network.store import NoNetworkError
 from minicontainer.spec.values import NAME, NO_NETWORKS
@@ -136,7 +136,7 @@ def repair(name: str) -> Network:
         if not bridge.is_own(network):
             network = _made_own(network, others)
         network = _raise(network, [*others, network])
-        endings.forget_flows(members.published())
+        release.forget_flows(members.published())
         return network
 
 
@@ -165,7 +165,7 @@ def remove(name: str) -> None:
     with store.locked(exclusive=True):
         if name not in store.names():
             raise NoNetworkError("network", name, "there is no such network", "minicontainer network ls")
-        endings.reclaim(name)
+        release.reclaim(name)
         if on_it := [lease.who for lease in members.of(name)]:
             more = f" and {len(on_it) - 3} more" if len(on_it) > 3 else ""
             raise Error(f"network {name}: is in use by {', '.join(on_it[:3])}{more} (stop or remove them first)")

@@ -24,7 +24,7 @@ from minicontainer import doctor
 from minicontainer.container import start
 from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
-from minicontainer.network import bridge, endings, firewall, members, networks, store
+from minicontainer.network import bridge, firewall, members, networks, release, store
 from minicontainer.network.record import Network
 from minicontainer.plan.spawn import ParentPlan
 
@@ -236,7 +236,7 @@ def test_a_lease_that_cannot_be_read(rootfs: Path) -> None:
     networks.create(NAME, subnet="10.9.8.0/30")
     Path(store.path(NAME, "leases", "10.9.8.2")).write_text("{", encoding="utf-8")
     assert mc.run(["true"], rootfs=rootfs, network=NAME).returncode == 0
-    assert endings.end_dead(store.path(NAME, "leases", "10.9.8.2")) is False
+    assert release.end_dead(store.path(NAME, "leases", "10.9.8.2")) is False
 
 
 LEASING = """

@@ -17,10 +17,10 @@ import minicontainer as mc
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import nfnetlink, rtnetlink
 from minicontainer.network import hosts, subnets
-from minicontainer.network.endings import ending
 from minicontainer.network.firewall import Element
 from minicontainer.network.members import Record
 from minicontainer.network.record import CorruptNetworkError, Network
+from minicontainer.network.release import ending
 from minicontainer.spec.data import from_data, to_data
 from minicontainer.spec.network import parse_add_host
 
