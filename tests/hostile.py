@@ -202,7 +202,7 @@ def outcome(root: Path, given: Path, place: str, kind: str, **more: Any) -> Outc
     shown = "cat /proc/self/mountinfo >/dev/null; cd /; echo works"
     try:
         streams: dict[str, Any] = {} if wish.get("tty") else {"capture_output": True}
-        done = mc.run(["/bin/sh", "-c", shown], rootfs=str(root), mounts=mounts, timeout=20, **streams, **wish, **more)
+        done = mc.run(["/bin/sh", "-c", shown], rootfs=str(root), mounts=mounts, timeout=120, **streams, **wish, **more)
     except mc.Error as e:
         return Outcome(place, kind, str(e))
     said = "works" if wish.get("tty") else (done.stdout + done.stderr).decode().strip()

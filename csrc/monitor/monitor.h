@@ -72,6 +72,7 @@ void remove_entries(int directory, int files); /* subdirectories, and if `files`
 int open_directory(int at, const char *name);
 uint64_t inode_of(int fd);
 long next_entries(int directory, void *entries, size_t size); /* getdents64(2) */
+struct dirent64;
 int is_subdirectory(const struct dirent64 *entry); /* not "." or ".." */
 
 /* ---- streams.c: the monitor's ends of the program's streams */

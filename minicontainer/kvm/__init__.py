@@ -34,7 +34,7 @@ _NAMES = {  # where each stands
     "result": "ExitCount Outcome Result",
     "serial": "Serial",
     "system": "Kvm",
-    "trace": "Tracer",
+    "debug.trace": "Tracer",
     "vcpu": "Vcpu",
     "vm": "Vm",
 }

@@ -289,7 +289,7 @@ def test_a_full_disk_under_the_log(rootfs: Path, tmp_path: Path) -> None:
 def test_what_is_in_the_place_of_the_next_state(make: Callable[..., mc.Container], put: Callable[[str], None]) -> None:
     """Is not waited for, or followed: a start is refused by name."""
     container = make("/bin/true")
-    container.wait(20)
+    container.wait(120)
     put(f"{container.directory}/.state")
     with pytest.raises(mc.Error, match=r"/state\): "):
         container.start_again()

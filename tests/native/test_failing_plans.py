@@ -55,7 +55,7 @@ def test_a_restart_that_fails_is_tried_again(rootfs: Path, tmp_path: Path) -> No
     c = mc.Container.start(["/prog"], rootfs=str(own), restart="on-failure:3")
     os.unlink(own / "prog")
     try:
-        assert c.wait(20) == 127
+        assert c.wait(120) == 127
         assert (c.state.reason, c.state.restarts) == ("failed", 3)
         until(lambda: not c.state.is_running)
     finally:

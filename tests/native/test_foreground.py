@@ -60,7 +60,7 @@ def test_it_is_listed_and_entered(run: Run, op: Operator, tmp_path: Path) -> Non
     assert mc.Container.find("front").run(["echo", "in"], capture_output=True).stdout == b"in\n"
     assert c in [one.id for one in mc.containers()]
     assert op.out("stop", "front") == "front\n"
-    assert process.wait(20) == 7
+    assert process.wait(120) == 7
     op.ids.clear()
     happened = [event.action for event in events.events(follow=False) if event.id == c]
     assert happened[:6] == "create start pause unpause kill die".split()
@@ -80,8 +80,8 @@ def test_it_is_waited_for_and_killed(run: Run, op: Operator) -> None:
         with subprocess.Popen([*CLI, "wait", "front"], stdout=subprocess.PIPE, text=True) as waiter:
             until(partial(waits, waiter.pid))
             op.out(*words, "front")
-            assert process.wait(20) == code
-            assert waiter.communicate(timeout=20)[0] == f"{code}\n"
+            assert process.wait(120) == code
+            assert waiter.communicate(timeout=120)[0] == f"{code}\n"
         assert kept() == []
 
 
@@ -132,7 +132,7 @@ def test_one_whose_run_was_killed_leaves_nothing(run: Run, op: Operator) -> None
         mc_id[:] = [front.id[:12]]
         cgroup = front.open_cgroup()
         process.kill()
-        process.wait(20)
+        process.wait(120)
         until(partial(is_empty, cgroup))
         look()
         assert kept() == []

@@ -101,7 +101,7 @@ def test_an_end_with_no_room(disk: Disk, rootfs: Path, minicontainer_cli: Run) -
     with disk.full():
         assert c.status == "running"
         assert minicontainer_cli("stop", c.id).returncode == 0
-        assert (c.status, c.state.exit_code, c.wait(20)) == ("exited", 5, 5)
+        assert (c.status, c.state.exit_code, c.wait(120)) == ("exited", 5, 5)
     with disk.full():
         assert "/state): No space left" in refusal(minicontainer_cli("start", c.id), code=1)
         assert (c.status, c.state.exit_code) == ("exited", 5)

@@ -182,7 +182,7 @@ def env(r: Runner, tmp: Path) -> Any:
 
 @case
 def timeout_not_reached(r: Runner, tmp: Path) -> Any:
-    return completed(r.sh("echo fast", timeout=30, capture_output=True))
+    return completed(r.sh("echo fast", timeout=120, capture_output=True))
 
 
 @case
@@ -242,7 +242,7 @@ def popen_communicate_again_after_a_timeout(r: Runner, tmp: Path) -> Any:
     with r.Popen([SH, "-c", script], stdin=-1, stdout=-1, stderr=-1) as p:
         early = raised(lambda: p.communicate(b"input", timeout=SOON), subprocess.TimeoutExpired)
         refused = raised(lambda: p.communicate(b"more"), ValueError)["type"]
-        return early, refused, p.communicate(timeout=20), p.returncode
+        return early, refused, p.communicate(timeout=120), p.returncode
 
 
 @case
@@ -322,7 +322,7 @@ def test_signals_are_as_the_kernel_makes_them(rootfs: Path) -> None:
 
 
 def test_the_example_of_the_readme(rootfs: Path) -> None:
-    r = mc.run(["/bin/echo", "hi"], rootfs=rootfs, capture_output=True, text=True, timeout=5)
+    r = mc.run(["/bin/echo", "hi"], rootfs=rootfs, capture_output=True, text=True, timeout=60)
     assert (r.returncode, r.stdout, r.stderr, r.reason) == (0, "hi\n", "", "exited")
     assert r.usage.walltime > 0
     assert r.usage.memory_peak is None or r.usage.memory_peak > 0
@@ -334,7 +334,7 @@ def test_the_example_of_the_readme(rootfs: Path) -> None:
 @pytest.mark.needs("cgroup-memory", "cgroup-pids", "cgroup-cpu")
 def test_the_example_with_limits(rootfs: Path) -> None:
     limits = mc.Limits(memory="64M", pids=32, cpus=0.5)
-    r = mc.run(["/bin/echo", "hi"], rootfs=rootfs, capture_output=True, text=True, timeout=5, limits=limits)
+    r = mc.run(["/bin/echo", "hi"], rootfs=rootfs, capture_output=True, text=True, timeout=60, limits=limits)
     assert (r.returncode, r.stdout, r.reason) == (0, "hi\n", "exited")
     usage = r.usage
     assert usage.memory_peak is not None

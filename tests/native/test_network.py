@@ -341,7 +341,7 @@ def test_who_has_a_port_can_be_stopped(network: Network, box: Box, minicontainer
         assert identifier in minicontainer_cli("ps").stdout
         assert f"{number}->80/tcp" in minicontainer_cli("ps").stdout
         assert minicontainer_cli("stop", "-t", "0", identifier).returncode == 0
-        assert process.wait(20) == 137
+        assert process.wait(120) == 137
     assert members.of(NAME) == []
 
 

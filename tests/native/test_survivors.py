@@ -106,14 +106,14 @@ def test_a_kill_ends_what_has_no_main_thread(headless: Path) -> None:
         born_in(inner, headless) as other,
     ):
         group.kill()
-        assert (one.wait(20), other.wait(20)) == (-9, -9)
+        assert (one.wait(120), other.wait(120)) == (-9, -9)
 
 
 def test_removal_ends_what_has_no_main_thread(headless: Path) -> None:
     group = Cgroup.create(f"test-{os.getpid()}")
     with born_in(group, headless) as process:
         group.remove(kill=True)
-        assert process.wait(20) == -9
+        assert process.wait(120) == -9
     assert not os.path.exists(group.path)
 
 
@@ -150,7 +150,7 @@ def test_a_first_process_without_a_main_thread(rootfs: Path, headless: Path, ini
         until(lambda: any(map(is_headless, c.cgroup.procs)))
         assert c.poll() is None
         c.kill()
-        assert c.wait(20) == -9
+        assert c.wait(120) == -9
 
 
 # ---- detached
@@ -162,7 +162,7 @@ def test_a_detached_end_takes_what_has_no_main_thread(survivor: tuple[Container,
     ends: dict[str, Callable[[], None]] = {"stop": lambda: c.stop(0), "remove": lambda: c.remove(force=True)}
     ends.get(end, c.kill)()
     if end != "remove":
-        assert c.wait(20) in (137, 143)
+        assert c.wait(120) in (137, 143)
     assert has_ended(pid)
 
 
@@ -184,7 +184,7 @@ def test_a_detached_first_process_without_a_main_thread(make: Make, headless: Pa
     assert process is not None
     assert process.is_alive()
     c.stop(0)
-    assert c.wait(20) == 137
+    assert c.wait(120) == 137
     assert not process.is_alive()
 
 
@@ -193,7 +193,7 @@ def test_what_was_executed_in_it(make: Make, headless: Path) -> None:
     with c.exec(["/headless"]) as process:
         until(lambda: is_headless(process.pid))
         process.kill()
-        assert process.wait(20) == -9
+        assert process.wait(120) == -9
     assert c.status == "running"
 
 
@@ -320,7 +320,7 @@ def test_what_does_not_end_is_kept(make: Make, freezer: Freezer, minicontainer_c
     assert "Stopping" in minicontainer_cli("ps").stdout
     assert members(c) == [other]
     freezer.let_go()
-    assert c.wait(20) == 137
+    assert c.wait(120) == 137
     assert c.status == "exited"
 
 

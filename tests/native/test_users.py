@@ -66,7 +66,7 @@ def test_names_of_a_hostile_rootfs(own_box: Box) -> None:
     own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"])
     passwd.unlink()
     os.mkfifo(passwd)
-    own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"], timeout=10)
+    own_box.refused("true", options=["--user", "daemon"], says=["--user daemon"], timeout=60)
 
 
 @pytest.fixture

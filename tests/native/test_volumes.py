@@ -119,7 +119,7 @@ def test_two_containers_share_one(rootfs: Path) -> None:
         done = mc.run(["sh", "-c", "cat /v/a; echo b > /v/b"], rootfs=str(rootfs), mounts=(mount,), capture_output=True)
         assert done.stdout == b"a\n"
         assert len(volumes.users("shared")) == 1
-        assert first.communicate("\n", timeout=20)[0] == "b\n"
+        assert first.communicate("\n", timeout=120)[0] == "b\n"
     assert volumes.users("shared") == []
 
 

@@ -25,6 +25,13 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
         assert inspect.getdoc(value)
 
 
+@pytest.mark.parametrize("package", ["kvm", "linux", "plan", "spec"])
+def test_every_name_of_a_package_is_there(package: str) -> None:
+    module = importlib.import_module(f"minicontainer.{package}")
+    assert module.__all__
+    assert not [name for name in module.__all__ if not hasattr(module, name)]
+
+
 def test_the_list_is_that_of_the_lazy_table() -> None:
     """Written out for tools that read and do not run."""
     assert mc.__all__ == ["__version__", *sorted(mc._HOME)]
