@@ -26,7 +26,8 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from minicontainer import events, runtime
-from minicontainer.errors import Error, SpecError, sentence
+from minicontainer.errors import Error, SpecError, StepError, sentence
+from minicontainer.linux.attributes import check_removable
 from minicontainer.rootfs import removal
 from minicontainer.spec.values import NAME, text
 
@@ -206,6 +207,7 @@ def _ready(place: int, name: str, labels: Mapping[str, str]) -> Volume:
 def _remove(place: int, name: str) -> None:
     """What it holds first: where that cannot be removed, the volume is there as before."""
     try:
+        check_removable(f"{directory()}/{name}", leave=DATA)
         data = removal.open_directory(place, f"{name}/{DATA}")
         try:
             removal.empty(data)
@@ -213,7 +215,11 @@ def _remove(place: int, name: str) -> None:
             os.close(data)
     except FileNotFoundError:
         pass
-    except PermissionError as e:
+    except OSError as e:
+        if isinstance(e, StepError) and e.hint:
+            raise Error(f"volume {name}: {e}") from None
+        if not isinstance(e, PermissionError):
+            raise
         hint = f"from inside: minicontainer run -v {name}:/v ROOTFS rm -r /v"
         raise Error(
             f"volume {name}: holds what belongs to other ids of its containers: {e.strerror} ({hint})"

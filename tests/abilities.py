@@ -244,6 +244,16 @@ def _raises_limits() -> str:
     return _try("sh", "-c", "ulimit -Hc 0 && ulimit -Hc 1")
 
 
+def _immutable() -> str:
+    """Whether the file systems of the state directory and of temporary files take the attributes of chattr(1)."""
+    for place in (runtime.directory(), tempfile.gettempdir()):
+        runtime.make_directory(place)
+        with tempfile.NamedTemporaryFile(dir=place) as file:
+            if why := _try("chattr", "+i", file.name) or _try("chattr", "-i", file.name):
+                return why
+    return ""
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "user": _user,
@@ -261,6 +271,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "kvm": _kvm,
     "kvm-hardware": _kvm_hardware,
     "gdb": lambda: "" if shutil.which("gdb") else "no gdb",
+    "immutable": _immutable,
     "rig": _rig,
     "rig-host": _rig_host,
     "disk": _disk,

@@ -25,10 +25,14 @@ static int owns_name(const struct mc_monitor *shared)
 	return 1;
 }
 
+/* All or nothing: a state directory that cannot be removed keeps its records, and `rm` reports the obstacle. */
 void end_remove(const struct mc_monitor *shared)
 {
-	long parent = mc_sys4(SYS_openat, MC_FD(shared->directory), MC_PTR(".."), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	long parent;
 
+	if (!is_removable(shared->directory))
+		return;
+	parent = mc_sys4(SYS_openat, MC_FD(shared->directory), MC_PTR(".."), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	event_write(shared, "destroy", NULL, 0);
 	remove_entries(shared->directory, 1);
 	failpoint("emptied");

@@ -69,6 +69,7 @@ void cgroup_remove(const struct mc_monitor *shared);
 /* ---- remove.c */
 
 void remove_entries(int directory, int files); /* subdirectories, and if `files` the files too */
+int is_removable(int directory);                 /* with its entries: no immutable file, no mount point */
 int open_directory(int at, const char *name);
 uint64_t inode_of(int fd);
 long next_entries(int directory, void *entries, size_t size); /* getdents64(2) */

@@ -40,6 +40,35 @@ int is_subdirectory(const struct dirent64 *entry)
 	return entry->d_type == DT_DIR && !(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0)));
 }
 
+#define FIXED (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)
+
+static uint64_t attributes(int at, const char *name, uint64_t flags)
+{
+	struct statx status = { 0 };
+
+	mc_sys5(SYS_statx, MC_FD(at), MC_PTR(name), flags, 0, MC_PTR(&status));
+	return status.stx_attributes;
+}
+
+/* Whether root can remove the directory with its entries: none is immutable, append-only (chattr(1)) or a mount point. */
+int is_removable(int directory)
+{
+	_Alignas(struct dirent64) char entries[2048];
+	uint64_t all = attributes(directory, "", AT_EMPTY_PATH) | (attributes(directory, "..", 0) & FIXED);
+	long n;
+
+	mc_sys3(SYS_lseek, MC_FD(directory), 0, SEEK_SET);
+	while ((n = next_entries(directory, entries, sizeof(entries))) > 0)
+		for (long at = 0; at < n;) {
+			const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
+
+			if (is_subdirectory(entry) || entry->d_type != DT_DIR)
+				all |= attributes(directory, entry->d_name, AT_SYMLINK_NOFOLLOW);
+			at += entry->d_reclen;
+		}
+	return !(all & (FIXED | STATX_ATTR_MOUNT_ROOT));
+}
+
 static long remove_entry(int directory, const struct dirent64 *entry, int files)
 {
 	if (is_subdirectory(entry))

@@ -137,7 +137,10 @@ def _mount(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
         reason = "a file lies where a directory is needed, or the reverse"
     if step.call == "mount_point" and number in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
         reason = f"is not there, and cannot be made: {'no such thing can be' if number == errno.ENOENT else reason}"
-    return SpecError(f"{mount.type} target", mount.target, reason, f"for {mount.source}" if mount.source else "")
+    hints = [f"for {mount.source}"] if mount.source else []
+    if step.call == "mount_point" and number == errno.EPERM:  # mkdirat(2), openat(2) in an immutable directory
+        hints.append("chattr -i the directory that it is to be in")
+    return SpecError(f"{mount.type} target", mount.target, reason, "; ".join(hints))
 
 
 def _mount_of(spec: Spec, step: Step) -> Mount | None:

@@ -259,6 +259,7 @@ class Container(Ending):
         self._end_monitor()
         failpoint("kill asked for")
         if os.path.isdir(self._entry.path):
+            self._entry.check_removable()
             self._end_what_is_left()
             failpoint("ended")
             self._entry.remove()

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +34,9 @@ from minicontainer.container.registry import names, ownership
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, told
 from minicontainer.failpoint import failpoint
+from minicontainer.linux import attributes
 
+RECORDS = ("config.json", "state")  # ``ps`` reads them
 ROOM = 1024  # bytes of a state, with blanks (csrc/monitor/state.c)
 
 
@@ -251,15 +252,8 @@ class Entry:
         except (CorruptError, NotFoundError):
             known = names.all_names()
         failpoint("about to remove")
-        shutil.rmtree(self.path, ignore_errors=True)
-        if os.path.isdir(self.path):  # that takes two descriptors; where there is one, this will do
-            with suppress(OSError):
-                for name in os.listdir(self.path):
-                    os.unlink(f"{self.path}/{name}")
-                os.rmdir(self.path)
+        self._remove_files()
         failpoint("directory removed")
-        if os.path.isdir(self.path):
-            raise Error(f"container {self.id[:12]}: {self.path} cannot be removed")
         for taken in filter(None, known):
             forget_name(taken, self.id)
         if had:
@@ -268,6 +262,28 @@ class Entry:
             volumes.forget(had, self.id)
         if was_made:
             events.tell("container", "destroy", self.id, name=name)
+
+    def check_removable(self) -> None:
+        """Error where a file of its state directory is immutable, append-only (chattr(1)) or a mount point."""
+        try:
+            attributes.check_removable(self.path)
+        except FileNotFoundError:
+            pass
+        except StepError as e:
+            raise Error(f"container {self.id[:12]}: {e}") from None
+
+    def _remove_files(self) -> None:
+        """Removes the state directory; all or nothing where a file has such an obstacle. The records go last: after any
+        other failure the container keeps its state."""
+        self.check_removable()
+        try:
+            for name in sorted(os.listdir(self.path), key=lambda name: RECORDS.index(name) if name in RECORDS else -1):
+                attributes.remove_tree(f"{self.path}/{name}")
+            attributes.remove_tree(self.path)
+        except FileNotFoundError:
+            pass
+        except StepError as e:
+            raise Error(f"container {self.id[:12]}: {e}") from None
 
 
 def forget_name(name: str, identifier: str) -> None:

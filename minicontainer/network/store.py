@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from minicontainer import runtime
-from minicontainer.errors import SpecError
+from minicontainer.errors import Error, SpecError, StepError
 from minicontainer.failpoint import failpoint
+from minicontainer.linux import attributes
 from minicontainer.network.record import CorruptNetworkError, Network
 from minicontainer.spec import NAME
 
@@ -118,19 +118,24 @@ def write(network: Network) -> None:
 
 
 def forget(name: str) -> None:
-    """Removes its directory: its file first, so that it is there, or not."""
+    """Removes its directory: config.json first, which decides whether the network exists. Error, and no change, where
+    a file of it cannot be removed."""
+    try:
+        attributes.check_removable(path(name))
+    except StepError as e:
+        raise Error(f"network {name}: {e}") from None
     try:
         os.unlink(path(name, "config.json"))
     except FileNotFoundError:
         pass
     failpoint("network forgotten")
-    shutil.rmtree(path(name), ignore_errors=True)
+    attributes.remove_tree(path(name))
 
 
 def clear(name: str) -> None:
     """Removes what its file does not say: leases and names."""
     for part in ("leases", "hosts"):
-        shutil.rmtree(path(name, part), ignore_errors=True)
+        attributes.remove_tree(path(name, part))
 
 
 def _no_network(name: str) -> NoNetworkError:

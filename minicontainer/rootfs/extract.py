@@ -26,7 +26,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from minicontainer.errors import SpecError, sentence
+from minicontainer.errors import SpecError, StepError, sentence
 from minicontainer.native import lib
 from minicontainer.rootfs import archive as a
 from minicontainer.rootfs.staging import MODE, filled, made, open_existing
@@ -316,5 +316,7 @@ class Extraction:
 
 
 def _reason(error: OSError) -> str:
-    """In words of the archive, where those of errno would be about something else."""
+    """In words of the archive, where those of errno would be about something else; what can be done about it."""
+    if isinstance(error, StepError) and error.hint:
+        return str(error)
     return REASONS.get(error.errno or 0) or os.strerror(error.errno or errno.EIO)

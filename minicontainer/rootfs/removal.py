@@ -12,9 +12,11 @@ import os
 import stat
 from collections.abc import Iterator
 
+from minicontainer.linux.attributes import not_removed
 from minicontainer.linux.files import openat2
 from minicontainer.native import lib
 
+REFUSED = (errno.EPERM, errno.EACCES, errno.EBUSY)
 INSIDE = lib.RESOLVE_BENEATH | lib.RESOLVE_NO_SYMLINKS | lib.RESOLVE_NO_XDEV
 
 
@@ -31,14 +33,15 @@ def open_inside(directory: int, path: str, flags: int, resolve: int = INSIDE) ->
 def remove(parent: int, name: str) -> None:
     """Removes ``name`` of the directory ``parent``, with all that it holds if it is a directory.
 
-    OSError: as unlinkat(2); EXDEV if something is mounted in it, and then what is mounted is not touched."""
+    StepError, as unlinkat(2), has the path of the file that remains and the remedy. OSError EXDEV for a mount point
+    below it; the mounted files are not touched."""
     if not _unlink(parent, name):
         top = open_directory(parent, name)
         try:
             empty(top)
         finally:
             os.close(top)
-        os.rmdir(name, dir_fd=parent)
+        _rmdir(parent, name)
 
 
 def empty(top: int) -> None:
@@ -48,7 +51,7 @@ def empty(top: int) -> None:
         for name in names:
             if not _unlink(top, name):
                 _flatten(top, name, fresh)
-                os.rmdir(name, dir_fd=top)
+                _rmdir(top, name)
 
 
 def open_directory(parent: int, name: str) -> int:
@@ -70,7 +73,10 @@ def _flatten(top: int, name: str, fresh: Iterator[str]) -> None:
         for child in os.listdir(below):
             if not _unlink(below, child):
                 os.close(open_directory(below, child))  # so that it is ours to move: its ".." changes
-                os.rename(child, next(fresh), src_dir_fd=below, dst_dir_fd=top)
+                try:
+                    os.rename(child, next(fresh), src_dir_fd=below, dst_dir_fd=top)
+                except PermissionError as e:
+                    raise not_removed(e, _path(below, child)) from None
     finally:
         os.close(below)
 
@@ -81,12 +87,29 @@ def _unlink(parent: int, name: str) -> bool:
         os.unlink(name, dir_fd=parent)
     except IsADirectoryError:
         try:
-            os.rmdir(name, dir_fd=parent)
+            _rmdir(parent, name)
         except OSError as e:
             if e.errno != errno.ENOTEMPTY:
                 raise
             return False
+    except OSError as e:
+        if e.errno not in REFUSED:
+            raise
+        raise not_removed(e, _path(parent, name)) from None
     return True
+
+
+def _rmdir(parent: int, name: str) -> None:
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as e:
+        if e.errno not in REFUSED:
+            raise
+        raise not_removed(e, _path(parent, name)) from None
+
+
+def _path(directory: int, name: str) -> str:
+    return f"{os.readlink(f'/proc/self/fd/{directory}')}/{name}"
 
 
 def _fresh_names() -> Iterator[str]:

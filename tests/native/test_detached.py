@@ -204,8 +204,8 @@ def test_the_last_word_is_heard_while_the_monitor_writes(make: Make, monkeypatch
     assert monitor is not None
     numbers, real, exchanges = {os.stat(path).st_ino for path in paths}, os.open, iter([True, False, True])
 
-    def opened(path: str, flags: int) -> int:
-        fd = real(path, flags)
+    def opened(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        fd = real(path, flags, mode, dir_fd=dir_fd)
         if next(exchanges, False):
             os.rename(paths[0], f"{paths[0]}.between")
             os.rename(paths[1], paths[0])

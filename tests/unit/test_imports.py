@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "events": {"linux", "runtime"},
     "kvm": {"errors", "native", "plan", "spec"},
     "rootfs": {"errors", "linux", "native"},
-    "volumes": {"errors", "events", "rootfs", "runtime", "spec"},
+    "volumes": {"errors", "events", "linux", "rootfs", "runtime", "spec"},
     "network": {"errors", "events", "failpoint", "linux", "native", "plan", "runtime", "spec"},
     "container": {"errors", "failpoint", "linux", "native", "network", "plan", "runtime", "spec", "volumes"},
     "detached": {
