@@ -7,17 +7,17 @@ import sys
 from collections import Counter
 
 import minicontainer as mc
-from minicontainer.container.start import compiled
+from minicontainer.container.start import compile_spec
 
 spec = mc.Spec(["/bin/true"], rootfs=sys.argv[1] if len(sys.argv) > 1 else "rootfs", hostname="box")
-plan = compiled(spec).plan
+plan = compile_spec(spec).plan
 for phase, steps in Counter(step.phase for step in plan.steps).items():
     print(f"{steps:3} steps: {phase}")
 print(plan.steps[-1].describe())
 
 more = mc.Spec(["/bin/true"], rootfs=spec.rootfs, hostname="box", mounts=(mc.Mount.volume("/etc:/host-etc:ro"),))
-print("a volume is", len(compiled(more).plan.steps) - len(plan.steps), "steps more:")
-for step in compiled(more).plan.steps:
+print("a volume is", len(compile_spec(more).plan.steps) - len(plan.steps), "steps more:")
+for step in compile_spec(more).plan.steps:
     if step not in plan.steps:
         print("  ", step.describe())
 

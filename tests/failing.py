@@ -31,7 +31,7 @@ def begin(spec: mc.Spec, detached: bool) -> None:
 
 def refused(spec: mc.Spec, detached: bool, what: Compiled, step: p.Step, monkeypatch: pytest.MonkeyPatch) -> None:
     """The start fails with an error that names something of the step, or what asked for it."""
-    monkeypatch.setattr(start, "compiled", lambda *_: what)
+    monkeypatch.setattr(start, "compile_spec", lambda *_: what)
     with pytest.raises(mc.Error) as raised:
         begin(spec, detached)
     said = str(raised.value)

@@ -61,7 +61,7 @@ def cgroups() -> set[str]:
     from minicontainer.container.registry import ownership
 
     members = [path for home in placement._homes() for path in placement._members(home)]
-    return {path for path in members if not ownership.is_claimed(path.rpartition("/")[2][:12])}
+    return {path for path in members if not ownership.is_owned(path.rpartition("/")[2][:12])}
 
 
 def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: random.Random) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from minicontainer.container import placeholders
 from minicontainer.container.cgroup import limits
-from minicontainer.container.resolving import resolved
-from minicontainer.container.start import compiled
+from minicontainer.container.resolving import resolve
+from minicontainer.container.start import compile_spec
 from minicontainer.spec import Spec
 
 
 def describe(spec: Spec) -> str:
     """The parent's part, then the child's plan, phase by phase."""
-    what = compiled(resolved(spec, make=False), make=False)
+    what = compile_spec(resolve(spec, create=False), create=False)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
     lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")
     if what.parent_plan is not None:
         lines += what.parent_plan.plan.describe().splitlines()
-    plan = placeholders.plan_of(what.plan, "<its-own-id>")
+    plan = placeholders.with_id(what.plan, "<its-own-id>")
     return "\n".join([*lines, "# child", plan.describe()])

@@ -1,4 +1,4 @@
-"""A started container's process, and what only it needs: its cgroup, its name, the descriptors that stand for it."""
+"""A started container's first process, with the resources that it owns: cgroup, name, ids, lease, descriptors."""
 
 from __future__ import annotations
 
@@ -14,64 +14,81 @@ from minicontainer.plan.spawn import ParentRun, Spawn
 from minicontainer.plan.timeline import Timeline
 
 if TYPE_CHECKING:
-    from minicontainer.container.deathsignal import Maker
+    from minicontainer.container.deathsignal import CloneThread
     from minicontainer.container.ids import ranges
     from minicontainer.network.leases import Lease
 
 
-_dropped: list[Child] = []  # they run on, though nobody holds their Popen any more
+_abandoned: list[Child] = []  # running, or not reaped yet, without a Popen
 
 
 class Child:
-    """Who it is, where it lives, what was done to make it.
+    """The first process of a container, the resources that it owns, and the primitives that created it.
 
-    Nothing is left of one that is dropped, unless ``disowned``: an exception out of a signal handler can come at any
-    moment, also before anybody holds what was made."""
+    A Child that is garbage-collected is killed and cleaned up, unless ``disowned``: a signal handler can raise at any
+    moment, also before the caller holds the new object.
+
+    ownership      descriptor of the ownership lock (registry/ownership.py), or -1
+    helper_output  memfd with the error output of newuidmap, newgidmap or slirp4netns, or -1
+    clone_thread   the thread that cloned it, for ``die_with_parent``
+    volumes        descriptors that mark its volumes as in use (volumes.hold)"""
 
     __slots__ = (
-        "cgroup", "claim", "disowned", "id", "ids", "lease", "maker", "name_lock", "notes", "parent_run", "said",
-        "spawn", "terminal", "volumes",
+        "cgroup",
+        "clone_thread",
+        "disowned",
+        "helper_output",
+        "id",
+        "ids",
+        "lease",
+        "name_lock",
+        "notes",
+        "ownership",
+        "parent_run",
+        "spawn",
+        "terminal",
+        "volumes",
     )  # fmt: skip
 
     def __init__(self, identifier: str, plan: Plan) -> None:
         self.id = identifier
-        self.terminal = self.name_lock = self.said = self.claim = -1
+        self.terminal = self.name_lock = self.helper_output = self.ownership = -1
         self.cgroup: Cgroup | None = None
         self.notes: list[tuple[str, str, int, int, int]] = []
         self.ids: ranges.Lease | None = None
         self.lease: Lease | None = None
         self.parent_run: ParentRun | None = None
-        self.maker: Maker | None = None
-        self.volumes: list[int] = []  # in use as long as these are open (volumes.hold)
+        self.clone_thread: CloneThread | None = None
+        self.volumes: list[int] = []
         self.disowned = False
         self.spawn = Spawn(plan)
-        bury_dropped()
+        reap_abandoned()
 
     @property
     def is_running(self) -> bool:
-        """Whether the plan was walked to its end."""
+        """Whether every step of the plan, exec included, has succeeded."""
         return self.spawn.pid > 0 and self.spawn.failed is None and self.spawn.interrupted is None
 
     def timeline(self) -> Timeline:
-        """All that was done until now."""
+        """Every primitive so far."""
         spawn, run = self.spawn, self.parent_run
         parent_plan = None if run is None else (run.plan, bytes(ffi.buffer(run.records)))
         return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns, parent_plan)
 
     def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
-        """Notes one primitive of the parent, which has just ended."""
+        """Adds one primitive of the parent, which ends now, to the timeline."""
         self.notes.append((phase, call, start, now(), result))
 
     def release(self) -> None:
-        """Gives back what only a living child needs: its cgroup, with whatever is still in it, its ids and its name,
-        the thread that it was made by."""
-        if self.maker is not None and self.maker.is_alive():
-            self.maker.join()
+        """Releases what a running container owns: its clone thread, its cgroup (killing every process that is left in
+        it), its ids, lease, volumes and name."""
+        if self.clone_thread is not None and self.clone_thread.is_alive():
+            self.clone_thread.join()
         if self.cgroup is not None:
             try:
                 self.cgroup.remove(kill=True)
             except BaseException:
-                self.hand_over()  # to who cleans up: what lives on keeps its ids and its address
+                self.hand_over()  # processes are left: they keep their ids and address until a clean-up
                 raise
             self.cgroup = None
         if self.ids is not None:
@@ -79,11 +96,11 @@ class Child:
             self.ids = None
         if self.lease is not None:
             lease, self.lease = self.lease, None
-            self.notes += [("network", *done) for done in lease.release()]
+            self.notes += [("network", *note) for note in lease.release()]
         if self.volumes:
             from minicontainer.container.filesystem import volumes
 
-            volumes.let_go(self.volumes)
+            volumes.release_all(self.volumes)
         if self.name_lock >= 0:
             from minicontainer.container.registry import names
 
@@ -91,26 +108,26 @@ class Child:
             names.release(fd)
 
     def close(self) -> None:
-        """Closes the descriptors that stand for it."""
+        """Closes its descriptors."""
         self.spawn.close()
-        for fd in (self.terminal, self.said, self.claim):
+        for fd in (self.terminal, self.helper_output, self.ownership):
             if fd >= 0:
                 os.close(fd)
-        self.terminal = self.said = self.claim = -1
+        self.terminal = self.helper_output = self.ownership = -1
 
     def discard(self) -> None:
-        """Ends it, and leaves nothing."""
+        """Kills and reaps it, and releases all that it owns."""
         self.spawn.kill_and_reap()
         self.release()
         self.close()
 
-    def drop(self) -> None:
-        """Lets it run, though nobody will wait for it: it is buried by a later start, as subprocess has it."""
+    def abandon(self) -> None:
+        """Leaves it running without a Popen: a later start reaps it, as subprocess does."""
         self.disowned = True
-        _dropped.append(self)
+        _abandoned.append(self)
 
     def hand_over(self) -> None:
-        """It is somebody else's from here on: nothing of it is ended or given back by this process."""
+        """Gives up ownership: this process neither ends the container nor releases what it owns."""
         self.disowned = True
         if self.ids is not None:
             self.ids.leave()
@@ -121,7 +138,7 @@ class Child:
         for fd in self.volumes:
             os.close(fd)
         self.volumes.clear()
-        self.cgroup = None  # not closed: who dropped the container may still hold it
+        self.cgroup = None  # not closed: a caller may hold ``Popen.cgroup``
         self.close()
 
     def __del__(self) -> None:
@@ -131,18 +148,18 @@ class Child:
             self.discard()
 
 
-def bury_dropped() -> None:
-    """Reaps those that were dropped and have ended, and gives back what was theirs."""
-    for child in tuple(_dropped):
+def reap_abandoned() -> None:
+    """Reaps the abandoned children that have ended, and releases what they owned."""
+    for child in tuple(_abandoned):
         if lib.mc_pidfd_wait(child.spawn.pidfd, 0) == 1:
             try:
-                _dropped.remove(child)
+                _abandoned.remove(child)
             except ValueError:
-                continue  # another thread was first
+                continue  # another thread reaps it
             try:
                 child.discard()
-            except Error as e:  # no error of the start that happens to come by
+            except Error as e:  # not an error of the start that calls this
                 warnings.warn(f"container {child.id}: {e}", ResourceWarning, stacklevel=2)
 
 
-os.register_at_fork(after_in_child=_dropped.clear)  # they are the parent's, who buries them
+os.register_at_fork(after_in_child=_abandoned.clear)  # children of the parent, which reaps them

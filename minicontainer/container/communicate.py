@@ -1,4 +1,4 @@
-"""Feeds one pipe and drains two without a deadlock, as ``subprocess.Popen.communicate`` does."""
+"""Writes one pipe and reads two without a deadlock, as ``subprocess.Popen.communicate`` does."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CHUNK = 65536
 
 
 class Captured:
-    """The first ``limit`` bytes of an output (None: all of them). The rest is counted in ``lost[name]``."""
+    """Retains the first ``limit`` bytes of an output (None: all); counts the other bytes in ``lost[name]``."""
 
     def __init__(self, name: str, lost: dict[str, int], limit: int | None) -> None:
         self._name, self._lost, self._room = name, lost, limit
         self._parts: list[bytes] = []
 
     def add(self, data: bytes) -> None:
-        """Takes what was read."""
+        """Adds bytes that were read."""
         if self._room is not None:
             self._lost[self._name] += max(0, len(data) - self._room)
             data = data[: self._room]
@@ -27,13 +27,15 @@ class Captured:
         self._parts.append(data)
 
     def data(self) -> bytes:
-        """The bytes that were captured."""
+        """The retained bytes."""
         return b"".join(self._parts)
 
 
-class Conversation:
-    """The input that is still to be written, and the output that was read: it survives a timeout, so that the next call
-    continues. ``outputs``: the pipes by name, ``stdout`` and ``stderr``; ``lost``, ``limit``: as in Captured."""
+class Exchange:
+    """The input that remains to be written, and the output that was read. It survives a timeout, so that the next
+    ``communicate`` continues.
+
+    ``outputs``: the pipes by name, ``stdout`` and ``stderr``; ``lost``, ``limit``: as of Captured."""
 
     def __init__(
         self, stdin: Any, outputs: Mapping[str, Any], input: Any, *, lost: dict[str, int], limit: int | None
@@ -42,8 +44,8 @@ class Conversation:
         self._input = memoryview(_encode(stdin, input))
         self._captured = {name: Captured(name, lost, limit) for name in outputs}
 
-    def pump(self, deadline: float | None) -> bool:
-        """Moves bytes until both outputs have ended, and closes the pipes; False at the deadline (monotonic
+    def run(self, deadline: float | None) -> bool:
+        """Writes and reads until both outputs have ended, then closes the pipes; False at the deadline (monotonic
         seconds)."""
         with selectors.PollSelector() as selector:
             self._register(selector)
@@ -52,7 +54,7 @@ class Conversation:
                 if left is not None and left <= 0:
                     return False
                 for key, _ in selector.select(left):
-                    ended = self._feed(key.fd) if key.data == "stdin" else self._drain(key.fd, key.data)
+                    ended = self._write(key.fd) if key.data == "stdin" else self._read(key.fd, key.data)
                     if ended:
                         selector.unregister(key.fileobj)
                         if key.data == "stdin":
@@ -62,7 +64,7 @@ class Conversation:
         return True
 
     def result(self, *, text: bool = False) -> tuple[Any, Any]:
-        """What was captured of stdout and stderr, as str where ``text``; None where there is no pipe."""
+        """The captured stdout and stderr, as str where ``text``; None where there is no pipe."""
         out, err = (self._decode(name, text) if name in self._outputs else None for name in ("stdout", "stderr"))
         return out, err
 
@@ -90,8 +92,8 @@ class Conversation:
             if not stream.closed:
                 selector.register(stream, selectors.EVENT_READ, name)
 
-    def _feed(self, fd: int) -> bool:
-        """Writes what the pipe takes; True when all is written, or the pipe has no reader."""
+    def _write(self, fd: int) -> bool:
+        """Writes as much as the pipe takes; True when all is written, or the pipe has no reader."""
         try:
             self._input = self._input[os.write(fd, self._input[:CHUNK]) :]
         except BlockingIOError:
@@ -100,8 +102,8 @@ class Conversation:
             return True
         return not self._input
 
-    def _drain(self, fd: int, name: str) -> bool:
-        """Reads what is there; True at end of file."""
+    def _read(self, fd: int, name: str) -> bool:
+        """Reads once; True at end of file."""
         data = os.read(fd, CHUNK)
         self._captured[name].add(data)
         return not data
@@ -119,7 +121,7 @@ def _encode(stream: Any, value: Any) -> bytes:
 
 
 def _flush(stream: Any) -> None:
-    """Writes what the caller had buffered, before the input."""
+    """Writes the caller's buffered data, which precedes the input."""
     try:
         stream.flush()
     except BrokenPipeError:

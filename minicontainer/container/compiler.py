@@ -51,7 +51,7 @@ def compile(spec: Spec, host: Host) -> Plan:
     _map_ids(b, host)
     _take_sources(b, spec, host)
     _enter_root(b, spec, host)
-    veth.configure(b, host.wire)
+    veth.configure(b, host.endpoint)
     dev.populate(b, spec, host)
     kernelfs.attach_proc(b, spec, host)
     kernelfs.attach_sys(b, spec, host)
@@ -126,7 +126,7 @@ def _call_parent(b: Builder, host: Host) -> None:
 
 def needs_parent_plan(host: Host) -> bool:
     """Whether somebody outside has to do something for the child: map its ids, or connect it."""
-    return maps_outside(host) or host.wire is not None
+    return maps_outside(host) or host.endpoint is not None
 
 
 def maps_outside(host: Host) -> bool:
@@ -177,7 +177,7 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
 
 def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
     """A detached copy of what is mounted at ``path``, unless the parent has taken it (ids/idmapped.py)."""
-    if host.shown:
+    if host.idmapped:
         return b.input(name)
     b.add(p.open_tree(path, f"{CLONE}|AT_RECURSIVE", name))
     return Slot(name)
@@ -189,15 +189,15 @@ def _take_root(b: Builder, spec: Spec, host: Host) -> None:
     root, attrs = _take_tree(b, host, spec.rootfs, "root"), inert(spec)
     if attrs:
         b.add(p.mount_setattr(root, "", "|".join(f"MOUNT_ATTR_{name}" for name in attrs), recursive=True))
-    if has_layers(spec, host):
+    if has_overlay(spec, host):
         take_fs(b, "tmpfs", "layers", "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV", mode="755")
     elif spec.read_only:
         b.add(p.mount_setattr(root, "", "MOUNT_ATTR_RDONLY"))
 
 
-def has_layers(spec: Spec, host: Host) -> bool:
+def has_overlay(spec: Spec, host: Host) -> bool:
     """Whether the container's root is a layer over ROOTFS, which vanishes with it."""
-    return spec.ephemeral or host.layered
+    return spec.ephemeral or host.lacks_mount_points
 
 
 def _take_mount(b: Builder, spec: Spec, host: Host, mount: Mount, name: str) -> None:
@@ -230,9 +230,9 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     which chroot(2) and ".." lead out of it. setns(2) to the namespace that we are in gives us the true root, and that
     is left behind."""
     b.phase = "root"
-    if host.userns == "range" or host.wire is not None:
+    if host.userns == "range" or host.endpoint is not None:
         b.add(p.wait_for_parent(b.input("go")))
-    layers = has_layers(spec, host)
+    layers = has_overlay(spec, host)
     top = Slot("layers" if layers else "root")
     b.add(p.move_mount(top, "/"), p.fchdir(top))
     if layers:
@@ -249,10 +249,10 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     """Lower layer ROOTFS, upper layer in a tmpfs that lies over this namespace's root: nothing is left of it.
     Relative names, so that no character of ROOTFS's path can be taken for an option. In a user namespace its marks are
     user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
-    own_marks = "" if host.of_host else ",userxattr"
+    own_marks = "" if host.in_host_userns else ",userxattr"
     merged, flags = Slot("merged"), "|".join(f"MS_{name}" for name in inert(spec)) or "0"
     b.add(*(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")))
-    if host.kept and spec.ephemeral:
+    if host.sends_upper and spec.ephemeral:
         upper = Slot("upper")
         b.add(p.openat("upper", "O_PATH|O_DIRECTORY|O_CLOEXEC", upper), p.send_fd(b.input("parent-socket"), upper))
     b.add(
@@ -271,7 +271,7 @@ def _attach_mounts(b: Builder, spec: Spec, host: Host) -> None:
 
 
 def _finish_root(b: Builder, spec: Spec, host: Host) -> None:
-    if spec.read_only and has_layers(spec, host):
+    if spec.read_only and has_overlay(spec, host):
         b.phase = "root"
         b.add(p.mount_setattr(FDCWD, "/", "MOUNT_ATTR_RDONLY"))
 

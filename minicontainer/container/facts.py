@@ -1,4 +1,4 @@
-"""``gather(spec) -> Host``: all that the compiler needs to know, looked at and checked for one spec."""
+"""``gather(spec) -> Host``: reads and checks the host facts that the compiler needs for one spec."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from minicontainer.linux import namespaces
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
-    from minicontainer.container.network.veth import Wire
+    from minicontainer.container.network.veth import Endpoint
 
 TTY = 5  # the group of terminals: docker's, and Debian's
-CALLER = "/proc/self/exe"  # the executable of who clones
+CALLER = "/proc/self/exe"  # the executable of the calling process
 
 
-def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Host:
-    """Gathers and checks what the compiler needs to know; raises SpecError where ROOTFS, a source ... is amiss.
-    ``maker`` is the executable that the child is before it becomes the program."""
+def gather(spec: Spec, exe: str = CALLER, endpoint: Endpoint | None = None) -> host.Host:
+    """The facts for ``spec``. Raises SpecError where ROOTFS, a bind source or a device is not usable.
+
+    ``exe`` is the executable that the child runs until its exec: the caller's, or the monitor's."""
     host.check_rootfs(spec.rootfs)
     mode = host.userns_mode(spec)
     nested = not namespaces.is_first_user_namespace()
@@ -30,7 +31,7 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
     if maps is not None:
         users.check_mapped(spec, identity, maps)
     masked, read_only = host.kernel_paths()
-    own = etc.files(spec, compiler.hostname(spec))
+    etc_files = etc.files(spec, compiler.hostname(spec))
     permitted = host.permitted(spec, mode)
     return host.Host(
         userns=mode,
@@ -49,16 +50,21 @@ def gather(spec: Spec, maker: str = CALLER, wire: Wire | None = None) -> host.Ho
         permitted=permitted,
         chrooted=host.chrooted(mode),
         shm=spec.ipc == "host" and os.path.isdir("/dev/shm"),
-        lasting=host.is_lasting(spec, mode),
-        timens=host.own_time(spec),
-        exposed=host.exposed(spec, mode, maker),
-        shown=mode == "range" or (mode == "join" and namespaces.is_root()),
+        cacheable=host.is_cacheable(spec, mode),
+        timens=host.has_time_namespace(spec),
+        exe_reachable=host.exe_reachable(spec, mode, exe),
+        idmapped=mode == "range" or (mode == "join" and namespaces.is_root()),
         nested=nested,
         groups=maps is None and (not nested or mode == "join" or mappings.may_set_groups()),
         tty_group=maps is None and ((mode in ("host", "range") and not nested) or mappings.maps_group(spec, mode, TTY)),
-        kept=maker != CALLER,
-        wire=wire,
-        etc=own,
+        sends_upper=exe != CALLER,
+        endpoint=endpoint,
+        etc=etc_files,
         ping=ping.groups(spec, mode, maps),
-        layered=spec.read_only and not spec.ephemeral and view.lacks(spec, [file.path for file in own]),
+        lacks_mount_points=_needs_overlay(spec, etc_files),
     )
+
+
+def _needs_overlay(spec: Spec, etc_files: tuple[etc.EtcFile, ...]) -> bool:
+    """Whether a mount point is missing in a ROOTFS that is to be read-only."""
+    return spec.read_only and not spec.ephemeral and view.lacks_any(spec, [file.path for file in etc_files])

@@ -1,4 +1,5 @@
-"""What the compiler has to know of the host and of ROOTFS, gathered before it: facts in, so that it stays pure."""
+"""The facts about the host and ROOTFS that the compiler needs. They are gathered first, so that the compiler makes no
+system call."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from minicontainer.spec import Spec
 
 if TYPE_CHECKING:
     from minicontainer.container.filesystem.etc import EtcFile
-    from minicontainer.container.network.veth import Wire
+    from minicontainer.container.network.veth import Endpoint
 
 # Hidden from the container, as docker hides them: files by /dev/null, directories by an empty tmpfs.
 MASKED = (
@@ -38,13 +39,13 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-NOT_OURS = (errno.EACCES, errno.EPERM)  # to be better off than the caller needs a right
+NOT_PERMITTED = (errno.EACCES, errno.EPERM)  # of raising a priority without the capability
 
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 
 
 class Identity(NamedTuple):
-    """Who the program runs as, as numbers inside the container."""
+    """The user and groups that the program runs as: ids inside the container, and the home directory."""
 
     uid: int = 0
     gid: int = 0
@@ -53,33 +54,33 @@ class Identity(NamedTuple):
 
 
 class Host(NamedTuple):
-    """The facts of one start; equal facts give the same plan.
+    """The facts for one start. Equal facts give the same plan.
 
-    userns        ``host``, ``range`` (of ids of its own), ``private``, ``keep-id`` or ``join``
-    maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None: the parent-side plan does
-    files         of spec.mounts: which sources are no directories
-    masked        (path, is a directory) of MASKED that exist here
-    read_only     of READ_ONLY that exist here
+    userns        ``host``, ``range`` (a range of ids from root), ``private``, ``keep-id`` or ``join``
+    maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None: the parent-side plan writes them
+    files         for each of spec.mounts, whether its source is no directory
+    masked        (path, is a directory) for each of MASKED that exists on this host
+    read_only     the paths of READ_ONLY that exist on this host
     device_nodes  (major, minor, mode) of spec.devices
     cgroup2       a cgroup2 file system can be mounted inside
     seccomp       the filter, as seccomp(2) takes it
-    suid          that of ``no_new_suid``
+    suid          the filter of ``no_new_suid``, as seccomp(2) takes it
     window        rows and columns of the caller's terminal
     shm           /dev/shm is the host's (with its IPC namespace)
-    permitted     capabilities that ALL can mean (-1: every one, in a user namespace of its own)
-    chrooted      the caller's root is not that of its mount namespace
-    lasting       nothing of it can change but who asks
-    timens        a time namespace of its own
-    exposed       the container's root could write to the executable that this process runs
-    shown         ROOTFS and volumes come from the parent, shown with the ids of the user namespace
-    kept          who starts it keeps what the child sends: its upper layer too, where it is ephemeral
-    nested        the caller is in a user namespace himself: root or not, he is not root of the host
+    permitted     the capabilities that ALL stands for, as a mask (-1: all, in a user namespace of the container's own)
+    chrooted      the caller's root directory is not the root of its mount namespace
+    cacheable     the facts depend on the spec and the caller's ids alone
+    timens        the container gets a time namespace of its own
+    exe_reachable  the container's root could write to the caller's executable through /proc/PID/exe (CVE-2019-5736)
+    idmapped      ROOTFS and volumes are ID-mapped mounts (mount_setattr(2)), which the parent hands to the child
+    sends_upper   the child of an ephemeral container sends the upper layer of its overlay to the monitor
+    nested        the caller is in a user namespace other than the first: its root is not root of the host
     groups        setgroups(2) is permitted
-    tty_group     the group of terminals, 5, is mapped
-    wire          of the network that it is on
-    etc           its own files of /etc
-    ping          the groups that may send echo requests, as the sysctl has them; "" where that stays as it is
-    layered       ROOTFS is read-only, and has not all that is mounted on: that is made in a layer above it
+    tty_group     group 5, of terminals, is mapped
+    endpoint      the container's connection to a network
+    etc           the files of /etc that the container gets
+    ping          the group ids for the sysctl ping_group_range; "" where the sysctl stays as it is
+    lacks_mount_points  ROOTFS is read-only and a mount point is missing in it: an overlay's upper layer gets it
     """
 
     userns: str
@@ -97,47 +98,47 @@ class Host(NamedTuple):
     shm: bool = False
     permitted: int = -1
     chrooted: bool = False
-    lasting: bool = False
+    cacheable: bool = False
     timens: bool = False
-    exposed: bool = False
-    shown: bool = False
-    kept: bool = False
-    wire: Wire | None = None
+    exe_reachable: bool = False
+    idmapped: bool = False
+    sends_upper: bool = False
+    endpoint: Endpoint | None = None
     etc: tuple[EtcFile, ...] = ()
     ping: str = ""
-    layered: bool = False
+    lacks_mount_points: bool = False
     nested: bool = False
     groups: bool = True
     tty_group: bool = True
     suid: bytes = b""
 
     @property
-    def of_host(self) -> bool:
-        """Whether it has no user namespace but the host's: what is done for it is done by root of the host."""
+    def in_host_userns(self) -> bool:
+        """Whether the container runs in the host's first user namespace, where its root is root of the host."""
         return self.userns == "host" and not self.nested
 
     @property
-    def makes_nodes(self) -> bool:
-        """Whether somebody can make device nodes for it: mknod(2) is not for root of a user namespace."""
-        return self.of_host or self.userns == "range"
+    def can_mknod(self) -> bool:
+        """Whether the child, or the parent for it, can make device nodes: mknod(2) is refused in a user namespace."""
+        return self.in_host_userns or self.userns == "range"
 
-    def is_settled(self) -> bool:
-        """Whether all of it must still be so."""
+    def is_current(self) -> bool:
+        """Whether the facts still hold, without reading them again."""
         same = self.uid == os.geteuid() and self.gid == os.getegid() and self.chrooted == chrooted(self.userns)
-        return self.lasting and same and self.nested != namespaces.is_first_user_namespace()
+        return self.cacheable and same and self.nested != namespaces.is_first_user_namespace()
 
 
-def is_lasting(spec: Spec, userns: str) -> bool:
-    """Whether the facts come of the spec and of who asks alone; else files, or a terminal, have to be looked at."""
+def is_cacheable(spec: Spec, userns: str) -> bool:
+    """Whether the facts depend on the spec and the caller's ids alone, and on no file or terminal."""
     from_file = spec.seccomp not in (None, "unconfined")
-    named = spec.network != "none" or spec.dns or spec.add_hosts
-    looked_at = named or spec.user or spec.group_add or spec.mounts or spec.devices or from_file or spec.tty
-    looked_at = looked_at or spec.read_only
-    return userns in ("host", "range") and spec.ipc != "host" and not looked_at and not spec.wants_all
+    with_network = spec.network != "none" or spec.dns or spec.add_hosts
+    reads_files = with_network or spec.user or spec.group_add or spec.mounts or spec.devices or from_file or spec.tty
+    reads_files = reads_files or spec.read_only
+    return userns in ("host", "range") and spec.ipc != "host" and not reads_files and not spec.wants_all
 
 
 def check_rootfs(path: str) -> None:
-    """ROOTFS must be a directory that we may enter, and not the host's own root."""
+    """SpecError unless ROOTFS is a directory that the caller may enter, and not the host's own root."""
     try:
         info = os.stat(path)
     except OSError as e:
@@ -155,7 +156,7 @@ def check_rootfs(path: str) -> None:
 
 
 def check_sources(spec: Spec) -> tuple[bool, ...]:
-    """Each bind source must be there; says which are no directories."""
+    """For each mount of the spec, whether its source is no directory. SpecError for a bind source that is missing."""
     files = []
     for mount in spec.mounts:
         if mount.type != "bind":
@@ -167,7 +168,7 @@ def check_sources(spec: Spec) -> tuple[bool, ...]:
             from minicontainer import volumes
 
             if isinstance(e, FileNotFoundError) and volumes.owns(mount.source or ""):
-                files.append(False)  # a volume that a start would make, of which a plan is shown
+                files.append(False)  # --dry-run: a start would create this volume
                 continue
             reason = (e.strerror or str(e)).lower()
             raise SpecError("bind source", mount.source, reason, f"to be mounted on {mount.target}") from None
@@ -175,7 +176,7 @@ def check_sources(spec: Spec) -> tuple[bool, ...]:
 
 
 def check_devices(spec: Spec) -> tuple[tuple[int, int, int], ...]:
-    """Each device must be a device node here."""
+    """(major, minor, mode) of each device of the spec. SpecError where the path is no device node."""
     nodes = []
     for device in spec.devices:
         try:
@@ -190,7 +191,9 @@ def check_devices(spec: Spec) -> tuple[tuple[int, int, int], ...]:
 
 @lru_cache(maxsize=1)
 def kernel_paths() -> tuple[tuple[tuple[str, bool], ...], tuple[str, ...]]:
-    """Which of MASKED (and whether directories) and of READ_ONLY this kernel has; what hides files must be null(4)."""
+    """The paths of MASKED (with whether each is a directory) and of READ_ONLY that this kernel has.
+
+    UnsupportedError where /dev/null, which is mounted over masked files, is not null(4)."""
     info = os.stat("/dev/null")
     if not stat.S_ISCHR(info.st_mode) or info.st_rdev != os.makedev(1, 3):
         raise UnsupportedError(
@@ -208,7 +211,7 @@ def has_cgroup2() -> bool:
 
 
 def chrooted(userns: str) -> bool:
-    """Whether the caller is in a chroot. With a new user namespace it is not asked: the kernel gives none there."""
+    """Whether the caller is in a chroot. False for a new user namespace, which the kernel refuses in a chroot."""
     if userns in ("private", "keep-id", "range"):
         return False
     root = os.stat("/")
@@ -217,12 +220,12 @@ def chrooted(userns: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _is_chrooted(device: int, inode: int) -> bool:
-    """For as long as the root is this directory."""
+    """Cached for each root directory."""
     return namespaces.is_chrooted()
 
 
 def permitted(spec: Spec, userns: str) -> int:
-    """The caller's capabilities where all are asked for and no user namespace gives them."""
+    """The capabilities that ALL stands for, as a mask: the caller's in the host's user namespace, else -1 (all)."""
     if userns != "host" or not spec.wants_all:
         return -1
     from minicontainer.linux import caps
@@ -230,15 +233,15 @@ def permitted(spec: Spec, userns: str) -> int:
     return caps.capabilities().permitted
 
 
-def exposed(spec: Spec, userns: str, maker: str = "/proc/self/exe") -> bool:
-    """Whether who is root in the container may write to ``maker``, the executable that this process runs.
+def exe_reachable(spec: Spec, userns: str, exe: str = "/proc/self/exe") -> bool:
+    """Whether the container's root may write to ``exe``, the executable that the child runs until its exec.
 
-    Until its exec the child is this process for /proc/self/exe: a program of ROOTFS that is a link there, or a script
-    that has it as its interpreter, would be that executable, with libraries of ROOTFS's, and could then be written to
-    (CVE-2019-5736)."""
+    Until then /proc/self/exe of the child leads to that executable. A program of ROOTFS that is a link to
+    /proc/self/exe, or a script with that as its interpreter, would execute it with libraries of ROOTFS, and could then
+    write to it (CVE-2019-5736)."""
     if userns in ("host", "join"):
         return True
-    info = os.stat(maker)
+    info = os.stat(exe)
     if info.st_mode & 0o022:
         return True
     if userns != "range":
@@ -248,7 +251,7 @@ def exposed(spec: Spec, userns: str, maker: str = "/proc/self/exe") -> bool:
 
 
 def window() -> tuple[int, int] | None:
-    """Rows and columns of the terminal that the caller's streams are, if one is."""
+    """Rows and columns of the first of the caller's streams that is a terminal; None where none is."""
     for fd in (0, 1, 2):
         try:
             columns, rows = os.get_terminal_size(fd)
@@ -262,7 +265,7 @@ def window() -> tuple[int, int] | None:
 
 
 def userns_mode(spec: Spec) -> str:
-    """``host``, ``range``, ``private``, ``keep-id`` or ``join`` of the spec's wish and of who asks."""
+    """``host``, ``range``, ``private``, ``keep-id`` or ``join``, from the spec and the caller's rights."""
     if spec.joined("userns"):
         return "join"
     is_root = namespaces.is_root()
@@ -273,18 +276,19 @@ def userns_mode(spec: Spec) -> str:
         raise UnsupportedError("userns", wish, "only root of the host gives ids away", "--userns private")
     if wish in ("host", "keep-id"):
         return wish
-    if os.geteuid() == 0 and wish == "auto" and _needs_the_hosts(spec):
+    if os.geteuid() == 0 and wish == "auto" and _needs_host_userns(spec):
         return "host"
     return "range" if is_root else "private"
 
 
-def _needs_the_hosts(spec: Spec) -> bool:
-    """What root may only in his own user namespace: all of his rights, and to join namespaces that belong to it."""
+def _needs_host_userns(spec: Spec) -> bool:
+    """Whether the spec needs rights that root has only in the host's user namespace: all capabilities, or joining
+    namespaces that it owns."""
     return spec.privileged or any(spec.joined(kind) for kind in ("network", "pid", "ipc", "uts", "cgroupns"))
 
 
 def check_userns_allowed() -> None:
-    """Why this host would refuse a new user namespace, in words that name the sysctl."""
+    """UnsupportedError, naming the sysctl, where a sysctl of this host forbids new user namespaces."""
     for name, refusing, remedy in (
         ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
         ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
@@ -303,8 +307,8 @@ def check_userns_allowed() -> None:
 
 @lru_cache(maxsize=1)
 def enters_time_namespace() -> bool:
-    """Whether a child that shares its creator's memory enters its new time namespace at exec (Linux 6.3, commit
-    2b5f9dad32ed): tried, with a child that waits to be looked at."""
+    """Whether a CLONE_VM child enters its new time namespace at exec (Linux 6.3, commit 2b5f9dad32ed), found by
+    starting such a child."""
     pause = f"{LIBEXEC}/pause"
     plan = Plan([unshare("CLONE_NEWTIME"), dup3(Slot("stdin"), 0), execve([pause], ["pause"], [])], ["stdin"])
     flags = "0" if os.geteuid() == 0 else "CLONE_NEWUSER"
@@ -320,17 +324,17 @@ def enters_time_namespace() -> bool:
                 child.wait()
 
 
-def own_time(spec: Spec) -> bool:
-    """A time namespace of its own is only to be had where the kernel enters it at exec. By default the kernel's release
-    is believed: to try it takes a child, as long as a container."""
+def has_time_namespace(spec: Spec) -> bool:
+    """Whether the container gets a time namespace of its own, which needs a kernel that enters it at exec. For ``auto``
+    the kernel's release decides: starting a child to find out would take as long as starting a container."""
     if spec.timens == "auto":
-        return _is_of_linux_6_3()
+        return _is_linux_6_3()
     if spec.timens == "private" and not enters_time_namespace():
         raise UnsupportedError("timens", "private", "this kernel does not enter it at exec", "Linux 6.3 or later")
     return spec.timens == "private"
 
 
 @lru_cache(maxsize=1)
-def _is_of_linux_6_3() -> bool:
+def _is_linux_6_3() -> bool:
     major, minor = re.findall(r"\d+", os.uname().release)[:2]
     return (int(major), int(minor)) >= (6, 3) and os.path.exists("/proc/self/ns/time")

@@ -1,4 +1,5 @@
-"""The parent-side plan of a start: ids (ids/idmapped.py, ids/mappings.py), a network (network/veth.py), or both."""
+"""The parent-side plan of a start: it maps the child's ids (ids/idmapped.py, ids/mappings.py), connects the child to a
+network (network/veth.py), or both."""
 
 from __future__ import annotations
 
@@ -16,29 +17,29 @@ if TYPE_CHECKING:
     from minicontainer.network.record import Network
 
 
-def plan_of(spec: Spec, host: Host) -> Plan:
-    """Its plan, for a spec that needs one."""
+def parent_plan(spec: Spec, host: Host) -> Plan:
+    """The parent-side plan of a spec that needs one (``compiler.needs_parent_plan``)."""
     if host.userns == "range":
         return idmapped.parent_plan(spec, host)
     if not compiler.maps_outside(host):
-        assert host.wire is not None
-        return veth.parent_plan(host.wire)
+        assert host.endpoint is not None
+        return veth.parent_plan(host.endpoint)
     from minicontainer.container.ids import mappings
 
-    return mappings.parent_plan(host.userns, host.wire)
+    return mappings.parent_plan(host.userns, host.endpoint)
 
 
 def prepare(child: Child, spec: Spec, host: Host, network: Network | None) -> dict[str, int]:
-    """Takes ids and a lease for the child, as it needs them: the inputs of its parent-side plan."""
-    numbers = {"pid": -1, "answer": -1}
+    """Allocates the child's ids and its network lease; returns the inputs of the parent-side plan by name."""
+    inputs = {"pid": -1, "answer": -1}
     if host.userns == "range":
-        numbers |= idmapped.prepare(child, spec)
-    elif compiler.maps_outside(host) or (host.wire is not None and host.wire.program):
+        inputs |= idmapped.prepare(child, spec)
+    elif compiler.maps_outside(host) or (host.endpoint is not None and host.endpoint.program):
         from minicontainer.container.ids import mappings
 
-        numbers |= mappings.prepare(child)
+        inputs |= mappings.prepare(child)
     if network is not None:
         from minicontainer.container.network import joining
 
-        numbers |= joining.join(child, spec, network, compiler.hostname(spec, child.id))
-    return numbers
+        inputs |= joining.join(child, spec, network, compiler.hostname(spec, child.id))
+    return inputs

@@ -31,7 +31,7 @@ class _Own(Plan):
         return steps
 
 
-def plan_of(plan: Plan, identifier: str) -> Plan:
+def with_id(plan: Plan, identifier: str) -> Plan:
     """The plan of the container that has this id (12 characters)."""
     pieces: list[bytes] | None = plan.__dict__.get("_pieces")
     if pieces is None:

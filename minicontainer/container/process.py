@@ -29,13 +29,13 @@ from minicontainer.spec import Spec, make, patience, signal_number, size
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from minicontainer.container.communicate import Conversation
+    from minicontainer.container.communicate import Exchange
     from minicontainer.spec.keywords import Fields, OfBytesPopen, OfEncodedPopen, OfPopen, OfTextPopen, Stream
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
 UNKNOWN_STATUS = 255  # of a child whose status another wait took, as asyncio has it
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # as process 1 itself, or as init and shells say it of their program
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # of process 1 itself, or as init and shells report their child's
 LONGEST = 2**31 - 1  # milliseconds
 
 
@@ -45,11 +45,11 @@ class Popen(Generic[AnyStr]):
     args        the command, or a Spec
     stdin, stdout, stderr   None (the caller's), PIPE, DEVNULL, a descriptor or a file; stderr also STDOUT
     text, encoding, errors  make the pipes text, as in subprocess
-    max_output  bytes (or "1M") that ``communicate`` keeps of each output; the rest is read and counted in ``lost``
+    max_output  bytes (or "1M") of each output that ``communicate`` returns; the rest is read and counted in ``lost``
     spec fields by keyword (rootfs=, limits=, env=, network= ...), also as changes to a given Spec
 
-    ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the host gives none, and after
-    the end). Every method may be called from any thread, and from a signal handler.
+    ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the caller can create none, and
+    after the end). Every method may be called from any thread, and from a signal handler.
     """
 
     @overload
@@ -81,10 +81,10 @@ class Popen(Generic[AnyStr]):
         self._lock = RLock()
         self._usage: Usage | None = None
         self._reason = ""
-        self._killed_for = ""
+        self._kill_reason = ""
         self.max_output = None if max_output is None else size("max_output", max_output, least=0)
         self.lost = {"stdout": 0, "stderr": 0}  # bytes
-        self._conversation: Conversation | None = None
+        self._exchange: Exchange | None = None
         self.spec = make(args, **fields)
         self.args = list(self.spec.args)
         self._text = bool(text or encoding or errors)
@@ -96,7 +96,7 @@ class Popen(Generic[AnyStr]):
             raise told(e, "pipe2()") from None
         try:
             self._child = self._start(streams.child)
-            streams.give(self, encoding, errors)
+            streams.assign(self, encoding, errors)
         except BaseException as e:
             self._abandon()
             if isinstance(e, OSError):
@@ -114,7 +114,7 @@ class Popen(Generic[AnyStr]):
             self.wait()
             self.close()
 
-    # -- who it is
+    # -- properties
 
     @property
     def _started(self) -> Child:
@@ -124,13 +124,13 @@ class Popen(Generic[AnyStr]):
 
     @property
     def pid(self) -> int:
-        """Process 1 of the container, as the caller's namespace counts."""
+        """The process id of the container's process 1, in the caller's pid namespace."""
         return self._started.spawn.pid
 
     @property
     def pidfd(self) -> int:
-        """Ready to read when process 1 has ended (pidfd_open(2)). Open as long as this object, or until ``close``
-        after the end: a thread may still be waiting on it."""
+        """Ready to read when process 1 has ended (pidfd_open(2)). Open until ``close`` after the end, or as long as
+        this object: another thread may be waiting on it."""
         return self._started.spawn.pidfd
 
     @property
@@ -140,29 +140,29 @@ class Popen(Generic[AnyStr]):
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits."""
+        """The container's id: twelve hexadecimal digits."""
         return self._started.id
 
     @property
     def terminal(self) -> int:
-        """The other end of the container's pty (tty=True), else -1. The Popen owns it."""
+        """The master of the container's pty (tty=True), else -1. The Popen closes it."""
         return self._started.terminal
 
     @property
     def timeline(self) -> Timeline:
-        """Every primitive that was done until now."""
+        """Every primitive so far."""
         return self._started.timeline()
 
     @property
     def reason(self) -> str:
-        """Why it ended: ``exited``, ``signal``, ``timeout``, ``oom``; '' while it runs."""
+        """Why the container ended: ``exited``, ``signal``, ``timeout``, ``oom``; '' while it runs."""
         with self._lock:
             return self._reason
 
-    # -- what can be done with it
+    # -- methods
 
     def send_signal(self, number: int) -> None:
-        """A signal to process 1 (which, as process 1, ignores those that it has no handler for)."""
+        """Sends a signal to process 1, which ignores signals without a handler (pid_namespaces(7))."""
         with self._lock:
             if self.returncode is None:
                 result = lib.mc_syscall(lib.SYS_pidfd_send_signal, self._started.spawn.pidfd, int(number), 0, 0, 0, 0)
@@ -170,25 +170,25 @@ class Popen(Generic[AnyStr]):
                     check(result, "pidfd_send_signal", self.pid, int(number))
 
     def terminate(self) -> None:
-        """The spec's stop signal to process 1."""
+        """Sends the spec's stop signal to process 1."""
         self.send_signal(signal_number("stop_signal", self.spec.stop_signal))
 
     def kill(self) -> None:
-        """Ends every process of the container."""
+        """Kills every process of the container."""
         with self._lock:
             if self.returncode is None and self.cgroup is not None:
                 self.cgroup.kill()
             self.send_signal(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stops every process of the container until ``thaw``."""
-        self._needs_cgroup("freeze").freeze()
+        """Freezes every process of the container until ``thaw``."""
+        self._require_cgroup("freeze").freeze()
 
     def thaw(self) -> None:
-        """Lets them go on."""
-        self._needs_cgroup("thaw").thaw()
+        """Resumes a frozen container."""
+        self._require_cgroup("thaw").thaw()
 
-    def _needs_cgroup(self, what: str) -> Any:
+    def _require_cgroup(self, what: str) -> Any:
         cgroup = self.cgroup
         if self.returncode is not None:
             raise Error(f"{what}: the container has ended")
@@ -197,7 +197,7 @@ class Popen(Generic[AnyStr]):
         return cgroup
 
     def usage(self) -> Usage:
-        """What it has used until now, or did use in all."""
+        """The container's usage so far, or in all once it has ended."""
         with self._lock:
             return self._usage or self._measure(None)
 
@@ -218,7 +218,7 @@ class Popen(Generic[AnyStr]):
         return self.returncode
 
     def _wait(self, timeout: float | None) -> bool:
-        """Whether it has ended; Python's signal handlers run meanwhile."""
+        """Whether the container has ended within ``timeout`` seconds. Python's signal handlers run meanwhile."""
         deadline = None if timeout is None else monotonic() + timeout
         while self.returncode is None:
             left = -1 if deadline is None else int(min(LONGEST, max(0.0, (deadline - monotonic()) * 1000 + 0.999)))
@@ -232,47 +232,48 @@ class Popen(Generic[AnyStr]):
         return True
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
-        """As subprocess: feeds stdin, reads stdout and stderr to their end (None where one was no pipe), waits."""
+        """As subprocess's: writes stdin, reads stdout and stderr to their end (None where one is no pipe), waits."""
         out, err = self._communicate(input, patience(timeout), text=self._text)
         return out, err
 
     def _communicate(self, input: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:
-        """Both outputs, as str where ``text``. TimeoutExpired has the bytes that came until then."""
-        from minicontainer.container.communicate import Conversation
+        """Both outputs, as str where ``text``. TimeoutExpired holds the bytes that were read so far."""
+        from minicontainer.container.communicate import Exchange
 
         deadline = None if timeout is None else monotonic() + timeout
-        talk = self._conversation
-        if talk is None:
+        exchange = self._exchange
+        if exchange is None:
             pipes = {
                 name: pipe for name, pipe in (("stdout", self.stdout), ("stderr", self.stderr)) if pipe is not None
             }
-            talk = Conversation(self.stdin, pipes, input, lost=self.lost, limit=self.max_output)
-            self._conversation = talk
+            exchange = Exchange(self.stdin, pipes, input, lost=self.lost, limit=self.max_output)
+            self._exchange = exchange
         elif input:
             raise ValueError("Cannot send input after starting communication")
-        if not talk.pump(deadline) or not self._wait(None if deadline is None else max(0.0, deadline - monotonic())):
+        done = exchange.run(deadline)
+        if not done or not self._wait(None if deadline is None else max(0.0, deadline - monotonic())):
             import subprocess
 
-            out, err = (data or None for data in talk.result())
+            out, err = (data or None for data in exchange.result())
             raise subprocess.TimeoutExpired(self.args, timeout or 0, output=out, stderr=err)
         self.wait()
-        return talk.result(text=text)
+        return exchange.result(text=text)
 
-    # -- its end
+    # -- the end
 
     def _reap(self) -> None:
-        """Collects the end: status, final counters; removes the cgroup. Once, whichever thread comes first."""
+        """Reaps process 1: its status and final counters; removes the cgroup. Only the first call does so."""
         with self._lock:
             child, struct = self._started, self._started.spawn.struct
-            begin = now()
+            start_ns = now()
             result = lib.mc_spawn_reap(struct)
-            if self.returncode is not None:  # before, or by a signal handler that came back here meanwhile
+            if self.returncode is not None:  # reaped before, or by a signal handler that has called this meanwhile
                 return
             self.returncode = struct.status if result == 0 else UNKNOWN_STATUS
-            child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", begin, result or child.spawn.pid)
+            child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", start_ns, result or child.spawn.pid)
             try:
                 self._usage = self._measure(struct.rusage if result == 0 else None)
-                self._reason = self._why(self.returncode)
+                self._reason = self._end_reason(self.returncode)
             finally:
                 self._release(child)
             if result < 0:
@@ -280,11 +281,11 @@ class Popen(Generic[AnyStr]):
                 raise StepError(-result, f"waitid({self.pid})", hint=hint)
 
     def _release(self, child: Child) -> None:
-        begin = now()
+        start_ns = now()
         path = child.cgroup.path if child.cgroup is not None else ""
         child.release()
         if path:
-            child.note("remove", f'rmdir("{path}")', begin)
+            child.note("remove", f'rmdir("{path}")', start_ns)
 
     def _measure(self, rusage: Any) -> Usage:
         child = self._started
@@ -298,23 +299,23 @@ class Popen(Generic[AnyStr]):
         used = child.cgroup.usage(observe=partial(child.note, "measure"))
         return Usage(walltime=walltime, max_rss=max_rss, **used)
 
-    def _why(self, status: int) -> str:
+    def _end_reason(self, status: int) -> str:
         cgroup = self._started.cgroup
         if status in KILLED and cgroup is not None and limits.oom_killed(cgroup):
             return "oom"
-        if self._killed_for and status:
-            return self._killed_for
+        if self._kill_reason and status:
+            return self._kill_reason
         return "signal" if status < 0 else "exited"
 
     def expire(self) -> None:
-        """Ends the container because its time is up: its ``reason`` is then ``timeout``."""
-        self._killed_for = "timeout"
+        """Kills the container because its time limit has passed: its ``reason`` is then ``timeout``."""
+        self._kill_reason = "timeout"
         self.kill()
 
     # -- as a context
 
     def close(self) -> None:
-        """Closes the streams and, once the container has ended, what else this object holds."""
+        """Closes the streams and, once the container has ended, every other descriptor of this object."""
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 try:
@@ -334,20 +335,22 @@ class Popen(Generic[AnyStr]):
         self.wait()
         self.close()
 
-    _warn = staticmethod(warnings.warn)  # at the end of Python globals are gone
+    _warn = staticmethod(warnings.warn)  # at the interpreter's end globals are gone
 
     def __del__(self) -> None:
-        """As subprocess's: who drops a running container lets it run; a later start reaps it."""
+        """As subprocess's: a container whose Popen is garbage-collected runs on; a later start reaps it."""
         child: Child | None = getattr(self, "_child", None)
         if child is not None and self.returncode is None:
-            child.drop()
+            child.abandon()
             self._warn(f"container {self.pid} is still running", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"
 
 
-def _max_rss(peak: int, callers: int) -> int | None:
-    """Bytes, of KiB. At exec the kernel counts the memory that the child shared with its caller as the child's own
-    (exec_mmap, setmax_mm_hiwater_rss): what is not clearly above that is unknown. The counters are approximate."""
-    return peak * 1024 if peak > callers + callers // 8 else None
+def _max_rss(peak_kib: int, caller_kib: int) -> int | None:
+    """The peak in bytes; None where it is not clearly above the caller's resident set.
+
+    At exec the kernel counts the memory that the child shared with the caller as the child's own (exec_mmap,
+    setmax_mm_hiwater_rss). The counters are approximate."""
+    return peak_kib * 1024 if peak_kib > caller_kib + caller_kib // 8 else None

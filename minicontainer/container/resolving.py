@@ -1,19 +1,19 @@
-"""What words of a spec stand for here and now: another container's network, the directories of volumes."""
+"""Resolves the names in a spec: another container's network to its namespaces, volumes to their directories."""
 
 from __future__ import annotations
 
 from minicontainer.spec import Spec
 
 
-def resolved(spec: Spec, *, make: bool = True) -> Spec:
-    """With the namespaces that ``network=container:NAME`` stands for now, and volumes as binds of their directories.
-    ``make``: those that are missing are made."""
+def resolve(spec: Spec, *, create: bool = True) -> Spec:
+    """The spec with ``network=container:NAME`` replaced by that container's namespaces, and each volume by a bind mount
+    of its directory. With ``create``, volumes that do not exist are created."""
     if spec.network.startswith("container:"):
         from minicontainer.container.network import joining
 
-        spec = joining.resolved(spec)
+        spec = joining.resolve(spec)
     if spec.volumes:
         from minicontainer.container.filesystem import volumes
 
-        spec = volumes.as_binds(spec, make=make)
+        spec = volumes.as_binds(spec, create=create)
     return spec

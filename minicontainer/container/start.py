@@ -1,8 +1,8 @@
-"""From a spec to a running child: facts, plan, descriptors, cgroup, clone; and what went wrong, explained.
+"""From a spec to a running child: host facts, plan, descriptors, cgroup, clone; and the error where a step failed.
 
-Theory of operation. ``start`` gathers what the child needs as descriptors in an ExitStack, makes the cgroup that the
-child is born in, and calls ``mc_spawn``, which returns when the child has exec'd or ended. Then the records say how far
-it came. Everything that was made for a child that failed is undone before the error is raised.
+Theory of operation. ``start`` opens the descriptors that the child needs in an ExitStack, creates the child's cgroup,
+and calls ``mc_spawn``, which returns when the child has exec'd or ended. The step records then tell which step failed,
+if one did. Everything that was created for a failed child is removed before the error is raised.
 """
 
 from __future__ import annotations
@@ -41,103 +41,107 @@ if TYPE_CHECKING:
 USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp filter or a security module forbids it"
 
 
-Clone = Callable[["Child", Spec, "Compiled"], int]  # makes the child: what mc_spawn gave
+Clone = Callable[["Child", Spec, "Compiled"], int]  # clones the child; returns the result of mc_spawn
 
 
 class Compiled(NamedTuple):
-    """What a spec is here and now.
+    """A spec compiled for this host.
 
-    plan, flags  of the child, and of its clone3
-    parent_plan  the parent-side plan, where C does it
-    given        how many inputs it gives, with the streams: the others are _extra_inputs
-    allowed      the devices that it may use; None: any
-    network      that it is on"""
+    plan             the child's plan
+    flags            the CLONE_NEW* flags of the child's clone3
+    parent_plan      the parent-side plan; None where the child needs none
+    common_inputs    number of plan inputs that are streams or come from the parent-side plan; ``_extra_inputs`` opens
+                     the others
+    allowed_devices  the devices that the container may use; None: any
+    network          the network of root's that the container joins"""
 
     host: host.Host
     plan: Plan
     flags: Const
     parent_plan: ParentPlan | None
-    given: int
-    allowed: tuple[Rule, ...] | None
+    common_inputs: int
+    allowed_devices: tuple[Rule, ...] | None
     network: Network | None
 
 
-def compiled(spec: Spec, maker: str = CALLER, *, make: bool = True) -> Compiled:
-    """The plan of a spec here and now; with ``make`` a network that is missing is made. A spec is immutable: while the
-    facts are the same, so is its plan."""
+def compile_spec(spec: Spec, exe: str = CALLER, *, create: bool = True) -> Compiled:
+    """Compiles a spec for this host; with ``create``, creates the network that the spec names where it is missing.
+
+    The result is cached in the spec, which is immutable, and stays valid while the host facts are the same."""
     cached: Compiled | None = spec.__dict__.get("_compiled")
-    if cached is not None and cached.host.is_settled():
+    if cached is not None and cached.host.is_current():
         host.check_rootfs(spec.rootfs)
         return cached
-    network, wire = _network(spec, make) if spec.attached else (None, None)
-    found = facts.gather(spec, maker, wire)
-    if cached is None or cached.host != found:
-        plan = compiler.compile(spec, found)
-        plan.buffer  # noqa: B018 - encodes it now, once
+    network, endpoint = _endpoint(spec, create) if spec.attached else (None, None)
+    host_facts = facts.gather(spec, exe, endpoint)
+    if cached is None or cached.host != host_facts:
+        plan = compiler.compile(spec, host_facts)
+        plan.buffer  # noqa: B018 - encodes the plan once, before the first start
         parent_plan = None
-        if compiler.needs_parent_plan(found):
-            parent_plan = ParentPlan(parent.plan_of(spec, found), plan)
-        given = 3 + (len(parent_plan.names) if parent_plan is not None else 0)
-        flags, allowed = compiler.clone_flags(spec, found), devices.rules(spec, found)
-        cached = Compiled(found, plan, flags, parent_plan, given, allowed, network)
+        if compiler.needs_parent_plan(host_facts):
+            parent_plan = ParentPlan(parent.parent_plan(spec, host_facts), plan)
+        common_inputs = 3 + (len(parent_plan.names) if parent_plan is not None else 0)
+        flags, allowed = compiler.clone_flags(spec, host_facts), devices.rules(spec, host_facts)
+        cached = Compiled(host_facts, plan, flags, parent_plan, common_inputs, allowed, network)
         object.__setattr__(spec, "_compiled", cached)
     return cached
 
 
-def _network(spec: Spec, make: bool) -> tuple[Network | None, veth.Wire]:
+def _endpoint(spec: Spec, create: bool) -> tuple[Network | None, veth.Endpoint]:
     from minicontainer.container.network import joining
 
-    return joining.wire_of(spec, make=make)
+    return joining.endpoint_of(spec, create=create)
 
 
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
-    """Starts the container of ``spec`` with three descriptors as its streams (ignored where it has its own terminal).
+    """Starts the container of ``spec`` with three descriptors as its streams (ignored with ``spec.tty``).
 
-    Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (nothing to run).
-    IsolationWarning: it has no user namespace, though none was asked for, since this host cannot give it one."""
-    return begin(spec, lambda child, spec, what: clone_here(child, spec, what, stdio))
+    Raises SpecError, UnsupportedError, StepError (a primitive failed) or ProgramError (the program cannot be executed).
+    IsolationWarning: the container runs in the host's user namespace, since this host cannot give it one of its own."""
+    return start_with(spec, lambda child, spec, compiled: clone_child(child, spec, compiled, stdio))
 
 
-def begin(spec: Spec, clone: Clone, identifier: str = "", maker: str = CALLER) -> Child:
-    """``start`` with another way to ``clone``. With an ``identifier`` (12 hex digits) neither its name nor its volumes
-    are taken here."""
+def start_with(spec: Spec, clone: Clone, identifier: str = "", exe: str = CALLER) -> Child:
+    """``start`` with another ``clone`` function. With an ``identifier`` (12 hex digits) the caller has reserved the
+    container's name and volumes; else they are reserved here. ``exe`` is as in ``facts.gather``."""
     check_proc()
-    volumes, spec = spec.volumes if not identifier else (), resolving.resolved(spec)
+    volumes, spec = spec.volumes if not identifier else (), resolving.resolve(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:
-            return _begin(spec, compiled(spec, maker), clone, identifier, volumes)
+            return _start(spec, compile_spec(spec, exe), clone, identifier, volumes)
         except RangeRefusedError as refused:
             if spec.userns not in (None, "auto"):
                 raise
             warnings.warn(f"userns {refused.value}: {refused.reason}; running as --userns host", IsolationWarning, 2)
         fallback = replace(spec, userns="host")
         object.__setattr__(spec, "_fallback", fallback)
-    return _begin(fallback, compiled(fallback, maker), clone, identifier, volumes)
+    return _start(fallback, compile_spec(fallback, exe), clone, identifier, volumes)
 
 
-def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: tuple[str, ...]) -> Child:
-    its_id = identifier or os.urandom(6).hex()
-    child = Child(its_id, placeholders.plan_of(what.plan, its_id))
+def _start(spec: Spec, compiled: Compiled, clone: Clone, identifier: str, volumes: tuple[str, ...]) -> Child:
+    child_id = identifier or os.urandom(6).hex()
+    child = Child(child_id, placeholders.with_id(compiled.plan, child_id))
     try:
         if spec.name and not identifier:
             from minicontainer.container.registry import names
 
             child.name_lock = names.reserve(spec.name, child.id)
         if identifier:
-            child.claim = ownership.claim(identifier)
+            child.ownership = ownership.acquire(identifier)
         if volumes:
             from minicontainer.container.filesystem.volumes import hold
 
             child.volumes = hold(volumes, child.id)
         _make_cgroup(child, spec)
         failpoint("cgroup made")
-        if what.allowed is not None:
-            _restrict_devices(child, spec, what)
-        if what.parent_plan is not None:
-            child.parent_run = ParentRun(what.parent_plan, parent.prepare(child, spec, what.host, what.network))
+        if compiled.allowed_devices is not None:
+            _restrict_devices(child, spec, compiled)
+        if compiled.parent_plan is not None:
+            inputs = parent.prepare(child, spec, compiled.host, compiled.network)
+            child.parent_run = ParentRun(compiled.parent_plan, inputs)
         failpoint("ids taken")
-        explain_failure(child, spec, what.host, clone(child, spec, what))
+        explain_failure(child, spec, compiled.host, clone(child, spec, compiled))
     except BaseException:
         child.discard()
         raise
@@ -145,57 +149,57 @@ def _begin(spec: Spec, what: Compiled, clone: Clone, identifier: str, volumes: t
 
 
 def _make_cgroup(child: Child, spec: Spec) -> None:
-    begin = now()
-    child.cgroup = limits.place(spec.limits, child.id, claimed=child.claim >= 0)
+    start_ns = now()
+    child.cgroup = limits.place(spec.limits, child.id, owned=child.ownership >= 0)
     if child.cgroup is None:
         return
-    child.note("cgroup", f'mkdir("{child.cgroup.path}")', begin)
+    child.note("cgroup", f'mkdir("{child.cgroup.path}")', start_ns)
     if spec.limits.pids is None:
-        begin = now()
+        start_ns = now()
         if call := limits.bound_processes(child.cgroup):
-            child.note("cgroup", call, begin)
+            child.note("cgroup", call, start_ns)
     if spec.limits:
-        limits.apply(child.cgroup, spec.limits, lambda call, begin: child.note("cgroup", call, begin))
+        limits.apply(child.cgroup, spec.limits, lambda call, start_ns: child.note("cgroup", call, start_ns))
 
 
-def _restrict_devices(child: Child, spec: Spec, what: Compiled) -> None:
-    """In a user namespace no node can be made, and those of ROOTFS are inert: there it is a second lock."""
-    begin = now()
-    reason = devices.restrict(child.cgroup, what.allowed or ())
+def _restrict_devices(child: Child, spec: Spec, compiled: Compiled) -> None:
+    """A second barrier in a user namespace: there mknod(2) is refused, and the device nodes of ROOTFS are inert."""
+    start_ns = now()
+    reason = devices.restrict(child.cgroup, compiled.allowed_devices or ())
     if not reason:
-        child.note("cgroup", "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE})", begin)
+        child.note("cgroup", "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE})", start_ns)
         return
     devices.refuse_less(spec, reason)
-    if what.host.of_host:
+    if compiled.host.in_host_userns:
         warnings.warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
 
 
 # ---- the clone
 
 
-def clone_here(child: Child, spec: Spec, what: Compiled, stdio: tuple[int, int, int]) -> int:
-    """As a child of this process."""
+def clone_child(child: Child, spec: Spec, compiled: Compiled, stdio: tuple[int, int, int]) -> int:
+    """Clones the container's first process as a child of this process."""
     opened: list[int] = []
     try:
         inputs = for_child(spec, stdio, opened)
-        if len(what.plan.inputs) == what.given:
-            return _clone(child, spec, what, inputs)
-        with ExitStack() as stack:  # its end is that of the parent-side plan, if there is one
-            inputs.update(_extra_inputs(child, spec, what, stack))
-            return _clone(child, spec, what, inputs)
+        if len(compiled.plan.inputs) == compiled.common_inputs:
+            return _clone(child, spec, compiled, inputs)
+        with ExitStack() as stack:  # ends after the parent-side plan, if there is one
+            inputs.update(_extra_inputs(child, spec, compiled, stack))
+            return _clone(child, spec, compiled, inputs)
     finally:
         for fd in opened:
             os.close(fd)
 
 
-def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> int:
-    flags = what.flags
+def _clone(child: Child, spec: Spec, compiled: Compiled, inputs: dict[str, int]) -> int:
+    flags = compiled.flags
     clone = child.spawn.clone
     if spec.die_with_parent and get_native_id() != os.getpid():
-        from minicontainer.container.deathsignal import Maker
+        from minicontainer.container.deathsignal import CloneThread
 
-        child.maker = Maker(child.spawn)
-        clone = child.maker.clone
+        child.clone_thread = CloneThread(child.spawn)
+        clone = child.clone_thread.clone
     result = clone(flags, inputs, -1 if child.cgroup is None else child.cgroup.birth_fd(), child.parent_run)
     cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
     call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
@@ -204,42 +208,44 @@ def _clone(child: Child, spec: Spec, what: Compiled, inputs: dict[str, int]) -> 
     return result
 
 
-def kept_inputs(spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
-    """What this plan asks for and can have again at another run: namespaces, programs. ``stack`` closes them."""
-    found: dict[str, int] = {}
+def reusable_inputs(spec: Spec, compiled: Compiled, stack: ExitStack) -> dict[str, int]:
+    """The plan inputs that a restart of the container can use again: namespaces, mount trees, programs. ``stack``
+    closes these descriptors."""
+    inputs: dict[str, int] = {}
     for field, _ in compiler.JOINS:
         path = spec.joined(field)
         if path:
-            found[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
-    if what.host.userns == "join" and what.host.shown:
-        found.update(idmapped.take_trees(spec, found["ns-userns"], stack))
-    if {"executable", "init"} & set(what.plan.inputs):
+            inputs[f"ns-{field}"] = _open_namespace(field, getattr(spec, field), path, stack)
+    if compiled.host.userns == "join" and compiled.host.idmapped:
+        inputs.update(idmapped.take_trees(spec, inputs["ns-userns"], stack))
+    if {"executable", "init"} & set(compiled.plan.inputs):
         from minicontainer.container.program import init
 
-        found.update(init.inputs(spec, what.plan, what.host.seccomp, stack))
-    return found
+        inputs.update(init.inputs(spec, compiled.plan, compiled.host.seccomp, stack))
+    return inputs
 
 
-def _extra_inputs(child: Child, spec: Spec, what: Compiled, stack: ExitStack) -> dict[str, int]:
-    """What this plan asks for beyond the streams: what is kept, the parent-side plan, the terminal, init's report."""
-    found = kept_inputs(spec, what, stack)
+def _extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack) -> dict[str, int]:
+    """The plan inputs beyond ``Compiled.common_inputs``: the reusable ones, a socket for the terminal, a pipe for the
+    report of init."""
+    inputs = reusable_inputs(spec, compiled, stack)
     if spec.tty:
         import socket
 
         ours, theirs = socket.socketpair()
-        stack.callback(take_terminal, child, ours, theirs)
-        found["parent-socket"] = theirs.fileno()
-    if "report" in what.plan.inputs:
+        stack.callback(receive_terminal, child, ours, theirs)
+        inputs["parent-socket"] = theirs.fileno()
+    if "report" in compiled.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            found["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, execute.LAST_FD + 1)
+            inputs["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, execute.LAST_FD + 1)
         except BaseException:
             os.close(read)
             raise
         finally:
             os.close(write)
-        stack.callback(_read_report, child, spec, read, found["report"])
-    return found
+        stack.callback(_read_report, child, spec, read, inputs["report"])
+    return inputs
 
 
 def _open_namespace(field: str, wish: str, path: str, stack: ExitStack) -> int:
@@ -251,8 +257,8 @@ def _open_namespace(field: str, wish: str, path: str, stack: ExitStack) -> int:
     return fd
 
 
-def take_terminal(child: Child, ours: Any, theirs: Any) -> None:
-    """The other end of the container's pty, which the child sent before it exec'd."""
+def receive_terminal(child: Child, ours: Any, theirs: Any) -> None:
+    """Receives the pty master, which the child sent before its exec, as ``child.terminal``."""
     import socket
 
     with ours, theirs:
@@ -263,7 +269,7 @@ def take_terminal(child: Child, ours: Any, theirs: Any) -> None:
 
 
 def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
-    """What init says of the program: end of file when it runs, else why it does not."""
+    """Reads the report of init: end of file when the program runs; else raises why it could not be executed."""
     from minicontainer.container import explain
     from minicontainer.container.program import init
 
@@ -278,22 +284,23 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
         os.close(read)
 
 
-# ---- what went wrong
+# ---- errors
 
 
-def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int) -> None:
-    """Raises what kept the child from becoming the program; nothing where it has."""
+def explain_failure(child: Child, spec: Spec, host_facts: host.Host, result: int) -> None:
+    """Raises the error of a start that failed; returns where the program runs."""
     failed = child.spawn.failed
     waited = failed is None or child.spawn.plan.steps[failed].op == lib.MC_WAIT
     parent_run = child.parent_run
-    if parent_run is not None and parent_run.failed is not None and waited:  # else it failed since the child had ended
+    # A parent-side plan that failed while the child was not waiting for it failed because the child had ended.
+    if parent_run is not None and parent_run.failed is not None and waited:
         child.spawn.kill_and_reap()
         raise _parent_error(child, spec, parent_run)
     if result < 0:
-        new_userns = facts_here.userns in ("private", "keep-id", "range")
+        new_userns = host_facts.userns in ("private", "keep-id", "range")
         if new_userns and -result in (errno.EPERM, errno.ENOSPC):
-            _check_userns(spec, facts_here, -result)
-        call = f"clone3({compiler.clone_flags(spec, facts_here).text})"
+            _check_userns(spec, host_facts, -result)
+        call = f"clone3({compiler.clone_flags(spec, host_facts).text})"
         raise StepError(-result, call, hint=USERNS_REFUSED if new_userns and result == -errno.EPERM else "")
     if failed is None and child.spawn.interrupted is None:
         return
@@ -310,7 +317,7 @@ def explain_failure(child: Child, spec: Spec, facts_here: host.Host, result: int
 
 
 def _parent_error(child: Child, spec: Spec, parent_run: ParentRun) -> Error:
-    """Why the parent-side plan failed."""
+    """The error of a parent-side plan that failed."""
     from minicontainer.container import explain
 
     index = parent_run.failed or 0
@@ -327,16 +334,16 @@ def _parent_error(child: Child, spec: Spec, parent_run: ParentRun) -> Error:
     return idmapped.refusal(spec, parent_run) or explain.step_error(spec, step, number)
 
 
-def _check_userns(spec: Spec, facts_here: host.Host, number: int) -> None:
-    """Why clone3 gave no user namespace, as far as can be told."""
-    does_without = facts_here.userns == "range" or (facts_here.userns == "private" and facts_here.uid == 0)
+def _check_userns(spec: Spec, host_facts: host.Host, number: int) -> None:
+    """Raises why clone3 created no user namespace, where the host's settings tell."""
+    has_fallback = host_facts.userns == "range" or (host_facts.userns == "private" and host_facts.uid == 0)
     try:
         host.check_userns_allowed()
     except UnsupportedError as e:
         reason = e.reason
-        if not does_without:
+        if not has_fallback:
             raise
     else:
         reason = USERNS_REFUSED if number == errno.EPERM else "there may be no more user namespaces"
-    if does_without:
+    if has_fallback:
         raise RangeRefusedError("userns", spec.userns or "auto", reason, "--userns host")

@@ -150,7 +150,7 @@ class Container(Ending):
                 boot=boot_id(),
                 linked=self._entry.link,
             )
-            child = start.begin(self.config.spec, monitored.clone, self.id[:12], MONITOR)
+            child = start.start_with(self.config.spec, monitored.clone, self.id[:12], MONITOR)
         finally:
             for fd in opened:
                 os.close(fd)

@@ -166,7 +166,7 @@ class Exec(Popen[AnyStr]):
             inputs["cgroup"] = cgroup.birth_fd()
         if self.spec.tty:
             ours, theirs = socket.socketpair()
-            stack.callback(start.take_terminal, child, ours, theirs)
+            stack.callback(start.receive_terminal, child, ours, theirs)
             inputs["parent-socket"] = theirs.fileno()
         return inputs
 

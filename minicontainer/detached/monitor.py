@@ -18,7 +18,7 @@ from minicontainer import plan as p
 from minicontainer.container import explain
 from minicontainer.container.cgroup import placement
 from minicontainer.container.registry import names
-from minicontainer.container.start import Compiled, kept_inputs
+from minicontainer.container.start import Compiled, reusable_inputs
 from minicontainer.detached.sharedmemory import Layout, copy_records, sheltered, take_back, written
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from minicontainer.network.leases import Lease
 
 MONITOR = f"{LIBEXEC}/monitor"
-FILES = ("said", "hosts-file")  # inputs of a parent-side plan that are descriptors; the others are numbers
+FILES = ("helper-output", "hosts-file")  # inputs of a parent-side plan that are descriptors; the others are numbers
 POLICIES = {
     "no": lib.MC_NEVER,
     "on-failure": lib.MC_ON_FAILURE,
@@ -56,7 +56,7 @@ class Descriptors:
 
 
 class Monitored:
-    """Starts a container under a monitor. ``clone`` is for container.start.begin."""
+    """Starts a container under a monitor. ``clone`` is for container.start.start_with."""
 
     def __init__(
         self, config: Config, *, directory: int, lock: int, names: int, boot: str, linked: Callable[[str, str], None]
@@ -82,7 +82,7 @@ class Monitored:
             _owned(stack, read)
             with os.fdopen(write, "wb", buffering=0):
                 given = Descriptors(memfd, write)
-                places = {name: given.place(fd) for name, fd in kept_inputs(spec, what, stack).items()}
+                places = {name: given.place(fd) for name, fd in reusable_inputs(spec, what, stack).items()}
                 header, layout = self._tell(child, spec, places, given)
                 header.spawn.flags = what.flags
                 told = written(memfd, header, layout)
@@ -123,7 +123,7 @@ class Monitored:
     def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
         header.directory, header.names = given.place(self.directory), given.place(self.names)
         header.lock = given.place(self.lock)
-        given.place(child.claim)  # held by the monitor as long as that lives
+        given.place(child.ownership)  # held by the monitor as long as that lives
         header.cgroup = header.cgroup_parent = header.ids = -1
         if child.cgroup is not None:
             header.cgroup, header.cgroup_parent = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)

@@ -49,11 +49,11 @@ class Listed(Popen[Any]):
                 if owned is not None:
                     entry.link(name, owned.path)
             entry.reserve_state()  # what could not be told of is not started
-            return start.clone_here(child, spec, what, stdio)
+            return start.clone_child(child, spec, what, stdio)
 
         self._tell(entry.id)
         self._began = time.time_ns()
-        child = start.begin(container.config.spec, clone, container.id[:12])
+        child = start.start_with(container.config.spec, clone, container.id[:12])
         try:
             entry.write_state(self._state(child.spawn.pid))
             self._say("start")

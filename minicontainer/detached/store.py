@@ -202,7 +202,7 @@ class Entry:
 
     def is_watched(self) -> bool:
         """Whether its monitor lives, or its maker."""
-        return ownership.is_claimed(self.id[:12])
+        return ownership.is_owned(self.id[:12])
 
     def cgroup(self) -> str:
         """The path of its cgroup; "" where it has none."""

@@ -161,7 +161,7 @@ def test_only_one_with_a_monitor_sends_its_layer(own: Path) -> None:
     spec = mc.Spec(["true"], rootfs=str(own), ephemeral=True)
 
     def sends(maker: str) -> bool:
-        return "send_fd" in [step.call for step in start.compiled(mc.Spec(**spec.__dict__), maker).plan.steps]
+        return "send_fd" in [step.call for step in start.compile_spec(mc.Spec(**spec.__dict__), maker).plan.steps]
 
     assert not sends(facts.CALLER)
     assert sends(MONITOR)

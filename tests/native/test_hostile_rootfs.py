@@ -193,7 +193,7 @@ def test_who_could_write_to_our_executable(tmp_path: Path) -> None:
         ("private", "private", True),  # of root's own ids
     ):
         spec = mc.Spec(rootfs=str(tmp_path), userns=wish)
-        assert host.exposed(spec, mode) is expected_one, wish
+        assert host.exe_reachable(spec, mode) is expected_one, wish
 
 
 @pytest.mark.needs("root")

@@ -441,13 +441,13 @@ def test_a_spec_and_changes_to_it(rootfs: Path) -> None:
 
 
 def test_a_spec_is_compiled_once(rootfs: Path) -> None:
-    from minicontainer.container.start import compiled
+    from minicontainer.container.start import compile_spec
 
     spec = mc.Spec(("/bin/true",), rootfs=str(rootfs))
     mc.run(spec)
-    plan = compiled(spec)[1]
+    plan = compile_spec(spec)[1]
     mc.run(spec)
-    assert compiled(spec)[1] is plan
+    assert compile_spec(spec)[1] is plan
 
 
 def test_no_limits_is_as_none_given(rootfs: Path) -> None:

@@ -10,24 +10,24 @@ from box import copy_of
 
 import minicontainer as mc
 from minicontainer.container.ids import users
-from minicontainer.container.start import compiled
+from minicontainer.container.start import compile_spec
 
 pytestmark = pytest.mark.needs("root", "cgroup2")
 
 
 def test_a_plain_spec_is_looked_at_once(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = mc.Spec(("/bin/true",), rootfs=str(rootfs))
-    first = compiled(spec)
+    first = compile_spec(spec)
     with monkeypatch.context() as patch:
         patch.setattr(users, "identity", lambda *_: pytest.fail("looked up again"))
-        assert compiled(spec) is first
+        assert compile_spec(spec) is first
 
 
 def test_another_asker_is_looked_at_anew(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = compiled(mc.Spec(("/bin/true",), rootfs=str(rootfs)))[0]
-    assert found.is_settled()
+    found = compile_spec(mc.Spec(("/bin/true",), rootfs=str(rootfs)))[0]
+    assert found.is_current()
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert not found.is_settled()
+    assert not found.is_current()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_another_asker_is_looked_at_anew(rootfs: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_what_hangs_on_files_or_rights_is_looked_at_each_time(rootfs: Path, fields: dict[str, Any]) -> None:
-    assert not compiled(mc.Spec(("/bin/true",), rootfs=str(rootfs), **fields))[0].is_settled()
+    assert not compile_spec(mc.Spec(("/bin/true",), rootfs=str(rootfs), **fields))[0].is_current()
 
 
 def test_a_root_file_system_that_goes_is_missed(rootfs: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from box import CLI, Box, copy_of, refusal
 from supplies import Run
 
 from minicontainer.compare.security import CARELESS, INHERITED
-from minicontainer.container.host import own_time
+from minicontainer.container.host import has_time_namespace
 from minicontainer.container.security import PROBE, outside, parse
 from minicontainer.spec import Spec
 
@@ -33,7 +33,7 @@ def failed(verdicts: Verdicts) -> set[str]:
 
 def lacking() -> set[str]:
     """What this kernel cannot give: a time namespace of its own comes with Linux 6.3."""
-    return set() if own_time(Spec(rootfs="/")) else {"namespaces time"}
+    return set() if has_time_namespace(Spec(rootfs="/")) else {"namespaces time"}
 
 
 def read(text: str) -> Verdicts:

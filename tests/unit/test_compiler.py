@@ -119,8 +119,8 @@ def compiled(draw: st.DrawFn) -> tuple[Spec, Host, Plan]:
         cgroup2=draw(flags),
         seccomp=draw(st.sampled_from([b"", FILTER])),
         chrooted=draw(flags) and userns in (None, "pid:77"),
-        exposed=draw(flags),
-        layered=spec.read_only and not spec.ephemeral and draw(flags),
+        exe_reachable=draw(flags),
+        lacks_mount_points=spec.read_only and not spec.ephemeral and draw(flags),
     )
     return spec, host, compile(spec, host)
 
@@ -155,7 +155,9 @@ def test_sources_are_taken_before_the_root_is_entered_and_attached_after(case: t
     inside = [s for s in plan.steps[pivot:] if s.call == "open_tree"]
     assert {s.args[0] for s in inside} <= known
     # nothing is opened by a host's path afterwards, and the old root goes at once, with what was put on top of it
-    gone = ['umount2(".", MNT_DETACH)'] * (2 if (spec.ephemeral or host.layered) and not host.chrooted else 1)
+    gone = ['umount2(".", MNT_DETACH)'] * (
+        2 if (spec.ephemeral or host.lacks_mount_points) and not host.chrooted else 1
+    )
     after = ['pivot_root(".", ".")', *gone, 'chdir("/")']
     assert lines(plan)[pivot : pivot + len(after)] == after
 
@@ -200,7 +202,7 @@ def test_privileges_go_in_the_order_that_the_kernel_asks_for(case: tuple[Spec, H
 def test_the_filter_of_set_uid_bits_comes_before_the_other(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, _ = case
     plan = compile(spec, host._replace(suid=FILTER * 2))
-    filters = 2 if host.seccomp and not (spec.init or host.exposed) else 1
+    filters = 2 if host.seccomp and not (spec.init or host.exe_reachable) else 1
     assert where(plan, "seccomp") == list(range(len(plan.steps) - 1 - filters, len(plan.steps) - 1))
     assert plan.steps[where(plan, "seccomp")[0]].args[1] == 2
 
@@ -212,7 +214,7 @@ def where_last(order: list[str], call: str) -> int:
 @given(compiled())
 def test_nothing_of_ours_is_under_the_filter_but_the_exec(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
-    staged = spec.init or host.exposed
+    staged = spec.init or host.exe_reachable
     assert where(plan, "seccomp") == ([len(plan.steps) - 2] if host.seccomp and not staged else [])
     assert ("filter" in plan.inputs) == bool(host.seccomp and staged)
 
@@ -221,7 +223,7 @@ def test_nothing_of_ours_is_under_the_filter_but_the_exec(case: tuple[Spec, Host
 def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     end = [s.call for s in plan.steps if s.phase == "execute"]
-    ours_first = spec.init or host.exposed
+    ours_first = spec.init or host.exe_reachable
     assert end[-1] == ("execveat" if ours_first else "execve")
     assert end.index("close_range") < end.index("chdir") < end.index("reset_signals")  # CVE-2024-21626
     assert plan.steps[where(plan, "close_range")[0]].args[0] == ((6 if host.seccomp else 5) if ours_first else 3)
@@ -239,7 +241,7 @@ def test_the_end_of_every_plan(case: tuple[Spec, Host, Plan]) -> None:
 def test_what_is_read_only_is_never_written_to(case: tuple[Spec, Host, Plan]) -> None:
     """ROOTFS is so before it is entered; a layer above it, when all is made there."""
     spec, host, plan = case
-    layers = spec.ephemeral or host.layered
+    layers = spec.ephemeral or host.lacks_mount_points
     of_root = 'mount_setattr(<root>, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY}, 32)'
     first = where(plan, "mount_setattr", lambda s: s.describe() == of_root)
     last = where(plan, "mount_setattr", lambda s: s.args[1] == "/")
@@ -278,7 +280,7 @@ def test_every_plan_encodes_and_every_input_is_known(case: tuple[Spec, Host, Pla
     allowed = {"stdin", "stdout", "stderr", "ready", "go", "go-write", "parent-socket", "init", "report", "filter"}
     assert {name for name in plan.inputs if not name.startswith("ns-")} <= allowed
     assert ("parent-socket" in plan.inputs) == spec.tty
-    assert ("init" in plan.inputs) == ("report" in plan.inputs) == (spec.init or host.exposed)
+    assert ("init" in plan.inputs) == ("report" in plan.inputs) == (spec.init or host.exe_reachable)
     assert ("go" in plan.inputs) == (host.userns in ("private", "keep-id") and host.maps is None)
     used = {a for s in plan.steps for a in s.args if isinstance(a, Slot)}
     assert set(plan.inputs) - used <= {"stdin", "stdout", "stderr"}
@@ -319,7 +321,7 @@ def test_compiling_touches_nothing() -> None:
 def test_a_chroot_is_left_for_the_true_root_before_the_pivot(case: tuple[Spec, Host, Plan]) -> None:
     spec, host, plan = case
     last = [s.describe() for s in plan.steps[: where(plan, "pivot_root")[0]]][-2:]
-    top = "merged" if spec.ephemeral or host.layered else "root"
+    top = "merged" if spec.ephemeral or host.lacks_mount_points else "root"
     assert (last == ["setns(<mnt>, CLONE_NEWNS)", f"fchdir(<{top}>)"]) == host.chrooted
     assert (lines(plan, "take sources").count('chroot(".")') == 1) == host.chrooted
 
@@ -354,7 +356,7 @@ def test_the_plain_container() -> None:
     assert len(DEFAULT_CAPABILITIES) == 13
     assert f"prctl_capbset_drop_all_but({mask:#x})" in lines(plan)
     assert lines(plan)[-1].startswith('execve(["/bin/true"], ["/bin/true"], [')
-    assert 'sethostname("0123456789ab", 12)' in lines(placeholders.plan_of(plan, "0123456789ab"))
+    assert 'sethostname("0123456789ab", 12)' in lines(placeholders.with_id(plan, "0123456789ab"))
     assert "ioctl(<socket>, SIOCSIFFLAGS, {lo, IFF_UP})" in lines(plan)
     assert "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)" in lines(plan)
 
@@ -491,7 +493,7 @@ def test_ranges_of_ids_are_the_parent_side_plan() -> None:
 def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_side_plan() -> None:
     """What it takes comes before the child is there; the child goes on twice: with ids, and with trees shown so."""
     volumes = (Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs"))
-    plan = plan_of({"userns": "range", "shown": True}, mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
+    plan = plan_of({"userns": "range", "idmapped": True}, mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
     spec = Spec(("/bin/true",), rootfs="/srv/root", mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))
     steps = lines(parent_plan(spec, some_host(spec)))
     takes = [line.partition(" =")[0] for line in steps if "open_tree(" in line]

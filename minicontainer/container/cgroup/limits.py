@@ -74,14 +74,14 @@ class Setting(NamedTuple):
     data: str
 
 
-def place(limits: Limits, ident: str, *, claimed: bool = False) -> Place | None:
+def place(limits: Limits, ident: str, *, owned: bool = False) -> Place | None:
     """Makes the cgroup of container ``ident`` (12 hex digits) where this host allows one (see ``placement``).
 
     None where it does not and no limit was asked for; UnsupportedError saying why and what to do where one was.
     With ``claimed`` the caller has the claim on it (``owners``) already.
     """
     try:
-        return placement.place(ident, controllers(limits) if limits else {}, claimed=claimed)
+        return placement.place(ident, controllers(limits) if limits else {}, owned=owned)
     except BaseException:
         placement.discard(ident)
         raise

@@ -54,23 +54,23 @@ _homeless = False
 class Place(Cgroup):
     """The cgroup of a container, with the claim on it; -1 where somebody else holds that."""
 
-    __slots__ = ("claim",)
-    claim: int
+    __slots__ = ("ownership",)
+    ownership: int
 
     def close(self) -> None:
         """Closes the descriptors; the cgroup stays, and the claim is given up."""
         super().close()
-        claim, self.claim = self.claim, -1
-        if claim >= 0:
-            os.close(claim)
+        lock, self.ownership = self.ownership, -1
+        if lock >= 0:
+            os.close(lock)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         super().__del__(close)
-        if getattr(self, "claim", -1) >= 0:
-            close(self.claim)
+        if getattr(self, "ownership", -1) >= 0:
+            close(self.ownership)
 
 
-def place(ident: str, needed: Needs, *, claimed: bool = False) -> Place | None:
+def place(ident: str, needed: Needs, *, owned: bool = False) -> Place | None:
     """Makes the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
 
     None where this host gives the caller no place and nothing is needed; UnsupportedError where something is.
@@ -82,24 +82,24 @@ def place(ident: str, needed: Needs, *, claimed: bool = False) -> Place | None:
     elif _home.name == home_name():
         try:
             if _home.enabled.issuperset(needed):
-                return _make(ident, _home, claimed)
+                return _make(ident, _home, owned)
         except StepError as error:
             if error.errno not in GONE:
                 raise
     home = _settle(needed)
-    return None if home is None else _make(ident, home, claimed)
+    return None if home is None else _make(ident, home, owned)
 
 
-def _make(ident: str, home: Cgroup, claimed: bool) -> Place:
+def _make(ident: str, home: Cgroup, owned: bool) -> Place:
     """Claimed before anybody can see it."""
-    claim = -1 if claimed else ownership.claim(ident)
+    lock = -1 if owned else ownership.acquire(ident)
     try:
         group = Place.create(name_of(ident), home)
     except BaseException:
-        if claim >= 0:
-            os.close(claim)
+        if lock >= 0:
+            os.close(lock)
         raise
-    group.claim = claim
+    group.ownership = lock
     return group
 
 
@@ -259,13 +259,13 @@ def _refusal(controller: str, needed: Needs, reason: str, hint: str) -> Unsuppor
 def stale() -> list[str]:
     """The cgroups (paths) of this state directory's containers that nobody looks after."""
     found = [path for home in _homes() for path in _members(home)]
-    return [path for path in found if not ownership.is_claimed(_ident(path))]
+    return [path for path in found if not ownership.is_owned(_ident(path))]
 
 
 def remove_stale(path: str) -> bool:
     """Removes one of ``stale``, with the processes in it; False where somebody looks after it by now, or it is gone."""
-    claim = ownership.try_claim(_ident(path))
-    if claim < 0:
+    lock = ownership.try_acquire(_ident(path))
+    if lock < 0:
         return False
     try:
         Cgroup.open(path).remove(kill=True)
@@ -274,7 +274,7 @@ def remove_stale(path: str) -> bool:
             raise
         return False
     finally:
-        os.close(claim)
+        os.close(lock)
     return True
 
 

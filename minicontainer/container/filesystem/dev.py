@@ -16,7 +16,7 @@ from minicontainer.spec import Spec
 def take(b: Builder, spec: Spec, host: Host) -> None:
     """Takes its parts as detached mounts, before the root is entered."""
     sources = {device.target: device.source for device in spec.devices}
-    if not host.makes_nodes:  # show the host's
+    if not host.can_mknod:  # show the host's
         for path, name in _trees(spec).items():
             b.add(p.open_tree(sources.get(path, path), CLONE, name), p.mount_setattr(Slot(name), "", NODE))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
@@ -67,7 +67,7 @@ def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | No
 def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> list[p.Step]:
     """A device node: made, or where mknod is not permitted the host's node shown over a file."""
     major, minor, mode = numbers
-    if not host.makes_nodes:
+    if not host.can_mknod:
         return [p.mknodat(DEV, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, DEV)]
     kind = "S_IFBLK" if stat.S_ISBLK(mode) else "S_IFCHR"
     return [p.mknodat(DEV, name, kind, mode & 0o777, os.makedev(major, minor))]
@@ -129,4 +129,4 @@ def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
 
 def _has_mqueue(spec: Spec, host: Host) -> bool:
     """The file system belongs to an IPC namespace: to mount it needs rights there."""
-    return spec.ipc == "private" or host.of_host
+    return spec.ipc == "private" or host.in_host_userns

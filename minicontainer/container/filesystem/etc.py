@@ -33,13 +33,13 @@ class EtcFile(NamedTuple):
 
 def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
     """Those that a container of ``spec`` gets."""
-    given: dict[str, str | None] | None = spec.__dict__.get("_given")  # to the container whose network it joins
-    found = contents(spec, hostname) if given is None else given
-    own = tuple(EtcFile(name, content) for name, content in found.items())
-    if not own or not spec.mounts:
-        return own
+    of_peer: dict[str, str | None] | None = spec.__dict__.get("_peer_etc")  # of the container whose network it joins
+    texts = contents(spec, hostname) if of_peer is None else of_peer
+    etc_files = tuple(EtcFile(name, content) for name, content in texts.items())
+    if not etc_files or not spec.mounts:
+        return etc_files
     with View(spec) as view:
-        return tuple(file for file in own if not view.is_mounted_on(file.path))
+        return tuple(file for file in etc_files if not view.is_mounted_on(file.path))
 
 
 def contents(spec: Spec, hostname: str) -> dict[str, str | None]:

@@ -22,7 +22,7 @@ def take(b: Builder, spec: Spec, host: Host) -> None:
     """A new proc needs the pid namespace to be ours, a new sysfs the network namespace; else the host's are shown."""
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NODEV"
     read_only = "" if spec.privileged else "|MOUNT_ATTR_RDONLY"
-    own = host.of_host
+    own = host.in_host_userns
     if own or spec.pid != "host":
         take_fs(b, "proc", "proc", safe)
     else:

@@ -114,7 +114,7 @@ class View:
         return fd
 
 
-def lacks(spec: Spec, paths: list[str]) -> bool:
+def lacks_any(spec: Spec, paths: list[str]) -> bool:
     """Whether ROOTFS has not all that is mounted on: these paths, those of the spec's mounts, /dev, /proc and /sys."""
     with View(spec) as view:
         for path in paths:

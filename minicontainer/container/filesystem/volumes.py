@@ -8,12 +8,12 @@ from dataclasses import replace
 from minicontainer.spec import Spec
 
 
-def as_binds(spec: Spec, *, make: bool) -> Spec:
-    """The spec with its volumes as binds of their directories; made once of a spec, so that what is compiled for it is
-    kept. ``make``: those that are missing are made."""
+def as_binds(spec: Spec, *, create: bool) -> Spec:
+    """The spec with each volume as a bind mount of its directory. The result is cached in the spec, and with it what is
+    compiled for it. With ``create``, volumes that do not exist are created."""
     from minicontainer import volumes
 
-    paths = {name: volumes.create(name).path if make else volumes.path_of(name) for name in spec.volumes}
+    paths = {name: volumes.create(name).path if create else volumes.path_of(name) for name in spec.volumes}
     key, found = tuple(paths.values()), spec.__dict__.get("_bound")
     if found is None or found[0] != key:
         mounts = (
@@ -35,12 +35,12 @@ def hold(names: tuple[str, ...], identifier: str) -> list[int]:
         for name in names:
             held.append(volumes.use(name, identifier))
     except BaseException:
-        let_go(held)
+        release_all(held)
         raise
     return held
 
 
-def let_go(held: list[int]) -> None:
+def release_all(held: list[int]) -> None:
     """Gives back what ``hold`` gave."""
     while held:
         from minicontainer import volumes

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from minicontainer import plan as p
 from minicontainer.container.child import Child
 from minicontainer.container.filesystem import dev, kernelfs, mounting
-from minicontainer.container.host import NOT_OURS, Host
+from minicontainer.container.host import NOT_PERMITTED, Host
 from minicontainer.container.ids.ranges import chosen, share, take
 from minicontainer.container.network import veth
 from minicontainer.errors import EXHAUSTED, RangeRefusedError
@@ -40,8 +40,8 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     b.phase = "take sources"
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
     mounting.take_tmpfs(b)
-    if host.wire is not None:
-        veth.take(b, host.wire)
+    if host.endpoint is not None:
+        veth.prepare(b, host.endpoint)
     b.phase = "user namespace"
     b.add(p.await_child(), p.open_proc(pid, proc))
     for name, first in (("uid_map", uid), ("gid_map", gid)):
@@ -54,8 +54,8 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     dev.make_nodes(b, spec, host, (uid, gid))
     _beyond_its_rights(b, spec, pid, proc)
     b.add(p.close(proc))
-    if host.wire is not None:
-        veth.connect(b, host.wire, pid)
+    if host.endpoint is not None:
+        veth.connect(b, host.endpoint, pid)
     b.add(p.let_go(answer))
     return b.plan()
 
@@ -64,7 +64,7 @@ def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
     """What root may, and root of a user namespace may not: more than the caller's limits (getrlimit(2), proc(5))."""
     b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard, pid) for limit in spec.ulimits))
     kernelfs.set_oom_score(b, spec, "oom_score_adj", proc)
-    b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_OURS))
+    b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_PERMITTED))
 
 
 def prepare(child: Child, spec: Spec) -> dict[str, int]:

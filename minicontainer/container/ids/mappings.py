@@ -98,13 +98,13 @@ def identity_extents(path: str) -> list[Extent]:
     return [(int(inside), int(inside), int(count)) for inside, _, count in rows]
 
 
-def parent_plan(userns: str, wire: veth.Wire | None) -> Plan:
+def parent_plan(userns: str, endpoint: veth.Endpoint | None) -> Plan:
     """The parent-side plan: it writes the maps of the new user namespace. Inputs: ``pid answer said`` (where newuidmap
     and newgidmap complain). UnsupportedError: the caller has no range."""
     b = Builder()
-    pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("said"), Slot("proc")
-    if wire is not None:
-        veth.take(b, wire)
+    pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("helper-output"), Slot("proc")
+    if endpoint is not None:
+        veth.prepare(b, endpoint)
     b.phase = "user namespace"
     b.add(p.await_child())
     if os.geteuid() == 0:
@@ -116,10 +116,10 @@ def parent_plan(userns: str, wire: veth.Wire | None) -> Plan:
     else:
         for tool, path, own in TOOLS:
             b.add(p.run(_which(tool) or tool, _words(tool, userns, path, own()), pid, said))
-    if wire is not None:
-        veth.connect(b, wire, pid)
+    if endpoint is not None:
+        veth.connect(b, endpoint, pid)
     b.phase = "user namespace"
-    b.add(*[p.let_go(answer)] * (1 if wire is None else 2))
+    b.add(*[p.let_go(answer)] * (1 if endpoint is None else 2))
     return b.plan()
 
 
@@ -136,12 +136,12 @@ def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
 
 def prepare(child: Child) -> dict[str, int]:
     """The inputs of the parent-side plan: the file in which newuidmap and newgidmap complain."""
-    child.said = os.memfd_create("minicontainer-said", os.MFD_CLOEXEC)
-    return {"said": child.said}
+    child.helper_output = os.memfd_create("minicontainer-helper-output", os.MFD_CLOEXEC)
+    return {"helper-output": child.helper_output}
 
 
 def refusal(child: Child, step: Step) -> UnsupportedError:
     """What the program that failed had to say."""
     words: tuple[str, ...] = step.args[1]  # type: ignore[assignment]
-    told = os.pread(child.said, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
+    told = os.pread(child.helper_output, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
     return UnsupportedError(words[0], child.spawn.struct.pid, told or "ended without a word")

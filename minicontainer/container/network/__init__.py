@@ -1,1 +1,1 @@
-"""How a container gets onto a network: a veth on a bridge, a user-space network, another container's."""
+"""Connects a container to a network: by a veth on a bridge, by a user-space network, or to another container's."""

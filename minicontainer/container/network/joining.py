@@ -1,4 +1,4 @@
-"""A container joins networks, or another container: the wishes of its spec, as they are to be had here and now."""
+"""Prepares the network that a spec asks for: an endpoint on a network, or another container's namespaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from minicontainer.container.child import Child
 from minicontainer.container.network import peer
-from minicontainer.container.network.veth import PHASE, Wire
+from minicontainer.container.network.veth import PHASE, Endpoint
 from minicontainer.linux import namespaces
 from minicontainer.linux.rtnetlink import Message
 from minicontainer.network import leases, networks
@@ -16,38 +16,40 @@ from minicontainer.network.record import Network
 from minicontainer.spec import Spec
 
 
-def resolved(spec: Spec) -> Spec:
-    """With the namespaces of the container that ``network=container:NAME`` names: its network, and the user namespace
-    that this belongs to, which gives the rights over it. SpecError where it does not run."""
+def resolve(spec: Spec) -> Spec:
+    """The spec with ``network=container:NAME`` replaced by that container's network namespace, and with the user
+    namespace that owns it, which gives the rights over it. SpecError where that container does not run."""
     other = spec.network.removeprefix("container:")
     pid = peer.process(other)
     same = os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
     userns = spec.userns or ("host" if same else f"pid:{pid}")
-    found = replace(spec, network=f"pid:{pid}", userns=userns)
-    object.__setattr__(found, "_given", peer.given(other))
-    return found
+    resolved = replace(spec, network=f"pid:{pid}", userns=userns)
+    object.__setattr__(resolved, "_peer_etc", peer.etc_files(other))
+    return resolved
 
 
-def wire_of(spec: Spec, *, make: bool = True) -> tuple[Network | None, Wire]:
-    """The network that a spec names, ready (without ``make``, as it would be), and its wire, with the hardware address
-    that was asked for. An ordinary user has none but by a program of user space."""
+def endpoint_of(spec: Spec, *, create: bool = True) -> tuple[Network | None, Endpoint]:
+    """The network that a spec names, and the container's endpoint on it, with ``spec.mac_address``.
+
+    With ``create``, the network is created or repaired; else only described. An ordinary user has no network of root's:
+    None, and an endpoint of a user-space program."""
     if not namespaces.is_root():
         from minicontainer.container.network import usernet
 
-        return None, usernet.wire_of(spec)
-    network = networks.ready(spec.attached) if make else networks.expected(spec.attached)
+        return None, usernet.endpoint_of(spec)
+    network = networks.ready(spec.attached) if create else networks.expected(spec.attached)
     messages = dict(network.messages)
     if spec.mac_address:
-        data, (pid, at) = messages["veth"]
-        given = bytes.fromhex(spec.mac_address.replace(":", ""))
-        messages["veth"] = Message(data[: at - 2] + given + data[at + 4 :], (pid,))
-    return network, Wire(network.interface, tuple(messages.items()))
+        data, (pid, offset) = messages["veth"]
+        mac = bytes.fromhex(spec.mac_address.replace(":", ""))
+        messages["veth"] = Message(data[: offset - 2] + mac + data[offset + 4 :], (pid,))
+    return network, Endpoint(network.interface, tuple(messages.items()))
 
 
 def join(child: Child, spec: Spec, network: Network, hostname: str) -> dict[str, int]:
-    """Takes a lease for a container, which is the child's then; what the parent-side plan gets."""
+    """Takes a lease of the network as ``child.lease``; returns the inputs of the parent-side plan."""
     names = " ".join(dict.fromkeys(filter(None, (spec.name, hostname, child.id))))
     cgroup = "" if child.cgroup is None else child.cgroup.path
     wish = Wish(child.id, names, spec.ip, spec.ports, spec.add_hosts, cgroup)
-    child.lease = leases.take(network, wish, lambda call, begin: child.note(PHASE, call, begin))
+    child.lease = leases.take(network, wish, lambda call, start_ns: child.note(PHASE, call, start_ns))
     return {"address": child.lease.number, "hosts-file": child.lease.open_hosts()}

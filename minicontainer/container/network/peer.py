@@ -1,9 +1,9 @@
-"""The container whose network another one joins (``--network container:NAME``): its process, and the names that it was
-given.
+"""The container whose network another container joins (``--network container:NAME``): its process and its files of
+/etc.
 
-Theory of operation. What is in its /etc is its own to change: a link there could lead to anything that the host's root
-can read, into the kernel's file systems too. So none of its files is opened. What it was given is made again of its
-spec, or read from where we keep it for its network (network/hosts.py).
+Theory of operation. The peer controls its own /etc: a link there could lead to any file that the host's root can read,
+the kernel's file systems included. So no file of the peer is opened. Its hosts and resolv.conf are made again from its
+spec, or read from the network's hosts file (network/hosts.py).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from minicontainer.network import members
 from minicontainer.spec import Spec
 from minicontainer.spec.data import from_data
 
-MOST = 16  # containers, each on the network of the next
+CHAIN_MAX = 16  # containers, each on the network of the next
 
 
 def process(text: str) -> int:
-    """The pid of process 1 of the container that ``text`` stands for. SpecError where none runs, or it is ambiguous."""
-    found = names.find(text)
-    if len(found) > 1:
-        reason = f"could be any of {len(found)} containers"
+    """The pid of process 1 of the container with this name or id. SpecError where none runs, or several match."""
+    matches = names.find(text)
+    if len(matches) > 1:
+        reason = f"could be any of {len(matches)} containers"
         raise SpecError("network", f"container:{text}", reason, "give more of its id")
-    if not found:
+    if not matches:
         raise SpecError("network", f"container:{text}", "there is no such container", "minicontainer ps")
-    directory = names.detached(found[0])
+    directory = names.detached(matches[0])
     try:
         pid, start = runtime.parsed(runtime.read(f"{directory}/state"))["process"]
         if stat(pid).start == start:
@@ -41,26 +41,26 @@ def process(text: str) -> int:
     raise SpecError("network", f"container:{text}", "does not run", f"minicontainer start {text}")
 
 
-def given(text: str) -> dict[str, str | None]:
-    """The contents of /etc/hosts and /etc/resolv.conf of the container that ``text`` stands for, or of the one whose
-    network that has joined itself; of neither where that is gone."""
-    for _ in range(MOST):
+def etc_files(text: str) -> dict[str, str | None]:
+    """The contents of /etc/hosts and /etc/resolv.conf of the container whose name or id is ``text``; if that container
+    joins the network of a third one, of that. Empty where the container is gone."""
+    for _ in range(CHAIN_MAX):
         directory = names.detached(next(iter(names.find(text)), text))
         try:
             spec = from_data(runtime.parsed(runtime.read(f"{directory}/config.json"))["spec"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             break
         if not spec.network.startswith("container:"):
-            return _given(spec, directory)
+            return _etc_files(spec, directory)
         text = spec.network.removeprefix("container:")
     return {}
 
 
-def _given(spec: Spec, directory: str) -> dict[str, str | None]:
-    found = etc.contents(spec, compiler.hostname(spec, os.path.basename(directory)[:12]))
-    if "hosts" in found and found["hosts"] is None:  # its network's
+def _etc_files(spec: Spec, directory: str) -> dict[str, str | None]:
+    files = etc.contents(spec, compiler.hostname(spec, os.path.basename(directory)[:12]))
+    if "hosts" in files and files["hosts"] is None:  # the network's hosts file
         try:
-            found["hosts"] = members.names_at(os.readlink(f"{directory}/lease"))
+            files["hosts"] = members.names_at(os.readlink(f"{directory}/lease"))
         except OSError:
-            del found["hosts"]  # it has left its network
-    return {name: content for name, content in found.items() if name != "hostname"}
+            del files["hosts"]  # the container has left its network
+    return {name: content for name, content in files.items() if name != "hostname"}

@@ -1,6 +1,6 @@
-"""``ping`` without CAP_NET_RAW: sockets that send echo requests and see no packet but the answers (icmp(7),
-ping_group_range; ICMPv6 goes by the same). A new network namespace gives them to no group; here each group of the
-container may have them. The host's own network, and another container's, stay as they are.
+"""``ping`` without CAP_NET_RAW: sockets that send echo requests and receive the replies alone (icmp(7),
+ping_group_range; ICMPv6 follows the same sysctl). A new network namespace permits them to no group; the container's
+permits them to every group. The host's network and another container's stay as they are.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ GROUP_MAX = 2**31 - 1  # net/ipv4/sysctl_net_ipv4.c, ip_ping_group_range_max
 
 
 def groups(spec: Spec, userns: str, maps: tuple[str, str] | None) -> str:
-    """What is written to the sysctl: the first and the last group that the user namespace maps. "" where the network is
-    not the container's own, or the sysctl is asked for. ``userns`` and ``maps`` are the host's facts."""
-    given = {key.replace("/", ".") for key in spec.sysctls}
-    if not (spec.network == "none" or spec.attached) or SYSCTL in given:
+    """The value for the sysctl: the first and the last group that the user namespace maps. "" where the network
+    namespace is not the container's own, or the spec sets the sysctl. ``userns`` and ``maps`` are as in Host."""
+    in_spec = {key.replace("/", ".") for key in spec.sysctls}
+    if not (spec.network == "none" or spec.attached) or SYSCTL in in_spec:
         return ""
     if maps is not None:
         return "{0} {0}".format(maps[1].split()[0])
@@ -34,8 +34,8 @@ def groups(spec: Spec, userns: str, maps: tuple[str, str] | None) -> str:
 
 
 def allow(b: Builder, range_: str, proc: Slot) -> None:
-    """Writes it by ``proc``, where this kernel has it and lets it be written."""
+    """Writes the sysctl below the descriptor ``proc``, where the kernel has it and permits the write."""
     fd = Slot("ping-groups")
-    opened = p.openat("sys/net/ipv4/ping_group_range", "O_WRONLY|O_CLOEXEC", fd, at=proc)
-    b.add(opened._replace(tolerate=(errno.ENOENT, errno.EROFS), skip=2))
+    step = p.openat("sys/net/ipv4/ping_group_range", "O_WRONLY|O_CLOEXEC", fd, at=proc)
+    b.add(step._replace(tolerate=(errno.ENOENT, errno.EROFS), skip=2))
     b.add(p.write(fd, range_, tolerate=(errno.EINVAL,)), p.close(fd))

@@ -1,10 +1,10 @@
-"""A container on a network (minicontainer/network/): what its lease becomes in plans.
+"""The steps that connect a container to a network of minicontainer/network/ by a veth pair.
 
-Theory of operation. The container has a network namespace of its own, made by its clone. The parent-side plan makes a
-veth, one end a port of the bridge and the other in that namespace; then the child gives its end the address. What is
-sent are messages that were made with the network (``Network.messages``), into which C puts the child's pid and the
-address: so the plan of a spec is the same for each container of it, and a monitor can walk it again. Nothing has to be
-done at the end: the veth goes with the namespace.
+Theory of operation. The child's clone creates its network namespace. The parent-side plan creates a veth(4) pair: one
+end is a port of the bridge, the other, eth0, is in that namespace. Then the child's plan configures eth0. The rtnetlink
+messages were encoded when the network was created (``Network.messages``); C fills in the child's pid and address, so
+that all containers of a spec share one plan, and a monitor can run it again. The kernel removes the pair with the
+namespace.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ PHASE = "network"
 CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH"
 
 
-class Wire(NamedTuple):
-    """What the plans have to know of the network: the ``messages`` to the bridge ``interface`` and to the child's end;
-    or, of an ordinary user, the program and the words that connect the child (network/usernet.py)."""
+class Endpoint(NamedTuple):
+    """A container's connection to a network.
+
+    interface  the bridge (for an ordinary user: the network's name)
+    messages   the rtnetlink messages that create and configure the veth pair
+    program    for an ordinary user: the command that connects the child instead (network/usernet.py)"""
 
     interface: str
     messages: tuple[tuple[str, Message], ...] = ()
@@ -34,23 +37,24 @@ class Wire(NamedTuple):
 # ---- the parent-side plan
 
 
-def parent_plan(wire: Wire) -> Plan:
-    """The whole of it, where nothing else is to be done. Inputs: ``pid answer``, then those of ``take``."""
+def parent_plan(endpoint: Endpoint) -> Plan:
+    """The parent-side plan of a container that needs an endpoint only. Inputs: ``pid answer``, then those of
+    ``prepare``."""
     b = Builder()
     pid, answer = b.input("pid"), b.input("answer")
-    take(b, wire)
+    prepare(b, endpoint)
     b.add(p.await_child())
-    connect(b, wire, pid)
+    connect(b, endpoint, pid)
     b.add(p.let_go(answer))
     return b.plan()
 
 
-def take(b: Builder, wire: Wire) -> None:
-    """Before the clone: the hosts file of the network, as a mount. Inputs: ``address hosts-file``; or ``said``, where a
-    program complains."""
+def prepare(b: Builder, endpoint: Endpoint) -> None:
+    """Steps before the clone: a detached mount of the network's hosts file. Inputs: ``address hosts-file``; or
+    ``helper-output``, the file for a program's error output."""
     b.phase = PHASE
-    if wire.program:
-        b.input("said")
+    if endpoint.program:
+        b.input("helper-output")
         return
     b.input("address")
     b.add(
@@ -59,15 +63,16 @@ def take(b: Builder, wire: Wire) -> None:
     )
 
 
-def connect(b: Builder, wire: Wire, pid: Slot) -> None:
-    """When the child is there: the veth, between the bridge and it; or what takes its place."""
+def connect(b: Builder, endpoint: Endpoint, pid: Slot) -> None:
+    """Steps after the clone: creates the veth pair, or runs the user-space program."""
     b.phase = PHASE
-    if wire.program:
-        b.add(p.run(wire.program[0], [*wire.program[:1], "PID", *wire.program[1:]], pid, Slot("said")))
+    if endpoint.program:
+        program, *arguments = endpoint.program
+        b.add(p.run(program, [program, "PID", *arguments], pid, Slot("helper-output")))
         return
-    sock, message = Slot("rtnetlink"), dict(wire.messages)["veth"]
-    shown = f"RTM_NEWLINK veth, {wire.interface} to eth0"
-    b.add(_open(sock), netlink(sock, message.data, shown, message.places, first=pid, second=Slot("address")))
+    sock, message = Slot("rtnetlink"), dict(endpoint.messages)["veth"]
+    description = f"RTM_NEWLINK veth, {endpoint.interface} to eth0"
+    b.add(_open(sock), netlink(sock, message.data, description, message.places, first=pid, second=Slot("address")))
     b.add(p.close(sock))
 
 
@@ -76,23 +81,24 @@ def _open(sock: Slot) -> p.Step:
     return p.call("socket", p.const("AF_NETLINK"), kind, p.const("NETLINK_ROUTE"), into=sock)
 
 
-# ---- the child
+# ---- the child's plan
 
 
-def configure(b: Builder, wire: Wire | None) -> None:
-    """Its end of the veth gets its address and the way out."""
-    if wire is None or wire.program:
+def configure(b: Builder, endpoint: Endpoint | None) -> None:
+    """Steps of the child: brings eth0 up, with its addresses and the default routes."""
+    if endpoint is None or endpoint.program:
         return
     b.phase = PHASE
     sock, index = Slot("rtnetlink"), Slot("eth0")
     b.add(_open(sock), if_index("eth0", index))
-    for name, message in wire.messages:
+    for name, message in endpoint.messages:
         if name != "veth":
-            b.add(netlink(sock, message.data, SHOWN[name], message.places, first=index, second=b.input("address")))
+            text = DESCRIPTIONS[name]
+            b.add(netlink(sock, message.data, text, message.places, first=index, second=b.input("address")))
     b.add(p.close(sock))
 
 
-SHOWN = {
+DESCRIPTIONS = {
     "up": "RTM_NEWLINK eth0 up",
     "address": "RTM_NEWADDR eth0",
     "address6": "RTM_NEWADDR eth0, IPv6",

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Mapping
 
 from minicontainer import plan as p
-from minicontainer.container.host import NOT_OURS, Host
+from minicontainer.container.host import NOT_PERMITTED, Host
 from minicontainer.container.seccomp import is_strict
 from minicontainer.linux.bpf import INSTRUCTION
 from minicontainer.plan import Builder
@@ -28,7 +28,7 @@ def confine(b: Builder, spec: Spec, host: Host, *, staged: bool = False) -> None
     given = {limit.name for limit in spec.ulimits}
     b.add(p.prlimit64_all([None if name in given else pair for name, pair in DEFAULT_ULIMITS.items()]))
     if host.userns != "range":
-        b.add(p.call("setpriority", 0, 0, 0, tolerate=NOT_OURS))
+        b.add(p.call("setpriority", 0, 0, 0, tolerate=NOT_PERMITTED))
     b.add(p.call("personality", p.const("PER_LINUX")))
     if host.userns != "range":
         b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard) for limit in spec.ulimits))
@@ -67,7 +67,7 @@ def _give_up_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None
 
 def is_staged(spec: Spec, host: Host) -> bool:
     """Whether csrc/helpers/init.c is executed first."""
-    return spec.init or (host.exposed and not spec.executable)
+    return spec.init or (host.exe_reachable and not spec.executable)
 
 
 def execute(b: Builder, spec: Spec, host: Host, env: Mapping[str, str]) -> None:

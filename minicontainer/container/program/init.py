@@ -1,5 +1,5 @@
 """The static program csrc/helpers/init.c, run from a sealed memfd, and its report: process 1 of ``--init``; and what is
-executed before a program that could get at the caller's executable (``Host.exposed``)."""
+executed before a program that could get at the caller's executable (``Host.exe_reachable``)."""
 
 from __future__ import annotations
 

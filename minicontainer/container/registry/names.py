@@ -95,7 +95,7 @@ def _written(fd: int) -> tuple[str, bool]:
 
 def _is_left(identifier: str) -> bool:
     """Of one in the foreground: whether its maker was killed. Nobody looks after it then, or is about to start it."""
-    if ownership.is_claimed(identifier[:12]):
+    if ownership.is_owned(identifier[:12]):
         return False
     try:
         fd = os.open(detached(identifier), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -122,9 +122,7 @@ def unwatched() -> list[str]:
     """The ids of those of which a cgroup is noted, and nobody's claim: no more than a look at each, since every command
     asks."""
     return [
-        found
-        for found in ids()
-        if os.path.lexists(f"{detached(found)}/cgroup") and not ownership.is_claimed(found[:12])
+        found for found in ids() if os.path.lexists(f"{detached(found)}/cgroup") and not ownership.is_owned(found[:12])
     ]
 
 

@@ -23,18 +23,18 @@ FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, 
 PATIENCE = 10.0  # seconds that an owner may take to end, after it has said that its container has
 
 
-def claim(ident: str) -> int:
+def acquire(ident: str) -> int:
     """The descriptor that says that this container (12 hexadecimal digits) lives, until its last copy is closed.
     Error where another has it."""
     deadline = time.monotonic() + PATIENCE
-    while (fd := try_claim(ident)) < 0:
+    while (fd := try_acquire(ident)) < 0:
         if time.monotonic() > deadline:
             raise Error(f"container {ident}: another process looks after it (minicontainer ps -a)")
         time.sleep(0.01)
     return fd
 
 
-def try_claim(ident: str) -> int:
+def try_acquire(ident: str) -> int:
     """``claim`` at once; -1 where another has it."""
     fd = _open(ident, os.O_CREAT)
     try:
@@ -47,7 +47,7 @@ def try_claim(ident: str) -> int:
     return fd
 
 
-def is_claimed(ident: str) -> bool:
+def is_owned(ident: str) -> bool:
     """Whether somebody looks after it. Of this process's own claims too."""
     try:
         fd = _open(ident, 0)
