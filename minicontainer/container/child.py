@@ -130,7 +130,7 @@ class Child:
         """Gives up ownership: this process neither ends the container nor releases what it owns."""
         self.disowned = True
         if self.ids is not None:
-            self.ids.leave()
+            self.ids.close()
             self.ids = None
         if self.lease is not None:
             self.lease.leave()

@@ -10,7 +10,7 @@ import stat
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from minicontainer.container.ids.ranges import chosen
+from minicontainer.container.ids.ranges import parse_range
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import namespaces
 from minicontainer.native import LIBEXEC
@@ -246,7 +246,7 @@ def exe_reachable(spec: Spec, userns: str, exe: str = "/proc/self/exe") -> bool:
         return True
     if userns != "range":
         return info.st_uid == os.geteuid()
-    ids = chosen(spec.userns)
+    ids = parse_range(spec.userns)
     return ids is not None and ids.uid <= info.st_uid < ids.uid + ids.width
 
 

@@ -131,7 +131,7 @@ class Monitored:
         header.ids_byte = lib.MC_NO_BYTE
         if child.ids is not None:
             header.ids, *_ = map(given.place, child.ids.fds)
-            header.ids_byte = lib.MC_NO_BYTE if child.ids.mark is None else child.ids.mark
+            header.ids_byte = lib.MC_NO_BYTE if child.ids.byte is None else child.ids.byte
         header.boot = layout.text(self.boot)
 
     def _tell_wishes(self, header: Any, spec: Spec) -> None:

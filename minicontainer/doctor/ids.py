@@ -50,7 +50,7 @@ def ranges(path: str, uid: int) -> Verdict:
 def _pool(path: str) -> Verdict:
     """What each container of root gets its ids from."""
     pool = root_ids.pool()
-    owner = next((name for name, start, _ in root_ids.entries(path) if start in (pool.uid, pool.gid)), None)
+    owner = next((name for name, start, _ in root_ids.subid_entries(path) if start in (pool.uid, pool.gid)), None)
     where = f"of {owner}" if owner in root_ids.OWNERS else "of nobody's, as systemd has them for containers"
     return ok(f"{pool.size} ranges of {root_ids.WIDTH} {where}, from {pool.uid if path.endswith('uid') else pool.gid}")
 

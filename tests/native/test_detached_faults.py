@@ -104,7 +104,7 @@ def check_nothing_is_left() -> None:
     """Of containers, names, cgroups (the leak fixture looks at these again) and ranges of ids."""
     assert left() == []
     assert not [name for name in os.listdir(f"{runtime.directory()}/names") if name.startswith("fault")]
-    lease = ranges.take()
+    lease = ranges.allocate()
     lease.release()
 
 

@@ -24,13 +24,13 @@ pytestmark = pytest.mark.needs("root", "userns")
 @pytest.fixture
 def nothing_idle() -> Iterator[None]:
     """As in a process that has had no container yet."""
-    kept = ranges._idle.pop("kept", None)
-    if kept is not None:
-        kept.leave()
+    cached = ranges._cache.pop("lease", None)
+    if cached is not None:
+        cached.close()
     yield
-    kept = ranges._idle.pop("kept", None)
-    if kept is not None:
-        kept.leave()
+    cached = ranges._cache.pop("lease", None)
+    if cached is not None:
+        cached.close()
 
 
 def first_id(pid: int) -> int:
@@ -57,15 +57,15 @@ def test_one_behind_the_other_have_the_same(rootfs: Path) -> None:
     spec = mc.Spec(("cat", "/proc/self/uid_map"), rootfs=str(rootfs))
     said = [mc.run(spec, capture_output=True).stdout for _ in range(3)]
     assert len(set(said)) == 1
-    assert [lease.ids.uid for lease in ranges._idle.values()] == [int(said[0].split()[1])]
+    assert [lease.ids.uid for lease in ranges._cache.values()] == [int(said[0].split()[1])]
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_where_there_are_few_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(950 * ranges.WIDTH, 950 * ranges.WIDTH, 1))
-    ranges.take().release()
-    assert not ranges._idle
-    ranges.take().release()
+    ranges.allocate().release()
+    assert not ranges._cache
+    ranges.allocate().release()
 
 
 @pytest.mark.usefixtures("nothing_idle")
@@ -81,15 +81,15 @@ def test_where_nothing_can_be_locked_it_is_said(rootfs: Path, tmp_path: Path, mo
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_a_fork_does_not_have_its_parents() -> None:
-    kept = ranges.take()
-    kept.release()
+    cached = ranges.allocate()
+    cached.release()
     pid = os.fork()
     if pid == 0:
-        mine = ranges.take()
-        os._exit(0 if mine.ids != kept.ids else 1)
+        mine = ranges.allocate()
+        os._exit(0 if mine.ids != cached.ids else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    again = ranges.take()
-    assert again is kept
+    again = ranges.allocate()
+    assert again is cached
     again.release()
 
 
@@ -108,10 +108,10 @@ def test_what_a_dead_owner_left_running_keeps_its_range(rootfs: Path, monkeypatc
     first = first_id(int(pid))
     monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(first, first, 1))
     with pytest.raises(UnsupportedError, match="all 1 ranges of ids are taken"):
-        ranges.take()
+        ranges.allocate()
     os.kill(int(pid), signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}/uid_map").exists() or not Path(f"/proc/{pid}/uid_map").read_text("ascii"))
-    lease = ranges.take()
+    lease = ranges.allocate()
     assert lease.ids == (first, first, ranges.WIDTH)
     lease.release()
     if cgroup:
@@ -123,26 +123,27 @@ def test_what_a_dead_owner_left_running_keeps_its_range(rootfs: Path, monkeypatc
 def test_ids_that_were_chosen_are_given_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     here = ranges.Range(900 * ranges.WIDTH + 5, 7, 100)
     monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(900 * ranges.WIDTH, 900 * ranges.WIDTH, 1))
-    shared = [ranges.share(here), ranges.share(here._replace(uid=here.uid + 50))]  # who chooses may choose the same
+    overlapping = here._replace(uid=here.uid + 50)
+    shared = [ranges.allocate_shared(here), ranges.allocate_shared(overlapping)]
     with pytest.raises(UnsupportedError, match="are taken"):
-        ranges.take()
+        ranges.allocate()
     for lease in shared:
         lease.release()
-    taken = ranges.take()
+    taken = ranges.allocate()
     with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
-        ranges.share(here)
+        ranges.allocate_shared(here)
     taken.release()
-    ranges.share(here).release()
+    ranges.allocate_shared(here).release()
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     base = 1000 * ranges.WIDTH
     monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(base, base, 3, ((base + 10, base + ranges.WIDTH + 1),)))
-    lease = ranges.take()
+    lease = ranges.allocate()
     assert lease.ids.uid == base + 2 * ranges.WIDTH
     with pytest.raises(UnsupportedError, match="are taken"):
-        ranges.take()
+        ranges.allocate()
     lease.release()
 
 
@@ -157,7 +158,7 @@ def test_ranges_that_somebody_was_given_are_left_out(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_where_ranges_come_from(monkeypatch: pytest.MonkeyPatch, uids: Any, gids: Any, expected: Any) -> None:
-    monkeypatch.setattr(ranges, "entries", {"/etc/subuid": uids, "/etc/subgid": gids}.__getitem__)
+    monkeypatch.setattr(ranges, "subid_entries", {"/etc/subuid": uids, "/etc/subgid": gids}.__getitem__)
     pool = ranges.pool.__wrapped__()
     assert pool[:3] == expected
     first = pool.at(0)
@@ -170,26 +171,26 @@ def test_any_subuid_file_is_read(text: str) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(text.encode("utf-8", "surrogatepass"))
         file.flush()
-        found = ranges.entries(file.name)
+        found = ranges.subid_entries(file.name)
     assert all(start >= 0 and count >= 0 and ":" not in name for name, start, count in found)
     assert len(found) <= len(text)
 
 
 @pytest.mark.usefixtures("nothing_idle")
 def test_a_range_that_lies_across_two_files_is_locked_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = 3 * ranges.TOGETHER - ranges.WIDTH // 2
+    base = 3 * ranges.IDS_PER_FILE - ranges.WIDTH // 2
     monkeypatch.setattr(ranges, "pool", lambda: ranges.Pool(base, base, 1))
-    lease = ranges.take()
+    lease = ranges.allocate()
     assert len(lease.fds) == 2
     for part in (base + 7, base + ranges.WIDTH - 7):
         with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
-            ranges.share(ranges.Range(part, 7, 1))
-    ranges.share(ranges.Range(base - 1, 7, 1)).release()
-    ranges.share(ranges.Range(base + ranges.WIDTH, 7, 1)).release()
+            ranges.allocate_shared(ranges.Range(part, 7, 1))
+    ranges.allocate_shared(ranges.Range(base - 1, 7, 1)).release()
+    ranges.allocate_shared(ranges.Range(base + ranges.WIDTH, 7, 1)).release()
     lease.release()
-    shared = ranges.share(ranges.Range(0, 0, 4 * ranges.TOGETHER))
+    shared = ranges.allocate_shared(ranges.Range(0, 0, 4 * ranges.IDS_PER_FILE))
     with pytest.raises(UnsupportedError, match="are taken"):
-        ranges.take()
+        ranges.allocate()
     shared.release()
 
 

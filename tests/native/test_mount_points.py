@@ -192,7 +192,7 @@ def test_what_goes_missing_is_not_made(
     from minicontainer.container.filesystem import view
 
     root = copy_of(rootfs, tmp_path / "root")
-    monkeypatch.setattr(view, "lacks", lambda *_: False)
+    monkeypatch.setattr(view, "lacks_any", lambda *_: False)
     before = snapshot(root)
     with pytest.raises(
         mc.SpecError, match=r"^bind target /new/x: is not there, and cannot be made: read-only file system"

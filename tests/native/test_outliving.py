@@ -136,29 +136,29 @@ def test_the_library_ends_it(outlive: Callable[..., tuple[Container, Process]]) 
 
 
 def give_back(lease: ranges.Lease) -> None:
-    lease.note(0)
-    lease.leave()
+    lease.set_byte(0)
+    lease.close()
 
 
 def test_its_ids_are_nobody_else_s(outlive: Callable[..., tuple[Container, Process]]) -> None:
     c, process = outlive()
     had = Path(f"/proc/{process.pid}/uid_map").read_text().split()
     first = int(had[1])
-    assert ranges._take(ranges.Range(first, first)) is None
+    assert ranges._try_allocate(ranges.Range(first, first)) is None
     with pytest.raises(UnsupportedError, match="a running container was given some of these ids"):
-        ranges.share(ranges.Range(first + 1, first + 1, 10))
+        ranges.allocate_shared(ranges.Range(first + 1, first + 1, 10))
     c.remove(force=True)
-    give_back(until(lambda: ranges._take(ranges.Range(first, first))))
+    give_back(until(lambda: ranges._try_allocate(ranges.Range(first, first))))
 
 
 def test_ids_that_were_chosen_are_given_to_nobody(outlive: Callable[..., tuple[Container, Process]]) -> None:
     c, process = outlive(userns=f"{CHOSEN.uid}:{CHOSEN.gid}:{CHOSEN.width}")
     for uid in (CHOSEN.uid - 5, CHOSEN.uid, CHOSEN.uid + CHOSEN.width - 1):
-        assert ranges._take(ranges.Range(uid, uid)) is None
-    ranges.share(CHOSEN).release()  # who chooses may choose the same
+        assert ranges._try_allocate(ranges.Range(uid, uid)) is None
+    ranges.allocate_shared(CHOSEN).release()  # who chooses may choose the same
     c.remove(force=True)
     assert not process.is_alive()
-    give_back(until(lambda: ranges._take(CHOSEN)))
+    give_back(until(lambda: ranges._try_allocate(CHOSEN)))
 
 
 @pytest.mark.needs("bridge")

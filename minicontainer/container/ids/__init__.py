@@ -1,1 +1,1 @@
-"""Whose ids a container has: ranges of root's, maps of a user namespace, ID-mapped mounts, users by name."""
+"""A container's user and group ids: ranges for root's containers, id maps, ID-mapped mounts, users by name."""

@@ -1,9 +1,9 @@
-"""A user namespace with a range of ids of its own (ids.py): what is done for the child from outside.
+"""The parent-side plan for a user namespace with a range of ids (ranges.py): id maps, ID-mapped mounts, device nodes.
 
-ROOTFS and volumes are taken as detached trees before the clone. Once the child is there, the parent-side plan maps its
-ids, shows the trees with them (ID-mapped mounts, mount_setattr(2)), so that files keep their owners on disk, and what
-the container writes as its root belongs to the host's root; and makes device nodes, which nobody can in a user
-namespace. Then the child goes on, and attaches them.
+ROOTFS and volumes are opened as detached mount trees before the clone. After it, the parent-side plan writes the
+child's id maps and makes the trees ID-mapped (mount_setattr(2)): files keep their owners on disk, and files that the
+container's root creates belong to the host's root. It also makes device nodes, since mknod(2) is refused in a user
+namespace. Then the child continues, and attaches the trees.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from minicontainer import plan as p
 from minicontainer.container.child import Child
 from minicontainer.container.filesystem import dev, kernelfs, mounting
 from minicontainer.container.host import NOT_PERMITTED, Host
-from minicontainer.container.ids.ranges import chosen, share, take
+from minicontainer.container.ids.ranges import allocate, allocate_shared, parse_range
 from minicontainer.container.network import veth
 from minicontainer.errors import EXHAUSTED, RangeRefusedError
 from minicontainer.native import now
@@ -27,13 +27,13 @@ TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
 
 
 def sources(spec: Spec) -> dict[str, str]:
-    """The trees that are taken: input of the plan -> path."""
+    """The mount trees: input of the child's plan -> path."""
     binds = {f"mount-{i}": mount.source or "" for i, mount in enumerate(spec.mounts) if mount.type == "bind"}
     return {"root": spec.rootfs, **binds}
 
 
 def parent_plan(spec: Spec, host: Host) -> Plan:
-    """The parent-side plan. Its inputs are numbers: ``pid answer uid gid count``."""
+    """The parent-side plan. Inputs: ``pid answer uid gid count``, and those of the endpoint."""
     b = Builder()
     pid, answer, proc = b.input("pid"), b.input("answer"), Slot("proc")
     uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
@@ -52,7 +52,7 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     b.add(p.openat("ns/user", "O_RDONLY|O_CLOEXEC", userns, at=proc))
     b.add(*(p.idmap(Slot(name), userns, recursive=True) for name in sources(spec)), p.close(userns))
     dev.make_nodes(b, spec, host, (uid, gid))
-    _beyond_its_rights(b, spec, pid, proc)
+    _raise_limits(b, spec, pid, proc)
     b.add(p.close(proc))
     if host.endpoint is not None:
         veth.connect(b, host.endpoint, pid)
@@ -60,36 +60,38 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     return b.plan()
 
 
-def _beyond_its_rights(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
-    """What root may, and root of a user namespace may not: more than the caller's limits (getrlimit(2), proc(5))."""
+def _raise_limits(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
+    """Settings of the child that may exceed the caller's, which root of a user namespace may not do (getrlimit(2),
+    proc(5))."""
     b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard, pid) for limit in spec.ulimits))
     kernelfs.set_oom_score(b, spec, "oom_score_adj", proc)
     b.add(p.call("setpriority", 0, pid, 0, tolerate=NOT_PERMITTED))
 
 
 def prepare(child: Child, spec: Spec) -> dict[str, int]:
-    """Takes ids for the child; the inputs of its parent-side plan."""
-    begin, ids = now(), chosen(spec.userns)
-    child.ids = lease = take() if ids is None else share(ids)
+    """Allocates ids for the child; returns the inputs of its parent-side plan."""
+    start_ns, ids = now(), parse_range(spec.userns)
+    child.ids = lease = allocate() if ids is None else allocate_shared(ids)
     uid, gid, count = lease.ids
-    child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", begin, now(), 0))
+    child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", start_ns, now(), 0))
     return {"uid": uid, "gid": gid, "count": count}
 
 
 def take_trees(spec: Spec, userns: int, stack: ExitStack) -> dict[str, int]:
-    """The same trees, shown with the ids of a user namespace that is there; ``stack`` closes them."""
+    """The mount trees, ID-mapped by an existing user namespace, as plan inputs; ``stack`` closes them."""
     from minicontainer.linux import mounts
 
-    found = {}
+    inputs = {}
     for name, path in sources(spec).items():
-        found[name] = mounts.open_tree(path, TREE)
-        stack.callback(os.close, found[name])
-        mounts.mount_setattr(found[name], userns_fd=userns, recursive=True)
-    return found
+        inputs[name] = mounts.open_tree(path, TREE)
+        stack.callback(os.close, inputs[name])
+        mounts.mount_setattr(inputs[name], userns_fd=userns, recursive=True)
+    return inputs
 
 
 def refusal(spec: Spec, parent_run: ParentRun) -> RangeRefusedError | None:
-    """Why the parent-side plan failed, where this host cannot do it: ids, or a file system without ID-mapped mounts."""
+    """The error of a failed parent-side plan where this host cannot map ids, or the file system cannot be ID-mapped;
+    None for another failure."""
     failed = parent_run.failed
     step = parent_run.plan.steps[failed] if failed is not None else None
     if failed is not None and -parent_run.records[failed].result in EXHAUSTED:

@@ -1,8 +1,8 @@
-"""Id maps of user namespaces (user_namespaces(7)): which, and who writes them.
+"""The id maps of user namespaces (user_namespaces(7)), and the parent-side plan that writes them.
 
-An ordinary user may map one id, his own, from inside. Ranges of /etc/subuid are written by the set-uid newuidmap(1)
-and newgidmap(1), and root's maps by root: that is the parent-side plan, done by a thread of its own while the thread
-that clones sleeps until the child's exec (csrc/plan/parent.c), or by the container's monitor.
+An ordinary user may map one id, the user's own, from inside. The set-uid newuidmap(1) and newgidmap(1) map ranges of
+/etc/subuid, and root maps any id. They run in the parent-side plan, which a second thread executes while the cloning
+thread sleeps until the child's exec (csrc/plan/parent.c), or the container's monitor.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 
 from minicontainer import plan as p
 from minicontainer.container.child import Child
-from minicontainer.container.ids.ranges import entries
+from minicontainer.container.ids.ranges import subid_entries
 from minicontainer.container.network import veth
 from minicontainer.errors import UnsupportedError
 from minicontainer.linux import namespaces
@@ -26,7 +26,7 @@ Extent = tuple[int, int, int]  # inside, outside, count
 
 
 def own_maps(userns: str) -> tuple[str, str] | None:
-    """The maps that the child can write itself: one id; None where ranges are to be had, by the parent-side plan."""
+    """The maps that the child writes itself, of one id; None where the parent-side plan can map ranges."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         return None if namespaces.is_first_user_namespace() or _has_further_ids() else ("0 0 1", "0 0 1")
@@ -58,31 +58,32 @@ def maps_group(spec: Spec, userns: str, group: int) -> bool:
 
 
 def group_extents(spec: Spec, userns: str) -> list[tuple[int, int]]:
-    """Of the group ids that are mapped where somebody outside maps them: the first inside, and how many."""
+    """(first id inside, count) of each range of group ids that are mapped in the container's user namespace."""
     if userns in ("private", "keep-id") and os.geteuid() != 0:
         ranges = subordinate("/etc/subgid", os.geteuid()) or (0, 0)
         return [(inside, count) for inside, _, count in extents(userns, os.getegid(), ranges)]
-    of = "self"  # root's maps have each group as itself
+    process = "self"  # root's maps have each group as itself
     if userns == "join":
-        process = re.fullmatch(r"/proc/(\d+)/ns/user", spec.joined("userns") or "")
-        if not process:
+        match = re.fullmatch(r"/proc/(\d+)/ns/user", spec.joined("userns") or "")
+        if not match:
             return [(0, 1)]
-        of = process[1]
-    return [(inside, count) for inside, _, count in identity_extents(f"/proc/{of}/gid_map")] or [(0, 1)]
+        process = match[1]
+    return [(inside, count) for inside, _, count in identity_extents(f"/proc/{process}/gid_map")] or [(0, 1)]
 
 
 def subordinate(path: str, uid: int) -> tuple[int, int] | None:
-    """The first range (start, count) of /etc/subuid or /etc/subgid for the user of ``uid``."""
+    """The first range (start, count) of /etc/subuid or /etc/subgid for the user ``uid``; None where it has none."""
     names = {str(uid)}
     try:
         names.add(pwd.getpwuid(uid).pw_name)
     except KeyError:
         pass
-    return next(((start, count) for name, start, count in entries(path) if name in names), None)
+    return next(((start, count) for name, start, count in subid_entries(path) if name in names), None)
 
 
 def extents(userns: str, own: int, ranges: tuple[int, int]) -> list[Extent]:
-    """``private``: own id is 0 and the range follows. ``keep-id``: own id is itself, the range lies around it."""
+    """The extents of a map of the caller's id and a subordinate range. ``private``: the caller's id is 0 inside and the
+    range follows. ``keep-id``: the caller's id is itself inside, the range is below and above it."""
     start, count = ranges
     if userns != "keep-id":
         return [(0, own, 1), (1, start, count)]
@@ -92,17 +93,18 @@ def extents(userns: str, own: int, ranges: tuple[int, int]) -> list[Extent]:
 
 
 def identity_extents(path: str) -> list[Extent]:
-    """Every id that this process's own namespace has, as itself (root's maps: files keep their owners)."""
+    """The extents that map every id of a user namespace to itself, from its map at ``path`` (files keep their
+    owners)."""
     with open(path, encoding="ascii") as f:
         rows = [line.split() for line in f]
     return [(int(inside), int(inside), int(count)) for inside, _, count in rows]
 
 
 def parent_plan(userns: str, endpoint: veth.Endpoint | None) -> Plan:
-    """The parent-side plan: it writes the maps of the new user namespace. Inputs: ``pid answer said`` (where newuidmap
-    and newgidmap complain). UnsupportedError: the caller has no range."""
+    """The parent-side plan that writes the maps of the new user namespace. Inputs: ``pid answer helper-output`` (the
+    file for the error output of newuidmap and newgidmap). UnsupportedError: the caller has no range."""
     b = Builder()
-    pid, answer, said, proc = b.input("pid"), b.input("answer"), b.input("helper-output"), Slot("proc")
+    pid, answer, output, proc = b.input("pid"), b.input("answer"), b.input("helper-output"), Slot("proc")
     if endpoint is not None:
         veth.prepare(b, endpoint)
     b.phase = "user namespace"
@@ -115,7 +117,7 @@ def parent_plan(userns: str, endpoint: veth.Endpoint | None) -> Plan:
         b.add(p.close(proc))
     else:
         for tool, path, own in TOOLS:
-            b.add(p.run(_which(tool) or tool, _words(tool, userns, path, own()), pid, said))
+            b.add(p.run(_which(tool) or tool, _argv(tool, userns, path, own()), pid, output))
     if endpoint is not None:
         veth.connect(b, endpoint, pid)
     b.phase = "user namespace"
@@ -126,8 +128,8 @@ def parent_plan(userns: str, endpoint: veth.Endpoint | None) -> Plan:
 TOOLS = (("newuidmap", "/etc/subuid", os.geteuid), ("newgidmap", "/etc/subgid", os.getegid))
 
 
-def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
-    """newuidmap(1): the process (which C fills in), and the extents."""
+def _argv(tool: str, userns: str, path: str, own: int) -> list[str]:
+    """The arguments of newuidmap(1): the process (C fills it in), and the extents."""
     ranges = subordinate(path, os.geteuid())
     if not ranges:
         raise UnsupportedError("userns", userns, f"no range for user id {os.geteuid()} in {path}")
@@ -135,13 +137,13 @@ def _words(tool: str, userns: str, path: str, own: int) -> list[str]:
 
 
 def prepare(child: Child) -> dict[str, int]:
-    """The inputs of the parent-side plan: the file in which newuidmap and newgidmap complain."""
+    """Creates the file for the error output of helper programs; returns the inputs of the parent-side plan."""
     child.helper_output = os.memfd_create("minicontainer-helper-output", os.MFD_CLOEXEC)
     return {"helper-output": child.helper_output}
 
 
 def refusal(child: Child, step: Step) -> UnsupportedError:
-    """What the program that failed had to say."""
-    words: tuple[str, ...] = step.args[1]  # type: ignore[assignment]
-    told = os.pread(child.helper_output, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
-    return UnsupportedError(words[0], child.spawn.struct.pid, told or "ended without a word")
+    """The error of newuidmap or newgidmap that failed, from its output."""
+    argv: tuple[str, ...] = step.args[1]  # type: ignore[assignment]
+    output = os.pread(child.helper_output, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
+    return UnsupportedError(argv[0], child.spawn.struct.pid, output or "ended without a word")

@@ -1,4 +1,4 @@
-"""Names of users and groups, as the container will know them: by the files that it will see, a volume's too."""
+"""Resolves user and group names by the container's /etc/passwd and /etc/group, also where a volume covers them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from minicontainer.linux.mounts import is_kernels
 from minicontainer.spec import ID_MAX, Spec
 
 Lines = list[list[str]]
-MOST = 2**20  # bytes of such a file that are read
+BYTES_MAX = 2**20  # of such a file that are read
 
 
 def identity(spec: Spec, userns: str) -> Identity:
-    """Resolves ``spec.user`` and ``spec.group_add``; without either, root (the caller, with ``keep-id``).
+    """Resolves ``spec.user`` and ``spec.group_add``; without either, root (with ``keep-id``, the caller).
 
-    As docker does it: a number is never a name; who has an entry has its group, and those of /etc/group that name him,
-    unless a group is given; a group alone is root's."""
+    As docker's: a number is never a name. Without a group, a user with an entry gets the entry's group, and the groups
+    of /etc/group that list the user. A group without a user is root's."""
     if spec.user is None and not spec.group_add and userns != "keep-id":
         return Identity()
     with View(spec) as view:
         users, groups = _read(view, "/etc/passwd"), _read(view, "/etc/group")
-    own = f"{os.geteuid()}:{os.getegid()}" if userns == "keep-id" else "0"
-    name, _, group = str(own if spec.user is None else spec.user).partition(":")
+    default = f"{os.geteuid()}:{os.getegid()}" if userns == "keep-id" else "0"
+    name, _, group = str(default if spec.user is None else spec.user).partition(":")
     name = name or "0"
     entry = _user(name, users)
     uid = int(entry[2]) if entry else int(name)
@@ -38,31 +38,32 @@ def identity(spec: Spec, userns: str) -> Identity:
     return Identity(uid, gid, tuple(dict.fromkeys(member + extra)), home)
 
 
-def check_mapped(spec: Spec, who: Identity, maps: tuple[str, str]) -> None:
-    """With one id mapped (``maps``) the program can be no other, and can have no further group."""
+def check_mapped(spec: Spec, identity: Identity, maps: tuple[str, str]) -> None:
+    """UnsupportedError where ``maps``, of one id each, do not map the program's user and group, or the spec adds
+    groups."""
     remedy = "install newuidmap and newgidmap, with ranges in /etc/subuid and /etc/subgid"
     if os.geteuid() == 0:
         remedy = "map more in the user namespace that this is run in"
     inside = tuple(int(text.split()[0]) for text in maps)
-    if (who.uid, who.gid) != inside:
+    if (identity.uid, identity.gid) != inside:
         reason = "only {}:{} is mapped in this user namespace".format(*inside)
-        raise UnsupportedError("user", spec.user or f"{who.uid}:{who.gid}", reason, remedy)
+        raise UnsupportedError("user", spec.user or f"{identity.uid}:{identity.gid}", reason, remedy)
     if spec.group_add:
         names = ",".join(map(str, spec.group_add))
         raise UnsupportedError("group_add", names, "no further group is mapped", remedy)
 
 
 def _read(view: View, path: str) -> Lines:
-    """The lines of a colon-separated file of the container; [] if there is none.
+    """The fields of each line of a colon-separated file of the container; [] where it is missing.
 
-    Nothing but a file is opened, and none of the kernel's: to open a device can be to act on it. A lease of it is not
-    waited for (fcntl(2)), nor taken for that there is none."""
+    Only a regular file is opened, and none of the kernel's: opening a device can have effects. A file with a lease
+    (fcntl(2), F_SETLEASE) is an UnsupportedError: the open would wait for its holder."""
     try:
         place = view.find(path)
         if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernels(place.fd):
             return []
         with open(opened_anew(place.fd, os.O_RDONLY), "rb") as file:
-            lines = file.read(MOST).decode("utf-8", "surrogateescape").splitlines()
+            lines = file.read(BYTES_MAX).decode("utf-8", "surrogateescape").splitlines()
     except BlockingIOError as e:
         raise UnsupportedError("user", None, f"the container's {path}: {e.strerror}", "once more") from None
     except OSError:
@@ -77,10 +78,10 @@ def _is_id(text: str) -> bool:
 
 def _user(name: str, users: Lines) -> list[str] | None:
     users = [u for u in users if _is_id(u[3])]
-    found = [u for u in users if (int(u[2]) == int(name) if _is_id(name) else u[0] == name)]
-    if not found and not _is_id(name):
+    matches = [u for u in users if (int(u[2]) == int(name) if _is_id(name) else u[0] == name)]
+    if not matches and not _is_id(name):
         raise SpecError("user", name, "is not in the container's /etc/passwd", "give a number: --user 1000:1000")
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def _group(what: str, name: str, groups: Lines) -> int:

@@ -9,7 +9,7 @@ import errno
 
 from minicontainer import plan as p
 from minicontainer.container.ids import mappings
-from minicontainer.container.ids.ranges import WIDTH, chosen
+from minicontainer.container.ids.ranges import WIDTH, parse_range
 from minicontainer.plan import Builder, Slot
 from minicontainer.spec import Spec
 
@@ -26,7 +26,7 @@ def groups(spec: Spec, userns: str, maps: tuple[str, str] | None) -> str:
     if maps is not None:
         return "{0} {0}".format(maps[1].split()[0])
     if userns == "range":
-        ids = chosen(spec.userns)
+        ids = parse_range(spec.userns)
         return f"0 {(ids.width if ids is not None else WIDTH) - 1}"
     extents = mappings.group_extents(spec, userns)
     first, last = min(inside for inside, _ in extents), max(inside + count - 1 for inside, count in extents)
