@@ -1,6 +1,6 @@
-"""The command line. Command groups are imported when they are used; only this package prints or exits.
+"""The command line. Commands are imported when they are called; only this package prints or exits.
 
-Exit codes: the program's own; 128+n when signal n ended it; 124 ``--timeout``; 125 our own error; 126 the program
+Exit codes: the program's own; 128+n when signal n ended it; 124 ``--timeout``; 125 an error here; 126 the program
 cannot be invoked; 127 it was not found. An error is one line on stderr.
 """
 
@@ -19,7 +19,7 @@ from minicontainer.cli.groups import Group
 from minicontainer.cli.outputs import name_stdout
 from minicontainer.errors import Error, SpecError, told
 
-COMMANDS = {  # name -> (module, its click command, what it is for)
+COMMANDS = {  # name -> (module, its click command, summary)
     "attach": ("minicontainer.cli.attach", "command", "Attach to the streams of a running container."),
     "completion": ("minicontainer.cli.completion", "command", "Print the completion script for a shell."),
     "compare": ("minicontainer.cli.compare", "group", "Measure minicontainer and other runtimes on this host."),
@@ -78,7 +78,7 @@ class LazyGroup(Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """A reader that went away is no error of ours; click would make it exit code 1."""
+        """A closed pipe ends the command as SIGPIPE does; click would exit with 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -108,21 +108,21 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 
 def _end_dead() -> None:
-    """A container whose monitor was killed is ended by the next command, whatever that is about."""
+    """End the containers whose monitors were killed: every command does it first."""
     from minicontainer.container.registry import names
 
     try:
-        found = names.unwatched()
+        unmonitored = names.unwatched()
     except (Error, OSError):
-        return  # the command will say what is wrong with the state directory
-    if found:
+        return  # the command itself reports what is wrong with the state directory
+    if unmonitored:
         from minicontainer.detached.container import end_dead
 
-        end_dead(found)
+        end_dead(unmonitored)
 
 
 def main() -> None:
-    """The entry point: turns whatever goes wrong into one line and a documented exit code."""
+    """The entry point: turns any failure into one line on stderr and a documented exit code."""
     _open_streams()
     name_stdout()
     warnings.showwarning = _warn
@@ -132,11 +132,11 @@ def main() -> None:
     except BaseException as e:
         code = report(e)
     _flush()
-    os._exit(code if isinstance(code, int) else 0)  # the interpreter's own end would take a tenth of a short run
+    os._exit(code if isinstance(code, int) else 0)  # finalizing the interpreter would take a tenth of a short run
 
 
 def _open_streams() -> None:
-    """A closed stdin, stdout or stderr becomes /dev/null, so that no descriptor of ours can take its number."""
+    """Open /dev/null for a closed stdin, stdout or stderr, so that no other descriptor gets its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -146,30 +146,30 @@ def _open_streams() -> None:
 
 
 def report(error: BaseException) -> int:
-    """Prints an error as one line; its exit code. A bug keeps its traceback."""
+    """Print an error as one line; return its exit code. An unexpected exception (a bug) is raised again."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        return 128 + signal.SIGPIPE  # a reader that went away is no error of ours
+        return 128 + signal.SIGPIPE  # the reader closed the pipe
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return 130
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2; a group without a command shows its help
         click.echo(error.ctx.get_help())  # type: ignore[attr-defined]
         return 0
     if isinstance(error, click.ClickException):
-        return _say(error.format_message(), 125, hint=_help_hint(error))
+        return _print_error(error.format_message(), 125, hint=_help_hint(error))
     if isinstance(error, OSError):
         error = told(error, type(error).__name__)
     if isinstance(error, Error):
-        return _say(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     if isinstance(error, OSError):
-        return _say(f"{type(error).__name__}: {error}", 125)
+        return _print_error(f"{type(error).__name__}: {error}", 125)
     raise error
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    """What is less than it should be is one line too."""
-    _say(f"warning: {message}", 0)
+    """Print a warning as one line."""
+    _print_error(f"warning: {message}", 0)
 
 
 def _help_hint(error: click.ClickException) -> str:
@@ -177,17 +177,17 @@ def _help_hint(error: click.ClickException) -> str:
     return f" (see {context.command_path} --help)" if context is not None else ""
 
 
-def _say(message: str, code: int, hint: str = "") -> int:
+def _print_error(message: str, code: int, hint: str = "") -> int:
     line = " ".join(message.split("\n"))
     try:
         print(f"minicontainer: {line}{hint}", file=sys.stderr)
     except (OSError, ValueError):
-        pass  # nobody to tell: stderr is closed
+        pass  # stderr is closed
     return code
 
 
 def _flush() -> None:
-    """What stdout did not take has been said."""
+    """Flush the streams; a failed write to stdout has been reported already."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,6 +1,6 @@
-"""``minicontainer version`` and ``info``: what this is, what it runs on, and how many containers there are.
+"""``minicontainer version`` and ``info``: versions, the host, and the number of containers.
 
-Names of fields are docker's where docker has the field; there is no daemon, so that ``Server`` is null.
+Field names are docker's where docker has the field. There is no daemon, so ``Server`` is null.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minicontainer.cli.options import Command
 
 
 def show(data: dict[str, Any], format_: str, text: str) -> int:
-    """One thing: as text, as JSON, or as a template says."""
+    """Print ``data`` as text, as JSON, or by a template."""
     if format_ == "json":
         import json
 
@@ -41,8 +41,8 @@ def version(format_: str) -> int:
         "Arch": system.machine,
         "KernelVersion": system.release,
     }
-    heads = ("minicontainer", "Python", "system", "architecture", "kernel")
-    lines = [f"{f'{head}:':<15}{value}" for head, value in zip(heads, client.values(), strict=True)]
+    headings = ("minicontainer", "Python", "system", "architecture", "kernel")
+    lines = [f"{f'{head}:':<15}{value}" for head, value in zip(headings, client.values(), strict=True)]
     return show({"Client": client, "Server": None}, format_, "\n".join(lines))
 
 
@@ -82,11 +82,11 @@ def _info() -> dict[str, Any]:
 
 
 def _counts() -> dict[str, int]:
-    """How many containers there are, by what they do."""
-    from minicontainer.cli.ps import look
+    """The number of containers by state."""
+    from minicontainer.cli.ps import read_summary
     from minicontainer.container.registry import names
 
-    states = [one.state for one in map(look, names.ids()) if one is not None]
+    states = [one.state for one in map(read_summary, names.ids()) if one is not None]
     paused = sum(state.status == "paused" for state in states)
     running = sum(state.is_running for state in states) - paused
     return {
@@ -98,7 +98,7 @@ def _counts() -> dict[str, int]:
 
 
 def _distribution() -> str | None:
-    """As os-release(5) names it."""
+    """The distribution's name (os-release(5))."""
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME")
     except OSError:

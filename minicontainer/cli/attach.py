@@ -1,7 +1,7 @@
-"""``minicontainer attach``: our streams joined to those of a container, until it ends or we leave.
+"""``minicontainer attach``: connect the caller's streams to those of a container, until it ends or the caller detaches.
 
-Theory of operation. One poll loop moves bytes both ways; a second description of our terminal is raw meanwhile. What is
-typed is held back where the program does not read (LIMIT), so that its output is shown all the same.
+Theory of operation. One poll loop moves bytes both ways; the caller's terminal is in raw mode meanwhile. Input that
+the program does not read yet is held back, and its output is shown all the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minicontainer.errors import Error
 
 DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q, docker's
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-ENDING = (signal.SIGTERM, signal.SIGHUP)  # of these, those that end us
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # signals that end this command too
 CHUNK = 16384
 
 
@@ -45,25 +45,25 @@ def command(no_stdin: bool, container: str) -> int:
                 left = session.run()
             code = 0 if left else attached.end_code()
     except _Ended as ended:
-        os._exit(128 + ended.number)  # at once: who does not read our output does not take what is left of it either
+        os._exit(128 + ended.number)  # at once: a flush could block on a full pipe
     return 255 if code is None else code
 
 
 class _Ended(BaseException):
-    """We were told to end, by a signal: whatever we were waiting for."""
+    """A signal that ends this command has arrived."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class Session:
-    """The loop; ``run`` says whether we left it running."""
+    """The loop; ``run`` returns whether the caller detached."""
 
     def __init__(self, container: Any, attached: Any, passes: bool, *, raw: bool) -> None:
         self._container, self._attached, self._raw = container, attached, raw
         self._stdin_open = passes
-        self._pending, self._ends = b"", False  # what is still to be said
-        self._half = b""  # of the keys that leave
+        self._pending, self._ends = b"", False  # input, and its end, not sent yet
+        self._partial = b""  # the first byte of DETACH, if it was typed last
         self._left = False
 
     def __enter__(self) -> Session:
@@ -83,7 +83,7 @@ class Session:
             try:
                 termios.tcsetattr(0, termios.TCSANOW, self._saved)
             except termios.error:
-                pass  # it is gone
+                pass  # the terminal is gone
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -94,7 +94,7 @@ class Session:
         try:
             self._container.kill(number)
         except (Error, OSError):
-            pass  # it has ended, which the loop sees; or nobody listens
+            pass  # the container has ended, as the loop will see
         if number in ENDING:
             raise _Ended(number)
 
@@ -104,7 +104,7 @@ class Session:
             self._attached.resize(rows, columns)
 
     def run(self) -> bool:
-        """Until the container has ended, or we leave: True."""
+        """Move bytes until the container has ended (False) or the caller detaches (True)."""
         while not self._left:
             poller = poll()
             poller.register(self._attached.log, POLLIN)
@@ -141,14 +141,14 @@ class Session:
         self._pending = self._keys(data) if self._raw else data
 
     def _keys(self, data: bytes) -> bytes:
-        """What is for the program: all but the keys that leave."""
-        data, self._half = self._half + data, b""
+        """The input without the detach keys."""
+        data, self._partial = self._partial + data, b""
         before, found, _ = data.partition(DETACH)
         if found:
             self._left = True
             return before
         if data.endswith(DETACH[:1]):
-            data, self._half = data[:-1], DETACH[:1]
+            data, self._partial = data[:-1], DETACH[:1]
         return data
 
     def _pass(self) -> None:

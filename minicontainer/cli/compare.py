@@ -33,7 +33,7 @@ only_option = click.option("--only", metavar="NAME", multiple=True, help="Measur
 
 
 def figures(rounds: int = 200) -> Callable[[Command], Command]:
-    """The options that every comparison has."""
+    """The options that all comparisons share."""
     options = (
         meta_option,
         format_option,
@@ -206,8 +206,8 @@ def _measured(
     warm_up: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """The report, with a bar on a terminal meanwhile; {} where it was printed as JSON. ``common``: what ``figures``
-    gives."""
+    """Measure with a progress bar; the report, or {} if it was printed as JSON. ``common``: the options of
+    ``figures``."""
     from minicontainer.cli.options import writable
     from minicontainer.compare.rounds import WARM_UP
 
@@ -225,7 +225,7 @@ def _measured(
 
 
 def _written(report: dict[str, Any], meta: str | None, format_: str) -> bool:
-    """Writes it to the file of ``--meta``; whether it has been printed as JSON, and no more is to be said."""
+    """Write the report to the file of ``--meta``; whether it was printed as JSON."""
     from minicontainer.cli.options import write_json
 
     if meta is not None:
@@ -237,7 +237,7 @@ def _written(report: dict[str, Any], meta: str | None, format_: str) -> bool:
     return format_ == "json"
 
 
-# ---- for people
+# ---- output as text
 
 
 def _machine(report: dict[str, Any]) -> None:

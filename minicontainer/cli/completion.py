@@ -1,4 +1,4 @@
-"""``minicontainer completion``: the shell completes commands, options, and containers' names (click's own)."""
+"""``minicontainer completion``: click's shell completion of commands, options and names of containers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(shell: str) -> int:
 
     from minicontainer.cli import cli
 
-    made = get_completion_class(shell)
-    assert made is not None
-    click.echo(made(cli, {}, "minicontainer", "_MINICONTAINER_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    click.echo(completion_class(cli, {}, "minicontainer", "_MINICONTAINER_COMPLETE").source())
     return 0

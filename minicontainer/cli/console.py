@@ -1,8 +1,8 @@
-"""The serial console of a machine: standard input goes to its port, and a terminal is raw meanwhile, always restored.
+"""The serial console of a machine: stdin is sent to its serial port; a terminal is in raw mode meanwhile.
 
-Theory of operation. What the guest sends is written by C, to standard output. A thread reads standard input: from a
-terminal everything, so that the escape works whatever the guest does (what the guest has no place for is lost, as on a
-real line); from a pipe or file only as much as the guest takes, so that nothing is lost.
+Theory of operation. C writes the guest's output to stdout. A thread reads stdin. From a terminal it reads everything,
+so that the escape key always works; bytes that overrun the receive FIFO are lost, as on a real line. From a pipe or a
+file it reads only as much as the guest takes, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minicontainer.kvm.threads import start
 
 ESCAPE = 0x01  # Ctrl-A
 CHUNK = 1024
-PATIENCE = 0.01  # seconds until the guest is offered again what it had no place for
+PATIENCE = 0.01  # seconds until input is offered again to a full FIFO
 HELP = (
     "\r\nCtrl-A x   end the machine\r\nCtrl-A h   this help\r\nCtrl-A Ctrl-A   send Ctrl-A\r\n"
     "Everything else, Ctrl-C too, goes to the guest.\r\n"
@@ -45,7 +45,7 @@ class Console:
         try:
             if self._terminal:
                 self._take_terminal()
-        except BaseException:  # a signal that ends us
+        except BaseException:  # a signal that ends this process
             self.__exit__()
             raise
         return self
@@ -61,7 +61,7 @@ class Console:
             try:
                 termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             except termios.error:
-                pass  # it is gone
+                pass  # the terminal is gone
 
     def _take_terminal(self) -> None:
         self._before = signal.getsignal(signal.SIGCONT)
@@ -71,8 +71,8 @@ class Console:
         print("minicontainer: Ctrl-A x ends the machine, Ctrl-A h helps", file=sys.stderr, flush=True)
 
     def _raw(self) -> None:
-        """Raw input; output as it was: guests that end lines with \\n alone are shown well. Again after a stop
-        (SIGCONT)."""
+        """Set raw input, with output processing left on for guests that end lines with \\n alone. Repeated after a
+        stop (SIGCONT)."""
         try:
             tty.setraw(0, termios.TCSANOW)
             mode = termios.tcgetattr(0)
@@ -92,7 +92,7 @@ class Console:
                 return
 
     def _take(self) -> bool:
-        """Moves what can be read now; False at the end of input."""
+        """Move the bytes that can be read now; False at the end of input."""
         try:
             data = os.read(0, CHUNK)
         except OSError:
@@ -109,7 +109,7 @@ class Console:
         return True
 
     def _keys(self, data: bytes) -> bytes:
-        """What of the keys is for the guest; the escapes are ours."""
+        """The bytes for the guest; escape sequences are handled here."""
         passed = bytearray()
         for byte in data:
             if not self._escaped:

@@ -1,4 +1,4 @@
-"""``minicontainer cp``: files into a container, or out of it."""
+"""``minicontainer cp``: copy files between a container and the host."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def command(archive: bool, follow_link: bool, source: str, target: str) -> int:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The container, or "" where it is a path of the host's: as docker's, one that begins with / or . is."""
+    """Container and path; the container is "" for a path on the host. As in docker, a path may begin with / or ."""
     container, colon, path = text.partition(":")
     if not colon or text.startswith(("/", ".")) or "/" in container:
         return "", text

@@ -1,4 +1,4 @@
-"""``minicontainer create``: a container that is made, and started later."""
+"""``minicontainer create``: a container that is started later; its options are those of run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minicontainer.cli.options import OptionalValues
 OTHERS = ("detach", "no_tty", "explain", "explain_to", "dry_run", "meta", "security_report", "security_report_to")
 
 
-def create(**words: Any) -> int:
+def create(**options: Any) -> int:
     """Create a container for COMMAND in the directory ROOTFS, and print its id; minicontainer start starts it.
 
     The options are those of run -d. Seccomp profiles, environment files and the caller's variables are read now;
@@ -24,10 +24,10 @@ def create(**words: Any) -> int:
     from minicontainer.cli.background import make
     from minicontainer.detached.container import Container
 
-    words |= {**dict.fromkeys(OTHERS), "detach": True}
-    limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
-    run.say_what_does_nothing(words)
-    make(run.spec_of(words), words, limit, Container.create)
+    options |= {**dict.fromkeys(OTHERS), "detach": True}
+    limit = None if options["timeout"] is None else s.decimal("timeout", options["timeout"], 0.001, 10**9, "seconds")
+    run.note_ineffective(options)
+    make(run.spec_of(options), options, limit, Container.create)
     return 0
 
 

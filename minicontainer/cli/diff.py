@@ -1,4 +1,4 @@
-"""``minicontainer diff``: what an ephemeral container has added, changed and deleted."""
+"""``minicontainer diff``: the paths that an ephemeral container has added, changed and deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``minicontainer doctor``: what this host permits, what disturbs measurements, what was left behind."""
+"""``minicontainer doctor``: what this host supports, what disturbs measurements, and leftovers."""
 
 from __future__ import annotations
 

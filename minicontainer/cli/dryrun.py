@@ -1,4 +1,4 @@
-"""``--dry-run``: what would be done, on both sides of the clone. Nothing is made or changed for it."""
+"""``--dry-run``: the plan of both sides of the clone. Nothing is made or changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicontainer.spec import Spec
 
 
 def describe(spec: Spec) -> str:
-    """The parent's part, then the child's plan, phase by phase."""
+    """The parent's steps, then the child's plan, phase by phase."""
     what = compile_spec(resolve(spec, create=False), create=False)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]

@@ -1,4 +1,4 @@
-"""``-e`` and ``--env-file``: from what was typed to the variables that a container gets."""
+"""``-e`` and ``--env-file``: the environment of a container from these options."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ BOM = b"\xef\xbb\xbf"
 MOST = 16 << 20  # bytes of a file: an exec takes 6 MiB of variables and arguments (execve(2), "Limits on size")
 
 
-def environment(words: dict[str, Any]) -> dict[str, str]:
-    """Those of the files, in their order, and over them those of the options."""
+def environment(options: dict[str, Any]) -> dict[str, str]:
+    """The variables of the files in their order, overridden by those of ``-e``."""
     env: dict[str, str] = {}
-    for path in words["env_file"]:
+    for path in options["env_file"]:
         for number, line in _lines(path):
             env |= _variable(f"{path}:{number}", line)
-    return env | s.parse_env(words["env"])
+    return env | s.parse_env(options["env"])
 
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each line that says something, by docker's rules (docker/cli, pkg/kvfile): a byte order
-    mark and blanks before a name count for nothing, blanks at the end and quotes are parts of a value."""
+    """Number and content of each line that sets a variable, by docker's rules (docker/cli, pkg/kvfile): a byte order
+    mark and blanks before a name are ignored; trailing blanks and quotes belong to the value."""
     data = read_whole("env-file", path, MOST)
     for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
         line = line.removesuffix(b"\r").lstrip()

@@ -1,4 +1,4 @@
-"""``minicontainer events``: what happens to containers, networks and volumes, as it happens."""
+"""``minicontainer events``: the events of containers, networks and volumes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, Template, format_option
-from minicontainer.cli.moments import moment, rfc3339
 from minicontainer.cli.options import Command
+from minicontainer.cli.times import parse_time, rfc3339
 
 KINDS = ("container", "network", "volume")
 
 
 def _is(kind: str) -> Callable[[str], f.Test]:
-    """One of that kind, by its name, or by the beginning of its id."""
+    """Matches events of this kind by name, or by the beginning of the id."""
     return lambda value: lambda e: e.kind == kind and (e.attributes.get("name") == value or e.id.startswith(value))
 
 
@@ -50,7 +50,9 @@ def command(since: str | None, until: str | None, filters: Sequence[str], format
 
     chosen = f.Filters(filters, FILTERS)
     template = Template("{{json .}}" if format_ == "json" else format_) if format_ != "text" else None
-    start, end = (None if text is None else moment(what, text) for what, text in (("since", since), ("until", until)))
+    start, end = (
+        None if text is None else parse_time(what, text) for what, text in (("since", since), ("until", until))
+    )
     for event in events.events(since=start, until=end):
         if chosen.fit(event):
             click.echo(_line(event) if template is None else template.render(Row(_data(event))))
@@ -58,13 +60,14 @@ def command(since: str | None, until: str | None, filters: Sequence[str], format
 
 
 def _line(event: Any) -> str:
-    """docker's."""
-    shown = ", ".join(f"{key}={value}" for key, value in event.attributes.items())
-    return f"{rfc3339(event.time_ns)} {event.kind} {event.action} {event.id}" + (f" ({shown})" if shown else "")
+    """A line as docker prints it."""
+    attributes = ", ".join(f"{key}={value}" for key, value in event.attributes.items())
+    line = f"{rfc3339(event.time_ns)} {event.kind} {event.action} {event.id}"
+    return f"{line} ({attributes})" if attributes else line
 
 
 def _data(event: Any) -> dict[str, Any]:
-    """docker's fields."""
+    """The fields of docker's JSON."""
     return {
         "Type": event.kind,
         "Action": event.action,

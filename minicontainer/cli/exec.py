@@ -1,4 +1,4 @@
-"""``minicontainer exec``: another program in a container that runs."""
+"""``minicontainer exec``: a further process in a running container."""
 
 from __future__ import annotations
 
@@ -33,25 +33,27 @@ from minicontainer.errors import SpecError
 @click.option("--explain", is_flag=True, help="Show every step with its time.")
 @container_argument()
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(container: str, **words: Any) -> int:
+def command(container: str, **options: Any) -> int:
     """Run COMMAND in CONTAINER: in its namespaces and its cgroup, with the confinement of its first process."""
-    if words["tty"] and not (os.isatty(0) and os.isatty(1)):
+    if options["tty"] and not (os.isatty(0) and os.isatty(1)):
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
-    args = words["command"]
-    wishes = {"env": environment(words), "cwd": words["workdir"], "user": words["user"]}
-    s.Spec(args, rootfs="/", **{name: value for name, value in wishes.items() if value is not None})  # is it sound?
+    args = options["command"]
+    settings = {"env": environment(options), "cwd": options["workdir"], "user": options["user"]}
+    s.Spec(args, rootfs="/", **{name: value for name, value in settings.items() if value is not None})  # validates
     found = find(container)
-    if words["detach"]:
-        found.leave(args, **wishes)
+    if options["detach"]:
+        found.leave(args, **settings)
         return 0
-    return _attached(found, args, wishes, words)
+    return _attached(found, args, settings, options)
 
 
-def _attached(found: Any, args: Sequence[str], wishes: dict[str, Any], words: dict[str, Any]) -> int:
+def _attached(found: Any, args: Sequence[str], settings: dict[str, Any], options: dict[str, Any]) -> int:
     from minicontainer.cli.foreground import foreground
     from minicontainer.container.process import DEVNULL
 
-    stdin = None if words["interactive"] or words["tty"] else DEVNULL
-    spec = s.Spec(args, rootfs="/", tty=words["tty"], stop_timeout=found.config.spec.stop_timeout)
-    explain = "" if words["explain"] else None
-    return foreground(spec, explain=explain, start=lambda _: found.exec(args, tty=words["tty"], stdin=stdin, **wishes))
+    stdin = None if options["interactive"] or options["tty"] else DEVNULL
+    spec = s.Spec(args, rootfs="/", tty=options["tty"], stop_timeout=found.config.spec.stop_timeout)
+    explain = "" if options["explain"] else None
+    return foreground(
+        spec, explain=explain, start=lambda _: found.exec(args, tty=options["tty"], stdin=stdin, **settings)
+    )

@@ -1,4 +1,4 @@
-"""``--filter KEY=VALUE``, as docker's: one key given again is another possibility, labels must all be there."""
+"""``--filter KEY=VALUE``, as in docker: values of one key are alternatives; of ``label``, all must match."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from minicontainer.errors import SpecError
 
 Test = Callable[[Any], bool]
-ALL = ("label",)  # of these keys every filter must hold
+ALL = ("label",)  # keys whose filters must all match
 
 
 class Filters:
-    """Those that were given. SpecError where one is unknown, or its value cannot be."""
+    """The filters of a command line. SpecError for an unknown key or an invalid value."""
 
     def __init__(self, texts: Iterable[str], known: Mapping[str, Callable[[str], Test]]) -> None:
-        """``known``: by key, what makes a test of a value."""
+        """``known``: by key, a function that makes a test from a value."""
         self._tests: dict[str, list[Test]] = {}
         for text in texts:
             key, equals, value = text.partition("=")
@@ -28,12 +28,12 @@ class Filters:
         return key in self._tests
 
     def fit(self, item: Any) -> bool:
-        """Whether all of them hold for it."""
+        """Whether ``item`` matches every filter."""
         return all((all if key in ALL else any)(test(item) for test in tests) for key, tests in self._tests.items())
 
 
 def matches(key: str, of: Callable[[Any], str]) -> Callable[[str], Test]:
-    """A regular expression that is found in a text."""
+    """Match a text by a regular expression."""
 
     def make(value: str) -> Test:
         try:
@@ -46,7 +46,7 @@ def matches(key: str, of: Callable[[Any], str]) -> Callable[[str], Test]:
 
 
 def one_of(key: str, choices: Iterable[str], of: Callable[[Any], str]) -> Callable[[str], Test]:
-    """One of these words."""
+    """Match one of ``choices``."""
     known = tuple(choices)
 
     def make(value: str) -> Test:
@@ -58,7 +58,7 @@ def one_of(key: str, choices: Iterable[str], of: Callable[[Any], str]) -> Callab
 
 
 def number(key: str, of: Callable[[Any], int | None]) -> Callable[[str], Test]:
-    """A number."""
+    """Match a number."""
 
     def make(value: str) -> Test:
         if not re.fullmatch(r"\d{1,9}", value, re.ASCII):
@@ -69,12 +69,12 @@ def number(key: str, of: Callable[[Any], int | None]) -> Callable[[str], Test]:
 
 
 def equal(of: Callable[[Any], Iterable[str]]) -> Callable[[str], Test]:
-    """A text that is among some."""
+    """Match one text of several."""
     return lambda value: lambda item: value in of(item)
 
 
 def label(of: Callable[[Any], Mapping[str, str]]) -> Callable[[str], Test]:
-    """A label, ``NAME`` or ``NAME=VALUE``."""
+    """Match a label, ``NAME`` or ``NAME=VALUE``."""
 
     def make(value: str) -> Test:
         name, equals, wanted = value.partition("=")

@@ -1,4 +1,4 @@
-"""A container in the foreground: signals go in, the terminal is passed through, the end becomes our exit code."""
+"""A container in the foreground: forwards signals, passes the terminal through, returns the exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 TIMED_OUT = 124
-LONGEST = 10**9  # ms: what poll(2) can be asked to wait at once
+LONGEST = 10**9  # ms: the longest time-out passed to poll(2)
 
 
 def foreground(
@@ -34,7 +34,7 @@ def foreground(
     meta: str | None = None,
     start: Callable[[Spec], Popen[Any]] = Popen,
 ) -> int:
-    """Runs ``spec`` to its end; the exit code that the command line documents."""
+    """Run ``spec`` to its end; return the exit code that the command line documents."""
     with Signals(spec) as signals:
         process = start(spec)
         try:
@@ -47,36 +47,36 @@ def foreground(
             raise
         finally:
             process.close()
-    _tell(process, timeout if timed_out else None)
+    _print_reason(process, timeout if timed_out else None)
     _write_reports(process, explain, meta)
     if timed_out:
         return TIMED_OUT
     return code if code >= 0 else 128 - code
 
 
-def listed(words: dict[str, Any]) -> Callable[[Spec], Popen[Any]]:
-    """How one is started that others are to know of: with the labels and the file of an id of the command line."""
+def registered(options: dict[str, Any]) -> Callable[[Spec], Popen[Any]]:
+    """A start function for a container that ps lists: with its labels and --cidfile."""
 
     def start(spec: Spec) -> Popen[Any]:
-        from minicontainer.cli.options import claimed, pairs
+        from minicontainer.cli.options import cidfile, pairs
         from minicontainer.detached.registered import Listed
 
-        with claimed(words["cidfile"]) as tell:
-            return Listed(spec, labels=pairs("label", words["label"]), tell=tell)
+        with cidfile(options["cidfile"]) as write_id:
+            return Listed(spec, labels=pairs("label", options["label"]), tell=write_id)
 
     return start
 
 
 class Signals:
-    """Passes signals on to process 1: SIGTERM as the stop signal, with a kill ``stop_timeout`` later; a second
-    interrupt kills. ``fd`` is readable when one has come (signal.set_wakeup_fd), so that none is lost to a race.
-    What the caller had ignored stays so (nohup(1), a shell's background jobs)."""
+    """Forwards signals to process 1: SIGTERM as the stop signal, followed by SIGKILL after ``stop_timeout``; a second
+    SIGINT kills. ``fd`` is readable when a signal has arrived (signal.set_wakeup_fd), so none is lost to a race.
+    Signals that the caller ignores stay ignored (nohup(1), a shell's background jobs)."""
 
     def __init__(self, spec: Spec) -> None:
         self.process: Popen[Any] | None = None
         self.kill_at: float | None = None
         self.terminal: Terminal | None = None
-        self.urgent = False  # one has come that asks for an end
+        self.urgent = False  # a signal that ends the command has arrived
         self._spec = spec
         self._stop = signal_number("stop-signal", spec.stop_signal)
         self._pending: list[int] = []
@@ -100,7 +100,7 @@ class Signals:
         os.close(self._write)
 
     def attach(self, process: Popen[Any]) -> None:
-        """From here on signals go to ``process``, those first that came while it was made."""
+        """Forward signals to ``process`` from now on, first those that arrived during its start."""
         self.process = process
         pending, self._pending = self._pending, []
         for number in pending:
@@ -131,7 +131,7 @@ class Signals:
         self.process.send_signal(number)
 
     def hang_up(self) -> None:
-        """The terminal is gone: nobody will answer, so what does not heed SIGHUP is killed later."""
+        """The terminal is gone: send SIGHUP, and SIGKILL after ``stop_timeout``."""
         if self.kill_at is None and self.process is not None:
             self._kill_later()
             self.process.send_signal(signal.SIGHUP)
@@ -155,7 +155,7 @@ def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | N
         signals.terminal = terminal
         try:
             timed_out = watch(process, signals, timeout)
-            process.wait()  # nothing of the container is left while its last words are shown
+            process.wait()  # nothing of the container is left while its last output is shown
             signals.urgent = False
             while not terminal.finished(signals.fd) and not signals.urgent:
                 signals.drain()
@@ -165,7 +165,7 @@ def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | N
 
 
 def watch(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
-    """Waits for the end while signals and, with a terminal, bytes go both ways. True: the time was up."""
+    """Wait for the end while forwarding signals and, with a terminal, bytes. True: ``timeout`` was reached."""
     end = None if timeout is None else monotonic() + timeout
     terminal, interrupts = signals.terminal, Interrupts(process)
     poller = poll()
@@ -179,7 +179,7 @@ def watch(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
         if signals.fd in ready:
             signals.drain()
         if terminal is not None:
-            if interrupts.ask_for_the_end(terminal.move(ready)):
+            if interrupts.is_second(terminal.move(ready)):
                 process.kill()
             if terminal.hung_up:
                 signals.hang_up()
@@ -199,11 +199,11 @@ def _left(*deadlines: float | None) -> int | None:
     return int(max(0, min((min(known) - monotonic()) * 1000 + 1, LONGEST))) if known else None
 
 
-# ---- afterwards
+# ---- after the end
 
 
-def _tell(process: Popen[Any], timeout: float | None) -> None:
-    """Why it ended, where its exit code alone does not say."""
+def _print_reason(process: Popen[Any], timeout: float | None) -> None:
+    """Print why the container ended, if its exit code does not tell."""
     if timeout is not None:
         print(f"minicontainer: {sentence('--timeout', f'{timeout:g}', 'the container was killed')}", file=sys.stderr)
     elif process.reason == "oom":
@@ -213,7 +213,7 @@ def _tell(process: Popen[Any], timeout: float | None) -> None:
 
 
 def show_timeline(timeline: Timeline, explain: str) -> None:
-    """On stderr, or as JSON in a file."""
+    """Print the timeline on stderr, or write it as JSON to the file ``explain``."""
     if explain:
         write_json(explain, timeline.as_dict())
     else:

@@ -1,15 +1,15 @@
-"""``--format``, the same for every command that shows things: ``table``, ``json``, or a template.
+"""``--format``, the same for every command that lists or inspects: ``table``, ``json``, or a template.
 
     ps --format json                               a line of JSON for each (inspect: one list)
     ps --format '{{.ID}} {{.Names}}'               a line for each, as the template says
     ps --format 'table {{.ID}}\\t{{.Status}}'       these columns
     inspect -f '{{.State.Status}} {{json .Mounts}}'
 
-The shape of the data: docker's names of fields where docker has the field; null for what is not, or is not known; times
-as RFC 3339 has them, in UTC; bytes, seconds and percent as numbers; lists and objects where docker packs them into a
-string. A template shows what docker's would: text where docker has text ("1.2 MiB / 64 MiB").
+The JSON data: field names are docker's where docker has the field; null means absent or unknown; times are RFC 3339 in
+UTC; bytes, seconds and percentages are numbers; lists and objects stay such where docker packs them into a string.
+A template renders what docker's does: text where docker has text ("1.2 MiB / 64 MiB").
 
-Of Go's text/template there are fields ({{.A.B}}), {{json .A}} and {{index .A "key"}}; all else is an error.
+Of Go's text/template, fields ({{.A.B}}), {{json .A}} and {{index .A "key"}} are supported; all else is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minicontainer.cli.tables import table
 from minicontainer.errors import SpecError
 
 F = TypeVar("F", bound=Callable[..., Any])
-TAKEN = "{{.Field}}, {{json .Field}} and {{index .Field KEY}} are taken"
+SUPPORTED = "{{.Field}}, {{json .Field}} and {{index .Field KEY}} are supported"
 ACTION = re.compile(r"\{\{(- )?\s*(.*?)\s*( -)?\}\}", re.DOTALL)
 FIELD = r"\.(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?"
 EXPRESSION = re.compile(
@@ -34,7 +34,7 @@ EXPRESSION = re.compile(
 
 
 class Row(NamedTuple):
-    """One thing: its ``data``, and what a template shows of a field instead, where docker has text there."""
+    """One entry: its ``data`` for JSON, and the ``text`` that a template renders for a field instead."""
 
     data: Mapping[str, Any]
     text: Mapping[str, str] = {}
@@ -48,14 +48,14 @@ def format_option(default: str = "table", *, short: bool = False) -> Callable[[F
 
     def check(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
         if value not in (default, "json", "table", ""):
-            Template(value.removeprefix("table "))  # can it be one?
+            Template(value.removeprefix("table "))  # raises if it is no template
         return value
 
     return click.option(*names, "format_", default=default, metavar="FORMAT", help=text, callback=check)
 
 
-def rows_text(rows: Iterable[Row], format_: str, heads: Mapping[str, str], as_table: Callable[[], str]) -> str:
-    """What is printed of ``rows``, with its newlines. ``heads``: of columns, by field, where they are not its name in
+def rows_text(rows: Iterable[Row], format_: str, headings: Mapping[str, str], as_table: Callable[[], str]) -> str:
+    """The output for ``rows``. ``headings``: column headings by field, where they differ from the field's name in
     capitals; ``as_table``: the command's own table."""
     if format_ in ("table", ""):
         return f"{as_table()}\n"
@@ -67,20 +67,20 @@ def rows_text(rows: Iterable[Row], format_: str, heads: Mapping[str, str], as_ta
     if not columns:
         return "".join(f"{line}\n" for line in lines)
     cells = [line.split("\t") for line in lines]
-    head = template.heads(heads).split("\t")
+    head = template.headings(headings).split("\t")
     return f"{table(head, [[*line, *[''] * (len(head) - len(line))][: len(head)] for line in cells])}\n"
 
 
-def list_text(found: Sequence[Mapping[str, Any]], format_: str) -> str:
-    """What ``inspect`` prints of what it found: one list as JSON, or a line of a template for each."""
+def list_text(entries: Sequence[Mapping[str, Any]], format_: str) -> str:
+    """The output of ``inspect``: one JSON list, or a line by the template for each entry."""
     if format_ == "json":
-        return f"{json.dumps(found, indent=2)}\n"
+        return f"{json.dumps(entries, indent=2)}\n"
     template = Template(format_)
-    return "".join(f"{template.render(Row(data))}\n" for data in found)
+    return "".join(f"{template.render(Row(data))}\n" for data in entries)
 
 
 class Template:
-    """A template, checked when it is made. SpecError names what is not taken."""
+    """A parsed template. SpecError names what is not supported."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -92,26 +92,26 @@ class Template:
             end = match.end() + (len(text[match.end() :]) - len(text[match.end() :].lstrip()) if match[3] else 0)
         self._parts.append(self._plain(text[end:]))
         if not any(isinstance(part, re.Match) for part in self._parts):
-            raise SpecError("format", text, "is neither json, nor table, nor a template", TAKEN)
+            raise SpecError("format", text, "is neither json, nor table, nor a template", SUPPORTED)
 
     def _plain(self, text: str) -> str:
-        """Text between two actions, in which docker takes \\t and \\n."""
+        """Text between two actions; \\t and \\n are escapes, as in docker."""
         if "{{" in text or "}}" in text:
-            raise SpecError("format", self._text, "has {{ without }}, or the other way round", TAKEN)
+            raise SpecError("format", self._text, "has {{ without }}, or the other way round", SUPPORTED)
         return text.replace("\\t", "\t").replace("\\n", "\n")
 
     def _expression(self, action: re.Match[str]) -> re.Match[str]:
         found = EXPRESSION.fullmatch(action[2])
         if found is None:
-            raise SpecError("format", f"{{{{{action[2]}}}}}", "is not taken", TAKEN)
+            raise SpecError("format", f"{{{{{action[2]}}}}}", "is not supported", SUPPORTED)
         return found
 
     def render(self, row: Row) -> str:
-        """The text for one thing. SpecError where a field is not there."""
-        return "".join(part if isinstance(part, str) else _shown(part, row) for part in self._parts)
+        """The text for one row. SpecError if a field does not exist."""
+        return "".join(part if isinstance(part, str) else _format(part, row) for part in self._parts)
 
-    def heads(self, known: Mapping[str, str]) -> str:
-        """The same, with the head of its column for each field."""
+    def headings(self, known: Mapping[str, str]) -> str:
+        """The template with column headings instead of fields."""
 
         def head(part: re.Match[str]) -> str:
             name = (part["field"] or part["of"])[1:]
@@ -120,14 +120,14 @@ class Template:
         return "".join(part if isinstance(part, str) else head(part) for part in self._parts)
 
 
-def _shown(part: re.Match[str], row: Row) -> str:
+def _format(part: re.Match[str], row: Row) -> str:
     path = part["field"] or part["of"]
     if part["json"] is None and part["of"] is None and path[1:] in row.text:
         return row.text[path[1:]]
     value = _field(path, row.data)
     if part["of"] is not None:
         value = _item(path, value, part["at"] if part["key"] is None else part["key"])
-    return json.dumps(value) if part["json"] else _go(value)
+    return json.dumps(value) if part["json"] else _format_go(value)
 
 
 def _field(path: str, data: Any) -> Any:
@@ -143,7 +143,7 @@ def _field(path: str, data: Any) -> Any:
 
 
 def _item(path: str, value: Any, key: str) -> Any:
-    """As Go's index: what a map has not is empty."""
+    """Go's ``index``: a missing key of a map is empty."""
     if isinstance(value, Mapping):
         return value.get(key, "")
     if isinstance(value, Sequence) and not isinstance(value, str) and key.isdigit() and int(key) < len(value):
@@ -151,14 +151,14 @@ def _item(path: str, value: Any, key: str) -> Any:
     raise SpecError("format", f"{{{{index {path} {key}}}}}", "there is no such item")
 
 
-def _go(value: Any) -> str:
-    """As Go prints a value (fmt's %v)."""
+def _format_go(value: Any) -> str:
+    """A value as Go prints it (fmt's %v)."""
     if value is None:
         return "<no value>"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return f"map[{' '.join(f'{key}:{_go(item)}' for key, item in sorted(value.items()))}]"
+        return f"map[{' '.join(f'{key}:{_format_go(item)}' for key, item in sorted(value.items()))}]"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{' '.join(map(_go, value))}]"
+        return f"[{' '.join(map(_format_go, value))}]"
     return str(value)

@@ -1,4 +1,4 @@
-"""Groups of commands that know what else is typed: other engines' words, and slips."""
+"""Command groups that answer an unknown command with a suggestion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minicontainer.errors import Error
 
 
 class Group(click.Group):
-    """A group that says in one line what to do instead of a command that it has not."""
+    """A group that refuses an unknown command in one line, with what to do instead."""
 
     command_class = Command
 
@@ -21,9 +21,9 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def refuse(self, ctx: click.Context, word: str) -> None:
-        """Error for a word that is no command (an option that is not known is click's to refuse)."""
+        """Raise Error for an unknown command; click refuses unknown options."""
         if word.startswith("-"):
             return
-        from minicontainer.cli.words import instead
+        from minicontainer.cli.suggestions import suggestion
 
-        raise Error(instead(word, self.list_commands(ctx), ctx.command_path))
+        raise Error(suggestion(word, self.list_commands(ctx), ctx.command_path))

@@ -1,4 +1,4 @@
-"""``minicontainer help``: what --help says, of a command."""
+"""``minicontainer help COMMAND``: the same text as COMMAND --help."""
 
 from __future__ import annotations
 

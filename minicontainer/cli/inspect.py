@@ -1,4 +1,4 @@
-"""``minicontainer inspect``: all that is known of containers, as JSON or by a template."""
+"""``minicontainer inspect``: the details of containers, as JSON or by a template."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def command(format_: str, containers: Sequence[str]) -> int:
     """Show the details of containers as a JSON list with docker's field names, or with -f by a template."""
     from minicontainer.cli.inspection import as_data
 
-    return inspect_each(containers, lambda word: as_data(find(word)), format_)
+    return inspect_each(containers, lambda name: as_data(find(name)), format_)
 
 
-def inspect_each(words: Sequence[str], look: Callable[[str], dict[str, Any]], format_: str) -> int:
-    """Prints what is found of each; errors are said of each, and make the exit code 1, as docker's."""
+def inspect_each(names: Sequence[str], look: Callable[[str], dict[str, Any]], format_: str) -> int:
+    """Print the details of each; report the error of each, with exit code 1, as docker does."""
     from minicontainer.cli import report
 
     found, status = [], 0
-    for word in words:
+    for name in names:
         try:
-            found.append(look(word))
+            found.append(look(name))
         except Error as e:
             report(e)
             status = 1

@@ -1,9 +1,9 @@
-"""A container as ``docker inspect`` shows one: what was asked for, and what became of it.
+"""A container as ``docker inspect`` shows it: its configuration and its state.
 
-Fields are docker's where docker has them, and podman's ``Rootfs`` and ``CgroupPath``. Ours are ``State.Reason``
+Fields are docker's where docker has them, and podman's ``Rootfs`` and ``CgroupPath``. Additional: ``State.Reason``
 (exited, signal, timeout, oom, failed), ``State.LogLost`` (bytes), ``HostConfig.Ephemeral``,
 ``.Executable`` (a static program of the host's), ``.TimensMode``, ``.OomGroup``, ``.Umask``, ``.Timeout`` (seconds).
-What was not asked for is null.
+Options that were not used are null.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicontainer import volumes
-from minicontainer.cli.moments import shown
+from minicontainer.cli.times import format_time
 from minicontainer.detached.records import Config, State
 from minicontainer.spec import Limits, Mount, Port, Spec
 
@@ -55,12 +55,12 @@ RATES = {
 
 
 def as_data(container: Any) -> dict[str, Any]:
-    """All of it. CorruptError where its files cannot be read."""
+    """The whole JSON object. CorruptError if the container's files cannot be read."""
     config, state = container.config, container.state
     path, *args = config.spec.args
     return {
         "Id": config.id,
-        "Created": shown(config.created),
+        "Created": format_time(config.created),
         "Path": path,
         "Args": args,
         "State": _state(state, container),
@@ -91,8 +91,8 @@ def _state(state: State, container: Any) -> dict[str, Any]:
         "ExitCode": state.exit_code,
         "Error": "its monitor was killed" if state.status == "dead" else None,
         "Reason": state.reason or None,
-        "StartedAt": shown(state.started),
-        "FinishedAt": shown(state.finished),
+        "StartedAt": format_time(state.started),
+        "FinishedAt": format_time(state.finished),
         "LogLost": state.log_lost,
         "CgroupPath": path,
     }
@@ -160,7 +160,7 @@ def _security(spec: Spec) -> list[str]:
 
 
 def _options(mount: Mount) -> str:
-    """``ro,size=65536``, as they were asked for."""
+    """The mount options as configured: ``ro,size=65536``."""
     own = {name: getattr(mount, name) for name in ("size", "uid", "gid", "nr_inodes")}
     words = [f"{name}={value}" for name, value in own.items() if value is not None]
     mode = [] if mount.mode is None else [f"mode={mount.mode:o}"]
@@ -192,7 +192,7 @@ def _ports(ports: tuple[Port, ...]) -> dict[str, list[dict[str, str]]]:
 
 
 def _network(spec: Spec, container: Any) -> dict[str, Any]:
-    """What it has while it runs; in IPAMConfig what was asked for."""
+    """The network state of a running container; ``IPAMConfig`` is the configuration."""
     lease = container.lease()
     address = None if lease is None else str(lease.address)
     joined = {

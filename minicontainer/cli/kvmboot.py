@@ -1,4 +1,4 @@
-"""``minicontainer kvm-boot``: from words to a Machine, and what is told of it afterwards."""
+"""``minicontainer kvm-boot``: makes a Machine from the options, runs it, and prints its report."""
 
 from __future__ import annotations
 
@@ -81,46 +81,46 @@ option = click.option
 @option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb at this address before the first instruction.")
 @click.argument("kernel", required=False)
 @click.pass_context
-def command(ctx: click.Context, /, **words: Any) -> int:
+def command(ctx: click.Context, /, **options: Any) -> int:
     """Boot KERNEL in a virtual machine (KVM)."""
-    if words["list_guests"]:
+    if options["list_guests"]:
         from minicontainer.kvm import guests
 
         width = max(map(len, guests.GUESTS))
         click.echo("\n".join(f"{name:{width}}  {text}" for name, text in guests.GUESTS.items()))
         return 0
-    if words["kernel"] is None:
+    if options["kernel"] is None:
         raise click.UsageError("Missing argument 'KERNEL'.", ctx)
-    return Boot(words).run()
+    return Boot(options).run()
 
 
 class Boot:
-    """One run of the command: options checked, machine made, run and told of."""
+    """One run of the command: checks the options, makes the machine, runs it, prints the report."""
 
-    def __init__(self, words: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
         from minicontainer.kvm import guests
 
-        self.words = words
-        self.path = guests.find(words["kernel"])
-        self.meta = writable("meta", words["meta"])
-        self.explain = json_destination("explain", words["explain_to"]) if words["explain"] else None
-        if words["gdb"] is not None and words["step"]:
+        self.options = options
+        self.path = guests.find(options["kernel"])
+        self.meta = writable("meta", options["meta"])
+        self.explain = json_destination("explain", options["explain_to"]) if options["explain"] else None
+        if options["gdb"] is not None and options["step"]:
             raise SpecError("step", None, "cannot be with --gdb, which steps itself")
-        self._check(words)
-        self.dumps = [span(text) for text in words["dump_memory"]]
+        self._check(options)
+        self.dumps = [span(text) for text in options["dump_memory"]]
         self.recorder: Any = None
         self.observers: list[Any] = []
 
-    def _check(self, words: dict[str, Any]) -> None:
-        """What can be seen of words alone: before there is a machine."""
-        self.places = {name: number(name, words[name]) for name in ("load_address", "entry")}
-        boot.check_mode(words["mode"])
-        bounds(words["timeout"], words["max_exits"])
-        count("step", words["step_to"])
-        if words["gdb"] is not None:
+    def _check(self, options: dict[str, Any]) -> None:
+        """Check the options before there is a machine."""
+        self.places = {name: number(name, options[name]) for name in ("load_address", "entry")}
+        boot.check_mode(options["mode"])
+        bounds(options["timeout"], options["max_exits"])
+        count("step", options["step_to"])
+        if options["gdb"] is not None:
             from minicontainer.kvm.debug.gdb import parse_address
 
-            parse_address(words["gdb"])
+            parse_address(options["gdb"])
 
     def run(self) -> int:
         """The exit code."""
@@ -131,11 +131,11 @@ class Boot:
             self._report(machine, result)
         return result.returncode
 
-    # ---- before
+    # ---- before the run
 
     def _output(self, stack: ExitStack) -> int:
-        """The descriptor for what the guest sends."""
-        where = self.words["serial"]
+        """The descriptor for the output of the serial port."""
+        where = self.options["serial"]
         if where == "stdio":
             return 1
         path = os.devnull if where == "none" else writable("serial", where)
@@ -143,29 +143,29 @@ class Boot:
         return stack.enter_context(open(path, "wb", buffering=0)).fileno()
 
     def _machine(self, stack: ExitStack, output: int) -> Machine:
-        words = self.words
+        options = self.options
         if self.explain is not None:
             from minicontainer.kvm.debug.explain import Recorder
 
             self.recorder = Recorder()
         with Kernel(self.path) as kernel:
-            memory = words["memory"] if words["memory"] is not None else boot.memory_wanted(kernel)
+            memory = options["memory"] if options["memory"] is not None else boot.memory_wanted(kernel)
             machine = stack.enter_context(
                 Machine(
                     memory,
-                    words["cpus"],
-                    irqchip=words["irqchip"],
+                    options["cpus"],
+                    irqchip=options["irqchip"],
                     serial=output,
-                    want_ports=words["stats"],
+                    want_ports=options["stats"],
                     watch=self.recorder,
                 )
             )
             machine.load(
                 kernel,
-                mode=words["mode"],
+                mode=options["mode"],
                 **self.places,
-                initrd=words["initrd"],
-                append=words["append"],
+                initrd=options["initrd"],
+                append=options["append"],
             )
         for address, length in self.dumps:
             try:
@@ -177,34 +177,34 @@ class Boot:
         return machine
 
     def _observe(self, stack: ExitStack, machine: Machine) -> None:
-        """Those that want to be told of every exit."""
+        """Install the observers of exits."""
         if self.recorder is not None:
             self.recorder.phase = "processors"
             self.observers.append(self.recorder.exit)
-        if self.words["trace"]:
+        if self.options["trace"]:
             from minicontainer.cli.observers import trace_to
 
-            self.observers.append(trace_to(stack, writable("trace", self.words["trace_to"])))
+            self.observers.append(trace_to(stack, writable("trace", self.options["trace_to"])))
         if self.observers:
             from minicontainer.kvm.debug.trace import Tracer
 
             machine.hooks.tracer = Tracer(self.observers)
-        if self.words["step"]:
+        if self.options["step"]:
             from minicontainer.cli.observers import step_to_stderr
 
-            step_to_stderr(machine, count("step", self.words["step_to"]))
+            step_to_stderr(machine, count("step", self.options["step_to"]))
 
     # ---- the run
 
     def _run(self, machine: Machine) -> Result:
-        timeout, most = self.words["timeout"], self.words["max_exits"]
+        timeout, most = self.options["timeout"], self.options["max_exits"]
         machine.start()
         try:
             with ExitStack() as stack:
                 stack.enter_context(ended_by_signals(machine))
-                if self.words["gdb"] is not None:
+                if self.options["gdb"] is not None:
                     self._serve_gdb(stack, machine)
-                if self.words["serial"] == "stdio":
+                if self.options["serial"] == "stdio":
                     stack.enter_context(Console(machine))
                 return machine.run(timeout, most)
         except KeyboardInterrupt:
@@ -214,20 +214,20 @@ class Boot:
     def _serve_gdb(self, stack: ExitStack, machine: Machine) -> None:
         from minicontainer.kvm.debug import gdb
 
-        server = stack.enter_context(gdb.Server(machine, *gdb.parse_address(self.words["gdb"])))
+        server = stack.enter_context(gdb.Server(machine, *gdb.parse_address(self.options["gdb"])))
         print("minicontainer: gdb is awaited at {}:{}".format(*server.address[:2]), file=sys.stderr, flush=True)
 
-    # ---- afterwards
+    # ---- after the run
 
     def _report(self, machine: Machine, result: Result) -> None:
         from minicontainer.cli import kvmreport
 
-        kvmreport.end(self.path, result, self.words)
+        kvmreport.end(self.path, result, self.options)
         if self.recorder is not None:
             kvmreport.explain(self.recorder, self.explain)
-        if self.words["stats"]:
+        if self.options["stats"]:
             kvmreport.stats(result)
-        if self.words["dump_registers"]:
+        if self.options["dump_registers"]:
             kvmreport.registers(result)
         for address, length in self.dumps:
             kvmreport.memory(machine, address, length)
@@ -236,7 +236,7 @@ class Boot:
 
 
 class Terminated(BaseException):
-    """A signal that ends us; the machine and the terminal are put right on the way out."""
+    """A signal ends this process; the machine and the terminal are restored while the stack unwinds."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
@@ -244,26 +244,26 @@ class Terminated(BaseException):
 
 @contextmanager
 def ended_by_signals(machine: Machine) -> Iterator[None]:
-    """SIGTERM and SIGHUP raise here, unless the caller had them ignored; the exit code is then 128 and the signal.
+    """SIGTERM and SIGHUP raise Terminated, unless the caller ignores them; the exit code is then 128 and the signal.
 
-    A signal that comes just before the guest is entered would be told to Python only when the guest is left: so a
-    thread hears of each (signal.set_wakeup_fd), and brings the processors out."""
+    Python runs the handler of a signal that arrives just before KVM_RUN only after KVM_RUN. So a thread reads each
+    signal (signal.set_wakeup_fd) and kicks the processors out of KVM_RUN."""
     import signal
     from threading import Thread
 
     def end(number: int, _frame: object) -> None:
         raise Terminated(number)
 
-    def bring_out() -> None:
+    def kick_out() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while os.read(heard, 1):
+        while os.read(signals, 1):
             kick(machine.processors)
 
-    heard, told = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(told, False)
-    listener = Thread(target=bring_out, daemon=True)
+    signals, wakeup = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(wakeup, False)
+    listener = Thread(target=kick_out, daemon=True)
     start(listener)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -276,12 +276,12 @@ def ended_by_signals(machine: Machine) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
-        os.close(told)
+        os.close(wakeup)
         listener.join()
-        os.close(heard)
+        os.close(signals)
 
 
-# ---- words
+# ---- values of options
 
 
 def number(what: str, text: str | None) -> int | None:
@@ -298,18 +298,18 @@ def number(what: str, text: str | None) -> int | None:
 
 
 def count(what: str, text: str | None) -> int | None:
-    """A positive number, or nothing."""
+    """A positive number, or None."""
     from minicontainer.spec import whole
 
     return None if text is None else whole(what, text, 1, 2**63 - 1)
 
 
 def span(text: str) -> tuple[int, int]:
-    """A:N."""
+    """Address and length of ``A:N``."""
     address, colon, length = text.partition(":")
     if not colon:
         raise SpecError("dump-memory", text, "must be ADDRESS:BYTES", "such as 0x1000:64")
-    found = number("dump-memory", address), number("dump-memory", length)
-    assert found[0] is not None
-    assert found[1] is not None
-    return found[0], found[1]
+    values = number("dump-memory", address), number("dump-memory", length)
+    assert values[0] is not None
+    assert values[1] is not None
+    return values[0], values[1]

@@ -1,4 +1,4 @@
-"""What ``kvm-boot`` tells after the machine's end: on stderr, since stdout is the guest's."""
+"""The report of ``kvm-boot`` after the machine's end: on stderr, since stdout is the serial port."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ TEXTS = {
     "triple-fault": "the guest has caused a triple fault",
     "internal-error": "KVM cannot go on",
     "fail-entry": "the processor refuses the guest's state",
-    "timeout": "the time is over",
+    "timeout": "the time limit is reached",
     "interrupted": "interrupted",
 }
 OPTIONS = {"timeout": ("--timeout", "timeout"), "max-exits": ("--max-exits", "max_exits")}
 
 
-def say(text: str) -> None:
-    """To stderr."""
+def write(text: str) -> None:
+    """Print to stderr."""
     print(text, file=sys.stderr)
 
 
-def end(kernel: str, result: Result, words: dict[str, Any]) -> None:
-    """Why it ended, where its exit code alone does not say."""
+def end(kernel: str, result: Result, options: dict[str, Any]) -> None:
+    """Print why the machine ended, if its exit code does not tell."""
     if result.reason not in TEXTS:
         return
     option, name = OPTIONS.get(result.reason, (None, None))
-    what, value = (option, words[name]) if option and name else ("kernel", os.path.basename(kernel))
+    what, value = (option, options[name]) if option and name else ("kernel", os.path.basename(kernel))
     detail = f", {result.detail}" if result.detail else ""
-    say(f"minicontainer: {sentence(what, value, TEXTS[result.reason] + detail)}")
+    write(f"minicontainer: {sentence(what, value, TEXTS[result.reason] + detail)}")
 
 
 def explain(recorder: Recorder, destination: str | None) -> None:
@@ -46,19 +46,19 @@ def explain(recorder: Recorder, destination: str | None) -> None:
     if destination:
         write_json(destination, recorder.timeline.as_dict())
     else:
-        say(recorder.timeline.format())
-        say("")
-        say(recorder.summary())
+        write(recorder.timeline.format())
+        write("")
+        write(recorder.summary())
 
 
 def stats(result: Result) -> None:
     """Exits by reason and by port."""
     rows = [(name, count) for name, count in result.exits.items()]
     rows += [(f"port {port:#x}", count) for port, count in sorted(result.ports.items())]
-    say(f"{'exits':16} {'count':>10} {'total us':>12} {'mean us':>9}")
+    write(f"{'exits':16} {'count':>10} {'total us':>12} {'mean us':>9}")
     for name, count in rows:
-        say(_row(name, count))
-    say(f"ran {result.walltime * 1e3:.3f} ms, {result.guest_time * 1e3:.3f} ms of it in KVM_RUN")
+        write(_row(name, count))
+    write(f"ran {result.walltime * 1e3:.3f} ms, {result.guest_time * 1e3:.3f} ms of it in KVM_RUN")
 
 
 def _row(name: str, count: ExitCount) -> str:
@@ -66,10 +66,10 @@ def _row(name: str, count: ExitCount) -> str:
 
 
 def registers(result: Result) -> None:
-    """All of them, of the processor that brought the end about."""
+    """All registers of the processor that ended the run."""
     for names in (REGISTERS, CONTROLS, SEGMENTS):
         for row in _by_four(names):
-            say("  ".join(f"{name:>6} {result.registers[name]:016x}" for name in row))
+            write("  ".join(f"{name:>6} {result.registers[name]:016x}" for name in row))
 
 
 def _by_four(names: list[str]) -> Iterable[list[str]]:
@@ -77,9 +77,9 @@ def _by_four(names: list[str]) -> Iterable[list[str]]:
 
 
 def memory(machine: Machine, address: int, length: int) -> None:
-    """As hexdump -C shows it."""
+    """Memory in the format of hexdump -C."""
     data = machine.memory.read(address, length)
     for at in range(0, length, 16):
         part = data[at : at + 16]
         text = "".join(chr(b) if 32 <= b < 127 else "." for b in part)
-        say(f"{address + at:08x}  {part.hex(' '):47}  |{text}|")
+        write(f"{address + at:08x}  {part.hex(' '):47}  |{text}|")

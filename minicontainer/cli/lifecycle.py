@@ -115,11 +115,11 @@ def prune(force: bool) -> int:
         except Error:
             return False
 
-    over = [c for c in containers() if is_over(c)]
-    if over and not force:
-        many = "1 container that has" if len(over) == 1 else f"{len(over)} containers that have"
+    ended = [c for c in containers() if is_over(c)]
+    if ended and not force:
+        many = "1 container that has" if len(ended) == 1 else f"{len(ended)} containers that have"
         confirm(f"Remove {many} ended?")
-    return each([c.id for c in over], lambda c: c.remove())
+    return each([c.id for c in ended], lambda c: c.remove())
 
 
 @click.command("update", cls=OptionalValues, context_settings={"max_content_width": 100})
@@ -143,15 +143,15 @@ def prune(force: bool) -> int:
 def update(ctx: click.Context, /, containers: Sequence[str], restart: str | None, **limits: Any) -> int:
     """Change the limits of containers, running or stopped."""
     limits["oom_group"] = yes_or_no("oom-group", limits["oom_group"], limits.pop("oom_group_to"))
-    given = {name: value for name, value in limits.items() if value is not None}
-    if not given and restart is None:
+    changes = {name: value for name, value in limits.items() if value is not None}
+    if not changes and restart is None:
         raise click.UsageError("nothing to change: give a limit, or --restart.", ctx)
-    _check(given, restart)
-    return each(containers, lambda c: c.update(restart=restart, **given))
+    _check(changes, restart)
+    return each(containers, lambda c: c.update(restart=restart, **changes))
 
 
 def _check(limits: dict[str, Any], restart: str | None) -> None:
-    """SpecError where a value can be none, whatever a container has of the others."""
+    """SpecError for an invalid value, before any container is changed."""
     from minicontainer.detached.options import check_restart
 
     for name, value in limits.items():

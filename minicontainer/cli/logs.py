@@ -1,4 +1,4 @@
-"""``minicontainer logs``: what a container wrote, each stream to its own."""
+"""``minicontainer logs``: the output of a container, stdout and stderr apart."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from minicontainer import spec as s
-from minicontainer.cli.moments import moment, rfc3339
 from minicontainer.cli.names import container_argument, find
 from minicontainer.cli.options import Command
+from minicontainer.cli.times import parse_time, rfc3339
 
 
 @click.command("logs", cls=Command)
@@ -29,7 +29,9 @@ def command(
 ) -> int:
     """Show the output of CONTAINER: its stdout on stdout, its stderr on stderr."""
     lines = -1 if tail == "all" else s.whole("tail", tail, -1, 10**9, "of lines")
-    start, end = (None if text is None else moment(what, text) for what, text in (("since", since), ("until", until)))
+    start, end = (
+        None if text is None else parse_time(what, text) for what, text in (("since", since), ("until", until))
+    )
     show = _as_json if format_ == "json" else Text(timestamps)
     for entry in find(container).logs(follow=follow, since=start, until=end, tail=None if lines < 0 else lines):
         show(entry)
@@ -37,11 +39,11 @@ def command(
 
 
 class Text:
-    """As it was written; with the time of each line before it."""
+    """Prints the output unchanged, or with the time before each line."""
 
     def __init__(self, timestamps: bool) -> None:
         self._timestamps = timestamps
-        self._within: set[str] = set()  # streams whose last line goes on
+        self._within: set[str] = set()  # streams whose last line has no end yet
 
     def __call__(self, entry: Any) -> None:
         if entry.stream == "lost":

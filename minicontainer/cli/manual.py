@@ -1,4 +1,4 @@
-"""``minicontainer manual``: the man page, of what --help says (man(7), man-pages(7))."""
+"""``minicontainer manual``: the man page, made from the help texts (man(7), man-pages(7))."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from minicontainer import __version__
 from minicontainer.cli.options import Command
 
 EXIT_STATUS = (
-    ("0 to 123", "that of the program"),
-    ("1", "of commands that take several containers, networks or volumes: it failed for one of them"),
-    ("124", "--timeout was over"),
-    ("125", "an error of ours, said in one line: a wrong option or value too, before anything is done"),
+    ("0 to 123", "the exit code of the program"),
+    ("1", "a command for several containers, networks or volumes failed for one of them"),
+    ("124", "--timeout was reached"),
+    ("125", "an error of minicontainer, in one line; for a wrong option or value, nothing has been done"),
     ("126", "the program cannot be invoked"),
     ("127", "the program was not found"),
     ("128+n", "signal n ended the program"),
 )
 FILES = (
-    ("/run/minicontainer", "what is known of root's detached containers: a directory each, with their logs"),
-    ("$XDG_RUNTIME_DIR/minicontainer", "of an ordinary user's"),
-    ("/var/lib/minicontainer/volumes", "root's volumes"),
-    ("$XDG_DATA_HOME/minicontainer/volumes", "of an ordinary user's (~/.local/share)"),
-    ("$MINICONTAINER_ROOT", "of anybody's, where it is set; --root DIR is the same"),
-    ("~/.cache/minicontainer", "compiled filters of system calls"),
+    ("/run/minicontainer", "state directory of root: detached containers with their logs, and networks"),
+    ("$XDG_RUNTIME_DIR/minicontainer", "state directory of an ordinary user"),
+    ("/var/lib/minicontainer/volumes", "volumes of root"),
+    ("$XDG_DATA_HOME/minicontainer/volumes", "volumes of an ordinary user (default: below ~/.local/share)"),
+    ("$MINICONTAINER_ROOT", "state directory, if set; --root DIR is the same"),
+    ("~/.cache/minicontainer", "cache of compiled seccomp filters"),
 )
 
 
@@ -43,28 +43,28 @@ def page(group: click.Group) -> Iterator[str]:
     yield f'.TH MINICONTAINER 1 "" "minicontainer {__version__}" "User Commands"'
     yield from (".SH NAME", "minicontainer \\- containers from Linux primitives, and virtual machines from /dev/kvm")
     yield from (".SH SYNOPSIS", ".B minicontainer", ".I COMMAND", "[OPTION...] [ARGUMENT...]", ".SH COMMANDS")
-    for words, what in _commands(group, ()):
-        yield from _command(words, what)
+    for path, what in _commands(group, ()):
+        yield from _command(path, what)
     yield from _terms("EXIT STATUS", EXIT_STATUS)
     yield from _terms("FILES", FILES)
 
 
 def _commands(group: click.Group, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Each command, with the words that call it."""
+    """Each command with its path, such as ("network", "ls")."""
     context = click.Context(group)
     for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        if isinstance(found, click.Group):
-            yield from _commands(found, (*above, name))
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*above, name))
         else:
-            yield (*above, name), found
+            yield (*above, name), command
 
 
-def _command(words: tuple[str, ...], what: click.Command) -> Iterator[str]:
-    context = click.Context(what, info_name=" ".join(words))
+def _command(path: tuple[str, ...], what: click.Command) -> Iterator[str]:
+    context = click.Context(what, info_name=" ".join(path))
     usage = " ".join(what.collect_usage_pieces(context))
-    yield f".SS {_text(' '.join(words))} {_text(usage)}"
+    yield f".SS {_text(' '.join(path))} {_text(usage)}"
     for paragraph in re.split(r"\n\s*\n", what.help or ""):
         if paragraph.startswith("\b"):
             yield from (".nf", *map(_text, paragraph[1:].strip("\n").split("\n")), ".fi")
@@ -84,6 +84,6 @@ def _terms(title: str, terms: tuple[tuple[str, str], ...]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Text that roff leaves as it is (groff_char(7))."""
+    """Text escaped for roff (groff_char(7))."""
     plain = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     return f"\\&{plain}" if plain.startswith(".") else plain

@@ -1,4 +1,4 @@
-"""What the commands for volumes and for networks share: names that the shell completes, ``ls``, ``rm``, ``prune``."""
+"""Shared by the commands for volumes and networks: completion of names, ``ls``, ``rm``, ``prune``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """A name of one of these, completed by the shell."""
+    """The name of a network or volume, completed by the shell."""
 
     def __init__(self, name: str, known: Callable[[], Iterable[str]]) -> None:
         self.name, self._known = name, known
@@ -27,16 +27,16 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
         return [CompletionItem(name) for name in self._known() if name.startswith(incomplete)]
 
     def argument(self) -> Callable[[F], F]:
-        """Some of them: the argument ``names``."""
+        """One or more names: the argument ``names``."""
         return click.argument("names", type=self, nargs=-1, required=True, metavar=f"{self.name.upper()}...")
 
 
 class Listing(NamedTuple):
-    """How such things are listed: ``row`` is one's data, ``cells`` its line of a table below ``head``, ``heads`` those
-    of columns that a template names."""
+    """How ``ls`` lists entries: ``row`` gives the data of one, ``cells`` its line of the table below ``head``;
+    ``headings`` are those of a template's columns."""
 
     filters: Mapping[str, Callable[[str], f.Test]]
-    heads: Mapping[str, str]
+    headings: Mapping[str, str]
     head: Sequence[str]
     row: Callable[[Any], Row]
     cells: Callable[[Any, Mapping[str, Any]], list[str]]
@@ -49,7 +49,7 @@ class Listing(NamedTuple):
         return click.option("-q", "--quiet", is_flag=True, help="Print names only.")(function)
 
     def show(self, things: Iterable[Any], *, quiet: bool, filters: Sequence[str], format_: str) -> int:
-        """Prints those that fit."""
+        """Print the entries that match."""
         chosen = f.Filters(filters, self.filters)
         found = [thing for thing in things if chosen.fit(thing)]
         if quiet:
@@ -60,12 +60,12 @@ class Listing(NamedTuple):
         def as_table() -> str:
             return table(self.head, [self.cells(thing, row.data) for thing, row in zip(found, rows, strict=True)])
 
-        click.echo(rows_text(rows, format_, self.heads, as_table), nl=False)
+        click.echo(rows_text(rows, format_, self.headings, as_table), nl=False)
         return 0
 
 
 def each_name(names: Iterable[str], do: Callable[[str], object], *, spare: type[Error] | None = None) -> int:
-    """Does it for each, and prints its name; errors are said of each and make the exit code 1, but for ``spare``."""
+    """Call ``do`` for each name and print the name. Errors are reported, with exit code 1, except ``spare``."""
     from minicontainer.cli import report
 
     status = 0

@@ -1,4 +1,4 @@
-"""Containers on the command line: by id, by unambiguous beginning of one, or by name; completed by the shell."""
+"""Arguments that name containers: an id, an unambiguous prefix of one, or a name; completed by the shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """The words for a container; what they mean is looked up when they are used."""
+    """An argument that names a container; it is resolved when the command runs."""
 
     name = "container"
 
@@ -37,7 +37,7 @@ class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since
 
 
 class ContainerPath(ContainerName):
-    """CONTAINER:PATH, or a path of the host's."""
+    """CONTAINER:PATH, or a path on the host."""
 
     name = "path"
 
@@ -60,7 +60,7 @@ def containers_argument() -> Callable[[F], F]:
 
 
 def find(text: str) -> Any:
-    """The Container that is meant."""
+    """The Container that ``text`` names. NotFoundError if there is none."""
     from minicontainer.detached.container import Container
 
     return Container.find(text)
@@ -69,8 +69,8 @@ def find(text: str) -> Any:
 def each(
     words: Iterable[str], do: Callable[[Any], Any], shown: Callable[[str, Any], object] = lambda word, done: word
 ) -> int:
-    """Does it for each container, and prints the word for each that it was done for, or what ``shown`` makes of the
-    word and of the result; errors are said of each, and make the exit code 1, as docker's."""
+    """Call ``do`` for each container and print its name as it was typed, or what ``shown`` makes of the name and the
+    result. Errors are reported for each, with exit code 1, as docker does."""
     from minicontainer.cli import report
 
     status, context = 0, click.get_current_context()

@@ -10,9 +10,9 @@ import click
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option
 from minicontainer.cli.groups import Group
-from minicontainer.cli.moments import shown
 from minicontainer.cli.named import Listing, Name, each_name
 from minicontainer.cli.options import confirm
+from minicontainer.cli.times import format_time
 
 
 def _names() -> list[str]:
@@ -48,7 +48,7 @@ def create(subnet: str | None, gateway: str | None, internal: bool, ipv6: bool |
 
 
 def _row(network: Any) -> Row:
-    """docker's fields, and ours; a network has no id but its name."""
+    """docker's fields and more; the id of a network is its name."""
     from minicontainer.network import members
 
     data = {
@@ -56,7 +56,7 @@ def _row(network: Any) -> Row:
         "Name": network.name,
         "Driver": "bridge",
         "Scope": "local",
-        "CreatedAt": shown(network.created),
+        "CreatedAt": format_time(network.created),
         "IPv6": network.subnet6 is not None,
         "Internal": network.internal,
         "Labels": {},
@@ -79,7 +79,7 @@ LISTING = Listing(
         "id": f.matches("id", lambda network: network.name),
         "driver": f.one_of("driver", ("bridge",), lambda network: "bridge"),
     },
-    heads={"ID": "NETWORK ID"},
+    headings={"ID": "NETWORK ID"},
     head=("NAME", "SUBNET", "GATEWAY", "INTERFACE", "MEMBERS"),
     row=_row,
     cells=_cells,
@@ -128,18 +128,18 @@ def inspect(format_: str, names: Sequence[str]) -> int:
 
 
 def _inspected(network: Any) -> dict[str, Any]:
-    """docker's shape. Containers are by their short id."""
+    """The JSON object of ``docker network inspect``; the keys of ``Containers`` are short ids."""
     from minicontainer.network import members
 
-    ways = [(network.subnet, network.gateway), (network.subnet6, network.gateway6)]
+    subnets = [(network.subnet, network.gateway), (network.subnet6, network.gateway6)]
     return {
         "Name": network.name,
         "Id": network.name,
-        "Created": shown(network.created),
+        "Created": format_time(network.created),
         "Scope": "local",
         "Driver": "bridge",
         "EnableIPv6": network.subnet6 is not None,
-        "IPAM": {"Config": [{"Subnet": str(net), "Gateway": str(way)} for net, way in ways if net is not None]},
+        "IPAM": {"Config": [{"Subnet": str(net), "Gateway": str(gate)} for net, gate in subnets if net is not None]},
         "Internal": network.internal,
         "Containers": {lease.owner: _member(network, lease) for lease in members.of(network.name)},
         "Options": {"com.docker.network.bridge.name": network.interface},

@@ -1,4 +1,4 @@
-"""What follows a machine as it runs: the trace of its exits, and its single steps."""
+"""Observers of a running machine: the trace of its exits, and single-stepping."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ GENERAL = "rax rbx rcx rdx rsi rdi rsp rbp".split()
 
 
 def trace_to(stack: ExitStack, path: str | None) -> Callable[[Exit], None]:
-    """Writes each exit as a line, to stderr or to a file."""
+    """An observer that writes a line for each exit, to stderr or to a file."""
     file: IO[str] = sys.stderr
     if path is not None:
         file = stack.enter_context(to_write(path))
     start: list[int] = []
 
-    def tell(exit_: Exit) -> None:
+    def write_exit(exit_: Exit) -> None:
         if not start:
             start.append(exit_.entered)
         print(line(exit_, start[0]), file=file)
 
-    return tell
+    return write_exit
 
 
 def step_to_stderr(machine: Machine, most: int | None) -> None:
-    """Shows each instruction of the first processor before it is executed; ``most`` of them, or all."""
+    """Print each instruction of the first processor before it is executed: ``most`` of them, or all."""
 
     def show(processor: Processor) -> None:
         regs = processor.vcpu.get_regs()

@@ -1,4 +1,4 @@
-"""What commands share: options whose value is optional, errors that name options, files that will be written."""
+"""Shared by commands: options with an optional value, errors that name options, output files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from minicontainer.cli.outputs import to_write
 from minicontainer.errors import Error, SpecError, UnsupportedError, quote
 
-# What an option is called where that is not the name of its field in Spec or Limits.
+# Options whose name differs from that of their field in Spec or Limits.
 OPTIONS = {
     "cwd": "workdir",
     "mounts": "volume",
@@ -29,10 +29,10 @@ OPTIONS = {
 
 
 class Command(click.Command):
-    """A command that says of an option what is wrong with it, by the name that was typed (``-n``, or ``--tail``)."""
+    """A command whose errors name an option as it was typed (``-n`` or ``--tail``)."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """``ctx.obj`` is then what each option was typed as, by its parameter."""
+        """Set ``ctx.obj`` to the spelling of each option on the command line, by parameter."""
         names = {name: p.name for p in self.get_params(ctx) for name in (*p.opts, *p.secondary_opts)}
         spelled = [name for i in self._options(ctx, args) for name in self._spelled(args[i], ctx)]
         ctx.obj = {names[name]: name for name in spelled if name in names}
@@ -43,19 +43,19 @@ class Command(click.Command):
         with named_options(ctx):
             return super().invoke(ctx)
 
-    def _spelled(self, word: str, ctx: click.Context) -> list[str]:
-        """The options that one word gives: of ``-itn5`` ``-i``, ``-t`` and ``-n``."""
-        if word.startswith("--"):
-            return [word.partition("=")[0]]
-        valued, found = self._valued(ctx), []
-        for letter in word[1:]:
-            found.append(f"-{letter}")
-            if found[-1] in valued:
+    def _spelled(self, argument: str, ctx: click.Context) -> list[str]:
+        """The options in one argument: for ``-itn5``, ``-i``, ``-t`` and ``-n``."""
+        if argument.startswith("--"):
+            return [argument.partition("=")[0]]
+        valued, names = self._valued(ctx), []
+        for letter in argument[1:]:
+            names.append(f"-{letter}")
+            if names[-1] in valued:
                 break
-        return found
+        return names
 
     def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
-        """The indices of the options: up to the first positional, or, where they may come later too, up to ``--``."""
+        """Indices of the options: before the first positional argument or, if they may be interspersed, ``--``."""
         valued = self._valued(ctx)
         i = 0
         while i < len(args) and args[i] != "--":
@@ -75,11 +75,11 @@ class Command(click.Command):
 
 
 class OptionalValues(Command):
-    """A command in which an option may carry a value or none: where there is a hidden option ``--explain-to`` beside a
-    flag ``--explain``, ``--explain=X`` is the flag, and X is the hidden one's value.
+    """A command with options whose value is optional: if there is a hidden option ``--explain-to`` beside a flag
+    ``--explain``, then ``--explain=X`` sets the flag, and the hidden option to X.
 
-    click's own (``is_flag=False, flag_value=...``) takes the next word, too, which is ROOTFS as often as not, and
-    click 8.3.0 and 8.3.1 take even ``--`` (findings/click-optional-value.sh): none of them is used here."""
+    click's own way (``is_flag=False, flag_value=...``) would also take the next argument, often ROOTFS, as the value;
+    click 8.3.0 and 8.3.1 take even ``--`` (findings/click-optional-value.sh). So it is not used here."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {name for p in self.get_params(ctx) for name in p.opts}
@@ -91,7 +91,7 @@ class OptionalValues(Command):
 
 
 def _cluster_takes_next(word: str, valued: set[str]) -> bool:
-    """``-m`` takes the next word, ``-m64M`` holds its value, ``-it`` has none."""
+    """Whether the value is the next argument: it is for ``-m``, not for ``-m64M`` or ``-it``."""
     for position, letter in enumerate(word[1:], 2):
         if f"-{letter}" in valued:
             return position == len(word)
@@ -100,7 +100,7 @@ def _cluster_takes_next(word: str, valued: set[str]) -> bool:
 
 @contextmanager
 def named_options(ctx: click.Context) -> Iterator[None]:
-    """An error about a field that is an option is said of the option as it was typed, with the value that was."""
+    """Errors about a field of Spec are raised again with the option and the value as they were typed."""
     try:
         yield
     except (SpecError, UnsupportedError) as e:
@@ -118,23 +118,23 @@ def named_options(ctx: click.Context) -> Iterator[None]:
 
 
 def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[object, str]:
-    """The value that was typed, and the reason, which names the part of it that is wrong (``rest``: what that is)."""
+    """The value as typed, and the reason with the wrong part of it (``rest`` says which part that is)."""
     wrong = "" if e.value is None else str(e.value)
     word = re.compile(rf"(?<![\w.]){re.escape(wrong)}(?![\w.])")
     if isinstance(typed, tuple):
         ranks = {text: (text == wrong, bool(word.search(text)), wrong in text) for text in typed if wrong}
-        found = max(ranks, key=ranks.__getitem__, default=None)
-        shown: object = found if found is not None and wrong in found else e.value
+        best = max(ranks, key=ranks.__getitem__, default=None)
+        value: object = best if best is not None and wrong in best else e.value
     elif isinstance(typed, str):
-        shown = wrong if typed and typed in wrong else typed  # 64M, and not its bytes
+        value = wrong if typed and typed in wrong else typed  # 64M, and not its bytes
     else:
-        shown = e.value
-    part = quote(wrong) if wrong and wrong != str(shown) and wrong in str(shown) else ""
-    return shown, " ".join(filter(None, (rest, part, e.reason)))
+        value = e.value
+    part = quote(wrong) if wrong and wrong != str(value) and wrong in str(value) else ""
+    return value, " ".join(filter(None, (rest, part, e.reason)))
 
 
 def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, or NAME alone, of an option that may be given again."""
+    """The NAME=VALUE (or NAME) pairs of an option that may be repeated."""
     found = {}
     for item in items:
         key, _, value = item.partition("=")
@@ -145,9 +145,9 @@ def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def claimed(path: str | None) -> Iterator[Callable[[str], object]]:
-    """The file of --cidfile, which must not be there yet, and is made before the container is: what writes the id. It
-    goes again where no container comes of it."""
+def cidfile(path: str | None) -> Iterator[Callable[[str], object]]:
+    """A function that writes the container's id into the file of --cidfile. The file must be new; it is made before the
+    container, and removed if the start fails."""
     if path is None:
         yield lambda _: None
         return
@@ -168,18 +168,18 @@ def claimed(path: str | None) -> Iterator[Callable[[str], object]]:
 
 
 def confirm(question: str) -> None:
-    """Asks, and goes on where the answer is yes. Error where nobody answers."""
+    """Ask for confirmation; abort unless the answer is yes. Error if stdin has ended."""
     try:
         click.confirm(question, abort=True)
     except click.Abort as e:
         if isinstance(e.__context__, EOFError):
             click.echo()  # after the question
-            raise Error(f"{question} Nobody answers: stdin has ended (-f does not ask)") from None
+            raise Error(f"{question} stdin has ended without an answer (-f does not ask)") from None
         raise
 
 
 def yes_or_no(what: str, flag: bool | None, value: str | None) -> bool | None:
-    """Of a flag that may have a value, as docker's: ``--oom-group``, ``--oom-group=false``."""
+    """The value of a flag, as in docker: ``--oom-group`` or ``--oom-group=false``."""
     if value is None:
         return flag
     if value.lower() not in ("true", "false", "1", "0"):
@@ -188,18 +188,18 @@ def yes_or_no(what: str, flag: bool | None, value: str | None) -> bool | None:
 
 
 def json_destination(what: str, value: str | None) -> str:
-    """Of ``--explain=json:FILE``: FILE, which can be written; of ``--explain`` alone "", which is stderr."""
+    """FILE of ``--explain=json:FILE``, checked to be writable; "" (stderr) of ``--explain`` alone."""
     if value is None:
         return ""
     if not value.startswith("json:") or value == "json:":
-        raise SpecError(what, value, "must be json:FILE, or nothing")
+        raise SpecError(what, value, "must be json:FILE")
     path = writable(what, value[5:])
     assert path is not None
     return path
 
 
 def writable(what: str, path: str | None) -> str | None:
-    """A file that can be written once the container has ended: found out before it starts."""
+    """``path``, checked before the start to be writable: the file is written after the container's end."""
     if path is None:
         return None
     if os.path.isdir(path) or not path:
@@ -213,7 +213,7 @@ def writable(what: str, path: str | None) -> str | None:
 
 
 def write_json(path: str, data: object) -> None:
-    """A report as data."""
+    """Write a report as JSON."""
     import json
 
     with to_write(path) as f:

@@ -1,4 +1,4 @@
-"""Files that commands write, stdout among them: what goes wrong names them."""
+"""Output files, stdout included, whose write errors name the file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import IO, Any
 
 
 class Output(io.FileIO):
-    """A file whose errors of writing have its name, as those of opening have: Python's own have none (a full disk)."""
+    """A file whose write errors carry its name; Python's own write errors carry none (a full disk)."""
 
     def __init__(self, file: str | int, mode: str = "w", *, called: str = "") -> None:
         super().__init__(file, mode, closefd=isinstance(file, str))
         self.name: Any = called or file
 
     def write(self, data: Any, /) -> Any:
-        """As FileIO's."""
+        """As FileIO.write, with the file's name in an OSError."""
         try:
             return super().write(data)
         except OSError as e:
@@ -23,15 +23,15 @@ class Output(io.FileIO):
 
 
 def to_write(path: str, mode: str = "w") -> IO[str]:
-    """A file of text, made anew, or as ``mode`` (of FileIO) says."""
+    """Open a text file for writing; ``mode`` is FileIO's."""
     return io.TextIOWrapper(io.BufferedWriter(Output(path, mode)), encoding="utf-8")
 
 
 def name_stdout() -> None:
-    """From now on an error of stdout says so."""
+    """Make write errors of stdout name it."""
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):
-        return  # somebody else's, who calls us
+        return  # replaced by the caller
     raw = Output(before.fileno(), called="stdout")
     is_buffered = isinstance(before.buffer, io.BufferedWriter)  # not with PYTHONUNBUFFERED
     sys.stdout = io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""``minicontainer port``: where a container waits for others."""
+"""``minicontainer port``: the published and listening ports of a container."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def _wanted(text: str) -> tuple[int, str]:
 
 
 def _host(row: dict[str, Any]) -> str:
-    """Address and port of the host, as they are written."""
+    """Address and port on the host, as text."""
     return f"[{row['HostIp']}]:{row['HostPort']}" if ":" in row["HostIp"] else f"{row['HostIp']}:{row['HostPort']}"
 
 
 def _line(row: dict[str, Any]) -> str:
-    where = f" on {row['Address']}, inside alone" if row["HostIp"] is None else f" -> {_host(row)}"
+    where = f" on {row['Address']}, not reachable from the host" if row["HostIp"] is None else f" -> {_host(row)}"
     return f"{row['PrivatePort']}/{row['Type']}{where}"
 
 
@@ -74,13 +74,13 @@ def _rows(found: Any) -> Iterator[dict[str, Any]]:
 
 
 def _row(number: int, protocol: str, address: str, host: tuple[str, int] | None) -> dict[str, Any]:
-    """docker's words for a port; None where the host does not reach it."""
+    """docker's fields of a port; ``host`` is None if the host cannot reach it."""
     at, port = host or (None, None)
     return {"PrivatePort": number, "Type": protocol, "Address": address, "HostIp": at, "HostPort": port}
 
 
 def _listening(found: Any, *, alone: bool) -> list[Any]:
-    """Its sockets; where these cannot be known, what is published has to do, unless it would be ``alone``."""
+    """The container's listening sockets; [] if they cannot be read, an error if nothing is published (``alone``)."""
     try:
         return list(found.ports())
     except Error:
@@ -90,7 +90,7 @@ def _listening(found: Any, *, alone: bool) -> list[Any]:
 
 
 def _reached(found: Any, lease: Any, port: Any) -> tuple[str, int] | None:
-    """Where the host reaches a port that is not published; None: nowhere."""
+    """The address and port on which the host reaches an unpublished port; None: not reachable."""
     if found.config.spec.network == "host":
         return port.address, port.number
     if lease is None or port.address.startswith(("127.", "::1", "[::1")):

@@ -1,4 +1,4 @@
-"""``minicontainer ps``: the detached containers."""
+"""``minicontainer ps``: list containers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import click
 from minicontainer import spec as s
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option, rows_text
-from minicontainer.cli.moments import shown
 from minicontainer.cli.options import Command
 from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
+from minicontainer.cli.times import format_time
 from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.records import Config, State
 from minicontainer.errors import Error
 
 STATES = ("created", "running", "restarting", "paused", "exited", "dead", "corrupt")
-HEADS = {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"}
-COMMAND, ROOTFS = 20, 30  # characters of these columns, where they are cut: docker's of a command
+HEADINGS = {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"}
+COMMAND, ROOTFS = 20, 30  # widths of these columns; that of COMMAND is docker's
 TABLE = ("ID", "Rootfs", "Command", "RunningFor", "Status", "Ports", "Names")
-CUT = ("ROOTFS", "COMMAND", "PORTS")  # shortened where the terminal is narrow
+CUT = ("ROOTFS", "COMMAND", "PORTS")  # columns that are shortened for a narrow terminal
 
 
-class Listed:
-    """What is known of one. A corrupt one has an ``error``, and nothing else."""
+class Summary:
+    """One container's configuration and state. A corrupt container has only an ``error``."""
 
     def __init__(self, entry: store.Entry, config: Config | None, state: State, error: str = "") -> None:
         self.entry, self.config, self.state, self.error = entry, config, state, error
-        self.sizes: tuple[int | None, int | None] = (None, None)  # what it wrote, and with ROOTFS
+        self.sizes: tuple[int | None, int | None] = (None, None)  # bytes written, and in total with ROOTFS
 
     @property
     def id(self) -> str:
@@ -43,7 +43,7 @@ class Listed:
 
     @property
     def name(self) -> str:
-        """Its name; "" where it has none."""
+        """The name, or ""."""
         return self.config.name if self.config is not None else ""
 
     @property
@@ -53,33 +53,33 @@ class Listed:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Its labels."""
+        """The labels."""
         return dict(self.config.labels) if self.config is not None else {}
 
     @property
     def networks(self) -> list[str]:
-        """The network that it is on."""
+        """The network, as a list."""
         return [self.config.spec.network] if self.config is not None else []
 
     @property
     def mounts(self) -> list[str]:
-        """Sources of its mounts."""
+        """The sources of the mounts."""
         mounts = self.config.spec.mounts if self.config is not None else ()
         return [mount.source or mount.type for mount in mounts]
 
     @property
     def targets(self) -> list[str]:
-        """Where they are inside."""
+        """The targets of the mounts."""
         return [os.path.normpath(mount.target) for mount in self.config.spec.mounts] if self.config is not None else []
 
     @property
     def restart(self) -> str:
-        """Its policy, without a number."""
+        """The restart policy, without its number."""
         return self.config.restart.partition(":")[0] if self.config is not None else ""
 
     @property
     def ports(self) -> list[str]:
-        """Where it is reached while it runs: ``0.0.0.0:8080->80/tcp``, as docker says it."""
+        """The published ports of a running container, as docker prints them: ``0.0.0.0:8080->80/tcp``."""
         if self.config is None or not self.config.spec.ports:
             return []
         from minicontainer.detached.ports import published
@@ -89,7 +89,9 @@ class Listed:
 
 FILTERS: dict[str, Callable[[str], f.Test]] = {
     "id": f.matches("id", lambda c: c.id),
-    "name": lambda value: f.matches("name", lambda c: c.name)(re.sub(r"^(\^?)/", r"\1", value)),  # docker's have one
+    "name": lambda value: f.matches("name", lambda c: c.name)(
+        re.sub(r"^(\^?)/", r"\1", value)
+    ),  # a name in docker begins with a slash
     "label": f.label(lambda c: c.labels),
     "status": f.one_of("status", STATES, lambda c: c.state.status),
     "exited": lambda value: _exited(f.number("exited", lambda c: c.state.exit_code)(value)),
@@ -105,8 +107,8 @@ def _exited(has_code: f.Test) -> f.Test:
     return lambda item: item.state.status == "exited" and has_code(item)
 
 
-def _other(word: str, fits: Callable[[Listed, float], bool]) -> f.Test:
-    """Compared with when another was created."""
+def _other(word: str, fits: Callable[[Summary, float], bool]) -> f.Test:
+    """Compare with the creation time of another container."""
     created = store.find(word).config().created
     return lambda item: fits(item, created)
 
@@ -126,46 +128,48 @@ def _other(word: str, fits: Callable[[Listed, float], bool]) -> f.Test:
     help=f"List matching containers only; KEY: {', '.join(FILTERS)}.",
 )
 @format_option()
-def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: str, **words: Any) -> int:
+def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: str, **options: Any) -> int:
     """List running containers: detached ones, and foreground ones with a name, label, --cidfile or network.
 
     The filters id and name take regular expressions (name=^web$).
     """
     chosen = f.Filters(filters, FILTERS)
-    most = 1 if words["latest"] else None if words["last"] is None else s.whole("last", words["last"], -1, 10**9)
+    most = 1 if options["latest"] else None if options["last"] is None else s.whole("last", options["last"], -1, 10**9)
     most = None if most == -1 else most
     everything |= most is not None or "status" in chosen or "exited" in chosen
-    found = [one for one in map(look, names.ids()) if one is not None]
+    found = [one for one in map(read_summary, names.ids()) if one is not None]
     found = [one for one in found if (everything or one.state.is_running) and chosen.fit(one)]
     found = sorted(found, key=lambda one: -one.created)[:most]
-    if words["size"] or ".Size" in format_:
+    if options["size"] or ".Size" in format_:
         _measure(found)
     if quiet:
-        click.echo("".join(f"{one.id if words['no_trunc'] else one.id[:12]}\n" for one in found), nl=False)
+        click.echo("".join(f"{one.id if options['no_trunc'] else one.id[:12]}\n" for one in found), nl=False)
         return 0
-    rows = [row_of(one, whole=words["no_trunc"]) for one in found]
-    click.echo(rows_text(rows, format_, HEADS, lambda: _table(rows, words["no_trunc"], size=words["size"])), nl=False)
+    rows = [row_of(one, whole=options["no_trunc"]) for one in found]
+    click.echo(
+        rows_text(rows, format_, HEADINGS, lambda: _table(rows, options["no_trunc"], size=options["size"])), nl=False
+    )
     return 0
 
 
-def look(identifier: str) -> Listed | None:
-    """What is known of one; None where it is gone by now."""
+def read_summary(identifier: str) -> Summary | None:
+    """The container's summary; None if it has been removed meanwhile."""
     entry = store.Entry(identifier)
     try:
-        found = Listed(entry, entry.config(), entry.state())
+        found = Summary(entry, entry.config(), entry.state())
         if found.state.status == "dead":
             from minicontainer.detached.container import Container
 
-            Container(identifier).end_what_is_seen_dead()  # where it has no cgroup
+            Container(identifier).end_what_is_seen_dead()  # a container without a cgroup
         return None if _was_left(found) else found
     except store.NotFoundError:
         return None
     except Error as e:
-        return Listed(entry, None, State("corrupt"), str(e))
+        return Summary(entry, None, State("corrupt"), str(e))
 
 
-def _was_left(one: Listed) -> bool:
-    """Whether it was in the foreground, and its maker was killed: then nothing is kept of it."""
+def _was_left(one: Summary) -> bool:
+    """Whether it ran in the foreground and its owner process was killed: then it is removed."""
     if one.config is None or not one.config.foreground or one.state.status != "dead":
         return False
     from minicontainer.detached.container import Container
@@ -173,18 +177,18 @@ def _was_left(one: Listed) -> bool:
     return Container(one.id).was_left_in_the_foreground()
 
 
-def _measure(found: Sequence[Listed]) -> None:
+def _measure(found: Sequence[Summary]) -> None:
     from minicontainer.detached.container import Container
 
     for one in found:
         try:
             one.sizes = Container(one.id).sizes()
         except (Error, OSError):
-            pass  # it is gone, or cannot be read: unknown
+            pass  # removed meanwhile, or unreadable: the size is unknown
 
 
-def row_of(one: Listed, *, whole: bool) -> Row:
-    """What is said of one; ``whole``: nothing is shortened in templates."""
+def row_of(one: Summary, *, whole: bool) -> Row:
+    """The row of one container; ``whole``: without shortening."""
     config, state = one.config, one.state
     args = config.spec.args if config is not None else ()
     rootfs = config.spec.rootfs if config is not None else ""
@@ -194,7 +198,7 @@ def row_of(one: Listed, *, whole: bool) -> Row:
         "Names": one.name or None,
         "Rootfs": rootfs or None,
         "Command": shlex.join(args) if args else None,
-        "CreatedAt": shown(one.created or None),
+        "CreatedAt": format_time(one.created or None),
         "RunningFor": ago(one.created or None),
         "State": state.status,
         "Status": status_text(one),
@@ -205,8 +209,8 @@ def row_of(one: Listed, *, whole: bool) -> Row:
         "SizeRw": written,
         "SizeRootFs": size,
         "Pid": state.process.pid if state.process is not None else None,
-        "StartedAt": shown(state.started),
-        "FinishedAt": shown(state.finished),
+        "StartedAt": format_time(state.started),
+        "FinishedAt": format_time(state.finished),
         "ExitCode": state.exit_code,
         "OOMKilled": state.oom_killed,
         "RestartCount": state.restarts,
@@ -232,9 +236,9 @@ def row_of(one: Listed, *, whole: bool) -> Row:
 
 def _table(rows: Sequence[Row], whole: bool, *, size: bool) -> str:
     fields = [*TABLE, *(["Size"] if size else [])]
-    if not any(row.text["Ports"] for row in rows):  # a terminal is narrow enough without
+    if not any(row.text["Ports"] for row in rows):  # leave the room to other columns
         fields.remove("Ports")
-    head = [HEADS.get(field, field.upper()) for field in fields]
+    head = [HEADINGS.get(field, field.upper()) for field in fields]
     cells = [[row.text.get(field, row.data.get(field)) or "" for field in fields] for row in rows]
     for line in cells:
         line[fields.index("Command")] = line[fields.index("Command")][1:-1]
@@ -243,8 +247,8 @@ def _table(rows: Sequence[Row], whole: bool, *, size: bool) -> str:
     return "\n".join([lines[0], *(colored(line, state) for line, state in zip(lines[1:], colours, strict=True))])
 
 
-def status_text(one: Listed) -> str:
-    """``Up 3 minutes``, ``Exited (1) 2 hours ago``, as docker says it."""
+def status_text(one: Summary) -> str:
+    """``Up 3 minutes`` or ``Exited (1) 2 hours ago``, as in docker."""
     state = one.state
     if state.status in ("running", "paused"):
         up = f"Up {duration(time.time() - (state.started or 0))}"

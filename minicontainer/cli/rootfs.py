@@ -1,4 +1,4 @@
-"""``minicontainer rootfs``: makes root file systems, of the host's busybox or of an archive."""
+"""``minicontainer rootfs``: create root file systems from the host's busybox or from an archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from minicontainer.cli.groups import Group
 
-SHOWN = 20  # notes that are printed one by one
+MAX_NOTES = 20  # notes that are printed one by one
 
 
 @click.group("rootfs", cls=Group)
@@ -23,7 +23,7 @@ def group() -> None:
 
 
 def _unwind(number: int, frame: object) -> None:
-    """A signal that ends us lets what is half made be removed."""
+    """Exit by an exception, so that an unfinished directory is removed."""
     sys.exit(128 + number)
 
 
@@ -64,15 +64,15 @@ def tar(file: str, directory: str, max_size: str, max_members: str, keep_suid: b
 
     limit, members = spec.size("max-size", max_size), spec.whole("max-members", max_members, 1, 2**63 - 1)
     report = rootfs.tar(_stdin() if file == "-" else file, directory, limit=limit, members=members, keep_suid=keep_suid)
-    for note in report.notes[:SHOWN]:
+    for note in report.notes[:MAX_NOTES]:
         click.echo(f"minicontainer: {note}", err=True)
-    if len(report.notes) > SHOWN:
-        click.echo(f"minicontainer: and {len(report.notes) - SHOWN} more like these", err=True)
+    if len(report.notes) > MAX_NOTES:
+        click.echo(f"minicontainer: and {len(report.notes) - MAX_NOTES} more like these", err=True)
 
 
 def _stdin() -> Any:
     if sys.stdin is None:
-        raise click.UsageError("the archive is to be read from stdin, which is closed")
+        raise click.UsageError("FILE is -, but stdin is closed")
     if os.isatty(sys.stdin.fileno()):
-        raise click.UsageError("the archive is to be read from stdin, which is a terminal")
+        raise click.UsageError("FILE is -, but stdin is a terminal")
     return sys.stdin.buffer

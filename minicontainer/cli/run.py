@@ -1,4 +1,4 @@
-"""``minicontainer run``: docker's options and meanings, and ours; from words to a Spec."""
+"""``minicontainer run``: docker's options with docker's meanings, and a few more; makes a Spec of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
     cls=OptionalValues,
     context_settings={"allow_interspersed_args": False, "max_content_width": 100},
 )
-# ---- docker's
+# ---- options of docker
 @option(
     "-i",
     "--interactive",
@@ -123,7 +123,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--oom-score-adj", help="OOM killer score adjustment, -1000 to 1000.")
 @option("--umask", default="022", show_default=True, help="File mode creation mask, in octal.")
 @option("--timeout", help="Kill the container after so many seconds (exit code 124).")
-# ---- ours
+# ---- options of minicontainer
 @option("--ephemeral", is_flag=True, help="Discard changes to ROOTFS at the end (overlay).")
 @option("--explain", is_flag=True, help="Show every step with its time; =json:FILE writes them as JSON.")
 @option("--explain-to", hidden=True)
@@ -137,7 +137,7 @@ many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
 @option("--security-report-to", hidden=True)
 @click.argument("rootfs")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(**words: Any) -> int:
+def command(**options: Any) -> int:
     """Run COMMAND (default: a shell) in a new container whose root file system is the directory ROOTFS.
 
     The container writes to ROOTFS itself, as with chroot, unless --ephemeral or --read-only is given.
@@ -145,66 +145,68 @@ def command(**words: Any) -> int:
     At a terminal, two Ctrl-C within a second kill a program that ignores the first. Ctrl-P Ctrl-Q does not detach: to
     detach later, start the container with -d -t, then attach.
     """
-    spec = spec_of(words)
-    say_what_does_nothing(words)
-    limit = None if words["timeout"] is None else s.decimal("timeout", words["timeout"], 0.001, 10**9, "seconds")
-    destination = json_destination("explain", words["explain_to"]) if words["explain"] else None
-    if words["dry_run"]:
+    spec = spec_of(options)
+    note_ineffective(options)
+    limit = None if options["timeout"] is None else s.decimal("timeout", options["timeout"], 0.001, 10**9, "seconds")
+    destination = json_destination("explain", options["explain_to"]) if options["explain"] else None
+    if options["dry_run"]:
         from minicontainer.cli.dryrun import describe
 
         click.echo(os.fsencode(describe(spec)))
         return 0
-    if words["security_report"]:
+    if options["security_report"]:
         from minicontainer.cli.security import report
 
-        return report(spec, json_destination("security-report", words["security_report_to"]))
-    if words["detach"]:
+        return report(spec, json_destination("security-report", options["security_report_to"]))
+    if options["detach"]:
         from minicontainer.cli.background import background
 
-        return background(spec, words, limit, destination)
-    if words["log_opt"]:
-        raise SpecError("log-opt", words["log_opt"][0], "is for detached containers", "-d")
-    if words["restart"] != "no":
-        raise SpecError("restart", words["restart"], "is for detached containers", "-d")
-    from minicontainer.cli.foreground import foreground, listed
+        return background(spec, options, limit, destination)
+    if options["log_opt"]:
+        raise SpecError("log-opt", options["log_opt"][0], "is for detached containers", "-d")
+    if options["restart"] != "no":
+        raise SpecError("restart", options["restart"], "is for detached containers", "-d")
+    from minicontainer.cli.foreground import foreground, registered
 
-    ways = {"start": listed(words)} if spec.name or spec.attached or words["label"] or words["cidfile"] else {}
-    return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", words["meta"]), **ways)
+    ways = (
+        {"start": registered(options)} if spec.name or spec.attached or options["label"] or options["cidfile"] else {}
+    )
+    return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", options["meta"]), **ways)
 
 
-def say_what_does_nothing(words: dict[str, Any]) -> None:
-    """A note of docker's options that are taken for its sake."""
-    if words["expose"] and not words["publish_all"]:
-        reason = "publishes nothing: who is on a network reaches every port there"
-        click.echo(f"minicontainer: {sentence('--expose', ' '.join(words['expose']), reason, '-P or -p')}", err=True)
-    elif words["publish_all"] and not words["expose"]:
-        reason = "publishes nothing: a directory does not say which ports its programs have"
+def note_ineffective(options: dict[str, Any]) -> None:
+    """Print a note for an option that has no effect."""
+    if options["expose"] and not options["publish_all"]:
+        reason = "publishes nothing: containers of one network reach all ports of each other"
+        click.echo(f"minicontainer: {sentence('--expose', ' '.join(options['expose']), reason, '-P or -p')}", err=True)
+    elif options["publish_all"] and not options["expose"]:
+        reason = "publishes nothing: a ROOTFS does not declare ports"
         click.echo(f"minicontainer: {sentence('--publish-all', None, reason, '--expose or -p')}", err=True)
 
 
-def spec_of(words: dict[str, Any]) -> s.Spec:
-    """The Spec of the command line's words."""
-    given = words["command"]
-    if words["entrypoint"]:  # "", as docker's: none
-        given = (words["entrypoint"], *given)
+def spec_of(options: dict[str, Any]) -> s.Spec:
+    """The Spec for the command line's options."""
+    args = options["command"]
+    if options["entrypoint"]:  # "": none, as in docker
+        args = (options["entrypoint"], *args)
     return s.Spec(
-        args=given,
-        rootfs=words["rootfs"],
-        tty=_wants_tty(words),
-        env=environment(words),
-        cwd=words["workdir"],
-        mounts=_mounts(words),
-        devices=tuple(s.Device.option(v) for v in words["device"]),
-        limits=_limits(words),
-        ulimits=tuple(s.Ulimit.option(v) for v in words["ulimit"]),
-        sysctls=dict(_pair("sysctl", item) for item in words["sysctl"]),
-        umask=_octal("umask", words["umask"]),
-        stop_timeout=s.decimal("stop-timeout", words["stop_timeout"], 0, s.SECONDS_MAX, "seconds"),
-        oom_score_adj=_adjustment(words["oom_score_adj"]),
-        die_with_parent=not words["detach"],
-        **_network(words),
-        **_security(words["security_opt"]),
-        **{name: words[name] for name in SAME},
+        args=args,
+        rootfs=options["rootfs"],
+        tty=_wants_tty(options),
+        env=environment(options),
+        cwd=options["workdir"],
+        mounts=_mounts(options),
+        devices=tuple(s.Device.option(v) for v in options["device"]),
+        limits=_limits(options),
+        ulimits=tuple(s.Ulimit.option(v) for v in options["ulimit"]),
+        sysctls=dict(_pair("sysctl", item) for item in options["sysctl"]),
+        umask=_octal("umask", options["umask"]),
+        stop_timeout=s.decimal("stop-timeout", options["stop_timeout"], 0, s.SECONDS_MAX, "seconds"),
+        oom_score_adj=_adjustment(options["oom_score_adj"]),
+        die_with_parent=not options["detach"],
+        **_network(options),
+        **_security(options["security_opt"]),
+        **{name: options[name] for name in SAME},
     )
 
 
@@ -215,15 +217,15 @@ SAME = (
 ).split()
 
 
-def _wants_tty(words: dict[str, Any]) -> bool:
-    if words["detach"]:
-        return bool(words["tty"])
+def _wants_tty(options: dict[str, Any]) -> bool:
+    if options["detach"]:
+        return bool(options["tty"])
     both = _is_terminal(0) and _is_terminal(1)
-    if words["tty"] and words["no_tty"]:
+    if options["tty"] and options["no_tty"]:
         raise SpecError("tty", None, "cannot be with --no-tty")
-    if words["tty"] and not both:
+    if options["tty"] and not both:
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
-    return both and not words["no_tty"] and not words["dry_run"]
+    return both and not options["no_tty"] and not options["dry_run"]
 
 
 def _is_terminal(fd: int) -> bool:
@@ -233,28 +235,28 @@ def _is_terminal(fd: int) -> bool:
         return False
 
 
-def _mounts(words: dict[str, Any]) -> tuple[s.Mount, ...]:
-    mounts = [s.Mount.volume(v) for v in words["volume"]]
-    mounts += [s.Mount.option(v) for v in words["mount"]]
-    mounts += [s.Mount.tmpfs(v) for v in words["tmpfs"]]
+def _mounts(options: dict[str, Any]) -> tuple[s.Mount, ...]:
+    mounts = [s.Mount.volume(v) for v in options["volume"]]
+    mounts += [s.Mount.option(v) for v in options["mount"]]
+    mounts += [s.Mount.tmpfs(v) for v in options["tmpfs"]]
     return tuple(sorted(mounts, key=lambda m: os.path.normpath(m.target).count("/")))  # a parent before its children
 
 
-def _limits(words: dict[str, Any]) -> s.Limits:
+def _limits(options: dict[str, Any]) -> s.Limits:
     rates: dict[str, Any] = {}
     for what in ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops"):
         name, in_bytes = what.replace("_", "-"), what.endswith("bps")
-        rates[what] = tuple(s.DeviceRate.option(name, v, bytes_per_second=in_bytes) for v in words[what])
+        rates[what] = tuple(s.DeviceRate.option(name, v, bytes_per_second=in_bytes) for v in options[what])
     return s.Limits(
-        memory=words["memory"],
-        memory_swap=words["memory_swap"],
-        memory_reservation=words["memory_reservation"],
-        cpus=words["cpus"],
-        cpu_shares=words["cpu_shares"],
-        cpuset_cpus=words["cpuset_cpus"],
-        pids=words["pids_limit"],
-        blkio_weight=words["blkio_weight"],
-        oom_group=yes_or_no("oom-group", words["oom_group"], words["oom_group_to"]),
+        memory=options["memory"],
+        memory_swap=options["memory_swap"],
+        memory_reservation=options["memory_reservation"],
+        cpus=options["cpus"],
+        cpu_shares=options["cpu_shares"],
+        cpuset_cpus=options["cpuset_cpus"],
+        pids=options["pids_limit"],
+        blkio_weight=options["blkio_weight"],
+        oom_group=yes_or_no("oom-group", options["oom_group"], options["oom_group_to"]),
         **rates,
     )
 
@@ -275,23 +277,23 @@ def _security(options: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def _network(words: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: words[name] for name in ("ip", "mac_address", "dns") if words[name]}
-    ports = [port for value in words["publish"] for port in s.Port.option(value)]
-    exposed = [port for value in words["expose"] for port in s.Port.exposed(value)]
-    if words["publish_all"]:
+def _network(options: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: options[name] for name in ("ip", "mac_address", "dns") if options[name]}
+    ports = [port for value in options["publish"] for port in s.Port.option(value)]
+    exposed = [port for value in options["expose"] for port in s.Port.exposed(value)]
+    if options["publish_all"]:
         known = {(port.number, port.protocol) for port in ports}
         ports += [port for port in exposed if (port.number, port.protocol) not in known]
     if ports:
-        if words["network"] == "none":
-            value = (words["publish"] or words["expose"])[0]
+        if options["network"] == "none":
+            value = (options["publish"] or options["expose"])[0]
             raise SpecError("publish", value, "is of no use with --network none", "--network bridge")
         fields["ports"] = tuple(ports)
-    if words["add_host"]:
+    if options["add_host"]:
         from minicontainer.spec.network import parse_add_host
 
-        fields["add_hosts"] = parse_add_host(words["add_host"])
-    return {"network": words["network"] or "none", **fields}
+        fields["add_hosts"] = parse_add_host(options["add_host"])
+    return {"network": options["network"] or "none", **fields}
 
 
 def _pair(what: str, item: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What containers use, measured again and again, as rows of ``stats`` and of the screen."""
+"""Repeated measurements of containers, as rows for ``stats`` and the screen."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PAUSE = 1.0  # seconds between two measurements
 
 
 class Sampler:
-    """Measures again and again; a rate is since the last time."""
+    """Measures containers; a rate refers to the time since the last measurement."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self._chosen = [find(word) for word in words]
+    def __init__(self, names: Sequence[str]) -> None:
+        self._chosen = [find(name) for name in names]
         self._before: dict[str, Any] = {}
 
     def sample(self) -> list[dict[str, Any]]:
-        """A row for each that runs."""
+        """A row for each running container."""
         from minicontainer.detached.container import containers
 
         rows, now = [], {}
@@ -30,7 +30,7 @@ class Sampler:
             try:
                 name, measured = container.name, container.stats()
             except (Error, OSError):
-                continue  # it does not run, or no more
+                continue  # not running
             now[container.id] = measured
             rows.append(_row(container.id, name, measured, self._before.get(container.id)))
         self._before = now
@@ -38,7 +38,7 @@ class Sampler:
 
 
 def _row(identifier: str, name: str, now: Any, before: Any) -> dict[str, Any]:
-    """docker's fields, as numbers: percent (of one CPU, of the limit) and bytes; None is unknown."""
+    """docker's fields as numbers: bytes, and percent of one CPU or of the limit; None if unknown."""
     return {
         "ID": identifier,
         "Container": identifier,
@@ -59,7 +59,7 @@ def _row(identifier: str, name: str, now: Any, before: Any) -> dict[str, Any]:
 
 
 def text(row: dict[str, Any]) -> dict[str, str]:
-    """What docker packs into a string, and pressure."""
+    """The text of the fields that docker renders as strings, and pressure."""
     limit = bytes_text(row["MemLimit"]) if row["MemLimit"] is not None else "-"
     return {
         "ID": row["ID"][:12],

@@ -1,4 +1,4 @@
-"""One screen of all containers that run: it refreshes, sorts, and can stop or enter one (``stats``, ``top``)."""
+"""A full screen of all running containers, refreshed and sorted; keys stop, kill or enter one (``stats``, ``top``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minicontainer.cli.sampling import HEAD, PAUSE, Sampler, cells
 from minicontainer.cli.tables import table
 from minicontainer.errors import Error, UnsupportedError
 
-HELP = "arrows choose; sort c cpu m mem p pids i io n name; s stop k kill e enter q end"
+HELP = "arrows select; sort c cpu m mem p pids i io n name; s stop k kill e shell q end"
 KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "c": lambda row: -(row["CPUPerc"] or 0),
     "m": lambda row: -(row["MemUsage"] or 0),
@@ -23,12 +23,12 @@ KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
 SHELL = "/bin/sh"
 
 
-def show(words: Sequence[str]) -> int:
-    """Until q is pressed."""
+def show(names: Sequence[str]) -> int:
+    """Show the screen until q is pressed."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UnsupportedError("top", None, "stdin and stdout are not a terminal", "stats --no-stream")
     try:
-        curses.wrapper(Screen(words).run)
+        curses.wrapper(Screen(names).run)
     except curses.error as e:
         raise UnsupportedError("top", None, f"this terminal cannot be used: {e}", "stats --no-stream") from None
     except KeyboardInterrupt:
@@ -37,10 +37,10 @@ def show(words: Sequence[str]) -> int:
 
 
 class Screen:
-    """What is shown, and what is chosen of it: a container, by id, so that sorting does not change it."""
+    """The rows and the selected container (by id, so that sorting keeps the selection)."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self._sampler = Sampler(words)
+    def __init__(self, names: Sequence[str]) -> None:
+        self._sampler = Sampler(names)
         self._rows: list[dict[str, Any]] = []
         self._chosen = ""
         self._order = "c"
@@ -59,7 +59,7 @@ class Screen:
             self._draw(window)
             window.timeout(int(PAUSE * 1000))
             key = window.getch()
-            self._obey(window, key)
+            self._handle_key(window, key)
 
     @property
     def _index(self) -> int:
@@ -80,7 +80,7 @@ class Screen:
         self._message = ""
         window.refresh()
 
-    def _obey(self, window: Any, key: int) -> None:
+    def _handle_key(self, window: Any, key: int) -> None:
         if key in (curses.KEY_UP, curses.KEY_DOWN) and self._rows:
             step = 1 if key == curses.KEY_DOWN else -1
             self._chosen = self._rows[min(max(self._index + step, 0), len(self._rows) - 1)]["ID"]
@@ -108,11 +108,11 @@ def _put(window: Any, y: int, text: str, width: int, attribute: int) -> None:
     try:
         window.addnstr(y, 0, text.ljust(width), max(0, width - 1), attribute)
     except curses.error:
-        pass  # the window is smaller by now
+        pass  # the window has become smaller
 
 
 def _enter(window: Any, container: Any) -> None:
-    """A shell in it, with the terminal to itself."""
+    """Run a shell in the container, outside curses."""
     from minicontainer.cli.foreground import foreground
     from minicontainer.spec import Spec
 

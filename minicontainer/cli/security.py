@@ -1,4 +1,4 @@
-"""``run --security-report`` and ``compare security``: what holds, as tables."""
+"""``run --security-report`` and ``compare security``: the results of the security probe as tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLORS = {"pass": "green", "fail": "red", "skip": "yellow"}
 
 
 def report(spec: Spec, file: str) -> int:
-    """Measures the container of ``spec`` and prints it, or writes it as JSON into ``file``; 1 if a control fails."""
+    """Run the probe in a container of ``spec``; print its results, or write them as JSON. 1 if a check fails."""
     from minicontainer.cli.options import write_json
     from minicontainer.container.security import examine
 
@@ -29,7 +29,7 @@ def report(spec: Spec, file: str) -> int:
 
 
 def as_data(checks: Iterable[Check]) -> dict[str, list[dict[str, str]]]:
-    """By area, for programs."""
+    """The results by area, for JSON."""
     return {
         area: [{"name": c.name, "verdict": c.verdict, "seen": c.seen} for c in each]
         for area, each in by_area(checks).items()
@@ -43,7 +43,7 @@ def counts(checks: Iterable[Check]) -> list[int]:
 
 
 def as_text(checks: Sequence[Check]) -> Iterator[str]:
-    """The report for people: a line for each control, below its area, and the sum."""
+    """The report as text: a line for each check below its area, and the totals."""
     width = max(len(check.name) for check in checks)
     for area, each in by_area(checks).items():
         yield click.style(area, bold=True)
@@ -67,7 +67,7 @@ def compared(report: dict[str, Any]) -> Iterator[str]:
     for name, *cells in rows:
         yield "  ".join([f"{name:{widths[0]}}", *(f"{c:>{width}}" for c, width in zip(cells, widths[1:], strict=True))])
     yield ""
-    yield "each: pass/fail/skip, as one probe measured from inside"
+    yield "each cell: checks that pass/fail/are skipped, by one probe from inside"
     for worse in report["worse"]:
         yield f"worse than {', '.join(worse['peers'])}: {worse['area']} {worse['name']}: {worse['seen']}"
     if not report["worse"]:

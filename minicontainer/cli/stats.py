@@ -1,4 +1,4 @@
-"""``minicontainer stats`` and ``top``: what containers use, and their processes; live on a screen at a terminal."""
+"""``minicontainer stats`` and ``top``: the resource usage and the processes of containers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import click
 
 from minicontainer.cli.formats import Row, format_option, rows_text
-from minicontainer.cli.moments import shown
 from minicontainer.cli.names import find
 from minicontainer.cli.options import Command
 from minicontainer.cli.sampling import FIELDS, HEAD, PAUSE, Sampler, cells, text
 from minicontainer.cli.tables import bytes_text, printable, table
+from minicontainer.cli.times import format_time
 
-HEADS = dict(zip(FIELDS, HEAD, strict=True))
+HEADINGS = dict(zip(FIELDS, HEAD, strict=True))
 TASKS = ("PID", "INSIDE", "UID", "STATE", "TIME", "RSS", "COMMAND")
-TASK_HEADS = {"InnerPID": "INSIDE", "STAT": "STATE", "CMD": "COMMAND"}
+TASK_HEADINGS = {"InnerPID": "INSIDE", "STAT": "STATE", "CMD": "COMMAND"}
 
 
 @click.command("stats", cls=Command)
@@ -41,7 +41,7 @@ def stats(no_stream: bool, format_: str, containers: Sequence[str]) -> int:
         time.sleep(PAUSE)
         rows = sampler.sample()
         whole = partial(table, HEAD, [cells(row) for row in rows])
-        click.echo(rows_text([Row(row, text(row)) for row in rows], format_, HEADS, whole), nl=False)
+        click.echo(rows_text([Row(row, text(row)) for row in rows], format_, HEADINGS, whole), nl=False)
         if no_stream:
             return 0
 
@@ -58,12 +58,12 @@ def top(format_: str, containers: Sequence[str]) -> int:
     for word in containers:
         found = find(word).tasks()
         whole = partial(table, TASKS, [_task_cells(task) for task in found], ("COMMAND",))
-        click.echo(rows_text([_task(task) for task in found], format_, TASK_HEADS, whole), nl=False)
+        click.echo(rows_text([_task(task) for task in found], format_, TASK_HEADINGS, whole), nl=False)
     return 0
 
 
 def _task(task: Any) -> Row:
-    """docker's titles (of ps(1)) where there are such; ``InnerPID`` as the container counts."""
+    """Field names of ps(1), as in docker; ``InnerPID`` is the pid inside the container."""
     _, _, _, _, clock, rss, command = _task_cells(task)
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     data = {
@@ -72,7 +72,7 @@ def _task(task: Any) -> Row:
         "PPID": task.ppid,
         "UID": task.uid,
         "STAT": task.state,
-        "STIME": shown(boot + task.started),
+        "STIME": format_time(boot + task.started),
         "TIME": task.cputime,
         "RSS": task.rss,
         "CMD": task.command,

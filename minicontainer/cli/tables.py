@@ -1,4 +1,4 @@
-"""Tables that fit the terminal, and times and sizes as people say them."""
+"""Tables that fit the terminal; durations and sizes in readable units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLORS = {"running": "green", "paused": "yellow", "restarting": "yellow", "dead"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], cut: Sequence[str] = ()) -> str:
-    """Columns side by side. At a terminal that is too narrow the columns ``cut`` are shortened, the widest first."""
+    """Aligned columns. On a narrow terminal the columns ``cut`` are shortened, the widest first."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     if sys.stdout.isatty():
         _narrow(widths, [head.index(name) for name in cut], shutil.get_terminal_size().columns)
@@ -37,29 +37,29 @@ def _cell(text: str, width: int) -> str:
 
 
 def shortened(text: str, most: int, *, keep_end: bool = False) -> str:
-    """At most so many characters of it: its beginning, or its end (of a path)."""
+    """``text`` cut to ``most`` characters: its beginning, or its end (of a path)."""
     if len(text) <= most:
         return text
     return f"…{text[1 - most :]}" if keep_end else f"{text[: most - 1]}…"
 
 
 def colored(text: str, status: str) -> str:
-    """In the colour of a status, at a terminal."""
+    """``text`` in the colour of ``status``, if stdout is a terminal."""
     return click.style(text, fg=COLORS[status]) if status in COLORS and sys.stdout.isatty() else text
 
 
 def printable(text: str) -> str:
-    """What others wrote, without what a terminal would obey."""
+    """Text with control characters escaped, safe for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def ago(when: float | None, now: float | None = None) -> str:
-    """``3 minutes ago`` of seconds since 1970."""
+    """``3 minutes ago``, from seconds since 1970."""
     return "" if when is None else f"{duration((time.time() if now is None else now) - when)} ago"
 
 
 def duration(seconds: float) -> str:
-    """``3 minutes``: in the largest unit of which there are at least two."""
+    """``3 minutes``: in the largest unit with a count of at least two."""
     for size, name in UNITS:
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {name}s"
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def bytes_text(number: float | None) -> str:
-    """``1.2 MiB``; ``-`` where it is unknown."""
+    """``1.2 MiB``; ``-`` if unknown."""
     if number is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):

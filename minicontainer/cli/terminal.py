@@ -1,9 +1,9 @@
-"""The caller's terminal passed through to the container's pty: raw outside, sizes followed, always restored.
+"""Passes the caller's terminal through to the container's pty: raw mode, window size, and restoration at the end.
 
-Theory of operation. Bytes are moved by one poll loop (foreground.watch), and nothing is read that cannot be held
-(LIMIT), so that a flood on one side waits for the other. A second description of our own terminal is written to
-without blocking: a terminal that stands still (Ctrl-S) does not keep a signal or a timeout from its work. We hold the
-container's end too, so that its pty lives as long as the container, whoever has it open there.
+Theory of operation. One poll loop (foreground.watch) moves the bytes. It reads no more than it can hold (LIMIT), so a
+fast writer waits for a slow reader. It writes to the caller's terminal through a second, non-blocking file
+description: a stopped terminal (Ctrl-S) does not delay signals or the time-out. It also holds the container's end of
+the pty open, so that the pty lives as long as the container.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LIMIT = 1 << 20  # bytes held for a side that does not read
 
 
 class Terminal:
-    """Moves bytes between our terminal and ``master``, the container's pty.
+    """Moves bytes between the caller's terminal and ``master``, the container's pty.
 
-    ``hung_up``: our terminal is gone (its window was closed, its connection broke)."""
+    ``hung_up``: the caller's terminal is gone (its window or connection was closed)."""
 
     def __init__(self, master: int) -> None:
         self.hung_up = False
@@ -43,7 +43,7 @@ class Terminal:
         try:
             self._out = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
-            self._out = 1  # another user's: written in blocking mode
+            self._out = 1  # another user's terminal: written in blocking mode
         self._saved = termios.tcgetattr(0)
         self.resume()
         return self
@@ -56,18 +56,18 @@ class Terminal:
             try:
                 termios.tcsetattr(0, termios.TCSANOW, self._saved)
             except termios.error:
-                pass  # it is gone
+                pass  # the terminal is gone
 
     def resume(self) -> None:
-        """Raw mode and size: at the start, and when we were stopped and go on (a shell sets its own meanwhile)."""
+        """Set raw mode and size: at the start, and after a stop (the shell changes the mode meanwhile)."""
         try:
             tty.setraw(0, termios.TCSANOW)
         except termios.error:
-            pass  # ours is gone: hung_up will tell
+            pass  # the terminal is gone: hung_up will be set
         self.resize()
 
     def resize(self) -> None:
-        """Gives the container's terminal the size of ours (SIGWINCH follows there by itself)."""
+        """Give the pty the size of the caller's terminal (the kernel sends SIGWINCH inside)."""
         try:
             size = fcntl.ioctl(1, termios.TIOCGWINSZ, struct.pack("4H", 0, 0, 0, 0))
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
@@ -75,13 +75,13 @@ class Terminal:
             pass
 
     def register(self, poller: Any) -> None:
-        """What to wait for now."""
+        """Register the descriptors and events to wait for."""
         _watch(poller, 0, POLLIN if self._input_open and len(self._to_master) < LIMIT else 0)
         _watch(poller, self._master, (POLLIN * (len(self._to_out) < LIMIT)) | (POLLOUT * bool(self._to_master)))
         _watch(poller, self._out, POLLOUT if self._to_out else 0)
 
     def move(self, ready: dict[int, int]) -> bytes:
-        """Moves what can be moved now; what was typed."""
+        """Move the bytes that can be moved now; return the input."""
         typed = b""
         if 0 in ready:
             data = _read(0)
@@ -105,7 +105,7 @@ class Terminal:
             self.hung_up = True
 
     def finished(self, interrupt: int) -> bool:
-        """After the end: shows what the container wrote last. False when ``interrupt`` is readable before all is."""
+        """After the end: write the remaining output. False if ``interrupt`` becomes readable before that is done."""
         while data := _read(self._master):
             self._to_out += data
         poller = poll()
@@ -129,7 +129,7 @@ def _watch(poller: Any, fd: int, events: int) -> None:
 
 
 def _read(fd: int) -> bytes | None:
-    """Bytes; b"" at the end (EIO: the terminal is gone); None when there is nothing yet."""
+    """Bytes; b"" at the end (EIO: the terminal is gone); None if there are none yet."""
     try:
         return os.read(fd, CHUNK)
     except BlockingIOError:

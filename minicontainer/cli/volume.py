@@ -10,10 +10,10 @@ import click
 from minicontainer.cli import filters as f
 from minicontainer.cli.formats import Row, format_option
 from minicontainer.cli.groups import Group
-from minicontainer.cli.moments import shown
 from minicontainer.cli.named import Listing, Name, each_name
 from minicontainer.cli.options import confirm
 from minicontainer.cli.tables import ago
+from minicontainer.cli.times import format_time
 
 
 def _names() -> list[str]:
@@ -46,7 +46,7 @@ def create(labels: Sequence[str], name: str | None) -> int:
 
 
 def _dangling(volume: Any) -> str:
-    """Whether no container has it."""
+    """ "true" if no container uses the volume, else "false"."""
     from minicontainer import volumes
 
     return "false" if volumes.users(volume.name) else "true"
@@ -62,7 +62,7 @@ LISTING = Listing(
         "label": f.label(lambda volume: volume.labels),
         "dangling": f.one_of("dangling", ("true", "false"), _dangling),
     },
-    heads={"Name": "VOLUME NAME", "Links": "CONTAINERS"},
+    headings={"Name": "VOLUME NAME", "Links": "CONTAINERS"},
     head=("VOLUME NAME", "CREATED", "CONTAINERS"),
     row=_row,
     cells=lambda volume, data: [volume.name, ago(volume.created or None), str(data["Links"])],
@@ -79,12 +79,12 @@ def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
 
 
 def _data(volume: Any) -> dict[str, Any]:
-    """docker's fields; ``Links`` are the containers that have it, also those that do not run."""
+    """docker's fields; ``Links`` is the number of containers that use the volume, running or stopped."""
     from minicontainer import volumes
 
     return {
         "Name": volume.name,
-        "CreatedAt": shown(volume.created or None),
+        "CreatedAt": format_time(volume.created or None),
         "Driver": "local",
         "Labels": dict(volume.labels),
         "Mountpoint": volume.path,

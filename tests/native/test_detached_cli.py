@@ -208,7 +208,7 @@ def test_exec(op: Operator) -> None:
     assert op.out("exec", "-i", c, "cat", input="passed") == "passed"
     refusal(op.do("exec", c, "/nope", code=127), 127, ["program /nope: not found in the container"])
     refusal(op.do("exec", "-w", "/no/where", c, "true", code=125), 125, ["-w /no/where"])
-    refusal(op.do("exec", "-t", c, "true", code=125), 125, ["tty", "terminal"])
+    refusal(op.do("exec", "-t", c, "true", code=125), 125, ["-t", "terminal"])
     left, go = op.rootfs / "tmp/left", op.rootfs / "tmp/go"
     op.out(
         "exec", "-d", c, "sh", "-c", "echo there > /tmp/left; while [ ! -e /tmp/go ]; do sleep 0.02; done; rm /tmp/*"
@@ -255,7 +255,7 @@ def test_what_is_used(op: Operator) -> None:
 def test_ports(op: Operator) -> None:
     c = op.run("nc", "-l", "-p", "8080")
     until(lambda: op.out("port", c))
-    assert op.out("port", c) == "8080/tcp on ::, inside alone\n"
+    assert op.out("port", c) == "8080/tcp on ::, not reachable from the host\n"
     assert json.loads(op.out("port", "--format", "json", c)) == {
         "PrivatePort": 8080,
         "Type": "tcp",
@@ -274,7 +274,7 @@ def test_prune_takes_what_has_ended(op: Operator) -> None:
     op.out("wait", again)
     asked = op.do("prune", input="", code=125)
     assert asked.stdout.endswith("Remove 2 containers that have ended? [y/N]: \n")
-    assert asked.stderr.endswith("? Nobody answers: stdin has ended (-f does not ask)\n")
+    assert asked.stderr.endswith("? stdin has ended without an answer (-f does not ask)\n")
     assert {ended, again} == set(op.out("prune", "--force").split())
     assert [row["ID"] for row in op.rows("-a")] == [running]
 

@@ -13,7 +13,7 @@ from box import CLI, Operator, refusal, until
 from ptys import session
 from supplies import Run
 
-from minicontainer.cli.moments import moment
+from minicontainer.cli.times import parse_time
 
 pytestmark = pytest.mark.needs("root")
 
@@ -129,7 +129,7 @@ def test_ps_in_dockers_words(op: Operator) -> None:
     assert row["Pid"] is None
     for when in ("CreatedAt", "StartedAt", "FinishedAt"):
         assert TIME.fullmatch(row[when])
-        assert abs(moment("time", row[when]) - time.time()) < 600
+        assert abs(parse_time("time", row[when]) - time.time()) < 600
     one = ("-a", "--filter", f"id={c}", "--format")
     assert op.out("ps", *one, "{{.ID}} {{.Names}} {{.Command}}") == f'{c[:12]} shown-json "sh -c exit 3"\n'
     assert op.out("ps", *one, '{{.Labels}}|{{index .Labels "a.b"}}|{{json .Names}}') == 'a.b=1|1|"shown-json"\n'
@@ -182,8 +182,10 @@ def test_inspect_by_a_template(op: Operator) -> None:
     assert json.loads(op.out("inspect", "-f", "{{json .State}}", d))["Reason"] == "exited"
     assert json.loads(op.out("inspect", "--format", "json", c))[0]["Id"] == c
     done = op.do("inspect", "-f", "{{.State.Nothing}}", c, code=125)
-    refusal(done, 125, ["format {{.State.Nothing}}: there is no Nothing (there are Status, "])
-    refusal(op.do("inspect", "-f", "{{range .Mounts}}{{end}}", c, code=125), 125, ["is not taken", "{{json .Field}}"])
+    refusal(done, 125, ["-f {{.State.Nothing}}: there is no Nothing (there are Status, "])
+    refusal(
+        op.do("inspect", "-f", "{{range .Mounts}}{{end}}", c, code=125), 125, ["is not supported", "{{json .Field}}"]
+    )
     done = op.do("inspect", "-f", "{{.Name}}", "nobody", "shown-part", code=1)
     assert done.stdout == "shown-part\n"
     assert "container nobody: there is no such container" in done.stderr
@@ -230,7 +232,7 @@ def test_what_is_shown_of_one_without_a_cgroup(op: Operator) -> None:
     assert row["MemUsage"] > 0
     assert (row["MemLimit"], row["PIDsLimit"], row["PressureCPU"]) == (None, None, None)
     assert row["CPUPerc"] is not None
-    until(lambda: op.out("port", c) == "8080/tcp on ::, inside alone\n")
+    until(lambda: op.out("port", c) == "8080/tcp on ::, not reachable from the host\n")
 
 
 def test_what_is_shown_of_one_without_a_pid_namespace(op: Operator) -> None:
@@ -253,7 +255,7 @@ def test_the_help_of_the_screen_fits_it(op: Operator) -> None:
     op.run("sleep", "1000", options=("--name", "on-80"))
     with session("stats", rows=24, columns=80) as screen:
         screen.expect(r"on-80")
-        screen.expect(r"arrows choose.* q end")
+        screen.expect(r"arrows select.* q end")
         screen.type("q")
         assert screen.ends() == 0
 

@@ -16,7 +16,7 @@ from box import CLI, Operator, refusal, until
 
 import minicontainer as mc
 from minicontainer import events, runtime, volumes
-from minicontainer.cli.moments import rfc3339
+from minicontainer.cli.times import rfc3339
 
 pytestmark = pytest.mark.needs("root")
 

@@ -69,7 +69,7 @@ def test_list(boot: Boot) -> None:
     [
         (("triple-fault",), 121, "kernel triple-fault: the guest has caused a triple fault, shutdown at rip 0x"),
         (("hole",), 122, "kernel hole: KVM cannot go on, an instruction that KVM cannot emulate"),
-        (("loop", "--timeout", "0.1"), 124, "--timeout 0.1: the time is over, rip 0x1000"),
+        (("loop", "--timeout", "0.1"), 124, "--timeout 0.1: the time limit is reached, rip 0x1000"),
         (("pio-storm", "--max-exits", "5"), 120, "--max-exits 5: the limit of exits is reached, rip 0x10"),
     ],
 )

@@ -93,7 +93,7 @@ def test_prune_spares_names_and_users(op: Operator) -> None:
     c = op.run("sleep", "1000", options=("-v", "used:/v"))
     assert "Remove all volumes without a name" in op.do("volume", "prune", input="n\n", code=130).stdout
     asked = op.do("volume", "prune", input="", code=125)
-    assert asked.stderr.endswith("? Nobody answers: stdin has ended (-f does not ask)\n")
+    assert asked.stderr.endswith("? stdin has ended without an answer (-f does not ask)\n")
     assert op.out("volume", "prune", "-f") == f"{unnamed}\n"
     assert op.out("volume", "prune", "-a", "-f") == f"{named}\n"
     op.out("rm", "-f", c)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from minicontainer.cli import filters
 from minicontainer.cli.formats import Row, Template, list_text, rows_text
-from minicontainer.cli.moments import moment, rfc3339, shown
+from minicontainer.cli.times import format_time, parse_time, rfc3339
 from minicontainer.errors import SpecError
 
 DATA = {
@@ -55,8 +55,8 @@ def test_templates(template: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{{range .Args}}x{{end}}", "'{{range .Args}}': is not taken"),
-        ("{{.ID | upper}}", "is not taken"),
+        ("{{range .Args}}x{{end}}", "'{{range .Args}}': is not supported"),
+        ("{{.ID | upper}}", "is not supported"),
         ("{{len .Args}}", "{{json .Field}}"),
         ("{{.ID", "without"),
         ("no fields", "is neither json, nor table, nor a template"),
@@ -127,7 +127,7 @@ def three_hours_east() -> Iterator[None]:
     ],
 )
 def test_times(text: str, seconds: int | Fraction) -> None:
-    assert moment("since", text) == seconds
+    assert parse_time("since", text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_times(text: str, seconds: int | Fraction) -> None:
 )
 def test_spans_lie_back(text: str, seconds: int | Fraction, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: 1700000000 * 10**9)
-    assert moment("since", text) == 1700000000 - seconds
+    assert parse_time("since", text) == 1700000000 - seconds
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_spans_lie_back(text: str, seconds: int | Fraction, monkeypatch: pytest.
 )
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(SpecError, match="is no time"):
-        moment("since", text)
+        parse_time("since", text)
 
 
 def test_what_is_shown() -> None:
     assert rfc3339(1700000000123456789) == "2023-11-14T22:13:20.123456789Z"
-    assert shown(None) is None
-    assert shown(1.5) == "1970-01-01T00:00:01.500000000Z"
-    assert moment("since", rfc3339(1700000000123456789)) == Fraction(1700000000123456789, 10**9)
+    assert format_time(None) is None
+    assert format_time(1.5) == "1970-01-01T00:00:01.500000000Z"
+    assert parse_time("since", rfc3339(1700000000123456789)) == Fraction(1700000000123456789, 10**9)
 
 
 # ---- filters

@@ -12,7 +12,7 @@ from supplies import Run
 
 import minicontainer
 from minicontainer.cli import COMMANDS
-from minicontainer.cli.words import INSTEAD
+from minicontainer.cli.suggestions import ALTERNATIVES
 
 DOCKERS = (  # of `docker help` (27) and `podman help` (5)
     "attach build builder buildx checkpoint commit compose config container context cp create diff events exec export"
@@ -24,18 +24,18 @@ DOCKERS = (  # of `docker help` (27) and `podman help` (5)
 
 
 def test_every_word_of_dockers_is_ours_or_is_answered() -> None:
-    silent = [word for word in DOCKERS if word not in {*COMMANDS, *INSTEAD}]
+    silent = [word for word in DOCKERS if word not in {*COMMANDS, *ALTERNATIVES}]
     assert silent == []
-    assert all("\n" not in said and len(said) < 160 for said in INSTEAD.values())
+    assert all("\n" not in said and len(said) < 160 for said in ALTERNATIVES.values())
 
 
 @pytest.mark.parametrize("word", ["pull", "build", "images", "compose"])
 def test_the_answer_is_one_line(minicontainer_cli: Run, word: str) -> None:
-    refusal(minicontainer_cli(word, "--all", "x"), 125, [f"minicontainer: {word}: is no command of ours: "])
+    refusal(minicontainer_cli(word, "--all", "x"), 125, [f"minicontainer: {word}: is no command of minicontainer: "])
 
 
 def test_no_word_is_both() -> None:
-    assert not set(INSTEAD) & set(COMMANDS)
+    assert not set(ALTERNATIVES) & set(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Points in time, as docker's ``--since`` and ``--until`` take them; and as we show them: RFC 3339, in UTC."""
+"""Points in time: parsed as docker's ``--since`` and ``--until``, printed as RFC 3339 in UTC."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ DATE = re.compile(
 )
 
 
-def moment(what: str, text: str) -> Fraction:
-    """Seconds since 1970 of a span that lies back (``1h30m``; ``-1h`` lies ahead), of a time (RFC 3339, or a part of
-    it; the caller's zone where none is given), or of seconds since 1970. SpecError, said of the option ``what``."""
+def parse_time(what: str, text: str) -> Fraction:
+    """Seconds since 1970, from a span before now (``1h30m``; ``-1h`` is after now), a time (RFC 3339 or a part of it;
+    the default is the local time zone), or seconds since 1970. SpecError names the option ``what``."""
     if match := SPAN.fullmatch(text):
         span = sum((Fraction(number) * UNITS[unit] for number, unit in PART.findall(match[2])), Fraction(0))
         return Fraction(time.time_ns(), 10**9) - (-span if match[1] == "-" else span)
@@ -58,6 +58,6 @@ def rfc3339(time_ns: int) -> str:
     return f"{seconds:%Y-%m-%dT%H:%M:%S}.{time_ns % 10**9:09d}Z"
 
 
-def shown(seconds: float | None) -> str | None:
+def format_time(seconds: float | None) -> str | None:
     """``rfc3339`` of seconds since 1970; None of None."""
     return None if seconds is None else rfc3339(round(seconds * 10**6) * 1000)
