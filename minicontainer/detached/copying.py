@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from minicontainer.detached.filedata import copy_data
 from minicontainer.detached.paths import Place, host, inside
 from minicontainer.errors import Error, sentence
-from minicontainer.linux.files import opened_anew
-from minicontainer.linux.mounts import is_kernels
+from minicontainer.linux.files import reopen
+from minicontainer.linux.mounts import is_kernel_filesystem
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Copy:
             with _named(target):
                 at, name = self._destination(target, name, stat.S_ISDIR(seen.st_mode), has_contents)
                 stack.callback(os.close, at)
-            if is_kernels(fd):
+            if is_kernel_filesystem(fd):
                 self._skip(source, "is a file system of the kernel's")
             elif (level := self._put(fd, seen, at, name, source)) is not None:
                 self._tree(level)
@@ -150,7 +150,7 @@ class _Copy:
             if self._top is not None and os.path.samestat(seen, self._top):
                 self._skip(path, "is what it is copied into")
                 return None
-            if seen.st_dev != level.seen.st_dev and is_kernels(fd):
+            if seen.st_dev != level.seen.st_dev and is_kernel_filesystem(fd):
                 self._skip(path, "is a file system of the kernel's")
                 return None
             return self._put(fd, seen, level.target, name, path)
@@ -199,7 +199,7 @@ class _Copy:
             raise
 
     def _file(self, fd: int, seen: os.stat_result, at: int, name: str) -> None:
-        source = opened_anew(fd, os.O_RDONLY)
+        source = reopen(fd, os.O_RDONLY)
         try:
             self._replace(at, name, lambda new: self._fill(source, seen, self._target.make_file(at, new)))
         finally:

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from minicontainer.container import host
 from minicontainer.detached.paths import Ids, Map, inside
 from minicontainer.errors import Error, SpecError, sentence
-from minicontainer.linux.files import openat2, opened_anew
+from minicontainer.linux.files import openat2, reopen
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class _Export:
         return -1
 
     def _file(self, fd: int, info: tarfile.TarInfo, size: int) -> None:
-        with open(opened_anew(fd, os.O_RDONLY), "rb") as file:
+        with open(reopen(fd, os.O_RDONLY), "rb") as file:
             info.size, info.pax_headers = size, _attributes(file.fileno())
             self._tar.addfile(info, _Exactly(file))
 

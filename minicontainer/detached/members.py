@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from minicontainer.errors import Error
 from minicontainer.linux import processes
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.linux.cgroupkill import listed
+from minicontainer.linux.cgroupkill import all_processes
 
 if TYPE_CHECKING:
     from minicontainer.detached.client import Handle
@@ -31,7 +31,7 @@ def of(container: Handle, what: str) -> Iterator[tuple[Cgroup | None, list[int]]
 
 def of_cgroup(cgroup: Cgroup) -> list[int]:
     """The processes in it and in the cgroups below it."""
-    return [pid for pid in listed(cgroup.fd) if pid]
+    return [pid for pid in all_processes(cgroup.fd) if pid]
 
 
 def of_namespace(first: int) -> list[int]:

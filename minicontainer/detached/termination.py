@@ -14,7 +14,7 @@ from minicontainer.detached.execution import Entered
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error, sentence
-from minicontainer.linux.cgroupkill import still_in
+from minicontainer.linux.cgroupkill import describe_processes
 from minicontainer.native import lib
 
 
@@ -79,7 +79,7 @@ class Ending(Entered):
         if cgroup is None:
             return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill")
         with cgroup:
-            reason = still_in(cgroup.fd) if cgroup.populated else "its monitor does not answer"
+            reason = describe_processes(cgroup.fd) if cgroup.populated else "its monitor does not answer"
         return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill: {reason}")
 
     def _open_monitor(self) -> int:

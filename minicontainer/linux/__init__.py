@@ -1,11 +1,11 @@
-"""Primitives: each a thin typed function named as its man page names it, usable alone, raising OSError with the call
-and its object. No policy. Flags are ints (``linux.constants.X``) or names (``"CLONE_NEWUTS|CLONE_NEWNS"``)."""
+"""Linux primitives without policy: thin typed functions, named as in the man pages, each usable alone. An OSError names
+the call and its object. Flags are ints (``linux.constants.X``) or names (``"CLONE_NEWUTS|CLONE_NEWNS"``)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-_NAMES = {  # where each stands; a module is imported when one of its names is asked for
+_NAMES = {  # module -> its public names; a module is imported when one of its names is first used
     "caps": "CapSets cap_ambient capabilities capbset_drop capbset_read capset",
     "cgroup": "Cgroup",
     "files": "close_range openat2 sealed_memfd",

@@ -1,4 +1,4 @@
-"""What the primitives take: flags as numbers or by name, and paths."""
+"""Arguments of the primitives: flags as numbers or names, and paths."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ StrPath = str | os.PathLike[str]
 
 
 def flags(value: int | str) -> int:
-    """An int as it is; of ``"MS_NOSUID|MS_NODEV"`` the kernel's number, which an error then shows by name.
-    ValueError for a name that is not known."""
+    """The number of flags: an int unchanged, or names (``"MS_NOSUID|MS_NODEV"``), which errors then show.
+    ValueError for an unknown name."""
     return value if isinstance(value, int) else const(value.replace(" ", ""))
 
 
 def path(name: StrPath) -> bytes:
-    """A path for the kernel. ValueError for a NUL byte, at which the kernel's would end."""
+    """A path as bytes. ValueError for a NUL byte, at which the kernel would cut it."""
     data = os.fsencode(name)
     if b"\0" in data:
         raise ValueError(f"{os.fspath(name)!r} holds a NUL byte")

@@ -1,10 +1,11 @@
-"""Classic BPF as seccomp(2) runs it: what a program answers to a call, and a shorter program with the same answers.
+"""Classic BPF for seccomp(2): evaluates a filter, and optimizes it to a shorter one with the same results.
 
-Theory of operation of ``shorter``. Loading a filter costs time with each instruction, so with each container. A
-program of libseccomp compares the architecture, then the number of the call, one call at a time, and returns, or goes
-on to look at arguments. All that its answer depends on until then is those two numbers, and between two constants that
-they are compared with it cannot change. So the program is run once for each such interval; neighbours with one answer
-become one interval, and a binary search over those is what is written. The code for arguments is kept as it is.
+Theory of operation of ``optimize``. The kernel loads a filter at the start of each container, in time linear in its
+instructions. A filter of libseccomp compares the architecture, then the system call number with one constant after the
+other, and then returns, or examines arguments. Up to there its result depends on these two numbers only, and is the
+same for all numbers between two neighbouring constants. So the filter is evaluated once per interval between constants;
+adjacent intervals with the same result are merged, and a binary search over them is emitted. The code that examines
+arguments is copied unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TESTS: dict[int, Callable[[int, int], bool]] = {
 }
 INSTRUCTIONS_MAX = 4096  # BPF_MAXINSNS
 PROGRAM_MAX = INSTRUCTIONS_MAX * INSTRUCTION.size
-NEAR = 250  # a conditional jump leads over at most 255 instructions
+NEAR = 250  # instructions; a conditional jump reaches at most 255
 WORDS = 2**32
 
 
@@ -42,14 +43,14 @@ class Instruction(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Where a program is when all of it that depends on architecture and number has run: at the end, with an answer, or
-    at an instruction that looks at something else."""
+    """The state after the part of a program that depends on architecture and number only: a result (``answer``), or the
+    index ``at`` of the instruction that loads something else."""
 
     answer: int
     at: int = -1
 
 
-Table = tuple[tuple[int, Outcome], ...]  # (first number of an interval, what comes of it)
+Table = tuple[tuple[int, Outcome], ...]  # (first number of an interval, its outcome)
 T = TypeVar("T")
 
 
@@ -63,8 +64,8 @@ def pack(instructions: Iterable[Sequence[int]]) -> bytes:
     return b"".join(INSTRUCTION.pack(*i) for i in instructions)
 
 
-def decide(program: bytes, number: int, arch: int, arguments: Sequence[int] = ()) -> int:
-    """What ``program`` answers (SECCOMP_RET_*) to call ``number`` of ``arch`` (AUDIT_ARCH_*).
+def evaluate(program: bytes, number: int, arch: int, arguments: Sequence[int] = ()) -> int:
+    """The result (SECCOMP_RET_*) of ``program`` for system call ``number`` of ``arch`` (AUDIT_ARCH_*).
 
     ValueError for an instruction that libseccomp does not use."""
     six = [value % 2**64 for value in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
@@ -87,9 +88,9 @@ def decide(program: bytes, number: int, arch: int, arguments: Sequence[int] = ()
             raise ValueError(f"instruction {pc - 1} has an unknown code {code:#x}")
 
 
-def decided(program: bytes, number: int, arch: int) -> int | None:
-    """What ``program`` answers to call ``number`` of ``arch``, whatever its arguments; None where these count, or where
-    it is no program of libseccomp's kind."""
+def constant_answer(program: bytes, number: int, arch: int) -> int | None:
+    """The result of ``program`` for call ``number`` of ``arch`` if it does not depend on the arguments, else None; None
+    also for a program with instructions that libseccomp does not use."""
     try:
         outcome = _run(_View(program), arch, number)
     except (KeyError, struct.error):  # an unknown instruction, or beyond the end
@@ -98,7 +99,7 @@ def decided(program: bytes, number: int, arch: int) -> int | None:
 
 
 class _View:
-    """The instructions of a program, each read when it is asked for."""
+    """The instructions of a program, each decoded at its access."""
 
     def __init__(self, program: bytes) -> None:
         self.program = program
@@ -108,9 +109,9 @@ class _View:
         return code, jt, jf, k
 
 
-def until(newest: Iterable[tuple[int, int]], answer: int, program: bytes) -> bytes:
-    """``program``, but ``answer`` to each call that is newer than the ``newest`` of its table: (architecture, number).
-    x32 has a table of its own in x86_64: of the numbers that have X32_SYSCALL_BIT."""
+def answer_newer(newest: Iterable[tuple[int, int]], answer: int, program: bytes) -> bytes:
+    """``program``, preceded by code that returns ``answer`` for each call number above the ``newest`` one of its
+    architecture: (architecture, number). x32 numbers are those of x86_64 with X32_SYSCALL_BIT."""
     code = list(parse(program))
     for arch, number in newest:
         x32 = lib.X32_SYSCALL_BIT if arch == lib.AUDIT_ARCH_NATIVE else 0
@@ -124,10 +125,10 @@ def until(newest: Iterable[tuple[int, int]], answer: int, program: bytes) -> byt
     return pack(code)
 
 
-def shorter(program: bytes) -> bytes:
-    """A program with the same answers to every call; ``program`` itself where no shorter one is found."""
+def optimize(program: bytes) -> bytes:
+    """A shorter program with the same result for every call; ``program`` itself if none is found."""
     instructions = parse(program)
-    held = _held(instructions)
+    held = _accumulator(instructions)
     if held is None:
         return program
     tests = [(what, i.k) for i, what in zip(instructions, held, strict=True) if i.code in TESTS]
@@ -137,9 +138,9 @@ def shorter(program: bytes) -> bytes:
     return min(_Writer(instructions).program(_merged(tables)), program, key=len)
 
 
-def _held(instructions: list[Instruction]) -> list[int | None] | None:
-    """What is in the accumulator at each instruction: ARCH, NR, or None for anything else. None in all where a program
-    does what libseccomp does not: compare one or the other at one place, or compute with them."""
+def _accumulator(instructions: list[Instruction]) -> list[int | None] | None:
+    """The content of the accumulator at each instruction: ARCH, NR, or None for anything else. None instead of a list
+    if the content of a compared accumulator is ambiguous, or computed: no program of libseccomp's kind."""
     held: list[set[int | None]] = [set() for _ in instructions]
     held[0] = {None}
     for pc, i in enumerate(instructions):
@@ -155,7 +156,7 @@ def _held(instructions: list[Instruction]) -> list[int | None] | None:
 
 
 def _targets(pc: int, i: Instruction) -> tuple[int, ...]:
-    """Where an instruction leads."""
+    """Indices of the instructions that may follow this one."""
     if i.code == RETURN:
         return ()
     if i.code == JUMP:
@@ -164,12 +165,12 @@ def _targets(pc: int, i: Instruction) -> tuple[int, ...]:
 
 
 def _intervals(constants: Iterable[int]) -> Iterator[int]:
-    """The first value of each interval within which no comparison with ``constants`` can tell two values apart."""
+    """The first value of each interval whose values compare equally with all ``constants``."""
     yield from sorted({0, *(k + more for k in constants for more in (0, 1) if k + more < WORDS)})
 
 
 def _run(instructions: list[Instruction] | _View, arch: int, number: int) -> Outcome:
-    """Runs until the answer, or until something else than these two is loaded."""
+    """Run until a result, or until anything but architecture or number is loaded."""
     pc, a = 0, 0
     while True:
         code, jt, jf, k = instructions[pc]
@@ -189,7 +190,7 @@ def _run(instructions: list[Instruction] | _View, arch: int, number: int) -> Out
 
 
 def _merged(intervals: Iterable[tuple[int, T]]) -> list[tuple[int, T]]:
-    """Neighbours with the same outcome as one."""
+    """Merge adjacent intervals with the same outcome."""
     merged: list[tuple[int, T]] = []
     for first, outcome in intervals:
         if not merged or merged[-1][1] != outcome:
@@ -198,33 +199,33 @@ def _merged(intervals: Iterable[tuple[int, T]]) -> list[tuple[int, T]]:
 
 
 class _Writer:
-    """Writes a program from its end to its beginning, so that where a jump leads is there before it. Places are counted
-    from the end."""
+    """Emits a program backwards, so that the target of each jump is emitted before the jump. Positions are counted from
+    the end."""
 
     def __init__(self, instructions: list[Instruction]) -> None:
         self.old = instructions
         self.code: list[Sequence[int]] = []
         self.returns: dict[int, int] = {}
-        self.kept: dict[int, int] = {}  # the place of each old instruction that is needed still
+        self.copied: dict[int, int] = {}  # position of each old instruction that is copied
 
     def program(self, arches: list[tuple[int, Table]]) -> bytes:
-        """The whole, of (first architecture of an interval, its numbers)."""
-        self._keep({outcome.at for _, table in arches for _, outcome in table if outcome.at >= 0})
+        """The whole program, from (first architecture of an interval, its table)."""
+        self._copy({outcome.at for _, table in arches for _, outcome in table if outcome.at >= 0})
         tables = {table: self._table(table) for table in dict.fromkeys(table for _, table in arches)}
         self._enter(self._search([(first, tables[table]) for first, table in arches]))
         self.code.append((LOAD, 0, 0, ARCH))
         return pack(reversed(self.code))
 
     def _table(self, table: Table) -> int:
-        """What follows once the architecture is known."""
+        """Emit the code for one architecture."""
         entries = [(first, self._leaf(outcome)) for first, outcome in table]
         if len(entries) == 1:
             return entries[0][1]
         self._enter(self._search(entries))
         return self._add(LOAD, 0, 0, NR)
 
-    def _keep(self, entries: set[int]) -> None:
-        """Writes what can be reached from ``entries``, as it is."""
+    def _copy(self, entries: set[int]) -> None:
+        """Copy the instructions that are reachable from ``entries``."""
         needed = set(entries)
         for pc, i in enumerate(self.old):
             if pc in needed:
@@ -232,19 +233,19 @@ class _Writer:
         for pc in sorted(needed, reverse=True):
             i = self.old[pc]
             if i.code == RETURN:
-                self.kept[pc] = self._return(i.k)
+                self.copied[pc] = self._return(i.k)
             elif i.code in TESTS:
-                yes, no = self._near(*(self.kept[t] for t in _targets(pc, i)))
-                self.kept[pc] = self._branch(i.code, i.k, yes, no)
+                yes, no = self._near(*(self.copied[t] for t in _targets(pc, i)))
+                self.copied[pc] = self._branch(i.code, i.k, yes, no)
             else:
-                self._enter(self.kept[_targets(pc, i)[0]])
-                self.kept[pc] = len(self.code) - 1 if i.code == JUMP else self._add(*i)
+                self._enter(self.copied[_targets(pc, i)[0]])
+                self.copied[pc] = len(self.code) - 1 if i.code == JUMP else self._add(*i)
 
     def _leaf(self, outcome: Outcome) -> int:
-        return self.kept[outcome.at] if outcome.at >= 0 else self._return(outcome.answer)
+        return self.copied[outcome.at] if outcome.at >= 0 else self._return(outcome.answer)
 
     def _search(self, entries: list[tuple[int, int]]) -> int:
-        """A binary search over (first value, place)."""
+        """Emit a binary search over (first value, position)."""
         if len(entries) == 1:
             return entries[0][1]
         if len(entries) == 3 and entries[0][1] == entries[2][1] and entries[1][0] + 1 == entries[2][0]:
@@ -262,13 +263,13 @@ class _Writer:
         return len(self.code) - 1
 
     def _return(self, answer: int) -> int:
-        """One for each answer, or another where that is too far."""
+        """The position of a return of ``answer``; a new one if the last is out of reach."""
         if answer not in self.returns or len(self.code) - self.returns[answer] > NEAR:
             self.returns[answer] = self._add(RETURN, 0, 0, answer)
         return self.returns[answer]
 
     def _near(self, *places: int) -> tuple[int, ...]:
-        """The same places, or jumps there, so that a conditional jump can lead to them."""
+        """The positions, replaced by unconditional jumps if out of reach of a conditional jump."""
         return tuple(p if len(self.code) - p <= NEAR else self._add(JUMP, 0, 0, len(self.code) - p - 1) for p in places)
 
     def _branch(self, code: int, k: int, yes: int, no: int) -> int:
@@ -276,6 +277,6 @@ class _Writer:
         return self._add(code, here - yes - 1, here - no - 1, k)
 
     def _enter(self, place: int) -> None:
-        """The next instruction, which only leads on, leads to ``place``."""
+        """Make the next emitted instruction continue at ``place``."""
         if place != len(self.code) - 1:
             self._add(JUMP, 0, 0, len(self.code) - place - 1)

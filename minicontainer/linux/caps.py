@@ -38,23 +38,23 @@ def capabilities(pid: int | str = "thread-self") -> CapSets:
 
 
 def number(capability: str) -> int:
-    """12 of ``NET_ADMIN``, ``cap_net_admin``, ``12``; ValueError for what is none."""
+    """The number of a capability: 12 for ``NET_ADMIN``, ``cap_net_admin`` or ``12``. ValueError if unknown."""
     if capability.isascii() and capability.isdigit() and int(capability) < 64:
         return int(capability)
     name = short_name("capability", capability)
     if name == "ALL":
-        raise ValueError("capability ALL: stands for many, and one is wanted")
+        raise ValueError("capability ALL: names all capabilities, not one")
     return CAPABILITIES.index(name)
 
 
 def names(mask: int) -> list[str]:
-    """``["CHOWN", ...]`` of a mask; numbers without a name here as ``"63"``."""
+    """The names in a mask, such as ``["CHOWN", ...]``; an unknown bit 63 is ``"63"``."""
     named = dict(enumerate(CAPABILITIES))
     return [named.get(bit, str(bit)) for bit in range(64) if mask >> bit & 1]
 
 
 def mask(names: Iterable[str]) -> int:
-    """The mask of ``NET_ADMIN``, ``cap_net_admin`` ...; ValueError for a name that is none."""
+    """The mask of capability names; ValueError for an unknown one."""
     value = 0
     for name in names:
         value |= 1 << number(name)
@@ -76,7 +76,7 @@ def capbset_drop(capability: str) -> None:
 
 
 def capbset_read(capability: str) -> bool:
-    """prctl(PR_CAPBSET_READ) of the calling thread; OSError for one that this kernel does not know."""
+    """prctl(PR_CAPBSET_READ) of the calling thread; OSError for a capability unknown to this kernel."""
     option = const("PR_CAPBSET_READ")
     return bool(syscall("prctl", lib.SYS_prctl, option, number(capability), 0, 0, 0, what=(option, capability)))
 
@@ -92,9 +92,9 @@ def cap_ambient(operation: str, capability: str = "") -> int:
 
 
 def has(capability: str) -> bool:
-    """Whether the calling thread has it in effect (through python-prctl, but for what is newer than that)."""
+    """Whether the capability is effective in the calling thread (python-prctl; /proc for newer capabilities)."""
     import prctl
 
     bit = number(capability)
-    found = getattr(prctl.cap_effective, names(1 << bit)[0].lower(), None)
-    return bool(capabilities().effective >> bit & 1) if found is None else bool(found)
+    effective = getattr(prctl.cap_effective, names(1 << bit)[0].lower(), None)
+    return bool(capabilities().effective >> bit & 1) if effective is None else bool(effective)

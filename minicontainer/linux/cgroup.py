@@ -6,12 +6,12 @@
         print(group.usage(), group.pressure("cpu")["some"].total)
     # leaving it kills what is inside and removes the directory
 
-A primitive without policy: where containers' groups go, and what a limit means, is in ``container.limits``.
-Each failure is an OSError that names the call and the file. Bytes and seconds; ``None`` stands for "max".
+A primitive without policy: ``container.cgroup`` decides where containers' cgroups are and what a limit means.
+Each failure is an OSError that names the call and the file. Units are bytes and seconds; ``None`` stands for "max".
 
-Creating and removing is part of a container's start, so that path is system calls and little else: names are
-relative to the parent's descriptor, nothing is read before it is asked for, and files that cannot exist are not
-tried (a failed open in cgroupfs costs 5 us, a read of a new file 10).
+Creation and removal are part of a container's start and must be fast: paths are relative to the parent's descriptor,
+files are read only when needed, and files that cannot exist are not tried (a failed open in cgroupfs costs 5 us, the
+first read of a file 10).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from minicontainer.linux import cgroupfiles as formats
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroupfiles import Pressure, Usage
 from minicontainer.linux.cgrouphints import file_hint, mkdir_hint
-from minicontainer.linux.cgroupkill import kill_all, kill_listed, still_in, unless_gone
+from minicontainer.linux.cgroupkill import describe_processes, ignore_removed, kill_all, kill_listed
 from minicontainer.native import ffi, lib, now
 
-AGAIN = 0.1  # seconds from one kill to the next
+AGAIN = 0.1  # seconds between two kills
 ROOM = 16384  # bytes for one file: memory.stat has about 2000, io.stat 100 for each device
 
 _CHARS = ffi.typeof("char[]")
@@ -40,11 +40,11 @@ _unpack = ffi.unpack
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Cgroup")
-Observe = Callable[[str, int], None]  # is told of a call, and when it began (nanoseconds)
+Observe = Callable[[str, int], None]  # called with each call and its start (nanoseconds)
 
 
 class Setting(Generic[T]):
-    """A file of the cgroup as an attribute: ``parse`` what it holds, ``show`` the lines to write, one by one."""
+    """A file of the cgroup as an attribute: ``parse`` reads its content, ``show`` gives the lines to write."""
 
     def __init__(self, file: str, parse: Callable[[str], T], show: Callable[[T], str]) -> None:
         self.file, self.parse, self.show = file, parse, show
@@ -64,7 +64,7 @@ class Setting(Generic[T]):
 class Cgroup:
     """A cgroup v2 directory. ``create`` or ``open`` one; ``fd`` is its directory (what CLONE_INTO_CGROUP takes).
 
-    As a context manager, one that was created is removed at the end with all that is in it; one that was opened is
+    As a context manager: at the end, a created one is killed and removed with all its children; an opened one is
     only closed. Limits are attributes; reading or writing one whose controller is not enabled is ENOENT.
     """
 
@@ -124,7 +124,7 @@ class Cgroup:
 
     @property
     def parent_fd(self) -> int:
-        """The directory that it was created in; -1 where it was opened by its path."""
+        """Descriptor of the parent directory; -1 for a cgroup that was opened by path."""
         return -1 if self._parent is None else self._parent.fd
 
     def __repr__(self) -> str:
@@ -143,7 +143,7 @@ class Cgroup:
             close(self.fd)
 
     def close(self) -> None:
-        """Closes the descriptor; the cgroup stays."""
+        """Close the descriptor; the cgroup stays."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -178,7 +178,7 @@ class Cgroup:
         raise StepError(number, f"{call}({shown})", hint=file_hint(number, name, *what)) from None
 
     def _optional(self, name: bytes, buffer: Any, observe: Observe | None = None) -> bytes | None:
-        """A small file in three system calls, or None where there is none (EOPNOTSUPP: psi=0 at boot)."""
+        """A small file in three system calls; None if it does not exist (EOPNOTSUPP: psi=0 at boot)."""
         begin = now()
         size: int = _read_at(self.fd, name, buffer, ROOM)
         if observe is not None:
@@ -194,20 +194,20 @@ class Cgroup:
 
     @property
     def controllers(self) -> frozenset[str]:
-        """The controllers that this cgroup has (cgroup.controllers): its parent's ``enabled``."""
+        """The controllers available in this cgroup (cgroup.controllers): its parent's ``enabled``."""
         return frozenset(self.read("cgroup.controllers").split())
 
     @property
     def enabled(self) -> frozenset[str]:
-        """The controllers that its children have (cgroup.subtree_control); remembered, ``enable`` asks again."""
+        """The controllers enabled for its children (cgroup.subtree_control); cached until ``enable``."""
         enabled = self._enabled
         if enabled is None:
             enabled = self._enabled = frozenset(self.read("cgroup.subtree_control").split())
         return enabled
 
     def enable(self, *names: str) -> None:
-        """Gives controllers to its children. ENOENT where it has not got one itself, EBUSY where it has member
-        processes and is not the root."""
+        """Enable controllers for the children. ENOENT if the cgroup itself lacks one, EBUSY if it has member processes
+        and is not the root."""
         self.write("cgroup.subtree_control", " ".join(f"+{name}" for name in names))
         self._enabled = None
 
@@ -215,34 +215,34 @@ class Cgroup:
 
     @property
     def procs(self) -> list[int]:
-        """The processes in it (not those of its children); 0 for each that this pid namespace does not show."""
+        """The pids in this cgroup, without its children; 0 for a process of another pid namespace."""
         return [int(pid) for pid in self.read("cgroup.procs").split()]
 
     def add(self, pid: int) -> None:
-        """Moves a process (all its threads) here; 0 is the caller."""
+        """Move a process with all its threads into this cgroup; 0 is the caller."""
         self.write("cgroup.procs", str(pid))
 
     def freeze(self, timeout: float = 10.0) -> None:
-        """Stops all processes in it and below, and returns when they stand still (ETIMEDOUT: thawed again)."""
+        """Freeze all processes in the subtree, and wait until they are frozen. ETIMEDOUT: they are thawed again."""
         self.write("cgroup.freeze", "1")
         if not self.wait("frozen", 1, timeout):
             self.write("cgroup.freeze", "0")
             raise StepError(errno.ETIMEDOUT, f"freeze({self.path!r})", hint="a process is in an uninterruptible call")
 
     def thaw(self, timeout: float = 10.0) -> None:
-        """Undoes ``freeze``; a cgroup stays frozen as long as one above it is (ETIMEDOUT)."""
+        """Undo ``freeze``. ETIMEDOUT: a cgroup above is still frozen."""
         self.write("cgroup.freeze", "0")
         if not self.wait("frozen", 0, timeout):
             raise StepError(errno.ETIMEDOUT, f"thaw({self.path!r})", hint="is a cgroup above it frozen?")
 
     def kill(self) -> None:
-        """SIGKILL to all processes in it and below, so that none escapes by forking. Does not wait for their end.
+        """Send SIGKILL to all processes in the subtree, including those that fork meanwhile. Does not wait.
 
-        It is for the last end of a cgroup. Linux 6.18 kills, in one that was killed by cgroup.kill once, all that
-        CLONE_INTO_CGROUP bears into it: its kill_seq is compared with that of the maker's cgroup (commit b69bb476dee9,
-        6.14, and the stable kernels that have it). So ``birth_fd`` refuses it from then on."""
+        Use it only before removing the cgroup. After a cgroup.kill, Linux 6.18 kills every process that
+        CLONE_INTO_CGROUP starts there: it compares the cgroup's kill_seq with that of the parent's cgroup (commit
+        b69bb476dee9, 6.14, and the stable kernels that have it). So ``birth_fd`` refuses it from then on."""
         self.was_killed = True
-        with unless_gone():
+        with ignore_removed():
             self._kill()
 
     def _kill(self) -> None:
@@ -256,32 +256,34 @@ class Cgroup:
             kill_listed(self.fd)
 
     def _kill_frozen(self) -> None:
-        """``kill`` by hand. What is frozen does not fork; SIGKILL reaches it."""
+        """``kill`` without cgroup.kill: frozen processes cannot fork, and SIGKILL reaches them."""
         try:
             self.freeze()
         except StepError:
-            pass  # one is in an uninterruptible call
+            pass  # a process is in an uninterruptible call
         try:
             kill_listed(self.fd)
         finally:
             self.write("cgroup.freeze", "0")
 
     def birth_fd(self) -> int:
-        """``fd``, for CLONE_INTO_CGROUP. Error where it was killed: what is born in it could be killed too."""
+        """``fd``, for CLONE_INTO_CGROUP. Error after ``kill``, which can kill later processes too."""
         if self.was_killed:
-            raise Error(sentence("cgroup", self.path, "was killed, and may kill what is born in it", "make another"))
+            raise Error(
+                sentence("cgroup", self.path, "was killed, so new processes in it may be killed too", "create another")
+            )
         return self.fd
 
-    # ---- what it tells
+    # ---- state and usage
 
     @property
     def populated(self) -> bool:
-        """Whether a process is in it or below."""
+        """Whether the subtree has a process."""
         return formats.parse_flat(self.read("cgroup.events"))["populated"] == 1
 
     @property
     def events(self) -> dict[str, int]:
-        """``populated``, ``frozen``, and memory.events (``max``, ``oom``, ``oom_kill`` ...) where it has memory."""
+        """``populated`` and ``frozen``; with the memory controller also ``max``, ``oom``, ``oom_kill`` ..."""
         return self._flat("cgroup.events") | self._flat("memory.events")
 
     @property
@@ -298,9 +300,9 @@ class Cgroup:
         return formats.parse_pressure(self.read(f"{resource}.pressure"))
 
     def usage(self, *, pressure: bool = True, observe: Observe | None = None) -> Usage:
-        """What was used so far, by as few files as it takes: each costs about 10 us the first time.
+        """The usage so far, read from as few files as possible: the first read of each costs about 10 us.
 
-        ``observe(call, start_ns)`` is told of each file that was read.
+        ``observe(call, start_ns)`` is called for each file.
 
         Which of memory.peak, pids.peak and io.stat exist is known from the parent's ``enabled``, read once.
         """
@@ -329,19 +331,19 @@ class Cgroup:
     # ---- waiting and removal
 
     def wait(self, event: str, value: int, timeout: float) -> bool:
-        """Waits until a line of cgroup.events has that value; False at the timeout (seconds)."""
+        """Wait until a line of cgroup.events has that value; False after ``timeout`` seconds."""
         return cgroupfs.wait(self.fd, f"{event} {value}\n".encode(), timeout)
 
     def remove(self, *, kill: bool = False, timeout: float = 10.0) -> None:
-        """rmdir(2), also of cgroups made inside, and closes. ``kill``: ends what is in it first.
+        """rmdir(2) of the cgroup and its children, and close it. ``kill``: kill its processes first.
 
-        Waits up to ``timeout`` seconds for processes to be gone (EBUSY then). One that is gone already is no error.
+        Waits up to ``timeout`` seconds for its processes to end, then raises EBUSY. A removed cgroup is no error.
         """
         if self.fd < 0:
             return
         number = self._rmdir()
         if number == errno.EBUSY:
-            with unless_gone():
+            with ignore_removed():
                 self._empty(kill, timeout)
             number = self._rmdir()
         if number not in (0, errno.ENOENT):
@@ -359,28 +361,28 @@ class Cgroup:
         return 0
 
     def _empty(self, kill: bool, timeout: float) -> None:
-        """Makes rmdir possible. A cgroup counts as populated until the last of its processes is past exit."""
+        """Make rmdir possible. A cgroup is populated until the last of its processes has been through exit."""
         end = time.monotonic() + timeout
         while True:
             if kill:
-                self.kill()  # again: what survives one kill may have forked
+                self.kill()  # repeated: a survivor of one kill may have forked
             left = end - time.monotonic()
             if self.wait("populated", 0, min(left, AGAIN) if kill else left):
                 break
             if time.monotonic() >= end:
-                raise StepError(errno.EBUSY, f"rmdir({self.path!r})", hint=still_in(self.fd))
+                raise StepError(errno.EBUSY, f"rmdir({self.path!r})", hint=describe_processes(self.fd))
         cgroupfs.remove_children(self.fd)
 
 
-_kept: dict[str, Cgroup] = {}  # the root (a dict's methods are atomic)
+_cache: dict[str, Cgroup] = {}  # the root cgroup (methods of a dict are atomic)
 
 
 def hierarchy() -> Cgroup:
-    """The root of the cgroup v2 hierarchy as it is mounted here; kept open. UnsupportedError where there is none."""
-    root = _kept.get("root")
+    """The root of the mounted cgroup v2 hierarchy; stays open. UnsupportedError if none is mounted."""
+    root = _cache.get("root")
     if root is None or root.fd < 0:
-        _kept.pop("root", None)
-        root = _kept.setdefault("root", Cgroup.open(cgroupfs.unified().path.rstrip("/")))
+        _cache.pop("root", None)
+        root = _cache.setdefault("root", Cgroup.open(cgroupfs.unified().path.rstrip("/")))
     return root
 
 

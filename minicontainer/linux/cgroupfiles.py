@@ -18,7 +18,7 @@ class Pressure(NamedTuple):
 
 
 class Usage(TypedDict):
-    """What a cgroup used since it was made: seconds and bytes. None where this host does not tell.
+    """Resource usage of a cgroup since it was made: seconds and bytes; None if this host does not account it.
 
     ``io_read`` and ``io_write`` sum over devices, so stacked devices (dm on a disk) count twice. ``pressure_*_some``
     is the time for which at least one task was stalled.
@@ -94,11 +94,11 @@ def parse_default_weight(text: str) -> int:
     return int(text.split("\n", 1)[0].removeprefix("default "))
 
 
-# ---- for usage, straight from bytes: None in, None out
+# ---- for usage, from raw bytes; None (no file) gives None
 
 
 def cpu_seconds(data: bytes | None) -> tuple[float | None, float | None, float | None]:
-    """(both, user, system) of cpu.stat."""
+    """(total, user, system) seconds of cpu.stat."""
     if data is None:
         return None, None, None
     fields = data.split(None, 6)  # usage_usec, user_usec, system_usec come first (cgroup_base_stat_cputime_show)
@@ -106,7 +106,7 @@ def cpu_seconds(data: bytes | None) -> tuple[float | None, float | None, float |
 
 
 def whole(data: bytes | None) -> int | None:
-    """The number of a file that holds one."""
+    """The number in a file that holds one number."""
     return None if data is None else int(data)
 
 
@@ -119,7 +119,7 @@ def io_bytes(data: bytes | None) -> tuple[int | None, int | None]:
 
 
 def stalled(data: bytes | None) -> float | None:
-    """The total of the line ``some`` of a pressure file."""
+    """Total stall seconds of the line ``some`` of a pressure file."""
     if data is None:
         return None
     start = data.index(b"total=") + 6  # the line "some" comes first

@@ -1,4 +1,4 @@
-"""Where control groups are: cgroup mounts of this mount namespace, this process's own place, each controller's home.
+"""Where control groups are: the cgroup mounts, this process's own cgroup, the hierarchy of each controller.
 
 Read-only lookups in ``/proc/self/mountinfo``, ``/proc/self/cgroup`` and ``/proc/cgroups`` (proc(5), cgroups(7)).
 """
@@ -30,13 +30,13 @@ class CgroupMount(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """Why cgroup v2 cannot give a controller, and what to do about it."""
+    """Why cgroup v2 lacks a controller, and the remedy."""
 
     reason: str
     hint: str
 
 
-# cgroups(7): what a controller was called in version 1, and the option of the kernel that it needs.
+# cgroups(7): names of controllers in version 1, and the kernel options they need.
 V1_NAMES = {"io": "blkio"}
 KERNEL_OPTIONS = {
     "memory": "CONFIG_MEMCG",
@@ -66,9 +66,9 @@ def mounts() -> list[CgroupMount]:
 
 
 def unified() -> CgroupMount:
-    """The cgroup v2 mount to use: one that shows the whole hierarchy where there is one.
+    """The cgroup v2 mount to use, preferably one of the whole hierarchy.
 
-    Hybrid hosts have it at ``/sys/fs/cgroup/unified``. Raises UnsupportedError where there is none.
+    Hybrid hosts have it at ``/sys/fs/cgroup/unified``. Raises UnsupportedError if there is none.
     """
     found = [mount for mount in mounts() if mount.version == 2 and os.path.exists(mount.path + "/cgroup.procs")]
     if not found:
@@ -87,7 +87,7 @@ def parse_membership(text: str) -> str | None:
 def membership() -> str:
     """The directory of this process's own cgroup v2, below ``unified()``.
 
-    Raises UnsupportedError where the mount does not show it (it belongs to another cgroup namespace).
+    Raises UnsupportedError if it is outside the mount (which belongs to another cgroup namespace).
     """
     mount = unified()
     path = parse_membership(_proc("self/cgroup")) or "/"
@@ -98,7 +98,7 @@ def membership() -> str:
 
 
 def has(controller: str) -> bool:
-    """Whether version 2 has it: whether it is in the root's ``cgroup.controllers``."""
+    """Whether version 2 has the controller: whether the root's ``cgroup.controllers`` lists it."""
     with open(f"{unified().path}/cgroup.controllers", encoding="ascii") as file:
         return controller in file.read().split()
 
@@ -109,7 +109,7 @@ def absence(controller: str) -> Absence:
 
 
 def explain_absence(controller: str, mounted: list[CgroupMount], table: str) -> Absence:
-    """``absence`` of what ``mounts()`` and ``/proc/cgroups`` say."""
+    """``absence``, from the mounts and the text of ``/proc/cgroups``."""
     name = V1_NAMES.get(controller, controller)
     for mount in mounted:
         if mount.version == 1 and name in mount.options:
@@ -124,7 +124,7 @@ def explain_absence(controller: str, mounted: list[CgroupMount], table: str) -> 
             hint = f"boot without cgroup_disable={name}, or with cgroup_enable={name}"
             return Absence(f"the {controller} controller is switched off", hint)
         return Absence(
-            f"the {controller} controller is not given to this part of the hierarchy",
+            f"the {controller} controller is not enabled in this part of the hierarchy",
             f"echo +{controller} into cgroup.subtree_control from the root down",
         )
     return Absence(
@@ -153,7 +153,7 @@ def _optional(name: str) -> str:
 
 
 def walk(fd: int) -> Iterator[int]:
-    """Descriptors of the cgroup and of all below it. One at a time: whoever was inside may have nested many."""
+    """Descriptors of the cgroup and all its descendants, one open at a time: the nesting can be deep."""
     here = os.dup(fd)
     try:
         left = [_directories(here)]
@@ -163,7 +163,7 @@ def walk(fd: int) -> Iterator[int]:
             try:
                 there = os.open(name, DIRECTORY, dir_fd=here)
             except FileNotFoundError:
-                continue  # it is gone by now
+                continue  # removed meanwhile
             os.close(here)
             here = there
             if name == "..":
@@ -184,9 +184,9 @@ def _directories(fd: int) -> list[str]:
 
 
 def wait(fd: int, wanted: bytes, timeout: float) -> bool:
-    """Waits until a line of cgroup.events is ``wanted``; False at the timeout (seconds).
+    """Wait until cgroup.events has the line ``wanted``; False after ``timeout`` seconds.
 
-    The kernel tells by POLLPRI, but at most every 10 ms (cgroup_file_notify), hence the short naps at first."""
+    The kernel signals changes by POLLPRI, but at most every 10 ms (cgroup_file_notify); hence the short polls first."""
     import select
 
     events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
@@ -206,7 +206,7 @@ def wait(fd: int, wanted: bytes, timeout: float) -> bool:
 
 
 def remove_children(fd: int) -> None:
-    """rmdir of all cgroups below, leaves first. One descriptor at a time: whoever was inside may have nested many."""
+    """rmdir(2) of all descendants, leaves first, with one open descriptor: the nesting can be deep."""
     here, names = os.dup(fd), list[str]()
     try:
         while True:
@@ -218,7 +218,7 @@ def remove_children(fd: int) -> None:
             except FileNotFoundError:
                 if child is None:
                     raise
-                continue  # somebody else removes them too
+                continue  # removed by another process
             os.close(here)
             here = there
             if child is None:
@@ -235,4 +235,4 @@ def _first_directory(fd: int) -> str | None:
         with os.scandir(fd) as entries:
             return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
     except FileNotFoundError:
-        return None  # it is gone itself
+        return None  # removed meanwhile

@@ -26,7 +26,7 @@ def file_hint(number: int, name: str, data: str = "") -> str:
         return _absence(controller) or remedy
     if number == errno.ENOENT and name == "cgroup.subtree_control":
         wanted = [word.lstrip("+-") for word in data.split()]
-        return next(filter(None, map(_absence, wanted)), "a controller must be enabled in each cgroup above, too")
+        return next(filter(None, map(_absence, wanted)), "a controller must be enabled in each cgroup above")
     if number in (errno.EOPNOTSUPP, errno.ENOENT) and name.endswith(".pressure"):
         return "this kernel does not account pressure: boot with psi=1"
     if number == errno.EBUSY and name == "cgroup.subtree_control":
@@ -39,7 +39,7 @@ def file_hint(number: int, name: str, data: str = "") -> str:
 
 
 def _absence(controller: str) -> str:
-    """Why version 2 has not got it, and what to do; "" where it has."""
+    """Why version 2 lacks the controller, and the remedy; "" if it has it."""
     if cgroupfs.has(controller):
         return ""
     reason, hint = cgroupfs.absence(controller)

@@ -1,10 +1,10 @@
-"""SIGKILL to all processes of a cgroup and of those below.
+"""SIGKILL to all processes of a cgroup and its descendants.
 
-Theory of operation. Writing to cgroup.kill does it in one go, so that none escapes by forking (Linux 5.14, commit
-661ee6280931); but the signal goes to main threads (__cgroup_kill, send_sig), and so spares a process whose main thread
-has exited while another runs (Linux 6.1 and 6.18), however often it is written. Such a process is still listed in
-cgroup.procs, and a signal to the process, by its pidfd, ends it. A number that was read may be another's by the time it
-is used: so the pidfd is opened first, and used where the cgroup lists that number then.
+Theory of operation. One write to cgroup.kill kills all processes, including those that fork meanwhile (Linux 5.14,
+commit 661ee6280931). But the kernel signals main threads (__cgroup_kill, send_sig), so a process whose main thread has
+exited survives while another of its threads runs (Linux 6.1 and 6.18), however often cgroup.kill is written.
+cgroup.procs still lists such a process, and a signal by its pidfd kills it. Because a pid may be reused after it was
+read, the pidfd is opened first, and used only if the cgroup lists the pid after that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
 def kill_all(fd: int) -> bool:
-    """``cgroup.kill``. False before Linux 5.14, which has none. OSError."""
+    """Write to ``cgroup.kill``. False if there is none (before Linux 5.14). OSError."""
     result: int = lib.mc_write_at(fd, b"cgroup.kill", b"1", 1)
     if result < 0 and result != -errno.ENOENT:
         raise OSError(-result, os.strerror(-result))
@@ -31,16 +31,16 @@ def kill_all(fd: int) -> bool:
 
 
 def kill_listed(fd: int) -> None:
-    """A kill for each process that is listed in the cgroup of that directory, or below it. What may not be signalled,
-    or is of a pid namespace that this one does not show, is left out."""
+    """Send SIGKILL to each process listed in the cgroup or its descendants, except those that the caller may not signal
+    and those of another pid namespace."""
     for directory in cgroupfs.walk(fd):
         pids = iter(_numbers(directory))
         while some := list(islice(pids, AT_ONCE)):
             _kill(directory, some)
 
 
-def listed(fd: int) -> list[int]:
-    """The processes in it and below, by number; 0 for each that this pid namespace does not show."""
+def all_processes(fd: int) -> list[int]:
+    """The pids in the cgroup and its descendants; 0 for a process of another pid namespace."""
     return [pid for directory in cgroupfs.walk(fd) for pid in _numbers(directory, hidden=True)]
 
 
@@ -59,8 +59,8 @@ def _kill(directory: int, pids: list[int]) -> None:
 
 
 def _numbers(directory: int, *, hidden: bool = False) -> set[int]:
-    """What cgroup.procs lists. Nothing for a threaded cgroup (EOPNOTSUPP), whose processes are listed above it, and
-    for one that is gone."""
+    """The pids in cgroup.procs; none for a threaded cgroup (EOPNOTSUPP), whose processes are listed above it, or for a
+    removed one."""
     parts = []
     try:
         with open(
@@ -74,17 +74,17 @@ def _numbers(directory: int, *, hidden: bool = False) -> set[int]:
     return {pid for pid in map(int, b"".join(parts).split()) if pid or hidden}
 
 
-def still_in(fd: int) -> str:
-    """Which processes are still in it, in words."""
-    pids: Iterator[int] = iter(sorted(listed(fd)))
+def describe_processes(fd: int) -> str:
+    """A sentence that names the processes that are still in the cgroup."""
+    pids: Iterator[int] = iter(sorted(all_processes(fd)))
     shown = " ".join(str(pid) if pid else "one of another pid namespace" for pid in islice(pids, 5))
     return f"processes are still in it: {shown}{' ...' if next(pids, None) is not None else ''}"
 
 
 @contextlib.contextmanager
-def unless_gone() -> Iterator[None]:
-    """Whoever waits for the same end may have removed the cgroup meanwhile: nothing is left in it then. Its files are
-    not there any more (ENOENT), or those that are open have nothing behind them (kernfs: ENODEV)."""
+def ignore_removed() -> Iterator[None]:
+    """Ignore the errors of a cgroup that another process has removed meanwhile: its files are missing (ENOENT), or open
+    files have lost their node (kernfs: ENODEV)."""
     try:
         yield
     except OSError as error:

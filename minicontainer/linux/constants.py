@@ -1,6 +1,6 @@
 """The kernel's constants by name, as the compiler knows them: ``from minicontainer.linux.constants import MS_BIND``.
 
-Those of csrc/plan/constants.h. Wherever a primitive takes flags, their names do as well: ``"MS_BIND|MS_REC"``.
+csrc/plan/constants.h lists them. Primitives also take flags by name: ``"MS_BIND|MS_REC"``.
 """
 
 from __future__ import annotations

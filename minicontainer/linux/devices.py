@@ -1,7 +1,7 @@
 """Which devices the processes of a cgroup may use: an eBPF program on it (cgroup-v2.rst "Device controller", bpf(2)).
 
-The kernel asks the program each time that a node is opened or made, with struct bpf_cgroup_dev_ctx: what is wanted, and
-of which device. It answers 1, or 0 for EPERM. Programs of the cgroups above are asked too, and all must agree.
+The kernel runs the program whenever a device node is opened or made, with the requested access and the device in struct
+bpf_cgroup_dev_ctx. The program returns 1 to allow, or 0 for EPERM. Programs of the cgroups above must allow it, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ATTACH_ATTR = struct.Struct("=IIII")  # of BPF_PROG_ATTACH: target_fd, attach_bp
 LICENSE = b"GPL\0"
 KINDS = {"c": lib.BPF_DEVCG_DEV_CHAR, "b": lib.BPF_DEVCG_DEV_BLOCK}
 ACCESS = {"m": lib.BPF_DEVCG_ACC_MKNOD, "r": lib.BPF_DEVCG_ACC_READ, "w": lib.BPF_DEVCG_ACC_WRITE}
-RESULT, CONTEXT, KIND, WANTED, MAJOR, MINOR = range(6)  # registers: r0 is the answer, r1 points to the question
+RESULT, CONTEXT, KIND, WANTED, MAJOR, MINOR = range(6)  # registers: r0 is the result, r1 points to the context
 
 
 class Rule(NamedTuple):
@@ -32,10 +32,10 @@ class Rule(NamedTuple):
 
 
 def program(rules: Iterable[Rule]) -> bytes:
-    """struct bpf_insn[] that allows what a rule allows, and nothing else."""
+    """A program (struct bpf_insn[]) that allows what the rules allow, and nothing else."""
     word = lib.BPF_LDX | lib.BPF_MEM | lib.BPF_W
     code = [
-        _instruction(word, KIND, CONTEXT, 0),  # access_type: what is wanted << 16 | kind
+        _instruction(word, KIND, CONTEXT, 0),  # access_type: access << 16 | kind
         _instruction(lib.BPF_ALU64 | lib.BPF_MOV | lib.BPF_X, WANTED, KIND),
         _instruction(lib.BPF_ALU | lib.BPF_AND | lib.BPF_K, KIND, immediate=0xFFFF),
         _instruction(lib.BPF_ALU | lib.BPF_RSH | lib.BPF_K, WANTED, immediate=16),
@@ -48,7 +48,7 @@ def program(rules: Iterable[Rule]) -> bytes:
 
 
 def _matching(rule: Rule) -> list[bytes]:
-    """Answers 1 where the rule allows it; else what follows is next."""
+    """Code that returns 1 if the rule allows the access, and else falls through."""
     tests = [(lib.BPF_JNE, KIND, KINDS[rule.kind]), (lib.BPF_JNE, MAJOR, rule.major)]
     if rule.minor is not None:
         tests.append((lib.BPF_JNE, MINOR, rule.minor))
@@ -89,7 +89,7 @@ def load(code: bytes) -> int:
 
 
 def attach(cgroup: int, loaded: int) -> None:
-    """bpf(BPF_PROG_ATTACH) to the directory of a cgroup, until that is removed; beside what is on it already."""
+    """bpf(BPF_PROG_ATTACH) to the directory of a cgroup, for the cgroup's lifetime, in addition to other programs."""
     attr = ATTACH_ATTR.pack(cgroup, loaded, lib.BPF_CGROUP_DEVICE, lib.BPF_F_ALLOW_MULTI)
     what = (const("BPF_PROG_ATTACH"), Struct(b"", f"{{{cgroup}, {loaded}, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI}}"))
     syscall("bpf", lib.SYS_bpf, lib.BPF_PROG_ATTACH, attr, len(attr), what=what)

@@ -1,4 +1,4 @@
-"""ELF headers (elf(5)), as far as they tell why a program cannot run here: its machine and its loader."""
+"""ELF headers (elf(5)): machine and interpreter, for errors about programs that cannot be executed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PT_INTERP = 3
 
 
 def machine(head: bytes) -> str:
-    """The architecture of an ELF file by its first bytes, by its usual name."""
+    """The name of an ELF file's architecture, from its first bytes."""
     if len(head) < 20:
         return "an unknown machine"
     order = ">" if head[5:6] == b"\x02" else "<"
@@ -32,7 +32,7 @@ def machine(head: bytes) -> str:
 
 
 def interpreter(head: bytes) -> str | None:
-    """PT_INTERP of an ELF file, as far as its first bytes hold it."""
+    """PT_INTERP of an ELF file, if its first bytes contain it."""
     if len(head) < 64 or head[:4] != b"\x7fELF":
         return None
     order = ">" if head[5] == 2 else "<"

@@ -1,4 +1,4 @@
-"""Descriptors and paths: openat2(2), close_range(2), sealed memfds; files that options name."""
+"""Descriptors and paths: openat2(2), close_range(2), sealed memfds; files named by options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minicontainer.linux.arguments import path as encoded
 from minicontainer.native import lib, syscall
 from minicontainer.plan.language import OPEN_HOW
 
-MOMENT = 0.5  # seconds that who holds a lease may take to give it up
+LEASE_TIMEOUT = 0.5  # seconds to wait for the holder of a lease to release it
 
 
 def openat2(dirfd: int, path: StrPath, flags: int | str, mode: int = 0, resolve: int | str = 0) -> int:
@@ -32,7 +32,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int | str = 0) -> Non
 
 
 def sealed_memfd(name: str, data: bytes) -> int:
-    """memfd_create(2) with ``data``, sealed: nobody who gets hold of it can change a byte (F_SEAL_WRITE ...)."""
+    """memfd_create(2) with ``data``, sealed against changes by any process (F_SEAL_WRITE ...)."""
     flags = lib.MFD_CLOEXEC | lib.MFD_ALLOW_SEALING
     fd = syscall("memfd_create", lib.SYS_memfd_create, encoded(name), flags, what=(name,))
     try:
@@ -50,10 +50,10 @@ def sealed_memfd(name: str, data: bytes) -> int:
 LEASED = "a process holds a lease of it (fcntl(2))"
 
 
-def opened_anew(fd: int, flags: int) -> int:
-    """A descriptor with other rights of what an O_PATH one leads to. No lease of it is waited for (fcntl(2)), but for a
-    moment: OSError without the name of a file, EWOULDBLOCK where that is not given up."""
-    deadline = time.monotonic() + MOMENT
+def reopen(fd: int, flags: int) -> int:
+    """Open the file of an O_PATH descriptor with other flags. OSError without a file name; EWOULDBLOCK if a process
+    holds a lease of the file (fcntl(2)) for longer than LEASE_TIMEOUT."""
+    deadline = time.monotonic() + LEASE_TIMEOUT
     while True:
         try:
             return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -66,7 +66,7 @@ def opened_anew(fd: int, flags: int) -> int:
 
 
 def read_whole(what: str, path: str, most: int) -> bytes:
-    """What is in the file of the option ``what``. SpecError: it cannot be read, or has more than ``most`` bytes."""
+    """The content of the option's (``what``) file. SpecError if it is unreadable or larger than ``most`` bytes."""
     try:
         with open(path, "rb") as file:
             data = file.read(most + 1)

@@ -1,4 +1,4 @@
-"""inotify(7): a descriptor that is readable when something happens to files."""
+"""inotify(7): a descriptor that reports events of files."""
 
 from __future__ import annotations
 

@@ -10,15 +10,15 @@ from minicontainer.plan.step import const
 def join_session_keyring(name: str | None = None) -> int:
     """keyctl(KEYCTL_JOIN_SESSION_KEYRING): the serial number of this process's new session keyring.
 
-    Without a name it is new and anonymous; with one, a keyring of that name that the caller may search is joined, or
-    else made."""
+    Without a name, the keyring is new and anonymous; with a name, an existing keyring that the caller may search is
+    joined, or else a new one is made."""
     operation = const("KEYCTL_JOIN_SESSION_KEYRING")
-    given = None if name is None else path(name)
-    return syscall("keyctl", lib.SYS_keyctl, operation, given, what=(operation, name))
+    value = None if name is None else path(name)
+    return syscall("keyctl", lib.SYS_keyctl, operation, value, what=(operation, name))
 
 
 def keyring_id(special: str) -> int:
-    """keyctl(KEYCTL_GET_KEYRING_ID): the serial number of ``KEY_SPEC_SESSION_KEYRING`` and the like, which is not
-    made if it is missing."""
+    """keyctl(KEYCTL_GET_KEYRING_ID): the serial number of ``KEY_SPEC_SESSION_KEYRING`` and the like; a missing keyring
+    is not made."""
     operation, keyring = const("KEYCTL_GET_KEYRING_ID"), const(special)
     return syscall("keyctl", lib.SYS_keyctl, operation, keyring, 0, what=(operation, keyring))

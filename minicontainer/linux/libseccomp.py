@@ -1,4 +1,4 @@
-"""libseccomp knows the numbers of every architecture's calls and makes filters: opened when one has to be made."""
+"""libseccomp: system call numbers of all architectures, and compilation of filters. Opened at first use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Condition(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The call ``name`` is answered by ``action`` (SECCOMP_RET_*), where all conditions hold."""
+    """``action`` (SECCOMP_RET_*) for the system call ``name`` if all conditions hold."""
 
     name: str
     action: int
@@ -35,13 +35,13 @@ class Rule(NamedTuple):
 
 @cache
 def _library() -> tuple[Any, Any]:
-    """cffi's view of the library, and the library. UnsupportedError where this host has none."""
+    """The cffi ffi object and the opened library. UnsupportedError if it is not installed."""
     from minicontainer._libseccomp import ffi
 
     try:
         return ffi, ffi.dlopen(SONAME)
     except OSError as e:
-        reason = f"a filter is made by libseccomp, which is not here: {e}"
+        reason = f"a filter needs libseccomp, which cannot be opened: {e}"
         raise UnsupportedError("seccomp", None, reason, REMEDY) from None
 
 
@@ -53,7 +53,7 @@ def version() -> str:
 
 
 def path() -> str:
-    """Where the library was found: the link that another version would take the place of."""
+    """The path of the library's soname link, which an upgrade would replace."""
     _library()
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as f:
         name = next(line.split(maxsplit=5)[5].rstrip("\n") for line in f if "/libseccomp.so" in line)
@@ -61,27 +61,27 @@ def path() -> str:
 
 
 def number(name: str) -> int:
-    """The number of a call on this machine; negative where it has none."""
+    """The number of a system call on this architecture; negative if there is none."""
     _, library = _library()
     found: int = library.seccomp_syscall_resolve_name(os.fsencode(name))
     return found
 
 
 def newest(names: Iterable[str], architecture: str = "") -> tuple[int, int]:
-    """The highest number that one of these calls has on this machine, or on another architecture (``x86``, ``x32`` ...)
-    of its kernel, behind the AUDIT_ARCH_* of it. The number is negative where there is none."""
+    """(AUDIT_ARCH_*, highest number of these calls) on this architecture, or on another (``x86``, ``x32`` ...) that the
+    kernel supports. The number is negative if there is none."""
     _, library = _library()
     token = library.seccomp_arch_resolve_name(os.fsencode(architecture)) if architecture else lib.AUDIT_ARCH_NATIVE
     numbers = (library.seccomp_syscall_resolve_name_arch(token, os.fsencode(name)) for name in names)
-    # a token is an AUDIT_ARCH_*, but for x32, which the kernel tells from x86_64 by the number alone
+    # a token is an AUDIT_ARCH_*, except for x32, which differs from x86_64 in the call numbers only
     return lib.AUDIT_ARCH_NATIVE if architecture == "x32" else token, max(numbers, default=-1)
 
 
 def compile(default: int, rules: Iterable[Rule], architectures: Sequence[str] = ()) -> bytes:
-    """A program (struct sock_filter[]) that answers ``default`` where no rule matches.
+    """A program (struct sock_filter[]) that returns ``default`` if no rule matches.
 
-    ``architectures`` (``x86``, ``x32`` ...) are those beside this program's own; a call by the table of any other kills
-    the process. Calls that the library does not know are left out, and so are rules that say what ``default`` does.
+    ``architectures`` (``x86``, ``x32`` ...) are supported in addition to this process's own; a call of any other kills
+    the process. Calls unknown to the library are left out, and so are rules whose action is ``default``.
     StepError for what the library refuses, such as two conditions on one argument in one rule."""
     ffi, library = _library()
     context = library.seccomp_init(default)

@@ -13,7 +13,7 @@ from minicontainer.linux.arguments import flags as number
 from minicontainer.native import lib, syscall
 from minicontainer.plan.language import MOUNT_ATTR
 
-KERNELS = {  # types of statfs(2) of what is made as it is read
+KERNEL_FILESYSTEMS = {  # statfs(2) types of file systems whose content the kernel generates
     getattr(lib, f"{name}_MAGIC")
     for name in "PROC_SUPER SYSFS CGROUP_SUPER CGROUP2_SUPER DEBUGFS TRACEFS SECURITYFS BPF_FS EFIVARFS PSTOREFS"
     " SELINUX SMACK".split()
@@ -24,11 +24,11 @@ def mount(
     source: StrPath | None, target: StrPath, fstype: str | None = None, flags: int | str = 0, data: str | None = None
 ) -> None:
     """mount(2); flags of MS_*."""
-    given = (source, target, fstype, data)
-    a, b, c, d = (None if g is None else path(g) for g in given)
-    shown = [None if g is None else os.fspath(g) for g in given]
+    strings = (source, target, fstype, data)
+    a, b, c, d = (None if s is None else path(s) for s in strings)
+    texts = [None if s is None else os.fspath(s) for s in strings]
     options = number(flags)
-    syscall("mount", lib.SYS_mount, a, b, c, options, d, what=(*shown[:3], options, shown[3]))
+    syscall("mount", lib.SYS_mount, a, b, c, options, d, what=(*texts[:3], options, texts[3]))
 
 
 def umount(target: StrPath, flags: int | str = 0) -> None:
@@ -39,18 +39,18 @@ def umount(target: StrPath, flags: int | str = 0) -> None:
 
 def open_tree(target: StrPath, flags: int | str = 0, dirfd: int = lib.AT_FDCWD) -> int:
     """open_tree(2): a mount as a descriptor; with OPEN_TREE_CLONE (and AT_RECURSIVE) a detached copy."""
-    given = number(flags)
-    what = (os.fspath(target), given)
-    return syscall("open_tree", lib.SYS_open_tree, dirfd, path(target), given | lib.OPEN_TREE_CLOEXEC, what=what)
+    value = number(flags)
+    what = (os.fspath(target), value)
+    return syscall("open_tree", lib.SYS_open_tree, dirfd, path(target), value | lib.OPEN_TREE_CLOEXEC, what=what)
 
 
 def move_mount(
     tree: int, target: StrPath, flags: int | str = "MOVE_MOUNT_F_EMPTY_PATH", dirfd: int = lib.AT_FDCWD
 ) -> None:
     """move_mount(2): attaches the mount of descriptor ``tree`` at ``target``."""
-    given = number(flags)
-    what = (tree, os.fspath(target), given)
-    syscall("move_mount", lib.SYS_move_mount, tree, b"", dirfd, path(target), given, what=what)
+    value = number(flags)
+    what = (tree, os.fspath(target), value)
+    syscall("move_mount", lib.SYS_move_mount, tree, b"", dirfd, path(target), value, what=what)
 
 
 def fsopen(fstype: str) -> int:
@@ -60,9 +60,9 @@ def fsopen(fstype: str) -> int:
 
 def fspick(target: StrPath, flags: int | str = 0, dirfd: int = lib.AT_FDCWD) -> int:
     """fspick(2): the configuration of a mounted file system."""
-    given = number(flags)
-    what = (os.fspath(target), given)
-    return syscall("fspick", lib.SYS_fspick, dirfd, path(target), given | lib.FSPICK_CLOEXEC, what=what)
+    value = number(flags)
+    what = (os.fspath(target), value)
+    return syscall("fspick", lib.SYS_fspick, dirfd, path(target), value | lib.FSPICK_CLOEXEC, what=what)
 
 
 def fsconfig(
@@ -70,7 +70,7 @@ def fsconfig(
 ) -> None:
     """fsconfig(2); command of FSCONFIG_*. Bytes are for FSCONFIG_SET_BINARY, ``aux`` the descriptor of FSCONFIG_SET_FD.
 
-    OSError with what the file system itself has to say, where it says something."""
+    The OSError includes the messages of the file system, if there are any."""
     first = None if key is None else path(key)
     second = path(value) if isinstance(value, str) else value
     if isinstance(value, bytes):
@@ -80,28 +80,28 @@ def fsconfig(
     try:
         syscall("fsconfig", lib.SYS_fsconfig, fd, wanted, first, second, aux, what=what)
     except StepError as e:
-        raise _with_its_words(e, fd) from None
+        raise _with_messages(e, fd) from None
 
 
 def fsmount(fd: int, attrs: int | str = 0) -> int:
     """fsmount(2): a detached mount of what ``fsconfig`` made; attrs of MOUNT_ATTR_*."""
-    given = number(attrs)
+    value = number(attrs)
     try:
-        return syscall("fsmount", lib.SYS_fsmount, fd, lib.FSMOUNT_CLOEXEC, given, what=(fd, given))
+        return syscall("fsmount", lib.SYS_fsmount, fd, lib.FSMOUNT_CLOEXEC, value, what=(fd, value))
     except StepError as e:
-        raise _with_its_words(e, fd) from None
+        raise _with_messages(e, fd) from None
 
 
-def _with_its_words(error: StepError, fd: int) -> StepError:
-    """The error with the messages of the file system, which a read of its configuration gives (fsopen(2))."""
-    words: list[str] = []
+def _with_messages(error: StepError, fd: int) -> StepError:
+    """The error with the file system's messages, read from its configuration descriptor (fsopen(2))."""
+    messages: list[str] = []
     try:
-        ours = os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[fscontext]"  # nothing else may be read from
-        while ours and len(words) < 8:  # a ring of eight
-            words.append(os.read(fd, 4096).decode(errors="replace").strip()[2:])  # after the level: "e "
+        is_context = os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[fscontext]"  # never read from anything else
+        while is_context and len(messages) < 8:  # the kernel keeps eight
+            messages.append(os.read(fd, 4096).decode(errors="replace").strip()[2:])  # after the level: "e "
     except OSError:
-        pass  # ENODATA: that is all; or no such descriptor, which the error at hand tells
-    return StepError(error.errno or 0, error.call, hint="; ".join(words) or error.hint)
+        pass  # ENODATA: no more messages; or no such descriptor, as the error itself tells
+    return StepError(error.errno or 0, error.call, hint="; ".join(messages) or error.hint)
 
 
 def mount_setattr(
@@ -150,9 +150,9 @@ class MountInfo(NamedTuple):
     super_options: frozenset[str]
 
 
-def is_kernels(target: StrPath | int) -> bool:
-    """Whether what is there is the kernel's, and no file that was written: to open it can be to act, or to learn."""
-    return statfs_type(target) in KERNELS
+def is_kernel_filesystem(target: StrPath | int) -> bool:
+    """Whether the kernel generates the file: opening it can have side effects, or disclose the host's state."""
+    return statfs_type(target) in KERNEL_FILESYSTEMS
 
 
 def mountinfo(pid: int | str = "self") -> list[MountInfo]:
@@ -162,7 +162,7 @@ def mountinfo(pid: int | str = "self") -> list[MountInfo]:
 
 
 def parse_mountinfo(line: str) -> MountInfo:
-    """One line; ValueError where it is none."""
+    """Parse one line; ValueError if it is malformed."""
     left, separator, right = line.rstrip("\n").partition(" - ")
     fields, after = left.split(" "), right.split(" ")
     if not separator or len(fields) < 6 or len(after) < 3:

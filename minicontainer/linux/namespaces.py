@@ -26,9 +26,9 @@ def clone3(
 ) -> tuple[int, int]:
     """clone3(2) of a child that walks ``plan``: (pid, pidfd), once it has exec'd or ended. The caller reaps and closes.
 
-    ``flags`` of CLONE_NEW*; ``inputs`` a descriptor above 2 for each of the plan's; ``cgroup`` the directory to be born
-    in. The program gets the caller's signal mask, and what the caller ignores it ignores (Python: SIGPIPE), unless
-    ``plan.reset_signals()`` is among the steps. OSError for clone3, or for the step that failed, by its call."""
+    ``flags`` of CLONE_NEW*; ``inputs``: a descriptor above 2 for each input of the plan; ``cgroup``: the descriptor for
+    CLONE_INTO_CGROUP. The program inherits the caller's signal mask and ignored signals (Python's SIGPIPE), unless
+    the plan has the step ``reset_signals()``. The OSError names clone3 or the step that failed."""
     child = Spawn(plan if isinstance(plan, Plan) else Plan(plan))
     child.start(flags, inputs, cgroup)
     return child.pid, child.pidfd
@@ -55,12 +55,12 @@ def setns(target: int | StrPath, flags: int | str = 0) -> None:
 def namespaces(pid: int | str = "self") -> dict[str, str]:
     """Kind -> ``uts:[4026531838]`` of a process, for each kind of this kernel: the text changes with the namespace.
 
-    OSError where there is no such process, or it may not be looked at (ptrace(2), access mode checking)."""
+    OSError if there is no such process, or the caller may not inspect it (ptrace(2), access mode checking)."""
     return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in _kinds(pid)}
 
 
 def open_namespaces(pid: int | str = "self", kinds: Iterable[str] | None = None) -> dict[str, int]:
-    """Kind -> descriptor for ``setns``, which keeps the namespace alive; close-on-exec. The caller closes them."""
+    """Kind -> descriptor for ``setns``, which holds the namespace; close-on-exec. The caller closes them."""
     opened: dict[str, int] = {}
     try:
         for kind in _kinds(pid) if kinds is None else kinds:
@@ -78,7 +78,7 @@ def _kinds(pid: int | str) -> list[str]:
 
 
 def is_first_user_namespace() -> bool:
-    """Whether this process is in the user namespace that the host began with; without a /proc, it is believed."""
+    """Whether this process is in the initial user namespace; assumed without /proc."""
     try:
         return os.readlink("/proc/self/ns/user") == f"user:[{lib.FIRST_USER_NS}]"  # stat(2) would make an inode
     except OSError:
@@ -86,8 +86,8 @@ def is_first_user_namespace() -> bool:
 
 
 def is_root() -> bool:
-    """Whether this process is root of the host. Root of another user namespace has all capabilities there, and none
-    over what is not of it: device nodes, files of others, bridges (user_namespaces(7))."""
+    """Whether this process is root in the initial user namespace. Root of another user namespace has its capabilities
+    only there, not over device nodes, other users' files or bridges of the host (user_namespaces(7))."""
     return os.geteuid() == 0 and is_first_user_namespace()
 
 
@@ -98,11 +98,11 @@ def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
 
 
 def is_chrooted() -> bool:
-    """Whether our root is another than that of our mount namespace (chroot(2)). Then the kernel gives no user namespace
-    (clone(2), EPERM), and pivot_root(2) leaves what lies above our root in reach.
+    """Whether this process is in a chroot(2): its root is not the root of its mount namespace. Then the kernel refuses
+    user namespaces (clone(2), EPERM), and after pivot_root(2) the tree above the old root would remain reachable.
 
-    Looked at by a thread: setns(2) to the namespace that it is in gives it the true root. False where that is not
-    permitted: without CAP_SYS_CHROOT nothing leaves its root."""
+    A thread finds the true root by setns(2) to its own mount namespace. False if that is not permitted: a process
+    without CAP_SYS_CHROOT cannot leave its root."""
     here = os.open("/", os.O_PATH | os.O_CLOEXEC)
     roots: list[int] = [here]
     failed: list[OSError] = []
@@ -111,12 +111,12 @@ def is_chrooted() -> bool:
         ended.acquire()
         try:
             start_new_thread(_open_true_root, (roots, failed, ended))
-        except RuntimeError:  # Python keeps the errno to itself: EAGAIN of clone(2), or no memory for its stack
+        except RuntimeError:  # Python does not report the errno: EAGAIN of clone(2), or no memory for the stack
             raise StepError(errno.EAGAIN, "pthread_create()", hint="ulimit -u, ulimit -v, pids.max") from None
         ended.acquire()
         if failed:
             raise failed[0]
-        return len({_which_directory(fd) for fd in roots}) > 1
+        return len({_identity(fd) for fd in roots}) > 1
     finally:
         for fd in roots:
             os.close(fd)
@@ -135,8 +135,8 @@ def _open_true_root(roots: list[int], failed: list[OSError], ended: Any) -> None
         ended.release()
 
 
-def _which_directory(fd: int) -> tuple[int, int, bytes]:
-    """Of which mount, too: the same directory may be in several (proc(5), fdinfo)."""
+def _identity(fd: int) -> tuple[int, int, bytes]:
+    """Device, inode and mount id: the same directory may be in several mounts (proc(5), fdinfo)."""
     info = os.fstat(fd)
     with open(f"/proc/self/fdinfo/{fd}", "rb") as f:
         mount = next(line for line in f if line.startswith(b"mnt_id:"))
@@ -161,6 +161,6 @@ def setdomainname(name: str) -> None:
 
 
 def getdomainname() -> str:
-    """The NIS domain name of this uts namespace; ``(none)`` where none was set."""
+    """The NIS domain name of this uts namespace; ``(none)`` if unset."""
     with open("/proc/sys/kernel/domainname", encoding="utf-8", errors="surrogateescape") as f:
         return f.read().rstrip("\n")

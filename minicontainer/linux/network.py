@@ -24,7 +24,7 @@ class Link(NamedTuple):
 
 
 def loopback_up() -> None:
-    """Brings ``lo`` up in this network namespace (netdevice(7), SIOCSIFFLAGS)."""
+    """Bring ``lo`` up in this network namespace (netdevice(7), SIOCSIFFLAGS)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         get, put = const("SIOCGIFFLAGS"), const("SIOCSIFFLAGS")
         request = bytearray(IFREQ.pack(b"lo", 0))
@@ -34,9 +34,9 @@ def loopback_up() -> None:
 
 
 def links(netns: int | StrPath | None = None) -> list[Link]:
-    """The interfaces of a network namespace, by index: of a /proc/PID/ns/net (path or descriptor), or of ours.
+    """The interfaces of a network namespace by index: of a /proc/PID/ns/net (path or descriptor), or the caller's.
 
-    The namespace is entered by a thread of its own, which ends with it."""
+    A thread of its own enters the namespace."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:

@@ -1,7 +1,7 @@
-"""Messages of netfilter (netlink(7), linux/netfilter/nfnetlink.h), as bytes: elements of nftables' sets, and the end of
+"""Netfilter messages (netlink(7), linux/netfilter/nfnetlink.h) as bytes: changes of nftables maps, and deletion of
 tracked connections. Nothing is sent here.
 
-All messages of one datagram have the sequence number SEQUENCE, and one of them asks for an answer.
+All messages of one datagram have the sequence number SEQUENCE; one of them requests an acknowledgement.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def attribute(kind: int, data: bytes) -> bytes:
 
 
 def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute of attributes."""
+    """An attribute that contains attributes."""
     return attribute(kind | NESTED, b"".join(parts))
 
 
 def message(kind: int, flags: int, family: int, resource: int, *parts: bytes) -> bytes:
-    """A message of one of netfilter's subsystems."""
+    """A message of a netfilter subsystem."""
     body = GENERIC.pack(family, lib.NFNETLINK_V0, socket_order(resource)) + b"".join(parts)
     return HEAD.pack(HEAD.size + len(body), kind, flags | lib.NLM_F_REQUEST, SEQUENCE, 0) + body
 
@@ -39,8 +39,8 @@ def socket_order(number: int) -> int:
 
 
 def elements(table: str, map_: str, pairs: list[tuple[bytes, bytes]], *, remove: bool = False) -> bytes:
-    """A transaction that adds elements to a map of a table of the family inet, or removes them: all, or none (EEXIST,
-    ENOENT). Each is a key and its value; a field of either is filled up to four bytes (``concatenation``)."""
+    """A transaction that adds elements to a map in a table of the family inet, or removes them: all or none (EEXIST,
+    ENOENT). Each element is a key and a value, whose fields are padded to four bytes (``concatenation``)."""
     listed = []
     for key, value in pairs:
         parts = [nested(lib.NFTA_SET_ELEM_KEY, attribute(lib.NFTA_DATA_VALUE, key))]
@@ -69,23 +69,22 @@ def concatenation(*fields: bytes) -> bytes:
     return b"".join(field + b"\0" * (-len(field) % 4) for field in fields)
 
 
-# CTA_FILTER_F_* of net/netfilter/nf_conntrack_netlink.c: which fields of a tuple a filter looks at. Never at an address
-# of IPv6: ctnetlink_filter_match_tuple() takes ipv6_addr_cmp() for what it is not, so that (in Linux 5.8 to 6.18 at
-# least) it is met by every connection but those with that address (findings/ctnetlink-ipv6-filter.sh).
+# CTA_FILTER_F_* of net/netfilter/nf_conntrack_netlink.c: the fields of a tuple that a filter compares. Never an IPv6
+# address: ctnetlink_filter_match_tuple() misreads the result of ipv6_addr_cmp(), so (at least in Linux 5.8 to 6.18) the
+# filter matches every connection except those with that address (findings/ctnetlink-ipv6-filter.sh).
 BY_SOURCE, BY_TARGET, BY_PROTOCOL, BY_TARGET_PORT = 1 << 0, 1 << 1, 1 << 3, 1 << 5
 
 
 def end_answers(source: IPv4Address) -> bytes:
-    """Forgets every tracked connection that ``source`` answers."""
+    """A message that deletes every tracked connection whose replies come from ``source``."""
     return _end_flows(4, lib.CTA_TUPLE_REPLY, BY_SOURCE, _ip(lib.CTA_IP_V4_SRC, source))
 
 
 def end_flows(
     version: int, protocol: int, port: int, target: IPv4Address | None = None, *, status: int = 0, mask: int
 ) -> bytes:
-    """Forgets every tracked connection of IP's ``version`` and a ``protocol`` to a ``port``, and to one address where
-    that is given, as who began it said, in whose status (IPS_SRC_NAT, IPS_DST_NAT) the bits of ``mask`` are those of
-    ``status``."""
+    """A message that deletes the tracked connections of an IP ``version`` and a ``protocol`` whose original destination
+    is ``port`` (and ``target``), and whose status bits (IPS_SRC_NAT, IPS_DST_NAT) in ``mask`` equal ``status``."""
     of_protocol = attribute(lib.CTA_PROTO_NUM, bytes([protocol]))
     to_port = attribute(lib.CTA_PROTO_DST_PORT, struct.pack("!H", port))
     flags, parts = BY_PROTOCOL | BY_TARGET_PORT, [nested(lib.CTA_TUPLE_PROTO, of_protocol, to_port)]
@@ -102,8 +101,8 @@ def _ip(kind: int, address: IPv4Address) -> bytes:
 
 
 def _end_flows(version: int, tuple_: int, flags: int, *parts: bytes, more: bytes = b"") -> bytes:
-    looked_at = (flags, 0) if tuple_ == lib.CTA_TUPLE_ORIG else (0, flags)
-    filters = zip((lib.CTA_FILTER_ORIG_FLAGS, lib.CTA_FILTER_REPLY_FLAGS), looked_at, strict=True)
+    compared = (flags, 0) if tuple_ == lib.CTA_TUPLE_ORIG else (0, flags)
+    filters = zip((lib.CTA_FILTER_ORIG_FLAGS, lib.CTA_FILTER_REPLY_FLAGS), compared, strict=True)
     return message(
         lib.NFNL_SUBSYS_CTNETLINK << 8 | lib.IPCTNL_MSG_CT_DELETE,
         lib.NLM_F_ACK,

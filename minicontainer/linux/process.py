@@ -33,7 +33,7 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 
 
 def pidfd_wait(pidfd: int, timeout: float | None = None) -> bool:
-    """Waits until the process has ended (ppoll(2)): False when ``timeout`` seconds are over first. Reaps nothing."""
+    """Wait until the process has ended (ppoll(2)); False after ``timeout`` seconds. Does not reap it."""
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     while True:
         left = max(0.0, deadline - time.monotonic()) * 1000
@@ -45,16 +45,16 @@ def pidfd_wait(pidfd: int, timeout: float | None = None) -> bool:
 
 
 class Ended(NamedTuple):
-    """How a child ended, and what it used with the children that it waited for (getrusage(2))."""
+    """Exit status of a child, and its resource usage with that of the children it waited for (getrusage(2))."""
 
     status: int  # the exit code, or minus the signal
     utime: float  # seconds
     stime: float  # seconds
-    maxrss: int  # bytes; that of the process that made it is counted as its own (fork and exec keep it)
+    maxrss: int  # bytes; includes the parent's peak before exec (fork and exec keep it)
 
 
 def waitid(pidfd: int) -> Ended:
-    """waitid(2) of a child by its pidfd: waits for its end, and reaps it. ECHILD where it is no child of ours."""
+    """waitid(2) of a child by its pidfd: wait for its end and reap it. ECHILD if it is no child of the caller."""
     status, usage = ffi.new("int *"), ffi.new("uint64_t[3]")
     while (result := lib.mc_pidfd_reap(pidfd, status, usage)) == -errno.EINTR:
         continue
@@ -63,7 +63,7 @@ def waitid(pidfd: int) -> Ended:
 
 
 class Stat(NamedTuple):
-    """Who a process is, of /proc/PID/stat (proc(5))."""
+    """Fields of /proc/PID/stat (proc(5)) that identify a process and its state."""
 
     pid: int
     state: str  # of its main thread: R, S, D ... Z and X have ended
@@ -72,12 +72,12 @@ class Stat(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Whether all of it has: a process runs on without its main thread, which is a zombie then."""
+        """Whether all its threads have ended: other threads may outlive the main thread, which is then a zombie."""
         return self.state in "ZX" and self.threads <= 1
 
 
 def stat(pid: int | str) -> Stat:
-    """Of ``pid``, or of ``self``. ProcessLookupError where there is none."""
+    """Read /proc/PID/stat of ``pid`` or ``self``. ProcessLookupError if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             data = f.read()
@@ -88,12 +88,12 @@ def stat(pid: int | str) -> Stat:
 
 
 def start_time(pid: int) -> int:
-    """Clock ticks from boot to the start of ``pid``: with the pid, who it is. ProcessLookupError: there is none."""
+    """Clock ticks from boot to the process's start: with the pid, its identity. ProcessLookupError."""
     return stat(pid).start
 
 
 def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
-    """prlimit64(2): (soft, hard) as it was, and set to ``limits`` where given; -1 is unlimited.
+    """prlimit64(2): (soft, hard) as it was, then set to ``limits`` if there are any; -1 is unlimited.
 
     ``resource`` is of the standard library's ``resource.RLIMIT_*``; pid 0 is the calling process."""
     old = bytearray(RLIMIT.size)
@@ -109,9 +109,9 @@ def personality(persona: int | str = 0xFFFFFFFF) -> int:
 
 
 def prctl(option: int | str, *args: int) -> int:
-    """prctl(2) with integers: ``prctl("PR_SET_NO_NEW_PRIVS", 1)``; those not given are 0."""
-    given = number(option)
-    return syscall("prctl", lib.SYS_prctl, given, *(*args, 0, 0, 0, 0)[:4], what=(given, *args))
+    """prctl(2) with integers: ``prctl("PR_SET_NO_NEW_PRIVS", 1)``; missing arguments are 0."""
+    value = number(option)
+    return syscall("prctl", lib.SYS_prctl, value, *(*args, 0, 0, 0, 0)[:4], what=(value, *args))
 
 
 def set_name(name: str) -> None:
@@ -131,7 +131,7 @@ def get_name() -> str:
 
 
 def set_child_subreaper(on: bool = True) -> None:
-    """Makes orphans among this process's descendants its children (prctl(PR_SET_CHILD_SUBREAPER))."""
+    """Make this process the parent of its orphaned descendants (prctl(PR_SET_CHILD_SUBREAPER))."""
     import prctl
 
     prctl.set_child_subreaper(1 if on else 0)

@@ -1,4 +1,4 @@
-"""What /proc tells of many processes at once: who bore whom, where they are, what they use (proc(5))."""
+"""Parents, namespaces and resource usage of processes, from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NamedTuple
 from minicontainer.errors import UnsupportedError
 
 TICKS = os.sysconf("SC_CLK_TCK")
-GONE = (FileNotFoundError, ProcessLookupError)  # the latter where it ends between open and read
+GONE = (FileNotFoundError, ProcessLookupError)  # the latter if the process ends between open and read
 
 
 def check_proc() -> None:
-    """UnsupportedError where /proc is not that of our pid namespace, as behind ``unshare --pid --fork``: each number in
-    it is another process's, whose maps would be written and whose start time believed (pid_namespaces(7))."""
+    """UnsupportedError if /proc belongs to another pid namespace, as after ``unshare --pid --fork``: its pids would
+    name other processes, whose id maps would be written and whose start times read (pid_namespaces(7))."""
     try:
         seen = os.readlink("/proc/self")
     except OSError:
@@ -25,7 +25,7 @@ def check_proc() -> None:
 
 
 class Used(NamedTuple):
-    """Seconds and bytes, of processes and of their children that were waited for; None: not ours to know."""
+    """CPU seconds and bytes used by processes and their reaped children; None: no permission to read."""
 
     cputime: float
     memory: int | None
@@ -34,12 +34,12 @@ class Used(NamedTuple):
 
 
 def parents() -> dict[int, int]:
-    """The parent of each process that is seen; 0 where that is outside."""
+    """Pid -> parent's pid of each visible process; 0 for a parent outside the pid namespace."""
     return {int(name): fields[0] for name in os.listdir("/proc") if name.isdigit() and (fields := _numbers(name))}
 
 
 def namespace(pid: int | str, kind: str) -> str:
-    """Which namespace it is in, as ``pid:[4026531836]``; "" where that is not ours to know."""
+    """A process's namespace, as ``pid:[4026531836]``; "" without permission to read it."""
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
     except (*GONE, PermissionError):
@@ -47,11 +47,11 @@ def namespace(pid: int | str, kind: str) -> str:
 
 
 def used(pids: Iterable[int]) -> Used:
-    """What these use now: memory as resident, each page by its share (PSS); read from and written to storage."""
+    """Their usage: CPU time, resident memory as proportional set size (PSS), bytes of storage read and written."""
     ticks, memory, read, written = 0, [], [], []
     for pid in pids:
         if not (numbers := _numbers(pid)):
-            continue  # it has gone
+            continue  # it has ended
         ticks += sum(numbers[10:14])  # utime, stime, cutime, cstime
         memory.append(_value(pid, "smaps_rollup", "Pss:", 1024))
         read.append(_value(pid, "io", "read_bytes:"))
@@ -65,7 +65,7 @@ def _sum(values: list[int | None]) -> int | None:
 
 
 def _numbers(pid: int | str) -> list[int]:
-    """The fields of /proc/PID/stat from ppid on; [] where it has gone."""
+    """The fields of /proc/PID/stat from ppid on; [] if the process has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             return [int(field) for field in f.read().rpartition(b")")[2].split()[1:]]
@@ -74,7 +74,7 @@ def _numbers(pid: int | str) -> list[int]:
 
 
 def _value(pid: int, file: str, key: str, unit: int = 1) -> int | None:
-    """0 of one that has gone, or has no memory any more (a zombie)."""
+    """One value of a /proc file; 0 for a process that has ended or is a zombie; None without permission."""
     try:
         with open(f"/proc/{pid}/{file}", encoding="ascii", errors="replace") as f:
             return next((int(line.split()[1]) * unit for line in f if line.startswith(key)), 0)

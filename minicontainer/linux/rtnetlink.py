@@ -1,7 +1,7 @@
-"""Messages of rtnetlink(7) as bytes, made by pyroute2, for plans to send: a veth, addresses, a route.
+"""rtnetlink(7) messages as bytes, made by pyroute2, for plans to send: a veth pair, addresses, a route.
 
-What is only known when one is sent (a process or an interface, an address) is a place in it (``Message.places``), where
-C puts it. They are found by what is put there here: numbers that come nowhere else.
+Values that are known only when a message is sent (a pid, an interface, an address) have offsets in it
+(``Message.places``), where C writes them. The offsets are found by unique placeholder values.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ NEW = lib.NLM_F_REQUEST | lib.NLM_F_ACK | lib.NLM_F_CREATE | lib.NLM_F_EXCL
 
 
 class Message(NamedTuple):
-    """``data``; ``places``: the offset of the number of a process or interface (0: there is none), and those of the
-    IPv4 address."""
+    """``data``; ``places``: the offset of the pid or interface number (0: none), then those of the IPv4 address."""
 
     data: bytes
     places: tuple[int, ...] = ()
 
 
 def veth(bridge: int, inside: str) -> Message:
-    """RTM_NEWLINK: a pair of which one end is a port of ``bridge`` (an interface's number), under a name that the
-    kernel chooses, and up; and the other ``inside`` in the network namespace of a process. The other's hardware
-    address ends with its IPv4 address."""
+    """RTM_NEWLINK: a veth pair. One end, named by the kernel and up, is a port of ``bridge`` (an interface's number);
+    the other is the interface ``inside`` in the network namespace of a process, with a MAC address that ends with its
+    IPv4 address."""
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     peer = {
@@ -45,7 +44,7 @@ def veth(bridge: int, inside: str) -> Message:
 
 
 def up() -> Message:
-    """RTM_NEWLINK: an interface comes up (which the end of a veth cannot while it is made)."""
+    """RTM_NEWLINK: bring an interface up (the peer of a veth cannot be created up)."""
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     fields = {"index": NUMBER, "flags": lib.IFF_UP, "change": lib.IFF_UP}
@@ -61,7 +60,7 @@ def address(prefix: int) -> Message:
 
 
 def address6(network: IPv6Network) -> Message:
-    """RTM_NEWADDR: an address of ``network`` that ends with the IPv4 address; not looked for on the wire first."""
+    """RTM_NEWADDR: the address of ``network`` that ends with the IPv4 address; without duplicate address detection."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
     whole = IPv6Address(int(network.network_address) | int(ADDRESS))

@@ -17,10 +17,10 @@ MAX_ERRNO = 4095
 
 
 def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
-    """A program (struct sock_filter[]) that answers ``error`` to the named calls and allows the others.
+    """A program (struct sock_filter[]) that returns ``error`` for the named calls and allows the others.
 
-    A call by another table of numbers (i386, x32) kills the process: it would mean another call there. ValueError for
-    a name that csrc/plan/constants.h does not list as SYS_*."""
+    A call of another architecture (i386, x32) kills the process, since its numbers mean other calls. ValueError for a
+    name that csrc/plan/constants.h does not list as SYS_*."""
     if not 0 < error <= MAX_ERRNO:
         raise ValueError(f"{error} is no errno (1 to {MAX_ERRNO})")
     kill = (RETURN, 0, 0, lib.SECCOMP_RET_KILL_PROCESS)
@@ -28,7 +28,7 @@ def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
     if lib.X32_SYSCALL_BIT:
         program += [(JUMP_AT_LEAST, 0, 1, lib.X32_SYSCALL_BIT), kill]
     for call in map(_number, names):
-        if call >= 0:  # else this architecture does not have it
+        if call >= 0:  # negative: not on this architecture
             program += [(JUMP_EQUAL, 0, 1, call), (RETURN, 0, 0, lib.SECCOMP_RET_ERRNO | error)]
     program.append((RETURN, 0, 0, lib.SECCOMP_RET_ALLOW))
     return pack(program)
@@ -37,7 +37,7 @@ def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
 def _number(name: str) -> int:
     found = getattr(lib, f"SYS_{name}", None)
     if not isinstance(found, int):
-        raise ValueError(f"{name!r} is no system call that is known here (csrc/plan/constants.h lists them)")
+        raise ValueError(f"{name!r} is an unknown system call (csrc/plan/constants.h lists them)")
     return found
 
 
@@ -53,7 +53,7 @@ def load(program: bytes, flags: int | str = 0) -> None:
     operation, options = const("SECCOMP_SET_MODE_FILTER"), number(flags)
     what = (operation, options, Struct(b"", f"<{count} instructions>"))
     stuck = syscall("seccomp", lib.SYS_seccomp, operation, options, header, what=what)
-    if stuck:  # SECCOMP_FILTER_FLAG_TSYNC: a thread that could not follow
+    if stuck:  # SECCOMP_FILTER_FLAG_TSYNC: a thread that could not be synchronized
         raise StepError(errno.ESRCH, f"seccomp({operation.text})", hint=f"thread {stuck} has a filter of its own")
 
 

@@ -1,4 +1,4 @@
-"""Segments of System V's shared memory (shmget(2)), as an IPC namespace keeps them apart."""
+"""System V shared memory segments (shmget(2)) of the IPC namespace."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def shmget(key: int, size: int, flags: int) -> int:
 
 
 def shm_remove(segment: int) -> None:
-    """shmctl(IPC_RMID): removes it once nobody has it attached."""
+    """shmctl(IPC_RMID): remove the segment after the last detach."""
     syscall("shmctl", lib.SYS_shmctl, segment, lib.IPC_RMID, None, what=(segment, "IPC_RMID"))

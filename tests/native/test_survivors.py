@@ -121,7 +121,9 @@ def test_nothing_is_born_in_what_was_killed() -> None:
     """Linux 6.18 would kill it."""
     with Cgroup.create(f"test-{os.getpid()}") as group, Spawn(p.Plan([p.sethostname("x")])) as child:
         group.kill()
-        with pytest.raises(Error, match=r"cgroup .*: was killed, and may kill what is born in it \(make another\)"):
+        with pytest.raises(
+            Error, match=r"cgroup .*: was killed, so new processes in it may be killed too \(create another\)"
+        ):
             child.start("CLONE_NEWUTS", cgroup=group.birth_fd())
         said = ""
         try:

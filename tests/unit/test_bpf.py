@@ -26,7 +26,7 @@ VALUES = st.one_of(st.integers(0, 9), st.integers(2**31 - 2, 2**32 + 2), st.inte
 def same(program: bytes, other: bytes, calls: Sequence[tuple[int, int, Sequence[int]]]) -> None:
     """The same answer to each (number, architecture, arguments)."""
     for number, arch, arguments in calls:
-        answers = [bpf.decide(p, number, arch, arguments) for p in (program, other)]
+        answers = [bpf.evaluate(p, number, arch, arguments) for p in (program, other)]
         assert answers[0] == answers[1], (number, hex(arch), arguments, [hex(a) for a in answers])
 
 
@@ -67,7 +67,7 @@ def test_shorter_answers_the_same(
         program = libseccomp.compile(default, wanted, others)
     except StepError:  # of rules of one call that contradict each other, where i386 has it by socketcall(2) too
         reject()
-    made = bpf.shorter(program)
+    made = bpf.optimize(program)
     assert len(made) <= len(program)
     places = around(program)
     values = [v for c in (c for r in wanted for c in r.conditions) for v in (c.value, c.value ^ 1, c.second)] + places
@@ -82,7 +82,7 @@ def test_shorter_is_shorter() -> None:
     """Neighbours with one answer are one comparison."""
     names = "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk".split()
     program = libseccomp.compile(ERRNO | 1, [Rule(name, ALLOW) for name in names])
-    assert len(bpf.shorter(program)) < len(program) / 2
+    assert len(bpf.optimize(program)) < len(program) / 2
 
 
 # ---- any program
@@ -112,7 +112,7 @@ def programs(draw: st.DrawFn) -> bytes:
 @settings(max_examples=400)
 @given(programs(), st.randoms(use_true_random=False))
 def test_shorter_of_any_program_answers_the_same(program: bytes, dice: random.Random) -> None:
-    made = bpf.shorter(program)
+    made = bpf.optimize(program)
     assert len(made) <= len(program)
     places = around(program)
     numbers = places if len(places) < 12 else dice.sample(places, 12)
@@ -130,7 +130,7 @@ def test_more_than_a_conditional_jump_can_lead_over() -> None:
     for number in range(1000, 1200):
         code += [(0x15, 0, 1, number), (RETURN, 0, 0, ERRNO)]
     program = bpf.pack([*code, (RETURN, 0, 0, ALLOW)])
-    made = bpf.shorter(program)
+    made = bpf.optimize(program)
     assert len(made) < len(program)
     assert len(made) // bpf.INSTRUCTION.size > 255
     same(program, made, [(n, HERE, [a]) for n in (*range(402), 999, 1000, 1199, 1200) for a in (n, n + 1)])
@@ -138,11 +138,11 @@ def test_more_than_a_conditional_jump_can_lead_over() -> None:
 
 def test_what_it_does_not_know_is_kept_as_it_is() -> None:
     add = bpf.pack([(LOAD, 0, 0, NR), (0x04, 0, 0, 1), (RETURN, 0, 0, ALLOW)])  # BPF_ALU|BPF_ADD|BPF_K
-    assert bpf.shorter(add) == add
+    assert bpf.optimize(add) == add
     with pytest.raises(ValueError, match="instruction 1 has an unknown code 0x4"):
-        bpf.decide(add, 0, HERE)
+        bpf.evaluate(add, 0, HERE)
     masked = bpf.pack([(LOAD, 0, 0, NR), (AND, 0, 0, 1), (0x15, 0, 1, 1), (RETURN, 0, 0, KILL), (RETURN, 0, 0, ALLOW)])
-    assert bpf.shorter(masked) == masked
+    assert bpf.optimize(masked) == masked
 
 
 # ---- what does not depend on arguments, and where a list ends
@@ -150,11 +150,11 @@ def test_what_it_does_not_know_is_kept_as_it_is() -> None:
 
 def test_what_is_decided_whatever_the_arguments() -> None:
     rules = [Rule("read", ALLOW), Rule("socket", ALLOW, (Condition(0, "EQ", 2),))]
-    program = bpf.shorter(libseccomp.compile(ERRNO | 1, rules))
-    answers = [bpf.decided(program, libseccomp.number(name), HERE) for name in ("read", "write", "socket")]
+    program = bpf.optimize(libseccomp.compile(ERRNO | 1, rules))
+    answers = [bpf.constant_answer(program, libseccomp.number(name), HERE) for name in ("read", "write", "socket")]
     assert answers == [ALLOW, ERRNO | 1, None]
-    assert bpf.decided(b"", 0, HERE) is None
-    assert bpf.decided(b"\x07" + bytes(7), 0, HERE) is None  # BPF_MISC|BPF_TAX
+    assert bpf.constant_answer(b"", 0, HERE) is None
+    assert bpf.constant_answer(b"\x07" + bytes(7), 0, HERE) is None  # BPF_MISC|BPF_TAX
 
 
 @settings(max_examples=60)
@@ -166,11 +166,11 @@ def test_a_list_that_ends(some: list[Rule], others: tuple[str, ...]) -> None:
     except StepError:  # as above
         reject()
     newest = [libseccomp.newest([rule.name for rule in some], arch) for arch in ("", *others)]
-    ended = bpf.until([pair for pair in newest if pair[1] >= 0], ERRNO | 38, whole)
+    ended = bpf.answer_newer([pair for pair in newest if pair[1] >= 0], ERRNO | 38, whole)
     last = {(arch, number >= lib.X32_SYSCALL_BIT): number for arch, number in newest if number >= 0}
     for arch in (HERE, 0x40000003):  # AUDIT_ARCH_I386
         for number in around(ended):
             end = last.get((arch, arch == HERE and number >= lib.X32_SYSCALL_BIT), 2**32)
-            expected = ERRNO | 38 if number > end else bpf.decide(whole, signed(number), arch)
-            assert bpf.decide(ended, signed(number), arch) == expected
-            assert bpf.decide(bpf.shorter(ended), signed(number), arch) == expected
+            expected = ERRNO | 38 if number > end else bpf.evaluate(whole, signed(number), arch)
+            assert bpf.evaluate(ended, signed(number), arch) == expected
+            assert bpf.evaluate(bpf.optimize(ended), signed(number), arch) == expected

@@ -129,7 +129,7 @@ def test_no_cgroup2_mount_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch) 
         ),
         ("io", "the io controller is bound to cgroup v1 at /sys/fs/cgroup/blkio", "cgroup_no_v1=all"),
         ("cpuset", "the cpuset controller is bound to cgroup v1, hierarchy 3", "cgroup_no_v1=all"),
-        ("pids", "the pids controller is not given to this part of the hierarchy", "cgroup.subtree_control"),
+        ("pids", "the pids controller is not enabled in this part of the hierarchy", "cgroup.subtree_control"),
         ("rdma", "the rdma controller is missing from this kernel", "a kernel with it"),
     ],
 )

@@ -38,7 +38,7 @@ def made(given: dict[str, Any], capabilities: int = 0, release: str = RELEASE) -
 
 def answer(program: bytes, name: str, *arguments: int) -> int:
     """What it answers to a call of this machine."""
-    return bpf.decide(program, libseccomp.number(name), lib.AUDIT_ARCH_NATIVE, arguments)
+    return bpf.evaluate(program, libseccomp.number(name), lib.AUDIT_ARCH_NATIVE, arguments)
 
 
 # ---- what profiles mean
@@ -51,7 +51,7 @@ def test_a_profile_in_dockers_shape() -> None:
         assert answer(program, "open") == ENOSYS
         assert [answer(program, "personality", persona) for persona in (8, 0)] == [ALLOW, ENOSYS]
         assert answer(program, "arch_prctl") == (ALLOW if HERE.go == "amd64" else ENOSYS)
-        assert bpf.decide(program, 4000, lib.AUDIT_ARCH_NATIVE) == ENOSYS
+        assert bpf.evaluate(program, 4000, lib.AUDIT_ARCH_NATIVE) == ENOSYS
     assert [answer(program, "mount") for program in (plain, admin)] == [EPERM, ALLOW]
     assert [answer(program, "clone", lib.CLONE_NEWUSER) for program in (plain, admin)] == [ENOSYS, ALLOW]
     assert answer(plain, "clone", signal.SIGCHLD) == ALLOW
@@ -78,9 +78,9 @@ def test_architectures() -> None:
         (small() | {"archMap": None}, KILL),
     ):
         program = made(wanted)
-        assert bpf.decide(program, write, I386) == i386
-        assert bpf.decide(program, x32, lib.AUDIT_ARCH_NATIVE) == (ALLOW if wanted["archMap"] else KILL)
-        assert bpf.decide(program, 4, 0xC00000B7) == KILL  # AUDIT_ARCH_AARCH64
+        assert bpf.evaluate(program, write, I386) == i386
+        assert bpf.evaluate(program, x32, lib.AUDIT_ARCH_NATIVE) == (ALLOW if wanted["archMap"] else KILL)
+        assert bpf.evaluate(program, 4, 0xC00000B7) == KILL  # AUDIT_ARCH_AARCH64
 
 
 def entry(*conditions: tuple[int, int, str], action: str = "SCMP_ACT_ALLOW", **more: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_calls_newer_than_all_that_are_named(default: dict[str, Any], newer: int
     program = made(default | {"syscalls": [{"names": ["read", "rseq", "no_such_call"], "action": action}]})
     assert [answer(program, name) for name in ("clone3", "close_range")] == [newer, newer]
     assert answer(program, "read") == answer(program, "rseq") != newer
-    assert bpf.decide(program, 5000, lib.AUDIT_ARCH_NATIVE) == newer
+    assert bpf.evaluate(program, 5000, lib.AUDIT_ARCH_NATIVE) == newer
     assert answer(program, "write") == answer(made(default | {"syscalls": []}), "write")  # older: as the list says
 
 
@@ -197,8 +197,8 @@ def test_the_default_never_allows(capabilities: int) -> None:
     program = default(capabilities)
     assert {name: answer(program, name) for name in NEVER} == dict.fromkeys(NEVER, EPERM)
     for number in (600, 1000, 2**20):
-        assert bpf.decide(program, number, lib.AUDIT_ARCH_NATIVE) == ENOSYS
-    assert bpf.decide(program, 1, I386) == KILL
+        assert bpf.evaluate(program, number, lib.AUDIT_ARCH_NATIVE) == ENOSYS
+    assert bpf.evaluate(program, 1, I386) == KILL
 
 
 @pytest.mark.parametrize("high", [0, 2**32, 2**63])
@@ -227,9 +227,9 @@ def test_a_copy_that_adds_i386_keeps_it_by_the_same_rules() -> None:
     given = json.loads(Path(seccomp.DEFAULT).read_text(encoding="utf-8")) | {"architectures": ["SCMP_ARCH_X86"]}
     program = made(given)
     calls = {"write": 4, "mount": 21, "socketcall": 102, "ptrace": 26, "clock_settime64": 404}  # unistd_32.h
-    answers = {name: bpf.decide(program, number, I386, (1,)) for name, number in calls.items()}
+    answers = {name: bpf.evaluate(program, number, I386, (1,)) for name, number in calls.items()}
     assert answers == {"write": ALLOW} | dict.fromkeys(list(calls)[1:], EPERM)
-    assert [bpf.decide(program, 359, I386, (family,)) for family in (1, 40)] == [ALLOW, EPERM]
+    assert [bpf.evaluate(program, 359, I386, (family,)) for family in (1, 40)] == [ALLOW, EPERM]
 
 
 # ---- what is refused
@@ -397,7 +397,7 @@ def test_no_new_suid_on_every_architecture(arch: int, tmp_path: Path, monkeypatc
 
     def said(name: str, *arguments: int) -> int:
         found = libseccomp.newest([name], "x86" if arch == I386 else "")[1]
-        return bpf.decide(program, found, arch, arguments) if found >= 0 else EPERM
+        return bpf.evaluate(program, found, arch, arguments) if found >= 0 else EPERM
 
     for bits in (0o4755, 0o2755, 0o6000, 2**40 | 0o4000):
         asked = [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("creat", 1), ("mknod", 1), ("mknodat", 2)]
@@ -409,7 +409,7 @@ def test_no_new_suid_on_every_architecture(arch: int, tmp_path: Path, monkeypatc
         said("fchmod", 0, 0o1777) == said("openat", 0, 0, os.O_CREAT, 0o666) == said("mkdirat", 0, 0, 0o2755) == ALLOW
     )
     assert [said(name) for name in ("openat2", "clone3", "io_uring_setup")] == [ENOSYS] * 3
-    assert bpf.decide(program, lib.SYS_fchmodat2, arch, (0, 0, 0)) == ENOSYS
+    assert bpf.evaluate(program, lib.SYS_fchmodat2, arch, (0, 0, 0)) == ENOSYS
     assert said("unshare", lib.CLONE_NEWUSER | lib.CLONE_NEWNS) == EPERM
     assert said("clone", lib.CLONE_NEWUSER) == EPERM
     assert said("clone", signal.SIGCHLD) == said("unshare", lib.CLONE_NEWNS) == said("execve") == ALLOW

@@ -9,8 +9,8 @@ import stat
 from minicontainer.container.filesystem.view import EMPTY, View
 from minicontainer.container.host import Identity
 from minicontainer.errors import SpecError, UnsupportedError
-from minicontainer.linux.files import opened_anew
-from minicontainer.linux.mounts import is_kernels
+from minicontainer.linux.files import reopen
+from minicontainer.linux.mounts import is_kernel_filesystem
 from minicontainer.spec import ID_MAX, Spec
 
 Lines = list[list[str]]
@@ -60,9 +60,9 @@ def _read(view: View, path: str) -> Lines:
     (fcntl(2), F_SETLEASE) is an UnsupportedError: the open would wait for its holder."""
     try:
         place = view.find(path)
-        if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernels(place.fd):
+        if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernel_filesystem(place.fd):
             return []
-        with open(opened_anew(place.fd, os.O_RDONLY), "rb") as file:
+        with open(reopen(place.fd, os.O_RDONLY), "rb") as file:
             lines = file.read(BYTES_MAX).decode("utf-8", "surrogateescape").splitlines()
     except BlockingIOError as e:
         raise UnsupportedError("user", None, f"the container's {path}: {e.strerror}", "once more") from None

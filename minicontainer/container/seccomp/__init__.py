@@ -68,7 +68,7 @@ def _check_needed(spec: Spec, data: bytes) -> None:
 
 
 def _answer(data: bytes, name: str) -> int | None:
-    return bpf.decided(data, getattr(lib, f"SYS_{name}"), lib.AUDIT_ARCH_NATIVE)
+    return bpf.constant_answer(data, getattr(lib, f"SYS_{name}"), lib.AUDIT_ARCH_NATIVE)
 
 
 @functools.cache

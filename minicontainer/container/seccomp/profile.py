@@ -87,7 +87,7 @@ def program(profile: Profile, capabilities: int, release: str) -> bytes:
     """The filter (struct sock_filter[]). SpecError where the profile asks for what libseccomp does not do."""
     rules = profile.rules(capabilities, release)
     try:
-        made = bpf.shorter(_ended(profile, rules, libseccomp.compile(profile.default, rules, profile.architectures)))
+        made = bpf.optimize(_ended(profile, rules, libseccomp.compile(profile.default, rules, profile.architectures)))
     except StepError as e:
         raise SpecError("seccomp", profile.source, f"libseccomp refuses it: {e}") from None
     if len(made) > bpf.PROGRAM_MAX:
@@ -109,7 +109,7 @@ def _ended(profile: Profile, rules: list[Rule], made: bytes) -> bytes:
     names = [rule.name for rule in rules]
     newest = [libseccomp.newest(names, architecture) for architecture in ("", *profile.architectures)]
     enosys = lib.SECCOMP_RET_ERRNO | errno.ENOSYS
-    return bpf.until([(arch, number) for arch, number in newest if number >= 0], enosys, made)
+    return bpf.answer_newer([(arch, number) for arch, number in newest if number >= 0], enosys, made)
 
 
 def _unkept(made: bytes, rules: list[Rule]) -> str:
@@ -127,7 +127,7 @@ def _unkept(made: bytes, rules: list[Rule]) -> str:
             for condition in rule.conditions:
                 arguments[condition.argument] = _example(condition)
             answers = {other.action for other in narrow if all(_holds(c, arguments) for c in other.conditions)}
-            if bpf.decide(made, number, lib.AUDIT_ARCH_NATIVE, arguments) not in answers:
+            if bpf.evaluate(made, number, lib.AUDIT_ARCH_NATIVE, arguments) not in answers:
                 return name
     return ""
 

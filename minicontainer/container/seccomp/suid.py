@@ -35,7 +35,7 @@ def program(architectures: tuple[str, ...]) -> bytes:
         rules += [Rule(name, REFUSED, conditions) for conditions in both]
     rules += [Rule(name, REFUSED, (_has(0, lib.CLONE_NEWUSER),)) for name in ("clone", "unshare")]
     rules += [Rule(name, UNKNOWN) for name in ("openat2", "clone3", "io_uring_setup")]
-    return _without_fchmodat2(bpf.shorter(libseccomp.compile(lib.SECCOMP_RET_ALLOW, rules, architectures)))
+    return _without_fchmodat2(bpf.optimize(libseccomp.compile(lib.SECCOMP_RET_ALLOW, rules, architectures)))
 
 
 def _has(argument: int, bit: int) -> Condition:
