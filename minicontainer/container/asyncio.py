@@ -3,8 +3,8 @@
     p = await mc.create_container_exec("/bin/sh", "-c", "cat", rootfs="rootfs/", stdin=mc.PIPE, stdout=mc.PIPE)
     out, err = await p.communicate(b"hi")
 
-The container is started in a worker thread (its caller sleeps until the program runs, a fraction of a millisecond);
-its end is a readable pidfd, its pipes are asyncio's streams. A cancelled start, or one cancelled within ``async with``,
+A worker thread starts the container (Popen blocks until the program runs, a fraction of a millisecond). The loop waits
+for the pidfd; the pipes are asyncio's streams. A start that is cancelled, or a task cancelled within ``async with``,
 leaves no container; as in asyncio, a cancelled ``wait`` or ``communicate`` leaves it running.
 """
 
@@ -50,13 +50,14 @@ class Container:
                 self._transports.append(transport)
                 setattr(self, name, reader)
         if self.popen.stdin is not None:
-            unread = asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), loop=loop)  # for its flow control
-            writing, _ = await loop.connect_write_pipe(lambda: unread, self.popen.stdin)
-            self._transports.append(writing)
-            self.stdin = asyncio.StreamWriter(writing, unread, None, loop)
+            # StreamWriter.drain needs a protocol with flow control; its reader is unused
+            flow = asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), loop=loop)
+            writer, _ = await loop.connect_write_pipe(lambda: flow, self.popen.stdin)
+            self._transports.append(writer)
+            self.stdin = asyncio.StreamWriter(writer, flow, None, loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Process 1 has ended: reap it, whoever waits."""
+        """Reaps process 1, which has ended, and wakes the tasks that wait."""
         loop.remove_reader(self.popen.pidfd)
         try:
             self.popen.poll()
@@ -69,7 +70,7 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Process 1 of the container, as the caller counts."""
+        """The process id of the container's process 1, in the caller's pid namespace."""
         return self.popen.pid
 
     @property
@@ -87,34 +88,34 @@ class Container:
         return self.popen.usage()
 
     def send_signal(self, number: int) -> None:
-        """A signal to process 1."""
+        """Sends a signal to process 1."""
         self.popen.send_signal(number)
 
     def terminate(self) -> None:
-        """The stop signal to process 1."""
+        """Sends the spec's stop signal to process 1."""
         self.popen.terminate()
 
     def kill(self) -> None:
-        """Ends the whole container."""
+        """Kills every process of the container."""
         self.popen.kill()
 
     async def wait(self) -> int:
-        """The return code, when process 1 has ended."""
+        """Waits for process 1 to end; returns its return code."""
         await asyncio.shield(self._ended)
         assert self.popen.returncode is not None
         return self.popen.returncode
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes, bytes]:
-        """Feeds stdin, reads both outputs to their end (None where one was no pipe), waits. ``popen.lost`` says
-        what ``max_output`` left out."""
-        feed = self._feed(input) if self.stdin is not None else _nothing()
-        _, out, err = await asyncio.gather(feed, self._read("stdout"), self._read("stderr"))
+        """Writes stdin, reads both outputs to their end (None where one is no pipe), waits. ``popen.lost`` counts the
+        bytes beyond ``max_output``."""
+        write = self._write(input) if self.stdin is not None else _nothing()
+        _, out, err = await asyncio.gather(write, self._read("stdout"), self._read("stderr"))
         await self.wait()
         self.close()
         return out, err  # type: ignore[return-value]  # as of Popen.communicate
 
     async def _read(self, name: str) -> bytes | None:
-        """To its end; of it what Popen's ``max_output`` lets be kept."""
+        """Reads an output to its end; returns the first ``max_output`` bytes."""
         stream: asyncio.StreamReader | None = getattr(self, name)
         if stream is None:
             return None
@@ -123,13 +124,13 @@ class Container:
             captured.add(data)
         return captured.data()
 
-    async def _feed(self, data: bytes | None) -> None:
+    async def _write(self, data: bytes | None) -> None:
         assert self.stdin is not None
         try:
             self.stdin.write(data or b"")
             await self.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            pass  # a program that does not read its input, as in subprocess
+            pass  # the program does not read its input; ignored, as in subprocess
         self.stdin.close()
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Container:
         self.popen.close()
 
     async def _kill(self) -> None:
-        """Ends it and reaps it, though this task be cancelled meanwhile."""
+        """Kills and reaps the container, also where this task is cancelled meanwhile."""
         self.kill()
         while not self._ended.done():
             try:
@@ -153,7 +154,7 @@ class Container:
         return self
 
     async def __aexit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        """As Popen's: an exception (a cancellation too) ends the container, else its end is waited for."""
+        """As Popen's: an exception (a cancellation too) kills the container; else waits for its end."""
         try:
             if kind is None:
                 if self.stdin is not None:
@@ -173,9 +174,9 @@ async def create_container_exec(program: str | Spec, *args: str, **keywords: Unp
     """Starts a container; keywords are Popen's (bytes only, as asyncio's)."""
     if keywords.keys() & {"text", "encoding", "errors"}:
         raise ValueError("streams are bytes, as those of asyncio.create_subprocess_exec")
-    what = program if isinstance(program, Spec) else [program, *args]
+    command = program if isinstance(program, Spec) else [program, *args]
     loop = asyncio.get_running_loop()
-    starting = loop.run_in_executor(None, lambda: Popen(what, **keywords))
+    starting = loop.run_in_executor(None, lambda: Popen(command, **keywords))
     try:
         container = Container(await asyncio.shield(starting))
         await container._connect()
@@ -186,7 +187,7 @@ async def create_container_exec(program: str | Spec, *args: str, **keywords: Unp
 
 
 async def _undo(starting: asyncio.Future[Popen[bytes]]) -> None:
-    """A thread cannot be cancelled: waits for its container, and ends that."""
+    """Waits for the thread, which cannot be cancelled, and ends the container that it started."""
     while not starting.done():
         try:
             await asyncio.wait([starting])

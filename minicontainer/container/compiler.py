@@ -1,9 +1,8 @@
-"""``compile(spec, host) -> Plan``: what a container is, as a list of primitives. Pure; every phase is a function.
+"""``compile(spec, host) -> Plan``: a container as a list of primitives. Pure (no system calls); a function per phase.
 
-Order matters, and is the safety of it: sources (binds, kernel file systems) are taken as detached trees *before*
-``pivot_root`` and attached *after* it, so that whatever ROOTFS holds can only resolve inside the container; and what is
-mounted on is walked to name by name (csrc/plan/mountpoint.c), so that no magic link of ``/proc`` leads a path
-elsewhere.
+The order makes it safe. Sources (bind mounts, kernel file systems) are opened as detached mount trees *before*
+``pivot_root`` and attached *after* it, so that paths in ROOTFS can only resolve inside the container. Mount points are
+looked up name by name (csrc/plan/mountpoint.c), so that no magic link of ``/proc`` redirects a path.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from minicontainer import plan as p
 from minicontainer.container import placeholders
 from minicontainer.container.filesystem import dev, etc, kernelfs
-from minicontainer.container.filesystem.mounting import CLONE, mount_on, take_fs
+from minicontainer.container.filesystem.mounting import CLONE, create_fs, mount_on
 from minicontainer.container.host import Host
 from minicontainer.container.network import veth
 from minicontainer.container.program import execute
@@ -39,7 +38,7 @@ JOINS = (("userns", "CLONE_NEWUSER"), *NAMESPACES)
 
 
 def compile(spec: Spec, host: Host) -> Plan:
-    """The plan of ``spec`` on ``host``. Its inputs: stdin stdout stderr, and what the phases ask for by name."""
+    """The child's plan. Inputs: ``stdin stdout stderr``, and those that the phases declare by name."""
     b = Builder()
     for name in ("stdin", "stdout", "stderr"):
         b.input(name)
@@ -47,7 +46,7 @@ def compile(spec: Spec, host: Host) -> Plan:
     _call_parent(b, host)
     _unshare_time(b, host)
     _name_and_network(b, spec)
-    _take_kernel_filesystems(b, spec, host)
+    _prepare_kernel_filesystems(b, spec, host)
     _map_ids(b, host)
     _take_sources(b, spec, host)
     _enter_root(b, spec, host)
@@ -65,7 +64,7 @@ def compile(spec: Spec, host: Host) -> Plan:
 
 
 def clone_flags(spec: Spec, host: Host) -> p.Const:
-    """The namespaces that clone3 makes. With a user namespace to join, the child makes them itself, inside it."""
+    """The namespaces that clone3 creates. With a user namespace to join, the child creates them after joining it."""
     if host.userns == "join":
         return p.const("0")
     names = ["CLONE_NEWNS", *_new_namespaces(spec)]
@@ -75,22 +74,22 @@ def clone_flags(spec: Spec, host: Host) -> p.Const:
 
 
 def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
-    """PATH, HOME, HOSTNAME, TERM at a terminal, and what was asked for."""
+    """The program's environment: PATH, HOME, HOSTNAME, TERM at a terminal, and ``spec.env``."""
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname(spec), "HOME": host.identity.home}
     if spec.joined("uts"):
-        del env["HOSTNAME"]  # whatever it is there
+        del env["HOSTNAME"]  # the joined namespace has a name of its own
     if spec.tty:
         env["TERM"] = term
     return env | dict(spec.env)
 
 
 def hostname(spec: Spec, identifier: str = placeholders.ID) -> str:
-    """The container's host name: without another, its short id, as docker's."""
+    """The container's host name; by default its short id, as docker's."""
     return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or identifier
 
 
 def inert(spec: Spec) -> tuple[str, ...]:
-    """What ROOTFS and volumes are mounted with: NODEV, NOSUID."""
+    """The mount attributes of ROOTFS and volumes: NODEV, NOSUID."""
     return () if spec.privileged else ("NODEV", "NOSUID") if spec.no_new_privileges else ("NODEV",)
 
 
@@ -103,8 +102,10 @@ def _new_namespaces(spec: Spec) -> list[str]:
 
 
 def _join_namespaces(b: Builder, spec: Spec) -> None:
-    """A joined user namespace comes first: it gives the rights over the others. The child cannot be traced by
-    those who can see it (it shares our memory); spawn makes the caller dumpable again."""
+    """Joins namespaces; a user namespace first, since it gives the rights over the others.
+
+    A process in a joined pid namespace could trace the child, which shares the caller's memory: PR_SET_DUMPABLE
+    prevents that (ptrace(2)). ``Spawn`` makes the caller dumpable again."""
     b.phase = "join namespaces"
     joins = [(field, flag) for field, flag in JOINS if spec.joined(field)]
     if joins or spec.pid == "host":
@@ -117,20 +118,20 @@ def _join_namespaces(b: Builder, spec: Spec) -> None:
 
 
 def _call_parent(b: Builder, host: Host) -> None:
-    """user_namespaces(7): one id can be mapped from inside; ranges need the parent-side plan. What needs no ids is done
-    while it maps them."""
+    """Starts the parent-side plan. It maps ids, of which a process can map only one itself (user_namespaces(7)), while
+    the child runs the steps that need no ids."""
     b.phase = "user namespace"
     if needs_parent_plan(host):
         b.add(p.close(b.input("go-write")), p.call_parent(b.input("ready")))
 
 
 def needs_parent_plan(host: Host) -> bool:
-    """Whether somebody outside has to do something for the child: map its ids, or connect it."""
+    """Whether the child needs a parent-side plan, to map its ids or to connect it to a network."""
     return maps_outside(host) or host.endpoint is not None
 
 
 def maps_outside(host: Host) -> bool:
-    """Whether somebody outside must map the ids."""
+    """Whether the parent-side plan writes the id maps."""
     return host.userns not in ("host", "join") and host.maps is None
 
 
@@ -147,14 +148,15 @@ def _map_ids(b: Builder, host: Host) -> None:
 
 
 def _unshare_time(b: Builder, host: Host) -> None:
-    """time_namespaces(7): exec enters it (Linux 6.3, commit 2b5f9dad32ed). Never by a flag of clone3: before that
-    commit the child is in it at once, and its caller, whose memory it shares, keeps a clock page that is freed."""
+    """Creates a time namespace, which exec enters (time_namespaces(7); Linux 6.3, commit 2b5f9dad32ed). Never by a flag
+    of clone3: before that commit the child would be in it at once, and the caller, whose memory it shares, would keep a
+    clock page that is freed."""
     b.phase = "time namespace"
     if host.timens:
         b.add(p.unshare("CLONE_NEWTIME"))
 
 
-def _take_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
+def _prepare_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
     b.phase = "take sources"
     b.add(p.call("umask", 0))
     if host.chrooted:
@@ -163,7 +165,7 @@ def _take_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
     b.add(p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
     if host.chrooted:
         b.add(p.fchdir(Slot("chroot")), p.call("chroot", "."))
-    kernelfs.take(b, spec, host)
+    kernelfs.prepare(b, spec, host)
 
 
 def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
@@ -171,12 +173,12 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     for i, mount in enumerate(spec.mounts):
         _take_mount(b, spec, host, mount, f"mount-{i}")
     _take_root(b, spec, host)
-    dev.take(b, spec, host)
-    kernelfs.take_masks(b, spec)
+    dev.prepare(b, spec, host)
+    kernelfs.prepare_masks(b, spec)
 
 
 def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
-    """A detached copy of what is mounted at ``path``, unless the parent has taken it (ids/idmapped.py)."""
+    """A detached copy of the mounts at ``path``; an input where the parent opened it (ids/idmapped.py)."""
     if host.idmapped:
         return b.input(name)
     b.add(p.open_tree(path, f"{CLONE}|AT_RECURSIVE", name))
@@ -184,51 +186,51 @@ def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
 
 
 def _take_root(b: Builder, spec: Spec, host: Host) -> None:
-    """Set-uid files and device nodes that came with it are inert, unless all rights, or new ones, are asked for. Where
-    it is to be read-only and has all that is mounted on, nothing of ours writes to it either."""
+    """Opens ROOTFS. Its set-uid files and device nodes are inert, unless the spec is privileged or permits new
+    privileges. A read-only ROOTFS with all mount points is read-only from the start, for the plan's own steps too."""
     root, attrs = _take_tree(b, host, spec.rootfs, "root"), inert(spec)
     if attrs:
         b.add(p.mount_setattr(root, "", "|".join(f"MOUNT_ATTR_{name}" for name in attrs), recursive=True))
     if has_overlay(spec, host):
-        take_fs(b, "tmpfs", "layers", "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV", mode="755")
+        create_fs(b, "tmpfs", "layers", "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV", mode="755")
     elif spec.read_only:
         b.add(p.mount_setattr(root, "", "MOUNT_ATTR_RDONLY"))
 
 
 def has_overlay(spec: Spec, host: Host) -> bool:
-    """Whether the container's root is a layer over ROOTFS, which vanishes with it."""
+    """Whether the container's root is an overlay on ROOTFS, whose upper layer vanishes with the container."""
     return spec.ephemeral or host.lacks_mount_points
 
 
 def _take_mount(b: Builder, spec: Spec, host: Host, mount: Mount, name: str) -> None:
     attrs = [f"MOUNT_ATTR_{o.upper()}" for o in sorted(mount.options) if o.startswith("no")]
     if mount.type == "tmpfs":
-        attrs += [f"MOUNT_ATTR_{o}" for o in ("NOSUID", "NODEV", "NOEXEC") if not _wants(mount, o)]
+        attrs += [f"MOUNT_ATTR_{o}" for o in ("NOSUID", "NODEV", "NOEXEC") if not _permits(mount, o)]
         options = {"mode": f"{mount.mode if mount.mode is not None else 0o1777:o}"}
         for key in ("size", "uid", "gid", "nr_inodes"):
             if (value := getattr(mount, key)) is not None:
                 options[key] = str(value)
         attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
-        take_fs(b, "tmpfs", name, "|".join(dict.fromkeys(attrs)) or "0", **options)
+        create_fs(b, "tmpfs", name, "|".join(dict.fromkeys(attrs)) or "0", **options)
         return
     tree = _take_tree(b, host, mount.source or "", name)
-    attrs += [f"MOUNT_ATTR_{name}" for name in inert(spec) if not _wants(mount, name)]
+    attrs += [f"MOUNT_ATTR_{name}" for name in inert(spec) if not _permits(mount, name)]
     attrs += ["MOUNT_ATTR_RDONLY"] * mount.readonly
     if attrs:
         b.add(p.mount_setattr(tree, "", "|".join(dict.fromkeys(attrs)), recursive=True))
 
 
-def _wants(mount: Mount, option: str) -> bool:
-    """Whether ``exec``, ``suid`` or ``dev`` was asked for of a mount that has none of them by default."""
+def _permits(mount: Mount, option: str) -> bool:
+    """Whether the mount's options turn off the default ``option``: NOEXEC, NOSUID or NODEV."""
     return option.removeprefix("NO").lower() in mount.options
 
 
 def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
-    """pivot_root(2), "pivot_root(".", ".")": the old root lies above the new one, and is detached from there.
+    """pivot_root(2), "pivot_root(".", ".")": the old root is then mounted on the new one, and is detached.
 
-    A caller in a chroot has another root than its mount namespace, above which the container would then lie, and from
-    which chroot(2) and ".." lead out of it. setns(2) to the namespace that we are in gives us the true root, and that
-    is left behind."""
+    The root of a caller in a chroot is not the root of its mount namespace. The container would then lie on that root,
+    and chroot(2) with ".." would lead out of it. setns(2) to the child's own mount namespace sets the namespace's true
+    root, which pivot_root then replaces."""
     b.phase = "root"
     if host.userns == "range" or host.endpoint is not None:
         b.add(p.wait_for_parent(b.input("go")))
@@ -241,15 +243,17 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.setns(Slot("mnt"), "CLONE_NEWNS"), p.fchdir(top))
     b.add(p.pivot_root(".", "."), p.umount2(".", "MNT_DETACH"))
     if layers and not host.chrooted:
-        b.add(p.umount2(".", "MNT_DETACH"))  # that was the layers, which lay on top of the old root
+        b.add(p.umount2(".", "MNT_DETACH"))  # the tmpfs of the layers, which was mounted on the old root
     b.add(p.call("chdir", "/"))
 
 
 def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
-    """Lower layer ROOTFS, upper layer in a tmpfs that lies over this namespace's root: nothing is left of it.
-    Relative names, so that no character of ROOTFS's path can be taken for an option. In a user namespace its marks are
-    user.* attributes, which a tmpfs has since Linux 6.6; before, a directory that was emptied cannot be removed."""
-    own_marks = "" if host.in_host_userns else ",userxattr"
+    """Mounts an overlay with ROOTFS as lower layer and an upper layer in a tmpfs, which vanishes with the namespace.
+
+    Layers have relative names, so that overlayfs takes no character of ROOTFS's path for an option. In a user
+    namespace overlayfs uses user.* attributes, which tmpfs has since Linux 6.6; before, a directory of the lower layer
+    cannot be removed."""
+    userxattr = "" if host.in_host_userns else ",userxattr"
     merged, flags = Slot("merged"), "|".join(f"MS_{name}" for name in inert(spec)) or "0"
     b.add(*(p.mkdirat(FDCWD, name, 0o755) for name in ("lower", "upper", "work", "merged")))
     if host.sends_upper and spec.ephemeral:
@@ -257,7 +261,7 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
         b.add(p.openat("upper", "O_PATH|O_DIRECTORY|O_CLOEXEC", upper), p.send_fd(b.input("parent-socket"), upper))
     b.add(
         p.move_mount(Slot("root"), "lower"),
-        p.mount("overlay", "merged", "overlay", flags, f"lowerdir=lower,upperdir=upper,workdir=work{own_marks}"),
+        p.mount("overlay", "merged", "overlay", flags, f"lowerdir=lower,upperdir=upper,workdir=work{userxattr}"),
         p.call("chdir", "merged"),
         p.openat(".", "O_PATH|O_CLOEXEC", merged),
     )
@@ -293,11 +297,11 @@ def _name_and_network(b: Builder, spec: Spec) -> None:
 
 
 def _stdio(b: Builder, spec: Spec, host: Host) -> None:
-    """A session of its own always: no byte can be pushed into the caller's terminal (TIOCSTI)."""
+    """Sets the streams. A session of its own prevents TIOCSTI into the caller's terminal (ioctl_tty(2))."""
     b.phase = "stdio"
     b.add(p.call("setsid"))
     if spec.tty:
-        dev.own_terminal(b, host)
+        dev.open_terminal(b, host)
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         b.add(p.dup3(Slot(name), number))

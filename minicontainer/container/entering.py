@@ -42,7 +42,7 @@ def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
     b.add(p.call("setsid"))
     if spec.tty:
         resolve = "RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS"  # the path is the container's
-        dev.take_terminal(b, host, p.openat2("/dev/pts/ptmx", dev.PTMX, resolve, dev.MASTER))
+        dev.attach_terminal(b, host, p.openat2("/dev/pts/ptmx", dev.PTMX, resolve, dev.MASTER))
     else:
         b.add(*(p.dup3(Slot(name), number) for number, name in enumerate(INPUTS[:3])))
     execute.confine(b, spec, host)

@@ -1,7 +1,7 @@
-"""What went wrong, in the user's words: a failed primitive said of the option that asked for it.
+"""Turns a failed step into an error that names the option behind it.
 
-``start`` hands over the step that failed and its errno. Where the step is the user's doing (a volume, a sysctl, a
-limit, an id) the error names that; else it is the step itself, as a StepError.
+``start`` gives the step and its errno. Where the step implements an option (a volume, a sysctl, a limit, an id), the
+error names the option; else it is a StepError that names the step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ RANGES = "further ids need newuidmap, newgidmap and ranges in /etc/subuid and /e
 
 
 def program_error(spec: Spec, number: int, seen: Any) -> Error:
-    """The error of a failed exec of ``spec.args[0]``; ``seen`` is a struct mc_program."""
+    """The error of a failed exec of ``spec.args[0]``. ``seen``, a struct mc_program, describes the file that the child
+    found."""
     if seen.path == lib.MC_NO_FILTER:
         return _seccomp(spec, None, number, os.strerror(number).lower())
     paths = execute.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
@@ -33,7 +34,7 @@ def program_error(spec: Spec, number: int, seen: Any) -> Error:
 
 def step_error(spec: Spec, step: Step, number: int) -> Error:
     """The error of a step that failed with errno ``number``."""
-    if number in (errno.EMFILE, errno.ENFILE):  # whatever was wanted: that is not to blame
+    if number in (errno.EMFILE, errno.ENFILE):  # too many descriptors: no option's fault
         return StepError(number, step.describe())
     reason = os.strerror(number).lower()
     by_phase = {"mounts": _mount, "/etc": _etc, "/dev": _place, "/proc": _place, "/sys": _place, "root": _root}
@@ -58,7 +59,7 @@ def step_error(spec: Spec, step: Step, number: int) -> Error:
     return StepError(number, step.describe(), hint=hint)
 
 
-# ---- one function for each kind of doing; None where the step itself says it best
+# ---- a function for each kind of option; None where the step's own error says it best
 
 
 def _workdir(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
@@ -90,7 +91,7 @@ def _seccomp(spec: Spec, _step: Step | None, number: int, reason: str) -> Error:
 
 def _namespace(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     kind = str(step.args[0]).removeprefix("ns-")
-    if kind == "process":  # those of a container, for exec: no option's
+    if kind == "process":  # the namespaces of a running container, for exec: no option
         return None
     hints = {
         errno.EPERM: "joining it needs CAP_SYS_ADMIN in its user namespace: join that too, by --userns",
@@ -116,7 +117,7 @@ def _capabilities(spec: Spec, _step: Step, number: int, reason: str) -> Error | 
 
 
 def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    """The files that are opened and written for a sysctl and for the OOM score."""
+    """The files of sysctls and of the OOM score."""
     slot = str(step.into or (step.args[0] if step.call == "write" else ""))
     if slot.startswith("sysctl-"):
         key = slot.removeprefix("sysctl-")
@@ -129,7 +130,7 @@ def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
 
 
 def _mount(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    """A mount whose source cannot be taken or whose target cannot be made."""
+    """A mount whose source cannot be opened, or whose target cannot be created."""
     mount = _mount_of(spec, step)
     if mount is None:
         return None
@@ -150,7 +151,7 @@ def _mount_of(spec: Spec, step: Step) -> Mount | None:
 
 
 def _etc(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    """A file of the network's over one that is not there, and cannot be made."""
+    """A file of /etc whose mount point is missing and cannot be created."""
     if step.call != "mount_point":
         return None
     reason = f"has no {step.args[0]}, and none can be made: {reason}"
@@ -158,7 +159,7 @@ def _etc(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
 
 
 def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    """/dev, /proc and /sys themselves, and devices."""
+    """The mount points /dev, /proc and /sys, and device nodes."""
     if step.call in ("mknodat", "mkdirat", "symlinkat") and "dev" in step.args:
         name = step.args[2 if step.call == "symlinkat" else 1]
         return SpecError("devices", f"/dev/{name}", reason, "in the container") if spec.devices else None

@@ -1,7 +1,7 @@
-"""What of a plan differs from run to run, though all containers of one spec share it: the container's id.
+"""The placeholder for a container's id in the plan that all containers of one spec share.
 
-Theory of operation. The compiler writes ``ID`` where the id belongs, which is as long as an id; at a start the bytes
-are replaced in the buffer, so that nothing is compiled or encoded again.
+Theory of operation. The compiler writes ``ID``, which is as long as an id, wherever a plan contains the container's id.
+A start replaces these bytes in the encoded buffer, so that the plan is compiled and encoded once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from minicontainer.plan.step import Step, os_bytes
 ID = "\x02its-own-id\x03"
 
 
-class _Own(Plan):
-    """Only its buffer is made at once: nobody looks at the steps of a start that goes well."""
+class _WithId(Plan):
+    """A plan with an id. Only the buffer is made at once: a start that succeeds never reads ``steps``."""
 
     def __init__(self, template: Plan, identifier: str, buffer: bytes) -> None:
         encoded = template.encoded()._replace(buffer=buffer)
@@ -32,7 +32,7 @@ class _Own(Plan):
 
 
 def with_id(plan: Plan, identifier: str) -> Plan:
-    """The plan of the container that has this id (12 characters)."""
+    """The plan with this id (12 characters) instead of the placeholder."""
     pieces: list[bytes] | None = plan.__dict__.get("_pieces")
     if pieces is None:
         pieces = plan.buffer.split(os_bytes(ID))
@@ -42,7 +42,7 @@ def with_id(plan: Plan, identifier: str) -> Plan:
         raise ValueError(f"{identifier!r} is no id of {len(ID)} characters")
     if len(pieces) == 1:
         return plan
-    return _Own(plan, identifier, new.join(pieces))
+    return _WithId(plan, identifier, new.join(pieces))
 
 
 def _replaced(arg: Any, identifier: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a run gives back: usage, reason, timeline. Names as BenchExec's and isolate's users know them, SI units."""
+"""The result of a run: usage, reason, timeline. Names are those of BenchExec and isolate, units SI."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Usage(NamedTuple):
-    """What the container used. Seconds and bytes; None is unknown (this host does not tell), never 0 for unknown.
+    """A container's usage, in seconds and bytes. None is unknown (the host does not measure it); 0 is never unknown.
 
     walltime         from the clone to the end of process 1
-    cputime          user and system, of every process of the container (of process 1 and those it waited for, where
-                     there is no cgroup)
-    memory_peak      cgroup memory.peak (None where the memory controller is not there)
+    cputime          user and system, of every process of the container (without a cgroup: of process 1 and the
+                     processes it waited for)
+    memory_peak      cgroup memory.peak (None without the memory controller)
     max_rss          largest resident set of process 1 or a process it waited for (getrusage(2)); None where it does
-                     not exceed that of the calling process, with which the kernel then mixes it up
+                     not exceed that of the calling process, which the kernel counts in at the exec
     pids_peak        cgroup pids.peak (Linux 6.1)
     io_read, io_write   bytes, cgroup io.stat
     pressure_*_some  seconds in which some process waited for that resource (pressure stall information)
@@ -40,14 +40,14 @@ class Usage(NamedTuple):
 
 @dataclass
 class Result(Generic[AnyStr]):
-    """As subprocess.CompletedProcess, and more. ``Result[str]`` where its streams are text, else ``Result[bytes]``.
+    """As subprocess.CompletedProcess, and more. ``Result[str]`` where the streams are text, else ``Result[bytes]``.
 
     ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``;
-    ``stdout_lost`` and ``stderr_lost`` are the bytes that came after the first ``max_output``."""
+    ``stdout_lost`` and ``stderr_lost`` count the bytes after the first ``max_output``."""
 
     args: Sequence[str]
     returncode: int
-    stdout: AnyStr  # None where it was no pipe: type checkers are told otherwise, as of Popen.communicate
+    stdout: AnyStr  # None where it was no pipe; not in the type, as in Popen.communicate
     stderr: AnyStr
     usage: Usage
     reason: str
@@ -63,7 +63,7 @@ class Result(Generic[AnyStr]):
             raise subprocess.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
 
     def meta(self) -> dict[str, Any]:
-        """The result as data, for ``--meta``: what is unknown is null."""
+        """The result as data, for ``--meta``: unknown values are null."""
         code = self.returncode
         return {
             "args": list(self.args),
@@ -75,7 +75,7 @@ class Result(Generic[AnyStr]):
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """As ``meta``, with the streams, as JSON can have them: bytes that are no text are replaced."""
+        """As ``meta``, with the streams as text for JSON: bytes that are not UTF-8 are replaced."""
         return {
             **self.meta(),
             "stdout": _text(self.stdout),

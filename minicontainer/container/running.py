@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class _Run(Popen[AnyStr]):
-    """Of ``run``, which has it to itself: dropped (an exception came before ``run`` held it), it ends."""
+    """The Popen of ``run``. Garbage-collected while the container runs (an exception came before ``run`` held it), it
+    ends the container."""
 
     def __del__(self) -> None:
-        """The Child sees to it."""
+        """Does not abandon the Child, which then kills the container."""
 
 
 @overload
@@ -43,9 +44,9 @@ def run(
 ) -> Result[Any]:
     """Runs a container to its end. Keywords are subprocess.run's, ``max_output`` (of Popen) and the fields of Spec.
 
-    On ``timeout`` (seconds) the whole container is killed and TimeoutExpired raised, with what was captured."""
-    own = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
-    return finish(partial(_Run, args), **own, **keywords)  # type: ignore[arg-type]
+    After ``timeout`` seconds the whole container is killed; TimeoutExpired has the output so far."""
+    of_run = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
+    return finish(partial(_Run, args), **of_run, **keywords)  # type: ignore[arg-type]
 
 
 def finish(
@@ -57,7 +58,7 @@ def finish(
     check: bool = False,
     **keywords: Any,
 ) -> Result[Any]:
-    """``subprocess.run`` of what ``start`` makes of the other keywords."""
+    """As ``subprocess.run``, of a Popen that ``start`` creates from the other keywords."""
     timeout = patience(timeout)  # before anything is started
     if capture_output:
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
@@ -93,8 +94,8 @@ def finish(
 
 
 def _end(process: Popen[Any], error: BaseException) -> None:
-    """After an error in ``run``: nothing of the container is left; a TimeoutExpired gets the streams (bytes, whatever
-    the mode, as subprocess's) and the usage."""
+    """Ends the container after an error in ``run``. A TimeoutExpired gets the streams (bytes in text mode too, as
+    subprocess's) and the usage."""
     import subprocess
 
     if isinstance(error, subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""What holds in a container, as our probe measures it from inside (csrc/probe), control by control.
+"""Runs the security probe (csrc/probe) in a container: it measures from inside which controls hold.
 
-The probe is told as NAME=VALUE what only the outside can know: the host's namespaces, a variable of the caller's, a
-socket that nobody inside may reach. ``outside`` makes these, and takes them away again.
+Arguments NAME=VALUE give the probe facts of the outside: the host's namespaces, a variable of the caller's environment,
+a socket that the container must not reach. ``outside`` creates these, and removes them again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEYRINGS = (("session-keyring", "KEY_SPEC_SESSION_KEYRING"), ("user-keyring", "K
 
 
 class Check(NamedTuple):
-    """One control: ``verdict`` is pass, fail or skip; ``seen`` is what the probe saw."""
+    """One control: ``verdict`` is pass, fail or skip; ``seen`` is the probe's observation."""
 
     area: str
     name: str
@@ -40,7 +40,7 @@ class Check(NamedTuple):
 
 
 def parse(text: str) -> list[Check]:
-    """The probe's lines. Error where they are not whole: what it does not say must not be taken for granted."""
+    """Parses the probe's output. Error where it is incomplete, so that a missing check never counts as passed."""
     lines = text.split("\n")
     if lines[-2:] != [END, ""]:
         raise Error(f"the security probe did not come to its end (it wrote {len(lines) - 1} lines)")
@@ -65,36 +65,36 @@ def by_area(checks: Iterable[Check]) -> dict[str, list[Check]]:
 
 
 def examine(spec: Spec) -> list[Check]:
-    """Starts the container of ``spec`` with the probe as its program, and gives what that measured."""
-    with outside() as words:
-        measured = replace(spec, executable=PROBE, args=("minicontainer-probe", *words))
+    """Runs the container of ``spec`` with the probe as its program; returns the checks."""
+    with outside() as facts:
+        measured = replace(spec, executable=PROBE, args=("minicontainer-probe", *facts))
         with Popen(measured, stdout=None if spec.tty else PIPE) as process:
-            said = process.stdout.read() if process.stdout is not None else _all_of(process.terminal)
+            output = process.stdout.read() if process.stdout is not None else _read_all(process.terminal)
             status = process.wait()
     if status:
         raise Error(f"the security probe ended with status {status}")
-    return parse(said.replace(b"\r\n", b"\n").decode(errors="replace"))
+    return parse(output.replace(b"\r\n", b"\n").decode(errors="replace"))
 
 
-def _all_of(terminal: int) -> bytes:
-    """What is written to a pty until its last writer is gone (EIO)."""
-    said = b""
+def _read_all(terminal: int) -> bytes:
+    """The output of a pty, until no process has it open for writing (EIO)."""
+    output = b""
     while True:
         try:
             part = os.read(terminal, 65536)
         except OSError:
-            return said
+            return output
         if not part:
-            return said
-        said += part
+            return output
+        output += part
 
 
-# ---- what only the outside knows
+# ---- facts of the outside
 
 
 @contextmanager
 def outside() -> Iterator[list[str]]:
-    """The words for the probe, which are true as long as this lasts."""
+    """The probe's arguments, which hold within the ``with`` block."""
     with ExitStack() as stack:
         yield [
             *(f"ns.{kind}={os.readlink(f'/proc/self/ns/{kind}')}" for kind in KINDS),
@@ -116,7 +116,7 @@ def _mark(stack: ExitStack) -> str:
 
 
 def _abstract_socket(stack: ExitStack) -> str:
-    """unix(7): a name that belongs to a network namespace, and to no file system."""
+    """An abstract socket (unix(7)), whose name belongs to a network namespace and to no file system."""
     name = f"minicontainer-outside-{secrets.token_hex(8)}"
     server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     server.bind(f"\0{name}")
@@ -136,7 +136,7 @@ def _terminals() -> Iterator[str]:
 
 
 def _keyrings() -> Iterator[str]:
-    """Those that there are, of a kernel that has any."""
+    """The caller's keyrings, where the kernel has keyrings."""
     for name, special in KEYRINGS:
         try:
             yield f"{name}={keyring_id(special)}"

@@ -11,7 +11,7 @@ import pytest
 from box import Box
 
 import minicontainer as mc
-from minicontainer.container.filesystem.view import EMPTY, View
+from minicontainer.container.filesystem.view import MISSING, View
 
 pytestmark = pytest.mark.needs("root")
 
@@ -176,7 +176,7 @@ def test_mounts_cover_each_other_in_their_order(tmp_path: Path) -> None:
             assert view.find("/etc/none/more") == (
                 place.mount if seen == "over/passwd" else view.find("/etc").mount,
                 "/etc/none/more",
-                EMPTY,
+                MISSING,
             )
             with pytest.raises(NotADirectoryError):
                 view.find("/etc/passwd/below")

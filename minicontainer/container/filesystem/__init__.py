@@ -1,1 +1,1 @@
-"""What a container sees as files: /dev, /proc, /sys, /etc, and its root looked at before it is entered."""
+"""A container's file systems: /dev, /proc, /sys, files of /etc, volumes, and path lookup in ROOTFS before the start."""

@@ -7,65 +7,66 @@ import stat
 import struct
 
 from minicontainer import plan as p
-from minicontainer.container.filesystem.mounting import CLONE, DEV, MADE, NODE, take_fs, take_tmpfs
+from minicontainer.container.filesystem.mounting import CLONE, DEV, MADE, NODE, create_dev, create_fs
 from minicontainer.container.host import NODES, Host
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
 
 
-def take(b: Builder, spec: Spec, host: Host) -> None:
-    """Takes its parts as detached mounts, before the root is entered."""
+def prepare(b: Builder, spec: Spec, host: Host) -> None:
+    """Creates the file systems of /dev as detached mounts, before pivot_root."""
     sources = {device.target: device.source for device in spec.devices}
-    if not host.can_mknod:  # show the host's
+    if not host.can_mknod:  # bind mounts of the host's nodes
         for path, name in _trees(spec).items():
             b.add(p.open_tree(sources.get(path, path), CLONE, name), p.mount_setattr(Slot(name), "", NODE))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
     if host.userns == "range":
         b.input("dev")
     else:
-        take_tmpfs(b)
+        create_dev(b)
     gid = {"gid": "5"} if host.tty_group else {}
-    take_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
+    create_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
     if host.shm:
         b.add(p.open_tree("/dev/shm", f"{CLONE}|AT_RECURSIVE", "shm"))
         b.add(p.mount_setattr(Slot("shm"), "", f"{safe}|MOUNT_ATTR_NODEV", recursive=True))
     else:
-        take_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
+        create_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
     if _has_mqueue(spec, host):
-        take_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
+        create_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
 
 
 def nodes(spec: Spec, host: Host) -> dict[str, tuple[int, int, int]]:
     """Each device node of the container: path -> major, minor, mode."""
     always = {f"/dev/{name}": (major, minor, 0o020666) for name, major, minor in NODES}
-    return always | {device.target: found for device, found in zip(spec.devices, host.device_nodes, strict=True)}
+    return always | {device.target: node for device, node in zip(spec.devices, host.device_nodes, strict=True)}
 
 
 def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | None = None) -> None:
-    """Makes them; with an ``owner`` (user and group id) from outside, by root, whatever the caller's umask.
+    """Makes the device nodes. With an ``owner`` (user and group id), in the parent-side plan, whose umask is the
+    caller's.
 
-    By descriptor: nobody who can write to ROOTFS can lead a name elsewhere."""
+    All names are below the descriptor of /dev, so no link in ROOTFS can redirect them."""
 
-    def give(name: str, mode: int) -> None:
+    def set_owner(name: str, mode: int) -> None:
         if owner is not None:
             b.add(p.call("fchownat", DEV, name, *owner, 0), p.call("fchmodat", DEV, name, p.Octal(mode)))
 
-    give(".", 0o755)
-    trees, made = _trees(spec), set()
+    set_owner(".", 0o755)
+    trees, created = _trees(spec), set()
     for path, numbers in nodes(spec, host).items():
         name = path.removeprefix("/dev/")
         parts = name.split("/")
         for directory in ("/".join(parts[:i]) for i in range(1, len(parts))):
-            if directory not in made:
+            if directory not in created:
                 b.add(p.mkdirat(DEV, directory, 0o755))
-                give(directory, 0o755)
-                made.add(directory)
+                set_owner(directory, 0o755)
+                created.add(directory)
         b.add(*_node(host, name, trees[path], numbers))
-        give(name, numbers[2] & 0o777)
+        set_owner(name, numbers[2] & 0o777)
 
 
 def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> list[p.Step]:
-    """A device node: made, or where mknod is not permitted the host's node shown over a file."""
+    """Makes one device node; where mknod(2) is refused, bind-mounts the host's node on a file."""
     major, minor, mode = numbers
     if not host.can_mknod:
         return [p.mknodat(DEV, name, "S_IFREG", 0o666, 0), p.move_mount(Slot(tree), name, DEV)]
@@ -74,13 +75,13 @@ def _node(host: Host, name: str, tree: str, numbers: tuple[int, int, int]) -> li
 
 
 def _trees(spec: Spec) -> dict[str, str]:
-    """The slots of the host's nodes, where these are shown: path -> slot."""
+    """The slots of the bind mounts of the host's nodes: path -> slot."""
     trees = {f"/dev/{name}": f"node-{name}" for name, _, _ in NODES}
     return trees | {device.target: f"device-{i}" for i, device in enumerate(spec.devices)}
 
 
 def populate(b: Builder, spec: Spec, host: Host) -> None:
-    """Attaches it, and makes the nodes, links and devices in it."""
+    """Attaches /dev, and makes the nodes, links and mounts in it."""
     b.phase = "/dev"
     b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(DEV, "/dev"))
     if host.userns != "range":
@@ -98,9 +99,9 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.mkdirat(DEV, name, 0o755), p.move_mount(Slot(name), name, DEV))
 
 
-def own_terminal(b: Builder, host: Host) -> None:
-    """A pty of the container's own devpts (pts(4)), the program's user's; the parent gets the other end."""
-    take_terminal(b, host, p.openat("ptmx", PTMX, MASTER, at=Slot("pts")))
+def open_terminal(b: Builder, host: Host) -> None:
+    """Opens a pty of the container's own devpts (pts(4)) and mounts it on /dev/console."""
+    attach_terminal(b, host, p.openat("ptmx", PTMX, MASTER, at=Slot("pts")))
     b.add(
         p.call("mknodat", DEV, "console", p.Const("S_IFREG|0o600"), 0),
         p.open_tree("0", CLONE, "console", at=Slot("pts")),
@@ -111,15 +112,16 @@ def own_terminal(b: Builder, host: Host) -> None:
 PTMX, MASTER = "O_RDWR|O_NOCTTY|O_CLOEXEC", Slot("master")
 
 
-def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
-    """The pty whose ptmx ``opened`` as MASTER becomes the session's terminal and the three streams."""
+def attach_terminal(b: Builder, host: Host, open_master: p.Step) -> None:
+    """Makes a pty the session's controlling terminal and its three streams, owned by the program's user; sends its
+    master to the parent. ``open_master`` opens ptmx as the slot MASTER."""
     tty, size = Slot("tty"), host.window or (0, 0)
-    shown = "{{{}, {}}}".format(*size)
+    text = "{{{}, {}}}".format(*size)
     b.add(
-        opened,
+        open_master,
         p.call("ioctl", MASTER, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
         p.call("ioctl", MASTER, p.const("TIOCGPTPEER"), p.const(PTMX), into=tty),
-        p.call("ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), shown)),
+        p.call("ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), text)),
         p.call("fchown", tty, host.identity.uid, -1),
         p.send_fd(b.input("parent-socket"), MASTER),
         p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
@@ -128,5 +130,5 @@ def take_terminal(b: Builder, host: Host, opened: p.Step) -> None:
 
 
 def _has_mqueue(spec: Spec, host: Host) -> bool:
-    """The file system belongs to an IPC namespace: to mount it needs rights there."""
+    """Whether mqueue is mounted: that needs rights over the IPC namespace."""
     return spec.ipc == "private" or host.in_host_userns

@@ -1,5 +1,5 @@
-"""The container's /etc/hosts, /etc/hostname and /etc/resolv.conf: files of its own over those of ROOTFS, for who has a
-network; what the files of a network's other containers say of it is not here (network/hosts.py)."""
+"""The container's /etc/hosts, /etc/hostname and /etc/resolv.conf: files mounted over those of ROOTFS where the
+container has a network. The hosts file of a network is written by network/hosts.py."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from minicontainer.plan import Builder, Slot
 from minicontainer.spec import Spec
 from minicontainer.spec.network import HOST_GATEWAY
 
-STUB = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved asks, where it is asked itself at 127.0.0.53
-MOST = 1 << 20  # bytes of such a file
+UPLINK = "/run/systemd/resolve/resolv.conf"  # the servers that the stub of systemd-resolved, 127.0.0.53, asks
+BYTES_MAX = 1 << 20  # of such a file that are read
 
 
 class EtcFile(NamedTuple):
-    """One of them; None as ``content`` is the network's hosts file."""
+    """One file; with None as ``content``, the network's hosts file."""
 
     name: str
     content: str | None
 
     @property
     def path(self) -> str:
-        """Its place, from which links of ROOTFS may lead on."""
+        """The path inside, which may be a link in ROOTFS."""
         return f"/etc/{self.name}"
 
 
 def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
-    """Those that a container of ``spec`` gets."""
+    """The files that a container of ``spec`` gets: none where the spec mounts something else on the path."""
     of_peer: dict[str, str | None] | None = spec.__dict__.get("_peer_etc")  # of the container whose network it joins
     texts = contents(spec, hostname) if of_peer is None else of_peer
     etc_files = tuple(EtcFile(name, content) for name, content in texts.items())
@@ -43,60 +43,61 @@ def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
 
 
 def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
-    """By name; None: the network's hosts file."""
-    found: dict[str, str | None] = {}
+    """The files' contents by name; None: the network's hosts file."""
+    texts: dict[str, str | None] = {}
     if spec.network != "none" or spec.dns:
-        found["resolv.conf"] = resolv_conf(spec)
+        texts["resolv.conf"] = resolv_conf(spec)
     if spec.attached:
-        found["hostname"] = f"{hostname}\n"
+        texts["hostname"] = f"{hostname}\n"
     if spec.attached and namespaces.is_root():
-        found["hosts"] = None
+        texts["hosts"] = None
     elif spec.attached or spec.add_hosts or spec.network == "host":
-        found["hosts"] = _hosts(spec, hostname)
-    return found
+        texts["hosts"] = _hosts(spec, hostname)
+    return texts
 
 
 def _hosts(spec: Spec, hostname: str) -> str:
-    """hosts(5), where no network's is shown: its own name, the host's lines where it is on the host's network, and
-    what was asked for."""
-    own = [] if spec.joined("uts") else [("127.0.1.1", hostname)]
-    for name, where in spec.add_hosts.items():
-        if where == HOST_GATEWAY and spec.network != "host":
+    """hosts(5) of a container without the hosts file of a network: localhost (with the host's network, the host's
+    lines), the container's host name, and ``spec.add_hosts``."""
+    lines = [] if spec.joined("uts") else [("127.0.1.1", hostname)]
+    for name, address in spec.add_hosts.items():
+        if address == HOST_GATEWAY and spec.network != "host":
             reason = "has no address here: the host is reached from networks of root's"
-            raise SpecError("add_hosts", f"{name}:{where}", reason, "give an address")
-        own.append(("127.0.0.1" if where == HOST_GATEWAY else where, name))
-    return (_read("/etc/hosts") if spec.network == "host" else text(LOCALHOST)).rstrip("\n") + "\n" + text(own)
+            raise SpecError("add_hosts", f"{name}:{address}", reason, "give an address")
+        lines.append(("127.0.0.1" if address == HOST_GATEWAY else address, name))
+    return (_read("/etc/hosts") if spec.network == "host" else text(LOCALHOST)).rstrip("\n") + "\n" + text(lines)
 
 
 def resolv_conf(spec: Spec) -> str:
-    """resolv.conf(5) of the host; with servers that were asked for, else without those that are on the host alone,
-    which a network of its own does not reach."""
+    """resolv.conf(5) of the host, with the servers of ``spec.dns``. Without these, a container on a network gets no
+    server on the host's loopback, which it cannot reach."""
     lines = _read("/etc/resolv.conf").splitlines()
     if spec.attached and not _reachable(lines):
-        lines = _read(STUB).splitlines() or lines
-    kept = [line for line in lines if line.split()[:1] and line.split()[0] in ("search", "domain", "options")]
+        lines = _read(UPLINK).splitlines() or lines
+    options = [line for line in lines if line.split()[:1] and line.split()[0] in ("search", "domain", "options")]
     if spec.dns:
         servers = [f"nameserver {server}" for server in spec.dns]
     else:
         servers = _reachable(lines) if spec.attached else [line for line in lines if line.startswith("nameserver")]
-    return "".join(f"{line}\n" for line in [*servers, *kept])
+    return "".join(f"{line}\n" for line in [*servers, *options])
 
 
 def _reachable(lines: list[str]) -> list[str]:
-    found = [line for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
-    return [line for line in found if not line.split()[1].startswith(("127.", "::1"))]
+    """The nameserver lines whose address is not on the loopback."""
+    servers = [line for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+    return [line for line in servers if not line.split()[1].startswith(("127.", "::1"))]
 
 
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as f:
-            return f.read(MOST)
+            return f.read(BYTES_MAX)
     except OSError:
         return ""
 
 
 def attach(b: Builder, files: tuple[EtcFile, ...]) -> None:
-    """Puts them in their places. One that is made here was a file of /dev for a moment."""
+    """Mounts the files. A file with content is created in /dev, opened as a detached mount, and unlinked again."""
     b.phase = "/etc"
     for file in files:
         tree = Slot(file.name)

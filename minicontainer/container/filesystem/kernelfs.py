@@ -1,7 +1,7 @@
-"""The container's /proc and /sys: new file systems of its own namespaces, what of them is hidden, and what read-only.
+"""The container's /proc and /sys: new file systems of its own namespaces, with masked and read-only paths.
 
-All of it is done by descriptors that were there before ROOTFS was entered: no name in it, and nobody who can write to
-it, can put anything else in their place (CVE-2025-31133, CVE-2025-52881).
+Every step uses descriptors from before pivot_root, so neither a name in ROOTFS nor a process that can write to ROOTFS
+can substitute another file (CVE-2025-31133, CVE-2025-52881).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from minicontainer import plan as p
-from minicontainer.container.filesystem.mounting import CLONE, MADE, NODE, take_fs
+from minicontainer.container.filesystem.mounting import CLONE, MADE, NODE, create_fs
 from minicontainer.container.host import Host
 from minicontainer.container.network import ping
 from minicontainer.plan import FDCWD, Builder, Slot
@@ -18,34 +18,36 @@ from minicontainer.spec import Spec
 PROC, SYS = Slot("proc"), Slot("sys")
 
 
-def take(b: Builder, spec: Spec, host: Host) -> None:
-    """A new proc needs the pid namespace to be ours, a new sysfs the network namespace; else the host's are shown."""
+def prepare(b: Builder, spec: Spec, host: Host) -> None:
+    """Creates proc, sysfs and cgroup2 as detached mounts. In a user namespace, a new proc needs a pid namespace of the
+    container's own, a new sysfs a network namespace; else the host's are bind-mounted."""
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NODEV"
     read_only = "" if spec.privileged else "|MOUNT_ATTR_RDONLY"
-    own = host.in_host_userns
-    if own or spec.pid != "host":
-        take_fs(b, "proc", "proc", safe)
+    if host.in_host_userns or spec.pid != "host":
+        create_fs(b, "proc", "proc", safe)
     else:
         b.add(p.open_tree("/proc", f"{CLONE}|AT_RECURSIVE", "proc"))
         b.add(p.mount_setattr(PROC, "", safe, recursive=True))
-    if own or spec.network != "host":
-        take_fs(b, "sysfs", "sys", safe + read_only)
+    if host.in_host_userns or spec.network != "host":
+        create_fs(b, "sysfs", "sys", safe + read_only)
     else:
         b.add(p.open_tree("/sys", f"{CLONE}|AT_RECURSIVE", "sys"))
         b.add(p.mount_setattr(SYS, "", safe + read_only, recursive=True))
     if spec.cgroupns != "host" and host.cgroup2:
-        take_fs(b, "cgroup2", "cgroup", safe + read_only)
+        create_fs(b, "cgroup2", "cgroup", safe + read_only)
 
 
-def take_masks(b: Builder, spec: Spec) -> None:
-    """The null device over files, an empty file system over directories."""
+def prepare_masks(b: Builder, spec: Spec) -> None:
+    """Opens the mounts that mask paths: the null device for files, an empty tmpfs for directories."""
     if not spec.privileged:
         b.add(p.open_tree("/dev/null", CLONE, "null"), p.mount_setattr(Slot("null"), "", NODE))
-        take_fs(b, "tmpfs", "empty", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC", mode="0")
+        create_fs(
+            b, "tmpfs", "empty", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC", mode="0"
+        )
 
 
 def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
-    """/proc, what of it is set (sysctls), hidden and read-only."""
+    """Attaches /proc, writes sysctls, masks paths and makes paths read-only."""
     b.phase = "/proc"
     b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=MADE), p.move_mount(PROC, "/proc"))
     if host.ping:
@@ -68,16 +70,17 @@ def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
 
 
 def set_oom_score(b: Builder, spec: Spec, path: str, at: Slot | p.Const) -> None:
-    """The one asked for, else 0; where the caller's is worse and may not be bettered (proc(5)), it stays."""
+    """Writes ``spec.oom_score_adj``, or 0 without one. Without one, the caller's score stays where it is higher and may
+    not be lowered (proc(5))."""
     fd = Slot("oom_score_adj")
     tolerate = (errno.EACCES,) if spec.oom_score_adj is None else ()
-    opened = p.openat(path, "O_WRONLY|O_CLOEXEC", fd, at=at)
-    b.add(opened._replace(tolerate=tolerate, skip=2 if tolerate else 0))
+    step = p.openat(path, "O_WRONLY|O_CLOEXEC", fd, at=at)
+    b.add(step._replace(tolerate=tolerate, skip=2 if tolerate else 0))
     b.add(p.write(fd, str(spec.oom_score_adj or 0), tolerate=tolerate), p.close(fd))
 
 
 def attach_sys(b: Builder, spec: Spec, host: Host) -> None:
-    """/sys, with the container's cgroups, and what of it is hidden."""
+    """Attaches /sys and /sys/fs/cgroup, and masks paths."""
     b.phase = "/sys"
     b.add(p.mkdirat(FDCWD, "/sys", 0o555, tolerate=MADE), p.move_mount(SYS, "/sys"))
     if spec.cgroupns != "host" and host.cgroup2:
@@ -87,13 +90,15 @@ def attach_sys(b: Builder, spec: Spec, host: Host) -> None:
 
 
 def _mask(b: Builder, top: str, at: Slot, host: Host) -> None:
-    """The first of a kind is attached itself: until Linux 6.15 what is detached cannot be copied."""
-    seen: set[bool] = set()
+    """Mounts the null device or the empty tmpfs on each masked path below ``top``.
+
+    Each is attached first, and copied for later paths: until Linux 6.15 a detached mount cannot be copied."""
+    attached: set[bool] = set()
     for path, is_directory in host.masked:
         mask = Slot("empty" if is_directory else "null")
         if path.startswith(f"{top}/"):
-            if is_directory in seen:
+            if is_directory in attached:
                 b.add(p.open_tree("", f"{CLONE}|AT_EMPTY_PATH", "mask", at=mask))
                 mask = Slot("mask")
             b.add(p.move_mount(mask, path.removeprefix(f"{top}/"), at))
-        seen.add(is_directory)
+        attached.add(is_directory)

@@ -1,7 +1,7 @@
-"""The files that a container will see, looked at before it is there: ROOTFS with its mounts in their places.
+"""Path lookup in a container that has not started: ROOTFS with the spec's mounts on it.
 
-Nothing of ROOTFS or of a volume is trusted: a path is walked name by name and by descriptor, no link is followed by the
-kernel, and none leads out of what the container will have (openat2(2), RESOLVE_IN_ROOT, which knows one tree alone).
+Neither ROOTFS nor a volume is trusted. A path is walked name by name, by descriptor; this module resolves links, not
+the kernel, and none leads out of the container's mounts (openat2(2), RESOLVE_IN_ROOT, works on one mount tree only).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 from minicontainer.spec import Spec
 
-LINKS = 40  # that are followed, as path_resolution(7) has it
-PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-ROOTFS, OURS = -1, -2  # mounts that are none of the spec's: the root; /dev, /proc and /sys
-KERNELS = ("dev", "proc", "sys")  # mounted first, on directories of that name
-EMPTY = -1  # instead of a descriptor: what is not there, or not yet
+LINKS_MAX = 40  # links in one path, as path_resolution(7)
+OPEN_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+ROOTFS, KERNEL = -1, -2  # mounts that are not of the spec: the root; /dev, /proc and /sys
+KERNEL_PATHS = ("dev", "proc", "sys")  # mounted first, on directories of that name
+MISSING = -1  # instead of a descriptor: no such file, or none before the start
 
 
 class Place(NamedTuple):
-    """Where a path leads: the mount, the path without links and ``..``, and what is there (O_PATH), or EMPTY."""
+    """The result of a lookup: the mount, the path in it without links and ``..``, and a descriptor (O_PATH) or
+    MISSING."""
 
     mount: int
     path: str
@@ -29,28 +30,28 @@ class Place(NamedTuple):
 
 
 class View:
-    """That tree, with descriptors that its ``with`` block closes.
+    """The container's mount tree, with descriptors that its ``with`` block closes.
 
-    missing  paths of ROOTFS that have been asked for, the mounts' own included, and are not there"""
+    missing  paths that were looked up in ROOTFS, mount points included, and do not exist"""
 
     def __init__(self, spec: Spec) -> None:
         self._spec, self._stack = spec, ExitStack()
-        self._on: dict[tuple[int, str], int] = {}  # what is mounted on a path of another mount
+        self._mounted: dict[tuple[int, str], int] = {}  # (mount, path in it) -> the mount on it
         self.missing: list[str] = []
 
     def __enter__(self) -> View:
         with ExitStack() as stack:
             self._stack = stack
             self._top = self._open(self._spec.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            for path in KERNELS:
-                self._below(self._root(), path)
-                self._on[ROOTFS, f"/{path}"] = OURS
+            for path in KERNEL_PATHS:
+                self._child(self._root(), path)
+                self._mounted[ROOTFS, f"/{path}"] = KERNEL
             for index, mount in enumerate(self._spec.mounts):
                 try:
                     place = self.find(os.path.normpath(mount.target))
                 except OSError:
-                    continue  # it cannot be mounted: the start will say why
-                self._on[place.mount, place.path] = index
+                    continue  # it cannot be mounted: the start raises the error
+                self._mounted[place.mount, place.path] = index
             self._stack = stack.pop_all()
         return self
 
@@ -58,64 +59,64 @@ class View:
         self._stack.close()
 
     def find(self, path: str) -> Place:
-        """Where a path leads. OSError: nowhere, as ELOOP and ENOTDIR say; what is missing is EMPTY."""
-        way, rest, links = [self._root()], _names(path), 0
-        while rest:
-            name = rest.pop()
+        """Looks a path up. OSError where it cannot be resolved (ELOOP, ENOTDIR); a missing file is MISSING."""
+        walked, names, links = [self._root()], _names(path), 0
+        while names:
+            name = names.pop()
             if name == "..":
-                way = way[:-1] or way
+                walked = walked[:-1] or walked
                 continue
-            place, link = self._below(way[-1], name)
+            place, link = self._child(walked[-1], name)
             if link is None:
-                way.append(place)
+                walked.append(place)
                 continue
             links += 1
-            if links > LINKS:
+            if links > LINKS_MAX:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            way = way[:1] if link.startswith("/") else way
-            rest += _names(link)
-        return way[-1]
+            walked = walked[:1] if link.startswith("/") else walked
+            names += _names(link)
+        return walked[-1]
 
     def is_mounted_on(self, path: str) -> bool:
-        """Whether it is where one of the spec's mounts is, by whatever name."""
+        """Whether a mount of the spec covers the path, also where the mount's target names it through links."""
         try:
             place = self.find(path)
         except OSError:
             return False
-        return place.mount >= 0 and (place.mount, place.path) in {(m, at) for (_, at), m in self._on.items()}
+        return place.mount >= 0 and (place.mount, place.path) in {(m, at) for (_, at), m in self._mounted.items()}
 
     def _root(self) -> Place:
         return Place(ROOTFS, "/", self._top)
 
-    def _below(self, parent: Place, name: str) -> tuple[Place, str | None]:
-        """What has that name in a directory; with where it leads, if it is a link."""
+    def _child(self, parent: Place, name: str) -> tuple[Place, str | None]:
+        """The entry ``name`` of a directory, with the mounts on it; and its target, where it is a link."""
         mount, path = parent.mount, f"{parent.path.rstrip('/')}/{name}"
-        fd = EMPTY if parent.fd == EMPTY else self._open(name, PLACE, parent.fd)
-        link = None if fd == EMPTY else _link(fd)
+        fd = MISSING if parent.fd == MISSING else self._open(name, OPEN_FLAGS, parent.fd)
+        link = None if fd == MISSING else _link(fd)
         if link is not None:
             return Place(mount, path, fd), link
-        if fd == EMPTY and mount == ROOTFS:
+        if fd == MISSING and mount == ROOTFS:
             self.missing.append(path)
-        while (mount, path) in self._on:
-            mount = self._on[mount, path]
+        while (mount, path) in self._mounted:
+            mount = self._mounted[mount, path]
             fd = self._source(mount)
         return Place(mount, path, fd), None
 
     def _source(self, index: int) -> int:
         source = self._spec.mounts[index].source if index >= 0 else None
-        return self._open(source, os.O_PATH | os.O_CLOEXEC) if source else EMPTY
+        return self._open(source, os.O_PATH | os.O_CLOEXEC) if source else MISSING
 
     def _open(self, path: str, flags: int, at: int | None = None) -> int:
         try:
             fd = os.open(path, flags, dir_fd=at)
         except FileNotFoundError:
-            return EMPTY
+            return MISSING
         self._stack.callback(os.close, fd)
         return fd
 
 
 def lacks_any(spec: Spec, paths: list[str]) -> bool:
-    """Whether ROOTFS has not all that is mounted on: these paths, those of the spec's mounts, /dev, /proc and /sys."""
+    """Whether a mount point is missing in ROOTFS: one of ``paths``, of the spec's mounts, /dev, /proc or /sys."""
     with View(spec) as view:
         for path in paths:
             with suppress(OSError):
@@ -124,12 +125,12 @@ def lacks_any(spec: Spec, paths: list[str]) -> bool:
 
 
 def _names(path: str) -> list[str]:
-    """The names of a path, the first last."""
+    """The names of a path in reverse order."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
 def _link(fd: int) -> str | None:
-    """Where it leads; None for what is no link (readlink(2): ENOENT or EINVAL for it by descriptor)."""
+    """The target of a link; None for another file (readlink(2) by descriptor: ENOENT or EINVAL)."""
     try:
         return os.readlink("", dir_fd=fd)
     except OSError:

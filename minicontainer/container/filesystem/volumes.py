@@ -1,5 +1,5 @@
-"""The named volumes of a spec (minicontainer/volumes.py): mounted as binds of their directories, and in use as long as
-the container lives."""
+"""The named volumes of a spec (minicontainer/volumes.py): bind mounts of their directories, marked as in use while the
+container runs."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ def as_binds(spec: Spec, *, create: bool) -> Spec:
     from minicontainer import volumes
 
     paths = {name: volumes.create(name).path if create else volumes.path_of(name) for name in spec.volumes}
-    key, found = tuple(paths.values()), spec.__dict__.get("_bound")
-    if found is None or found[0] != key:
+    key, cached = tuple(paths.values()), spec.__dict__.get("_bound")
+    if cached is None or cached[0] != key:
         mounts = (
             replace(mount, type="bind", source=paths[mount.source or ""]) if mount.type == "volume" else mount
             for mount in spec.mounts
         )
-        found = key, replace(spec, mounts=tuple(mounts))
-        object.__setattr__(spec, "_bound", found)
-    bound: Spec = found[1]
+        cached = key, replace(spec, mounts=tuple(mounts))
+        object.__setattr__(spec, "_bound", cached)
+    bound: Spec = cached[1]
     return bound
 
 
 def hold(names: tuple[str, ...], identifier: str) -> list[int]:
-    """Takes the volumes of a container into use: descriptors that are locked (volumes.use)."""
+    """Marks the volumes of a container as in use; returns locked descriptors (volumes.use)."""
     from minicontainer import volumes
 
-    held: list[int] = []
+    fds: list[int] = []
     try:
         for name in names:
-            held.append(volumes.use(name, identifier))
+            fds.append(volumes.use(name, identifier))
     except BaseException:
-        release_all(held)
+        release_all(fds)
         raise
-    return held
+    return fds
 
 
-def release_all(held: list[int]) -> None:
-    """Gives back what ``hold`` gave."""
-    while held:
+def release_all(fds: list[int]) -> None:
+    """Releases the volumes of ``hold``'s descriptors."""
+    while fds:
         from minicontainer import volumes
 
-        volumes.release(held.pop())
+        volumes.release(fds.pop())

@@ -39,7 +39,7 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     uid, gid, count = b.input("uid"), b.input("gid"), b.input("count")
     b.phase = "take sources"
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
-    mounting.take_tmpfs(b)
+    mounting.create_dev(b)
     if host.endpoint is not None:
         veth.prepare(b, host.endpoint)
     b.phase = "user namespace"

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 
-from minicontainer.container.filesystem.view import EMPTY, View
+from minicontainer.container.filesystem.view import MISSING, View
 from minicontainer.container.host import Identity
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux.files import reopen
@@ -60,7 +60,7 @@ def _read(view: View, path: str) -> Lines:
     (fcntl(2), F_SETLEASE) is an UnsupportedError: the open would wait for its holder."""
     try:
         place = view.find(path)
-        if place.fd == EMPTY or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernel_filesystem(place.fd):
+        if place.fd == MISSING or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernel_filesystem(place.fd):
             return []
         with open(reopen(place.fd, os.O_RDONLY), "rb") as file:
             lines = file.read(BYTES_MAX).decode("utf-8", "surrogateescape").splitlines()
