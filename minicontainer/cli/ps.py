@@ -17,7 +17,7 @@ from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.options import Command
 from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
 from minicontainer.cli.times import format_time
-from minicontainer.container.registry import names
+from minicontainer.container.registry import names, orphans
 from minicontainer.detached import store
 from minicontainer.detached.records import Config, State
 from minicontainer.errors import Error
@@ -158,9 +158,7 @@ def read_summary(identifier: str) -> Summary | None:
     try:
         found = Summary(entry, entry.config(), entry.state())
         if found.state.status == "dead":
-            from minicontainer.detached.container import Container
-
-            Container(identifier).end_what_is_seen_dead()  # a container without a cgroup
+            orphans.end_if_dead(identifier)
         return None if _was_left(found) else found
     except store.NotFoundError:
         return None

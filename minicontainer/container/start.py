@@ -124,9 +124,9 @@ def _start(spec: Spec, compiled: Compiled, clone: Clone, identifier: str, volume
     child = Child(child_id, placeholders.with_id(compiled.plan, child_id))
     try:
         if spec.name and not identifier:
-            from minicontainer.container.registry import names
+            from minicontainer.container.registry import orphans
 
-            child.name_lock = names.reserve(spec.name, child.id)
+            child.name_lock = orphans.reserve_name(spec.name, child.id)
         if identifier:
             child.ownership = ownership.acquire(identifier)
         if volumes:

@@ -14,10 +14,11 @@ from typing import Any
 
 from minicontainer import events
 from minicontainer.detached.finalstate import LastWord, await_foreground
-from minicontainer.detached.records import Config, CorruptError, Process, State
+from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
+from minicontainer.linux.process import Process
 from minicontainer.native import ffi
 
 

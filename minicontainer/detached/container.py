@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any
 from minicontainer import runtime
 from minicontainer.container import start
 from minicontainer.container.filesystem.volumes import hold
-from minicontainer.container.registry import names
+from minicontainer.container.registry import names, orphans
 from minicontainer.detached import creation, foreground, store
 from minicontainer.detached.client import PATIENCE
 from minicontainer.detached.monitor import MONITOR, Monitored, policy
 from minicontainer.detached.options import check_restart
-from minicontainer.detached.records import Config, CorruptError, State, boot_id
+from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.detached.termination import Ending
-from minicontainer.errors import Error, SpecError, told
+from minicontainer.errors import Error, told
 from minicontainer.failpoint import failpoint
+from minicontainer.linux.process import boot_id
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib
 from minicontainer.plan.timeline import Timeline
@@ -121,22 +122,13 @@ class Container(Ending):
         if config.name:
             if left := names.left(config.name):
                 Container(left).remove_left_behind()
-            os.close(self._reserve(config.name, lasting=not config.foreground))
+            os.close(orphans.reserve_name(config.name, self.id, lasting=not config.foreground))
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
         for fd in hold(config.spec.volumes, self.id):
             os.close(fd)
         self._tell("create")
-
-    def _reserve(self, name: str, *, lasting: bool = True) -> int:
-        """As ``names.reserve``; where the name is a dead one's, that has ended then."""
-        try:
-            return names.reserve(name, self.id, lasting=lasting)
-        except SpecError:
-            if other := names.owner(name):
-                Container(other).end_what_is_seen_dead()
-            raise
 
     def _start(self, lock: int) -> None:
         """Under the lock, which its monitor has too until it runs."""
@@ -165,7 +157,7 @@ class Container(Ending):
         if left := store.left(text):
             cls(left).remove_left_behind()
         found = cls(store.find(text).id)
-        found.end_what_is_seen_dead()
+        orphans.end_if_dead(found.id)
         if found.was_left_in_the_foreground():
             raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
         return found
@@ -219,7 +211,7 @@ class Container(Ending):
         with self._entry.locked() as lock:
             if self.state.is_running:
                 return
-            self._end_what_is_left()
+            orphans.end(self.id)
             if self._entry.config().mark != runtime.mark():  # its directory was copied
                 self._entry.write_config(replace(self._entry.config(), mark=runtime.mark()))
                 self._config = None
@@ -260,7 +252,7 @@ class Container(Ending):
         failpoint("kill asked for")
         if os.path.isdir(self._entry.path):
             self._entry.check_removable()
-            self._end_what_is_left()
+            orphans.end(self.id)
             failpoint("ended")
             self._entry.remove()
 
@@ -320,7 +312,7 @@ class Container(Ending):
             self._entry.write_config(replace(old, renaming=name))
             failpoint("renaming")
             try:
-                os.close(self._reserve(name))
+                os.close(orphans.reserve_name(name, self.id))
                 failpoint("new name taken")
                 self._entry.write_config(replace(new, renaming=old.name))
             except BaseException:
@@ -344,7 +336,7 @@ def end_dead(identifiers: Iterable[str]) -> None:
     for one in map(Container, identifiers):
         with suppress(Error, OSError):
             if not one.was_left_in_the_foreground():
-                one.end_what_is_seen_dead()
+                orphans.end_if_dead(one.id)
 
 
 def containers() -> list[Container]:

@@ -104,9 +104,10 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
 
 def _why_not(pid: int) -> str:
     """A process has no namespaces any more once its main thread has exited (exit_task_namespaces), though others run:
-    setns(2) by a pidfd is then ESRCH."""
+    setns(2) by a pidfd is then ESRCH. A process that a signal kills loses them too, before its state is Z."""
     try:
-        if not process.stat(pid).has_ended:
+        found = process.stat(pid)
+        if found.state in "ZX" and not found.has_ended:
             return f"the main thread of its process 1 (pid {pid}) has exited: no way leads in (kill, stop)"
     except ProcessLookupError:
         pass

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 from minicontainer import runtime
-from minicontainer.detached.records import CorruptError, Process, State
+from minicontainer.detached.records import CorruptError, State
 from minicontainer.errors import EXHAUSTED, told
-from minicontainer.linux.process import pidfd_wait
+from minicontainer.linux.process import Process, pidfd_wait
 
 SIZE = 4096  # bytes: more than a state has
 

@@ -18,6 +18,7 @@ from minicontainer import plan as p
 from minicontainer.container import explain
 from minicontainer.container.cgroup import placement
 from minicontainer.container.registry import names
+from minicontainer.container.registry.orphans import NO_CGROUP
 from minicontainer.container.start import Compiled, reusable_inputs
 from minicontainer.detached.sharedmemory import Layout, copy_records, sheltered, take_back, written
 from minicontainer.errors import Error, StepError
@@ -70,8 +71,7 @@ class Monitored:
         """Starts the monitor, waits for its word; the result of its clone. ``child`` is then as after one of ours, but
         no child of this process."""
         failpoint("prepared")
-        if child.cgroup is not None:
-            self.linked("cgroup", child.cgroup.path)
+        self.linked("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
         failpoint("cgroup linked")
         if child.lease is not None:
             self.linked("lease", child.lease.path)

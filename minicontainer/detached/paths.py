@@ -24,7 +24,7 @@ from minicontainer.native import lib, syscall_as
 
 if TYPE_CHECKING:
     from minicontainer.detached.client import Handle
-    from minicontainer.detached.records import Process
+    from minicontainer.linux.process import Process
 
 Map = tuple[tuple[int, int, int], ...]  # first id inside, first id outside, how many (user_namespaces(7))
 

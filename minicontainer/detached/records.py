@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from minicontainer import runtime
 from minicontainer.detached.options import check_labels, check_restart
 from minicontainer.errors import Error
-from minicontainer.linux.process import stat
-from minicontainer.linux.processes import check_proc
+from minicontainer.linux.process import Process, boot_id
 from minicontainer.runtime import of, whole
 from minicontainer.spec import Spec, decimal
 
@@ -21,49 +18,6 @@ VERSION = 1
 
 class CorruptError(Error):
     """An entry that cannot be read. It can be removed."""
-
-
-@lru_cache(maxsize=1)
-def boot_id() -> str:
-    """Another one after each boot (random(4))."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
-        return f.read().strip()
-
-
-class Process:
-    """A process by number and start time (clock ticks since this boot)."""
-
-    __slots__ = ("pid", "start")
-
-    def __init__(self, pid: int, start: int) -> None:
-        self.pid, self.start = pid, start
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Process) and (self.pid, self.start) == (other.pid, other.start)
-
-    def __hash__(self) -> int:
-        return hash((self.pid, self.start))
-
-    def is_alive(self) -> bool:
-        """Whether it is still that one."""
-        check_proc()
-        try:
-            found = stat(self.pid)
-        except ProcessLookupError:
-            return False
-        return found.start == self.start and not found.has_ended
-
-    def pidfd(self) -> int:
-        """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
-        check_proc()
-        try:
-            fd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return -1
-        if self.is_alive():
-            return fd
-        os.close(fd)
-        return -1
 
 
 def _spec_json(spec: Spec) -> str:

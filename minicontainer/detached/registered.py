@@ -15,12 +15,12 @@ from minicontainer import events
 from minicontainer.container import start
 from minicontainer.container.child import Child
 from minicontainer.container.process import Popen
+from minicontainer.container.registry.orphans import NO_CGROUP
 from minicontainer.container.start import Compiled
 from minicontainer.detached import creation
 from minicontainer.detached.container import Container
-from minicontainer.detached.records import boot_id
 from minicontainer.detached.store import Entry
-from minicontainer.linux.process import stat
+from minicontainer.linux.process import boot_id, stat
 from minicontainer.spec import Spec
 
 
@@ -45,9 +45,9 @@ class Listed(Popen[Any]):
         self._entry = entry = Entry(container.id)
 
         def clone(child: Child, spec: Spec, what: Compiled) -> int:
-            for name, owned in (("cgroup", child.cgroup), ("lease", child.lease)):
-                if owned is not None:
-                    entry.link(name, owned.path)
+            entry.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
+            if child.lease is not None:
+                entry.link("lease", child.lease.path)
             entry.reserve_state()  # what could not be told of is not started
             return start.clone_child(child, spec, what, stdio)
 

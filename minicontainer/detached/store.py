@@ -26,11 +26,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 from minicontainer import events, runtime
-from minicontainer.container.registry import names, ownership
+from minicontainer.container.registry import names, orphans, ownership
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, told
 from minicontainer.failpoint import failpoint
@@ -149,26 +149,9 @@ class Entry:
         except OSError as e:
             raise StepError(e.errno or 0, f"symlink({link!r})") from None
 
-    def unlink(self) -> None:
-        """It has no cgroup and no address any more."""
-        for name in ("cgroup", "lease"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{self.path}/{name}")
-
     def lease(self) -> str:
         """The path of the file of its address; "" where it has none."""
-        try:
-            return os.readlink(f"{self.path}/lease")
-        except OSError:
-            return ""
-
-    def end_lease(self) -> None:
-        """Gives back its address, names and ports, where its monitor was killed."""
-        if path := self.lease():
-            from minicontainer.network import release
-
-            release.end_dead(path)
-            os.unlink(f"{self.path}/lease")
+        return orphans.link(self.id, "lease")
 
     def state(self) -> State:
         """What became of it."""
@@ -206,10 +189,7 @@ class Entry:
 
     def cgroup(self) -> str:
         """The path of its cgroup; "" where it has none."""
-        try:
-            return os.readlink(f"{self.path}/cgroup")
-        except OSError:
-            return ""
+        return orphans.link(self.id, "cgroup")
 
     def is_frozen(self) -> bool:
         """Whether it is paused."""

@@ -7,13 +7,13 @@ import signal
 import socket
 import struct
 
-from minicontainer import runtime
+from minicontainer.container.registry import orphans
 from minicontainer.detached import foreground
 from minicontainer.detached.client import PATIENCE, ended, message
 from minicontainer.detached.execution import Entered
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
-from minicontainer.errors import Error, sentence
+from minicontainer.errors import Error
 from minicontainer.linux.cgroupkill import describe_processes
 from minicontainer.native import lib
 
@@ -25,9 +25,6 @@ def _peer(s: socket.socket) -> int:
         return os.pidfd_open(pid) if pid > 0 else -1
     except ProcessLookupError:
         return -1
-
-
-SOON = 1.0  # seconds that somebody may wait who only looks
 
 
 class Ending(Entered):
@@ -50,7 +47,7 @@ class Ending(Entered):
     def _end_monitor(self) -> None:
         """Has its monitor kill it, whatever its state says, and waits for the end of that. Error where something of it
         survives."""
-        if self._is_copied():
+        if orphans.is_copied(self.id):
             return
         if self._is_in_the_foreground():
             foreground.stop(self, signal.SIGKILL, 0)
@@ -62,7 +59,7 @@ class Ending(Entered):
                 pidfd = _peer(s)
                 s.send(message(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
         except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-            pidfd = self._open_monitor()  # it listens no more, or there is none
+            pidfd = orphans.monitor(self.id)  # it listens no more, or there is none
         except BlockingIOError:
             raise self._survives("rm") from None
         if pidfd < 0:
@@ -82,80 +79,10 @@ class Ending(Entered):
             reason = describe_processes(cgroup.fd) if cgroup.populated else "its monitor does not answer"
         return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill: {reason}")
 
-    def _open_monitor(self) -> int:
-        """A pidfd of its monitor; -1 where there is none, or nobody knows."""
-        try:
-            monitor = self.state.monitor
-        except CorruptError:
-            return -1
-        return -1 if monitor is None else monitor.pidfd()
-
     def _end_if_left(self) -> None:
         try:
             if self.status == "dead":
                 with self._entry.locked():
-                    self._end_what_is_left()
+                    orphans.end(self.id)
         except NotFoundError:
             pass
-
-    def end_what_is_seen_dead(self) -> None:
-        """Ends what runs on of it without its monitor, whoever looks at it: a process that has changed its ids is not
-        told of that death any more (prctl(2), PR_SET_PDEATHSIG). What does not end soon is left to who wants that."""
-        try:
-            if self.status != "dead":
-                return
-            lock = self._entry.lock(wait=False)
-        except (BlockingIOError, NotFoundError, CorruptError):
-            return  # somebody changes it now
-        try:
-            if self.status == "dead":
-                self._end_what_is_left(SOON)
-        except Error:
-            pass
-        finally:
-            os.close(lock)
-
-    def _is_copied(self) -> bool:
-        """Whether its directory is a copy, which has none of the locks: what its files name is not ours to end, and may
-        live, in a state directory of another mark."""
-        try:
-            return self._entry.config().mark != runtime.mark() and not self._entry.is_watched()
-        except (CorruptError, NotFoundError):
-            return False
-
-    def _needs_dead_monitor(self) -> None:
-        """Error where its monitor lives though nobody has its claim: then a copy is where its state directory was."""
-        pidfd = self._open_monitor()
-        if pidfd < 0:
-            return
-        try:
-            if not ended(pidfd, SOON):  # its claim goes before it does
-                where = runtime.directory()
-                raise Error(sentence("container", self.id[:12], f"runs, and {where} is a copy of its state directory"))
-        finally:
-            os.close(pidfd)
-
-    def _end_what_is_left(self, timeout: float = PATIENCE) -> None:
-        """After the death of its monitor: its processes, its cgroup, what it had of a network. Error where something of
-        it survives."""
-        if self._is_copied():
-            self._entry.unlink()
-            return
-        self._needs_dead_monitor()
-        try:
-            process = self.state.process
-        except CorruptError:
-            process = None
-        pidfd = process.pidfd() if process is not None else -1
-        if pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                if not ended(pidfd, timeout):
-                    raise Error(f"container {self.id[:12]}: its first process does not end, though killed")
-            except ProcessLookupError:
-                pass
-            finally:
-                os.close(pidfd)
-        if (cgroup := self.open_cgroup()) is not None:
-            cgroup.remove(kill=True, timeout=timeout)
-        self._entry.end_lease()

@@ -7,9 +7,11 @@ import math
 import os
 import struct
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 from minicontainer.linux.arguments import flags as number
+from minicontainer.linux.processes import check_proc
 from minicontainer.native import check, ffi, lib, syscall
 
 RLIMIT = struct.Struct("=QQ")  # struct rlimit64: soft, hard
@@ -90,6 +92,49 @@ def stat(pid: int | str) -> Stat:
 def start_time(pid: int) -> int:
     """Clock ticks from boot to the process's start: with the pid, its identity. ProcessLookupError."""
     return stat(pid).start
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Another one after each boot (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        return f.read().strip()
+
+
+class Process:
+    """A process by number and start time (clock ticks since this boot)."""
+
+    __slots__ = ("pid", "start")
+
+    def __init__(self, pid: int, start: int) -> None:
+        self.pid, self.start = pid, start
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and (self.pid, self.start) == (other.pid, other.start)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start))
+
+    def is_alive(self) -> bool:
+        """Whether it is still that one."""
+        check_proc()
+        try:
+            found = stat(self.pid)
+        except ProcessLookupError:
+            return False
+        return found.start == self.start and not found.has_ended
+
+    def pidfd(self) -> int:
+        """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
+        check_proc()
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return -1
+        if self.is_alive():
+            return fd
+        os.close(fd)
+        return -1
 
 
 def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -13,11 +13,11 @@ from box import copy_of, refusal, until
 from supplies import Run
 
 import minicontainer as mc
+from minicontainer.container.cgroup import limits
 from minicontainer.container.ids import ranges
 from minicontainer.detached.container import Container
-from minicontainer.detached.records import Process
 from minicontainer.errors import SpecError, UnsupportedError
-from minicontainer.linux.process import stat
+from minicontainer.linux.process import Process, stat
 from minicontainer.network import networks
 
 pytestmark = pytest.mark.needs("root")
@@ -127,6 +127,28 @@ def test_so_does_the_library_that_wants_its_name(
     with pytest.raises(SpecError, match="name wanted: already exists"):
         Container.start(["true"], rootfs=str(rootfs), name="wanted")
     assert not process.is_alive()
+
+
+@pytest.mark.parametrize("start", [mc.run, mc.Popen])
+def test_so_does_the_library_that_wants_its_name_in_the_foreground(
+    outlive: Callable[..., tuple[Container, Process]], rootfs: Path, start: Callable[..., object]
+) -> None:
+    _, process = outlive(name="wanted")
+    with pytest.raises(SpecError, match="name wanted: already exists"):
+        start(["true"], rootfs=str(rootfs), name="wanted")
+    assert not process.is_alive()
+
+
+def test_the_next_command_ends_it_where_it_has_no_cgroup(
+    outlive: Callable[..., tuple[Container, Process]], minicontainer_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "place", lambda *_, **__: None)
+        c, process = outlive()
+    assert c.open_cgroup() is None
+    minicontainer_cli("volume", "ls")
+    assert not process.is_alive()
+    assert c.status == "dead"
 
 
 def test_the_library_ends_it(outlive: Callable[..., tuple[Container, Process]]) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minicontainer as mc
-from minicontainer.detached.records import Config, CorruptError, Process, State, boot_id
+from minicontainer.detached.records import Config, CorruptError, State
+from minicontainer.linux.process import Process, boot_id
 from minicontainer.spec import Device, DeviceRate, Limits, Mount, Spec, Ulimit
 
 JSON = st.recursive(

@@ -17,8 +17,9 @@ from minicontainer import runtime
 from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.container import Container, containers
-from minicontainer.detached.records import Config, CorruptError, State, boot_id
+from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import SpecError
+from minicontainer.linux.process import boot_id
 from minicontainer.network import members
 from minicontainer.network.record import CorruptNetworkError
 from minicontainer.network.store import read as read_network

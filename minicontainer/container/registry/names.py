@@ -119,8 +119,8 @@ def ids() -> list[str]:
 
 
 def unwatched() -> list[str]:
-    """The ids of those of which a cgroup is noted, and nobody's claim: no more than a look at each, since every command
-    asks."""
+    """The ids of those that have the link ``cgroup``, which goes at the end of each run, and no owner process: one call
+    for each container that has ended, since every command asks."""
     return [
         found for found in ids() if os.path.lexists(f"{detached(found)}/cgroup") and not ownership.is_owned(found[:12])
     ]
