@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * floor.c: what a container costs when nothing is done but its system calls: the floor of `compare startup`.
+ * floor.c: starts a container with nothing but the necessary system calls: the floor of `compare startup`.
  *
  *     floor ROOTFS CGROUP PROGRAM INIT OWNERS MARK
  *           [-m d/MASKED/DIRECTORY | -m f/MASKED/FILE | -r READ-ONLY | -u USAGE-FILE | -p PING-GROUPS]...
  *
- * Theory of operation. Written by hand, straight down, with no plan, no records and no errors: the calls that
- * `minicontainer run --userns host --timens host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in
- * their order (a test compares the two by strace). What depends on the host comes as arguments. Each line on standard
- * input asks for one container, and is answered with its nanoseconds, from before it has an id until after its cgroup is
- * removed; so runs can be interleaved with others'. A call that fails ends the program: a floor that skips work would
- * be none.
+ * Theory of operation. Hand-written, without a plan, records and error messages: the system calls that `minicontainer
+ * run --userns host --timens host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in the same order
+ * (a test compares them by strace). Values that depend on the host are arguments. For each line on standard input it
+ * starts one container, and prints the nanoseconds from the choice of its id to the removal of its cgroup; so runs
+ * can be interleaved with those of other programs. A call that fails ends the program: a floor must not skip work.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -31,9 +30,9 @@
 #include "floors/floor.h"
 #include "plan/clone.h"
 
-static struct floor wanted;
+static struct floor config;
 static int devices;
-static int null; /* the container's standard input: ours brings the requests */
+static int null; /* the container's standard input */
 static const char *usage[MANY];
 
 static void read_usage(long directory)
@@ -50,7 +49,7 @@ static void read_usage(long directory)
 	}
 }
 
-/* The limit that every container has; nothing where there is no controller for it. */
+/* The default pids limit of containers, if there is a pids controller. */
 static void bound_processes(long directory)
 {
 	long fd = mc_sys4(SYS_openat, directory, MC_PTR("pids.max"), O_WRONLY | O_CLOEXEC, 0);
@@ -61,17 +60,17 @@ static void bound_processes(long directory)
 	CALL(close, fd, 0, 0, 0, 0);
 }
 
-/* A program that says which devices may be used, as short as one can be: loaded once, like the library's. */
+/* The shortest device program for the cgroup. It is loaded once, as in the library. */
 static int device_program(void)
 {
-	const struct bpf_insn yes[] = {
+	const struct bpf_insn allow[] = {
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1 },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
 		.insn_cnt = 2,
-		.insns = MC_PTR(yes),
+		.insns = MC_PTR(allow),
 		.license = MC_PTR("GPL"),
 		.expected_attach_type = BPF_CGROUP_DEVICE,
 	};
@@ -98,8 +97,9 @@ static long clone_child(long cgroup, int *pidfd)
 	uint64_t before;
 	int pid;
 	struct clone_args args = {
-		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP |
-			 CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP,
+		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND |
+			 CLONE_INTO_CGROUP | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC |
+			 CLONE_NEWCGROUP,
 		.pidfd = MC_PTR(pidfd),
 		.parent_tid = MC_PTR(&pid),
 		.exit_signal = SIGCHLD,
@@ -110,13 +110,13 @@ static long clone_child(long cgroup, int *pidfd)
 	long r;
 
 	CALL(rt_sigprocmask, SIG_SETMASK, &all, &before, 8, 0);
-	r = must(mc_clone3_call(&args, sizeof(args), floor_child, &wanted));
+	r = must(mc_clone3_call(&args, sizeof(args), floor_child, &config));
 	CALL(rt_sigprocmask, SIG_SETMASK, &before, 0, 8, 0);
 	return r;
 }
 
-/* An id of 12 digits, and the lock that says that it lives (minicontainer/container/registry/ownership.py). */
-static long claim(const char *owners)
+/* Chooses an id of 12 digits, and takes its ownership lock (minicontainer/container/registry/ownership.py). */
+static long take_ownership(const char *owners)
 {
 	struct flock byte = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	unsigned char random[6];
@@ -125,7 +125,7 @@ static long claim(const char *owners)
 
 	CALL(getrandom, random, sizeof(random), 0, 0, 0);
 	for (int i = 0; i < 6; i++) {
-		sprintf(wanted.id + 2 * i, "%02x", random[i]);
+		sprintf(config.id + 2 * i, "%02x", random[i]);
 		byte.l_start = byte.l_start << 8 | random[i];
 	}
 	snprintf(path, sizeof(path), "%s/%02x", owners, random[5]);
@@ -134,7 +134,7 @@ static long claim(const char *owners)
 	return fd;
 }
 
-/* What init.c would say if the program were not executed: nothing, once it is gone from the pipe. */
+/* Reads init.c's report: end of file after a successful exec. */
 static void read_report(int pipe)
 {
 	struct pollfd p = { .fd = pipe }; /* POLLHUP alone */
@@ -150,12 +150,12 @@ static void container(long parent, const char *owners, const char *mark)
 {
 	struct rusage rusage;
 	siginfo_t info;
-	int pidfd, pipe[2], *streams = wanted.streams;
+	int pidfd, pipe[2], *streams = config.streams;
 	struct pollfd p = { .events = POLLIN };
 	char name[64];
-	long cgroup, owner = claim(owners);
+	long cgroup, owner = take_ownership(owners);
 
-	snprintf(name, sizeof(name), "%s-%s", wanted.id, mark);
+	snprintf(name, sizeof(name), "%s-%s", config.id, mark);
 	CALL(mkdirat, parent, name, 0755, 0, 0);
 	cgroup = CALL(openat, parent, name, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0, 0);
 	bound_processes(cgroup);
@@ -164,10 +164,10 @@ static void container(long parent, const char *owners, const char *mark)
 	for (int i = 1; i < 3; i++)
 		streams[i] = (int)CALL(fcntl, i, F_DUPFD_CLOEXEC, 3, 0, 0);
 	CALL(pipe2, pipe, O_CLOEXEC, 0, 0, 0);
-	wanted.report = (int)CALL(fcntl, pipe[1], F_DUPFD_CLOEXEC, 6, 0, 0);
+	config.report = (int)CALL(fcntl, pipe[1], F_DUPFD_CLOEXEC, 6, 0, 0);
 	CALL(close, pipe[1], 0, 0, 0, 0);
 	clone_child(cgroup, &pidfd);
-	CALL(close, wanted.report, 0, 0, 0, 0);
+	CALL(close, config.report, 0, 0, 0, 0);
 	read_report(pipe[0]);
 	for (int i = 2; i > 0; i--)
 		CALL(close, streams[i], 0, 0, 0, 0);
@@ -193,25 +193,25 @@ static uint64_t now(void)
 
 static int parse(int argc, char **argv)
 {
-	const char **lists[] = { wanted.masked, wanted.read_only, usage, wanted.ping };
+	const char **lists[] = { config.masked, config.read_only, usage, config.ping };
 	const char *letters = "mrup";
 	const int most[] = { MANY, MANY, MANY, 2 };
 	int counts[4] = { 0 };
 
 	for (int i = 7; i + 1 < argc; i += 2) {
-		const char *found = argv[i][0] == '-' && argv[i][1] ? strchr(letters, argv[i][1]) : NULL;
+		const char *letter = argv[i][0] == '-' && argv[i][1] ? strchr(letters, argv[i][1]) : NULL;
 
-		if (!found || counts[found - letters] == most[found - letters] - 1)
+		if (!letter || counts[letter - letters] == most[letter - letters] - 1)
 			return -1;
-		lists[found - letters][counts[found - letters]++] = argv[i + 1];
+		lists[letter - letters][counts[letter - letters]++] = argv[i + 1];
 	}
-	wanted.rootfs = argv[1];
-	wanted.program = argv[3];
+	config.rootfs = argv[1];
+	config.program = argv[3];
 	return 0;
 }
 
-/* A copy, above the numbers that the child uses. */
-static int descriptor(const char *path)
+/* Copies a file to a memfd; its descriptor is above those that the child uses. */
+static int copy_to_memfd(const char *path)
 {
 	char buffer[1 << 16];
 	long file = CALL(openat, FDCWD, path, O_RDONLY | O_CLOEXEC, 0, 0);
@@ -233,7 +233,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	parent = must(mc_sys4(SYS_openat, FDCWD, MC_PTR(argv[2]), O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0));
-	wanted.init = descriptor(argv[4]);
+	config.init = copy_to_memfd(argv[4]);
 	devices = device_program();
 	null = (int)must(mc_sys4(SYS_openat, FDCWD, MC_PTR("/dev/null"), O_RDONLY | O_CLOEXEC, 0));
 	while (fgets(line, sizeof(line), stdin)) {

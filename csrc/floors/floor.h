@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * floor.h: what floor.c (the parent's side) and floorchild.c share. */
+ * floor.h: shared by floor.c (the parent side) and floorchild.c. */
 #ifndef MC_FLOOR_H
 #define MC_FLOOR_H
 
@@ -11,13 +11,13 @@
 struct floor {
 	const char *rootfs, *program;
 	const char *masked[MANY], *read_only[MANY]; /* masked: "d/PATH" or "f/PATH" */
-	const char *ping[2];                        /* what is written to ping_group_range, if it is */
-	char id[16];                                /* 12 digits, also the host's name */
+	const char *ping[2];                        /* values for ping_group_range, if any */
+	char id[16];                                /* 12 digits, also the container's hostname */
 	int streams[3];
-	int init, report; /* csrc/helpers/init.c, which is executed first, and where it would say why that failed */
+	int init, report; /* csrc/helpers/init.c, which is executed first, and its report */
 };
 
-/* In the child, and in the parent: nothing goes on after a failure. */
+/* For child and parent: a failure ends the program. */
 static inline long must(long result)
 {
 	if (result < 0)
@@ -25,9 +25,10 @@ static inline long must(long result)
 	return result;
 }
 
-#define CALL(nr, a, b, c, d, e) must(mc_sys5(SYS_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e)))
+#define CALL(nr, a, b, c, d, e) \
+	must(mc_sys5(SYS_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e)))
 
-/* A child's way from the clone to the program, for clone3; `arg` is a struct floor. */
+/* The main function of the child for clone3; `arg` is a struct floor. */
 int floor_child(void *arg);
 
 #endif

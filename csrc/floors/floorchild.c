@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * floorchild.c: the child's side of floor.c, as the compiler's phases (minicontainer/container/compiler.py).
+ * floorchild.c: the child side of floor.c: the phases of minicontainer/container/compiler.py.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,7 +33,7 @@ static void set(long fs, const char *key, const char *value)
 	CALL(fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0);
 }
 
-static long made(long fs, unsigned attrs)
+static long create_mount(long fs, unsigned attrs)
 {
 	CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0);
 	return CALL(fsmount, fs, FSMOUNT_CLOEXEC, attrs, 0, 0);
@@ -44,7 +44,7 @@ static long open_fs(const char *type)
 	return CALL(fsopen, type, FSOPEN_CLOEXEC, 0, 0, 0);
 }
 
-static void make(long at, const char *path, unsigned mode)
+static void make_directory(long at, const char *path, unsigned mode)
 {
 	long r = mc_sys3(SYS_mkdirat, at, MC_PTR(path), mode);
 
@@ -52,7 +52,7 @@ static void make(long at, const char *path, unsigned mode)
 		must(r);
 }
 
-static void node(long at, const char *name, unsigned major, unsigned minor)
+static void make_device(long at, const char *name, unsigned major, unsigned minor)
 {
 	CALL(mknodat, at, name, S_IFCHR | 0666, makedev(major, minor), 0);
 }
@@ -76,25 +76,25 @@ static void restrict_mount(long tree, unsigned flags, uint64_t attributes)
 
 static void populate_dev(long dev, long pts, long shm, long mqueue)
 {
-	make(FDCWD, "/dev", 0755);
+	make_directory(FDCWD, "/dev", 0755);
 	attach(dev, FDCWD, "/dev");
-	node(dev, "null", 1, 3);
-	node(dev, "zero", 1, 5);
-	node(dev, "full", 1, 7);
-	node(dev, "random", 1, 8);
-	node(dev, "urandom", 1, 9);
-	node(dev, "tty", 5, 0);
+	make_device(dev, "null", 1, 3);
+	make_device(dev, "zero", 1, 5);
+	make_device(dev, "full", 1, 7);
+	make_device(dev, "random", 1, 8);
+	make_device(dev, "urandom", 1, 9);
+	make_device(dev, "tty", 5, 0);
 	CALL(symlinkat, "/proc/self/fd", dev, "fd", 0, 0);
 	CALL(symlinkat, "/proc/self/fd/0", dev, "stdin", 0, 0);
 	CALL(symlinkat, "/proc/self/fd/1", dev, "stdout", 0, 0);
 	CALL(symlinkat, "/proc/self/fd/2", dev, "stderr", 0, 0);
 	CALL(symlinkat, "/proc/kcore", dev, "core", 0, 0);
 	CALL(symlinkat, "pts/ptmx", dev, "ptmx", 0, 0);
-	make(dev, "pts", 0755);
+	make_directory(dev, "pts", 0755);
 	attach(pts, dev, "pts");
-	make(dev, "shm", 0755);
+	make_directory(dev, "shm", 0755);
 	attach(shm, dev, "shm");
-	make(dev, "mqueue", 0755);
+	make_directory(dev, "mqueue", 0755);
 	attach(mqueue, dev, "mqueue");
 }
 
@@ -106,25 +106,27 @@ static void write_at(long proc, const char *path, const char *text)
 	CALL(close, fd, 0, 0, 0, 0);
 }
 
-/* What lies below `top`, a prefix with its "/", of the mount `at`. */
+/* Masks the paths below `top`, a prefix with its "/", in the mount `at`. */
 static void mask(const struct floor *floor, const char *top, long at, long empty, long null_device)
 {
 	size_t length = strlen(top);
-	int seen[2] = { 0, 0 }; /* the first of a kind is attached itself */
+	int attached[2] = { 0, 0 }; /* whether the mount itself is attached; then copies are */
 
 	for (int i = 0; floor->masked[i]; i++) {
 		int directory = floor->masked[i][0] == 'd';
 		long tree = directory ? empty : null_device;
 
 		if (strncmp(floor->masked[i] + 1, top, length) == 0)
-			attach(seen[directory] ? copy(tree, "", AT_EMPTY_PATH) : tree, at, floor->masked[i] + 1 + length);
-		seen[directory] = 1;
+			attach(attached[directory] ? copy(tree, "", AT_EMPTY_PATH) : tree, at,
+			       floor->masked[i] + 1 + length);
+		attached[directory] = 1;
 	}
 }
 
-static void attach_proc_and_sys(const struct floor *floor, long proc, long sys, long cgroup, long empty, long null_device)
+static void attach_proc_and_sys(const struct floor *floor, long proc, long sys, long cgroup, long empty,
+				long null_device)
 {
-	make(FDCWD, "/proc", 0555);
+	make_directory(FDCWD, "/proc", 0555);
 	attach(proc, FDCWD, "/proc");
 	for (int i = 0; floor->ping[i]; i++)
 		write_at(proc, "sys/net/ipv4/ping_group_range", floor->ping[i]);
@@ -137,7 +139,7 @@ static void attach_proc_and_sys(const struct floor *floor, long proc, long sys, 
 		restrict_mount(tree, AT_RECURSIVE, MOUNT_ATTR_RDONLY);
 		attach(tree, proc, name);
 	}
-	make(FDCWD, "/sys", 0555);
+	make_directory(FDCWD, "/sys", 0555);
 	attach(sys, FDCWD, "/sys");
 	attach(cgroup, sys, "fs/cgroup");
 	mask(floor, "/sys/", sys, empty, null_device);
@@ -207,7 +209,8 @@ static void execute(const struct floor *floor)
 {
 	const char *argv[] = { "minicontainer-exec", "", "0", "1", floor->program, floor->program, NULL };
 	char hostname[32] = "HOSTNAME=", cwd[PATH_MAX];
-	const char *envp[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", hostname, "HOME=/root", NULL };
+	const char *envp[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", hostname,
+			       "HOME=/root", NULL };
 
 	memcpy(hostname + strlen(hostname), floor->id, sizeof(floor->id));
 	CALL(dup3, floor->report, 3, 0, 0, 0);
@@ -228,26 +231,26 @@ int floor_child(void *arg)
 	loopback_up();
 	CALL(umask, 0, 0, 0, 0, 0);
 	CALL(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
-	proc = made(open_fs("proc"), SAFE);
-	sys = made(open_fs("sysfs"), SAFE | MOUNT_ATTR_RDONLY);
-	cgroup = made(open_fs("cgroup2"), SAFE | MOUNT_ATTR_RDONLY);
+	proc = create_mount(open_fs("proc"), SAFE);
+	sys = create_mount(open_fs("sysfs"), SAFE | MOUNT_ATTR_RDONLY);
+	cgroup = create_mount(open_fs("cgroup2"), SAFE | MOUNT_ATTR_RDONLY);
 	root = copy(FDCWD, floor->rootfs, AT_RECURSIVE);
 	restrict_mount(root, AT_RECURSIVE, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
 	set(dev = open_fs("tmpfs"), "mode", "755");
 	set(dev, "size", "65536k");
-	dev = made(dev, MOUNT_ATTR_NOSUID);
+	dev = create_mount(dev, MOUNT_ATTR_NOSUID);
 	set(pts = open_fs("devpts"), "mode", "0620");
 	set(pts, "ptmxmode", "0666");
 	set(pts, "gid", "5");
-	pts = made(pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+	pts = create_mount(pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
 	set(shm = open_fs("tmpfs"), "mode", "1777");
 	set(shm, "size", "67108864");
-	shm = made(shm, SAFE);
-	mqueue = made(open_fs("mqueue"), SAFE);
+	shm = create_mount(shm, SAFE);
+	mqueue = create_mount(open_fs("mqueue"), SAFE);
 	null_device = copy(FDCWD, "/dev/null", 0);
 	restrict_mount(null_device, 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
 	set(empty = open_fs("tmpfs"), "mode", "0");
-	empty = made(empty, SAFE | MOUNT_ATTR_RDONLY);
+	empty = create_mount(empty, SAFE | MOUNT_ATTR_RDONLY);
 	attach(root, FDCWD, "/");
 	CALL(fchdir, root, 0, 0, 0, 0);
 	CALL(pivot_root, ".", ".", 0, 0, 0);

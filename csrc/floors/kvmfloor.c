@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * kvmfloor.c: what a tiny machine costs when nothing is done but its system calls: the floor of `compare boot`.
+ * kvmfloor.c: boots a tiny machine with nothing but the necessary system calls: the floor of `compare boot`.
  *
- *     kvmfloor boot GUEST CPUID          a machine of 2 MiB from nothing to the guest's HLT and back to nothing
- *     kvmfloor exits GUEST CPUID N PORT  csrc/guests/exits.S writes N times to PORT, where nobody is: the bare loop
+ *     kvmfloor boot GUEST CPUID          creates a machine of 2 MiB, runs it to the guest's HLT, and frees it
+ *     kvmfloor exits GUEST CPUID N PORT  csrc/guests/exits.S writes N times to PORT, which has no device
  *
- * Theory of operation. Written by hand, straight down, with no errors told: the calls that minicontainer.kvm.Machine makes
- * for a flat binary in real mode, in their order (a test compares the two by strace). CPUID is a file that holds the struct
- * kvm_cpuid2 which the library has for this host. Each line on standard input asks for one machine, and is answered with
- * nanoseconds: of `boot` three numbers, all from before the first call, until the guest can be entered, until its
- * first exit, and until everything is given back; of `exits` one, the time of one exit. A call that fails ends the program.
+ * Theory of operation. Hand-written: the system calls that minicontainer.kvm.Machine makes for a flat binary in real
+ * mode, in the same order (a test compares them by strace). CPUID is a file with the library's struct kvm_cpuid2 for
+ * this host. For each line on standard input it creates one machine and prints nanoseconds: `boot` three numbers,
+ * from the first call to the guest's entry, to its first exit, and to the end; `exits` one, the time of one exit. A
+ * call that fails ends the program.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define MEMORY (2ul << 20)
-#define ADDRESS 0x1000 /* where minicontainer/kvm/boot/flat.py loads and enters */
+#define ADDRESS 0x1000 /* the address of minicontainer/kvm/boot/flat.py */
 #define COUNT_PORT 0x510
 #define PORT_PORT 0x514
 #define ENTRIES 256
@@ -68,7 +68,7 @@ static void *map(size_t size, int flags, int fd)
 	return p;
 }
 
-/* ---- a machine, as minicontainer/kvm/machine.py makes it */
+/* ---- a machine, created as in minicontainer/kvm/machine.py */
 
 static void load(struct machine *m)
 {
@@ -131,7 +131,7 @@ static void destroy(struct machine *m)
 	munmap(m->memory, MEMORY);
 }
 
-/* Until the guest leaves for anything but a port. */
+/* Runs the guest to its first exit that is no port access. */
 static void run_to_halt(const struct machine *m)
 {
 	while (m->run->exit_reason == KVM_EXIT_IO)
@@ -139,7 +139,7 @@ static void run_to_halt(const struct machine *m)
 	must(m->run->exit_reason == KVM_EXIT_HLT ? 0 : -1);
 }
 
-/* ---- what is asked for */
+/* ---- the two measurements */
 
 static void boot(void)
 {
@@ -157,7 +157,7 @@ static void boot(void)
 	       (unsigned long long)(now() - start));
 }
 
-/* Enters the guest, which is to read a value from the port. */
+/* Enters the guest, which reads `value` from the port. */
 static void answer(const struct machine *m, uint16_t port, uint32_t value)
 {
 	must(ioctl(m->vcpu, KVM_RUN, 0));

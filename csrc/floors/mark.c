@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * mark.c: the first process of a Linux guest that is measured (`compare linux`): says that it is there, and switches the
- * machine off. No libc: what is measured is the kernel.
+ * mark.c: the first process of a measured Linux guest (`compare linux`): prints a line, and powers the machine off.
+ * It has no libc: only the kernel is measured.
  */
 #include <linux/reboot.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * pause.c: reads standard input to its end, and ends with 0; with an argument it sleeps for ever. A few hundred bytes
- * with no libc: what it costs to run is what it costs to exec. With /dev/null it is the smallest program to measure a
- * container by; with a pipe, a process that stays while it is looked at.
+ * pause.c: reads standard input to its end, and exits with 0; with an argument it sleeps for ever. It has no libc, so
+ * running it costs little more than its exec. With /dev/null as its input it is the program of measured containers;
+ * with a pipe it is a process that stays.
  */
 #include "helpers/start.h"
 #include "plan/syscalls.h"

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * bios: as much of a PC's firmware as a boot sector needs to print. No guest of its own: it is loaded at F000:0000,
- * and the interrupt vectors at address 0 are made to lead here (minicontainer/kvm/boot/flat.py). Real mode.
+ * bios: the part of a PC's firmware that a boot sector needs to print. It is no guest itself: it is loaded at
+ * F000:0000, and the interrupt vectors at address 0 point to it (minicontainer/kvm/boot/flat.py). Real mode.
  *
  * INT 10h, AH = 0Eh: prints AL ("teletype"), here to the serial port. INT 10h with another AH: does nothing. Every
- * other interrupt: returns with the carry flag set, which is how a BIOS says "error". All registers are kept.
+ * other interrupt: returns with the carry flag set, a BIOS's "error". All registers are preserved.
  */
 #include "guest.h"
 
 	.code16
 	.globl _start
 _start:
-	.word	video           /* the first two words: where INT 10h and all others go */
+	.word	video           /* the first two words: the handlers of INT 10h and of all others */
 	.word	other
 
 video:
@@ -23,7 +23,7 @@ video:
 	pop	%dx
 1:	iret
 
-/* INT has pushed the flags, cs and ip; IRET takes them back. So the carry flag is set in what lies on the stack. */
+/* INT has pushed the flags, cs and ip; IRET pops them. So the carry flag is set on the stack. */
 other:
 	push	%bp
 	mov	%sp, %bp

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * echo: sends back what it receives by the serial port; a carriage return (Enter) with a line feed after it. Sleeps
- * until the port interrupts. Protected mode, with interrupts: it asks for interrupt controllers by its note. Ends
+ * until the port interrupts. Protected mode, with interrupts: it requests interrupt controllers in its note. Ends
  * with 0 by the debug-exit port when it receives Ctrl-D (04h).
  */
 #include "guest.h"
 #include "interrupts.h"
 
 #define LINE 4                  /* the first serial port's interrupt                    */
-#define IER_RECEIVED 1          /* 16550: interrupt when there is something to read     */
-#define MCR_OUT2 8              /* which on a PC lets its interrupts out                */
-#define LSR_READY 1             /* there is something to read                           */
+#define IER_RECEIVED 1          /* 16550: interrupt when a byte was received            */
+#define MCR_OUT2 8              /* enables its interrupt line on a PC                   */
+#define LSR_READY 1             /* a byte was received                                  */
 #define CTRL_D 4
 
 	NOTE(IRQCHIP, 1)
@@ -30,7 +30,7 @@ _start:
 	mov	$SERIAL_MCR, %edx
 	mov	$MCR_OUT2, %al
 	out	%al, %dx
-	mov	$SERIAL_IER, %edx       /* from here on: what is there already interrupts too */
+	mov	$SERIAL_IER, %edx       /* bytes that were received before interrupt too */
 	mov	$IER_RECEIVED, %al
 	out	%al, %dx
 	sti
@@ -38,7 +38,7 @@ sleep:
 	hlt
 	jmp	sleep
 
-/* Reads all there is: the line is edge triggered, and rises again only when it has fallen. */
+/* Reads all received bytes: the line is edge triggered, and must fall before it can rise again. */
 received:
 	push	%eax
 	push	%edx
@@ -74,7 +74,7 @@ message:
 end:
 idtr:
 	.word	IDT_SIZE - 1            /* the table's last byte                        */
-	.long	idt                     /* and where it is                              */
+	.long	idt                     /* and its address                              */
 
 	.bss
 	.balign 8

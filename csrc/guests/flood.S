@@ -8,7 +8,7 @@
 	.code16
 	.globl _start
 _start:
-	cld                     /* outsb is to go upwards                               */
+	cld                     /* outsb increments si                                  */
 	mov	$SERIAL, %dx
 1:	mov	$line, %si
 	mov	$(end - line), %cx

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * freestanding.h: what a guest in C needs that has no library: where it begins, ports, printing, an end. Long mode.
+ * freestanding.h: for guests in C, without a library: entry point, ports, printing, exit. Long mode.
  */
 #ifndef MC_FREESTANDING_H
 #define MC_FREESTANDING_H
@@ -10,7 +10,7 @@
 
 #include "guest.h"
 
-/* The entry: aligns the stack as the ABI wants it for a call (System V ABI for AMD64, 3.2.2). */
+/* The entry point: aligns the stack for a call (System V ABI for AMD64, 3.2.2). */
 __asm__(".globl _start\n_start:\n	and $-16, %rsp\n	call guest_main\n	hlt\n");
 
 static inline void out8(uint16_t port, uint8_t value)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * hello: a line on the serial port. Real mode: 16 bits, as a PC's processor wakes up. Flat: these very bytes are
+ * hello: a line on the serial port. Real mode: 16 bits, the mode after a reset. Flat: these bytes are
  * loaded at 0x1000 and entered there, every segment register 0. Ends with HLT.
  */
 #include "guest.h"
@@ -8,7 +8,7 @@
 	.code16
 	.globl _start
 _start:
-	cld                     /* lodsb is to go upwards                               */
+	cld                     /* lodsb increments the address                         */
 	mov	$message, %si
 	mov	$SERIAL, %dx
 next:
@@ -18,7 +18,7 @@ next:
 	out	%al, %dx        /* leaves the guest: KVM_EXIT_IO                        */
 	jmp	next
 done:
-	hlt                     /* leaves the guest for good: KVM_EXIT_HLT              */
+	hlt                     /* leaves the guest for the last time: KVM_EXIT_HLT     */
 
 message:
 	.asciz "Hello from real mode.\n"

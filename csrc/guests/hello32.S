@@ -8,7 +8,7 @@
 	.code32
 	.globl _start
 _start:
-	cld                     /* lodsb is to go upwards                               */
+	cld                     /* lodsb increments the address                         */
 	mov	$message, %esi
 	mov	$SERIAL, %edx
 next:

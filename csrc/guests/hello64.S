@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * hello64: a line on the serial port. Long mode: 64 bits, and paging, which there must be; every address is mapped
- * to itself. ELF for x86_64. Ends with HLT, interrupts off.
+ * hello64: a line on the serial port. Long mode: 64 bits, with paging, which is mandatory: an identity map of all
+ * addresses. ELF for x86_64. Ends with HLT, interrupts off.
  */
 #include "guest.h"
 
 	.code64
 	.globl _start
 _start:
-	cld                     /* lodsb is to go upwards                               */
-	lea	message(%rip), %rsi     /* as far from here as it was when this was linked */
+	cld                     /* lodsb increments the address                         */
+	lea	message(%rip), %rsi     /* relative to rip */
 	mov	$SERIAL, %edx
 next:
 	lodsb                   /* al = the byte at rsi; rsi + 1                        */

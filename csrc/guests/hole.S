@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * hole: jumps to where there is no memory, nor a device. Protected mode, ELF. KVM can fetch no instruction from
+ * hole: jumps to an address with neither memory nor a device. Protected mode, ELF. KVM can fetch no instruction from
  * there, and gives up: KVM_EXIT_INTERNAL_ERROR.
  */
 #define HOLE 0xd0000000         /* a PC has no memory between 3 and 4 GiB       */

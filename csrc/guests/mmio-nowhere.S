@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * mmio-nowhere: writes and reads a word where there is no memory, nor a device, and prints what it has read: the
- * write is lost, the read gives all ones. Protected mode, ELF. Ends with HLT, interrupts off.
+ * mmio-nowhere: writes and reads a word at an address with neither memory nor a device, and prints the word that
+ * it has read: the write is lost, the read returns all ones. Protected mode, ELF. Ends with HLT, interrupts off.
  */
 #include "guest.h"
 

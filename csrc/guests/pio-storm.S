@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * pio-storm: writes to a port that nobody has, for ever: as many exits as there can be. A limit of time or of exits
+ * pio-storm: writes to a port without a device, for ever: as many exits as possible. A limit of time or of exits
  * ends it. Real mode, flat, at 0x1000.
  */
 #define NOWHERE 0x1234

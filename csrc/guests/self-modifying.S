@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * self-modifying: runs a function, changes an instruction of it, and runs it again: it prints which version ran. A
- * processor, and whoever interprets for it, must forget what it had decoded. Real mode, flat, at 0x1000. Ends with
+ * processor, or an emulator, must discard the instruction that it had decoded. Real mode, flat, at 0x1000. Ends with
  * HLT.
  */
 #include "guest.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * sieve: counts the primes below a million by the sieve of Eratosthenes, and prints how many there are: 78498. Long
- * mode at CPL 3, which it asks for by its note: a guest that computes is quick there even where KVM interprets
- * privileged code. Ends with 0 by the debug-exit port.
+ * mode at CPL 3, which it requests in its note: there computations are fast even where KVM emulates privileged
+ * code. Ends with 0 by the debug-exit port.
  */
 #include "freestanding.h"
 
@@ -10,7 +10,7 @@
 
 NOTE(USER64, 1);
 
-/* A bit for each odd number: bit i of byte n stands for 16 n + 2 i + 1, and is set when that is no prime. */
+/* A bit for each odd number: bit i of byte n stands for 16 n + 2 i + 1, set if that is no prime. */
 static uint8_t composite[LIMIT / 16 + 1];
 
 static int is_composite(uint32_t odd)

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * smp: starts a second processor (Intel SDM volume 3, "Multiple-Processor Initialization"); each prints the id of
- * its local APIC. Protected mode, two processors: it asks for them by its note. Ends when both have halted,
+ * its local APIC. Protected mode, two processors: it requests them in its note. Ends when both have halted,
  * interrupts off.
  */
 #include "guest.h"
 
 #define APIC_ID 0xfee00020      /* bits 31 to 24: this processor's id                   */
 #define APIC_COMMAND 0xfee00300 /* interrupt command register: writing it sends         */
-#define APIC_TARGET 0xfee00310  /* its upper half, bits 31 to 24: to whom               */
-#define INIT 0x4500             /* assert, INIT: be as after power-on, and wait         */
+#define APIC_TARGET 0xfee00310  /* its upper half, bits 31 to 24: the target's id       */
+#define INIT 0x4500             /* assert, INIT: reset, and wait for a SIPI             */
 #define STARTUP 0x4600          /* assert, SIPI: run from page (low byte) on            */
 #define SECOND 1                /* the other processor's APIC id                        */
-#define PAGE 8                  /* where it is to begin: below 1 MiB, it is in real mode */
+#define PAGE 8                  /* where it starts: below 1 MiB, since it is in real mode */
 #define TRAMPOLINE (PAGE << 12)
 
 	NOTE(IRQCHIP, 2)
@@ -26,19 +26,19 @@ _start:
 	mov	$TRAMPOLINE, %edi
 	mov	$(trampoline_end - trampoline), %ecx
 	rep	movsb                   /* ecx bytes from esi to edi                    */
-	sgdt	TRAMPOLINE + gdtr - trampoline  /* it is to use the same descriptors     */
+	sgdt	TRAMPOLINE + gdtr - trampoline  /* it uses the same descriptors          */
 
 	movl	$(SECOND << 24), APIC_TARGET
-	movl	$INIT, APIC_COMMAND     /* a real processor wants 10 ms of rest after it */
+	movl	$INIT, APIC_COMMAND     /* real hardware needs a pause of 10 ms here */
 	movl	$(STARTUP | PAGE), APIC_COMMAND
 wait:
-	pause                           /* tells the processor that this is a waiting loop */
+	pause                           /* a hint to the processor: a spin-wait loop */
 	cmpl	$0, started
 	je	wait
 	cli
 	hlt
 
-/* The second processor begins here: real mode, cs = PAGE * 256, ip = 0. As far as protected mode by itself. */
+/* The second processor starts here: real mode, cs = PAGE * 256, ip = 0. It enters protected mode. */
 	.code16
 trampoline:
 	cli
@@ -66,7 +66,7 @@ second:
 	cli
 	hlt
 
-/* Prints this processor's id. Never both at once: the second is started after the first has printed. */
+/* Prints this processor's id. The second one is started after the first has printed, so no lock is needed. */
 report:
 	mov	APIC_ID, %eax
 	shr	$24, %eax

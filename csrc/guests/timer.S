@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * timer: lets the 8254 timer tick a hundred times a second, sleeps from tick to tick, and prints how many it has
- * counted: 10. Protected mode, with interrupts: it asks for interrupt controllers by its note. Ends with CLI and
+ * counted: 10. Protected mode, with interrupts: it requests interrupt controllers in its note. Ends with CLI and
  * HLT.
  */
 #include "guest.h"
@@ -27,7 +27,7 @@ _start:
 	PUT	(DIVISOR & 0xff), PIT_CHANNEL0
 	PUT	(DIVISOR >> 8), PIT_CHANNEL0
 
-/* STI lets interrupts in only after the next instruction: no tick can come between it and HLT and be slept through. */
+/* STI takes effect after the next instruction: no tick can arrive between it and HLT, and be missed. */
 wait:
 	sti
 	hlt
@@ -47,7 +47,7 @@ wait:
 	cli
 	hlt
 
-/* What a timer interrupt does. The processor has pushed flags, cs, eip, and switched interrupts off. */
+/* The handler of the timer interrupt. The processor has pushed flags, cs, eip, and disabled interrupts. */
 tick:
 	push	%eax
 	incl	ticks
@@ -64,7 +64,7 @@ ticks:
 	.long	0
 idtr:
 	.word	IDT_SIZE - 1            /* the table's last byte                        */
-	.long	idt                     /* and where it is                              */
+	.long	idt                     /* and its address                              */
 
 	.bss
 	.balign 8

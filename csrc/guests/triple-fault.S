@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * triple-fault: an exception that cannot be delivered, nor the one that this is, nor the one that that is: the
- * processor gives up, and a PC would reset. Protected mode, ELF. Ends with KVM_EXIT_SHUTDOWN.
+ * triple-fault: an exception that cannot be delivered, nor the double fault that follows: the processor shuts down,
+ * and a PC would reset. Protected mode, ELF. Ends with KVM_EXIT_SHUTDOWN.
  */
 	.code32
 	.globl _start

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * enter.c: walks a plan that leads into a container that runs (`exec`), for a process that must not go there itself.
+ * enter.c: walks the plan of `exec`, which joins a running container, for a process that must not join it itself.
  *
- * Theory of operation. A child that shares its maker's memory would show that memory to whom it joins, and where the
- * container is at its limit of memory, the OOM killer would take the maker with all others of the cgroup
- * (memory.oom.group). This program has nothing to show or to lose: it is sealed (its maker executes a memfd), cannot
- * be traced, joins the namespaces, and makes the sibling (MC_FORK) that is born in the cgroup and becomes the program.
+ * Theory of operation. A child that shares the caller's memory would expose that to the container, and at the
+ * container's memory limit the OOM killer would kill the caller with the cgroup (memory.oom.group). This program has
+ * no such memory: it is executed from a sealed memfd, is not dumpable, joins the namespaces, and clones the sibling
+ * (MC_FORK) in the container's cgroup, which becomes the program.
  */
 #define _GNU_SOURCE
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * freestanding.c: what the compiler, and sources that are shared with the extension, take from libc, for programs without
- * one.
+ * freestanding.c: the libc functions that programs without libc need: for the compiler, and for sources that the
+ * extension shares.
  */
 #include <stddef.h>
 #include <string.h>

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * usernet.c: slirp4netns(1) or pasta(1) for one container of an ordinary user: started, its ports forwarded, and ended with
- * the container.
+ * usernet.c: runs slirp4netns(1) or pasta(1) for the container of an ordinary user: starts it, forwards ports, and
+ * ends it with the container.
  *
  *     usernet PID SLIRP4NETNS INTERFACE [REQUEST...]
  *     usernet PID PASTA -- OPTION...
  *
- * Theory of operation. The parent-side plan of a start runs this program and waits for its end: 0 says that the container's
- * interface is there and that each REQUEST (JSON, of slirp4netns's API) was granted; else stderr says why not. What stays
- * is a supervisor, nobody's child, which waits for the end of the container (a pidfd) and then kills that program; which is
- * killed too where the supervisor is (PR_SET_PDEATHSIG). slirp4netns's own --exit-fd would have to be held by somebody, and
- * pasta of 2023 does not see the end of a process. Its --pid file is written when it is ready: ours is a pipe.
+ * Theory of operation. The parent-side plan of a start runs this program and waits for its end: 0: the container has
+ * its interface, and slirp4netns's API has granted each REQUEST (JSON); otherwise standard error has the reason. A
+ * supervisor remains, an orphan, which waits for the end of the container (a pidfd) and then kills slirp4netns or
+ * pasta, which also ends with the supervisor (PR_SET_PDEATHSIG). slirp4netns's --exit-fd would need a process that
+ * holds the descriptor, and pasta of 2023 does not notice the end of a process. pasta writes its --pid file when it
+ * is ready: here to a pipe.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,15 +29,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE 10000 /* milliseconds until slirp4netns is ready, or has answered */
+#define TIMEOUT 10000 /* milliseconds until slirp4netns is ready, or has answered */
 #define READY_FD 3
-#define MOST 64 /* words */
+#define MAX_ARGUMENTS 64
 
 struct job {
 	const char *pid, *program, *interface;
 	char **requests, **options; /* slirp4netns's; pasta's */
-	char directory[64], path[80]; /* of the API's socket, while it is needed */
-	int said;                     /* a memfd: what slirp4netns says */
+	char directory[64], path[80]; /* of the API's socket */
+	int output;                     /* a memfd: the program's standard output and error */
 };
 
 __attribute__((noreturn)) static void fail(const char *what, const char *why)
@@ -47,7 +48,7 @@ __attribute__((noreturn)) static void fail(const char *what, const char *why)
 
 /* ---- the program */
 
-static void name_slirp(const struct job *job, const char **argv)
+static void slirp_arguments(const struct job *job, const char **argv)
 {
 	static char api[96], number[16];
 	int n = 0;
@@ -66,7 +67,7 @@ static void name_slirp(const struct job *job, const char **argv)
 	argv[n] = NULL;
 }
 
-static void name_pasta(const struct job *job, const char **argv)
+static void pasta_arguments(const struct job *job, const char **argv)
 {
 	static char ready[32];
 	int n = 0;
@@ -82,16 +83,16 @@ static void name_pasta(const struct job *job, const char **argv)
 	argv[n] = NULL;
 }
 
-__attribute__((noreturn)) static void become(const struct job *job, int ready)
+__attribute__((noreturn)) static void execute(const struct job *job, int ready)
 {
-	const char *argv[2 * MOST];
+	const char *argv[2 * MAX_ARGUMENTS];
 	int null = open("/dev/null", O_RDWR);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(job->options ? name_pasta : name_slirp)(job, argv);
+	(job->options ? pasta_arguments : slirp_arguments)(job, argv);
 	dup2(null, 0);
-	dup2(job->said, 1);
-	dup2(job->said, 2);
+	dup2(job->output, 1);
+	dup2(job->output, 2);
 	dup2(ready, READY_FD);
 	syscall(SYS_close_range, READY_FD + 1, ~0u, 0);
 	execv(job->program, (char **)argv);
@@ -99,18 +100,18 @@ __attribute__((noreturn)) static void become(const struct job *job, int ready)
 	_exit(127);
 }
 
-/* The last line that it has said is why. */
-static const char *what_it_said(const struct job *job)
+/* The last line of its output: the reason of a failure. */
+static const char *last_line(const struct job *job)
 {
 	static char text[4096];
-	long n = pread(job->said, text, sizeof(text) - 1, 0);
+	long n = pread(job->output, text, sizeof(text) - 1, 0);
 	char *line;
 
 	while (n > 0 && text[n - 1] == '\n')
 		n--;
 	text[n > 0 ? n : 0] = 0;
 	line = strrchr(text, '\n');
-	return *text ? (line ? line + 1 : text) : "ended without a word";
+	return *text ? (line ? line + 1 : text) : "ended without a message";
 }
 
 static pid_t start(const struct job *job)
@@ -126,13 +127,13 @@ static pid_t start(const struct job *job)
 	if (pid < 0)
 		fail("fork", strerror(errno));
 	if (pid == 0)
-		become(job, ready[1]);
+		execute(job, ready[1]);
 	close(ready[1]);
 	polled = (struct pollfd){ ready[0], POLLIN, 0 };
-	if (poll(&polled, 1, PATIENCE) <= 0 || read(ready[0], &byte, 1) != 1) {
+	if (poll(&polled, 1, TIMEOUT) <= 0 || read(ready[0], &byte, 1) != 1) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
-		fail(job->program, what_it_said(job));
+		fail(job->program, last_line(job));
 	}
 	close(ready[0]);
 	return pid;
@@ -140,7 +141,7 @@ static pid_t start(const struct job *job)
 
 /* ---- ports */
 
-static void prepare_api(struct job *job)
+static void create_api_directory(struct job *job)
 {
 	snprintf(job->directory, sizeof(job->directory), "/tmp/minicontainer-usernet-XXXXXX");
 	if (!mkdtemp(job->directory))
@@ -148,17 +149,17 @@ static void prepare_api(struct job *job)
 	snprintf(job->path, sizeof(job->path), "%s/api", job->directory);
 }
 
-static void end_api(const struct job *job)
+static void remove_api_directory(const struct job *job)
 {
 	unlink(job->path);
 	rmdir(job->directory);
 }
 
-static const char *ask(const struct job *job, const char *request)
+static const char *request_port(const struct job *job, const char *request)
 {
 	static char answer[1024];
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct timeval limit = { PATIENCE / 1000, 0 };
+	struct timeval limit = { TIMEOUT / 1000, 0 };
 	size_t length = strlen(request), have = 0;
 	long n;
 	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -178,11 +179,11 @@ static const char *ask(const struct job *job, const char *request)
 static void forward(const struct job *job, pid_t program)
 {
 	for (char **request = job->requests; request && *request; request++) {
-		const char *why = ask(job, *request);
+		const char *why = request_port(job, *request);
 
 		if (why) {
 			kill(program, SIGKILL);
-			end_api(job);
+			remove_api_directory(job);
 			fail(*request, why);
 		}
 	}
@@ -190,7 +191,7 @@ static void forward(const struct job *job, pid_t program)
 
 /* ---- the supervisor */
 
-static void stay(int container, pid_t program)
+static void wait_and_kill(int container, pid_t program)
 {
 	int fd = (int)syscall(SYS_pidfd_open, program, 0);
 	struct pollfd polled[] = { { container, POLLIN, 0 }, { fd, POLLIN, 0 } };
@@ -209,19 +210,19 @@ static void supervise(struct job *job, int container, int done)
 
 	setsid();
 	if (job->requests && *job->requests)
-		prepare_api(job);
+		create_api_directory(job);
 	program = start(job);
 	forward(job, program);
 	if (job->requests && *job->requests)
-		end_api(job);
+		remove_api_directory(job);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
 	if (write(done, "", 1) != 1)
 		_exit(1);
 	close(done);
-	close(job->said);
-	stay(container, program);
+	close(job->output);
+	wait_and_kill(container, program);
 }
 
 int main(int argc, char **argv)
@@ -230,9 +231,9 @@ int main(int argc, char **argv)
 	int done[2], container;
 	char byte;
 
-	syscall(SYS_close_range, 3, ~0u, 0); /* what the caller has is not ours to keep */
-	signal(SIGPIPE, SIG_DFL); /* Python ignores it, and pasta of 2023 ends where somebody does */
-	if (argc < 4 || argc > MOST)
+	syscall(SYS_close_range, 3, ~0u, 0); /* do not keep the caller's descriptors open */
+	signal(SIGPIPE, SIG_DFL); /* Python ignores it, and pasta of 2023 does not run if it is ignored */
+	if (argc < 4 || argc > MAX_ARGUMENTS)
 		fail("usernet", "PID SLIRP4NETNS INTERFACE [REQUEST...], or PID PASTA -- OPTION...");
 	job.pid = argv[1];
 	job.program = argv[2];
@@ -241,7 +242,7 @@ int main(int argc, char **argv)
 		job.requests = argv + 4;
 	else
 		job.options = argv + 4;
-	job.said = memfd_create("slirp4netns", MFD_CLOEXEC);
+	job.output = memfd_create("slirp4netns", MFD_CLOEXEC);
 	container = (int)syscall(SYS_pidfd_open, atoi(argv[1]), 0);
 	if (container < 0 || pipe2(done, O_CLOEXEC) < 0)
 		fail("usernet", strerror(errno));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * exits.c: ioctls of KVM as they are, and what struct kvm_run says after KVM_RUN (Linux Documentation/virt/kvm/api.rst,
- * "The kvm_run structure").
+ * exits.c: ioctls of KVM, and the decoding of struct kvm_run after KVM_RUN (Linux Documentation/virt/kvm/api.rst, "The
+ * kvm_run structure").
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -27,7 +27,7 @@ int mc_ioctl_value(int fd, unsigned long request, unsigned long argument)
 
 /* ---- struct kvm_run */
 
-/* Maps that of a virtual CPU: 0, or -errno. (Python's mmap would keep a second descriptor for each.) */
+/* Maps the struct kvm_run of a virtual CPU: 0, or -errno. (Python's mmap would duplicate the descriptor.) */
 int mc_run_map(int fd, size_t size, void **run)
 {
 	*run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -44,7 +44,7 @@ void mc_run_immediate(void *run, int on)
 	((struct kvm_run *)run)->immediate_exit = (uint8_t)on;
 }
 
-/* struct kvm_sync_regs of `run`; which parts are to be written at exits, and which were changed and are to be read. */
+/* struct kvm_sync_regs of `run`. KVM writes the parts `valid` at exits, and reads the parts `dirty` at the next run. */
 void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty)
 {
 	struct kvm_run *r = run;

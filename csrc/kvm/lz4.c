@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * lz4.c: unpacks one LZ4 block (lz4's doc/lz4_Block_format.md), as kernels are packed with. Every read and write is
- * checked against its buffer: the input may be anything.
+ * lz4.c: unpacks one LZ4 block (lz4's doc/lz4_Block_format.md) of a packed kernel. The input is untrusted: every read
+ * and write is checked against its buffer.
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@ struct reader {
 	const unsigned char *at, *end;
 };
 
-/* A length's nibble, and, where that is 15, the bytes that are added to it up to the first that is not 255. */
+/* A length: its nibble and, if that is 15, the sum of the bytes up to the first that is not 255. */
 static size_t length(struct reader *in, unsigned nibble)
 {
 	size_t n = nibble;
@@ -28,7 +28,7 @@ static size_t length(struct reader *in, unsigned nibble)
 	return n;
 }
 
-/* Bytes that the block unpacks to, or -1 where it is no LZ4 block or `size` bytes are too few for it. */
+/* The number of bytes unpacked; -1: it is no LZ4 block, or needs more than `size` bytes. */
 long mc_lz4_block(const char *block, size_t packed, char *out, size_t size)
 {
 	struct reader in = { (const unsigned char *)block, (const unsigned char *)block + packed };
@@ -44,7 +44,7 @@ long mc_lz4_block(const char *block, size_t packed, char *out, size_t size)
 		done += n;
 		in.at += n;
 		if (in.at == in.end)
-			return (long)done; /* the last sequence is literals alone */
+			return (long)done; /* the last sequence has literals only */
 		if (in.end - in.at < 2)
 			return -1;
 		back = in.at[0] | (size_t)in.at[1] << 8;
@@ -59,7 +59,7 @@ long mc_lz4_block(const char *block, size_t packed, char *out, size_t size)
 			memcpy(out + done, out + done - back, n);
 			done += n;
 		} else {
-			for (; n; n--, done++) /* it repeats itself */
+			for (; n; n--, done++) /* source and target overlap */
 				out[done] = out[done - back];
 		}
 	}

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * serial.c: a 16550A UART (National Semiconductor PC16550D data sheet) whose line is infinitely fast.
+ * serial.c: a 16550A UART (National Semiconductor PC16550D data sheet) with an infinitely fast line.
  *
- * Theory of operation. Virtual CPUs write and read its registers (mc_serial_write, mc_serial_read), and a thread of the
- * caller's brings input; a lock keeps them apart. What the guest sends is kept in `out`, and goes to a descriptor when
- * a line is whole, the buffer is full, the guest polls for input or the machine pauses; at once where somebody may be
- * waiting for it (`eager`). Where there is no descriptor, a full buffer is the caller's to empty. A descriptor that takes
- * nothing makes the guest wait, as a real line would, and nobody else: output has a lock of its own, and neither lock is
- * taken under the other. Received bytes wait in `in`, which is bounded: the caller brings no more than it takes, or asks
- * for the overrun that a real line would have.
+ * Theory of operation. Virtual CPUs access its registers (mc_serial_write, mc_serial_read), a thread of the caller
+ * adds input; `lock` protects both. Output is buffered in `out`, and written to the descriptor at the end of a line,
+ * when the buffer is full, when the guest polls for input, and at the end of a run; with `eager` at once. Without a
+ * descriptor the caller empties a full buffer. While a descriptor does not accept output the guest waits, as on a
+ * real line, but no other thread does: output has its own lock, and no thread takes one lock while it holds the
+ * other. Input is queued in `in`. If that is full, the caller keeps the rest, or requests an overrun as of a real
+ * line.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,19 +30,19 @@
 #define IN 4096 /* a power of two */
 
 struct mc_serial {
-	pthread_mutex_t lock;  /* of all but the output                                             */
+	pthread_mutex_t lock;  /* of everything except the output                                   */
 	int vm, eager;
 	int line;              /* the interrupt line's level */
 	uint8_t ier, lcr, mcr, scr, dll, dlm, fifo;
-	uint8_t lsr_errors;    /* until LSR is read */
-	uint8_t msr_deltas;    /* until MSR is read */
-	uint8_t empty_irq;     /* "transmitter empty" is to be told */
+	uint8_t lsr_errors;    /* cleared when LSR is read */
+	uint8_t msr_deltas;    /* cleared when MSR is read */
+	uint8_t empty_irq;     /* the interrupt "transmitter empty" is pending */
 	uint32_t in_head, in_tail;
 
 	pthread_mutex_t out_lock;
 	int fd;
-	int asked;             /* LSR was read since the last byte was sent */
-	int owed;              /* of what is held, something should have been written: the guest is to wait for it */
+	int lsr_read;             /* LSR was read since the last byte was sent */
+	int pending;              /* output must be flushed before the guest continues */
 	size_t used;
 
 	uint8_t in[IN];
@@ -55,13 +55,13 @@ struct mc_serial *mc_serial_new(int fd, int vm, int eager)
 
 	if (!s)
 		return NULL;
-	memset(s, 0, offsetof(struct mc_serial, in)); /* not what it may hold: clearing that would cost more than all else */
+	memset(s, 0, offsetof(struct mc_serial, in)); /* not the buffers, which take the most time */
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->out_lock, NULL);
 	s->fd = fd;
 	s->vm = vm;
 	s->eager = eager;
-	s->dll = 12; /* 9600 baud, as a PC's firmware leaves it */
+	s->dll = 12; /* 9600 baud, as after a PC's firmware */
 	return s;
 }
 
@@ -74,7 +74,7 @@ void mc_serial_free(struct mc_serial *s)
 	}
 }
 
-/* Forgets the descriptors, which are about to be closed, and may soon be somebody else's. */
+/* Stops using the descriptors: the caller closes them, and their numbers may be reused. */
 void mc_serial_unplug(struct mc_serial *s)
 {
 	pthread_mutex_lock(&s->lock);
@@ -87,8 +87,8 @@ void mc_serial_unplug(struct mc_serial *s)
 
 /* ---- output */
 
-/* How much can be written without a wait when poll(2) says POLLOUT: to a pipe a page (pipe(7)), to a terminal a byte. */
-static size_t piece(int fd)
+/* Bytes that can be written without blocking after POLLOUT: PIPE_BUF to a pipe (pipe(7)), one to a terminal. */
+static size_t write_size(int fd)
 {
 	struct stat status;
 
@@ -106,10 +106,10 @@ static int room(int fd, int wait)
 	return n < 0 ? -errno : n == 0 ? -EAGAIN : 0;
 }
 
-/* 0, or -errno with what was not taken still held: -EINTR, -EPIPE ...; -EAGAIN where it is not to wait. */
+/* 0, or -errno (-EINTR, -EPIPE ...; -EAGAIN without `wait`): the rest of the output stays in the buffer. */
 static int flush(struct mc_serial *s, int wait)
 {
-	const size_t most = wait ? OUT : piece(s->fd);
+	const size_t most = wait ? OUT : write_size(s->fd);
 	size_t done = 0;
 	int r = 0;
 
@@ -121,21 +121,21 @@ static int flush(struct mc_serial *s, int wait)
 			r = room(s->fd, 0);
 		if (r == 0)
 			n = write(s->fd, s->out + done, left < most ? left : most);
-		if (n < 0) /* a descriptor that somebody has made O_NONBLOCK is waited for all the same */
+		if (n < 0) /* EAGAIN: another process has set O_NONBLOCK */
 			r = errno == EAGAIN ? room(s->fd, wait) : -errno;
 		else
 			done += (size_t)n;
 		if (wait && r == 0 && n >= 0 && (size_t)n < left)
-			r = -EINTR; /* a signal came when some had been written */
+			r = -EINTR; /* a signal interrupted a partial write */
 	}
 	memmove(s->out, s->out + done, s->used - done);
 	__atomic_store_n(&s->used, s->used - done, __ATOMIC_RELAXED);
-	__atomic_store_n(&s->owed, r < 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->pending, r < 0, __ATOMIC_RELAXED);
 	return r;
 }
 
-/* 0: taken; 1: taken, and a signal came; -ENOBUFS: the caller is to empty the buffer, and to come again; or what
- * write(2) said. */
+/* Adds output. 0: done; 1: done, and a signal came; -ENOBUFS: the caller has to empty the buffer and to repeat the
+ * call; or -errno of write(2). */
 static int put(struct mc_serial *s, const char *data, size_t size)
 {
 	int r = 0;
@@ -146,9 +146,9 @@ static int put(struct mc_serial *s, const char *data, size_t size)
 		return r;
 	memcpy(s->out + s->used, data, size);
 	__atomic_store_n(&s->used, s->used + size, __ATOMIC_RELAXED);
-	s->asked = 0;
+	s->lsr_read = 0;
 	if (s->eager || memchr(data, '\n', size))
-		r = flush(s, 1); /* what it could not write is owed */
+		r = flush(s, 1); /* the rest is pending */
 	return r == -EINTR;
 }
 
@@ -172,24 +172,24 @@ int mc_serial_flush(struct mc_serial *s, int wait)
 	return r;
 }
 
-int mc_serial_settle(struct mc_serial *s)
+int mc_serial_flush_pending(struct mc_serial *s)
 {
-	return __atomic_load_n(&s->owed, __ATOMIC_RELAXED) ? mc_serial_flush(s, 1) : 0;
+	return __atomic_load_n(&s->pending, __ATOMIC_RELAXED) ? mc_serial_flush(s, 1) : 0;
 }
 
-/* LSR is read. A guest that reads it again, having sent nothing, waits for input: then let its prompt be seen. */
+/* At a read of LSR. A second one without output in between: the guest waits for input, so flush its prompt. */
 static void poll_for_input(struct mc_serial *s)
 {
 	if (__atomic_load_n(&s->used, __ATOMIC_RELAXED) == 0)
 		return;
 	pthread_mutex_lock(&s->out_lock);
-	if (s->asked)
-		__atomic_store_n(&s->owed, 1, __ATOMIC_RELAXED);
-	s->asked = 1;
+	if (s->lsr_read)
+		__atomic_store_n(&s->pending, 1, __ATOMIC_RELAXED);
+	s->lsr_read = 1;
 	pthread_mutex_unlock(&s->out_lock);
 }
 
-/* Takes what the guest has sent out of the buffer: how many bytes. */
+/* Moves output from the buffer to `data`; returns the number of bytes. */
 long mc_serial_output(struct mc_serial *s, char *data, size_t size)
 {
 	size_t n;
@@ -240,7 +240,7 @@ static size_t receive(struct mc_serial *s, const char *data, size_t size)
 	return n;
 }
 
-/* How many bytes were taken. overrun: what finds no place is lost, and the guest is told (LSR's OE). */
+/* The number of bytes accepted. overrun: bytes that do not fit are lost, and LSR's OE is set. */
 long mc_serial_input(struct mc_serial *s, const char *data, size_t size, int overrun)
 {
 	size_t n;
@@ -262,7 +262,7 @@ static int modem_status(struct mc_serial *s)
 {
 	int status = UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS;
 
-	if (s->mcr & UART_MCR_LOOP) /* the four outputs come back as inputs */
+	if (s->mcr & UART_MCR_LOOP) /* the four outputs are connected to the inputs */
 		status = (s->mcr & UART_MCR_RTS ? UART_MSR_CTS : 0) | (s->mcr & UART_MCR_DTR ? UART_MSR_DSR : 0) |
 			 (s->mcr & UART_MCR_OUT1 ? UART_MSR_RI : 0) | (s->mcr & UART_MCR_OUT2 ? UART_MSR_DCD : 0);
 	return status;
@@ -314,7 +314,7 @@ int mc_serial_read(struct mc_serial *s, int offset)
 	return value;
 }
 
-static void send_to_itself(struct mc_serial *s, char byte)
+static void loop_back(struct mc_serial *s, char byte)
 {
 	if (receive(s, &byte, 1) == 0)
 		s->lsr_errors |= UART_LSR_OE;
@@ -328,7 +328,7 @@ static void set_modem(struct mc_serial *s, int value)
 	s->mcr = (uint8_t)(value & 0x1f);
 	changed = before ^ modem_status(s);
 	if (!(before & UART_MSR_RI))
-		changed &= ~UART_MSR_RI; /* of this one the end alone is told: TERI */
+		changed &= ~UART_MSR_RI; /* TERI: only the trailing edge of RI counts */
 	s->msr_deltas |= (uint8_t)(changed >> 4 & UART_MSR_ANY_DELTA);
 }
 
@@ -339,7 +339,7 @@ static void set_fifo(struct mc_serial *s, int value)
 		s->in_tail = s->in_head;
 }
 
-/* All but what leaves on the line. */
+/* Every write except one that transmits a byte. */
 static void write_register(struct mc_serial *s, int offset, int value)
 {
 	if (s->lcr & UART_LCR_DLAB && offset <= UART_DLM) {
@@ -348,7 +348,7 @@ static void write_register(struct mc_serial *s, int offset, int value)
 	}
 	switch (offset) {
 	case UART_TX:
-		send_to_itself(s, (char)value);
+		loop_back(s, (char)value);
 		break;
 	case UART_IER:
 		s->empty_irq |= (value & UART_IER_THRI) && !(s->ier & UART_IER_THRI);
@@ -369,14 +369,14 @@ static void write_register(struct mc_serial *s, int offset, int value)
 	} /* LSR and MSR cannot be written */
 }
 
-/* Whether a write there goes out on the line. */
+/* Whether a write to this register transmits a byte. */
 static int is_sent(const struct mc_serial *s, int offset)
 {
 	return offset == UART_TX && !(__atomic_load_n(&s->lcr, __ATOMIC_RELAXED) & UART_LCR_DLAB) &&
 	       !(__atomic_load_n(&s->mcr, __ATOMIC_RELAXED) & UART_MCR_LOOP);
 }
 
-/* As put(): below 0 nothing happened, and the same is to be written again. */
+/* The result is that of put(): below 0 nothing was written, and the caller repeats the write. */
 int mc_serial_write(struct mc_serial *s, int offset, int value)
 {
 	const int sent = is_sent(s, offset);

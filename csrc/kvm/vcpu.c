@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * vcpu.c: runs a virtual CPU until there is something to decide.
+ * vcpu.c: runs a virtual CPU.
  *
- * Theory of operation. mc_vcpu_begin makes the calling thread the virtual CPU's, mc_vcpu_run enters the guest until there
- * is something for the caller, mc_vcpu_end lets go. An exit for a port or for memory is a list of items (one, or many for
- * `rep outsb`); each is dealt with here, or given to the caller, who comes back with the answer; then KVM_RUN goes on.
+ * Theory of operation. mc_vcpu_attach attaches the calling thread to the virtual CPU, mc_vcpu_run enters the guest
+ * until there is an exit for the caller, mc_vcpu_detach detaches the thread. An exit for a port or an address has
+ * items (one, or many for `rep outsb`); each is handled here, or by the caller, which calls mc_vcpu_run again with
+ * the value. After the last item comes the next KVM_RUN.
  *
- * To be stopped from elsewhere, a virtual CPU is sent KICK. Its handler sets immediate_exit, so that a KVM_RUN that is
- * about to begin returns at once too: no kick is lost. Whoever is kicked looks at what the board says (stop, deadline),
- * and else goes on. At the deadline a timer sends the same signal to this thread alone. Where HLT is handled in the kernel,
- * a machine in which nothing can happen any more is found by a kick too: the caller's, when it has been idle for long.
+ * Another thread stops a virtual CPU by the signal KICK. Its handler sets immediate_exit, so that a KVM_RUN that is
+ * about to start returns at once too: no kick is lost. A kicked virtual CPU checks the board (stop, deadline), and
+ * continues if neither applies. At the deadline a timer sends KICK to this thread. If HLT is handled in the kernel, a
+ * kick also detects a machine that is halted for ever: the caller sends it when the machine has been idle for a
+ * while.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +29,7 @@
 
 #define KICK SIGRTMAX
 #define RETRY_NS 10000000l
-#define HEED_NS 50000000u /* how long a busy guest is run without the caller, who may have had signals meanwhile */
+#define SIGNAL_CHECK_NS 50000000u /* longest time until the caller can handle its signals */
 
 static __thread struct mc_vcpu *current;
 static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
@@ -44,7 +46,7 @@ static void kicked(int signal)
 
 static void install_handler(void)
 {
-	struct sigaction action = { .sa_handler = kicked }; /* no SA_RESTART: calls are to return */
+	struct sigaction action = { .sa_handler = kicked }; /* no SA_RESTART: KVM_RUN and write(2) return */
 
 	handler_error = sigaction(KICK, &action, NULL) < 0 ? -errno : 0;
 }
@@ -66,7 +68,7 @@ static int start_timer(struct mc_vcpu *v)
 	return timer_settime(timer, 0, &when, NULL) < 0 ? -errno : 0;
 }
 
-int mc_vcpu_begin(struct mc_vcpu *v)
+int mc_vcpu_attach(struct mc_vcpu *v)
 {
 	sigset_t kick;
 	int r;
@@ -78,16 +80,16 @@ int mc_vcpu_begin(struct mc_vcpu *v)
 	sigaddset(&kick, KICK);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	v->outer = current;
-	v->left_ns = 0; /* the time since an earlier run is no exit's */
+	v->left_ns = 0; /* do not count the time since an earlier run as an exit's */
 	v->thread = (int32_t)syscall(SYS_gettid);
 	current = v;
 	r = v->board->deadline_ns ? start_timer(v) : 0;
 	if (r < 0)
-		mc_vcpu_end(v);
+		mc_vcpu_detach(v);
 	return r;
 }
 
-int mc_vcpu_end(struct mc_vcpu *v)
+int mc_vcpu_detach(struct mc_vcpu *v)
 {
 	if (v->has_timer)
 		timer_delete((timer_t)(uintptr_t)v->timer);
@@ -108,13 +110,13 @@ int mc_vcpu_kick(struct mc_vcpu *v)
 	return 0;
 }
 
-/* Nanoseconds of processor time that the thread has used; 0 where there is none. */
+/* Processor time of the thread in nanoseconds; 0: there is no thread. */
 uint64_t mc_vcpu_thread_ns(struct mc_vcpu *v)
 {
 	int32_t thread = __atomic_load_n(&v->thread, __ATOMIC_SEQ_CST);
 	struct timespec t = { 0 };
 
-	/* a thread's clock by its id: CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED (Linux include/linux/posix-timers_types.h) */
+	/* a thread's clock: CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED (Linux include/linux/posix-timers_types.h) */
 	if (thread)
 		clock_gettime((clockid_t)(~(unsigned)thread << 3 | 6), &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
@@ -135,7 +137,7 @@ static void store(struct mc_exit *e, uint32_t item)
 	memcpy((char *)e->data + (size_t)item * e->size, &e->value, e->size);
 }
 
-/* What a register of the serial port does with one item; as mc_serial_write. */
+/* Handles one item at a register of the serial port. The result is that of mc_serial_write. */
 static int serial_item(struct mc_vcpu *v)
 {
 	struct mc_exit *e = &v->exit;
@@ -148,9 +150,9 @@ static int serial_item(struct mc_vcpu *v)
 	return 0;
 }
 
-/* The items of an exit that are for C: 1 when it took them all, 0 when they are the caller's; or -errno, with those that
- * are left still to come: -EINTR that a signal came. */
-static int handle_here(struct mc_vcpu *v)
+/* Handles the items of an exit for the serial port or the debug console. 1: all are handled; 0: they are for the
+ * caller; -errno: items are left, -EINTR after a signal. */
+static int handle_in_c(struct mc_vcpu *v)
 {
 	struct mc_exit *e = &v->exit;
 	int r = 0;
@@ -173,23 +175,23 @@ static int handle_here(struct mc_vcpu *v)
 	return r > 0 ? -EINTR : r == 0 ? 1 : r;
 }
 
-/* Deals with what can be done here of the exit at hand. 0: all done; else what mc_vcpu_run returns. */
+/* Handles the current exit. 0: it is done; else the result of mc_vcpu_run. */
 static int handle(struct mc_vcpu *v)
 {
 	struct mc_exit *e = &v->exit;
 	int r;
 
-	if (e->count == 0) { /* neither a port nor memory: all the caller's */
+	if (e->count == 0) { /* neither a port nor an address: for the caller */
 		v->open = 0;
 		return (int)e->reason;
 	}
-	if (v->open == 2) { /* the caller has had this item */
+	if (v->open == 2) { /* the caller has handled this item */
 		if (!e->write)
 			store(e, v->item);
 		v->item++;
 		v->open = 1;
 	} else {
-		r = handle_here(v);
+		r = handle_in_c(v);
 		if (r < 0)
 			return r;
 		if (r == 1) {
@@ -201,7 +203,7 @@ static int handle(struct mc_vcpu *v)
 		v->open = 0;
 		return 0;
 	}
-	e->value = e->write ? load(e, v->item) : ~0ull; /* nobody there: the bus floats high */
+	e->value = e->write ? load(e, v->item) : ~0ull; /* the default without a device: all ones */
 	v->open = 2;
 	if (e->reason == KVM_EXIT_IO && e->address == MC_DEBUG_EXIT_PORT && e->write)
 		return MC_STOP_DEBUG_EXIT;
@@ -210,31 +212,31 @@ static int handle(struct mc_vcpu *v)
 
 /* ---- the loop */
 
-/* HLT with interrupts off, seen from outside: nothing but an NMI or INIT could wake it. Whether all were found so, since
- * the board was last set to look. */
-static int is_dead(struct mc_vcpu *v)
+/* Whether all virtual CPUs were found halted with interrupts disabled since halt_check was set: only an NMI or INIT
+ * could wake one. */
+static int all_halted(struct mc_vcpu *v)
 {
 	struct mc_board *b = v->board;
-	uint32_t look = __atomic_load_n(&b->look, __ATOMIC_SEQ_CST);
+	uint32_t check = __atomic_load_n(&b->halt_check, __ATOMIC_SEQ_CST);
 	struct kvm_mp_state state = { 0 };
 
-	if (look == 0 || v->looked == look)
+	if (check == 0 || v->halt_checked == check)
 		return 0;
 	if (((struct kvm_run *)v->run)->if_flag || ioctl(v->fd, KVM_GET_MP_STATE, &state) < 0)
 		return 0;
 	if (state.mp_state != KVM_MP_STATE_HALTED && state.mp_state != KVM_MP_STATE_UNINITIALIZED)
 		return 0;
-	v->looked = look;
+	v->halt_checked = check;
 	return __atomic_add_fetch(&b->halted, 1, __ATOMIC_SEQ_CST) == b->cpus;
 }
 
-/* now: a time not long ago, or 0. */
-static int why_stop(const struct mc_vcpu *v, uint64_t now)
+/* now: a recent time, or 0. */
+static int stop_reason(const struct mc_vcpu *v, uint64_t now)
 {
 	const struct mc_board *b = v->board;
 
 	if (__atomic_load_n(&b->stop, __ATOMIC_SEQ_CST))
-		return MC_STOP_ASKED;
+		return MC_STOP_REQUESTED;
 	if (b->max_exits && __atomic_load_n(&b->exits, __ATOMIC_RELAXED) >= b->max_exits)
 		return MC_STOP_EXITS;
 	if (b->deadline_ns && (now ? now : mc_now()) >= b->deadline_ns)
@@ -264,7 +266,7 @@ static void count(struct mc_vcpu *v)
 	__atomic_add_fetch(&v->board->exits, 1, __ATOMIC_RELAXED);
 }
 
-/* KVM_RUN once. 0: there is an exit; MC_STOP_SIGNAL: a signal came; or -errno. */
+/* One KVM_RUN. 0: there is an exit; MC_STOP_SIGNAL: a signal ended it; or -errno. */
 static int enter(struct mc_vcpu *v)
 {
 	struct kvm_run *run = v->run;
@@ -275,7 +277,7 @@ static int enter(struct mc_vcpu *v)
 	v->entered_ns = before;
 	do
 		r = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
-	while (r == -EAGAIN); /* a processor that was waiting for its SIPI has got it */
+	while (r == -EAGAIN); /* it has received the SIPI that it waited for */
 	v->left_ns = mc_now();
 	v->guest_ns += v->left_ns - before;
 	if (r == -EINTR) {
@@ -294,47 +296,47 @@ static int enter(struct mc_vcpu *v)
 	return 0;
 }
 
-/* After a signal: ours, which says what the board says; or one of the caller's, whose handlers are to run. */
+/* After a signal: KICK, so check the board; or one of the caller's, which runs its handlers. */
 static int after_signal(struct mc_vcpu *v)
 {
-	int r = why_stop(v, 0);
+	int r = stop_reason(v, 0);
 
-	if (r == 0 && is_dead(v))
+	if (r == 0 && all_halted(v))
 		r = MC_STOP_HALTED;
 	return r ? r : MC_STOP_SIGNAL;
 }
 
-/* What mc_vcpu_run returns where output was not taken: a signal is looked at, all else is for the caller to see. */
+/* The result of mc_vcpu_run when output could not be written. */
 static int output_stop(int r)
 {
 	return r == -EINTR ? MC_STOP_SIGNAL : MC_STOP_OUTPUT;
 }
 
-/* As enter, once the serial port has written what it owes. */
-static int settle_and_enter(struct mc_vcpu *v)
+/* Flushes pending output of the serial port, then enters the guest. */
+static int flush_and_enter(struct mc_vcpu *v)
 {
-	int r = v->board->serial ? mc_serial_settle(v->board->serial) : 0;
+	int r = v->board->serial ? mc_serial_flush_pending(v->board->serial) : 0;
 
 	return r < 0 ? output_stop(r) : enter(v);
 }
 
 int mc_vcpu_run(struct mc_vcpu *v)
 {
-	uint64_t begun = v->left_ns ? v->left_ns : mc_now();
-	int r = v->open ? 0 : why_stop(v, v->left_ns);
+	uint64_t started = v->left_ns ? v->left_ns : mc_now();
+	int r = v->open ? 0 : stop_reason(v, v->left_ns);
 
 	while (r == 0) {
 		if (v->open == 0)
-			r = settle_and_enter(v);
+			r = flush_and_enter(v);
 		if (r)
 			break;
 		r = handle(v);
 		if (r < 0)
 			r = output_stop(r);
 		else if (r == 0)
-			r = v->board->trace ? MC_STOP_TRACE : why_stop(v, v->left_ns);
-		if (r == 0 && v->left_ns > begun + HEED_NS)
-			r = MC_STOP_SIGNAL; /* one that came between two KVM_RUNs ended neither */
+			r = v->board->trace ? MC_STOP_TRACE : stop_reason(v, v->left_ns);
+		if (r == 0 && v->left_ns > started + SIGNAL_CHECK_NS)
+			r = MC_STOP_SIGNAL; /* a signal between two KVM_RUNs has ended neither */
 	}
 	return r == MC_STOP_SIGNAL ? after_signal(v) : r;
 }

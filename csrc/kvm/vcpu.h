@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * vcpu.h: the contract between Python and C for virtual machines, as native.h is for plans (x86_64 only).
+ * vcpu.h: the interface between Python and C for virtual machines (x86_64 only).
  *
- * A virtual CPU runs in mc_vcpu_run until something is for Python to decide. What is hot never gets there: the serial
- * port, the debug console and the debug-exit port are handled in C. Every other access to a port or to memory that
- * is no RAM comes out one item at a time (a `rep outsb` has many): Python reads mc_exit.value, or sets it where the
- * guest reads, and calls again.
+ * mc_vcpu_run runs a virtual CPU until there is an exit for Python. The frequent exits are handled in C: serial port,
+ * debug console, debug-exit port. Every other access to a port or to an address without memory is returned one item
+ * at a time (a `rep outsb` has many): Python reads mc_exit.value, or sets it if the guest reads, and calls again.
  */
 #ifndef MC_VCPU_H
 #define MC_VCPU_H
@@ -14,7 +13,7 @@
 #include <stdint.h>
 
 /* CDEF BEGIN */
-#define MC_REASONS 64       /* KVM_EXIT_* are below this                                              */
+#define MC_REASONS 64       /* KVM_EXIT_* are smaller                                                 */
 #define MC_WORDS 16
 #define MC_PORTS 65536
 #define MC_SERIAL_PORT 0x3f8
@@ -22,67 +21,67 @@
 #define MC_DEBUG_EXIT_PORT 0xf4
 #define MC_DEBUG_CONSOLE_PORT 0xe9
 
-/* What mc_vcpu_run returns: KVM's exit reason, or one of these. */
+/* The result of mc_vcpu_run: KVM's exit reason, or one of these. */
 enum mc_stop {
-	MC_STOP_SIGNAL = 256,  /* a signal: let its handlers run, then call again                        */
-	MC_STOP_ASKED,         /* mc_board.stop was set                                                  */
+	MC_STOP_SIGNAL = 256,  /* a signal: the caller runs its handlers, then calls again               */
+	MC_STOP_REQUESTED,     /* mc_board.stop is set                                                   */
 	MC_STOP_DEADLINE,      /* mc_board.deadline_ns is over                                           */
-	MC_STOP_EXITS,         /* mc_board.max_exits have been                                           */
+	MC_STOP_EXITS,         /* mc_board.max_exits is reached                                          */
 	MC_STOP_DEBUG_EXIT,    /* the guest wrote mc_exit.value to the debug-exit port                   */
 	MC_STOP_HALTED,        /* every virtual CPU is halted with interrupts off (in-kernel irqchip)    */
-	MC_STOP_OUTPUT,        /* the serial port's buffer is to be emptied, or could not be written     */
-	MC_STOP_TRACE          /* mc_board.trace: an exit has been dealt with; look at it, then call again */
+	MC_STOP_OUTPUT,        /* the caller must empty the serial port's buffer, or a write failed      */
+	MC_STOP_TRACE          /* mc_board.trace: an exit was handled; the caller traces it, then calls again */
 };
 
-/* An exit, taken out of struct kvm_run. */
+/* An exit, decoded from struct kvm_run. */
 struct mc_exit {
 	uint32_t reason;       /* KVM_EXIT_*                                                             */
 	uint32_t size;         /* IO, MMIO: bytes of one item                                            */
 	uint32_t count;        /* IO: items (rep prefix), else 1                                         */
 	uint32_t write;        /* the guest writes (IO, MMIO, MSR)                                       */
 	uint64_t address;      /* IO: port; MMIO: guest physical address; MSR: index                     */
-	uint64_t value;        /* of the item at hand: what the guest wrote, or what it is to read       */
+	uint64_t value;        /* of the current item: what the guest writes, or will read               */
 	void *data;            /* size * count bytes in struct kvm_run                                   */
 	uint32_t nwords;
 	uint32_t flags;        /* KVM_EXIT_SYSTEM_EVENT: its type; INTERNAL_ERROR: its suberror          */
-	uint64_t words[MC_WORDS]; /* what else there is, in the order of struct kvm_run                  */
+	uint64_t words[MC_WORDS]; /* other fields, in the order of struct kvm_run                        */
 };
 
 struct mc_serial;
 
-/* What the virtual CPUs of a machine share. */
+/* The state that the virtual CPUs of a machine share. */
 struct mc_board {
 	int32_t vm;            /* descriptor                                                             */
-	uint32_t irqchip;      /* there is one in the kernel: HLT does not come out                      */
+	uint32_t irqchip;      /* it is inside the kernel, and so is HLT                                 */
 	uint32_t cpus;
-	uint32_t look;         /* above 0: who comes out by a signal is to see whether it is halted for good */
-	uint32_t halted;       /* how many are, that have looked                                         */
-	uint32_t stop;         /* all are to return MC_STOP_ASKED                                        */
+	uint32_t halt_check;         /* above 0: after a signal a virtual CPU checks whether it is halted for ever  */
+	uint32_t halted;       /* number of virtual CPUs that have found so                              */
+	uint32_t stop;         /* all return MC_STOP_REQUESTED                                           */
 	uint32_t trace;
 	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0: none                                               */
 	uint64_t max_exits;    /* 0: no limit                                                            */
-	uint64_t exits;        /* of all                                                                 */
+	uint64_t exits;        /* of all virtual CPUs                                                    */
 	struct mc_serial *serial; /* at MC_SERIAL_PORT, or NULL                                          */
 };
 
 struct mc_vcpu {
 	int32_t fd;
-	int32_t thread;        /* that is between begin and end, or 0                                    */
+	int32_t thread;        /* its thread id, between attach and detach; else 0                       */
 	void *run;             /* struct kvm_run, as mapped                                              */
 	struct mc_board *board;
 	struct mc_exit exit;
-	uint32_t item;         /* of exit.count: the next to deal with                                   */
-	uint32_t open;         /* 0: nothing to deal with; 1: items; 2: the caller has item `item`       */
-	uint32_t looked;       /* mc_board.look, when it was found halted for good                       */
+	uint32_t item;         /* index of the next item, below exit.count                               */
+	uint32_t open;         /* 0: no exit; 1: items are left; 2: the caller handles item `item`       */
+	uint32_t halt_checked;       /* mc_board.halt_check when it was found halted                           */
 	uint32_t has_timer;
 	uint64_t timer;
-	struct mc_vcpu *outer; /* the virtual CPU that this thread was running when it began this one    */
-	uint64_t entered_ns;   /* when KVM_RUN was called last                                           */
-	uint64_t left_ns;      /* when KVM_RUN returned                                                  */
-	uint64_t first_ns;     /* when it did for the first exit of all                                  */
+	struct mc_vcpu *outer; /* the virtual CPU that this thread was running at the attach             */
+	uint64_t entered_ns;   /* time of the last call of KVM_RUN                                       */
+	uint64_t left_ns;      /* time of its return                                                     */
+	uint64_t first_ns;     /* time of the first exit                                                 */
 	uint64_t guest_ns;     /* spent in KVM_RUN                                                       */
 	uint64_t counts[MC_REASONS];
-	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, per reason               */
+	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, by reason                */
 	uint64_t *ports;       /* NULL, or MC_PORTS pairs: exits, ns as host_ns                          */
 };
 
@@ -95,9 +94,9 @@ int mc_run_unmap(void *run, size_t size);
 void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty);
 void mc_run_immediate(void *run, int on);
 
-int mc_vcpu_begin(struct mc_vcpu *vcpu);
+int mc_vcpu_attach(struct mc_vcpu *vcpu);
 int mc_vcpu_run(struct mc_vcpu *vcpu);
-int mc_vcpu_end(struct mc_vcpu *vcpu);
+int mc_vcpu_detach(struct mc_vcpu *vcpu);
 int mc_vcpu_kick(struct mc_vcpu *vcpu);
 uint64_t mc_vcpu_thread_ns(struct mc_vcpu *vcpu);
 
@@ -113,10 +112,10 @@ void mc_serial_unplug(struct mc_serial *serial);
 long mc_lz4_block(const char *block, size_t packed, char *out, size_t size);
 /* CDEF END */
 
-/* serial.c: as if each byte had been written to the transmitter; for the debug console. */
+/* serial.c: transmits bytes; for the debug console. */
 int mc_serial_print(struct mc_serial *serial, const char *data, size_t size);
 
-/* serial.c: writes what should have been written already, and could not: 0 (mostly at once), or -errno. */
-int mc_serial_settle(struct mc_serial *serial);
+/* serial.c: writes output that an earlier flush could not write: 0, or -errno. */
+int mc_serial_flush_pending(struct mc_serial *serial);
 
 #endif

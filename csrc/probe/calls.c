@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * calls.c: system calls that a container has no need of, each tried.
+ * calls.c: tries system calls that a container does not need.
  *
- * Each is given what does no harm where it is permitted, and what the kernel looks at only after it asked for the right:
- * a refusal (EPERM, EACCES, ENOSYS) is then told from an error of the arguments. What it may make is its process's
- * own, and ends with it.
+ * The arguments do no harm if the call is permitted, and the kernel checks them after the permission: so a refusal
+ * (EPERM, EACCES, ENOSYS) differs from an error of the arguments. What a call may create ends with the check's
+ * process.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -27,19 +27,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define NONE MC_PTR("minicontainer-none") /* no file system, no type of key, no file */
+#define NONE MC_PTR("minicontainer-none") /* the name of no file system, key type or file */
 #define HERE MC_FD(AT_FDCWD)
 #define WRONG (~0ull)
 
-/* A check `name` that is one call. */
-#define TRY(name, ...)                                                                                                 \
-	static enum verdict name(const char *word)                                                                     \
-	{                                                                                                              \
-		(void)word;                                                                                            \
-		return refused(CALL(__VA_ARGS__));                                                                     \
+/* Defines a check that makes one call. */
+#define TRY(name, ...)                                                                                         \
+	static enum verdict name(const char *argument)                                                         \
+	{                                                                                                      \
+		(void)argument;                                                                                \
+		return refused(CALL(__VA_ARGS__));                                                             \
 	}
 
-/* mounts: no such file system; no mount point (asked for the right first: can_umount, fs/namespace.c) */
+/* mounts: no such file system; no mount point (can_umount in fs/namespace.c checks the permission first) */
 TRY(try_mount, SYS_mount, NONE, MC_PTR("/"), NONE)
 TRY(try_umount2, SYS_umount2, MC_PTR("/proc/self"))
 TRY(try_pivot_root, SYS_pivot_root)
@@ -50,7 +50,7 @@ TRY(try_fspick, SYS_fspick, MC_FD(-1), 0, 0xffffffff)
 TRY(try_fsmount, SYS_fsmount, MC_FD(-1), 0xffffffff, 0xffffffff)
 TRY(try_mount_setattr, SYS_mount_setattr, HERE, MC_PTR("/"), 0, 0, 32)
 
-/* code in the kernel, other kernels, the machine: kexec_load with flags that none has, reboot without its magic */
+/* kernel modules, kexec, the machine: kexec_load with invalid flags, reboot without its magic number */
 TRY(try_init_module, SYS_init_module)
 TRY(try_finit_module, SYS_finit_module, MC_FD(-1))
 TRY(try_delete_module, SYS_delete_module)
@@ -75,9 +75,9 @@ TRY(try_iopl, SYS_iopl, 3)
 TRY(try_ioperm, SYS_ioperm, 0x80, 1, 1)
 #endif
 
-static enum verdict try_kexec_file_load(const char *word)
+static enum verdict try_kexec_file_load(const char *argument)
 {
-	(void)word;
+	(void)argument;
 #ifdef SYS_kexec_file_load
 	return refused(CALL(SYS_kexec_file_load, MC_FD(-1), MC_FD(-1), 0, 0, WRONG));
 #else
@@ -85,94 +85,96 @@ static enum verdict try_kexec_file_load(const char *word)
 #endif
 }
 
-/* clone3(2) is no way around a filter that looks at the flags of clone(2). */
-static enum verdict try_clone3(const char *word)
+/* clone3(2) must not bypass a filter of clone(2)'s flags, which seccomp cannot read in clone3. */
+static enum verdict try_clone3(const char *argument)
 {
 	struct clone_args arguments = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
 	long result = CALL(SYS_clone3, MC_PTR(&arguments), sizeof(arguments));
 
-	(void)word;
+	(void)argument;
 	if (result == 0)
 		_exit(0);
 	return refused(result);
 }
 
-static enum verdict try_clone(const char *word)
+static enum verdict try_clone(const char *argument)
 {
 	long result = CALL(SYS_clone, CLONE_NEWUSER | SIGCHLD);
 
-	(void)word;
+	(void)argument;
 	if (result == 0)
 		_exit(0);
 	return refused(result);
 }
 
-/* The same table of calls by another door: numbers of i386, and those of x32. */
+/* Other system call tables: i386 and x32. */
 #ifdef __x86_64__
-static enum verdict try_unshare_i386(const char *word)
+static enum verdict try_unshare_i386(const char *argument)
 {
 	long result;
 
-	(void)word;
-	__asm__ volatile("int $0x80" : "=a"(result) : "a"(310l), "b"((long)CLONE_NEWUSER) : "memory", "r8", "r9", "r10", "r11");
+	(void)argument;
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(310l), "b"((long)CLONE_NEWUSER)
+			 : "memory", "r8", "r9", "r10", "r11");
 	return refused(result);
 }
 
 TRY(try_unshare_x32, 0x40000000 | SYS_unshare, CLONE_NEWUSER)
 #endif
 
-/* One array of one entry. */
-static enum verdict try_bpf(const char *word)
+/* Creates an array map of one entry. */
+static enum verdict try_bpf(const char *argument)
 {
 	union bpf_attr attributes = {.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
 
-	(void)word;
+	(void)argument;
 	return refused(CALL(SYS_bpf, BPF_MAP_CREATE, MC_PTR(&attributes), sizeof(attributes)));
 }
 
-/* Its own time. */
-static enum verdict try_perf_event_open(const char *word)
+/* Its own processor time. */
+static enum verdict try_perf_event_open(const char *argument)
 {
 	struct perf_event_attr attributes = {.type = PERF_TYPE_SOFTWARE, .size = sizeof(attributes), .disabled = 1};
 
-	(void)word;
+	(void)argument;
 	attributes.config = PERF_COUNT_SW_CPU_CLOCK;
 	attributes.exclude_kernel = attributes.exclude_hv = 1;
 	return refused(CALL(SYS_perf_event_open, MC_PTR(&attributes), 0, MC_FD(-1), MC_FD(-1)));
 }
 
-static enum verdict try_io_uring_setup(const char *word)
+static enum verdict try_io_uring_setup(const char *argument)
 {
 	char parameters[256] = {0};
 
-	(void)word;
+	(void)argument;
 	return refused(CALL(SYS_io_uring_setup, 1, MC_PTR(parameters)));
 }
 
-/* ADJ_TICK with a tick that none can be: the right is asked for first (kernel/time/timekeeping.c). */
-static enum verdict try_adjtimex(const char *word)
+/* ADJ_TICK with an invalid tick: the permission is checked first (kernel/time/timekeeping.c). */
+static enum verdict try_adjtimex(const char *argument)
 {
 	struct timex wish = {.modes = ADJ_TICK};
 
-	(void)word;
+	(void)argument;
 	return refused(CALL(SYS_adjtimex, MC_PTR(&wish)));
 }
 
-/* The kernel looks at the time first; so without a filter the right is told by settimeofday(NULL, NULL), which sets
- * nothing. */
-static enum verdict try_clock_settime(const char *word)
+/* The kernel checks the time before the permission. */
+static enum verdict try_clock_settime(const char *argument)
 {
 	const int64_t wrong[2] = {0, -1};
 	long result = CALL(SYS_clock_settime, 0, MC_PTR(wrong));
 
-	(void)word;
+	(void)argument;
 	if (result == -EINVAL && !(has_capability(CAP_SYS_TIME) && in_first_userns()))
 		return pass("without the capability");
 	return refused(result);
 }
 
-/* A handle that leads nowhere (ESTALE). */
-static enum verdict try_open_by_handle_at(const char *word)
+/* A handle of no file (ESTALE). */
+static enum verdict try_open_by_handle_at(const char *argument)
 {
 	struct {
 		uint32_t bytes, type;
@@ -180,58 +182,58 @@ static enum verdict try_open_by_handle_at(const char *word)
 	} handle = {8, 1, {0}};
 	int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	(void)word;
+	(void)argument;
 	return refused(CALL(SYS_open_by_handle_at, MC_FD(root), MC_PTR(&handle), O_PATH));
 }
 
-/* What the kernel's log holds: one byte. */
-static enum verdict try_syslog(const char *word)
+/* Reads one byte of the kernel log. */
+static enum verdict try_syslog(const char *argument)
 {
 	char byte[2];
 
-	(void)word;
+	(void)argument;
 	return refused(CALL(SYS_syslog, 3, MC_PTR(byte), 1));
 }
 
-/* In a session of our own there is no terminal to hang up. */
-static enum verdict try_vhangup(const char *word)
+/* In a new session, which has no terminal to hang up. */
+static enum verdict try_vhangup(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	if (setsid() < 0)
 		return skip("no session of its own");
 	return refused(CALL(SYS_vhangup));
 }
 
-/* ---- other processes: a child of ours */
+/* ---- other processes: a child of this one */
 
-static enum verdict try_ptrace(const char *word)
+static enum verdict try_ptrace(const char *argument)
 {
-	int child = own_child();
+	int child = fork_sleeper();
 	long result = CALL(SYS_ptrace, PTRACE_SEIZE, (uint64_t)child);
 
-	(void)word;
+	(void)argument;
 	kill(child, SIGKILL);
 	return refused(result);
 }
 
-static enum verdict try_process_vm(const char *word)
+static enum verdict try_process_vm(const char *argument)
 {
 	char there = 1, here = 0;
 	struct iovec from = {&there, 1}, to = {&here, 1};
-	int child = own_child();
-	long number = word ? SYS_process_vm_writev : SYS_process_vm_readv;
+	int child = fork_sleeper();
+	long number = argument ? SYS_process_vm_writev : SYS_process_vm_readv;
 	long result = CALL(number, (uint64_t)child, MC_PTR(&to), 1, MC_PTR(&from), 1);
 
 	kill(child, SIGKILL);
 	return refused(result);
 }
 
-static enum verdict try_pidfd_getfd(const char *word)
+static enum verdict try_pidfd_getfd(const char *argument)
 {
-	int child = own_child();
+	int child = fork_sleeper();
 	long pidfd = CALL(SYS_pidfd_open, (uint64_t)child), result;
 
-	(void)word;
+	(void)argument;
 	result = pidfd < 0 ? pidfd : CALL(SYS_pidfd_getfd, (uint64_t)pidfd, 0);
 	kill(child, SIGKILL);
 	return refused(result);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * inherited.c: what a process gets from the one that started it, which must not be the caller's.
+ * inherited.c: attributes that a process inherits, which must not be the caller's.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -21,63 +21,63 @@ static enum verdict no_signal(const char *field)
 	uint64_t mask;
 
 	if (!status_mask(field, &mask))
-		return skip("not to be seen");
+		return skip("not visible");
 	return mask ? fail("%llx", (unsigned long long)mask) : pass("none");
 }
 
-static enum verdict safe_umask(const char *word)
+static enum verdict safe_umask(const char *argument)
 {
 	mode_t mask = umask(022);
 
-	(void)word;
+	(void)argument;
 	return (mask & 022) == 022 ? pass("%03o", mask) : fail("%03o", mask);
 }
 
-static enum verdict niceness(const char *word)
+static enum verdict niceness(const char *argument)
 {
 	int nice;
 
-	(void)word;
+	(void)argument;
 	errno = 0;
 	nice = getpriority(PRIO_PROCESS, 0);
 	return nice ? fail("%d", nice) : pass("0");
 }
 
-static enum verdict scheduler(const char *word)
+static enum verdict scheduler(const char *argument)
 {
 	int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
 
-	(void)word;
+	(void)argument;
 	return policy == SCHED_OTHER ? pass("SCHED_OTHER") : fail("policy %d", policy);
 }
 
-static enum verdict plain_personality(const char *word)
+static enum verdict plain_personality(const char *argument)
 {
 	char text[32];
 
-	(void)word;
-	if (slurp("/proc/self/personality", text, sizeof(text)) <= 0)
-		return skip("not to be seen");
+	(void)argument;
+	if (read_file("/proc/self/personality", text, sizeof(text)) <= 0)
+		return skip("not visible");
 	return strtoul(text, NULL, 16) ? fail("%.8s", text) : pass("PER_LINUX");
 }
 
-/* NAME: a number that the caller has, which no container would be given. */
+/* `name`: a number of the caller's that differs from every container's. */
 static enum verdict not_the_callers(const char *name, long long here)
 {
-	const char *caller = told(name);
+	const char *caller = parameter(name);
 
 	if (!caller)
-		return skip("not told of the caller's");
+		return skip("the caller's was not given");
 	return atoll(caller) == here ? fail("the caller's (%lld)", here) : pass("%lld", here);
 }
 
-static enum verdict oom_score(const char *word)
+static enum verdict oom_score(const char *argument)
 {
 	char text[32];
 
-	(void)word;
-	if (slurp("/proc/self/oom_score_adj", text, sizeof(text)) <= 0)
-		return skip("not to be seen");
+	(void)argument;
+	if (read_file("/proc/self/oom_score_adj", text, sizeof(text)) <= 0)
+		return skip("not visible");
 	return not_the_callers("oom_score_adj", atoll(text));
 }
 
@@ -89,34 +89,34 @@ static enum verdict limit(const char *name)
 	return not_the_callers(name, (long long)limit.rlim_cur);
 }
 
-static enum verdict environment(const char *word)
+static enum verdict environment(const char *argument)
 {
-	const char *mark = told("mark");
+	const char *mark = parameter("mark");
 
-	(void)word;
+	(void)argument;
 	if (!mark)
-		return skip("not told of a variable of the caller's");
+		return skip("no variable of the caller was given");
 	return getenv(mark) ? fail("has the caller's %s", mark) : pass("no variable of the caller's");
 }
 
-static enum verdict session(const char *word)
+static enum verdict session(const char *argument)
 {
-	const char *caller = told("session");
+	const char *caller = parameter("session");
 	pid_t here = getsid(0);
 
-	(void)word;
+	(void)argument;
 	if (!caller)
-		return skip("not told of the caller's");
-	if (here == 0) /* its leader is of another pid namespace */
+		return skip("the caller's was not given");
+	if (here == 0) /* the leader is in another pid namespace */
 		return fail("one from outside");
-	return is_the_hosts("pid") == 1 && here == atoi(caller) ? fail("the caller's") : pass("its own");
+	return is_host_namespace("pid") == 1 && here == atoi(caller) ? fail("the caller's") : pass("its own");
 }
 
-static enum verdict secure_bits(const char *word)
+static enum verdict secure_bits(const char *argument)
 {
 	int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
 
-	(void)word;
+	(void)argument;
 	return bits > 0 && bits & 0x15 ? fail("%x", bits) : pass("%x", bits); /* KEEP_CAPS, NO_SETUID_FIXUP, NOROOT */
 }
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * main.c: what holds in this container, measured from inside, control by control.
+ * main.c: checks the security controls of a container from inside.
  *
  *     probe [NAME=VALUE...]
  *
- * Theory of operation. One line is written for each check: area, name, pass|fail|skip, what was seen, with tabs between
- * them; and "end" when all are done, so that half a report is not taken for a whole one. The words are what only the outside can know
- * (container/security.py): a check that needs one which is not there is skipped. Each check runs in a child: what it may
- * change ends with it, and a call that kills it or does not return costs no more than its line.
+ * Theory of operation. Each check writes one line: area, name, pass|fail|skip, text, separated by tabs; "end" follows
+ * the last, so that a truncated report is detected. The arguments are facts about the outside
+ * (container/security.py): a check that needs one which was not given is skipped. Each check runs in a child: what it
+ * changes ends with that, and a call that kills it or does not return affects its line only.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -28,45 +28,45 @@ static const struct check *const tables[] = {process_checks, path_checks, device
 
 static struct {
 	enum verdict verdict;
-	char text[SAID];
-} *seen; /* in memory that is shared with the check's process */
+	char text[TEXT_MAX];
+} *result; /* in memory that is shared with the check's process */
 
-static char **words;
+static char **parameters;
 
-#define VERDICT(name, value)                                                                                           \
-	enum verdict name(const char *format, ...)                                                                     \
-	{                                                                                                              \
-		va_list arguments;                                                                                     \
-		va_start(arguments, format);                                                                           \
-		vsnprintf(seen->text, sizeof(seen->text), format, arguments);                                          \
-		va_end(arguments);                                                                                     \
-		return value;                                                                                          \
+#define VERDICT(name, value)                                                                                   \
+	enum verdict name(const char *format, ...)                                                             \
+	{                                                                                                      \
+		va_list arguments;                                                                             \
+		va_start(arguments, format);                                                                   \
+		vsnprintf(result->text, sizeof(result->text), format, arguments);                              \
+		va_end(arguments);                                                                             \
+		return value;                                                                                  \
 	}
 VERDICT(pass, PASS)
 VERDICT(fail, FAIL)
 VERDICT(skip, SKIP)
 
-const char *told(const char *name)
+const char *parameter(const char *name)
 {
 	size_t length = strlen(name);
 
-	for (char **word = words; *word; word++)
-		if (!strncmp(*word, name, length) && (*word)[length] == '=')
-			return *word + length + 1;
+	for (char **p = parameters; *p; p++)
+		if (!strncmp(*p, name, length) && (*p)[length] == '=')
+			return *p + length + 1;
 	return NULL;
 }
 
-/* 31 is SIGSYS: a filter that kills refuses too. */
+/* SIGSYS: a seccomp filter that kills refuses too. */
 static void judge_end(int status)
 {
 	if (!WIFSIGNALED(status))
 		return;
 	if (WTERMSIG(status) == SIGSYS)
-		seen->verdict = pass("refused by SIGSYS");
+		result->verdict = pass("refused by SIGSYS");
 	else if (WTERMSIG(status) == SIGALRM)
-		seen->verdict = fail("did not return within %d s", SECONDS);
+		result->verdict = fail("did not return within %d s", SECONDS);
 	else
-		seen->verdict = fail("ended by signal %d", WTERMSIG(status));
+		result->verdict = fail("ended by signal %d", WTERMSIG(status));
 }
 
 static void run(const struct check *check)
@@ -75,34 +75,34 @@ static void run(const struct check *check)
 	int status = 0;
 	pid_t child;
 
-	seen->verdict = CRASHED;
-	strcpy(seen->text, "gave no verdict");
+	result->verdict = CRASHED;
+	strcpy(result->text, "gave no verdict");
 	child = fork();
 	if (child == 0) {
 		alarm(SECONDS);
-		seen->verdict = check->run(check->word);
+		result->verdict = check->run(check->argument);
 		_exit(0);
 	}
 	if (child < 0)
-		seen->verdict = fail("fork: %s", strerror(errno));
+		result->verdict = fail("fork: %s", strerror(errno));
 	else if (waitpid(child, &status, 0) == child)
 		judge_end(status);
-	for (char *c = seen->text; *c; c++)
+	for (char *c = result->text; *c; c++)
 		if ((unsigned char)*c < ' ')
 			*c = '?';
-	printf("%s\t%s\t%s\t%s\n", check->area, check->id, names[seen->verdict], seen->text);
+	printf("%s\t%s\t%s\t%s\n", check->area, check->id, names[result->verdict], result->text);
 }
 
 int main(int argc, char **argv)
 {
 	(void)argc;
-	if (argv[0] && argv[1] && !strcmp(argv[1], "--effective-user")) /* for the check of set-uid files */
+	if (argv[0] && argv[1] && !strcmp(argv[1], "--effective-user")) /* executed by the check of set-uid files */
 		return geteuid() == 0;
-	words = argv + 1;
-	seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (seen == MAP_FAILED)
+	parameters = argv + 1;
+	result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (result == MAP_FAILED)
 		return 1;
-	setvbuf(stdout, NULL, _IOLBF, 0); /* nothing is left in it that a check's process could write too */
+	setvbuf(stdout, NULL, _IOLBF, 0); /* a child must not inherit buffered output, and write it again */
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
 		for (const struct check *check = tables[i]; check->area; check++)
 			run(check);

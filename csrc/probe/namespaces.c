@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * namespaces.c: each is the container's own; none can be made or joined; cgroups.
+ * namespaces.c: the container has its own namespaces, and cannot create or join others; cgroups.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -18,10 +18,10 @@
 
 static enum verdict own(const char *kind)
 {
-	int same = is_the_hosts(kind);
+	int same = is_host_namespace(kind);
 
 	if (same < 0)
-		return skip(told("ns.pid") ? "not to be seen" : "not told of the host's");
+		return skip(parameter("ns.pid") ? "not visible" : "the host's was not given");
 	return same ? fail("the host's") : pass("its own");
 }
 
@@ -32,52 +32,52 @@ static enum verdict not_unshared(const char *flag)
 
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
-#define MADE(kind, flag) {"calls", "unshare-" kind, not_unshared, TEXT(flag)}
+#define UNSHARE(kind, flag) {"calls", "unshare-" kind, not_unshared, TEXT(flag)}
 
-/* Ours: so nothing is changed where it is permitted. */
-static enum verdict not_joined(const char *word)
+/* Its own namespace: nothing changes if it is permitted. */
+static enum verdict not_joined(const char *argument)
 {
 	int fd = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
 
-	(void)word;
+	(void)argument;
 	if (fd < 0)
 		return skip("/proc/self/ns/uts: %s", strerrorname_np(errno));
 	return refused(CALL(SYS_setns, (uint64_t)fd, CLONE_NEWUTS));
 }
 
-static enum verdict own_hostname(const char *word)
+static enum verdict own_hostname(const char *argument)
 {
-	const char *host = told("hostname");
+	const char *host = parameter("hostname");
 	struct utsname system;
 
-	(void)word;
+	(void)argument;
 	uname(&system);
 	if (!host)
-		return skip("not told of the host's");
+		return skip("the host's was not given");
 	return strcmp(system.nodename, host) ? pass("%.60s", system.nodename) : fail("the host's");
 }
 
-static enum verdict no_shared_memory(const char *word)
+static enum verdict no_shared_memory(const char *argument)
 {
-	const char *key = told("shm");
+	const char *key = parameter("shm");
 
-	(void)word;
+	(void)argument;
 	if (!key)
-		return skip("not told of a segment of the host's");
+		return skip("no segment of the host was given");
 	if (shmget((key_t)strtol(key, NULL, 10), 0, 0) >= 0)
-		return fail("a segment of the host's is to be seen");
-	return errno == EACCES ? fail("a segment of the host's is there") : pass("%s", strerrorname_np(errno));
+		return fail("a segment of the host is visible");
+	return errno == EACCES ? fail("a segment of the host is there") : pass("%s", strerrorname_np(errno));
 }
 
 /* ---- cgroups */
 
-static enum verdict paths_hidden(const char *word)
+static enum verdict paths_hidden(const char *argument)
 {
 	char text[8192], *line = text;
 
-	(void)word;
-	if (slurp("/proc/self/cgroup", text, sizeof(text)) <= 0)
-		return pass("not to be seen");
+	(void)argument;
+	if (read_file("/proc/self/cgroup", text, sizeof(text)) <= 0)
+		return pass("not visible");
 	while (line && *line) {
 		char *next = strchr(line, '\n'), *path = strchr(line, '/');
 
@@ -90,19 +90,19 @@ static enum verdict paths_hidden(const char *word)
 	return pass("every path is /");
 }
 
-/* pids.max of either version, where it is to be seen. */
-static enum verdict processes_limited(const char *word)
+/* pids.max of cgroup v2 or v1, if it is visible. */
+static enum verdict processes_limited(const char *argument)
 {
 	static const char *const files[] = {"/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"};
 	char text[32];
 
-	(void)word;
+	(void)argument;
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
-		if (slurp(files[i], text, sizeof(text)) > 0) {
+		if (read_file(files[i], text, sizeof(text)) > 0) {
 			text[strcspn(text, "\n")] = 0;
 			return !strcmp(text, "max") ? fail("no limit") : pass("%s", text);
 		}
-	return skip("no pids.max is to be seen");
+	return skip("no pids.max is visible");
 }
 
 const struct check namespace_checks[] = {
@@ -116,14 +116,14 @@ const struct check namespace_checks[] = {
 	{"namespaces", "time", own, "time"},
 	{"namespaces", "hostname", own_hostname, NULL},
 	{"namespaces", "shared-memory", no_shared_memory, NULL},
-	MADE("user", CLONE_NEWUSER),
-	MADE("mnt", CLONE_NEWNS),
-	MADE("pid", CLONE_NEWPID),
-	MADE("net", CLONE_NEWNET),
-	MADE("ipc", CLONE_NEWIPC),
-	MADE("uts", CLONE_NEWUTS),
-	MADE("cgroup", CLONE_NEWCGROUP),
-	MADE("time", CLONE_NEWTIME),
+	UNSHARE("user", CLONE_NEWUSER),
+	UNSHARE("mnt", CLONE_NEWNS),
+	UNSHARE("pid", CLONE_NEWPID),
+	UNSHARE("net", CLONE_NEWNET),
+	UNSHARE("ipc", CLONE_NEWIPC),
+	UNSHARE("uts", CLONE_NEWUTS),
+	UNSHARE("cgroup", CLONE_NEWCGROUP),
+	UNSHARE("time", CLONE_NEWTIME),
 	{"calls", "setns-own", not_joined, NULL},
 	{"cgroups", "paths-hidden", paths_hidden, NULL},
 	{"cgroups", "pids.max", processes_limited, NULL},

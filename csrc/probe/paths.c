@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * paths.c: what of /proc and /sys is hidden and what refuses writing; how things are mounted; the way out of the root.
+ * paths.c: masked and read-only paths of /proc and /sys; mount options; escapes from the root.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -30,7 +30,7 @@ static enum verdict empty_directory(const char *path)
 	return verdict == PASS ? pass("an empty directory") : verdict;
 }
 
-/* A mask that is no null device may be a file of the host's (CVE-2025-31133). */
+/* A mask other than the null device may be a file of the host (CVE-2025-31133). */
 static enum verdict masked(const char *path)
 {
 	struct stat st;
@@ -43,13 +43,13 @@ static enum verdict masked(const char *path)
 		return empty_directory(path);
 	if (S_ISCHR(st.st_mode))
 		return st.st_rdev == makedev(1, 3) ? pass("the null device") : fail("another device");
-	n = slurp(path, text, sizeof(text));
+	n = read_file(path, text, sizeof(text));
 	if (n < 0)
 		return pass("%s", strerrorname_np((int)-n));
 	return n ? fail("can be read") : pass("reads empty");
 }
 
-/* faccessat(2) with AT_EACCESS asks for what an open would: capabilities and read-only mounts count. */
+/* faccessat(2) with AT_EACCESS checks like open(2): with capabilities and read-only mounts. */
 static enum verdict not_writable(const char *path)
 {
 	if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
@@ -67,27 +67,27 @@ static enum verdict not_opened_for_writing(const char *path)
 	return errno == ENOENT ? skip("this kernel has none") : pass("%s", strerrorname_np(errno));
 }
 
-/* Addresses are zero for who may not see them (kernel.kptr_restrict). */
+/* Addresses are zero for processes that may not read them (kernel.kptr_restrict). */
 static enum verdict no_addresses(const char *path)
 {
 	char text[256];
-	long n = slurp(path, text, sizeof(text));
+	long n = read_file(path, text, sizeof(text));
 
 	if (n <= 0)
 		return pass("%s", n ? strerrorname_np((int)-n) : "reads empty");
-	return strtoull(text, NULL, 16) ? fail("addresses of the kernel's can be read") : pass("addresses are zero");
+	return strtoull(text, NULL, 16) ? fail("kernel addresses can be read") : pass("addresses are zero");
 }
 
 /* ---- mounts */
 
-/* Calls `look` with the fields of each line of mountinfo (proc(5)) until a verdict is not PASS. */
-static enum verdict each_mount(enum verdict (*look)(const char *at, const char *type, const char *line))
+/* Calls `check` with the fields of each line of mountinfo (proc(5)) until a verdict is not PASS. */
+static enum verdict each_mount(enum verdict (*check)(const char *at, const char *type, const char *line))
 {
 	static char text[1 << 18];
 	enum verdict verdict = PASS;
 	char *line = text;
 
-	if (slurp("/proc/self/mountinfo", text, sizeof(text)) <= 0)
+	if (read_file("/proc/self/mountinfo", text, sizeof(text)) <= 0)
 		return skip("no mountinfo");
 	while (verdict == PASS && line && *line) {
 		char at[512], type[64] = "", *next = strchr(line, '\n'), *dash;
@@ -96,7 +96,7 @@ static enum verdict each_mount(enum verdict (*look)(const char *at, const char *
 			*next++ = 0;
 		dash = strstr(line, " - ");
 		if (dash && sscanf(line, "%*s %*s %*s %*s %511s", at) == 1 && sscanf(dash, " - %63s", type) == 1)
-			verdict = look(at, type, line);
+			verdict = check(at, type, line);
 		line = next;
 	}
 	return verdict;
@@ -111,30 +111,30 @@ static enum verdict count_root(const char *at, const char *type, const char *lin
 	return PASS;
 }
 
-static enum verdict one_root(const char *word)
+static enum verdict one_root(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	if (each_mount(count_root) == SKIP)
 		return SKIP;
 	return roots == 1 ? pass("one mount at /") : fail("%d mounts at /", roots);
 }
 
-static enum verdict look_for_peers(const char *at, const char *type, const char *line)
+static enum verdict check_propagation(const char *at, const char *type, const char *line)
 {
 	(void)type;
 	return strstr(line, " shared:") ? fail("%.100s is shared with a peer", at) : PASS;
 }
 
-static enum verdict not_shared(const char *word)
+static enum verdict not_shared(const char *argument)
 {
-	enum verdict verdict = each_mount(look_for_peers);
+	enum verdict verdict = each_mount(check_propagation);
 
-	(void)word;
+	(void)argument;
 	return verdict == PASS ? pass("no mount is shared") : verdict;
 }
 
-/* Among the options that are a mount's own, the sixth field. */
-static enum verdict look_for_suid(const char *at, const char *type, const char *line)
+/* The options of the mount are the sixth field. */
+static enum verdict check_nosuid(const char *at, const char *type, const char *line)
 {
 	char options[256];
 
@@ -144,15 +144,15 @@ static enum verdict look_for_suid(const char *at, const char *type, const char *
 	return strstr(options, "nosuid") ? PASS : fail("%.100s is not", at);
 }
 
-static enum verdict all_nosuid(const char *word)
+static enum verdict all_nosuid(const char *argument)
 {
-	enum verdict verdict = each_mount(look_for_suid);
+	enum verdict verdict = each_mount(check_nosuid);
 
-	(void)word;
+	(void)argument;
 	return verdict == PASS ? pass("every mount is") : verdict;
 }
 
-static enum verdict look_at_cgroup(const char *at, const char *type, const char *line)
+static enum verdict check_cgroup_files(const char *at, const char *type, const char *line)
 {
 	static const char *const files[] = {"", "/cgroup.procs", "/release_agent", "/notify_on_release", "/tasks"};
 	char path[600];
@@ -168,15 +168,15 @@ static enum verdict look_at_cgroup(const char *at, const char *type, const char 
 	return PASS;
 }
 
-static enum verdict cgroups_not_writable(const char *word)
+static enum verdict cgroups_not_writable(const char *argument)
 {
-	enum verdict verdict = each_mount(look_at_cgroup);
+	enum verdict verdict = each_mount(check_cgroup_files);
 
-	(void)word;
+	(void)argument;
 	return verdict == PASS ? pass("no cgroup file can be written") : verdict;
 }
 
-/* A release agent of the first version's is run by the kernel, as root, outside (CVE-2022-0492). */
+/* The kernel runs the release agent of cgroup v1 as root, outside (CVE-2022-0492). */
 static enum verdict no_release_agent(const char *path)
 {
 	char agent[128];
@@ -194,8 +194,8 @@ static enum verdict no_release_agent(const char *path)
 	return verdict == PASS ? pass("none that can be written") : verdict;
 }
 
-/* "PATH FLAG": whether the mount at PATH has the flag; by statvfs(3), so it is the one that is on top. */
-static enum verdict has_flag(const char *word)
+/* "PATH FLAG": the topmost mount at PATH has the flag (statvfs(3)). */
+static enum verdict has_flag(const char *argument)
 {
 	static const struct {
 		const char *name;
@@ -204,23 +204,24 @@ static enum verdict has_flag(const char *word)
 	char path[64], name[16];
 	struct statvfs fs;
 
-	sscanf(word, "%63s %15s", path, name);
+	sscanf(argument, "%63s %15s", path, name);
 	if (statvfs(path, &fs))
 		return errno == ENOENT ? skip("no %s", path) : pass("%s", strerrorname_np(errno));
 	for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++)
 		if (!strcmp(flags[i].name, name))
-			return fs.f_flag & flags[i].bit ? pass("%s is %s", path, name) : fail("%s is not %s", path, name);
+			return fs.f_flag & flags[i].bit ? pass("%s is %s", path, name)
+							: fail("%s is not %s", path, name);
 	return fail("%s is no flag", name);
 }
 
 /* ---- the root */
 
-/* The classic way out of a chroot: a root below the working directory, and then upwards. */
-static enum verdict no_chroot_escape(const char *word)
+/* The classic escape from a chroot: a root below the working directory, then "..". */
+static enum verdict no_chroot_escape(const char *argument)
 {
 	struct stat before, after;
 
-	(void)word;
+	(void)argument;
 	if (stat("/", &before) || chdir("/"))
 		return fail("/: %s", strerrorname_np(errno));
 	if (chroot("/proc") && chroot("/dev"))
@@ -235,27 +236,27 @@ static enum verdict no_chroot_escape(const char *word)
 	return pass("chroot and .. end at the root");
 }
 
-static enum verdict no_way_by_root_links(const char *word)
+static enum verdict root_links_stay_inside(const char *argument)
 {
 	struct stat own, there;
 
-	(void)word;
+	(void)argument;
 	if (stat("/", &own))
 		return fail("/: %s", strerrorname_np(errno));
 	if (stat("/proc/1/root/", &there))
 		return pass("/proc/1/root: %s", strerrorname_np(errno));
-	return own.st_dev == there.st_dev && own.st_ino == there.st_ino ? pass("/proc/1/root is our root")
+	return own.st_dev == there.st_dev && own.st_ino == there.st_ino ? pass("/proc/1/root is the container's root")
 									  : fail("/proc/1/root is another root");
 }
 
-static enum verdict no_outside_path(const char *word)
+static enum verdict no_outside_path(const char *argument)
 {
-	const char *path = told("outside");
+	const char *path = parameter("outside");
 
-	(void)word;
+	(void)argument;
 	if (!path)
-		return skip("not told of a path of the host's");
-	return access(path, F_OK) ? pass("%s", strerrorname_np(errno)) : fail("%.100s is to be seen", path);
+		return skip("no path of the host was given");
+	return access(path, F_OK) ? pass("%s", strerrorname_np(errno)) : fail("%.100s is visible", path);
 }
 
 #define MASKED(id, path) {"masked", id, masked, path}
@@ -293,7 +294,7 @@ const struct check path_checks[] = {
 	NOT_OPENED("irq-affinity", "/proc/irq/default_smp_affinity"),
 	{"root", "one-in-mountinfo", one_root, NULL},
 	{"root", "chroot-escape", no_chroot_escape, NULL},
-	{"root", "links-of-process-1", no_way_by_root_links, NULL},
+	{"root", "links-of-process-1", root_links_stay_inside, NULL},
 	{"root", "host-path", no_outside_path, NULL},
 	{"mounts", "not-shared", not_shared, NULL},
 	{"mounts", "all-nosuid", all_nosuid, NULL},

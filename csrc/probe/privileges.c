@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * privileges.c: capabilities, no_new_privs, the filter's mode, the user namespace, set-uid files, keyrings.
+ * privileges.c: capabilities, no_new_privs, seccomp's mode, the user namespace, set-uid files, keyrings.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -20,18 +20,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define USUAL 0xa80405fbull /* what docker gives, without NET_RAW */
+#define DEFAULT_CAPABILITIES 0xa80405fbull /* docker's, without NET_RAW */
 #define NOBODY 65534
 
-static enum verdict within_usual(const char *name)
+static enum verdict within_default(const char *name)
 {
 	uint64_t mask;
 
 	if (!status_mask(name, &mask))
-		return skip("not to be seen");
-	if (mask & ~USUAL)
-		return fail("%llx, of which %llx is beyond the usual", (unsigned long long)mask,
-			    (unsigned long long)(mask & ~USUAL));
+		return skip("not visible");
+	if (mask & ~DEFAULT_CAPABILITIES)
+		return fail("%llx, of which %llx is beyond the default", (unsigned long long)mask,
+			    (unsigned long long)(mask & ~DEFAULT_CAPABILITIES));
 	return pass("%llx", (unsigned long long)mask);
 }
 
@@ -40,43 +40,43 @@ static enum verdict empty(const char *name)
 	uint64_t mask;
 
 	if (!status_mask(name, &mask))
-		return skip("not to be seen");
+		return skip("not visible");
 	return mask ? fail("%llx", (unsigned long long)mask) : pass("empty");
 }
 
-static enum verdict no_new_privileges(const char *word)
+static enum verdict no_new_privileges(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? pass("set") : fail("not set");
 }
 
-static enum verdict filtered(const char *word)
+static enum verdict filtered(const char *argument)
 {
 	char value[16] = "";
 
-	(void)word;
+	(void)argument;
 	if (!status_field("Seccomp", value, sizeof(value)))
-		return skip("the kernel does not tell");
+		return skip("/proc/self/status has no Seccomp");
 	return value[0] == '2' ? pass("mode 2") : fail("mode %s", value);
 }
 
 /* ---- the user namespace */
 
-static enum verdict not_the_first(const char *word)
+static enum verdict not_first_userns(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	if (in_first_userns() < 0)
 		return skip("no /proc/self/uid_map");
 	return in_first_userns() ? fail("ids are the host's") : pass("a user namespace of its own");
 }
 
-/* Where the map begins inside, where outside, how many: user_namespaces(7). */
-static enum verdict root_is_mapped_away(const char *path)
+/* Lines of a map: first id inside, first id outside, count (user_namespaces(7)). */
+static enum verdict root_is_not_mapped(const char *path)
 {
 	unsigned long inside, outside, count;
 	char text[4096], *line = text;
 
-	if (slurp(path, text, sizeof(text)) <= 0)
+	if (read_file(path, text, sizeof(text)) <= 0)
 		return skip("no %s", path);
 	while (line && sscanf(line, "%lu %lu %lu", &inside, &outside, &count) == 3) {
 		if (outside == 0)
@@ -89,12 +89,12 @@ static enum verdict root_is_mapped_away(const char *path)
 		       : pass("no id is mapped");
 }
 
-/* Where the root file system can be changed, packages are installed, which have set-uid files. */
-static enum verdict no_new_set_uid(const char *word)
+/* In a writable root file system packages with set-uid files may be installed, so it is no failure there. */
+static enum verdict no_new_set_uid(const char *argument)
 {
 	long fd = CALL(SYS_memfd_create, (uint64_t)(uintptr_t)"", MFD_CLOEXEC), result;
 
-	(void)word;
+	(void)argument;
 	if (fd < 0)
 		return skip("%s", strerrorname_np((int)-fd));
 	result = CALL(SYS_fchmod, (uint64_t)fd, 04755);
@@ -104,25 +104,25 @@ static enum verdict no_new_set_uid(const char *word)
 	return access("/", W_OK) == 0 ? skip("the root file system can be changed") : fail("a file becomes set-uid");
 }
 
-static enum verdict no_groups(const char *word)
+static enum verdict no_groups(const char *argument)
 {
 	gid_t groups[64];
 	int count = getgroups(64, groups);
 
-	(void)word;
+	(void)argument;
 	return count ? fail("%d further groups, the first %u", count, count > 0 ? groups[0] : 0) : pass("none");
 }
 
-/* Which ids it may take: set-uid to the host's root is impossible where that is not mapped. */
-static enum verdict set_uid_gives_nothing(const char *word)
+/* Executes a set-uid file as an ordinary user. */
+static enum verdict set_uid_has_no_effect(const char *argument)
 {
-	const char *path = told("setuid");
+	const char *path = parameter("setuid");
 	int status = 0;
 	pid_t child;
 
-	(void)word;
+	(void)argument;
 	if (!path)
-		return skip("not told of a set-uid file in the root file system");
+		return skip("no set-uid file of the root file system was given");
 	child = fork();
 	if (child == 0) {
 		if (syscall(SYS_setgroups, 0, NULL), syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY))
@@ -135,7 +135,7 @@ static enum verdict set_uid_gives_nothing(const char *word)
 		return fail("ended by signal %d", WTERMSIG(status));
 	switch (WEXITSTATUS(status)) {
 	case 0:
-		return pass("the program stays who it was");
+		return pass("the program keeps its ids");
 	case 1:
 		return fail("the program becomes root");
 	case 2:
@@ -149,42 +149,42 @@ static enum verdict set_uid_gives_nothing(const char *word)
 
 static enum verdict another_keyring(long special, const char *which)
 {
-	const char *caller = told(which);
+	const char *caller = parameter(which);
 	long id;
 
 	if (!caller)
-		return skip("not told of the caller's");
+		return skip("the caller's was not given");
 	id = CALL(SYS_keyctl, KEYCTL_GET_KEYRING_ID, (uint64_t)special);
 	if (id < 0)
 		return pass("%s", strerrorname_np((int)-id));
 	return id == atol(caller) ? fail("the caller's (%ld)", id) : pass("its own");
 }
 
-static enum verdict session_keyring(const char *word)
+static enum verdict session_keyring(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return another_keyring(KEY_SPEC_SESSION_KEYRING, "session-keyring");
 }
 
-static enum verdict user_keyring(const char *word)
+static enum verdict user_keyring(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return another_keyring(KEY_SPEC_USER_KEYRING, "user-keyring");
 }
 
 const struct check privilege_checks[] = {
-	{"capabilities", "effective", within_usual, "CapEff"},
-	{"capabilities", "permitted", within_usual, "CapPrm"},
-	{"capabilities", "bounding", within_usual, "CapBnd"},
+	{"capabilities", "effective", within_default, "CapEff"},
+	{"capabilities", "permitted", within_default, "CapPrm"},
+	{"capabilities", "bounding", within_default, "CapBnd"},
 	{"capabilities", "inheritable", empty, "CapInh"},
 	{"capabilities", "ambient", empty, "CapAmb"},
 	{"privileges", "no_new_privs", no_new_privileges, NULL},
-	{"privileges", "set-uid", set_uid_gives_nothing, NULL},
+	{"privileges", "set-uid", set_uid_has_no_effect, NULL},
 	{"privileges", "new-set-uid", no_new_set_uid, NULL},
 	{"privileges", "groups", no_groups, NULL},
-	{"user namespace", "own", not_the_first, NULL},
-	{"user namespace", "uid_map", root_is_mapped_away, "/proc/self/uid_map"},
-	{"user namespace", "gid_map", root_is_mapped_away, "/proc/self/gid_map"},
+	{"user namespace", "own", not_first_userns, NULL},
+	{"user namespace", "uid_map", root_is_not_mapped, "/proc/self/uid_map"},
+	{"user namespace", "gid_map", root_is_not_mapped, "/proc/self/gid_map"},
 	{"keyring", "session", session_keyring, NULL},
 	{"keyring", "user", user_keyring, NULL},
 	{"seccomp", "mode", filtered, NULL},

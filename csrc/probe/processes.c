@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * processes.c: descriptors, programs and the working directory: what of the host a process still holds.
+ * processes.c: descriptors, executables and working directories must not refer to the host.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -16,8 +16,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* Those of /proc/PID/fd above 2, but for the one that reads them where it is our own. */
-static enum verdict look_at_descriptors(int pid)
+/* Descriptors above 2 of another process. */
+static enum verdict check_descriptors(int pid)
 {
 	char path[64], link[64], target[PATH_MAX];
 	enum verdict verdict = PASS;
@@ -26,7 +26,7 @@ static enum verdict look_at_descriptors(int pid)
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	directory = opendir(path);
 	if (!directory)
-		return PASS; /* not to be had */
+		return PASS; /* not permitted */
 	for (struct dirent *entry; verdict == PASS && (entry = readdir(directory));) {
 		ssize_t n;
 
@@ -41,35 +41,35 @@ static enum verdict look_at_descriptors(int pid)
 	return verdict;
 }
 
-static enum verdict descriptors_of_all(const char *word)
+static enum verdict descriptors_of_all(const char *argument)
 {
-	(void)word;
-	return each_process(look_at_descriptors);
+	(void)argument;
+	return each_process(check_descriptors);
 }
 
-/* Ours by the calls alone: /proc may be missing. */
-static enum verdict own_descriptors(const char *word)
+/* Without /proc, which may be missing. */
+static enum verdict own_descriptors(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	for (int fd = 3; fd < 4096; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
 			return fail("descriptor %d is open", fd);
 	return pass("none above 2");
 }
 
-static enum verdict no_directory(const char *word)
+static enum verdict no_directory(const char *argument)
 {
 	struct stat st;
 
-	(void)word;
+	(void)argument;
 	for (int fd = 0; fd < 4096; fd++)
 		if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
 			return fail("descriptor %d is a directory", fd);
 	return pass("no descriptor is a directory");
 }
 
-/* CVE-2019-5736: a program that is neither the container's own nor sealed, on a mount that can be written. */
-static enum verdict look_at_program(int pid)
+/* CVE-2019-5736: an executable that is neither in the container nor sealed, on a writable mount. */
+static enum verdict check_executable(int pid)
 {
 	char path[64], target[PATH_MAX];
 	struct stat program, inside;
@@ -80,7 +80,7 @@ static enum verdict look_at_program(int pid)
 	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
 	n = readlink(path, target, sizeof(target) - 1);
 	if (n <= 0)
-		return PASS; /* a kernel's thread, or not to be had */
+		return PASS; /* a kernel thread, or not permitted */
 	target[n] = 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -95,65 +95,65 @@ static enum verdict look_at_program(int pid)
 	return fail("process %d runs %.100s, which is not the container's", pid, target);
 }
 
-static enum verdict programs(const char *word)
+static enum verdict programs(const char *argument)
 {
-	(void)word;
-	return each_process(look_at_program);
+	(void)argument;
+	return each_process(check_executable);
 }
 
-/* A file of another process that would tell of the caller. */
+/* The name of an environment variable of the caller. */
 static const char *mark;
 
-static enum verdict look_at_environment(int pid)
+static enum verdict check_environment(int pid)
 {
 	static char text[65536];
 	char path[64];
 	long n;
 
 	snprintf(path, sizeof(path), "/proc/%d/environ", pid);
-	n = slurp(path, text, sizeof(text));
+	n = read_file(path, text, sizeof(text));
 	if (n > 0 && memmem(text, (size_t)n, mark, strlen(mark)))
 		return fail("process %d has the caller's %s", pid, mark);
 	return PASS;
 }
 
-static enum verdict environments(const char *word)
+static enum verdict environments(const char *argument)
 {
-	(void)word;
-	mark = told("mark");
-	return mark ? each_process(look_at_environment) : skip("not told of a mark");
+	(void)argument;
+	mark = parameter("mark");
+	return mark ? each_process(check_environment) : skip("no variable of the caller was given");
 }
 
-static enum verdict first_environment(const char *word)
+static enum verdict first_environment(const char *argument)
 {
-	(void)word;
-	mark = told("mark");
+	(void)argument;
+	mark = parameter("mark");
 	if (!mark)
-		return skip("not told of a mark");
-	return look_at_environment(1) == PASS ? pass("process 1 has no variable of the caller's") : FAIL;
+		return skip("no variable of the caller was given");
+	return check_environment(1) == PASS ? pass("process 1 has no variable of the caller's") : FAIL;
 }
 
-static enum verdict cwd(const char *word)
+static enum verdict cwd(const char *argument)
 {
 	struct stat here, there;
 	char path[PATH_MAX];
 
-	(void)word;
+	(void)argument;
 	if (!getcwd(path, sizeof(path)))
 		return fail("getcwd: %s", strerrorname_np(errno));
 	if (path[0] != '/')
 		return fail("outside: %.100s", path);
 	if (stat(".", &here) || stat(path, &there) || here.st_ino != there.st_ino || here.st_dev != there.st_dev)
-		return fail("%.100s is not where we are", path);
+		return fail("%.100s is another directory", path);
 	return pass("%.100s", path);
 }
 
-/* CVE-2024-21626: a directory of the host's by a descriptor that was leaked. */
-static enum verdict cwd_by_descriptor(const char *word)
+/* CVE-2024-21626: a directory of the host through a leaked descriptor. */
+static enum verdict cwd_by_descriptor(const char *argument)
 {
 	char path[64];
 
-	(void)word;
+	(void)argument;
 	for (int fd = 3; fd < 64; fd++) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		if (chdir(path) == 0)
@@ -162,13 +162,13 @@ static enum verdict cwd_by_descriptor(const char *word)
 	return pass("no /proc/self/fd/N leads anywhere");
 }
 
-static enum verdict host_processes(const char *word)
+static enum verdict host_processes(const char *argument)
 {
 	char name[64] = "";
 
-	(void)word;
-	slurp("/proc/2/comm", name, sizeof(name));
-	return strncmp(name, "kthreadd", 8) ? pass("no thread of the kernel's is to be seen") : fail("process 2 is kthreadd");
+	(void)argument;
+	read_file("/proc/2/comm", name, sizeof(name));
+	return strncmp(name, "kthreadd", 8) ? pass("no kernel thread is visible") : fail("process 2 is kthreadd");
 }
 
 const struct check process_checks[] = {

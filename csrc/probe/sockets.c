@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * sockets.c: families of sockets, and those of the host.
+ * sockets.c: socket families, interfaces, sockets of the host.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -24,55 +24,55 @@ static enum verdict refused_family(int family, int type)
 	return refused(result);
 }
 
-static enum verdict try_alg(const char *word)
+static enum verdict try_alg(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return refused_family(AF_ALG, SOCK_SEQPACKET);
 }
 
-static enum verdict try_vsock(const char *word)
+static enum verdict try_vsock(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return refused_family(AF_VSOCK, SOCK_STREAM);
 }
 
-/* Who has CAP_NET_RAW sees each packet of the network, and forges others' addresses. */
-static enum verdict try_packet(const char *word)
+/* With CAP_NET_RAW a process reads all packets of its network, and forges addresses. */
+static enum verdict try_packet(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return refused_family(AF_PACKET, SOCK_RAW);
 }
 
-static enum verdict try_raw(const char *word)
+static enum verdict try_raw(const char *argument)
 {
-	(void)word;
+	(void)argument;
 	return refused(CALL(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP));
 }
 
-static enum verdict only_loopback(const char *word)
+static enum verdict only_loopback(const char *argument)
 {
 	struct if_nameindex *all = if_nameindex();
 	enum verdict verdict = PASS;
 
-	(void)word;
+	(void)argument;
 	if (!all)
 		return pass("%s", strerrorname_np(errno));
 	for (struct if_nameindex *each = all; each->if_index && verdict == PASS; each++)
 		if (strcmp(each->if_name, "lo"))
 			verdict = fail("has %s", each->if_name);
 	if_freenameindex(all);
-	return verdict == PASS ? pass("lo alone") : verdict;
+	return verdict == PASS ? pass("only lo") : verdict;
 }
 
-static enum verdict abstract_of_the_host(const char *word)
+static enum verdict abstract_socket_of_host(const char *argument)
 {
-	const char *name = told("abstract");
+	const char *name = parameter("abstract");
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	(void)word;
+	(void)argument;
 	if (!name)
-		return skip("not told of a socket of the host's");
+		return skip("no socket of the host was given");
 	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "%s", name);
 	if (connect(fd, (struct sockaddr *)&address,
 		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))))
@@ -86,6 +86,6 @@ const struct check socket_checks[] = {
 	{"network", "AF_PACKET", try_packet, NULL},
 	{"network", "raw-socket", try_raw, NULL},
 	{"network", "loopback-alone", only_loopback, NULL},
-	{"network", "abstract-socket", abstract_of_the_host, NULL},
+	{"network", "abstract-socket", abstract_socket_of_host, NULL},
 	{NULL, NULL, NULL, NULL},
 };

@@ -88,7 +88,7 @@ def write_cpuid(directory: str) -> str:
     """A file with what the library tells a guest's CPUID instruction here, for the floor to tell the same."""
     path = os.path.join(directory, "cpuid")
     with Kvm() as kvm, open(path, "wb") as file:
-        table = cpuid.of_processor(kvm, 0, 1, irqchip=False)
+        table = cpuid.for_processor(kvm, 0, 1, irqchip=False)
         size = ffi.sizeof("struct kvm_cpuid2") + table.nent * ffi.sizeof("struct kvm_cpuid_entry2")
         file.write(ffi.buffer(table, size))
     return path

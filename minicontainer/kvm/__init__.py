@@ -1,16 +1,16 @@
-"""Virtual machines from /dev/kvm: the driver as its ioctls are, and a small machine made of it (x86_64).
+"""Virtual machines from /dev/kvm: a class for each of KVM's descriptors, and a small machine above them (x86_64).
 
     from minicontainer.kvm import Kvm, Machine
 
-    with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu() as vcpu: ...     # the three kinds of descriptor
+    with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu() as vcpu: ...     # KVM's descriptors
 
-    with Machine(memory="2M") as m:                                             # what they make together
+    with Machine(memory="2M") as m:                                             # a machine
         m.load("kernel.bin")
         result = m.run(timeout=5)
         result.reason, result.exits, result.output, result.registers
 
 ``Kvm``, ``Vm`` and ``Vcpu`` have a method for each ioctl, named after it (Linux Documentation/virt/kvm/api.rst), and
-give the kernel's own structures; ``Vcpu.run`` gives a typed exit. Names are imported when they are first used.
+use the kernel's structures; ``Vcpu.run`` returns a typed exit. Names are imported at their first use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minicontainer.native import lib
 if not hasattr(lib, "KVM_RUN"):
     raise UnsupportedError("KVM", platform.machine(), "virtual machines are for x86_64 hosts")
 
-_NAMES = {  # where each stands
+_NAMES = {  # module -> the names that it defines
     "boot": "Entry Kernel KernelError",
     "bus": "Access Bus",
     "exits": "DebugExit Exit FailEntryExit HltExit HypercallExit InternalErrorExit InterruptedExit IoExit MmioExit"

@@ -1,6 +1,6 @@
-"""ACPI in its hardware-reduced form (ACPI 6.5, 4.1): processors, the serial port, how to sleep and to reset.
+"""Hardware-reduced ACPI (ACPI 6.5, 4.1): tables for processors, the serial port, the sleep and reset registers.
 
-RSDP -> XSDT -> FADT -> DSDT, and MADT. All tables lie behind each other at ADDRESS, in what a PC has for its firmware.
+RSDP -> XSDT -> FADT -> DSDT, and MADT. The tables are contiguous, from ADDRESS on, in a PC's BIOS area.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MADT_ENABLED, MADT_PCAT_COMPAT = 1, 1
 
 
 def write(memory: GuestMemory, cpus: int) -> int:
-    """Puts the tables for so many processors into memory; the RSDP's address."""
+    """Writes the tables for ``cpus`` processors to memory; returns the RSDP's address."""
     at = ADDRESS + 64
     addresses = []
     dsdt_address, at = at, at + len(dsdt())
@@ -45,7 +45,7 @@ def write(memory: GuestMemory, cpus: int) -> int:
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """The byte that makes the sum of all zero."""
+    """The byte that makes the sum of all bytes zero (modulo 256)."""
     return -sum(data) & 0xFF
 
 
@@ -71,7 +71,7 @@ def _register(port: int) -> bytes:
 
 
 def fadt(dsdt_address: int) -> bytes:
-    """The Fixed ACPI Description Table (5.2.9), revision 6.5: no fixed hardware but the sleep and reset registers."""
+    """The Fixed ACPI Description Table (5.2.9), revision 6.5, with the sleep and reset registers alone."""
     body = bytearray(276 - 36)
 
     def put(offset: int, data: bytes) -> None:
@@ -97,7 +97,7 @@ def madt(cpus: int) -> bytes:
 
 
 def dsdt() -> bytes:
-    """The Differentiated System Description Table: the serial port, and what type of sleep is "off"."""
+    """The Differentiated System Description Table: the serial port, and the sleep type of S5 ("soft off")."""
     com1 = aml_device(
         b"COM1",
         aml_name(b"_HID", aml_dword(eisa_id("PNP0501"))),
@@ -109,11 +109,11 @@ def dsdt() -> bytes:
     return table_of(b"DSDT", 2, aml_scope(b"\\_SB_", com1) + s5)
 
 
-# ---- AML (ACPI 6.5, chapter 20), as far as it is needed
+# ---- AML (ACPI 6.5, chapter 20): the parts that dsdt() uses
 
 
 def aml_length(content: bytes) -> bytes:
-    """PkgLength (20.2.4) of what follows, itself included."""
+    """PkgLength (20.2.4) of ``content``: the length includes the PkgLength itself."""
     size = len(content) + 1
     if size < 64:
         return bytes([size])
@@ -164,7 +164,7 @@ def aml_device(name: bytes, *terms: bytes) -> bytes:
 
 
 def eisa_id(name: str) -> int:
-    """``PNP0501`` as the number that a _HID holds (19.3.4, EISAID)."""
+    """``PNP0501`` as the number in a _HID (19.3.4, EISAID)."""
     letters = [ord(c) - 0x40 for c in name[:3]]
     value = letters[0] << 26 | letters[1] << 21 | letters[2] << 16 | int(name[3:], 16)
     return int.from_bytes(value.to_bytes(4, "big"), "little")

@@ -1,4 +1,4 @@
-"""Ports and addresses that are no memory, and who answers there."""
+"""The bus of a machine: handlers for I/O ports and for guest physical addresses without memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PORTS = 0x10000
 
 
 class Access(NamedTuple):
-    """One access of a guest: of ``size`` bytes, at a port or a guest physical address. ``value`` is what it writes."""
+    """One access of a guest: ``size`` bytes at a port or a guest physical address. ``value``: what it writes."""
 
     address: int
     size: int
@@ -21,12 +21,12 @@ class Access(NamedTuple):
     vcpu: int
 
 
-# Gives the value that is read; None is what nobody there would give, all ones.
+# Returns the value that the guest reads; None: all ones, as without a device.
 Handler = Callable[[Access], int | None]
 
 
 class Bus:
-    """Who answers at a port (``ports``), or at an address."""
+    """The handlers of ports (``ports``) and of address ranges."""
 
     def __init__(self) -> None:
         self.ports: dict[int, Handler] = {}
@@ -34,13 +34,13 @@ class Bus:
         self._ranges: list[tuple[int, int, Handler]] = []
 
     def add_ports(self, first: int, count: int, handler: Handler) -> None:
-        """``count`` ports from ``first`` on. One port has one owner; a later one replaces it."""
+        """Adds a handler for ``count`` ports from ``first`` on; it replaces an earlier handler of the same port."""
         if count < 1 or not 0 <= first <= PORTS - count:
             raise SpecError("port", first, f"{count} of them from there on are not all within 0 to {PORTS - 1}")
         self.ports.update(dict.fromkeys(range(first, first + count), handler))
 
     def add_addresses(self, first: int, size: int, handler: Handler) -> None:
-        """``size`` bytes of the guest's physical addresses. Two ranges may not overlap."""
+        """Adds a handler for ``size`` bytes of guest physical addresses. Ranges must not overlap."""
         if size < 1 or first < 0:
             raise SpecError("address", hex(first), f"{size} bytes from there on are no range")
         at = bisect_right(self._starts, first)
@@ -52,7 +52,7 @@ class Bus:
         self._ranges.insert(at, (first, first + size, handler))
 
     def at_address(self, address: int) -> Handler | None:
-        """Who answers at a guest physical address."""
+        """The handler of a guest physical address; None: there is none."""
         at = bisect_right(self._starts, address) - 1
         if at < 0:
             return None

@@ -1,5 +1,4 @@
-"""What Kvm, Vm and Vcpu have in common: a descriptor that they own, and ioctls that are named in errors and
-timelines."""
+"""The base class of Kvm, Vm and Vcpu: it owns a descriptor, and names its ioctls in errors and timelines."""
 
 from __future__ import annotations
 
@@ -10,13 +9,13 @@ from typing import Any, TypeVar
 from minicontainer.errors import StepError
 from minicontainer.native import ffi, lib, now
 
-# Told of every ioctl: (call, start, end in nanoseconds of CLOCK_MONOTONIC, result or -errno).
+# Called for every ioctl: (call, start, end in nanoseconds of CLOCK_MONOTONIC, result or -errno).
 Watch = Callable[[str, int, int, int], None]
 Self = TypeVar("Self", bound="Descriptor")
 
 
 class Descriptor:
-    """Owns ``fd`` until ``close()``, the end of a ``with``, or at the latest its collection."""
+    """Owns ``fd`` until ``close()``, the end of a ``with``, or its garbage collection."""
 
     def __init__(self, fd: int, watch: Watch | None = None) -> None:
         self.fd = fd
@@ -32,7 +31,7 @@ class Descriptor:
         self.close()
 
     def close(self) -> None:
-        """Closes the descriptor; what the kernel keeps for it goes with the last one that refers to it."""
+        """Closes the descriptor. The kernel frees the object with its last descriptor."""
         fd, self.fd = getattr(self, "fd", -1), -1
         if fd >= 0:
             os.close(fd)
@@ -46,15 +45,15 @@ class Descriptor:
         return self.fd
 
     def ioctl(self, name: str, argument: Any = ffi.NULL, *what: object) -> int:
-        """ioctl(2) ``name`` (``"KVM_GET_REGS"``) with a structure. StepError (an OSError) names it, and ``what`` it
-        was for."""
-        return self._told(lib.mc_ioctl, name, argument, what)
+        """ioctl(2) ``name`` (``"KVM_GET_REGS"``) with a structure. StepError (an OSError): its message names the ioctl
+        and ``what``."""
+        return self._watched(lib.mc_ioctl, name, argument, what)
 
     def ioctl_value(self, name: str, argument: int = 0) -> int:
         """ioctl(2) ``name`` with a number."""
-        return self._told(lib.mc_ioctl_value, name, argument, (argument,) if argument else ())
+        return self._watched(lib.mc_ioctl_value, name, argument, (argument,) if argument else ())
 
-    def _told(self, function: Callable[..., int], name: str, argument: Any, what: tuple[object, ...]) -> int:
+    def _watched(self, function: Callable[..., int], name: str, argument: Any, what: tuple[object, ...]) -> int:
         if self.watch is None:
             result = function(self.fd, getattr(lib, name), argument)
         else:
@@ -66,7 +65,7 @@ class Descriptor:
         return result
 
     def get(self, name: str, struct: str) -> Any:
-        """A structure that the ioctl fills in."""
+        """The ``struct`` that the ioctl fills in."""
         value = ffi.new(struct + " *")
         self.ioctl(name, value)
         return value

@@ -1,6 +1,6 @@
-"""The few devices of a PC that end a machine: keyboard controller, reset port, ACPI's sleep register.
+"""The devices with which a guest ends its machine: keyboard controller, reset port, ACPI's sleep register.
 
-Each is a handler for the bus. They remember nothing, and so are the same for every machine.
+Each is a handler for the bus. They have no state, so all machines use the same ones.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ SLEEP_ENABLE, SLEEP_TYPE_SHIFT, S5 = 0x20, 2, 5
 
 
 def i8042(access: Access) -> int:
-    """The keyboard controller's command port: no keyboard, but a line to the processor's reset."""
+    """The keyboard controller's command port: there is no keyboard, only the line that resets the processor."""
     if access.write and access.value & 0xFF == I8042_RESET:
         raise GuestEnd("reset")
-    return 0  # status: nothing to read, ready for a command
+    return 0  # status: no data to read, ready for a command
 
 
 def reset_control(access: Access) -> int:

@@ -1,4 +1,4 @@
-"""Runs one processor of a machine until the machine's end: what C cannot deal with goes to the bus, or is an end."""
+"""Runs one processor of a machine until the machine ends. Exits that C does not handle go to the bus, or end it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from minicontainer.native import check, ffi, lib, now
 
 IO, MMIO, DEBUG = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_DEBUG
 SIGNAL, TRACE = lib.MC_STOP_SIGNAL, lib.MC_STOP_TRACE
-CALLERS = 2  # mc_vcpu.open: the caller has an item of the exit
+ITEM_PENDING = 2  # mc_vcpu.open: the caller handles an item of the exit
 MASK = 0xFFFFFFFFFFFFFFFF
 
 
 class Barrier(Protocol):
-    """Where a processor can be made to wait before it enters its guest (gate.py)."""
+    """A gate at which a processor can be made to wait before it enters its guest (debug/gate.py)."""
 
     def wait(self, processor: Processor) -> None:
         """Returns when the processor may go on; GuestEnd if the machine is to end."""
 
     def wake(self) -> None:
-        """A run is over: all that wait look again."""
+        """A run is over: all waiting processors check again."""
 
 
 class Hooks:
-    """Functions that are called while a machine's processors run. A debugger may set and remove them at any time.
+    """Callbacks of a machine's processors. A debugger may set and remove them at any time.
 
-    tracer     after each exit: (processor, its struct mc_exit)
-    on_debug   at each KVM_EXIT_DEBUG, which then does not end the run
-    on_access  after each access to a device, while board.trace is on
+    tracer     called after each exit: (processor, its struct mc_exit)
+    on_debug   called at each KVM_EXIT_DEBUG, which then does not end the run
+    on_access  called after each access to a device, while board.trace is on
     gate       where each processor waits before it enters its guest"""
 
     def __init__(self) -> None:
@@ -45,10 +45,10 @@ class Hooks:
 
 
 class Processor:
-    """One virtual CPU of a machine with its side of the exits.
+    """One virtual CPU of a machine, and the handling of its exits.
 
-    board  the machine's struct mc_board
-    bus    finds the handler of a port or an address
+    board  the machine's struct mc_board: the state that its processors share
+    bus    the handlers of ports and addresses
     ports  count exits by port"""
 
     def __init__(
@@ -60,31 +60,31 @@ class Processor:
         self.ports = ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
         if self.ports:
             self.control.ports = self.ports
-        self._told = 0  # which KVM_RUN was traced last, by its time
-        self._earlier = 0  # the last one of the run before
+        self._last_traced = 0  # the KVM_RUN that was traced last, by its start
+        self._previous_run = 0  # the last KVM_RUN of the previous run()
         self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if hooks.tracer is not None else None
 
     def run(self) -> Outcome | None:
-        """Until the end: None when another processor, or somebody outside, brought it about."""
-        self._earlier = self.control.entered_ns
-        check(lib.mc_vcpu_begin(self.control), "mc_vcpu_begin")
+        """Runs until the machine ends; None: another processor or another thread has ended it."""
+        self._previous_run = self.control.entered_ns
+        check(lib.mc_vcpu_attach(self.control), "mc_vcpu_attach")
         try:
             self._pass_gate()
             return self._loop(self.control.exit)
         except GuestEnd as end:
-            if self.control.open == CALLERS:
-                self._traced(self.control.exit)
+            if self.control.open == ITEM_PENDING:
+                self._trace(self.control.exit)
             return Outcome(end.reason, self.number)
         finally:
-            lib.mc_vcpu_end(self.control)
+            lib.mc_vcpu_detach(self.control)
             self._wake_gate()
 
     def tally(self) -> tuple[bytes, bytes]:
-        """For ``Result.tallies``: what it has counted."""
+        """Its counters, for ``Result.tallies``."""
         return bytes(ffi.buffer(self.control)), bytes(ffi.buffer(self.ports)) if self.ports else b""
 
     def kick(self) -> None:
-        """Brings it out of its guest, or away from the gate, to look at the board."""
+        """Makes it leave its guest, or the gate, and check the board."""
         lib.mc_vcpu_kick(self.control)
         self._wake_gate()
 
@@ -109,16 +109,16 @@ class Processor:
             elif reason == MMIO:
                 handler = address_handler(e.address)
             elif reason == SIGNAL:
-                self._interrupted()
+                self._report_interrupted()
                 self._pass_gate()
                 continue
             else:
-                ended, outcome = self._other(reason, e)
+                ended, outcome = self._handle_other(reason, e)
                 if ended:
                     return outcome
                 continue
             if handler is None:
-                continue  # nobody there: writes are lost, reads give all ones
+                continue  # no device: writes are lost, reads return all ones
             if e.write:
                 handler(Access(e.address, e.size, True, e.value, number))
             else:
@@ -126,52 +126,52 @@ class Processor:
                 if value is not None:
                     e.value = value & MASK
 
-    def _other(self, reason: int, e: Any) -> tuple[bool, Outcome | None]:
-        """Whether it is an end, and which; None is an end that somebody else brought about."""
+    def _handle_other(self, reason: int, e: Any) -> tuple[bool, Outcome | None]:
+        """Whether the exit ends the run, and its outcome; None: another thread has ended the run."""
         if reason < 0:
             check(reason, "KVM_RUN")
         if reason == TRACE:
-            self._traced(e)
+            self._trace(e)
             if self._hooks.on_access is not None:
                 self._hooks.on_access(self)
             return False, None
         if reason == lib.MC_STOP_OUTPUT:
-            self._serial.flush(wait=False)  # C waits for a reader, and knows when to stop
+            self._serial.flush(wait=False)  # C waits for a reader, until it has to stop
             return False, None
         if reason < lib.MC_STOP_SIGNAL or reason == lib.MC_STOP_DEBUG_EXIT:
-            self._traced(e)
+            self._trace(e)
         else:
-            self._interrupted()
+            self._report_interrupted()
         if reason == DEBUG and self._hooks.on_debug is not None:
             exit_ = typed(e)
             assert isinstance(exit_, DebugExit)
             self._hooks.on_debug(self, exit_)
             return False, None
-        if reason == lib.MC_STOP_ASKED:
+        if reason == lib.MC_STOP_REQUESTED:
             return True, None
         if reason == lib.MC_STOP_DEBUG_EXIT:
             return True, Outcome("debug-exit", self.number, e.value & 0xFF)
-        name = ENDS.get(reason)
+        name = END_REASONS.get(reason)
         return True, Outcome(
-            name or "internal-error", self.number, 0, "" if name in QUIET else self._particulars(reason, e)
+            name or "internal-error", self.number, 0, "" if name in WITHOUT_DETAILS else self._details(reason, e)
         )
 
-    def _traced(self, e: Any) -> None:
-        """Tells of an exit, once: one that ends a run is told before the guest has finished it."""
+    def _trace(self, e: Any) -> None:
+        """Passes an exit to the tracer, once: an exit that ends a run is traced before the guest has completed it."""
         tracer, entered = self._hooks.tracer, self.control.entered_ns
-        if tracer is not None and entered != self._told:
-            self._told = entered
+        if tracer is not None and entered != self._last_traced:
+            self._last_traced = entered
             tracer(self, e)
 
-    def _interrupted(self) -> None:
-        """Tells the machine's watch of a KVM_RUN that a signal ended: no exit speaks of it."""
+    def _report_interrupted(self) -> None:
+        """Reports a KVM_RUN that a signal has ended to the machine's ``watch``: it has no exit."""
         watch, entered = self.vcpu.watch, self.control.entered_ns
-        if watch is not None and entered not in (self._told, self._earlier) and self.control.left_ns == 0:
-            self._told = entered
+        if watch is not None and entered not in (self._last_traced, self._previous_run) and self.control.left_ns == 0:
+            self._last_traced = entered
             watch(f"KVM_RUN(cpu{self.number})", entered, now(), -errno.EINTR)
 
-    def _particulars(self, reason: int, e: Any) -> str:
-        """What is to be said of an end that is an error: the exit, and where."""
+    def _details(self, reason: int, e: Any) -> str:
+        """The details of an end that is an error: the exit, and its rip."""
         rip = f"rip {self.vcpu.get_regs().rip:#x}"
         if reason >= lib.MC_STOP_SIGNAL:
             return rip
@@ -183,7 +183,7 @@ class Processor:
         return f"{NAMES.get(reason, f'exit {reason}')} at {rip}" + (f" ({values})" if values else "")
 
 
-ENDS = {
+END_REASONS = {
     lib.KVM_EXIT_HLT: "halt",
     lib.MC_STOP_HALTED: "halt",
     lib.KVM_EXIT_SHUTDOWN: "triple-fault",
@@ -192,4 +192,4 @@ ENDS = {
     lib.MC_STOP_DEADLINE: "timeout",
     lib.MC_STOP_EXITS: "max-exits",
 }
-QUIET = ("halt",)
+WITHOUT_DETAILS = ("halt",)

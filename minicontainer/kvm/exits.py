@@ -1,4 +1,4 @@
-"""Why the guest was left, as typed values (Linux Documentation/virt/kvm/api.rst, "The kvm_run structure")."""
+"""Exits of a guest as typed values (Linux Documentation/virt/kvm/api.rst, "The kvm_run structure")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from minicontainer.native import ffi, lib
 
-NAMES = {  # KVM_EXIT_* -> how it is called here
+NAMES = {  # KVM_EXIT_* -> its name in results
     getattr(lib, f"KVM_EXIT_{name}"): name.lower().replace("_", "-")
     for name in (
         "UNKNOWN EXCEPTION IO HYPERCALL DEBUG HLT MMIO IRQ_WINDOW_OPEN SHUTDOWN FAIL_ENTRY INTR SET_TPR TPR_ACCESS NMI"
@@ -25,9 +25,8 @@ SUBERRORS = {
 
 @dataclass(frozen=True)
 class IoExit:
-    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: what was written,
-    as bytes; or the place of what is read, as a writable buffer that must be filled before the next run, and that ends
-    with the Vcpu."""
+    """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: of a write, bytes;
+    of a read, a writable buffer that the caller fills before the next run, valid until the Vcpu is closed."""
 
     port: int
     size: int
@@ -40,7 +39,7 @@ class IoExit:
 
 
 class MmioExit(NamedTuple):
-    """KVM_EXIT_MMIO: an access to an address that has no memory. ``data`` as IoExit's."""
+    """KVM_EXIT_MMIO: an access to an address without memory. ``data`` as in IoExit."""
 
     address: int
     size: int
@@ -52,7 +51,7 @@ class MmioExit(NamedTuple):
 
 
 class HltExit(NamedTuple):
-    """KVM_EXIT_HLT: the processor waits for an interrupt. Not where the irqchip is the kernel's."""
+    """KVM_EXIT_HLT: the processor waits for an interrupt. Only without an in-kernel irqchip."""
 
 
 class ShutdownExit(NamedTuple):
@@ -60,7 +59,7 @@ class ShutdownExit(NamedTuple):
 
 
 class DebugExit(NamedTuple):
-    """KVM_EXIT_DEBUG: a step or breakpoint of set_guest_debug. ``exception``: 1 (#DB) or 3 (#BP)."""
+    """KVM_EXIT_DEBUG: a single step or a breakpoint of set_guest_debug. ``exception``: 1 (#DB) or 3 (#BP)."""
 
     exception: int
     rip: int
@@ -69,20 +68,19 @@ class DebugExit(NamedTuple):
 
 
 class InternalErrorExit(NamedTuple):
-    """KVM_EXIT_INTERNAL_ERROR; ``words`` as the suberror has them: of emulation, the instruction's bytes are among
-    them."""
+    """KVM_EXIT_INTERNAL_ERROR; the meaning of ``words`` depends on the suberror: those of an emulation failure contain
+    the instruction's bytes."""
 
     suberror: int
     words: tuple[int, ...]
 
     def __str__(self) -> str:
         text = SUBERRORS.get(self.suberror, f"suberror {self.suberror}")
-        # kvm_run.emulation_failure: word 0 counts what follows; bit 0 of word 0's upper half: instruction bytes
         return text + (f", its bytes {self.instruction.hex(' ')}" if self.instruction else "")
 
     @property
     def instruction(self) -> bytes:
-        """Bytes at rip, where KVM gives them (struct kvm_run, emulation_failure: flags, insn_size, insn_bytes)."""
+        """The bytes at rip, if KVM reports them (struct kvm_run, emulation_failure: flags, insn_size, insn_bytes)."""
         if self.suberror != lib.KVM_INTERNAL_ERROR_EMULATION or len(self.words) < 3 or not self.words[0] & 1:
             return b""
         raw = b"".join(word.to_bytes(8, "little") for word in self.words[1:])
@@ -90,7 +88,7 @@ class InternalErrorExit(NamedTuple):
 
 
 class FailEntryExit(NamedTuple):
-    """KVM_EXIT_FAIL_ENTRY: the processor refused the guest's state, with its own code for why."""
+    """KVM_EXIT_FAIL_ENTRY: the processor refused the guest's state; the reason is its own code."""
 
     hardware_entry_failure_reason: int
 
@@ -110,7 +108,7 @@ class HypercallExit(NamedTuple):
 
 
 class MsrExit(NamedTuple):
-    """KVM_EXIT_X86_RDMSR and KVM_EXIT_X86_WRMSR, where KVM was asked for them."""
+    """KVM_EXIT_X86_RDMSR and KVM_EXIT_X86_WRMSR (KVM_CAP_X86_USER_SPACE_MSR)."""
 
     msr: int
     write: bool
@@ -118,11 +116,11 @@ class MsrExit(NamedTuple):
 
 
 class InterruptedExit(NamedTuple):
-    """KVM_RUN returned for a signal, or because immediate_exit was set: no exit of the guest's."""
+    """KVM_RUN returned for a signal, or because immediate_exit was set."""
 
 
 class UnknownExit(NamedTuple):
-    """KVM_EXIT_UNKNOWN, and reasons that this module does not know."""
+    """KVM_EXIT_UNKNOWN, and every reason that has no class here."""
 
     reason: int
     words: tuple[int, ...]
@@ -139,8 +137,8 @@ def _words(e: Any) -> tuple[int, ...]:
 
 
 def _data(e: Any) -> Any:
-    place = ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)
-    return bytes(place) if e.write else place
+    buffer = ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)
+    return bytes(buffer) if e.write else buffer
 
 
 TYPES: dict[int, Callable[[Any], Exit]] = {
@@ -160,13 +158,13 @@ TYPES: dict[int, Callable[[Any], Exit]] = {
 
 
 def typed(e: Any) -> Exit:
-    """The exit in a ``struct mc_exit``."""
+    """A ``struct mc_exit`` as a typed exit."""
     make = TYPES.get(e.reason)
     return make(e) if make is not None else UnknownExit(e.reason, _words(e))
 
 
 class GuestEnd(Exception):
-    """Raised by a device's handler: the guest has ended the machine. ``reason`` as in ``Result.reason``."""
+    """Raised by a device's handler: ends the machine. ``reason`` as in ``Result.reason``."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -1,4 +1,4 @@
-"""The guests that come with this package (csrc/guests): each shows one thing, and says in its source how.
+"""The guests that come with this package (csrc/guests). The source of each explains what it demonstrates.
 
 with Machine() as m:
     m.load("hello")
@@ -14,7 +14,7 @@ from minicontainer.native import LIBEXEC
 
 DIRECTORY = os.path.join(LIBEXEC, "guests")
 
-# name -> what it does, in one line. setup.py builds them.
+# name -> one line of description. setup.py builds them.
 GUESTS = {
     "hello": "prints a line; real mode",
     "hello32": "prints a line; protected mode",
@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 
 def path(name: str) -> str:
-    """The absolute path of a guest's file. SpecError: there is no such guest; UnsupportedError: it was not built."""
+    """The absolute path of a guest's file. SpecError: there is no such guest; UnsupportedError: it is not built."""
     if name not in GUESTS:
         raise SpecError("guest", name, "is no guest of this package", ", ".join(GUESTS))
     file = os.path.join(DIRECTORY, name)
@@ -52,13 +52,13 @@ def path(name: str) -> str:
 
 
 def find(kernel: str) -> str:
-    """The file of a guest of ours by its name; whatever has a slash, or another name, is a path."""
+    """The file of the guest with this name; any other string is returned as a path."""
     return path(kernel) if kernel in GUESTS else kernel
 
 
-def meant(word: str) -> str:
-    """What to say of a word that is no file: the guest that it resembles, and where all are."""
+def suggestion(path: str) -> str:
+    """A hint for a path without a file: the guest with a similar name; "" if there is none."""
     from difflib import get_close_matches
 
-    close = [] if os.sep in word else get_close_matches(word, GUESTS, 1)
+    close = [] if os.sep in path else get_close_matches(path, GUESTS, 1)
     return f"did you mean the guest {close[0]}? kvm-boot --list" if close else ""

@@ -1,4 +1,4 @@
-"""A small PC: memory, processors, a bus with devices, and what was loaded into it.
+"""A small PC: memory, processors, a bus with devices, and a kernel.
 
     with Machine(memory="2M") as m:
         m.load("kernel.bin")
@@ -9,9 +9,9 @@
 
         result = m.run(timeout=5)
 
-Theory of operation. The constructor opens /dev/kvm and makes the machine and its memory; ``load`` puts a kernel there;
-``start`` makes the processors in the state that the kernel wants, and ``run`` runs them: the first in the calling
-thread, the others in threads of their own, until one of them brings the end about, and then all are stopped.
+Theory of operation. The constructor opens /dev/kvm and creates the machine and its memory; ``load`` copies a kernel to
+it; ``start`` creates the processors in the kernel's initial state, and ``run`` runs them: the first in the calling
+thread, each other in its own, until one of them ends the machine; then all are stopped.
 """
 
 from __future__ import annotations
@@ -37,31 +37,28 @@ from minicontainer.kvm.system import Kvm
 from minicontainer.native import ffi, lib, now
 from minicontainer.spec import decimal, whole
 
-TSS_ADDRESS, IDENTITY_MAP_ADDRESS = (
-    0xFFFBD000,
-    0xFFFBC000,
-)  # Linux Documentation/virt/kvm/api.rst: in the last 4 GiB hole
+TSS_ADDRESS, IDENTITY_MAP_ADDRESS = 0xFFFBD000, 0xFFFBC000  # below 4 GiB (Linux Documentation/virt/kvm/api.rst)
 SECONDS_MAX = 10**9
-PATIENCE = 0.01  # seconds until a reader that has no place is offered again what it was offered
+RETRY_INTERVAL = 0.01  # seconds between two tries to write output that the reader did not take
 
 Self = TypeVar("Self", bound="Machine")
 
 
 def bounds(timeout: float | str | None, max_exits: int | str | None) -> tuple[float | None, int]:
-    """Those of a run; 0: any number of exits. SpecError."""
+    """The limits of a run: seconds (None: none), number of exits (0: no limit). SpecError."""
     limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
     return limit, 0 if max_exits is None else whole("max_exits", max_exits, 1, 2**63 - 1)
 
 
 class Machine:
-    """One virtual machine; see the module. Everything is given back by ``close()``, or at the end of a ``with``.
+    """One virtual machine; see the module. ``close()``, or the end of a ``with``, frees it.
 
     memory   bytes, or "64M"; in whole pages
-    cpus     processors; None is as many as the kernel asks for, mostly 1
-    irqchip  interrupt controllers and a timer in the kernel; None is as the kernel asks for
-    serial   descriptor for what the guest sends; None keeps it for ``result.output``
+    cpus     number of processors; None: as many as the kernel asks for, mostly 1
+    irqchip  interrupt controllers and a timer inside KVM; None: if the kernel asks for them
+    serial   descriptor for the guest's output; None: it is retained for ``result.output``
     want_ports  count exits by port too
-    watch    is told of every ioctl: (call, start, end, result), nanoseconds
+    watch    called for every ioctl: (call, start, end, result), times in nanoseconds
     SpecError, UnsupportedError (no KVM here), StepError (an ioctl failed)."""
 
     def __init__(
@@ -84,10 +81,10 @@ class Machine:
         self.on_end: Callable[[Result], None] | None = None
         self.board = ffi.new("struct mc_board *")
         self._serial_fd = serial
-        self._stopped = ""
-        self._runs = threading.Lock()  # held by run
+        self._stop_reason = ""
+        self._running = threading.Lock()  # held by run
         self.bus.ports.update(devices.PORTS)
-        self._closers: list[Callable[[], None]] = []  # an ExitStack costs 20 us, where caches are cold
+        self._closers: list[Callable[[], None]] = []  # an ExitStack would cost 20 us with cold caches
         try:
             self.memory = GuestMemory(memory)
             self.at_close(self.memory.close)
@@ -107,20 +104,20 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Ends the machine and gives its memory back. Not while it runs (``stop`` ends that)."""
-        if not self._runs.acquire(blocking=False):
+        """Frees the machine and its memory. Error: it runs (``stop`` ends the run)."""
+        if not self._running.acquire(blocking=False):
             raise Error("machine: it runs, and cannot be closed before that has ended (Machine.stop)")
         try:
             while self._closers:
                 self._closers.pop()()
         finally:
-            self._runs.release()
+            self._running.release()
 
     def at_close(self, function: Callable[[], None]) -> None:
-        """Calls it when the machine is closed, while processors and memory are still there."""
+        """Registers a function that ``close()`` calls before it frees processors and memory."""
         self._closers.append(function)
 
-    # ---- what is in it
+    # ---- kernel and devices
 
     def load(
         self,
@@ -132,46 +129,46 @@ class Machine:
         initrd: str | None = None,
         append: str | None = None,
     ) -> Entry:
-        """Puts a kernel into memory: a flat binary, boot sector, ELF or bzImage, recognised by its first bytes; what
-        it says of itself is overruled by ``mode`` (real, protected, long, user64, pvh, linux), addresses and
-        ``entry``. ``kernel``: a path, a guest of ours by its name ("hello", as kvm-boot), or the bytes of the file.
+        """Copies a kernel to memory: a flat binary, boot sector, ELF or bzImage, recognised by its first bytes.
+        ``mode`` (real, protected, long, user64, pvh, linux), ``load_address`` and ``entry`` override the file's own
+        values. ``kernel``: a path, the name of a guest of this package ("hello"), or the bytes of the file.
 
-        KernelError (also FileNotFoundError ...), SpecError: an option that this kernel does not take."""
+        KernelError (also a FileNotFoundError ...); SpecError: an option does not apply to this kernel."""
         options = boot.Options(mode, load_address, entry, initrd, append)
         if isinstance(kernel, Kernel):
             self.entry = boot.load(kernel, self.memory, options)
         else:
-            with self._kernel(kernel) as file:
+            with self._open_kernel(kernel) as file:
                 self.entry = boot.load(file, self.memory, options)
         return self.entry
 
-    def _kernel(self, given: object) -> Kernel:
-        if isinstance(given, (bytes, bytearray, memoryview)):
-            return InMemory("<bytes>", bytes(given))
-        if isinstance(given, str):
-            return Kernel(guests.find(given))
-        if isinstance(given, os.PathLike):
-            return Kernel(os.fsdecode(given))
-        raise SpecError("kernel", given, f"must be a path, a guest's name or bytes, not {type(given).__name__}")
+    def _open_kernel(self, kernel: object) -> Kernel:
+        if isinstance(kernel, (bytes, bytearray, memoryview)):
+            return InMemory("<bytes>", bytes(kernel))
+        if isinstance(kernel, str):
+            return Kernel(guests.find(kernel))
+        if isinstance(kernel, os.PathLike):
+            return Kernel(os.fsdecode(kernel))
+        raise SpecError("kernel", kernel, f"must be a path, a guest's name or bytes, not {type(kernel).__name__}")
 
     def __repr__(self) -> str:
-        what = "closed" if not self._closers else self.entry.kind if self.entry is not None else "nothing loaded"
-        processors = f", {len(self.processors)} running" if self._runs.locked() else ""
-        return f"<minicontainer.Machine: {self.memory.size >> 10} KiB, {what}{processors}>"
+        state = "closed" if not self._closers else self.entry.kind if self.entry is not None else "nothing loaded"
+        processors = f", {len(self.processors)} running" if self._running.locked() else ""
+        return f"<minicontainer.Machine: {self.memory.size >> 10} KiB, {state}{processors}>"
 
     def enter(self, rip: int, mode: str = "real") -> None:
-        """Without a file: processors enter what the caller has put into memory, at ``rip``, in real, protected, long or
-        user64 mode. Tables of these modes go where nothing but zeros would be: above the first 8 KiB, beside rip's
-        page."""
+        """Instead of ``load``: the processors enter code that the caller has written to memory, at ``rip``, in real,
+        protected, long or user64 mode. The tables of these modes are written above the first 8 KiB, but not to the two
+        pages from that of ``rip`` on."""
         if mode not in ("real", "protected", "long", "user64"):
             raise SpecError("mode", mode, "is no mode to enter without a file", "real, protected, long, user64")
         self.memory.offset(rip, 1)
         self.entry = Entry("memory", mode, rip, {}, [(rip & ~0xFFF, 0x2000)])
 
     def port(self, first: int, count: int = 1) -> Callable[[Handler], Handler]:
-        """A decorator: the function answers for ``count`` ports from ``first`` on. It is given each Access, and gives
-        the value that is read. The serial port (0x3f8 to 0x3ff) and what is written to the debug console (0xe9) and to
-        debug-exit (0xf4) are the machine's own."""
+        """A decorator: the function handles ``count`` ports from ``first`` on. It is called with each Access, and
+        returns the value that the guest reads. The machine itself handles the serial port (0x3f8 to 0x3ff) and writes
+        to the debug console (0xe9) and to debug-exit (0xf4)."""
 
         def add(handler: Handler) -> Handler:
             self.bus.add_ports(first, count, handler)
@@ -180,7 +177,7 @@ class Machine:
         return add
 
     def mmio(self, address: int, size: int = 4096) -> Callable[[Handler], Handler]:
-        """A decorator: the function answers for ``size`` bytes of addresses that are no memory."""
+        """A decorator: the function handles ``size`` bytes of guest physical addresses without memory."""
         for region in self.memory.regions:
             if address < region.address + region.size and region.address < address + size:
                 raise SpecError("address", hex(address), f"would never be asked: memory is {self.memory.describe()}")
@@ -192,14 +189,13 @@ class Machine:
         return add
 
     def end(self, reason: str = "stopped") -> None:
-        """For a device's handler: ends the machine with this access."""
+        """Called by a device's handler: ends the run with this access."""
         raise GuestEnd(reason)
 
     # ---- running
 
     def start(self) -> None:
-        """Makes interrupt controllers and processors, ready to enter the kernel. ``run`` does it where it was not
-        done."""
+        """Creates interrupt controllers and processors, ready to enter the kernel. ``run`` calls it if necessary."""
         if not self._closers:
             raise Error("machine: it is closed")
         if self.processors:
@@ -219,10 +215,10 @@ class Machine:
         if entry.linux:
             acpi.write(self.memory, count)
         tables = processor.write_tables(entry, self.memory)
-        initial = processor.Initial(self.kvm, self.memory, entry, tables, count, self.irqchip)
-        self.processors = [self._make_processor(initial, number) for number in range(count)]  # all, or none
+        initial = processor.InitialState(self.kvm, self.memory, entry, tables, count, self.irqchip)
+        self.processors = [self._make_processor(initial, number) for number in range(count)]  # all are created, or none
 
-    def _make_processor(self, initial: processor.Initial, number: int) -> Processor:
+    def _make_processor(self, initial: processor.InitialState, number: int) -> Processor:
         vcpu = self.vm.create_vcpu(number)
         self.at_close(vcpu.close)
         initial.set_up(vcpu, number)
@@ -244,23 +240,23 @@ class Machine:
             raise SpecError("cpus", count, "need interrupts to be started by", "--irqchip")
 
     def _make_irqchip(self) -> None:
-        """Before the processors, which get their local APICs with it. The addresses are what Intel's processors
-        need."""
+        """It must exist before the processors, whose local APICs it creates. Intel's processors need the addresses."""
         self.vm.set_identity_map_addr(IDENTITY_MAP_ADDRESS)
         self.vm.set_tss_addr(TSS_ADDRESS)
         self.vm.create_irqchip()
         self.vm.create_pit2(lib.KVM_PIT_SPEAKER_DUMMY)
 
     def run(self, timeout: float | None = None, max_exits: int | None = None) -> Result:
-        """Runs the guest to its end: how it ended, and what it did. ``timeout`` in seconds; after it, or after
-        ``max_exits``, the machine stands still, and can be run on. What a handler raises comes out here."""
+        """Runs the guest to its end, and returns its result. ``timeout`` in seconds; after it, or after ``max_exits``,
+        the machine is stopped, and ``run`` can be called again to continue. An exception of a handler is raised
+        here."""
         limit, most = bounds(timeout, max_exits)
-        if not self._runs.acquire(blocking=False):
+        if not self._running.acquire(blocking=False):
             raise Error("machine: it runs already")
         try:
             return self._run(limit, most)
         finally:
-            self._runs.release()
+            self._running.release()
 
     def _run(self, limit: float | None, most: int) -> Result:
         self.start()
@@ -268,41 +264,41 @@ class Machine:
         started, before = now(), sum(p.control.guest_ns for p in self.processors)
         self.board.deadline_ns = 0 if limit is None else started + int(limit * 1e9)
         self.board.max_exits = self.board.exits + most if most else 0
-        outcome = self._to_the_end()
+        outcome = self._run_processors()
         guest_ns = sum(p.control.guest_ns for p in self.processors) - before
         result = self.result(outcome, (now() - started) / 1e9, guest_ns / 1e9)
         if self.on_end is not None:
             self.on_end(result)
         return result
 
-    def _to_the_end(self) -> Outcome:
+    def _run_processors(self) -> Outcome:
         try:
             outcome = threads.run(self.processors, self.board)
         except BaseException:
             with suppress(OSError):
                 self.serial.flush(wait=False)
             raise
-        self._send_rest(outcome)
-        return outcome or Outcome(self._stopped or "stopped")
+        self._flush_output(outcome)
+        return outcome or Outcome(self._stop_reason or "stopped")
 
-    def _send_rest(self, outcome: Outcome | None) -> None:
-        """Of what the guest has sent, where it is not kept. A slow reader is waited for, but not beyond the deadline or
+    def _flush_output(self, outcome: Outcome | None) -> None:
+        """Writes the rest of the guest's output to its descriptor. It waits for a slow reader until the deadline or
         ``stop``."""
         board = self.board
         in_time = outcome is not None and outcome.reason != "timeout"
         while self._serial_fd is not None and not self.serial.flush(wait=False) and in_time and not board.stop:
-            time.sleep(PATIENCE)
+            time.sleep(RETRY_INTERVAL)
             in_time = not board.deadline_ns or now() < board.deadline_ns
         board.stop = 0
 
     def stop(self, reason: str = "stopped") -> None:
-        """Ends ``run`` from another thread, or from a handler; it gives ``reason``."""
-        self._stopped = reason
+        """Ends ``run`` from another thread or from a handler; the result's reason is ``reason``."""
+        self._stop_reason = reason
         self.board.stop = 1
         threads.kick(self.processors)
 
     def result(self, outcome: Outcome, walltime: float = 0.0, guest_time: float = 0.0) -> Result:
-        """What ``run`` gives, as things are now."""
+        """The result of a run, with the present state of the processors."""
         vcpu = self.processors[outcome.vcpu].vcpu
         return Result(
             reason=outcome.reason,

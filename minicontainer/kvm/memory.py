@@ -1,6 +1,6 @@
-"""Guest memory: one private anonymous mapping of this process, and the only way to touch it.
+"""Guest memory: one private anonymous mapping of this process.
 
-Where a PC has its devices below 4 GiB the guest has no memory: what does not fit below HOLE goes on at 4 GiB.
+Below 4 GiB a PC has an address range for devices: memory beyond HOLE continues at 4 GiB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from minicontainer.native import ffi
 from minicontainer.spec import size as parse_size
 
 PAGE = 4096
-HOLE = 3 << 30  # to 4 GiB: IOAPIC, local APIC, reset vector, virtio
+HOLE = 3 << 30  # up to 4 GiB: IOAPIC, local APIC, reset vector, virtio
 HIGH = 4 << 30
 FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
 
@@ -26,7 +26,7 @@ class GuestMemoryError(Error, IndexError):
 
 
 class Region(NamedTuple):
-    """Guest memory that is contiguous; ``offset`` is its place in the mapping."""
+    """A contiguous range of guest memory, at ``offset`` in the mapping."""
 
     address: int
     size: int
@@ -34,28 +34,28 @@ class Region(NamedTuple):
 
 
 class GuestMemory:
-    """``size`` bytes for a guest: ``memory[0x1000:0x1004]`` gives bytes, ``memory[0x1000:0x1004] = b"..."`` sets them.
+    """``size`` bytes for a guest: ``memory[0x1000:0x1004]`` reads, ``memory[0x1000:0x1004] = b"..."`` writes.
 
-    Addresses are the guest's physical ones. A range outside, or across the hole, is a GuestMemoryError. Pages cost
-    nothing until they are touched, by either side."""
+    Addresses are guest physical addresses. GuestMemoryError: a range is not all memory. Pages are allocated at
+    the first access, by guest or host."""
 
     def __init__(self, size: int | str) -> None:
-        self.size = _checked(size)
+        self.size = _parse_size(size)
         low = min(self.size, HOLE)
         self.regions = [Region(0, low, 0)]
         if self.size > low:
             self.regions.append(Region(HIGH, self.size - low, low))
-        self._map = _mapping(self.size)
+        self._map = _map_anonymous(self.size)
         self._view = ffi.from_buffer(self._map)
         self.host = int(ffi.cast("uintptr_t", self._view))
 
     def attach(self, vm: Vm) -> None:
-        """Makes it the machine's memory, one slot for each region."""
+        """Makes it the memory of ``vm``, one slot for each region."""
         for slot, region in enumerate(self.regions):
             vm.set_user_memory_region(slot, region.address, region.size, self.host + region.offset)
 
     def close(self) -> None:
-        """Gives it back. No machine may run in it any more."""
+        """Unmaps it. No machine may run in it any more."""
         ffi.release(self._view)
         self._map.close()
 
@@ -66,7 +66,7 @@ class GuestMemory:
         return last.address + last.size
 
     def offset(self, address: int, length: int) -> int:
-        """Where ``length`` bytes at ``address`` are in the mapping."""
+        """The offset in the mapping of ``length`` bytes at ``address``."""
         for region in self.regions:
             if region.address <= address and address + length <= region.address + region.size and length >= 0:
                 return address - region.address + region.offset
@@ -75,21 +75,21 @@ class GuestMemory:
         )
 
     def describe(self) -> str:
-        """Its regions, for messages."""
+        """Its regions as text."""
         return ", ".join(f"{r.address:#x} to {r.address + r.size:#x}" for r in self.regions)
 
     def view(self, address: int, length: int) -> memoryview:
-        """The bytes themselves, to read into; to be released before close()."""
+        """A writable view of guest memory; the caller releases it before close()."""
         at = self.offset(address, length)
         return memoryview(self._map)[at : at + length]
 
     def read(self, address: int, length: int) -> bytes:
-        """A copy."""
+        """A copy of ``length`` bytes at ``address``."""
         at = self.offset(address, length)
         return self._map[at : at + length]
 
     def write(self, address: int, data: bytes) -> None:
-        """Sets bytes."""
+        """Writes ``data`` at ``address``."""
         at = self.offset(address, len(data))
         self._map[at : at + len(data)] = data
 
@@ -116,8 +116,8 @@ def _span(where: int | slice) -> tuple[int, int]:
     return where.start, where.stop - where.start
 
 
-def _checked(size: int | str) -> int:
-    """Bytes that this host could hold."""
+def _parse_size(size: int | str) -> int:
+    """The size in bytes. SpecError: it is malformed, not in whole pages, or more than the host has."""
     number = parse_size("memory", size, least=PAGE)
     if number % PAGE:
         raise SpecError("memory", size, f"is no multiple of {PAGE} bytes")
@@ -126,7 +126,7 @@ def _checked(size: int | str) -> int:
     return number
 
 
-def _mapping(size: int) -> mmap.mmap:
+def _map_anonymous(size: int) -> mmap.mmap:
     try:
         return mmap.mmap(-1, size, FLAGS)
     except OSError as error:  # RLIMIT_AS; vm.max_map_count
@@ -135,5 +135,5 @@ def _mapping(size: int) -> mmap.mmap:
 
 @cache
 def host_memory() -> int:
-    """Bytes of this host, as it was asked first."""
+    """Bytes of memory that this host has."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

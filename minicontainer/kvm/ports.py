@@ -1,7 +1,7 @@
-"""Port numbers of the devices that end a machine: the ACPI tables name them, the devices answer there."""
+"""Port numbers of the devices that end a machine, for the ACPI tables and for the devices."""
 
 from __future__ import annotations
 
 I8042_COMMAND = 0x64  # IBM PC/AT: the keyboard controller
 RESET_CONTROL = 0xCF9  # Intel chipsets
-SLEEP_CONTROL, SLEEP_STATUS = 0x600, 0x601  # ACPI 6.5, 4.8.3.7; our own choice, which the FADT says
+SLEEP_CONTROL, SLEEP_STATUS = 0x600, 0x601  # ACPI 6.5, 4.8.3.7; arbitrary ports, which the FADT announces

@@ -1,4 +1,4 @@
-"""Puts a virtual CPU into the state in which it enters what was loaded."""
+"""The initial state of the virtual CPUs: registers, tables and CPUID for the loaded kernel."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 XSAVE = 1 << 26  # leaf 1, ECX
 AVX_STATE = 7  # XCR0: x87, SSE, AVX
-LOWEST_TABLES = 0x2000  # above the interrupt vectors, and the page that flat binaries begin in
-STACK_TOP = 0x9FC00  # where a PC's memory below 640 KiB ends
+LOWEST_TABLES = 0x2000  # above the interrupt vectors and the first page of flat binaries
+STACK_TOP = 0x9FC00  # the end of a PC's memory below 640 KiB (the EBDA follows)
 
-# Model-specific registers as a PC's firmware leaves them, which Linux reads (Intel SDM volume 4).
+# Model-specific registers that Linux expects a PC's firmware to set (Intel SDM volume 4).
 MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING = 0x1A0, 1
 MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK = 0x2FF, 0x806
-# A local APIC's registers, and how they deliver (Intel SDM volume 3, "Local APIC").
+# Registers of a local APIC, and delivery modes (Intel SDM volume 3, "Local APIC").
 APIC_LVT0, APIC_LVT1 = 0x350, 0x360
 DELIVER_NMI, DELIVER_EXTINT = 4 << 8, 7 << 8
 
 
-def place(used: list[tuple[int, int]], memory: GuestMemory, size: int) -> int:
-    """The lowest free place for ``size`` bytes of tables, in whole pages."""
+def free_address(used: list[tuple[int, int]], memory: GuestMemory, size: int) -> int:
+    """The lowest address of whole pages for ``size`` bytes of tables beside the ``used`` ranges."""
     at = LOWEST_TABLES
     for start, length in sorted(used):
         if start >= at + size:
@@ -41,17 +41,17 @@ def place(used: list[tuple[int, int]], memory: GuestMemory, size: int) -> int:
 
 
 def write_tables(entry: Entry, memory: GuestMemory) -> int:
-    """Descriptor and page tables for the entry's mode: where they are; 0 in real mode, which has none."""
+    """Writes descriptor and page tables for the entry's mode; returns their address, 0 in real mode, which has none."""
     if entry.mode == "real":
         return 0
     wide = entry.mode in ("long", "user64")
-    at = place(entry.used, memory, x86.tables_size(memory, wide))
+    at = free_address(entry.used, memory, x86.tables_size(memory, wide))
     x86.tables(memory, at, wide=wide, user=entry.mode == "user64")
     return at
 
 
-class Initial(NamedTuple):
-    """What the processors of one machine begin with: ``cpus`` of them, with ``tables`` in memory (write_tables)."""
+class InitialState(NamedTuple):
+    """The initial state of the ``cpus`` processors of a machine; ``tables``: the address of write_tables()."""
 
     kvm: Kvm
     memory: GuestMemory
@@ -61,9 +61,9 @@ class Initial(NamedTuple):
     irqchip: bool
 
     def set_up(self, vcpu: Vcpu, number: int) -> None:
-        """State of processor ``number``. Only the first enters the kernel; with an irqchip the others wait to be
-        started by it (INIT, SIPI), and begin in real mode."""
-        vcpu.set_cpuid2(cpuid.of_processor(self.kvm, number, self.cpus, irqchip=self.irqchip))
+        """Sets the state of processor ``number``. Only the first one enters the kernel; with an irqchip the others wait
+        for its INIT and SIPI, and start in real mode."""
+        vcpu.set_cpuid2(cpuid.for_processor(self.kvm, number, self.cpus, irqchip=self.irqchip))
         if self.entry.linux:
             _linux_registers(vcpu)
         if self.irqchip:
@@ -91,21 +91,21 @@ class Initial(NamedTuple):
 
 
 def _extended_state(kvm: Kvm) -> Xcrs:
-    """XCR0 with x87, SSE, and AVX where there is AVX."""
+    """XCR0 with x87, SSE and, if supported, AVX."""
     allowed = cpuid.features(kvm, 0xD)[0] | 3
-    found: Xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1, "xcrs": [{"xcr": 0, "value": allowed & AVX_STATE}]})
-    return found
+    xcrs: Xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1, "xcrs": [{"xcr": 0, "value": allowed & AVX_STATE}]})
+    return xcrs
 
 
 def _linux_registers(vcpu: Vcpu) -> None:
     vcpu.set_msrs({MSR_MISC_ENABLE: MISC_ENABLE_FAST_STRING, MSR_MTRR_DEF_TYPE: MTRR_ENABLED_WRITE_BACK})
     fpu = vcpu.get_fpu()
-    fpu.fcw = 0x37F  # as FNINIT leaves it; MXCSR begins as it should, and KVM would not take it here
+    fpu.fcw = 0x37F  # as after FNINIT. MXCSR has its reset value; KVM_SET_FPU ignores it
     vcpu.set_fpu(fpu)
 
 
 def _local_interrupts(vcpu: Vcpu) -> None:
-    """LINT0 brings the PIC's interrupts, LINT1 NMIs: a PC's wiring, before anybody has set the local APIC up."""
+    """LINT0 delivers the PIC's interrupts, LINT1 NMIs: the local APIC's state after a PC's firmware."""
     lapic = vcpu.get_lapic()
     raw = ffi.buffer(lapic.regs)
     for register, mode in ((APIC_LVT0, DELIVER_EXTINT), (APIC_LVT1, DELIVER_NMI)):

@@ -1,4 +1,4 @@
-"""Registers of a processor, by name: those that a result has, and the kernel's structures as type checkers see them."""
+"""Registers of a processor by name, and the types of the kernel's structures for type checkers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Registers(dict[str, int]):
-    """Values by name; shown as hexadecimal numbers."""
+    """Values by name; repr() prints them in hexadecimal."""
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{name}: {value:#x}" for name, value in self.items()) + "}"
@@ -18,7 +18,7 @@ class Registers(dict[str, int]):
 if TYPE_CHECKING:
 
     class Array(Protocol[T]):
-        """An array of C."""
+        """A C array."""
 
         @overload
         def __getitem__(self, index: int) -> T: ...
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         dpl: int
         db: int
         s: int
-        l: int  # noqa: E741 - its name
+        l: int  # noqa: E741 - the kernel's name
         g: int
         avl: int
         unusable: int
@@ -151,7 +151,7 @@ if TYPE_CHECKING:
         entries: Array[CpuidEntry]
 
     class Lapic(Protocol):
-        """``struct kvm_lapic_state *``: of char, which is bytes of one to cffi."""
+        """``struct kvm_lapic_state *``: an array of char, which cffi reads as bytes of length 1."""
 
         regs: Array[bytes]
 

@@ -1,4 +1,4 @@
-"""How a machine ended, and what it did."""
+"""The result of a machine's run: the reason of its end, its exits, output and registers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from minicontainer.kvm.exits import NAMES
 from minicontainer.kvm.registers import Registers
 from minicontainer.native import ffi, lib
 
-# reason -> exit code. docker's conventions where they have one; a guest's own comes from the debug-exit port.
+# reason -> exit code, with docker's conventions. A guest's own code comes from the debug-exit port.
 CODES = {
     "halt": 0,
     "poweroff": 0,
     "reset": 0,
     "stopped": 0,
-    "debug-exit": 0,  # its own
+    "debug-exit": 0,  # or the guest's own code
     "max-exits": 120,
     "triple-fault": 121,
     "internal-error": 122,
@@ -33,19 +33,19 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class ExitCount:
-    """Exits of one kind: how many, and the seconds from there to the guest's next instruction: what they cost it."""
+    """The number of exits of one kind, and the seconds that the host spent on them, until the guest went on."""
 
     count: int
     seconds: float
 
     @property
     def mean(self) -> float:
-        """Seconds of one."""
+        """Seconds of one exit."""
         return self.seconds / self.count if self.count else 0.0
 
 
 class Outcome(NamedTuple):
-    """Why a machine ended: one of CODES, on which processor, and the particulars for people."""
+    """Why a machine ended: one of CODES, the processor, the guest's exit code, and details as text."""
 
     reason: str
     vcpu: int = 0
@@ -55,14 +55,14 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What ``Machine.run`` gives.
+    """The result of ``Machine.run``.
 
     reason     one of CODES; ``returncode``: its exit code, or the guest's own (debug-exit)
-    detail     the particulars of an end that is an error, on one line
-    output     what the guest wrote to the serial port, where it was not sent elsewhere
-    state      struct kvm_regs and struct kvm_sregs of the processor ``vcpu``, which brought the end about
-    tallies    of each processor struct mc_vcpu (csrc/kvm/vcpu.h) and its table of ports, which may be empty
-    walltime, guest_time  seconds of ``run``, and of these in KVM_RUN (of all processors)"""
+    detail     the details of an end that is an error, on one line
+    output     the guest's output on the serial port, unless that goes to a descriptor
+    state      struct kvm_regs and struct kvm_sregs of the processor ``vcpu``, which ended the machine
+    tallies    the counters of each processor: struct mc_vcpu (csrc/kvm/vcpu.h) and its table of ports (may be empty)
+    walltime, guest_time  seconds of ``run``, and seconds in KVM_RUN (sum of all processors)"""
 
     reason: str
     returncode: int
@@ -76,46 +76,46 @@ class Result:
     guest_time: float
 
     def __repr__(self) -> str:
-        shown = self.output if len(self.output) <= 60 else self.output[:60] + b"..."
+        output = self.output if len(self.output) <= 60 else self.output[:60] + b"..."
         detail = f", {self.detail}" if self.detail else ""
         exits = ", ".join(f"{exit_.count} {name}" for name, exit_ in self.exits.items())
         return (
             f"<minicontainer.kvm.Result: {self.reason} ({self.returncode}){detail}; exits: {exits or 'none'};"
-            f" {self.walltime:.6f} s; output ({len(self.output)} bytes): {shown!r}>"
+            f" {self.walltime:.6f} s; output ({len(self.output)} bytes): {output!r}>"
         )
 
     @cached_property
     def exits(self) -> dict[str, ExitCount]:
-        """By reason: "io", "mmio", "hlt" ..."""
-        found: dict[str, ExitCount] = {}
+        """Exits by reason: "io", "mmio", "hlt" ..."""
+        counts: dict[str, ExitCount] = {}
         for raw, _ in self.tallies:
             vcpu = ffi.cast("struct mc_vcpu *", ffi.from_buffer(raw))
             for reason in range(lib.MC_REASONS):
                 if vcpu.counts[reason]:
-                    _add(found, NAMES.get(reason, f"exit-{reason}"), vcpu.counts[reason], vcpu.host_ns[reason])
-        return found
+                    _add(counts, NAMES.get(reason, f"exit-{reason}"), vcpu.counts[reason], vcpu.host_ns[reason])
+        return counts
 
     @cached_property
     def ports(self) -> dict[int, ExitCount]:
-        """By port, where it was asked for (``Machine(want_ports=True)``)."""
-        found: dict[int, ExitCount] = {}
+        """Exits by port; empty without ``Machine(want_ports=True)``."""
+        counts: dict[int, ExitCount] = {}
         for _, raw in self.tallies:
             for port, (count, ns) in enumerate(struct.iter_unpack("=QQ", raw)):
                 if count:
-                    _add(found, port, count, ns)
-        return found
+                    _add(counts, port, count, ns)
+        return counts
 
     @cached_property
     def registers(self) -> Registers:
-        """General and control registers and selectors by name, of ``state``."""
-        kept = [ffi.from_buffer(raw) for raw in self.state]
-        regs, sregs = ffi.cast("struct kvm_regs *", kept[0]), ffi.cast("struct kvm_sregs *", kept[1])
-        found = {name: getattr(regs, name) for name in REGISTERS}
-        found |= {name: getattr(sregs, name) for name in CONTROLS}
-        return Registers(found | {name: getattr(sregs, name).selector for name in SEGMENTS})
+        """General registers, control registers and selectors of ``state``, by name."""
+        raw = [ffi.from_buffer(part) for part in self.state]
+        regs, sregs = ffi.cast("struct kvm_regs *", raw[0]), ffi.cast("struct kvm_sregs *", raw[1])
+        values = {name: getattr(regs, name) for name in REGISTERS}
+        values |= {name: getattr(sregs, name) for name in CONTROLS}
+        return Registers(values | {name: getattr(sregs, name).selector for name in SEGMENTS})
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can have it: times in seconds, the output as text."""
+        """As data for JSON: times in seconds, the output as text."""
         return {
             "reason": self.reason,
             "returncode": self.returncode,
@@ -131,6 +131,6 @@ class Result:
         }
 
 
-def _add(found: dict[Key, ExitCount], key: Key, count: int, ns: int) -> None:
-    had = found.get(key, ExitCount(0, 0.0))
-    found[key] = ExitCount(had.count + count, had.seconds + ns / 1e9)
+def _add(counts: dict[Key, ExitCount], key: Key, count: int, ns: int) -> None:
+    before = counts.get(key, ExitCount(0, 0.0))
+    counts[key] = ExitCount(before.count + count, before.seconds + ns / 1e9)

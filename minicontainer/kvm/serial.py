@@ -1,4 +1,4 @@
-"""The serial port of a machine (csrc/kvm/serial.c): what the guest sends, and what it is to receive."""
+"""The serial port of a machine (csrc/kvm/serial.c): the guest's output and input."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ import threading
 from minicontainer.errors import StepError
 from minicontainer.native import ffi, lib
 
-KEPT = 16 << 20  # bytes of output that are kept
-CHUNK = 8192  # what csrc/kvm/serial.c holds
+OUTPUT_MAX = 16 << 20  # bytes of output that are retained
+CHUNK = 8192  # size of the output buffer in csrc/kvm/serial.c
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Serial:
-    """A 16550A at 0x3f8. What the guest sends goes to the descriptor ``fd``; without one the latest KEPT bytes are
-    kept.
+    """A 16550A at 0x3f8. The guest's output goes to the descriptor ``fd``; without one the last OUTPUT_MAX bytes are
+    retained.
 
-    ``vm`` is the descriptor of the machine whose interrupt 4 it raises, or -1; ``eager``: nothing waits for a line's
-    end."""
+    ``vm`` is the descriptor of the machine whose interrupt 4 it raises, or -1; ``eager``: no line buffering."""
 
     def __init__(self, fd: int | None = None, vm: int = -1, *, eager: bool = False) -> None:
         self.control = ffi.gc(lib.mc_serial_new(-1 if fd is None else fd, vm, eager), lib.mc_serial_free)
         if self.control == ffi.NULL:
             raise MemoryError
-        self.lost = 0  # bytes of output that were not kept
-        self._kept = bytearray()
-        self._order = threading.RLock()  # of what processors bring at the same time; a signal's handler may look
+        self.lost = 0  # bytes of output that were dropped
+        self._output = bytearray()
+        self._lock = threading.RLock()  # of the output; reentrant, since a signal handler may read it
         self._fd = fd
 
     def close(self) -> None:
-        """Forgets the descriptors, whose numbers may soon be something else's. ``output`` is still there."""
+        """Stops using the descriptors, whose numbers may be reused. ``output`` stays readable."""
         lib.mc_serial_unplug(self.control)
 
     def input(self, data: bytes, *, overrun: bool = False) -> int:
-        """Bytes for the guest to receive: how many were taken. With ``overrun`` all are: what finds no place is
-        lost."""
+        """Queues bytes for the guest to receive; returns how many. With ``overrun`` all are accepted, and those that do
+        not fit are lost."""
         return lib.mc_serial_input(self.control, data, len(data), overrun)
 
     def flush(self, *, wait: bool = True) -> bool:
-        """Writes what waits for a line's end, or takes it into ``output``: whether that was all. Without ``wait``, what
-        a reader does not take now is kept. OSError as write(2)'s."""
+        """Writes the buffered output to the descriptor, or moves it to ``output``; whether the buffer is empty then.
+        Without ``wait``, output that the reader does not take at once stays buffered. OSError as of write(2)."""
         if self._fd is None:
-            self._take()
+            self._read_output()
             return True
         result = lib.mc_serial_flush(self.control, wait)
         while result == -errno.EINTR:
@@ -52,24 +51,24 @@ class Serial:
             raise StepError(-result, "write(serial output)")
         return result == 0
 
-    def _take(self) -> None:
-        with self._order:
+    def _read_output(self) -> None:
+        with self._lock:
             buffer = _uncleared("char[]", CHUNK)
             while count := lib.mc_serial_output(self.control, buffer, CHUNK):
-                self._kept += ffi.buffer(buffer, count)
-            if len(self._kept) > 2 * KEPT:
-                self._forget()
+                self._output += ffi.buffer(buffer, count)
+            if len(self._output) > 2 * OUTPUT_MAX:
+                self._trim()
 
-    def _forget(self) -> None:
-        self.lost += len(self._kept) - KEPT
-        del self._kept[:-KEPT]
+    def _trim(self) -> None:
+        self.lost += len(self._output) - OUTPUT_MAX
+        del self._output[:-OUTPUT_MAX]
 
     @property
     def output(self) -> bytes:
-        """What the guest has sent: the latest KEPT bytes, and nothing where it went to a descriptor."""
-        with self._order:
+        """The last OUTPUT_MAX bytes of the guest's output; empty if that goes to a descriptor."""
+        with self._lock:
             if self._fd is None:
-                self._take()
-            if len(self._kept) > KEPT:
-                self._forget()
-            return bytes(self._kept)
+                self._read_output()
+            if len(self._output) > OUTPUT_MAX:
+                self._trim()
+            return bytes(self._output)

@@ -18,7 +18,7 @@ CPUID_MAX = 4096  # entries; KVM has 256 today (KVM_MAX_CPUID_ENTRIES)
 class Kvm(Descriptor):
     """The system's KVM: ``with Kvm() as kvm, kvm.create_vm() as vm: ...``.
 
-    UnsupportedError where there is none or it may not be used, with the remedy."""
+    UnsupportedError: there is none, or the caller may not use it; the message has the remedy."""
 
     def __init__(self, path: str = DEVICE, watch: Watch | None = None) -> None:
         start = now()
@@ -32,12 +32,12 @@ class Kvm(Descriptor):
         self._mmap_size = 0
 
     def get_api_version(self) -> int:
-        """KVM_GET_API_VERSION: 12 since Linux 2.6.22, and for ever."""
+        """KVM_GET_API_VERSION: always 12, since Linux 2.6.22."""
         return self.ioctl_value("KVM_GET_API_VERSION")
 
     def check_extension(self, capability: str) -> int:
-        """KVM_CHECK_EXTENSION of ``"KVM_CAP_..."``: 0 where there is no such thing, else 1 or what its documentation
-        says."""
+        """KVM_CHECK_EXTENSION of ``"KVM_CAP_..."``: 0 if it is not supported, else 1 or a number that its documentation
+        defines."""
         return self.ioctl_value("KVM_CHECK_EXTENSION", getattr(lib, capability))
 
     def create_vm(self, kind: int = 0) -> Vm:
@@ -47,37 +47,37 @@ class Kvm(Descriptor):
         return vm
 
     def get_vcpu_mmap_size(self) -> int:
-        """KVM_GET_VCPU_MMAP_SIZE: bytes of what a virtual CPU's descriptor maps, struct kvm_run first. Asked once."""
+        """KVM_GET_VCPU_MMAP_SIZE: bytes of a virtual CPU's mapping, which begins with struct kvm_run. Cached."""
         self._mmap_size = self._mmap_size or self.ioctl_value("KVM_GET_VCPU_MMAP_SIZE")
         return self._mmap_size
 
     def get_supported_cpuid(self) -> Any:
-        """KVM_GET_SUPPORTED_CPUID: a ``struct kvm_cpuid2 *`` with ``nent`` entries, as the host and KVM have them."""
+        """KVM_GET_SUPPORTED_CPUID: a ``struct kvm_cpuid2 *`` with ``nent`` entries."""
         room = 128
         while True:
-            found = ffi.new("struct kvm_cpuid2 *", {"entries": room})
-            found.nent = room
+            cpuid = ffi.new("struct kvm_cpuid2 *", {"entries": room})
+            cpuid.nent = room
             try:
-                self.ioctl("KVM_GET_SUPPORTED_CPUID", found)
+                self.ioctl("KVM_GET_SUPPORTED_CPUID", cpuid)
             except OSError as error:
                 if error.errno != errno.E2BIG or room >= CPUID_MAX:
                     raise
                 room *= 2
             else:
-                return found
+                return cpuid
 
     def get_msr_index_list(self) -> list[int]:
-        """KVM_GET_MSR_INDEX_LIST: the registers that get_msrs and set_msrs know beyond the processor's common ones."""
+        """KVM_GET_MSR_INDEX_LIST: the indices of the registers that get_msrs and set_msrs support."""
         count = ffi.new("struct kvm_msr_list *", {"indices": 0})
         try:
             self.ioctl("KVM_GET_MSR_INDEX_LIST", count)
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise
-        found = ffi.new("struct kvm_msr_list *", {"indices": count.nmsrs})
-        found.nmsrs = count.nmsrs
-        self.ioctl("KVM_GET_MSR_INDEX_LIST", found)
-        return list(ffi.unpack(found.indices, found.nmsrs))
+        msrs = ffi.new("struct kvm_msr_list *", {"indices": count.nmsrs})
+        msrs.nmsrs = count.nmsrs
+        self.ioctl("KVM_GET_MSR_INDEX_LIST", msrs)
+        return list(ffi.unpack(msrs.indices, msrs.nmsrs))
 
 
 def why_unusable(error: OSError, path: str = DEVICE) -> tuple[str, str]:
@@ -92,7 +92,7 @@ def why_unusable(error: OSError, path: str = DEVICE) -> tuple[str, str]:
 
 
 def _forbidden(path: str) -> tuple[str, str]:
-    """Who may open it, and how to become one of them."""
+    """The group or user that may open it, and the command that gives access."""
     import grp
 
     status = os.stat(path)

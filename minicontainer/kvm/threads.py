@@ -1,7 +1,7 @@
-"""The threads of a machine's processors: the caller's is the first one's, the others have their own.
+"""The threads of a machine's processors: the first processor runs in the calling thread, each other in its own.
 
-Signals are the caller's: the other threads block all but the kick (csrc/kvm/vcpu.c), so that an interrupt reaches the
-thread whose KVM_RUN it is to end.
+The other threads block all signals except the kick (csrc/kvm/vcpu.c), so that a signal for the process is delivered to
+the calling thread, and ends its KVM_RUN.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from minicontainer.kvm.drive import Processor
 from minicontainer.kvm.result import Outcome
 from minicontainer.native import lib
 
-PATIENCE = 0.01  # seconds until a thread that has not ended is kicked again
-IDLE, IDLE_MAX = 0.1, 2.0  # seconds
+RETRY_INTERVAL = 0.01  # seconds until a thread that has not ended is kicked again
+IDLE, IDLE_MAX = 0.1, 2.0  # seconds between two checks for an idle machine
 
 
 def run(processors: Sequence[Processor], board: Any) -> Outcome | None:
-    """Runs all until the first brings the end about, and then stops the others. What one raises is raised here.
-    ``board.stop`` ends it at once, and is off afterwards."""
+    """Runs all processors until one of them ends the machine, then stops the others. An exception of any thread is
+    raised here. ``board.stop`` ends the run at once, and is cleared at its end."""
     try:
         if not board.irqchip:
             return _run(processors, board)
-        with Watch(processors, board):
+        with IdleWatcher(processors, board):
             return _run(processors, board)
     finally:
         board.stop = 0
@@ -35,38 +35,38 @@ def run(processors: Sequence[Processor], board: Any) -> Outcome | None:
 def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
     if len(processors) == 1:
         return processors[0].run()
-    team = _Team(board)
-    threads = [threading.Thread(target=team.member, args=(p,), daemon=True) for p in processors[1:]]
+    shared = _SharedRun(board)
+    threads = [threading.Thread(target=shared.thread_main, args=(p,), daemon=True) for p in processors[1:]]
     try:
         for thread in threads:
             start(thread)
-        team.run(processors[0])
+        shared.run(processors[0])
     finally:
-        _join(team, threads)
-    if team.error is not None:
-        raise team.error
-    return team.outcome
+        _join(shared, threads)
+    if shared.error is not None:
+        raise shared.error
+    return shared.outcome
 
 
 def start(thread: threading.Thread) -> None:
-    """UnsupportedError: the system gives no thread."""
+    """Starts a thread. UnsupportedError: the system allows no more threads."""
     try:
         thread.start()
-    except RuntimeError:  # Python keeps the errno to itself: EAGAIN of clone(2), or no memory for its stack
+    except RuntimeError:  # without errno: EAGAIN of clone(2), or no memory for its stack
         reason = "the system gives no more of them"
         raise UnsupportedError("threads", None, reason, "ulimit -u, ulimit -v, pids.max") from None
 
 
-def _join(team: _Team, threads: Sequence[threading.Thread]) -> None:
-    """Waits for their end, whatever signals raise meanwhile: a processor that went on would outlive its memory."""
+def _join(shared: _SharedRun, threads: Sequence[threading.Thread]) -> None:
+    """Waits for all threads to end, even if signal handlers raise: a running processor must not outlive its memory."""
     raised: BaseException | None = None
     are_alive = True
     while are_alive:
         try:
-            team.end()
-            alive = [thread for thread in threads if thread.is_alive()]  # not all need have been started
+            shared.end()
+            alive = [thread for thread in threads if thread.is_alive()]  # some may not have been started
             for thread in alive:
-                thread.join(PATIENCE)
+                thread.join(RETRY_INTERVAL)
             are_alive = bool(alive)
         except BaseException as error:
             raised = error
@@ -74,52 +74,52 @@ def _join(team: _Team, threads: Sequence[threading.Thread]) -> None:
         raise raised
 
 
-class Watch:
-    """Finds a machine that stands still for good, where HLT is the kernel's (csrc/kvm/vcpu.c, is_dead): when no
-    processor has used any time for a while, each is brought out to see whether it could ever be woken."""
+class IdleWatcher:
+    """Detects a machine that is halted for ever, where the kernel handles HLT (csrc/kvm/vcpu.c, all_halted): if the
+    processors have used no time for a while, each leaves KVM_RUN to check whether an interrupt could wake it."""
 
     def __init__(self, processors: Sequence[Processor], board: Any) -> None:
         self._processors, self._board = processors, board
-        self._over = threading.Event()
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> IdleWatcher:
         start(self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._is_over.set()
         self._thread.join()
 
     def _watch(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        before, pause, looks = -1.0, IDLE, 0
-        while not self._over.wait(pause):
+        before, pause, checks = -1.0, IDLE, 0
+        while not self._is_over.wait(pause):
             used = sum(lib.mc_vcpu_thread_ns(p.control) for p in self._processors) / 1e9
             if used - before > 0.01 * pause:
                 pause = IDLE
             else:
-                looks += 1
-                self._look(looks)
+                checks += 1
+                self._check_halted(checks)
                 pause = min(2 * pause, IDLE_MAX)
             before = used
 
-    def _look(self, number: int) -> None:
-        """The board is set to it only while all are brought out: what one found earlier is not true for ever."""
-        self._board.halted, self._board.look = 0, number
+    def _check_halted(self, number: int) -> None:
+        """Sets ``halt_check`` only while all are kicked: an earlier result may be outdated."""
+        self._board.halted, self._board.halt_check = 0, number
         kick(self._processors)
-        self._over.wait(IDLE / 2)
-        self._board.look = 0
+        self._is_over.wait(IDLE / 2)
+        self._board.halt_check = 0
 
 
 def kick(processors: Sequence[Processor]) -> None:
-    """Brings every processor out of its guest, to look at the board."""
+    """Makes every processor leave its guest and check the board."""
     for processor in processors:
         processor.kick()
 
 
-class _Team:
-    """What the threads of one run tell each other."""
+class _SharedRun:
+    """The state that the threads of one run share: outcome, error, running processors."""
 
     def __init__(self, board: Any) -> None:
         self.outcome: Outcome | None = None
@@ -127,10 +127,10 @@ class _Team:
         self._board = board
         self._lock = threading.Lock()
         self._running: list[Processor] = []
-        self._over = False
+        self._is_over = False
 
-    def member(self, processor: Processor) -> None:
-        """A thread of its own."""
+    def thread_main(self, processor: Processor) -> None:
+        """The main function of a processor's thread."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self.run(processor)
@@ -140,10 +140,10 @@ class _Team:
             self._stop()
 
     def run(self, processor: Processor) -> None:
-        """One processor to its end, which is then everybody's."""
+        """Runs a processor to its end, then stops the others."""
         with self._lock:
-            if self._over:
-                return  # a thread that begins after the end, for whose start a signal did not let us wait
+            if self._is_over:
+                return  # it starts after the end: a signal handler interrupted the start
             self._running.append(processor)
         outcome = processor.run()
         with self._lock:
@@ -151,9 +151,9 @@ class _Team:
         self._stop()
 
     def end(self) -> None:
-        """Stops all; from now on none begins."""
+        """Stops all processors; none starts any more."""
         with self._lock:
-            self._over = True
+            self._is_over = True
         self._stop()
 
     def _stop(self) -> None:

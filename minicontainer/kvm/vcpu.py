@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Vcpu(Descriptor):
-    """What KVM_CREATE_VCPU gives. Structures are the kernel's own: ``regs = vcpu.get_regs(); regs.rip = 0x1000``."""
+    """The descriptor of KVM_CREATE_VCPU. Structures are the kernel's: ``regs = vcpu.get_regs(); regs.rip = 0x1000``."""
 
     run_page: Any = ffi.NULL  # struct kvm_run
 
@@ -31,7 +31,7 @@ class Vcpu(Descriptor):
         self._exit = ffi.new("struct mc_exit *")
 
     def close(self) -> None:
-        """Unmaps struct kvm_run, and closes."""
+        """Unmaps struct kvm_run, and closes the descriptor."""
         page, self.run_page = self.run_page, ffi.NULL
         if page != ffi.NULL:
             lib.mc_run_unmap(page, self._mmap_size)
@@ -40,9 +40,9 @@ class Vcpu(Descriptor):
     # ---- running
 
     def run(self) -> Exit:
-        """KVM_RUN: enters the guest until its next exit. A signal to this thread makes it an InterruptedExit."""
+        """KVM_RUN: enters the guest until its next exit. InterruptedExit: a signal for this thread ended it."""
         result = lib.mc_ioctl_value(self.fd, lib.KVM_RUN, 0)
-        while result == -errno.EAGAIN:  # it was waiting for its SIPI, and has got it
+        while result == -errno.EAGAIN:  # it has received the SIPI that it waited for
             result = lib.mc_ioctl_value(self.fd, lib.KVM_RUN, 0)
         if result == -errno.EINTR:
             return InterruptedExit()
@@ -51,16 +51,15 @@ class Vcpu(Descriptor):
         return typed(self._exit)
 
     def immediate_exit(self, on: bool = True) -> None:
-        """While it is on, ``run`` returns at once with an InterruptedExit, once what the last exit left open is
-        finished (a read's data taken, the instruction ended)."""
+        """While it is on, ``run`` returns at once with an InterruptedExit, after KVM has completed the last exit (taken
+        the data of a read, ended the instruction)."""
         lib.mc_run_immediate(self._mapped(), on)
 
     def sync_regs(self, valid: int = 0, dirty: int = 0) -> Synced:
-        """KVM_CAP_SYNC_REGS: from now on each exit fills in the parts ``valid`` (KVM_SYNC_X86_REGS ...) of the ``struct
-        kvm_sync_regs *`` that this gives, without an ioctl; the parts ``dirty`` are taken from it once, at the next
-        run."""
-        found: Synced = ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self._mapped(), valid, dirty))
-        return found
+        """KVM_CAP_SYNC_REGS: returns a ``struct kvm_sync_regs *``. From now on each exit fills in its parts ``valid``
+        (KVM_SYNC_X86_REGS ...), without an ioctl; the next run loads the parts ``dirty`` from it, once."""
+        registers: Synced = ffi.cast("struct kvm_sync_regs *", lib.mc_run_sync(self._mapped(), valid, dirty))
+        return registers
 
     def _mapped(self) -> Any:
         if self.run_page == ffi.NULL:
@@ -68,7 +67,7 @@ class Vcpu(Descriptor):
         return self.run_page
 
     def interrupt(self, vector: int) -> None:
-        """KVM_INTERRUPT: queues an external interrupt, where there is no irqchip in the kernel."""
+        """KVM_INTERRUPT: queues an external interrupt. Only without an in-kernel irqchip."""
         self.ioctl("KVM_INTERRUPT", ffi.new("uint32_t *", vector), vector)
 
     def nmi(self) -> None:
@@ -79,8 +78,8 @@ class Vcpu(Descriptor):
 
     def get_regs(self) -> Regs:
         """KVM_GET_REGS: the general registers, rip and rflags (``struct kvm_regs *``)."""
-        found: Regs = self.get("KVM_GET_REGS", "struct kvm_regs")
-        return found
+        value: Regs = self.get("KVM_GET_REGS", "struct kvm_regs")
+        return value
 
     def set_regs(self, regs: Regs) -> None:
         """KVM_SET_REGS."""
@@ -88,26 +87,26 @@ class Vcpu(Descriptor):
 
     def get_sregs(self) -> Sregs:
         """KVM_GET_SREGS: segments, tables, control registers (``struct kvm_sregs *``)."""
-        found: Sregs = self.get("KVM_GET_SREGS", "struct kvm_sregs")
-        return found
+        value: Sregs = self.get("KVM_GET_SREGS", "struct kvm_sregs")
+        return value
 
     def set_sregs(self, sregs: Sregs) -> None:
         """KVM_SET_SREGS."""
         self.ioctl("KVM_SET_SREGS", sregs)
 
     def get_fpu(self) -> Fpu:
-        """KVM_GET_FPU: x87 and SSE (``struct kvm_fpu *``). KVM leaves ``mxcsr`` out, which is in get_xsave."""
-        found: Fpu = self.get("KVM_GET_FPU", "struct kvm_fpu")
-        return found
+        """KVM_GET_FPU: x87 and SSE (``struct kvm_fpu *``). KVM does not fill in ``mxcsr``; get_xsave has it."""
+        value: Fpu = self.get("KVM_GET_FPU", "struct kvm_fpu")
+        return value
 
     def set_fpu(self, fpu: Fpu) -> None:
         """KVM_SET_FPU."""
         self.ioctl("KVM_SET_FPU", fpu)
 
     def get_xsave(self) -> Xsave:
-        """KVM_GET_XSAVE: the first 4 KiB of what XSAVE has (``struct kvm_xsave *``)."""
-        found: Xsave = self.get("KVM_GET_XSAVE", "struct kvm_xsave")
-        return found
+        """KVM_GET_XSAVE: the first 4 KiB of the XSAVE area (``struct kvm_xsave *``)."""
+        value: Xsave = self.get("KVM_GET_XSAVE", "struct kvm_xsave")
+        return value
 
     def set_xsave(self, xsave: Xsave) -> None:
         """KVM_SET_XSAVE."""
@@ -115,8 +114,8 @@ class Vcpu(Descriptor):
 
     def get_xcrs(self) -> Xcrs:
         """KVM_GET_XCRS: the extended control registers (``struct kvm_xcrs *``)."""
-        found: Xcrs = self.get("KVM_GET_XCRS", "struct kvm_xcrs")
-        return found
+        value: Xcrs = self.get("KVM_GET_XCRS", "struct kvm_xcrs")
+        return value
 
     def set_xcrs(self, xcrs: Xcrs) -> None:
         """KVM_SET_XCRS."""
@@ -124,27 +123,27 @@ class Vcpu(Descriptor):
 
     def get_debugregs(self) -> Debugregs:
         """KVM_GET_DEBUGREGS (``struct kvm_debugregs *``)."""
-        found: Debugregs = self.get("KVM_GET_DEBUGREGS", "struct kvm_debugregs")
-        return found
+        value: Debugregs = self.get("KVM_GET_DEBUGREGS", "struct kvm_debugregs")
+        return value
 
     def set_debugregs(self, debugregs: Debugregs) -> None:
         """KVM_SET_DEBUGREGS."""
         self.ioctl("KVM_SET_DEBUGREGS", debugregs)
 
     def get_msrs(self, indices: Sequence[int]) -> dict[int, int]:
-        """KVM_GET_MSRS: model-specific registers by index; those from the first unknown one on are left out."""
+        """KVM_GET_MSRS: model-specific registers by index, up to the first that KVM does not know."""
         msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(indices), "entries": [{"index": i} for i in indices]})
         count = self.ioctl("KVM_GET_MSRS", msrs)
         return {msrs.entries[i].index: msrs.entries[i].data for i in range(count)}
 
     def set_msrs(self, values: Mapping[int, int]) -> int:
-        """KVM_SET_MSRS, in this order: how many were set. KVM stops at the first that it does not take."""
+        """KVM_SET_MSRS, in this order; returns how many were set. KVM stops at the first that it refuses."""
         entries = [{"index": index, "data": value} for index, value in values.items()]
         msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})
         return self.ioctl("KVM_SET_MSRS", msrs, f"{len(entries)} registers")
 
     def set_cpuid2(self, cpuid: Cpuid) -> None:
-        """KVM_SET_CPUID2: what the instruction tells the guest (``struct kvm_cpuid2 *``). Before the first run."""
+        """KVM_SET_CPUID2: the results of the CPUID instruction (``struct kvm_cpuid2 *``). Before the first run."""
         self.ioctl("KVM_SET_CPUID2", cpuid, f"{cpuid.nent} entries")
 
     def get_cpuid2(self, room: int = 256) -> Cpuid:
@@ -152,16 +151,16 @@ class Vcpu(Descriptor):
         value: Cpuid = ffi.new("struct kvm_cpuid2 *", {"nent": room, "entries": room})
         self.ioctl("KVM_GET_CPUID2", value)
         while value.nent > 1 and value.entries[value.nent - 1].function == 0:
-            value.nent -= 1  # Linux 6.1 leaves it as it was
+            value.nent -= 1  # Linux 6.1 does not update nent
         return value
 
-    # ---- the rest of its state
+    # ---- other state
 
     def get_lapic(self) -> Lapic:
         """KVM_GET_LAPIC: the local APIC's registers, 16 bytes apart (``struct kvm_lapic_state *``). Only with an
         irqchip."""
-        found: Lapic = self.get("KVM_GET_LAPIC", "struct kvm_lapic_state")
-        return found
+        value: Lapic = self.get("KVM_GET_LAPIC", "struct kvm_lapic_state")
+        return value
 
     def set_lapic(self, lapic: Lapic) -> None:
         """KVM_SET_LAPIC."""
@@ -169,8 +168,8 @@ class Vcpu(Descriptor):
 
     def get_vcpu_events(self) -> Events:
         """KVM_GET_VCPU_EVENTS: pending exceptions, interrupts, NMIs (``struct kvm_vcpu_events *``)."""
-        found: Events = self.get("KVM_GET_VCPU_EVENTS", "struct kvm_vcpu_events")
-        return found
+        value: Events = self.get("KVM_GET_VCPU_EVENTS", "struct kvm_vcpu_events")
+        return value
 
     def set_vcpu_events(self, events: Events) -> None:
         """KVM_SET_VCPU_EVENTS."""
@@ -187,8 +186,9 @@ class Vcpu(Descriptor):
     def set_guest_debug(
         self, *, single_step: bool = False, breakpoints: Sequence[int] = (), block_irq: bool = False
     ) -> None:
-        """KVM_SET_GUEST_DEBUG: a DebugExit after each instruction, or where rip is at one of up to four addresses; with
-        neither, none any more. ``block_irq``: no interrupt is let in (Linux 5.16; older ones do not know of it)."""
+        """KVM_SET_GUEST_DEBUG: a DebugExit after each instruction, or at breakpoints (up to four addresses of rip);
+        with neither, debugging is off. ``block_irq``: interrupts are blocked (since Linux 5.16, before it is
+        ignored)."""
         if len(breakpoints) > 4:
             raise ValueError(f"{len(breakpoints)} hardware breakpoints: a processor has four")
         control = (lib.KVM_GUESTDBG_ENABLE | lib.KVM_GUESTDBG_SINGLESTEP) if single_step else 0
@@ -202,8 +202,8 @@ class Vcpu(Descriptor):
         self.ioctl("KVM_SET_GUEST_DEBUG", debug, f"{control:#x}")
 
     def translate(self, linear: int) -> int | None:
-        """KVM_TRANSLATE: the guest physical address of a linear one by the guest's page tables; None where there is
-        none."""
+        """KVM_TRANSLATE: the guest physical address of a linear address, by the guest's page tables; None: not
+        mapped."""
         value = ffi.new("struct kvm_translation *", {"linear_address": linear})
         self.ioctl("KVM_TRANSLATE", value, f"{linear:#x}")
         return int(value.physical_address) if value.valid else None

@@ -13,19 +13,19 @@ CHIPS = {"master": "KVM_IRQCHIP_PIC_MASTER", "slave": "KVM_IRQCHIP_PIC_SLAVE", "
 
 
 class Vm(Descriptor):
-    """What KVM_CREATE_VM gives: an address space to fill, and processors to run in it."""
+    """The descriptor of KVM_CREATE_VM: a guest physical address space and its processors."""
 
     def __init__(self, fd: int, watch: Watch | None = None) -> None:
         super().__init__(fd, watch)
         self.mmap_size = 0  # Kvm.get_vcpu_mmap_size
-        self._slots: dict[int, int] = {}  # their sizes
+        self._slots: dict[int, int] = {}  # slot -> its size
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU: a processor whose (initial) APIC id is ``number``."""
         return Vcpu(self.ioctl_value("KVM_CREATE_VCPU", number), self.mmap_size, self.watch)
 
     def check_extension(self, capability: str) -> int:
-        """KVM_CHECK_EXTENSION, as this machine has it."""
+        """KVM_CHECK_EXTENSION for this machine."""
         return self.ioctl_value("KVM_CHECK_EXTENSION", getattr(lib, capability))
 
     def enable_cap(self, capability: str, *args: int, flags: int = 0) -> None:
@@ -38,17 +38,16 @@ class Vm(Descriptor):
     # ---- memory
 
     def set_user_memory_region(self, slot: int, guest_phys_addr: int, size: int, host: int, flags: int = 0) -> None:
-        """KVM_SET_USER_MEMORY_REGION: ``size`` bytes at the address ``host`` of this process become memory of the
-        guest.
+        """KVM_SET_USER_MEMORY_REGION: ``size`` bytes at the address ``host`` of this process become guest memory.
 
-        ``flags``: KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY. Size 0 takes the slot away. The caller keeps the
-        memory."""
+        ``flags``: KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY. Size 0 removes the slot. The caller owns the memory, and
+        keeps it mapped."""
         region = ffi.new("struct kvm_userspace_memory_region *", (slot, flags, guest_phys_addr, size, host))
         self.ioctl("KVM_SET_USER_MEMORY_REGION", region, f"slot {slot}", f"{guest_phys_addr:#x}", f"{size:#x} bytes")
         self._slots[slot] = size
 
     def get_dirty_log(self, slot: int) -> list[int]:
-        """KVM_GET_DIRTY_LOG: the pages of the slot written since it was asked last, by number."""
+        """KVM_GET_DIRTY_LOG: the numbers of the slot's pages that were written since the last call."""
         size = self._slots.get(slot, 0)
         bitmap = bytearray(-(-size // PAGE // 64) * 8 or 8)
         log = ffi.new("struct kvm_dirty_log *", {"slot": slot, "dirty_bitmap": ffi.from_buffer(bitmap)})
@@ -62,11 +61,11 @@ class Vm(Descriptor):
         self.ioctl_value("KVM_SET_TSS_ADDR", address)
 
     def set_identity_map_addr(self, address: int) -> None:
-        """KVM_SET_IDENTITY_MAP_ADDR: one page more for the same. Before the first processor."""
+        """KVM_SET_IDENTITY_MAP_ADDR: one more page for the same purpose. Before the first processor."""
         self.ioctl("KVM_SET_IDENTITY_MAP_ADDR", ffi.new("uint64_t *", address), f"{address:#x}")
 
     def create_irqchip(self) -> None:
-        """KVM_CREATE_IRQCHIP: two PICs and an IOAPIC, and a local APIC for every processor made from now on."""
+        """KVM_CREATE_IRQCHIP: two PICs, an IOAPIC, and a local APIC for every processor that is created later."""
         self.ioctl_value("KVM_CREATE_IRQCHIP")
 
     def create_pit2(self, flags: int = 0) -> None:
@@ -78,7 +77,7 @@ class Vm(Descriptor):
         self.ioctl("KVM_IRQ_LINE", ffi.new("struct kvm_irq_level *", (irq, level)), irq, level)
 
     def signal_msi(self, address: int, data: int) -> int:
-        """KVM_SIGNAL_MSI: above 0 when it was delivered, 0 when the guest blocked it."""
+        """KVM_SIGNAL_MSI: above 0: it was delivered; 0: the guest has blocked it."""
         message = ffi.new("struct kvm_msi *", (address & 0xFFFFFFFF, address >> 32, data, 0))
         return self.ioctl("KVM_SIGNAL_MSI", message, f"{address:#x}", f"{data:#x}")
 
@@ -91,7 +90,7 @@ class Vm(Descriptor):
         self, fd: int, address: int, size: int, *, pio: bool = False, value: int | None = None, deassign: bool = False
     ) -> None:
         """KVM_IOEVENTFD: a write of ``size`` bytes (of ``value`` alone, if given) to the guest's address or port
-        signals the eventfd, and is no exit."""
+        signals the eventfd, without an exit."""
         flags = lib.KVM_IOEVENTFD_FLAG_PIO if pio else 0
         flags |= 0 if value is None else lib.KVM_IOEVENTFD_FLAG_DATAMATCH
         flags |= lib.KVM_IOEVENTFD_FLAG_DEASSIGN if deassign else 0
@@ -117,7 +116,7 @@ class Vm(Descriptor):
         self.ioctl("KVM_SET_PIT2", value)
 
     def get_clock(self) -> Any:
-        """KVM_GET_CLOCK: a ``struct kvm_clock_data *``; ``clock`` in nanoseconds since the machine was made."""
+        """KVM_GET_CLOCK: a ``struct kvm_clock_data *``; ``clock`` in nanoseconds since the machine's creation."""
         return self.get("KVM_GET_CLOCK", "struct kvm_clock_data")
 
     def set_clock(self, nanoseconds: int) -> None:

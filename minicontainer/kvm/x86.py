@@ -1,6 +1,6 @@
-"""The state in which a processor enters a guest: real, protected and long mode (Intel SDM volume 3; AMD APM volume 2).
+"""The processor state at the guest's entry: real, protected and long mode (Intel SDM volume 3; AMD APM volume 2).
 
-Each function changes a ``struct kvm_sregs``; tables that the processor reads are written to guest memory by ``tables``.
+``real``, ``protected`` and ``long`` change a ``struct kvm_sregs``; ``tables`` writes the tables to guest memory.
 """
 
 from __future__ import annotations
@@ -18,18 +18,14 @@ EFER_LME, EFER_LMA = 1 << 8, 1 << 10
 RFLAGS_1, RFLAGS_IOPL3 = 1 << 1, 3 << 12
 PTE_P, PTE_W, PTE_U, PTE_PS = 1, 2, 4, 1 << 7
 
-# Selectors of the descriptor table; code and data as Linux's 64-bit boot protocol wants them (__BOOT_CS, __BOOT_DS).
+# Selectors of the descriptor table; code and data as in Linux's 64-bit boot protocol (__BOOT_CS, __BOOT_DS).
 CODE, DATA, TSS, USER_DATA, USER_CODE = 0x10, 0x18, 0x20, 0x33, 0x3B
-TYPE_CODE, TYPE_DATA, TYPE_TSS = (
-    11,
-    3,
-    11,
-)  # code: execute, read, accessed; data: read, write, accessed; TSS: 32/64, busy
+TYPE_CODE, TYPE_DATA, TYPE_TSS = 11, 3, 11  # execute, read, accessed; read, write, accessed; 32-bit or 64-bit, busy
 GDT_ENTRIES = 8
 
-# What ``tables`` writes: the descriptor table; the TSS with its map of the ports that CPL 3 may use, one bit each,
-# zero is yes, and a byte of ones behind it (Intel SDM volume 1, "I/O Permission Bit Map"); then page tables. KVM_PVM
-# forgets IOPL, and goes by the map alone.
+# ``tables`` writes the descriptor table; the TSS with the I/O permission bit map for CPL 3 (a clear bit permits the
+# port; a byte of ones follows: Intel SDM volume 1, "I/O Permission Bit Map"); then page tables. KVM_PVM ignores IOPL,
+# and checks the map alone.
 TSS_OFFSET, TSS_SIZE, TSS_MAP, PORT_MAP_SIZE = 0x80, 0x68, 0x66, 0x2000
 TSS_LIMIT = TSS_SIZE + PORT_MAP_SIZE
 GDT_SIZE = 3 * PAGE
@@ -37,12 +33,12 @@ PDPT_ENTRIES = 512  # of one page; 1 GiB each
 
 
 def tables_size(memory: GuestMemory, paging: bool) -> int:
-    """Bytes that ``tables`` needs: pages of descriptors and, for long mode, the page tables that map all memory."""
+    """Bytes that ``tables`` writes: pages of descriptors and, for long mode, the page tables that map all memory."""
     return GDT_SIZE + (2 + _gigabytes(memory)) * PAGE if paging else GDT_SIZE
 
 
 def _gigabytes(memory: GuestMemory) -> int:
-    """How many are mapped: at least the first four, where devices are."""
+    """The number of mapped GiB: at least the first four, which contain the devices."""
     count = max(4, -(-memory.end >> 30))
     if count > PDPT_ENTRIES:
         raise SpecError("memory", memory.size, f"is more than long mode begins with ({PDPT_ENTRIES} GiB are mapped)")
@@ -50,8 +46,8 @@ def _gigabytes(memory: GuestMemory) -> int:
 
 
 def tables(memory: GuestMemory, at: int, *, wide: bool, user: bool = False) -> None:
-    """Writes the descriptor table at ``at``, and for long mode (``wide``) the page tables behind it: all memory, and
-    all below 4 GiB, is mapped to itself in pages of 2 MiB; for programs at CPL 3 too (``user``)."""
+    """Writes the descriptor table at ``at``, and for long mode (``wide``) the page tables behind it: an identity map of
+    all memory, and of all addresses below 4 GiB, in pages of 2 MiB; ``user``: accessible at CPL 3."""
     memory.write(at, _gdt(wide))
     if user:
         memory.write(at + TSS_OFFSET + TSS_MAP, struct.pack("<H", TSS_SIZE))
@@ -70,12 +66,12 @@ _pages: dict[tuple[int, int], bytes] = {}
 
 
 def _large_pages(count: int, bits: int) -> bytes:
-    """Page directories for ``count`` GiB; always the same, and so made once."""
-    found = _pages.get((count, bits))
-    if found is None:
-        found = struct.pack(f"<{count * 512}Q", *(i << 21 | bits for i in range(count * 512)))
-        _pages[count, bits] = found
-    return found
+    """Page directories for ``count`` GiB, cached."""
+    directories = _pages.get((count, bits))
+    if directories is None:
+        directories = struct.pack(f"<{count * 512}Q", *(i << 21 | bits for i in range(count * 512)))
+        _pages[count, bits] = directories
+    return directories
 
 
 def _descriptor(kind: int, dpl: int = 0, *, wide: bool = False, system: bool = False) -> int:
@@ -83,7 +79,7 @@ def _descriptor(kind: int, dpl: int = 0, *, wide: bool = False, system: bool = F
     access = 0x80 | dpl << 5 | (0 if system else 0x10) | kind
     if system:
         return access << 40 | 0x67
-    size = 0x2 if wide and kind & 8 else 0x4  # L for code of long mode, else D
+    size = 0x2 if wide and kind & 8 else 0x4  # L for 64-bit code, else D
     return 0xFFFF | access << 40 | 0xF << 48 | (0x8 | size) << 52
 
 
@@ -133,7 +129,8 @@ def protected(sregs: Any, gdt: int) -> None:
 
 
 def long(sregs: Any, gdt: int, *, user: bool = False, xsave: bool = False) -> None:
-    """64-bit long mode over ``tables`` at ``gdt``; at CPL 3 with ``user``. SSE is on, and with ``xsave`` AVX can be."""
+    """64-bit long mode over ``tables`` at ``gdt``; at CPL 3 with ``user``. SSE is enabled; with ``xsave`` AVX can
+    be."""
     _flat(sregs, gdt, USER_CODE if user else CODE, USER_DATA if user else DATA, wide=True)
     if user:
         sregs.tr.base, sregs.tr.limit = gdt + TSS_OFFSET, TSS_LIMIT

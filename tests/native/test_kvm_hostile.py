@@ -75,7 +75,7 @@ def test_accesses_of_every_place_reach_nobody() -> None:
 
 
 def test_what_is_sent_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minicontainer.kvm.serial.KEPT", 200)
+    monkeypatch.setattr("minicontainer.kvm.serial.OUTPUT_MAX", 200)
     with Machine() as m:
         m.load(guests.path("flood"))
         result = m.run(timeout=PATIENCE, max_exits=1000)

@@ -19,7 +19,7 @@ from box import until
 
 from minicontainer.errors import Error, SpecError
 from minicontainer.kvm import Access, GuestMemoryError, Machine, Result, Tracer, guests, processor
-from minicontainer.kvm.debug.explain import SHOWN, Recorder
+from minicontainer.kvm.debug.explain import EXITS_MAX, Recorder
 from minicontainer.kvm.debug.trace import Exit, line
 from minicontainer.native import ffi, lib
 
@@ -496,14 +496,14 @@ def test_several_processors_need_interrupts(make: Make) -> None:
 
 def test_a_start_that_fails_half_way_is_no_start(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     m = make(irqchip=True, cpus=3)
-    true = processor.Initial.set_up
+    true = processor.InitialState.set_up
 
-    def set_up(self: processor.Initial, vcpu: Any, number: int) -> None:
+    def set_up(self: processor.InitialState, vcpu: Any, number: int) -> None:
         if number == 2:
             raise MemoryError
         true(self, vcpu, number)
 
-    monkeypatch.setattr(processor.Initial, "set_up", set_up)
+    monkeypatch.setattr(processor.InitialState, "set_up", set_up)
     with pytest.raises(MemoryError):
         m.run()
     assert m.processors == []
@@ -747,7 +747,7 @@ def test_a_guest_that_never_came_out_was_entered_all_the_same() -> None:
 
 
 def test_a_long_timeline_says_what_it_leaves_out() -> None:
-    recorder = explained(STORM, max_exits=SHOWN + 7)
+    recorder = explained(STORM, max_exits=EXITS_MAX + 7)
     assert recorder.omitted == 7
     assert recorder.summary().endswith("; 7 more exits are not shown")
     assert Recorder().summary() == "never entered"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm.debug.gdb import parse_address
-from minicontainer.kvm.debug.gdb.commands import CONTINUE, STEP, Commands, Leave, Resume, Stop
+from minicontainer.kvm.debug.gdb.commands import CONTINUE, STEP, Commands, Disconnect, Resume, Stop
 from minicontainer.kvm.debug.gdb.description import target_xml
 from minicontainer.kvm.debug.gdb.packets import SIZE_MAX, Decoder, Signal, encode, escape, unescape
 from minicontainer.kvm.debug.gdb.registers import layout
@@ -216,9 +216,9 @@ def test_going_on_elsewhere(commands: Commands, target: FakeTarget) -> None:
 
 
 def test_leaving(commands: Commands) -> None:
-    assert commands.answer(b"D") == Leave(b"OK")
-    assert commands.answer(b"k") == Leave(b"", kill=True)
-    assert commands.answer(b"vKill;1") == Leave(b"OK", kill=True)
+    assert commands.answer(b"D") == Disconnect(b"OK")
+    assert commands.answer(b"k") == Disconnect(b"", kill=True)
+    assert commands.answer(b"vKill;1") == Disconnect(b"OK", kill=True)
 
 
 def test_the_description_is_read_in_parts(commands: Commands) -> None:
@@ -240,7 +240,7 @@ def test_no_packet_raises(packets: list[bytes]) -> None:
     target.remove_breakpoint = lambda address, kind: None  # type: ignore[method-assign]
     for packet in packets:
         answer = commands.answer(packet)
-        assert isinstance(answer, (bytes, Resume, Leave))
+        assert isinstance(answer, (bytes, Resume, Disconnect))
         if isinstance(answer, bytes):
             assert len(answer) <= SIZE_MAX
 

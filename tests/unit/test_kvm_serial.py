@@ -278,7 +278,7 @@ def test_a_full_buffer_without_a_descriptor_is_the_callers_to_empty(port: Port) 
 
 
 def test_the_latest_output_is_kept(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 100)
+    monkeypatch.setattr(module, "OUTPUT_MAX", 100)
     for i in range(30):
         port.send(b"%09d\n" % i)
         port.serial.flush()

@@ -100,7 +100,7 @@ def test_more_than_one_table_of_gigabytes_is_refused() -> None:
 
 
 def test_tables_go_to_the_lowest_free_place(memory: GuestMemory) -> None:
-    place = processor.place
+    place = processor.free_address
     assert place([], memory, PAGE) == 0x2000
     assert place([(0x1000, 0x800)], memory, PAGE) == 0x2000
     assert place([(0x1000, 0x1001)], memory, PAGE) == 0x3000

@@ -1,4 +1,4 @@
-"""Kernels: recognised by their first bytes, judged, and loaded into guest memory."""
+"""Kernels: recognised by their first bytes, checked, and loaded into guest memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from minicontainer.kvm.memory import GuestMemory
 __all__ = ["MODES", "Entry", "Kernel", "KernelError", "Options", "load", "memory_wanted"]
 
 MODES = ("real", "protected", "long", "user64", "pvh", "linux")
-MEMORY, LINUX_MEMORY = 2 << 20, 256 << 20  # bytes, where the user says nothing
-ALLOWED = {  # the modes in which each kind of file can be entered; the first is what it gets by itself
+MEMORY, LINUX_MEMORY = 2 << 20, 256 << 20  # default memory in bytes
+ALLOWED = {  # kind of file -> modes in which it can be entered; the first is the default
     "flat": ("real", "protected", "long", "user64"),
     "boot-sector": ("real",),
     "elf32": ("protected", "pvh"),
@@ -23,7 +23,7 @@ ALLOWED = {  # the modes in which each kind of file can be entered; the first is
 
 
 class Options(NamedTuple):
-    """What the caller says of a kernel; None is what the file itself says."""
+    """Options for loading a kernel; None: the file's own value."""
 
     mode: str | None = None
     load_address: int | None = None
@@ -33,7 +33,7 @@ class Options(NamedTuple):
 
 
 def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> Entry:  # noqa: B008 - immutable
-    """Puts the kernel, and what goes with it, into memory; how it is to be entered."""
+    """Copies the kernel, its initrd and its command line to memory; returns how it is entered."""
     kernel.check()
     _check(kernel, options)
     if kernel.kind in ("elf32", "elf64"):
@@ -49,41 +49,41 @@ def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> E
 
 
 def memory_wanted(kernel: Kernel) -> int:
-    """Bytes of memory for a kernel whose user says nothing: 2 MiB, or what its segments need; 256 MiB for Linux."""
+    """The default size of memory for a kernel, in bytes: 2 MiB, or what its segments need; 256 MiB for Linux."""
     kernel.check()
     if kernel.kind == "bzimage":
         return LINUX_MEMORY
     if kernel.kind in ("elf32", "elf64"):
-        found = elf.parse(kernel)
-        end = max(s.paddr + s.memsz for s in found.segments)
-        return LINUX_MEMORY if found.pvh is not None else max(MEMORY, min(-(-end >> 20) << 20, LINUX_MEMORY))
+        headers = elf.parse(kernel)
+        end = max(s.paddr + s.memsz for s in headers.segments)
+        return LINUX_MEMORY if headers.pvh is not None else max(MEMORY, min(-(-end >> 20) << 20, LINUX_MEMORY))
     return max(MEMORY, min(-(-(kernel.size + flat.ADDRESS) >> 20) << 20, LINUX_MEMORY))
 
 
 def _load_elf(kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
-    found = elf.parse(kernel)
-    if options.mode == "pvh" and found.pvh is None:
+    headers = elf.parse(kernel)
+    if options.mode == "pvh" and headers.pvh is None:
         raise SpecError("mode", "pvh", f"{kernel.path} has no PVH note")
-    if options.mode == "pvh" or (options.mode is None and found.pvh is not None):
+    if options.mode == "pvh" or (options.mode is None and headers.pvh is not None):
         if options.entry is not None:
             raise SpecError("entry", hex(options.entry), "a PVH kernel says itself where it is entered")
         from minicontainer.kvm.boot import pvh
 
-        return pvh.load(kernel, memory, found, options.initrd, options.append)
+        return pvh.load(kernel, memory, headers, options.initrd, options.append)
     _no_linux(kernel, options)
-    own = ALLOWED[kernel.kind][0]
-    mode = options.mode or ("user64" if own == "long" and found.flags & elf.WANTS_USER64 else own)
-    return elf.load(kernel, memory, found, mode, options.entry)
+    default = ALLOWED[kernel.kind][0]
+    mode = options.mode or ("user64" if default == "long" and headers.flags & elf.WANTS_USER64 else default)
+    return elf.load(kernel, memory, headers, mode, options.entry)
 
 
 def check_mode(mode: str | None) -> None:
-    """SpecError where it is none."""
+    """SpecError: there is no such mode."""
     if mode is not None and mode not in MODES:
         raise SpecError("mode", mode, "is no mode", ", ".join(MODES))
 
 
 def _check(kernel: Kernel, options: Options) -> None:
-    """Options that this kind of file does not take are mistakes."""
+    """SpecError: an option does not apply to this kind of file."""
     allowed = ALLOWED[kernel.kind]
     if kernel.kind == "boot-sector" and options.mode not in (None, "real"):
         kernel.kind, allowed = "flat", ALLOWED["flat"]
@@ -97,7 +97,7 @@ def _check(kernel: Kernel, options: Options) -> None:
 
 
 def _no_linux(kernel: Kernel, options: Options) -> None:
-    """What only Linux takes."""
+    """SpecError: an option is for Linux alone."""
     for name, value in (("initrd", options.initrd), ("append", options.append)):
         if value is not None:
             raise SpecError(name, value, f"a {kernel.kind} file takes none: only Linux (bzImage, ELF with PVH) does")

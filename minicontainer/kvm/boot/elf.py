@@ -1,4 +1,4 @@
-"""ELF kernels (System V ABI, "Object Files"; elf(5)), and the notes in which they say what they want."""
+"""ELF kernels (System V ABI, "Object Files"; elf(5)), and the notes with their PVH entry and their wishes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel, wrong_entry
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel, entry_error
 from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 
 ET_EXEC = 2
@@ -30,7 +30,7 @@ PROGRAM = {"elf32": struct.Struct("<IIIIIIII"), "elf64": struct.Struct("<IIQQQQQ
 NOTES_MAX = 1 << 20  # bytes, of all note segments
 HEADERS_MAX = 1024
 
-NOTE = "minicontainer"  # owner of a guest's note to this package: type 1, flags and number of processors (csrc/guests)
+NOTE = "minicontainer"  # owner of the guests' note: type 1, with flags and number of processors (csrc/guests)
 NOTE_TYPE = 1
 WANTS_IRQCHIP, WANTS_USER64 = 1, 2
 XEN, XEN_ELFNOTE_PHYS32_ENTRY = "Xen", 18  # Xen public/elfnote.h; Linux Documentation/arch/x86/pvh: docs
@@ -48,7 +48,7 @@ class Segment(NamedTuple):
 
 
 class Elf(NamedTuple):
-    """What there is to know before loading."""
+    """The headers of an ELF kernel."""
 
     entry: int
     segments: list[Segment]
@@ -58,7 +58,7 @@ class Elf(NamedTuple):
 
 
 def parse(kernel: Kernel) -> Elf:
-    """Reads and judges headers and notes; a KernelError says what is wrong."""
+    """Reads and checks headers and notes. KernelError: the kernel cannot be loaded."""
     layout = HEADER[kernel.kind]
     if len(kernel.head) < 16 + layout.size:
         raise kernel.error(f"its ELF header is cut off at {kernel.size} bytes")
@@ -98,7 +98,7 @@ def _segments(kernel: Kernel, table: int, entsize: int, count: int) -> Iterator[
 
 
 def _no_overlap(kernel: Kernel, segments: list[Segment]) -> None:
-    """One would destroy the other; and many of them would be much to copy."""
+    """KernelError: segments overlap; one would overwrite the other."""
     ordered = sorted(segments, key=lambda s: s.paddr)
     for one, other in pairwise(ordered):
         if one.paddr + one.memsz > other.paddr:
@@ -109,13 +109,13 @@ def _no_overlap(kernel: Kernel, segments: list[Segment]) -> None:
 
 
 def _notes(kernel: Kernel, segments: list[Segment]) -> tuple[int | None, int, int]:
-    """(PVH entry, flags, processors) of what the notes say."""
+    """(PVH entry, flags, processors) of the notes."""
     pvh, flags, cpus = None, 0, 1
-    found = [s for s in segments if s.type == PT_NOTE]
-    size = sum(s.filesz for s in found)
+    note_segments = [s for s in segments if s.type == PT_NOTE]
+    size = sum(s.filesz for s in note_segments)
     if size > NOTES_MAX:
         raise kernel.error(f"has {size} bytes of notes: at most {NOTES_MAX} are read")
-    for segment in found:
+    for segment in note_segments:
         raw = kernel.read(segment.offset, segment.filesz, "a note segment")
         for owner, kind, content in notes(raw):
             if owner == XEN and kind == XEN_ELFNOTE_PHYS32_ENTRY and len(content) in (4, 8):
@@ -128,7 +128,7 @@ def _notes(kernel: Kernel, segments: list[Segment]) -> tuple[int | None, int, in
 
 
 def notes(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """(owner, type, content) of each note; what is cut off at the end is none."""
+    """(owner, type, content) of each note; a truncated one at the end is ignored."""
     at = 0
     while at + 12 <= len(raw):
         namesz, descsz, kind = struct.unpack_from("<III", raw, at)
@@ -145,14 +145,14 @@ def notes(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
 
 
 def load(kernel: Kernel, memory: GuestMemory, elf: Elf, mode: str, entry: int | None) -> Entry:
-    """Copies the segments to their physical addresses. The rest of each is zero, as fresh memory is."""
+    """Copies the segments to their physical addresses. The rest of each segment (.bss) is zero already."""
     for segment in elf.segments:
         _load_segment(kernel, memory, segment)
     start = physical(elf.segments, elf.entry) if entry is None else entry
-    if wrong := wrong_entry(memory, mode, start):
+    if reason := entry_error(memory, mode, start):
         if entry is None:
-            raise kernel.error(f"its entry {elf.entry:#x} {wrong}")
-        raise SpecError("entry", hex(start), wrong)
+            raise kernel.error(f"its entry {elf.entry:#x} {reason}")
+        raise SpecError("entry", hex(start), reason)
     used = [(s.paddr, s.memsz) for s in elf.segments]
     return Entry(kernel.kind, mode, start, {}, used, irqchip=bool(elf.flags & WANTS_IRQCHIP), cpus=elf.cpus)
 
@@ -176,7 +176,7 @@ def _load_segment(kernel: Kernel, memory: GuestMemory, s: Segment) -> None:
 
 
 def physical(segments: list[Segment], address: int) -> int:
-    """The physical address of an entry, which may be a virtual one."""
+    """The physical address of an entry point, which may be a virtual address."""
     if any(s.paddr <= address < s.paddr + s.memsz for s in segments):
         return address
     for s in segments:

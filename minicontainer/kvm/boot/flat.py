@@ -1,16 +1,16 @@
-"""Flat binaries, loaded and entered at one address; and boot sectors, with as much of a BIOS as lets them print."""
+"""Flat binaries, loaded and entered at one address; boot sectors, with a BIOS that prints."""
 
 from __future__ import annotations
 
 import os
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.boot.kernel import Entry, Kernel, wrong_entry
+from minicontainer.kvm.boot.kernel import Entry, Kernel, entry_error
 from minicontainer.kvm.memory import GuestMemory
 from minicontainer.native import LIBEXEC
 
-REAL_ADDRESS = 0x1000  # as Linux's tools/testing and LWN's "Using the KVM API" have it
-ADDRESS = 0x100000  # above what PCs have below 1 MiB
+REAL_ADDRESS = 0x1000  # as in LWN's "Using the KVM API"
+ADDRESS = 0x100000  # above a PC's BIOS area
 SECTOR_ADDRESS = 0x7C00
 BIOS_SEGMENT = 0xF000
 BIOS = os.path.join(LIBEXEC, "guests", "bios")
@@ -24,15 +24,14 @@ def load(kernel: Kernel, memory: GuestMemory, mode: str, load_address: int | Non
     address = default if load_address is None else load_address
     _copy(kernel, memory, address)
     start = address if entry is None else entry
-    if wrong := wrong_entry(memory, mode, start):
-        raise SpecError("entry", hex(start), wrong, "--mode protected" if mode == "real" else "")
+    if reason := entry_error(memory, mode, start):
+        raise SpecError("entry", hex(start), reason, "--mode protected" if mode == "real" else "")
     registers = {"rsp": REAL_ADDRESS} if mode == "real" else {}
     return Entry("flat", mode, start, registers, [(address, kernel.size)])
 
 
 def load_sector(kernel: Kernel, memory: GuestMemory) -> Entry:
-    """A boot sector at 0x7c00, as a PC's BIOS enters it: DL is the drive. INT 10h prints; other calls return with
-    carry."""
+    """A boot sector at 0x7c00, entered as by a PC's BIOS: DL is the drive. INT 10h prints; other calls set carry."""
     _copy(kernel, memory, SECTOR_ADDRESS)
     _bios(kernel, memory)
     return Entry("boot-sector", "real", SECTOR_ADDRESS, {"rsp": SECTOR_ADDRESS, "rdx": 0x80}, [(SECTOR_ADDRESS, 512)])
@@ -49,8 +48,8 @@ def _copy(kernel: Kernel, memory: GuestMemory, address: int) -> None:
 
 
 def _bios(kernel: Kernel, memory: GuestMemory) -> None:
-    """csrc/guests/bios.S at F000:0, and the interrupt vectors that lead to it: its words 0 and 1 are the offsets of
-    what INT 10h does, and of what all others do."""
+    """Copies csrc/guests/bios.S to F000:0, and sets the interrupt vectors to its handlers: its words 0 and 1 are the
+    offsets of the handler of INT 10h and of that of all others."""
     with open(BIOS, "rb") as file:
         code = file.read()
     if memory.size < (BIOS_SEGMENT << 4) + len(code):

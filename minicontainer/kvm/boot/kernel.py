@@ -1,4 +1,4 @@
-"""A kernel file: opened, measured, recognised by its first bytes; read only where it has been judged."""
+"""A kernel file: opened, checked, recognised by its first bytes, and read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 
 HEAD = 4096
 SECTOR = 512
-CPUS_MAX = 254  # with 8-bit APIC ids: 255 is everybody's
+CPUS_MAX = 254  # 8-bit APIC ids; 255 is the broadcast id
 Self = TypeVar("Self", bound="Kernel")
 
-# What begins so is no code, though it might be entered as a flat binary: what it is, and the remedy.
+# First bytes of files that are no kernels -> (what they are, remedy). They would else be taken for flat binaries.
 FOREIGN = {
     b"\x1f\x8b\x08": ("is packed by gzip", "gunzip"),  # RFC 1952, 2.3.1
     b"\xfd7zXZ\0": ("is packed by xz", "unxz"),
@@ -25,7 +25,7 @@ FOREIGN = {
     b"\x04\x22\x4d\x18": ("is packed by lz4", "unlz4"),  # lz4's doc/lz4_Frame_format.md
     b"\x02\x21\x4c\x18": ("is packed by lz4", "unlz4"),
     b"PK\3\4": ("is a zip archive", "unzip"),
-    b"MZ": ("is a program for EFI, DOS or Windows", "the bzImage, or an ELF file"),  # one that is Linux has a HdrS, too
+    b"MZ": ("is a program for EFI, DOS or Windows", "the bzImage, or an ELF file"),  # Linux's bzImages have HdrS too
     b"0707": ("is a cpio archive", "--initrd"),  # as Linux's initial root file systems are; cpio(5)
     b"#!": ("is a script", "a kernel, or a guest of --list"),
     b"QFI\xfb": ("is a disk image", "the kernel that is on it"),
@@ -34,14 +34,14 @@ FOREIGN = {
 
 
 class KernelError(Error):
-    """A file cannot be booted: which, where in it, and why. ``exit_code`` 126, and 127 where there is none.
+    """A file cannot be booted. ``exit_code`` 126; 127 if there is no such file.
 
-    Where the file could not be opened it is also what Python makes of that errno: FileNotFoundError ..."""
+    If open(2) failed it is also of Python's class for that errno: FileNotFoundError ..."""
 
     exit_code = 126
 
     def __new__(cls, path: str, reason: str, hint: str = "", *, exit_code: int = 126, number: int = 0) -> KernelError:
-        """``number``: the errno, where there is one."""
+        """``number``: the errno of open(2), or 0."""
         if not number:
             return super().__new__(cls, path, reason)
         return OSError.__new__(with_errno_class(cls, number), number, reason, path)
@@ -54,13 +54,14 @@ class KernelError(Error):
 
 
 class Entry(NamedTuple):
-    """How a processor enters what was loaded.
+    """How a processor enters a loaded kernel.
 
     mode       real, protected, long, user64
-    registers  by name, beside rip and rflags
-    used       (address, size) of what lies in memory: tables go elsewhere
-    irqchip    the guest wants interrupts; ``cpus``: and at least so many processors
-    linux      it is Linux: the machine needs what Linux needs of a PC"""
+    registers  initial values by name, beside rip and rflags
+    used       (address, size) of the memory that the kernel occupies; tables are written elsewhere
+    irqchip    the guest needs interrupt controllers
+    cpus       the number of processors that it asks for
+    linux      it is Linux: it needs ACPI tables and initialised MSRs"""
 
     kind: str
     mode: str
@@ -74,7 +75,7 @@ class Entry(NamedTuple):
 
 
 class Kernel:
-    """A file, and what it is: ``kind`` is flat, boot-sector, elf32, elf64, bzimage, or foreign, which is no kernel."""
+    """A kernel file. ``kind``: flat, boot-sector, elf32, elf64, bzimage, or foreign (no kernel)."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -82,14 +83,14 @@ class Kernel:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
-            hint = guests.meant(path) if missing else ""
+            hint = guests.suggestion(path) if missing else ""
             number = error.errno or 0
             reason, code = os.strerror(number), 127 if missing else 126
             raise KernelError(path, reason, hint, exit_code=code, number=number) from None
         except ValueError as error:  # a NUL byte, or half a character
             raise KernelError(path, f"is no path ({error})", exit_code=127) from None
         try:
-            self.size = self._measure()
+            self.size = self._regular_size()
             self.head = os.pread(self.fd, HEAD, 0)
             self.kind = recognise(self.head, self.size)
         except BaseException:
@@ -102,7 +103,7 @@ class Kernel:
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
-    def _measure(self) -> int:
+    def _regular_size(self) -> int:
         status = os.fstat(self.fd)
         if not stat.S_ISREG(status.st_mode):
             raise self.error("is a directory" if stat.S_ISDIR(status.st_mode) else "is no regular file")
@@ -111,16 +112,16 @@ class Kernel:
         return status.st_size
 
     def error(self, reason: str, hint: str = "") -> KernelError:
-        """What is wrong with it."""
+        """A KernelError for this file."""
         return KernelError(self.path, reason, hint)
 
     def check(self) -> None:
-        """KernelError where it is no kernel."""
+        """KernelError: it is no kernel."""
         if self.kind == "foreign":
-            raise self.error(*next(said for magic, said in FOREIGN.items() if self.head.startswith(magic)))
+            raise self.error(*next(message for magic, message in FOREIGN.items() if self.head.startswith(magic)))
 
     def read(self, offset: int, length: int, what: str) -> bytes:
-        """``length`` bytes that must be there; ``what`` they are, for the error."""
+        """``length`` bytes at ``offset``; ``what`` names them in the error."""
         if offset < 0 or offset + length > self.size:
             raise self.error(f"{what} lies at {offset:#x} to {offset + length:#x}, beyond its {self.size} bytes")
         if offset + length <= len(self.head):
@@ -131,11 +132,10 @@ class Kernel:
         return data
 
     def read_into(self, view: memoryview, offset: int, what: str) -> None:
-        """Fills ``view`` from ``offset`` on; with no copy between but of the first bytes, which were read to recognise
-        it."""
-        held = self.head[offset : offset + len(view)]
-        done = len(held)
-        view[:done] = held
+        """Reads from ``offset`` on into ``view``, without an intermediate copy; the first bytes come from ``head``."""
+        head = self.head[offset : offset + len(view)]
+        done = len(head)
+        view[:done] = head
         while done < len(view):
             count = os.preadv(self.fd, [view[done:]], offset + done)
             if count == 0:
@@ -167,8 +167,8 @@ class InMemory(Kernel):
             view[:] = part
 
 
-def wrong_entry(memory: GuestMemory, mode: str, address: int) -> str:
-    """Why a processor cannot enter there in that mode; "" if it can."""
+def entry_error(memory: GuestMemory, mode: str, address: int) -> str:
+    """Why a processor cannot enter at ``address`` in this mode; "": it can."""
     try:
         memory.offset(address, 1)
     except GuestMemoryError:
@@ -181,7 +181,7 @@ def wrong_entry(memory: GuestMemory, mode: str, address: int) -> str:
 
 
 def recognise(head: bytes, size: int) -> str:
-    """What a file is, by its first bytes. What is nothing else is a flat binary."""
+    """The kind of a file, by its first bytes; "flat" if they match nothing else."""
     if head[:4] == b"\x7fELF":
         return "elf32" if head[4:5] == b"\x01" else "elf64"
     if head[0x202:0x206] == b"HdrS":  # Linux Documentation/arch/x86/boot.rst

@@ -1,8 +1,7 @@
-"""bzImages (Linux Documentation/arch/x86/boot.rst): the 64-bit boot protocol, or PVH of the kernel that is packed
-inside.
+"""bzImages (Linux Documentation/arch/x86/boot.rst): the 64-bit boot protocol, or the PVH entry of the packed kernel.
 
-A bzImage unpacks itself, in the guest. Where its payload's format is one that we can unpack, that is done here instead,
-at the host's speed, and the kernel is entered through PVH.
+A bzImage unpacks itself in the guest. If its compression format is supported here, the host unpacks it instead, which
+is faster, and the kernel is entered through PVH.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ SECTOR = 512
 OLDEST = 0x020C  # the first protocol with a 64-bit entry
 XLF_KERNEL_64, LOADED_HIGH = 1, 1
 LOAD_ADDRESS = 0x100000
-ENTRY_64 = 0x200  # from the load address on
+ENTRY_64 = 0x200  # offset from the load address
 # Offsets in the zero page, which are those of the setup header in the file (boot.rst, "Details of header fields").
 HEADER, LOADER_TYPE, RAMDISK, COMMAND_LINE = 0x1F1, 0x210, 0x218, 0x228
 RSDP, E820_ENTRIES, E820_TABLE = 0x070, 0x1E8, 0x2D0
 UNDEFINED_LOADER = 0xFF
 E820 = struct.Struct("<QQI")
-HEADER_LEAST, HEADER_MOST = 0x268, 0x290  # its end: protocol 2.12 has as much; the zero page has place for more
+HEADER_LEAST, HEADER_MOST = 0x268, 0x290  # end of the header: in protocol 2.12; the most that fits the zero page
 
 
 class Setup(NamedTuple):
-    """What the setup header says."""
+    """The values of the setup header."""
 
-    protected: int  # offset in the file of what is loaded
-    size: int  # bytes of it
-    needed: int  # end of what the kernel uses before it reads the memory map
+    protected: int  # offset in the file of the protected-mode kernel
+    size: int  # its bytes
+    needed: int  # end of the memory that the kernel uses before it reads the memory map
     initrd_max: int
     command_line_max: int
     payload: tuple[int, int]  # offset in the file, bytes
@@ -42,7 +41,7 @@ class Setup(NamedTuple):
 
 
 def parse(kernel: Kernel) -> Setup:
-    """Reads and judges the setup header."""
+    """Reads and checks the setup header."""
     head = kernel.head
     if len(head) < HEADER_LEAST:
         raise kernel.error(f"its setup header is cut off at {len(head)} bytes")
@@ -54,7 +53,7 @@ def parse(kernel: Kernel) -> Setup:
         raise kernel.error("is a zImage, to be loaded below 1 MiB")
     protected = ((head[0x1F1] or 4) + 1) * SECTOR
     (syssize,) = struct.unpack_from("<I", head, 0x1F4)
-    # boot.rst: syssize is "in 16-byte paragraphs"; the last need not be full (memtest86+ 6.10 and 7.20 of Debian).
+    # boot.rst: syssize is "in 16-byte paragraphs"; the last may be incomplete (memtest86+ 6.10 and 7.20 of Debian).
     least = protected + max(16 * syssize - 15, ENTRY_64 + 1)
     if kernel.size < least:
         raise kernel.error(f"is cut off at {kernel.size} bytes: it says that it has at least {least}")
@@ -63,7 +62,7 @@ def parse(kernel: Kernel) -> Setup:
     offset, length = struct.unpack_from("<II", head, 0x248)
     (preferred,) = struct.unpack_from("<Q", head, 0x258)
     (init_size,) = struct.unpack_from("<I", head, 0x260)
-    end = 0x202 + head[0x201]  # boot.rst, "The real-mode kernel header": the jump over it tells its length
+    end = 0x202 + head[0x201]  # boot.rst, "The real-mode kernel header": the jump over it encodes its length
     if end < HEADER_LEAST:
         raise kernel.error(f"its setup header ends at {end:#x}, before {HEADER_LEAST:#x}")
     size = kernel.size - protected
@@ -81,7 +80,7 @@ def parse(kernel: Kernel) -> Setup:
 def load_bzimage(
     kernel: Kernel, memory: GuestMemory, mode: str | None, initrd: str | None, append: str | None
 ) -> Entry:
-    """``mode``: linux (64-bit protocol), pvh (unpacked here), or None: pvh where it can be."""
+    """``mode``: linux (64-bit protocol), pvh (unpacked here), or None: pvh if possible, else linux."""
     setup = parse(kernel)
     if mode != "linux":
         from minicontainer.kvm.boot import payload

@@ -1,4 +1,4 @@
-"""The kernel inside a bzImage, unpacked here instead of in the guest, and entered through its PVH note."""
+"""The kernel inside a bzImage: unpacked by the host instead of the guest, and entered through its PVH note."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from minicontainer.kvm.memory import GuestMemory
 from minicontainer.native import ffi, lib
 
 LZ4_LEGACY = b"\x02\x21\x4c\x18"  # lz4's doc/lz4_Frame_format.md, "Legacy frame"
-LZ4_BLOCK = 8 << 20  # of a legacy frame, unpacked
-LZMA_MEMORY = 256 << 20  # bytes that unpacking may take; Linux's own dictionary has 128 MiB at most
+LZ4_BLOCK = 8 << 20  # bytes of a legacy frame's block, unpacked
+LZMA_MEMORY = 256 << 20  # limit for the decompressor, in bytes; Linux's dictionaries have 128 MiB at most
 
 
 def load(
-    kernel: Kernel, place: tuple[int, int], memory: GuestMemory, initrd: str | None, append: str | None
+    kernel: Kernel, payload: tuple[int, int], memory: GuestMemory, initrd: str | None, append: str | None
 ) -> Entry | str:
-    """Unpacks what lies at (offset, length) of the file and loads it; or why that cannot be."""
-    offset, length = place
+    """Unpacks the payload at (offset, length) of the file and loads it; a string: why that is not possible."""
+    offset, length = payload
     if length < 8:
         return "it does not say where its payload is"
     start = kernel.read(offset, 8, "its payload")
@@ -39,10 +39,10 @@ def load(
         inner = InMemory(kernel.path, content)
         if inner.kind != "elf64":
             return "its payload is no ELF file"
-        found = elf.parse(inner)
-        if found.pvh is None:
+        headers = elf.parse(inner)
+        if headers.pvh is None:
             return "it has no PVH note (CONFIG_PVH)"
-        return pvh.load(inner, memory, found, initrd, append)
+        return pvh.load(inner, memory, headers, initrd, append)
     except KernelError as error:
         return error.reason
     finally:
@@ -54,7 +54,7 @@ def load(
 
 
 def lz4(packed: bytes, size: int) -> mmap.mmap | None:
-    """A legacy frame: blocks, each with its length before it, of LZ4_BLOCK unpacked bytes but for the last."""
+    """A legacy frame: blocks, each behind its length; each but the last unpacks to LZ4_BLOCK bytes."""
     content = mmap.mmap(-1, size or 1)
     source, target = ffi.from_buffer(packed), ffi.from_buffer(content)
     at, done, end = len(LZ4_LEGACY), 0, len(packed) - 4
@@ -74,7 +74,7 @@ def lz4(packed: bytes, size: int) -> mmap.mmap | None:
 
 
 def _with(module: str, make: str, **options: int) -> Callable[[bytes, int], bytes | None]:
-    """An unpacker of the standard library's."""
+    """A function that unpacks with a module of the standard library."""
 
     def unpack(packed: bytes, size: int) -> bytes | None:
         import importlib
@@ -82,7 +82,7 @@ def _with(module: str, make: str, **options: int) -> Callable[[bytes, int], byte
         decompressor: Any = getattr(importlib.import_module(module), make)
         try:
             content: bytes = decompressor(**options).decompress(packed, size + 1)
-        except Exception:  # each module has an error of its own for bad data
+        except Exception:  # each module has its own exception for bad data
             return None
         return content if len(content) == size else None
 

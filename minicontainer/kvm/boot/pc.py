@@ -1,5 +1,4 @@
-"""What a PC's firmware leaves in memory for Linux, whichever way it is entered: where things lie, and what is
-memory."""
+"""The memory layout for Linux, for both boot protocols: memory map, command line, initrd."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from minicontainer.errors import SpecError
 from minicontainer.kvm.boot.kernel import Kernel, KernelError
 from minicontainer.kvm.memory import GuestMemory
 
-# Below 1 MiB: tables of the boot protocol, command line; processor tables go where they find place (kvm/processor.py).
+# Below 1 MiB: tables of the boot protocol, command line; processor tables are placed beside them (kvm/processor.py).
 INFO, MEMORY_MAP, COMMAND_LINE, COMMAND_LINE_MAX = 0x6000, 0x7000, 0x20000, 0x8000
 LOW_END, RESERVED_END = 0x9FC00, 0x100000  # 640 KiB less the EBDA; 1 MiB
 RAM, RESERVED = 1, 2  # e820 types (ACPI 6.5, 15)
@@ -20,7 +19,7 @@ APPEND = "console=ttyS0"
 
 
 class Range(NamedTuple):
-    """A range of the memory map: e820's."""
+    """An entry of the e820 memory map."""
 
     address: int
     size: int
@@ -28,25 +27,25 @@ class Range(NamedTuple):
 
 
 def memory_map(memory: GuestMemory) -> list[Range]:
-    """Memory as Linux is told of it: ACPI's tables are in what is reserved below 1 MiB."""
+    """The memory map for Linux: the reserved range below 1 MiB contains the ACPI tables."""
     low = memory.regions[0].size
-    found = [
+    ranges = [
         Range(0, LOW_END, RAM),
         Range(LOW_END, RESERVED_END - LOW_END, RESERVED),
         Range(RESERVED_END, low - RESERVED_END, RAM),
     ]
-    return found + [Range(r.address, r.size, RAM) for r in memory.regions[1:]]
+    return ranges + [Range(r.address, r.size, RAM) for r in memory.regions[1:]]
 
 
 def check_memory(kernel: Kernel, memory: GuestMemory, needed: int) -> None:
-    """Linux needs so many bytes from address 0 on."""
+    """KernelError: the first region of memory is smaller than ``needed`` bytes."""
     least = max(needed, LEAST)
     if memory.regions[0].size < least:
         raise kernel.error(f"needs {-(-least >> 20)} MiB of memory and has {memory.size >> 20}", "--memory 256M")
 
 
 def write_command_line(memory: GuestMemory, append: str | None, most: int) -> tuple[int, int]:
-    """Address and length, NUL included."""
+    """Writes the command line; its address and length, NUL included."""
     text = APPEND if append is None else append
     try:
         raw = os.fsencode(text)
@@ -62,7 +61,7 @@ def write_command_line(memory: GuestMemory, append: str | None, most: int) -> tu
 
 
 def load_initrd(memory: GuestMemory, path: str | None, above: int, highest: int) -> tuple[int, int]:
-    """Reads the initrd to the highest place that it may have: (address, size); (0, 0) without one."""
+    """Reads the initrd to the highest possible address below ``highest``: (address, size); (0, 0) without one."""
     if path is None:
         return 0, 0
     try:

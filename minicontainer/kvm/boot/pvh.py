@@ -1,4 +1,5 @@
-"""The PVH entry (Xen docs/misc/pvh.pandoc; Linux arch/x86/platform/pvh): 32-bit, no paging, RBX has the start info."""
+"""The PVH entry (Xen docs/misc/pvh.pandoc; Linux arch/x86/platform/pvh): 32-bit, no paging, RBX points to the start
+info."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ COMMAND_LINE_MAX = 2048  # Linux: COMMAND_LINE_SIZE
 HIGHEST_INITRD = 0x7FFFFFFF
 
 
-def load(kernel: Kernel, memory: GuestMemory, found: elf.Elf, initrd: str | None, append: str | None) -> Entry:
+def load(kernel: Kernel, memory: GuestMemory, headers: elf.Elf, initrd: str | None, append: str | None) -> Entry:
     """An ELF kernel with a PVH note, with an initrd and a command line."""
-    end = max(s.paddr + s.memsz for s in found.segments)
+    end = max(s.paddr + s.memsz for s in headers.segments)
     pc.check_memory(kernel, memory, end)
-    _check_low(kernel, found.segments)
-    assert found.pvh is not None
-    entry = elf.load(kernel, memory, found._replace(entry=found.pvh), "protected", None)
+    _check_low(kernel, headers.segments)
+    assert headers.pvh is not None
+    entry = elf.load(kernel, memory, headers._replace(entry=headers.pvh), "protected", None)
     command_line, _ = pc.write_command_line(memory, append, COMMAND_LINE_MAX)
     address, size = pc.load_initrd(memory, initrd, max(end, pc.RESERVED_END), HIGHEST_INITRD + 1)
     _write_start_info(memory, command_line, address, size)
@@ -32,7 +33,7 @@ def load(kernel: Kernel, memory: GuestMemory, found: elf.Elf, initrd: str | None
 
 
 def _check_low(kernel: Kernel, segments: list[elf.Segment]) -> None:
-    """What the machine leaves below 1 MiB for the kernel may not be written over it."""
+    """KernelError: a segment overlaps the machine's tables below 1 MiB."""
     for s in segments:
         for address, size in pc.USED:
             if s.paddr < address + size and address < s.paddr + s.memsz:

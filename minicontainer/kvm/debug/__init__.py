@@ -1,1 +1,1 @@
-"""To look inside a machine: traces, explanations, single steps, and a gdb server."""
+"""Debugging of machines: traces, timelines, single steps, and a gdb server."""

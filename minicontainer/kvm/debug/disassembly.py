@@ -1,5 +1,4 @@
-"""The instruction that a processor is about to execute, as text: by capstone where it is installed (extra
-``[debug]``)."""
+"""Disassembles the next instruction of a processor, with capstone if it is installed (extra ``[debug]``)."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 from minicontainer.kvm.vcpu import Vcpu
 
 LONGEST = 15  # bytes of an instruction (Intel SDM volume 2, "Instruction format")
-SHOWN = 8  # bytes that are shown where there is nobody to say how many it has
+BYTES_SHOWN = 8  # without capstone the length of the instruction is unknown
 
 
 def instruction(vcpu: Vcpu, memory: GuestMemory) -> str:
-    """What is at rip, in the width of the code there: ``mov al, 0x48``; its bytes in hex where capstone is missing or
-    does not know them, and ``(no memory)`` where there is none."""
+    """The instruction at rip: ``mov al, 0x48``; in hexadecimal if capstone is missing or does not know it; ``(no
+    memory)`` if rip is outside memory."""
     sregs = vcpu.get_sregs()
     rip = vcpu.get_regs().rip
     try:
@@ -32,12 +31,12 @@ def text(code: bytes, address: int, bits: int) -> str:
     if engine is not None:
         for _, _, mnemonic, operands in engine.disasm_lite(code, address, 1):
             return f"{mnemonic} {operands}".rstrip()
-    return code[:SHOWN].hex(" ")
+    return code[:BYTES_SHOWN].hex(" ")
 
 
 @cache
 def _engine(bits: int) -> Any:
-    """capstone for this width, or None."""
+    """A capstone disassembler for this width; None: capstone is not installed."""
     try:
         import capstone
     except ImportError:

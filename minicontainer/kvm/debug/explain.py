@@ -1,25 +1,26 @@
-"""The timeline of a machine: every ioctl until the first instruction of the guest, and then its exits."""
+"""The timeline of a machine: every ioctl before the guest's first instruction, then the exits."""
 
 from __future__ import annotations
 
 from minicontainer.kvm.debug.trace import Exit
 from minicontainer.plan.timeline import Event, Timeline
 
-SHOWN = 200  # exits: of a guest's many more than that only the number is told
+EXITS_MAX = 200  # exits in the table; the others are only counted
 
 
 class Recorder:
-    """Collects them: ``Machine(watch=recorder)``, and its ``exit`` for a Tracer. ``phase`` names what is being done."""
+    """Records the events: ``Machine(watch=recorder)``, and ``recorder.exit`` for a Tracer. ``phase``: the current
+    phase."""
 
     def __init__(self) -> None:
         self.phase = "create"
-        self.entered = 0  # when the guest was first entered
+        self.entered = 0  # time of the first KVM_RUN
         self.omitted = 0
         self._events: list[Event] = []
         self._exits = 0
 
     def __call__(self, call: str, start: int, end: int, result: int) -> None:
-        """A descriptor's watch; of KVM_RUN it is told where a signal ended it, which is no exit."""
+        """The ``watch`` of a descriptor. A KVM_RUN is reported here only if a signal ended it."""
         if call.startswith("KVM_RUN"):
             self._run(Event("host", "run", call, start, end, result))
         else:
@@ -33,18 +34,18 @@ class Recorder:
     def _run(self, event: Event) -> None:
         self.entered = self.entered or event.start
         self._exits += 1
-        if self._exits > SHOWN:
+        if self._exits > EXITS_MAX:
             self.omitted += 1
         else:
             self._events.append(event)
 
     @property
     def timeline(self) -> Timeline:
-        """All of it, by time."""
+        """The events, sorted by time."""
         return Timeline.of(sorted(self._events, key=lambda e: e.start))
 
     def summary(self) -> str:
-        """What the table does not say: when the guest began, and how many exits it leaves out."""
+        """Adds to the table: the time of the guest's first instruction, the number of exits that were omitted."""
         first = min((e.start for e in self._events), default=0)
         text = (
             f"first guest instruction after {(self.entered - first) / 1000:.1f} us" if self.entered else "never entered"

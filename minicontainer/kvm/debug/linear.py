@@ -1,4 +1,4 @@
-"""A processor's own view of memory: linear addresses, which its page tables lead to physical ones."""
+"""Access to memory by a processor's linear addresses, through its page tables."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ TOP = 1 << 64
 
 
 def code_bits(sregs: Any) -> int:
-    """16, 32 or 64: how wide the code is that the processor executes (Intel SDM volume 3, "Code-segment
-    descriptor")."""
+    """The width of the code that the processor executes: 16, 32 or 64 (Intel SDM volume 3, "Code-Segment
+    Descriptor")."""
     if sregs.efer & EFER_LMA and sregs.cs.l:
         return 64
     return 32 if sregs.cr0 & CR0_PE and sregs.cs.db else 16
 
 
 def code_base(sregs: Any) -> int:
-    """What the code segment adds to rip: nothing in 64-bit code."""
+    """The base address of the code segment, 0 in 64-bit code."""
     return 0 if code_bits(sregs) == 64 else int(sregs.cs.base)
 
 
 def read(vcpu: Vcpu, memory: GuestMemory, address: int, length: int) -> bytes:
-    """Bytes at a linear address: as many as are there before the first that is not; GuestMemoryError where none is.
+    """Bytes at a linear address, up to the first one that is not mapped. GuestMemoryError: the first one is not.
 
-    The processor must not be running, as for every call on it."""
-    found = bytearray()
+    The processor must be stopped, as for every ioctl on it."""
+    data = bytearray()
     try:
         for physical, size in _pieces(vcpu, address, length):
-            found += memory.read(physical, size)
+            data += memory.read(physical, size)
     except GuestMemoryError:
-        if not found:
+        if not data:
             raise
-    return bytes(found)
+    return bytes(data)
 
 
 def write(vcpu: Vcpu, memory: GuestMemory, address: int, data: bytes) -> None:
-    """Sets bytes at a linear address, whether the guest might or not; none of them where not all are memory."""
+    """Writes at a linear address, also to read-only pages. GuestMemoryError: not all is mapped; nothing is written."""
     pieces = list(_pieces(vcpu, address, len(data)))
     for physical, size in pieces:
         memory.offset(physical, size)
@@ -51,7 +51,7 @@ def write(vcpu: Vcpu, memory: GuestMemory, address: int, data: bytes) -> None:
 
 
 def _pieces(vcpu: Vcpu, address: int, length: int) -> Iterator[tuple[int, int]]:
-    """(Physical address, size), page by page."""
+    """(physical address, size) of each page."""
     paging = bool(vcpu.get_sregs().cr0 & CR0_PG) if length else False
     end = address + length
     while address < end:

@@ -1,10 +1,11 @@
-"""Follows a machine's first processor instruction by instruction.
+"""Single-steps the first processor of a machine.
 
     Stepper(machine, lambda processor: print(hex(processor.vcpu.get_regs().rip)))
     machine.run()
 
-HLT is not stepped: its trap would be lost, or come late, where KVM interprets the guest. No interrupt is let in between
-steps, or the guest would find the trap flag of the step on its stack; one that ends a HLT is dealt with unseen.
+HLT is not stepped: where KVM emulates the guest, its trap would be lost or delayed. Interrupts are blocked between
+steps, since the guest would find the trap flag of the step on its stack; the handler of one that ends a HLT is not
+stepped.
 """
 
 from __future__ import annotations
@@ -21,48 +22,48 @@ HLT = b"\xf4"
 
 
 class Stepper:
-    """Calls ``tell`` before each instruction of the first processor; ``most`` times, or to the end. ``count``: how
-    often it did. The machine, which has been loaded and does not run yet, is started."""
+    """Calls ``callback`` before each instruction of the first processor, at most ``limit`` times. ``count``: the number
+    of calls. It starts the machine, which has to be loaded and must not run yet."""
 
-    def __init__(self, machine: Machine, tell: Callable[[Processor], None], most: int | None = None) -> None:
-        self._machine, self._tell, self._most = machine, tell, most
+    def __init__(self, machine: Machine, callback: Callable[[Processor], None], limit: int | None = None) -> None:
+        self._machine, self._callback, self._limit = machine, callback, limit
         self.count = 0
         machine.hooks.on_debug, machine.hooks.on_access = self._on_debug, self._on_access
         machine.start()
-        machine.board.trace = 1  # KVM sets no trap behind an access that it emulates: on_access is told instead
+        machine.board.trace = 1  # no trap follows an access that KVM emulates: on_access replaces it
         first = machine.processors[0]
-        self._told = self._rip(first)
-        self._show(first)
+        self._last_rip = self._rip(first)
+        self._before_instruction(first)
 
     def _on_debug(self, processor: Processor, exit_: DebugExit) -> None:
-        self._arrived(processor, exit_.rip)
+        self._report(processor, exit_.rip)
 
     def _on_access(self, processor: Processor) -> None:
-        if processor.number == 0 and (rip := self._rip(processor)) != self._told:
-            self._arrived(processor, rip)
+        if processor.number == 0 and (rip := self._rip(processor)) != self._last_rip:
+            self._report(processor, rip)
 
-    def _arrived(self, processor: Processor, rip: int) -> None:
-        self._told = rip
-        self._show(processor)
+    def _report(self, processor: Processor, rip: int) -> None:
+        self._last_rip = rip
+        self._before_instruction(processor)
 
-    def _show(self, processor: Processor) -> None:
-        if self._most is not None and self.count >= self._most:
+    def _before_instruction(self, processor: Processor) -> None:
+        if self._limit is not None and self.count >= self._limit:
             self._machine.hooks.on_debug = self._machine.hooks.on_access = None
             self._machine.board.trace = self._machine.hooks.tracer is not None
             processor.vcpu.set_guest_debug()
             return
         self.count += 1
-        self._tell(processor)
+        self._callback(processor)
         if not self._is_halt(processor):
             processor.vcpu.set_guest_debug(single_step=True, block_irq=True)
-        else:  # it ends the machine, or an interrupt ends it
-            processor.vcpu.set_guest_debug(breakpoints=[self._told + 1] if self._machine.irqchip else ())
+        else:  # HLT ends the machine, or an interrupt ends the HLT
+            processor.vcpu.set_guest_debug(breakpoints=[self._last_rip + 1] if self._machine.irqchip else ())
 
     def _rip(self, processor: Processor) -> int:
         return int(processor.vcpu.get_regs().rip) + linear.code_base(processor.vcpu.get_sregs())
 
     def _is_halt(self, processor: Processor) -> bool:
         try:
-            return linear.read(processor.vcpu, self._machine.memory, self._told, 1) == HLT
+            return linear.read(processor.vcpu, self._machine.memory, self._last_rip, 1) == HLT
         except GuestMemoryError:
             return False

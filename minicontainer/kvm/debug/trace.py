@@ -1,4 +1,4 @@
-"""Exits as they happen, one line each: for ``--trace``, and for the timeline of ``--explain``."""
+"""Traces exits: the lines of ``--trace``, and the events of ``--explain``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from minicontainer.kvm.drive import Processor
 from minicontainer.kvm.exits import NAMES, IoExit, typed
 from minicontainer.native import ffi, lib
 
-SHOWN = 16  # bytes of an exit's data
+BYTES_SHOWN = 16  # of an exit's data
 
 
 class Exit(NamedTuple):
-    """One exit, after it was dealt with. Times in nanoseconds of CLOCK_MONOTONIC: KVM_RUN's call and its return."""
+    """One exit, after it was handled. Times in nanoseconds of CLOCK_MONOTONIC: KVM_RUN's call and return."""
 
     number: int
     vcpu: int
@@ -30,28 +30,28 @@ class Exit(NamedTuple):
     detail: str
 
     def access(self) -> str:
-        """What was accessed: ``out 0x3f8 1 byte 48 'H'``; what else there is to say of other exits."""
+        """The access of an I/O or MMIO exit: ``out 0x3f8 1 byte 48 'H'``; the details of any other exit."""
         if self.address is None:
             return self.detail
         io = self.reason == "io"
         verb = ("out" if self.write else "in") if io else ("write" if self.write else "read")
         amount = f"{self.items} x {self.size} bytes" if self.items > 1 else f"{self.size} byte{'s'[: self.size > 1]}"
-        text = "".join(chr(b) if 32 <= b < 127 else "." for b in self.data[:SHOWN])
-        more = "..." if len(self.data) > SHOWN else ""
-        return f"{verb} {self.address:#x} {amount}: {self.data[:SHOWN].hex(' ')}{more} {text!r}"
+        text = "".join(chr(b) if 32 <= b < 127 else "." for b in self.data[:BYTES_SHOWN])
+        more = "..." if len(self.data) > BYTES_SHOWN else ""
+        return f"{verb} {self.address:#x} {amount}: {self.data[:BYTES_SHOWN].hex(' ')}{more} {text!r}"
 
 
 class Tracer:
-    """A Machine's ``tracer`` that gives each Exit to its observers."""
+    """A ``tracer`` for Machine.hooks: calls each of its observers with each Exit."""
 
     def __init__(self, observers: Sequence[Callable[[Exit], None]]) -> None:
         self._observers = observers
         self._number = 0
-        self._one = threading.Lock()  # of several processors
+        self._lock = threading.Lock()  # processors run in several threads
 
     def __call__(self, processor: Processor, e: Any) -> None:
-        """Called by the processor's thread, when the exit has been dealt with, or nobody can."""
-        with self._one:
+        """Called by the processor's thread, after the exit was handled or ended the run."""
+        with self._lock:
             self._number += 1
             exit_ = self._exit(processor, e)
             for observe in self._observers:
@@ -84,7 +84,7 @@ def _detail(e: Any) -> str:
 
 
 def line(exit_: Exit, start: int) -> str:
-    """One line of a trace; ``start`` is the nanosecond that its times count from."""
+    """One line of a trace; its times are relative to ``start``, in nanoseconds."""
     at, took = (exit_.left - start) / 1000, (exit_.left - exit_.entered) / 1000
     return (
         f"{exit_.number:6} cpu{exit_.vcpu} {at:10.1f} us {took:8.1f} in guest  rip {exit_.rip:#x}"

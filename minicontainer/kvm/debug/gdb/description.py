@@ -1,4 +1,4 @@
-"""target.xml: tells gdb which registers there are (GDB manual, "Target Descriptions")."""
+"""target.xml: describes the registers to gdb (GDB manual, "Target Descriptions")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MXCSR = {
     0: "IE", 1: "DE", 2: "ZE", 3: "OE", 4: "UE", 5: "PE", 6: "DAZ", 7: "IM", 8: "DM", 9: "ZM", 10: "OM", 11: "UM", 12:
     "PM", 15: "FZ",
 }  # fmt: skip
-VECTORS = {  # how an SSE register may be looked at: name -> type and number of elements
+VECTORS = {  # views of an SSE register: name -> type and number of elements
     "v4_float": ("ieee_single", 4),
     "v2_double": ("ieee_double", 2),
     "v16_int8": ("int8", 16),
@@ -26,7 +26,7 @@ VECTORS = {  # how an SSE register may be looked at: name -> type and number of 
 
 
 def target_xml(registers: Sequence[Register], wide: bool) -> bytes:
-    """The document for ``registers``, which stand feature by feature."""
+    """The document for ``registers``, which are grouped by feature."""
     lines = ['<?xml version="1.0"?>', '<!DOCTYPE target SYSTEM "gdb-target.dtd">', '<target version="1.0">']
     lines.append(f"<architecture>{'i386:x86-64' if wide else 'i386'}</architecture>")
     for feature, members in groupby(registers, lambda r: r.feature):

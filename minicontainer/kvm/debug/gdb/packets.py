@@ -1,6 +1,6 @@
 """Frames of the GDB remote serial protocol: ``$data#checksum`` (GDB manual, "Overview" of the protocol). Pure.
 
-A client's bytes become events; replies become bytes. Nothing that a client sends raises anything here.
+The decoder turns a client's bytes into events; replies are encoded to bytes. No input raises an exception.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-SIZE_MAX = 0x4000  # bytes between $ and #, before escapes are undone: what PacketSize tells the client
-ESCAPED = re.compile(rb"[#$}*]")
+SIZE_MAX = 0x4000  # bytes between $ and #, escapes included: the PacketSize that the client is sent
+SPECIAL = re.compile(rb"[#$}*]")
 ESCAPE = re.compile(rb"\}(.)", re.DOTALL)
 
 
 class Signal(Enum):
-    """What comes beside packets."""
+    """Single bytes outside packets, and broken packets."""
 
     ACK = auto()
-    NAK = auto()  # the last reply is to be sent again
-    BROKEN = auto()  # a packet whose checksum is wrong, or that is too long
+    NAK = auto()  # the client requests the last reply again
+    BROKEN = auto()  # a packet with a wrong checksum, or too long
     INTERRUPT = auto()
 
 
@@ -26,15 +26,15 @@ SIGNALS = {ord("+"): Signal.ACK, ord("-"): Signal.NAK, 0x03: Signal.INTERRUPT}
 
 
 class Decoder:
-    """Takes a client's bytes as they come."""
+    """Decodes the bytes of a client, in pieces of any size."""
 
     def __init__(self) -> None:
-        self._content: bytearray | None = None  # since a $
-        self._checksum: bytearray | None = None  # since its #
+        self._content: bytearray | None = None  # from a $ on
+        self._checksum: bytearray | None = None  # from its # on
         self._overlong = False
 
     def feed(self, data: bytes) -> list[bytes | Signal]:
-        """The packets' contents and signals that ``data`` completes."""
+        """The contents of packets, and the signals, that ``data`` completes."""
         events = (self._outside(b) if self._content is None else self._inside(b, self._content) for b in data)
         return [event for event in events if event is not None]
 
@@ -47,7 +47,7 @@ class Decoder:
         self._content, self._checksum, self._overlong = bytearray(), None, False
 
     def _inside(self, byte: int, content: bytearray) -> bytes | Signal | None:
-        if byte == ord("$"):  # never within a packet: the end of the last one was lost
+        if byte == ord("$"):  # a new packet: the end of the last one was lost
             self._begin()
         elif self._checksum is not None:
             self._checksum.append(byte)
@@ -68,19 +68,19 @@ class Decoder:
 
 
 def encode(content: bytes) -> bytes:
-    """A reply's frame."""
+    """The frame of a reply."""
     escaped = escape(content)
     return b"$%b#%02x" % (escaped, _sum(escaped))
 
 
 def escape(content: bytes) -> bytes:
-    """Bytes as they may stand in a packet: a ``}`` before those that mean something, which are XORed with 0x20."""
-    return ESCAPED.sub(lambda found: bytes((ord("}"), found[0][0] ^ 0x20)), content)
+    """Escapes the special characters: a ``}``, then the character XOR 0x20."""
+    return SPECIAL.sub(lambda match: bytes((ord("}"), match[0][0] ^ 0x20)), content)
 
 
 def unescape(content: bytes) -> bytes:
-    """The other way round."""
-    return ESCAPE.sub(lambda found: bytes((found[1][0] ^ 0x20,)), content)
+    """Undoes ``escape``."""
+    return ESCAPE.sub(lambda match: bytes((match[1][0] ^ 0x20,)), content)
 
 
 def _sum(content: bytes) -> int:

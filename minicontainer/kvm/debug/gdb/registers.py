@@ -1,7 +1,7 @@
-"""Registers as gdb numbers them, and where KVM's structures have each (gdb/features/i386 of gdb's source).
+"""gdb's numbers of the x86 registers, and the field of KVM's structures for each (gdb/features/i386 in gdb's source).
 
-gdb knows two x86 register sets; the widths are its own. The order is that of gdb's own descriptions, since the reply to
-``g`` is all of them one after another.
+gdb has a register set for i386 and one for x86-64. Order and widths are those of gdb's descriptions, since the reply to
+``g`` is the concatenation of all registers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from minicontainer.native import ffi
 GENERAL64 = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split()
 GENERAL32 = "eax ecx edx ebx esp ebp esi edi eip".split()
 SEGMENTS = "cs ss ds es fs gs".split()
-X87 = {  # name -> where; the segments are not kept by processors of today
+X87 = {  # name -> field; current processors do not store the two selectors
     "fctrl": "fpu.fcw",
     "fstat": "fpu.fsw",
     "ftag": "ftag",
@@ -40,8 +40,7 @@ BASES, CONTROLS = "org.gnu.gdb.i386.segments", "org.minicontainer.control"
 
 
 class Register(NamedTuple):
-    """``where``: its path in KVM's structures, one of State's own names, or "" where there is none (it reads as
-    zero)."""
+    """``where``: its path in KVM's structures, a name that State handles itself, or "" (it reads as zero)."""
 
     name: str
     bits: int
@@ -53,19 +52,19 @@ class Register(NamedTuple):
 def layout(wide: bool) -> list[Register]:
     """The registers of i386:x86-64 (``wide``), or of i386."""
     word = 64 if wide else 32
-    found = [
+    registers = [
         Register(name, word, POINTERS.get(name, f"int{word}"), _general(name), CORE)
         for name in (GENERAL64 if wide else GENERAL32)
     ]
-    found.append(Register("eflags", 32, "i386_eflags", "regs.rflags", CORE))
-    found += [Register(name, 32, "int32", f"sregs.{name}.selector", CORE) for name in SEGMENTS]
-    found += [Register(f"st{i}", 80, "i387_ext", f"fpu.fpr.{i}", CORE) for i in range(8)]
-    found += [Register(name, 32, "int", where, CORE) for name, where in X87.items()]
-    found += [Register(f"xmm{i}", 128, "vec128", f"fpu.xmm.{i}", SSE) for i in range(16 if wide else 8)]
-    found.append(Register("mxcsr", 32, "i386_mxcsr", "fpu.mxcsr", SSE))
+    registers.append(Register("eflags", 32, "i386_eflags", "regs.rflags", CORE))
+    registers += [Register(name, 32, "int32", f"sregs.{name}.selector", CORE) for name in SEGMENTS]
+    registers += [Register(f"st{i}", 80, "i387_ext", f"fpu.fpr.{i}", CORE) for i in range(8)]
+    registers += [Register(name, 32, "int", where, CORE) for name, where in X87.items()]
+    registers += [Register(f"xmm{i}", 128, "vec128", f"fpu.xmm.{i}", SSE) for i in range(16 if wide else 8)]
+    registers.append(Register("mxcsr", 32, "i386_mxcsr", "fpu.mxcsr", SSE))
     if wide:
-        found += [Register(f"{name}_base", 64, "int64", f"sregs.{name}.base", BASES) for name in ("fs", "gs")]
-    return found + [Register(name, word, f"int{word}", f"sregs.{name}", CONTROLS) for name in CONTROL]
+        registers += [Register(f"{name}_base", 64, "int64", f"sregs.{name}.base", BASES) for name in ("fs", "gs")]
+    return registers + [Register(name, word, f"int{word}", f"sregs.{name}", CONTROLS) for name in CONTROL]
 
 
 def _general(name: str) -> str:
@@ -73,9 +72,9 @@ def _general(name: str) -> str:
 
 
 class State:
-    """The registers of a processor that stands, read when one is first asked for; ``store`` writes what was changed.
+    """The registers of a stopped processor. Structures are read at the first access; ``store`` writes changed ones.
 
-    rip is given as a linear address, the code segment's base included: gdb knows no segments."""
+    rip is a linear address, with the base of the code segment added: gdb does not know segments."""
 
     def __init__(self, vcpu: Vcpu) -> None:
         self._vcpu = vcpu
@@ -83,7 +82,7 @@ class State:
         self._changed: set[str] = set()
 
     def get(self, register: Register) -> bytes:
-        """Its bytes, lowest first."""
+        """The register's bytes, little-endian."""
         size = register.bits // 8
         value = self._value(register.where)
         if isinstance(value, int):
@@ -91,7 +90,7 @@ class State:
         return bytes(ffi.buffer(value))[:size]
 
     def set(self, register: Register, raw: bytes) -> None:
-        """ValueError (or OverflowError) where there is no such value."""
+        """Sets a register. ValueError, OverflowError: it cannot have this value."""
         if register.where == "" or self.get(register) == raw:
             return
         value = int.from_bytes(raw, "little")
@@ -106,14 +105,14 @@ class State:
         self._changed.add({"rip": "regs", "ftag": "fpu"}.get(register.where) or register.where.split(".")[0])
 
     def store(self) -> None:
-        """OSError where KVM refuses a value."""
+        """Writes the changed structures to KVM. OSError: it refuses a value."""
         for name in sorted(self._changed):
             getattr(self._vcpu, f"set_{name}")(self._structs[name])
         self._changed.clear()
 
     @property
     def rip(self) -> int:
-        """As a linear address."""
+        """rip as a linear address."""
         return int(self._struct("regs").rip) + self._base() & linear.TOP - 1
 
     def _struct(self, name: str) -> Any:
@@ -127,9 +126,7 @@ class State:
     def _value(self, where: str) -> Any:
         if where == "rip":
             return self.rip
-        if (
-            where == "ftag"
-        ):  # KVM has FXSAVE's form, a bit for each register in use; gdb FSTENV's, 3 for each that is empty
+        if where == "ftag":  # FXSAVE (KVM): a bit for each register in use; FSTENV (gdb): 3 for each empty one
             return sum(3 << 2 * i for i in range(8) if not self._struct("fpu").ftwx >> i & 1)
         if where == "":
             return 0
@@ -149,7 +146,7 @@ class State:
             setattr(self._struct(path), last, value)
 
     def _set_selector(self, register: Register, value: int) -> None:
-        """Real mode's segments follow their selector. Others would have to be loaded from the guest's own tables."""
+        """In real mode the base follows from the selector. ValueError: in protected mode it would need a descriptor."""
         if self._struct("sregs").cr0 & x86.CR0_PE:
             raise ValueError(f"{register.name}: only the guest itself can load a segment in protected mode")
         segment = getattr(self._struct("sregs"), register.name)

@@ -1,4 +1,4 @@
-"""Serves a machine to gdb, as ``gdb.Server`` tells."""
+"""The TCP server for gdb: see ``Server``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from minicontainer.kvm.result import Result
 from minicontainer.native import now
 
 HOST = "127.0.0.1"
-PATIENCE = 1.0  # seconds for a client to take the last packet
+CLOSE_TIMEOUT = 1.0  # seconds for a client to receive the last packet
 Self = TypeVar("Self", bound="Server")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """(host, port) of ``[HOST:]PORT``; an IPv6 address stands in brackets."""
+    """(host, port) of ``[HOST:]PORT``; an IPv6 address is in brackets."""
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise SpecError("gdb", text, "is no [HOST:]PORT, with a port from 0 to 65535")
@@ -29,16 +29,16 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class Server:
-    """Waits for gdb at a TCP port, from now to ``close()``; the machine waits with it, before its first instruction:
+    """Listens for gdb on a TCP port until ``close()``; the machine waits before its first instruction:
 
         with Machine("2M") as m:
             m.load("kernel.elf")
             with gdb.Server(m, port=1234) as server:
                 result = m.run()
 
-    ``address`` is where it listens (port 0: the kernel chooses one). The guest goes on when gdb says so, and freely
-    once gdb has detached or its connection is gone; a later gdb stops it again. At its end gdb is told its exit code.
-    Whoever reaches the port may read and change the guest: leave it on 127.0.0.1."""
+    ``address``: where it listens (port 0: the kernel chooses one). gdb resumes the guest; when gdb detaches or its
+    connection ends, the guest runs without it; a later gdb stops it again. At the end of the machine gdb receives its
+    exit code. Every client of the port can read and change the guest: keep it on 127.0.0.1."""
 
     def __init__(self, machine: Machine, host: str = HOST, port: int = 0) -> None:
         machine.start()
@@ -68,7 +68,7 @@ class Server:
             self._raise()
 
     def close(self) -> None:
-        """Tells gdb goodbye, lets the guest go, and gives port and thread back."""
+        """Disconnects gdb, resumes the guest, and closes the port."""
         self._end()
         self._raise()
 
@@ -77,11 +77,11 @@ class Server:
             return
         self._is_closing = True
         self._machine.on_end = None
-        self._execution.tell()
-        self._thread.join(PATIENCE)
+        self._execution.notify()
+        self._thread.join(CLOSE_TIMEOUT)
         connection = self._connection
         if self._thread.is_alive() and connection is not None:
-            connection.shutdown(socket.SHUT_RDWR)  # it does not read: neither does it keep us
+            connection.shutdown(socket.SHUT_RDWR)  # a client that does not read must not delay the end
         self._thread.join()
         self._execution.close()
         self._listener.close()
@@ -92,15 +92,15 @@ class Server:
             raise error
 
     def _on_end(self, result: Result) -> None:
-        """In the thread of Machine.run, which returns when this does."""
+        """Called by the thread of Machine.run, which waits for its return."""
         session, deadline = self._session, self._machine.board.deadline_ns
         if session is not None:
-            session.ended(result, max(0.0, (deadline - now()) / 1e9) if deadline else None)
+            session.machine_ended(result, max(0.0, (deadline - now()) / 1e9) if deadline else None)
 
     # ---- the server's thread
 
     def _main(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for who is in KVM_RUN
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the thread in KVM_RUN
         try:
             while not self._is_closing:
                 self._serve_one()
@@ -110,19 +110,19 @@ class Server:
             self._execution.detach()
 
     def _serve_one(self) -> None:
-        """Waits for a client, or for the end, and serves it."""
+        """Waits for a client or for the end; serves the client."""
         poll = select.poll()
         for fd in (self._execution.wake, self._listener.fileno()):
             poll.register(fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll()}
         if self._execution.wake in ready:
-            self._execution.heard()
+            self._execution.clear_notification()
         if self._is_closing or self._listener.fileno() not in ready:
             return
         try:
             self._connection, _ = self._listener.accept()
         except OSError:
-            return  # it has gone already
+            return  # the client has disconnected already
         with self._connection as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._session = Session(connection, self._execution)
@@ -140,17 +140,17 @@ def _listen(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise _cannot(host, port, error) from None
+        raise _listen_error(host, port, error) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(1)
-        listener.setblocking(False)  # a client may have gone again before it is accepted
+        listener.setblocking(False)  # a client may disconnect before it is accepted
     except OSError as error:
         listener.close()
-        raise _cannot(host, port, error) from None
+        raise _listen_error(host, port, error) from None
     return listener
 
 
-def _cannot(host: str, port: int, error: OSError) -> Error:
+def _listen_error(host: str, port: int, error: OSError) -> Error:
     return Error(sentence("gdb", f"{host}:{port}", error.strerror or str(error), "another port, or 0 for any"))

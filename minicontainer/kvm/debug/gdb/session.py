@@ -1,4 +1,4 @@
-"""One client's connection: packets in, replies out, while the machine stands; an interrupt, or its news, while it
+"""The connection of one client: packets and replies while the machine is stopped; interrupts and stop replies while it
 runs."""
 
 from __future__ import annotations
@@ -8,25 +8,25 @@ import socket
 import threading
 from collections.abc import Callable
 
-from minicontainer.kvm.debug.gdb.commands import OK, Commands, Leave, Resume, Stop
+from minicontainer.kvm.debug.gdb.commands import OK, Commands, Disconnect, Resume, Stop
 from minicontainer.kvm.debug.gdb.execution import Execution
 from minicontainer.kvm.debug.gdb.packets import Decoder, Signal, encode
 from minicontainer.kvm.result import Result
 
 CHUNK = 65536
-SIGILL, SIGSEGV, SIGTERM = 4, 11, 15  # in gdb's own numbering (gdb/signals.def)
+SIGILL, SIGSEGV, SIGTERM = 4, 11, 15  # gdb's numbers (gdb/signals.def)
 FAULTS = {"triple-fault": SIGSEGV, "internal-error": SIGILL, "fail-entry": SIGILL}
 
 
-class Gone(Exception):
-    """The client has left, or is to."""
+class Disconnected(Exception):
+    """The session is over."""
 
 
 class Session:
-    """Serves one client until it leaves, or the machine ends; then ``over`` is set.
+    """Serves one client until it disconnects or the machine ends; then ``over`` is set.
 
-    After an end that is the guest's mistake (FAULTS) the machine still stands to be looked at: such an end is told as a
-    signal, and the guest's exit when the client lets it go on. KVM-AMD has by then reset one that shut down."""
+    A fault of the guest (FAULTS) is reported as a signal, and the stopped machine can be inspected; the exit is
+    reported when the client continues. After a triple fault KVM-AMD has reset the processor by then."""
 
     def __init__(self, connection: socket.socket, execution: Execution) -> None:
         self.over = threading.Event()
@@ -38,86 +38,86 @@ class Session:
         self._is_running = False
         self._result: Result | None = None
 
-    def ended(self, result: Result, patience: float | None) -> None:
-        """For the thread whose run is over; waits, at most for ``patience`` seconds, while the client looks at a
-        fault."""
+    def machine_ended(self, result: Result, timeout: float | None) -> None:
+        """Called by the thread of the run at its end. After a fault it waits, at most ``timeout`` seconds, until the
+        session is over."""
         self._result = result
-        self._execution.tell()
+        self._execution.notify()
         if result.reason in FAULTS:
-            self.over.wait(patience)
+            self.over.wait(timeout)
 
     def serve(self, is_closing: Callable[[], bool]) -> None:
-        """The conversation."""
+        """Serves the client."""
         try:
             stop = self._execution.attach()
             self._commands = Commands(self._execution.target)
             self._commands.stopped(stop)
             while not is_closing():
-                self._turn()
+                self._serve_once()
             if self._is_running:
-                self._farewell()
-        except Gone:
+                self._send_exit()
+        except Disconnected:
             pass
         finally:
             self.over.set()
 
-    def _turn(self) -> None:
+    def _serve_once(self) -> None:
         poll = select.poll()
         for fd in (self._execution.wake, self._connection.fileno()):
             poll.register(fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll()}
         if self._execution.wake in ready:
-            self._execution.heard()
-            self._news()
+            self._execution.clear_notification()
+            self._handle_notification()
         if self._connection.fileno() in ready:
             self._receive()
 
-    # ---- what the machine has to tell
+    # ---- from the machine to the client
 
-    def _news(self) -> None:
+    def _handle_notification(self) -> None:
         if not self._is_running:
             return
         if self._execution.has_stop():
-            self._stopped(self._execution.stopped())
+            self._report_stop(self._execution.stopped())
         elif self._result is not None:
-            self._machine_ended(self._result)
+            self._report_end(self._result)
 
-    def _stopped(self, stop: Stop) -> None:
+    def _report_stop(self, stop: Stop) -> None:
         self._is_running = False
         self._send(self._commands.stopped(stop))
 
-    def _machine_ended(self, result: Result) -> None:
+    def _report_end(self, result: Result) -> None:
         if result.reason in FAULTS:
             self._console(result)
-            self._stopped(Stop(result.vcpu, FAULTS[result.reason]))
+            self._report_stop(Stop(result.vcpu, FAULTS[result.reason]))
         else:
-            self._farewell()
+            self._send_exit()
 
     def _console(self, result: Result) -> None:
-        """A line that the client shows."""
+        """Sends a line that the client prints."""
         self._send(b"O" + f"{result.reason}: {result.detail}\n".encode().hex().encode())
 
-    def _farewell(self) -> None:
-        """The guest's exit, or where there is none the signal that ended it."""
+    def _send_exit(self) -> None:
+        """Reports the guest's exit; without a result, SIGTERM."""
         result = self._result
         if result is not None and result.detail and result.reason not in FAULTS:
             self._console(result)
         self._send(b"X%02x" % SIGTERM if result is None else b"W%02x" % (result.returncode & 0xFF))
-        raise Gone
+        raise Disconnected
 
-    # ---- what the client has to say
+    # ---- from the client to the machine
 
     def _receive(self) -> None:
         try:
             data = self._connection.recv(CHUNK)
         except OSError:
-            raise Gone from None
+            raise Disconnected from None
         if not data:
-            raise Gone
+            raise Disconnected
         for event in self._decoder.feed(data):
-            self._heard(event)
+            self._handle_event(event)
 
-    def _heard(self, event: bytes | Signal) -> None:
+    def _handle_event(self, event: bytes | Signal) -> None:
         if isinstance(event, bytes):
             self._acknowledge(b"+")
             self._packet(event)
@@ -126,7 +126,7 @@ class Session:
         elif event is Signal.NAK:
             self._put(self._last)
         elif event is Signal.INTERRUPT and self._is_running:
-            self._stopped(self._execution.stopped())
+            self._report_stop(self._execution.stopped())
 
     def _packet(self, packet: bytes) -> None:
         if packet == b"QStartNoAckMode":
@@ -134,10 +134,10 @@ class Session:
             self._with_acks = False
             return
         answer = self._commands.answer(packet) if not self._is_running or packet[:1] in b"Dkv" else None
-        if isinstance(answer, Leave):
-            self._leave(answer)
+        if isinstance(answer, Disconnect):
+            self._disconnect(answer)
         elif self._is_running:
-            pass  # the protocol has nothing for this time but an interrupt; leaving is kindly allowed
+            pass  # while the machine runs, the protocol allows an interrupt alone
         elif isinstance(answer, Resume):
             self._resume(answer)
         elif answer is not None:
@@ -145,16 +145,16 @@ class Session:
 
     def _resume(self, resume: Resume) -> None:
         self._is_running = True
-        if self._result is not None:  # it has ended while it stood
-            self._farewell()
+        if self._result is not None:  # the run ended while the machine was stopped
+            self._send_exit()
         self._execution.resume(resume.actions)
 
-    def _leave(self, leave: Leave) -> None:
-        if leave.kill:
+    def _disconnect(self, disconnect: Disconnect) -> None:
+        if disconnect.kill:
             self._execution.kill()
-        if leave.reply:
-            self._send(leave.reply)
-        raise Gone
+        if disconnect.reply:
+            self._send(disconnect.reply)
+        raise Disconnected
 
     # ---- bytes
 
@@ -170,4 +170,4 @@ class Session:
         try:
             self._connection.sendall(data)
         except OSError:
-            raise Gone from None
+            raise Disconnected from None

@@ -1,4 +1,4 @@
-"""A machine whose processors stand: what gdb reads of it and writes to it."""
+"""Registers, memory and breakpoints of a stopped machine, for gdb."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minicontainer.kvm.x86 import EFER_LMA
 from minicontainer.native import lib
 
 WIDE_KINDS = ("elf64", "bzimage")  # kernels for long mode, even where they are entered in protected mode (PVH)
-DOING = {
+MP_STATES = {
     lib.KVM_MP_STATE_RUNNABLE: "running",
     lib.KVM_MP_STATE_HALTED: "halted",
     lib.KVM_MP_STATE_UNINITIALIZED: "not started",
@@ -21,9 +21,9 @@ DOING = {
 
 
 class MachineTarget:
-    """Registers, memory and breakpoints, as ``commands.Target`` has them.
+    """Implements ``commands.Target``.
 
-    gdb is told one width for as long as it is attached: 64 bits where the guest is, or will be, in long mode."""
+    The register set is fixed while gdb is attached: x86-64 if the guest is, or will be, in long mode."""
 
     def __init__(self, machine: Machine) -> None:
         self.breakpoints: dict[int, set[str]] = {}  # linear address -> kinds
@@ -44,8 +44,8 @@ class MachineTarget:
         return range(len(self._machine.processors))
 
     def describe(self, number: int) -> str:
-        """What a processor is doing."""
-        return f"processor {number}, {DOING.get(self._vcpu(number).get_mp_state(), 'waiting')}"
+        """The state of a processor as text."""
+        return f"processor {number}, {MP_STATES.get(self._vcpu(number).get_mp_state(), 'waiting')}"
 
     def description(self) -> bytes:
         """target.xml."""
@@ -54,12 +54,12 @@ class MachineTarget:
     # ---- registers
 
     def read_registers(self, number: int) -> bytes:
-        """All, one after another."""
+        """All registers, concatenated."""
         state = State(self._vcpu(number))
         return b"".join(map(state.get, self._registers))
 
     def write_registers(self, number: int, raw: bytes) -> None:
-        """All, or the first of them: what is missing stays."""
+        """All registers, or the first ones: the others are unchanged."""
         state, at = State(self._vcpu(number)), 0
         for register in self._registers:
             size = register.bits // 8
@@ -69,11 +69,11 @@ class MachineTarget:
         state.store()
 
     def read_register(self, number: int, register: int) -> bytes:
-        """One, by its place in the description."""
+        """One register, by its index in the description."""
         return State(self._vcpu(number)).get(self._registers[register])
 
     def write_register(self, number: int, register: int, raw: bytes) -> None:
-        """One."""
+        """One register."""
         described = self._registers[register]
         if len(raw) != described.bits // 8:
             raise ValueError(f"{described.name}: {len(raw)} bytes")
@@ -88,25 +88,25 @@ class MachineTarget:
         self.write_register(number, index, address.to_bytes(8, "little")[:size])
 
     def rip(self, number: int) -> int:
-        """As a linear address."""
+        """rip as a linear address."""
         return State(self._vcpu(number)).rip
 
     # ---- memory and breakpoints
 
     def read(self, number: int, address: int, length: int) -> bytes:
-        """Memory at a linear address of this processor, as far as there is any."""
+        """Memory at a linear address of this processor, up to the first byte that is not mapped."""
         return linear.read(self._vcpu(number), self._machine.memory, address, length)
 
     def write(self, number: int, address: int, data: bytes) -> None:
-        """Memory."""
+        """Writes memory at a linear address."""
         linear.write(self._vcpu(number), self._machine.memory, address, data)
 
     def add_breakpoint(self, address: int, kind: str) -> None:
-        """Linear, and for every processor."""
+        """Sets a breakpoint at a linear address, for every processor."""
         self.breakpoints.setdefault(address, set()).add(kind)
 
     def remove_breakpoint(self, address: int, kind: str) -> None:
-        """One that is not there is no mistake."""
+        """Removes a breakpoint; no error if there is none."""
         kinds = self.breakpoints.get(address, set())
         kinds.discard(kind)
         if not kinds:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * look.c: how the checks read /proc and make system calls.
+ * support.c: functions for the checks: files of /proc, system calls, namespaces.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -15,7 +15,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-long slurp(const char *path, char *buffer, size_t size)
+long read_file(const char *path, char *buffer, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	size_t have = 0;
@@ -37,7 +37,7 @@ int status_field(const char *name, char *value, size_t size)
 	char text[8192], *at = text;
 	size_t length = strlen(name);
 
-	if (slurp("/proc/self/status", text, sizeof(text)) <= 0)
+	if (read_file("/proc/self/status", text, sizeof(text)) <= 0)
 		return 0;
 	for (; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
 		if (!strncmp(at, name, length) && at[length] == ':') {
@@ -59,7 +59,7 @@ int status_mask(const char *name, uint64_t *mask)
 	return 1;
 }
 
-enum verdict each_process(enum verdict (*look)(int pid))
+enum verdict each_process(enum verdict (*check)(int pid))
 {
 	DIR *proc = opendir("/proc");
 	enum verdict verdict = PASS;
@@ -69,13 +69,13 @@ enum verdict each_process(enum verdict (*look)(int pid))
 		return skip("/proc: %s", strerror(errno));
 	for (struct dirent *entry; verdict == PASS && (entry = readdir(proc));)
 		if (isdigit((unsigned char)entry->d_name[0])) {
-			verdict = look(atoi(entry->d_name));
+			verdict = check(atoi(entry->d_name));
 			count++;
 		}
 	closedir(proc);
 	if (verdict != PASS)
 		return verdict;
-	return count ? pass("of %d processes", count) : skip("no process is to be seen");
+	return count ? pass("of %d processes", count) : skip("no process is visible");
 }
 
 long call(long number, const uint64_t arguments[6])
@@ -102,19 +102,20 @@ int in_first_userns(void)
 	unsigned long inside = 1, outside = 1, count = 0;
 	char map[256];
 
-	if (slurp("/proc/self/uid_map", map, sizeof(map)) <= 0)
+	if (read_file("/proc/self/uid_map", map, sizeof(map)) <= 0)
 		return -1;
-	return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && !inside && !outside && count == 4294967295ul;
+	return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && !inside && !outside &&
+	       count == 4294967295ul;
 }
 
-int is_the_hosts(const char *namespace)
+int is_host_namespace(const char *namespace)
 {
 	char path[32], name[16], link[64] = "";
 	const char *host;
 
 	snprintf(path, sizeof(path), "/proc/self/ns/%s", namespace);
 	snprintf(name, sizeof(name), "ns.%s", namespace);
-	host = told(name);
+	host = parameter(name);
 	if (!host || readlink(path, link, sizeof(link) - 1) <= 0)
 		return -1;
 	return !strcmp(link, host);
@@ -128,7 +129,7 @@ int has_capability(int number)
 	return mask >> number & 1;
 }
 
-int own_child(void)
+int fork_sleeper(void)
 {
 	int child = fork();
 
