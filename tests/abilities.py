@@ -24,6 +24,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import iputils
 import pytest
 
 from minicontainer import runtime
@@ -272,6 +273,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "kvm-hardware": _kvm_hardware,
     "gdb": lambda: "" if shutil.which("gdb") else "no gdb",
     "immutable": _immutable,
+    "iputils-ping": iputils.why_not,
     "rig": _rig,
     "rig-host": _rig_host,
     "disk": _disk,

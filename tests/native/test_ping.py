@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import iputils
 import pytest
 from abilities import USER_ID
 from box import CLI, Box, copy_of
@@ -135,3 +136,35 @@ def test_an_ordinary_user_s(as_user: Run, echo_box: Box, user_directory: Path) -
     subprocess.run(["chown", "-R", f"{USER_ID}:{USER_ID}", str(mine)], check=True)
     done = as_user([*CLI, "run", mine, "echoes"])
     assert (done.returncode, done.stdout.strip()) == (0, WITHOUT), done
+
+
+# ---- the program that a Debian image has
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["capability", "plain"])
+def iputils_box(
+    minicontainer_cli: Run, rootfs: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Box:
+    root = copy_of(rootfs, tmp_path_factory.mktemp("iputils") / "root")
+    iputils.install(root, capability=request.param)
+    return Box(minicontainer_cli, root)
+
+
+USERS = [[], ["-u", "1000"], ["-u", "1000:1000", "--cap-drop", "ALL"]]
+PLACES = [[], ["--userns", "private"], ["--userns", "host"], ["--ephemeral"], ["--read-only"]]
+
+
+@pytest.mark.needs("iputils-ping")
+@pytest.mark.parametrize("place", PLACES, ids=" ".join)
+@pytest.mark.parametrize("user", USERS, ids=" ".join)
+def test_the_program_of_iputils(iputils_box: Box, user: list[str], place: list[str]) -> None:
+    assert "1 received" in iputils_box.sh("ping.iputils -c 1 -W 20 127.0.0.1", *user, *place)
+
+
+@pytest.mark.needs("iputils-ping", "bridge")
+@pytest.mark.parametrize("user", USERS, ids=" ".join)
+@pytest.mark.usefixtures("no_network_stays")
+def test_the_program_of_iputils_on_a_network(iputils_box: Box, network: Network, user: list[str]) -> None:
+    gateway = "$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p')"
+    words = ["--network", network.name, *user]
+    assert "1 received" in iputils_box.sh(f"ping.iputils -c 1 -W 20 {gateway}", *words)
