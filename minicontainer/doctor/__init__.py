@@ -1,13 +1,13 @@
-"""What this host permits, what disturbs measurements on it, what a dead process of ours left behind.
+"""What this host supports, what disturbs measurements on it, and what killed processes left behind.
 
     from minicontainer import doctor
 
     report = doctor.examine("rootfs/")
     print(report.usable, [finding.name for finding in report.sections["namespaces"]])
 
-Theory of operation. Each thing is tried, in a child that ends or with something that is undone, and no version is
-ever compared: kernels carry patches, and what forbids is often a sysctl, a seccomp filter or a container around us. A
-section is a list of probes (``findings``); a report is what they found.
+Theory of operation. Each feature is tried, in a child process or with changes that are undone. Versions are never
+compared: kernels carry patches, and often a sysctl, a seccomp filter or an enclosing container forbids a feature. A
+section is a list of probes (``findings``); a report holds their verdicts.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ clean = leftovers.clean
 
 @dataclass(frozen=True)
 class Report:
-    """The sections, by name; each a list of findings."""
+    """The findings, as lists by section."""
 
     sections: dict[str, list[Finding]]
 
     @property
     def usable(self) -> bool:
-        """Whether a default ``run`` has all that it needs."""
+        """Whether ``run`` works with default options."""
         return not any(finding.is_fatal for section in self.sections.values() for finding in section)
 
 
 def examine(directory: str = ".") -> Report:
-    """Asks everything. ``directory``: a ROOTFS, whose file system is asked about."""
+    """Run all probes. ``directory``: a ROOTFS, whose file system is examined."""
     with cgroups.home_restored():
         found = {name: [ask(probe) for probe in section] for name, section in sections(directory).items()}
     found["left behind"] = leftovers.findings(directory)
@@ -54,7 +54,7 @@ def examine(directory: str = ".") -> Report:
 
 
 def sections(directory: str) -> dict[str, list[Probe]]:
-    """What is asked, in the order of the report."""
+    """The probes by section, in the order of the report."""
     of_root = {"namespaces": namespaces.probes()} if os.geteuid() == 0 else {}
     return {
         "container": processes.probes(),

@@ -1,4 +1,4 @@
-"""Where the cgroup controllers are, where containers' cgroups can be made, and what works there."""
+"""The cgroup controllers, the place of containers' cgroups, and the features that work there."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from minicontainer.errors import UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
 
-CONTROLLERS = {  # name -> the options of run that it enforces
+CONTROLLERS = {  # controller -> the options of run that need it
     "cpu": "--cpus, --cpu-shares",
     "cpuset": "--cpuset-cpus",
     "io": "--device-read-bps ...",
     "memory": "--memory ...",
     "pids": "--pids-limit",
 }
-PAUSE_LIMIT = 2.0  # seconds that a freeze may take
+PAUSE_LIMIT = 2.0  # seconds to wait for a freeze
 
 
 def probes() -> list[Probe]:
-    """The hierarchy, each controller, the caller's place in it, and what works in a cgroup made there."""
+    """Probes of the hierarchy, each controller, the delegation to the caller, and the features of a new cgroup."""
     return [
         Probe("cgroup v2", mounted),
         *(Probe(name, partial(controller, name)) for name in CONTROLLERS),
@@ -39,17 +39,17 @@ def probes() -> list[Probe]:
 
 
 def mounted() -> Verdict:
-    """Where version 2 is mounted, and what else is."""
+    """Where version 2 is mounted, and whether version 1 is, too."""
     mount = cgroupfs.unified()
     old = sum(m.version == 1 for m in cgroupfs.mounts())
     beside = f", beside {old} of version 1" if old else ""
     if mount.root != "/":
-        return note(f"at {mount.path}, which shows {mount.root} alone{beside}")
+        return note(f"at {mount.path}, which shows only {mount.root}{beside}")
     return ok(f"at {mount.path}{beside}")
 
 
 def controller(name: str) -> Verdict:
-    """Whether version 2 has it, else where it is."""
+    """Whether version 2 has the controller, or why not."""
     if name in hierarchy().controllers:
         return ok(f"on v2: {CONTROLLERS[name]}")
     reason, hint = cgroupfs.absence(name)
@@ -57,10 +57,10 @@ def controller(name: str) -> Verdict:
 
 
 def delegation() -> Verdict:
-    """Where this caller's containers have their cgroups, and which controllers can be had there."""
+    """Where this caller's containers have their cgroups, and with which controllers."""
     base = placement.base()
-    given = base.controllers
-    has, lacks = sorted(CONTROLLERS.keys() & given), sorted(CONTROLLERS.keys() - given)
+    available = base.controllers
+    has, lacks = sorted(CONTROLLERS.keys() & available), sorted(CONTROLLERS.keys() - available)
     if not lacks:
         return ok(f"{base.path}: {' '.join(has)}")
     remedy = placement.SERVICE_HINT if hierarchy().controllers & set(lacks) else ""
@@ -68,14 +68,14 @@ def delegation() -> Verdict:
 
 
 def born() -> Verdict:
-    """A child that is born in a cgroup."""
+    """Clone a child into a cgroup (CLONE_INTO_CGROUP)."""
     with group() as place:
         walk([], cgroup=place.birth_fd())
     return ok()
 
 
 def frozen() -> Verdict:
-    """Freezes a process and thaws it."""
+    """Freeze a process and thaw it."""
     with group() as place, held([], cgroup=place.birth_fd()):
         place.freeze(PAUSE_LIMIT)
         place.thaw(PAUSE_LIMIT)
@@ -83,18 +83,18 @@ def frozen() -> Verdict:
 
 
 def killed() -> Verdict:
-    """Kills a process by its cgroup."""
+    """Kill a process by cgroup.kill."""
     with group() as place, held([], cgroup=place.birth_fd()):
         if not os.path.exists(f"{place.path}/cgroup.kill"):
-            return no("there is no cgroup.kill: each process is killed by itself", "Linux 5.14 or later")
+            return no("there is no cgroup.kill: processes are killed one by one", "Linux 5.14 or later")
         place.write("cgroup.kill", "1")
         if not place.wait("populated", 0, PAUSE_LIMIT):
-            return no("a process survives it")
+            return no("a process survives cgroup.kill")
     return ok()
 
 
 def pressure() -> Verdict:
-    """Whether a cgroup tells of stalls (psi)."""
+    """Whether cgroups account pressure (psi)."""
     with Cgroup.own() as own:
         own.pressure("cpu")
     return ok()
@@ -102,13 +102,13 @@ def pressure() -> Verdict:
 
 @contextmanager
 def group() -> Iterator[Cgroup]:
-    """A cgroup as a container gets it; afterwards it is gone."""
+    """A cgroup as a container gets it; removed at the end of the block."""
     try:
         made = placement.place(os.urandom(6).hex(), {})
     except UnsupportedError:
         made = None
     if made is None:
-        raise UnsupportedError("cgroup", None, "no cgroup can be made here: see delegation")
+        raise UnsupportedError("cgroup", None, "no cgroup can be created: see delegation")
     try:
         yield made
     finally:
@@ -117,7 +117,7 @@ def group() -> Iterator[Cgroup]:
 
 @contextmanager
 def home_restored() -> Iterator[None]:
-    """The containers' common home is gone at the end of the block if it was not there before."""
+    """Remove the parent cgroup of containers at the end of the block, if it did not exist before."""
     try:
         home = f"{placement.base().path}/{placement.home_name()}"
     except UnsupportedError:
@@ -130,11 +130,11 @@ def home_restored() -> Iterator[None]:
             try:
                 os.rmdir(home)
             except OSError:
-                pass  # nothing was made there, or a container of somebody's lives there by now
+                pass  # it was not created, or a container runs there by now
 
 
 def restricted() -> Verdict:
-    """Whether a cgroup takes the program that says which devices its processes may use."""
+    """Whether a device program (BPF_CGROUP_DEVICE) can be attached to a cgroup."""
     with group() as place:
         reason = devices.restrict(place, devices.ALWAYS)
-    return ok() if not reason else no(f"any device of which there is a node can be used: {reason}", "CONFIG_CGROUP_BPF")
+    return ok() if not reason else no(f"containers can use any device with a node: {reason}", "CONFIG_CGROUP_BPF")

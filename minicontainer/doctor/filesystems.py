@@ -1,4 +1,4 @@
-"""Which mounts can be made: the mount API, proc in a new pid namespace, overlays, ID-mapped mounts."""
+"""The mounts that this host supports: the mount API, proc in a new pid namespace, overlays, ID-mapped mounts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from minicontainer.linux.namespaces import is_root
 from minicontainer.plan import FDCWD, Slot, Step
 
 TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
-PLACE = "/proc"  # what a tmpfs is laid over, in a mount namespace of the trial's own: it is there
+PLACE = "/proc"  # an existing directory, which a tmpfs covers in the probe's mount namespace
 
 
 def probes(directory: str) -> list[Probe]:
-    """``directory``: whose file system is asked about (a ROOTFS)."""
+    """``directory``: a ROOTFS, whose file system is examined."""
     path = os.path.abspath(directory)
     return [
         Probe("mount API", mount_api, needed=True),
@@ -49,21 +49,21 @@ def mount_api() -> Verdict:
 
 
 def proc() -> Verdict:
-    """A proc of a new pid namespace, which the kernel refuses where the one that is visible is partly hidden."""
+    """Mount proc of a new pid namespace; the kernel refuses it if parts of the visible /proc are masked."""
     fs = Slot("fs")
     steps = [p.fsopen("proc", fs), p.fsconfig(fs, None), p.fsmount(fs, "MOUNT_ATTR_NOSUID", "tree")]
     try:
         walk([*private(), *steps], f"{mount_flags()}|CLONE_NEWPID")
     except StepError as error:
         if error.errno == errno.EPERM:
-            reason = "refused, for parts of /proc are hidden here (is this a container?)"
-            return no(reason, "where this container is made: do not mask /proc")
+            reason = "refused, because parts of /proc are masked (is this a container?)"
+            return no(reason, "start this container without masking /proc")
         raise
     return ok("of a new pid namespace")
 
 
 def overlay(path: str, *, userns: bool) -> Verdict:
-    """An overlay as ``run --ephemeral`` makes it: ROOTFS below, a tmpfs above."""
+    """An overlay as of ``run --ephemeral``: ROOTFS is the lower layer, a tmpfs the upper."""
     steps = [*(own_map() if userns else []), *private(), *_overlay(path)]
     try:
         walk(steps, "CLONE_NEWUSER|CLONE_NEWNS" if userns else "CLONE_NEWNS")
@@ -89,7 +89,7 @@ def _overlay(path: str) -> list[Step]:
 
 
 def id_mapped(path: str) -> Verdict:
-    """mount_setattr(2) with MOUNT_ATTR_IDMAP: the directory as a user namespace's ids would own it."""
+    """Make an ID-mapped mount of the directory (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
     with held(own_map(), "CLONE_NEWUSER") as holder:
         userns = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -97,7 +97,10 @@ def id_mapped(path: str) -> Verdict:
         walk([*private(), *steps], mount_flags(), {"userns": userns})
     except StepError as error:
         if error.errno == errno.EINVAL:
-            return no(f"the file system of {path} does not support them", "ext4, xfs, btrfs, tmpfs since 6.3 ... do")
+            return no(
+                f"the file system of {path} does not support ID-mapped mounts",
+                "ext4, xfs, btrfs, tmpfs since 6.3 ... do",
+            )
         if error.errno == errno.EPERM:
             return no(f"refused: the file system of {path} belongs to another user namespace", "as root of the host")
         raise

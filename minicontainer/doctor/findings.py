@@ -1,8 +1,8 @@
-"""How the doctor asks: a ``Probe`` tries one thing and gives a ``Verdict``, within bounds.
+"""Probes: a ``Probe`` tries one feature and returns a ``Verdict``, within a time limit.
 
-Theory of operation. Each probe runs in a thread of its own, and is waited for a while (LIMIT). One that takes longer
-has the children of its thread killed, so that it ends and undoes what it made; one that raises says why, and one that
-crashes says so: neither keeps the others from being asked.
+Theory of operation. Each probe runs in a thread of its own. After LIMIT seconds the children of that thread are killed,
+so that the probe ends and undoes its changes. A probe that raises, or crashes, becomes a verdict with the reason, and
+does not prevent the other probes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NamedTuple
 from minicontainer.errors import Error, SpecError, StepError, UnsupportedError
 
 LIMIT = 5.0  # seconds for one probe
-GRACE = 1.0  # seconds for what it undoes when its children were killed
+GRACE = 1.0  # seconds to undo changes after its children were killed
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``status`` is ``ok``, ``no`` (it does not work: ``detail`` says why) or ``note``; ``remedy`` what to do."""
+    """``status`` is ``ok``, ``no`` (not supported: ``detail`` is the reason) or ``note``; ``remedy``: what to do."""
 
     status: str
     detail: str = ""
@@ -30,7 +30,7 @@ class Verdict:
 
 
 class Probe(NamedTuple):
-    """One question. ``needed``: a default ``run`` cannot do without."""
+    """One test of the host. ``needed``: ``run`` with default options needs the feature."""
 
     name: str
     ask: Callable[[], Verdict]
@@ -39,7 +39,7 @@ class Probe(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """A probe's answer."""
+    """The verdict of a probe."""
 
     name: str
     verdict: Verdict
@@ -47,39 +47,39 @@ class Finding:
 
     @property
     def is_fatal(self) -> bool:
-        """Whether a default ``run`` is not to be had because of it."""
+        """Whether ``run`` with default options fails because of it."""
         return self.needed and self.verdict.status == "no"
 
 
 def ok(detail: str = "") -> Verdict:
-    """It works."""
+    """The feature works."""
     return Verdict("ok", detail)
 
 
 def no(detail: str, remedy: str = "") -> Verdict:
-    """It does not work, and why."""
+    """The feature does not work: the reason and the remedy."""
     return Verdict("no", detail, remedy)
 
 
 def note(detail: str, remedy: str = "") -> Verdict:
-    """Something to know."""
+    """A remark."""
     return Verdict("note", detail, remedy)
 
 
 def ask(probe: Probe, limit: float = LIMIT) -> Finding:
-    """The probe's answer, or why there is none after ``limit`` seconds."""
-    answers: list[Verdict] = []
-    thread = threading.Thread(target=lambda: answers.append(_answer(probe)), name=probe.name, daemon=True)
+    """Run a probe; its finding, or a failure after ``limit`` seconds."""
+    verdicts: list[Verdict] = []
+    thread = threading.Thread(target=lambda: verdicts.append(_run(probe)), name=probe.name, daemon=True)
     thread.start()
     thread.join(limit)
     if not thread.is_alive():
-        return Finding(probe.name, answers[0], probe.needed)
+        return Finding(probe.name, verdicts[0], probe.needed)
     _kill_children(thread.native_id)
     thread.join(GRACE)
     return Finding(probe.name, no(f"no answer within {limit:g} s"), probe.needed)
 
 
-def _answer(probe: Probe) -> Verdict:
+def _run(probe: Probe) -> Verdict:
     try:
         return probe.ask()
     except Exception as error:
@@ -101,7 +101,7 @@ def failure(error: Exception) -> Verdict:
 
 
 def _kill_children(thread: int | None) -> None:
-    """SIGKILL to the children of one of our threads (CONFIG_PROC_CHILDREN): nobody else reaps them."""
+    """Kill the children of one thread of this process (CONFIG_PROC_CHILDREN)."""
     try:
         with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
             children = file.read().split()

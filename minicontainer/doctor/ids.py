@@ -1,4 +1,4 @@
-"""The id ranges that a user may map into a user namespace, and the tools that map them."""
+"""The ids that a user may map into a user namespace, and the tools that map them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
 
 
 def probes() -> list[Probe]:
-    """Of the caller; of who called sudo, where root is that."""
+    """Probes for the caller; under sudo, for the user who called it."""
     uid = int(os.environ.get("SUDO_UID", "")) if os.environ.get("SUDO_UID", "").isdigit() else os.geteuid()
     return [
         *(Probe(path, partial(ranges, path, uid)) for path in FILES),
@@ -36,42 +36,44 @@ def ranges(path: str, uid: int) -> Verdict:
     """The range of a user in /etc/subuid or /etc/subgid."""
     if uid == 0 and not is_root():
         count = sum(extent[2] for extent in mappings.identity_extents(f"/proc/self/{path[-3:]}_map"))
-        return ok(f"not looked at: containers share the {count} ids of the user namespace that this is run in")
+        return ok(f"not needed: containers share the {count} ids of this user namespace")
     if uid == 0:
         return _pool(path)
     found = mappings.subordinate(path, uid)
     if found is None:
         remedy = f"as root: usermod {FILES[path]} 100000-165535 {_name(uid)}"
-        return no(f"no range for user {_name(uid)}: one id can be mapped, the user's own", remedy)
+        return no(f"no range for user {_name(uid)}: only the user's own id can be mapped", remedy)
     start, count = found
     return ok(f"user {_name(uid)}: {count} ids from {start}")
 
 
 def _pool(path: str) -> Verdict:
-    """What each container of root gets its ids from."""
+    """The pool from which root's containers get their id ranges."""
     pool = root_ids.pool()
     owner = next((name for name, start, _ in root_ids.subid_entries(path) if start in (pool.uid, pool.gid)), None)
-    where = f"of {owner}" if owner in root_ids.OWNERS else "of nobody's, as systemd has them for containers"
+    where = (
+        f"of user {owner}" if owner in root_ids.OWNERS else f"outside {path}, as systemd reserves them for containers"
+    )
     return ok(f"{pool.size} ranges of {root_ids.WIDTH} {where}, from {pool.uid if path.endswith('uid') else pool.gid}")
 
 
 def installed(tool: str) -> Verdict:
-    """Whether the tool is there and has the privilege that it is for."""
+    """Whether the tool is installed, with its privilege."""
     path = shutil.which(tool)
     if path is None:
-        return no("is not installed: ordinary users can map one id, their own", PACKAGE)
+        return no("is not installed: ordinary users can map only their own id", PACKAGE)
     if os.stat(path).st_mode & stat.S_ISUID:
         return ok(f"{path}, set-uid")
     if "security.capability" in os.listxattr(path):
         return ok(f"{path}, with file capabilities")
-    return no(f"{path} is neither set-uid nor has it file capabilities", f"as root: chmod u+s {path}")
+    return no(f"{path} is neither set-uid nor has file capabilities", f"as root: chmod u+s {path}")
 
 
 def written() -> Verdict:
-    """Makes a user namespace and maps its ids, as a run does."""
+    """Create a user namespace and map its ids, as ``run`` does."""
     check_proc()
     if mappings.own_maps("private") is not None:
-        return note("one id, written by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
+        return note("one id, mapped by the child itself", "ranges need newuidmap, newgidmap, /etc/subuid, /etc/subgid")
     plan = p.Plan(
         [p.close(Slot("go-write")), p.call_parent(Slot("ready")), p.wait_for_parent(Slot("go"))],
         ["go-write", "ready", "go"],
@@ -91,7 +93,7 @@ def written() -> Verdict:
 
 
 def _refusal(child: Child, parent: ParentRun, failed: int) -> Exception:
-    """Of a tool that was run, in its own words; of a system call."""
+    """The error of a tool, with its message, or of a system call."""
     step = parent.plan.steps[failed]
     return (
         mappings.refusal(child, step)

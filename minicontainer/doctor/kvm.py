@@ -1,4 +1,4 @@
-"""KVM: whether the caller may use it, and of which kind it is. The ioctls decide, never CPUID or a version."""
+"""KVM: whether the caller may use it, and whether it is hardware. Tested by ioctls, not by CPUID or versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEVICE = "/dev/kvm"
 PAGE = 4096
 RESET = 0xFFFFFFF0  # where an x86 processor begins
 
-# popcnt %ax, %ax; hlt. Where privileged code is interpreted, KVM's interpreter does not know popcnt.
+# popcnt %ax, %ax; hlt. If KVM interprets privileged guest code, its interpreter does not know popcnt.
 GUEST = b"\xf3\x0f\xb8\xc0\xf4"
 
 MODULES = {
@@ -25,12 +25,12 @@ MODULES = {
 
 
 def probes() -> list[Probe]:
-    """The device, and what is behind it."""
+    """Probes of the device and its implementation."""
     return [Probe(DEVICE, device), Probe("virtual CPUs", cpus), Probe("kind", kind)]
 
 
 def device() -> Verdict:
-    """Opens it, and asks for its version."""
+    """Open the device, and check its API version."""
     try:
         from minicontainer.kvm import Kvm
 
@@ -44,16 +44,16 @@ def device() -> Verdict:
 
 
 def cpus() -> Verdict:
-    """How many a virtual machine may have."""
+    """How many virtual CPUs a machine may have."""
     from minicontainer.kvm import Kvm
 
     with Kvm(DEVICE) as kvm:
         most, advised = kvm.check_extension("KVM_CAP_MAX_VCPUS"), kvm.check_extension("KVM_CAP_NR_VCPUS")
-    return ok(f"{advised} advised, {most} at most")
+    return ok(f"{advised} recommended, {most} maximum")
 
 
 def kind() -> Verdict:
-    """Hardware or software, tried with a machine and its two instructions; and by which module."""
+    """Hardware or software, tested by a machine with two instructions; and the kernel module."""
     loaded = [text for name, text in MODULES.items() if os.path.isdir(f"/sys/module/{name}")]
     named = f" ({', '.join(loaded)})" if loaded else ""
     if not runs_on_hardware():
@@ -63,7 +63,7 @@ def kind() -> Verdict:
 
 
 def runs_on_hardware() -> bool:
-    """Whether the processor itself runs a guest's privileged code. UnsupportedError where there is no KVM."""
+    """Whether the processor itself runs privileged guest code. UnsupportedError without KVM."""
     from minicontainer.kvm import HltExit, Kvm
 
     with Kvm(DEVICE) as kvm, kvm.create_vm() as vm, mmap.mmap(-1, PAGE) as memory:
@@ -75,6 +75,6 @@ def runs_on_hardware() -> bool:
 
 
 def is_virtual() -> bool:
-    """Whether the processor says that a hypervisor is below."""
+    """Whether CPUID reports a hypervisor."""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         return any(line.startswith("flags") and " hypervisor" in line for line in file)

@@ -1,11 +1,11 @@
-"""What an earlier, killed process of ours left behind, and its removal; nothing that a live one owns.
+"""Finds and removes what killed minicontainer processes left behind, and nothing that a live process owns.
 
-Theory of operation. Whatever is made for a while is marked by its owner so that death takes the mark away: a container
-with its cgroup is claimed (container/registry/ownership.py), a name is a locked file, an address on a network is a
-locked file, a directory in the making is a locked directory called ``.XXXXXXXX.part`` beside its place. These locks are
-on files of our state directory, so they hold in every pid namespace, and no container can have them. Here such things
-are looked for, and taken where nobody has them. Directories are looked for only where asked, and only the caller's own
-ones that have rested for a while.
+Theory of operation. Every temporary resource is locked by its owner process, and the kernel drops the lock when that
+process dies: a container with its cgroup has an ownership lock (container/registry/ownership.py), a name and an address
+on a network are locked files, and an unfinished directory is a locked directory ``.XXXXXXXX.part`` beside its final
+path. The locks are on files of the state directory, so they work across pid namespaces, and no container can take them.
+A resource whose lock is free is a leftover. Directories are searched only in the given places, and only the caller's
+own ones that have not changed for a while.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from minicontainer.network import members, networks, release
 from minicontainer.rootfs.removal import remove
 
 PART = re.compile(r"\.[0-9a-f]{8}\.part")
-REST = 10.0  # seconds: longer than from mkdir(2) to flock(2)
+REST = 10.0  # seconds, longer than from mkdir(2) to flock(2)
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 REMEDY = "minicontainer doctor --clean"
 
 
 class Kind(NamedTuple):
-    """One kind of thing: its name, how to list the stale ones, how to remove one (False: it was not stale)."""
+    """One kind of resource: its name, a function that lists stale ones, one that removes one (False: not stale)."""
 
     name: str
     stale: Callable[[], list[str]]
@@ -41,7 +41,7 @@ class Kind(NamedTuple):
 
 
 def kinds(directory: str) -> list[Kind]:
-    """All kinds; directories in the making are looked for in ``directory``, above it, and where the doctor's own go."""
+    """All kinds; unfinished directories are searched in ``directory``, its parent, and the doctor's temporary place."""
     here = os.path.abspath(directory)
     places = list(dict.fromkeys(map(os.path.realpath, (here, os.path.dirname(here), temporary_place()))))
     return [
@@ -55,7 +55,7 @@ def kinds(directory: str) -> list[Kind]:
 
 
 def findings(directory: str) -> list[Finding]:
-    """What was left behind: a note each, or one ``ok`` for a kind of which there is nothing."""
+    """The leftovers: a note for each, or one ``ok`` for a kind without any."""
     found = []
     for kind in kinds(directory):
         try:
@@ -67,7 +67,7 @@ def findings(directory: str) -> list[Finding]:
 
 
 def clean(directory: str) -> list[Finding]:
-    """Removes all that is stale: an ``ok`` for each thing that was removed, a ``no`` for each that cannot be."""
+    """Remove the leftovers: an ``ok`` for each removed one, a ``no`` for each that cannot be removed."""
     found = []
     for kind in kinds(directory):
         for path in kind.stale():
@@ -85,7 +85,7 @@ def _cleaned(kind: Kind, path: str) -> Verdict | None:
 
 
 def _remove_container(path: str) -> bool:
-    """Of a killed monitor, or of a killed maker: with all that is left of it."""
+    """Remove a container whose monitor or owner process was killed."""
     return Container(os.path.basename(path)).remove_left_behind()
 
 
@@ -97,11 +97,11 @@ def _remove_name(path: str) -> bool:
         return True
 
 
-# ---- directories in the making
+# ---- unfinished directories
 
 
 def stale_parts(places: Sequence[str]) -> list[str]:
-    """The caller's ``.XXXXXXXX.part`` directories that have rested for REST seconds and that nobody has locked."""
+    """The caller's unlocked ``.XXXXXXXX.part`` directories that have not changed for REST seconds."""
     found = []
     for place in places:
         try:
@@ -134,7 +134,7 @@ def _remove_part(path: str) -> bool:
 
 @contextmanager
 def _locked(path: str, flags: int) -> Iterator[int | None]:
-    """The file, locked and still at its path; None where somebody else has it, or it is not ours to open."""
+    """The file, locked and still at its path; None if another process holds the lock, or it cannot be opened."""
     try:
         fd = os.open(path, flags)
     except OSError:
@@ -151,11 +151,11 @@ def _locked(path: str, flags: int) -> Iterator[int | None]:
         os.close(fd)
 
 
-# ---- the doctor's own
+# ---- temporary directories of probes
 
 
 def temporary_place() -> str:
-    """Where ``temporary`` makes directories."""
+    """The directory in which ``temporary`` creates directories."""
     import tempfile
 
     return tempfile.gettempdir()
@@ -163,7 +163,7 @@ def temporary_place() -> str:
 
 @contextmanager
 def temporary() -> Iterator[str]:
-    """A directory for a trial, marked as the others are, and removed at the end with all that is in it."""
+    """A locked ``.part`` directory for a probe, removed at the end with its contents."""
     name = f".{os.urandom(4).hex()}.part"
     place = os.open(temporary_place(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Networks: what root's take, what an ordinary user's take, and what disturbs them."""
+"""What networks need: for root nftables and bridges, for ordinary users slirp4netns or pasta."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ BRIDGED = "bridge/bridge-nf-call-iptables"
 
 
 def probes() -> list[Probe]:
-    """Of who asks."""
+    """The probes for the caller."""
     own = [Probe("nftables", nftables), Probe("bridge", bridge)] if is_root() else [Probe("in user space", user)]
     return [*own, Probe("bridge-nf-call-iptables", bridged)]
 
 
 def nftables() -> Verdict:
-    """The library, and what it may do."""
+    """Whether libnftables is installed and permitted."""
     from minicontainer.linux import nftables
     from minicontainer.network import firewall
 
     found = nftables.run("list tables").get("nftables", [])
     others = [item["table"]["name"] for item in found if "table" in item and item["table"]["name"] != firewall.table()]
-    return ok(f"beside {len(others)} tables of others" if others else "")
+    return ok(f"besides {len(others)} tables of other programs" if others else "")
 
 
 def bridge() -> Verdict:
-    """Makes a bridge and a veth, in a namespace that ends with its thread."""
+    """Create a bridge and a veth pair, in a network namespace of a thread."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
@@ -52,7 +52,7 @@ def _bridge() -> Verdict:
 
 
 def user() -> Verdict:
-    """slirp4netns or pasta, and the device that they take."""
+    """Whether slirp4netns or pasta is installed, and their device usable."""
     found = [name for name in ("slirp4netns", "pasta") if shutil.which(name)]
     if not found:
         return no("neither slirp4netns nor pasta is installed", "install slirp4netns or passt")
@@ -62,8 +62,8 @@ def user() -> Verdict:
 
 
 def bridged() -> Verdict:
-    """Whether packets between containers go through the host's firewall (br_netfilter)."""
+    """Whether packets between containers pass the host's firewall (br_netfilter)."""
     if read_sysctl(BRIDGED) != "1":
-        return ok("packets of one bridge do not go through the firewall")
-    detail = "packets of one bridge go through the firewall: they take longer, and none turns back to its sender"
-    return note(detail, f"sysctl net.{BRIDGED.replace('/', '.')}=0, where nothing else (docker, Kubernetes) wants it")
+        return ok("packets within a bridge do not pass the firewall")
+    detail = "packets within a bridge pass the firewall: a container cannot reach its own published port"
+    return note(detail, f"sysctl net.{BRIDGED.replace('/', '.')}=0, unless docker or Kubernetes needs it")

@@ -1,4 +1,4 @@
-"""What a container's process is made with: a whole default run, seccomp, keyring, time namespace, capabilities."""
+"""What a container's process needs: a default run, seccomp, session keyring, time namespace, capabilities."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from minicontainer.linux import caps, libseccomp
 from minicontainer.native import lib
 from minicontainer.spec import CAPABILITIES, DEFAULT_CAPABILITIES
 
-FEW = 6  # names that fit a line
+FEW = 6  # names that fit on a line
 
 
 def probes() -> list[Probe]:
-    """A whole run first: whatever else is amiss, that tells."""
+    """The probes; first a whole default run."""
     return [
         Probe("default run", default_run, needed=True),
         Probe("seccomp filter", seccomp),
@@ -33,7 +33,7 @@ def probes() -> list[Probe]:
 
 
 def capability_probes() -> list[Probe]:
-    """The caller's own."""
+    """Probes of the caller's capabilities."""
     return [
         Probe("effective", effective),
         Probe("bounding set", bounding),
@@ -42,64 +42,66 @@ def capability_probes() -> list[Probe]:
 
 
 def default_run() -> Verdict:
-    """Runs our smallest program in a container with all defaults, and nothing else in its root file system."""
+    """Run the smallest static program in a container with default options."""
     from minicontainer.container.process import DEVNULL
     from minicontainer.container.running import run
 
-    with temporary() as rootfs, warnings.catch_warnings(record=True) as said:
+    with temporary() as rootfs, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", IsolationWarning)
         shutil.copy(PAUSE, rootfs)
         result = run(["/pause"], rootfs=rootfs, stdin=DEVNULL, die_with_parent=True)
     if result.returncode != 0:
         return no(f"the program ended with {result.returncode}")
-    if said:
-        return note(f"a container ran, less isolated: {said[0].message}")
-    return ok("a container was made, ran a program, and is gone")
+    if caught:
+        return note(f"a container ran, with less isolation: {caught[0].message}")
+    return ok("a container ran a program and was removed")
 
 
 def seccomp() -> Verdict:
-    """A filter that allows everything."""
+    """Load a seccomp filter that allows everything."""
     allow = struct.pack("=HBBI", 0x06, 0, 0, lib.SECCOMP_RET_ALLOW)  # BPF_RET|BPF_K
     walk([p.prctl("PR_SET_NO_NEW_PRIVS", 1), p.seccomp(allow)])
     return ok()
 
 
 def seccomp_library() -> Verdict:
-    """What makes a filter of a profile."""
+    """Whether libseccomp, which compiles profiles, is installed."""
     return ok(libseccomp.version())
 
 
 def keyring() -> Verdict:
-    """A session keyring of its own."""
+    """Join a new session keyring."""
     walk([p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None)])
     return ok()
 
 
 def time_namespace() -> Verdict:
-    """Whether a new time namespace is entered at exec, as a container needs it."""
+    """Whether a process enters its new time namespace at exec."""
     with by_sysctl("0" if os.geteuid() == 0 else "CLONE_NEWUSER"):
         entered = enters_time_namespace()
     if not entered:
-        return no("this kernel does not enter it at exec: no --timens private", "Linux 6.3 or later")
+        return no("this kernel does not enter a time namespace at exec: no --timens private", "Linux 6.3 or later")
     return ok()
 
 
 def effective() -> Verdict:
-    """What the caller may do now."""
+    """The caller's effective capabilities."""
     return ok(in_words(caps.capabilities().effective))
 
 
 def bounding() -> Verdict:
-    """What the caller can pass on at most."""
+    """The caller's bounding set."""
     mask = caps.capabilities().bounding
     lacking = DEFAULT_CAPABILITIES.difference(caps.names(mask))
     if lacking and os.geteuid() == 0:
-        return note(f"lacks of a container's defaults: {_listed(lacking)}", "start from a less restricted process")
+        return note(
+            f"lacks default capabilities of containers: {_join(lacking)}", "start from a less restricted process"
+        )
     return ok(in_words(mask))
 
 
 def no_new_privs() -> Verdict:
-    """Set, it keeps newuidmap(1) from its privilege."""
+    """Whether no_new_privs is set: it prevents newuidmap(1) from gaining privilege."""
     import prctl
 
     if prctl.get_no_new_privs():
@@ -108,15 +110,15 @@ def no_new_privs() -> Verdict:
 
 
 def in_words(mask: int) -> str:
-    """A mask of capabilities."""
+    """A capability mask as text."""
     has = caps.names(mask)
     lacks = set(CAPABILITIES).difference(has)
     if not lacks:
         return f"all {len(has)}"
     if len(lacks) <= FEW:
-        return f"all but {_listed(lacks)}"
-    return _listed(has) if has else "none"
+        return f"all but {_join(lacks)}"
+    return _join(has) if has else "none"
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join(names: Iterable[str]) -> str:
     return ", ".join(name.lower() for name in sorted(names))

@@ -1,4 +1,4 @@
-"""Children to try a feature with: ``walk`` one through some steps, or ``hold`` one while it is looked at."""
+"""Child processes for probes: ``walk`` runs steps in a child, ``held`` keeps a child alive meanwhile."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PAUSE = os.path.join(LIBEXEC, "pause")
 
 
 class Held(NamedTuple):
-    """A child that waits: its pid, and the Spawn that it came of."""
+    """A waiting child: its pid and its Spawn."""
 
     pid: int
     child: Spawn
 
 
 def walk(steps: Sequence[Step], flags: str = "0", inputs: Mapping[str, int] | None = None, *, cgroup: int = -1) -> None:
-    """A child in new namespaces (``flags``) that takes the steps and ends. StepError of the one that failed."""
+    """Run the steps in a child in new namespaces (``flags``). StepError of the failed step."""
     with Spawn(p.Plan(steps, inputs or ())) as child, by_sysctl(flags):
         child.start(flags, inputs, cgroup)
         child.wait()
@@ -33,7 +33,7 @@ def walk(steps: Sequence[Step], flags: str = "0", inputs: Mapping[str, int] | No
 
 @contextmanager
 def held(steps: Sequence[Step], flags: str = "0", *, cgroup: int = -1) -> Iterator[Held]:
-    """A child that takes the steps and then waits, to its death at the end of the block."""
+    """A child that runs the steps and then waits; killed at the end of the block."""
     last = [p.dup3(Slot("stdin"), 0), p.execve([PAUSE], ["pause"], [])]
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
@@ -52,7 +52,7 @@ def held(steps: Sequence[Step], flags: str = "0", *, cgroup: int = -1) -> Iterat
 
 @contextmanager
 def by_sysctl(flags: str) -> Iterator[None]:
-    """Where a sysctl is behind a refusal of a user namespace, it is named instead (UnsupportedError)."""
+    """Name the sysctl (UnsupportedError) if one is the cause of a refused user namespace."""
     try:
         yield
     except OSError as error:
@@ -62,17 +62,17 @@ def by_sysctl(flags: str) -> Iterator[None]:
 
 
 def mount_flags() -> str:
-    """What gives the caller a mount namespace to change."""
+    """The clone flags that give the caller a mount namespace of its own."""
     return "CLONE_NEWNS" if os.geteuid() == 0 else "CLONE_NEWUSER|CLONE_NEWNS"
 
 
 def private() -> list[Step]:
-    """First in a mount namespace: nothing of what follows gets out of it."""
+    """The first step in a mount namespace: no later mount propagates out of it."""
     return [p.mount(None, "/", None, "MS_REC|MS_PRIVATE")]
 
 
 def own_map() -> list[Step]:
-    """First in a user namespace: the caller's id is 0 (user_namespaces(7): the one map that anybody may write)."""
+    """The first steps in a user namespace: map the caller's id to 0, as any user may (user_namespaces(7))."""
     steps: list[Step] = []
     maps = (("setgroups", "deny"), ("uid_map", f"0 {os.geteuid()} 1"), ("gid_map", f"0 {os.getegid()} 1"))
     for name, content in maps:

@@ -1,4 +1,4 @@
-"""Root file systems: from the host's static busybox, and from tar archives that nobody vouches for.
+"""Root file systems from the host's static busybox, and from untrusted tar archives.
 
     from minicontainer import rootfs
 
@@ -6,8 +6,8 @@
     report = rootfs.tar("layer.tar.gz", "layer/", limit=2 << 30)
     report.members, report.size, report.notes
 
-``staging`` makes a directory whole or not at all, ``removal`` takes a tree away, ``stream`` and ``archive`` read an
-archive, ``tree`` keeps every path inside, ``extract`` puts the members there.
+``staging`` creates a directory completely or not at all, ``removal`` removes a tree, ``stream`` and ``archive`` read an
+archive, ``tree`` confines every path to the directory, ``extract`` unpacks the members.
 """
 
 from minicontainer.rootfs.applets import busybox

@@ -33,7 +33,7 @@ DIRECTORIES = {  # name -> mode; the parents first
     "var/tmp": 0o1777,
 }
 USER = 1000
-MARK = "etc/os-release"  # os-release(5); by it we know a root that we made
+MARK = "etc/os-release"  # os-release(5); it identifies a directory that this module made
 FILES = {
     MARK: 'NAME="minicontainer busybox"\nID=minicontainer-busybox\n',
     "etc/passwd": (
@@ -44,7 +44,7 @@ FILES = {
     ),
     "etc/group": f"root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:{USER}:\nnogroup:x:65534:\n",
     "etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
-    "etc/hostname": "",  # this and the next are there to be mounted on
+    "etc/hostname": "",  # this and the next are mount points
     "etc/resolv.conf": "",
     "etc/profile": (
         "export PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}\n"
@@ -54,10 +54,10 @@ FILES = {
 
 
 def busybox(path: str | os.PathLike[str]) -> None:
-    """Makes the directory ``path`` a root file system of the host's static busybox, in which ``sh`` and the rest work.
+    """Create a root file system with the host's static busybox in the directory ``path``.
 
-    A directory that this function made is left as it is; any other that holds something is refused (SpecError).
-    It is made whole or not at all. UnsupportedError: no busybox in PATH, or one that is not static."""
+    A directory that this function made is left unchanged; any other that is not empty is refused (SpecError). The
+    directory is created completely or not at all. UnsupportedError: no busybox in PATH, or one that is not static."""
     target = os.fspath(path)
     existing = open_existing(target)
     if existing is None:
@@ -71,13 +71,13 @@ def busybox(path: str | os.PathLike[str]) -> None:
             with filled(existing) as root:
                 _populate(root, program, applets)
         elif not _is_ours(existing):
-            raise SpecError("DIR", target, "holds something else", "name a new or an empty directory")
+            raise SpecError("DIR", target, "is not empty", "name a new or an empty directory")
     finally:
         os.close(existing)
 
 
 def static_busybox() -> tuple[str, list[str]]:
-    """The path of the busybox in PATH, and where its applets belong (``usr/bin/env``)."""
+    """The path of the busybox in PATH, and the paths of its applets (``usr/bin/env``)."""
     import shutil
 
     program = shutil.which("busybox")
@@ -126,7 +126,7 @@ def _populate(root: int, program: str, applets: list[str]) -> None:
 
 
 def _give_home(root: int) -> None:
-    """Its home to the ordinary user, where we can: not being root, or with an id that is not mapped, it stays ours."""
+    """Give the ordinary user its home directory, if the caller is root and the id is mapped."""
     if os.geteuid() == 0:
         try:
             os.chown("home/user", USER, USER, dir_fd=root)

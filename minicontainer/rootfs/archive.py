@@ -1,8 +1,8 @@
-"""The members of a tar archive, checked: what an archive can say that makes no sense does not get past here.
+"""The members of a tar archive, validated: malformed headers are refused here.
 
-Python's tarfile parses (ustar, PAX, GNU; sparse files of all kinds); nothing of it touches the file system. Names are
-bytes, as the kernel's are. A name is a list of components: empty ones and ``.`` do not count, and so a leading ``/`` or
-``./`` is dropped, as GNU tar does; ``..`` and NUL are refused. Sources: tar(5), pax(1), GNU tar's manual ("Basic Tar
+Python's tarfile parses the headers (ustar, PAX, GNU; sparse files of all kinds), and never touches the file system.
+Names are bytes, as in the kernel. A name is a list of components: empty ones and ``.`` are dropped, and so is a leading
+``/`` or ``./``, as in GNU tar; ``..`` and NUL are refused. Sources: tar(5), pax(1), GNU tar's manual ("Basic Tar
 Format", "Storing Sparse Files").
 """
 
@@ -48,11 +48,11 @@ DECIMAL = re.compile(r"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
 
 @dataclass(frozen=True)
 class Member:
-    """One member. ``shown`` is its name for messages; ``size`` bytes is what it takes when unpacked, holes and all."""
+    """One member. ``shown`` is its name for messages; ``size``: bytes of the unpacked file, holes included."""
 
     shown: str
     kind: str
-    parts: tuple[bytes, ...]  # of its name; none: the root itself
+    parts: tuple[bytes, ...]  # components of its name; none: the root itself
     mode: int  # permissions, set-id bits and sticky bit
     owner: tuple[int, int]
     mtime: int  # nanoseconds
@@ -62,14 +62,14 @@ class Member:
     linked: tuple[bytes, ...]  # a hard link's other name
     device: tuple[int, int]
     xattrs: tuple[tuple[str, bytes], ...]
-    type: str  # its type as the archive has it
+    type: str  # the type in the archive
 
     def error(self, reason: str) -> ArchiveError:
         return ArchiveError(reason, self.shown)
 
 
 class Archive:
-    """Iterates over the members; between two, ``contents`` gives the data of the first."""
+    """An iterator over the members; ``contents`` reads the data of the current one."""
 
     def __init__(self, file: Readable) -> None:
         self._stream = Stream(file)
@@ -86,7 +86,7 @@ class Archive:
 
     @property
     def headers(self) -> int:
-        """Bytes of all headers until now."""
+        """Bytes of all headers read so far."""
         return self._stream.headers
 
     def contents(self, size: int) -> bytes:
@@ -97,10 +97,10 @@ class Archive:
         try:
             if self._tar is None:
                 self._tar = tarfile.TarFile(fileobj=self._stream, mode="r", encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
-                if self._tar.firstmember is None:  # type: ignore[attr-defined]  # next would read beyond what stopped it
+                if self._tar.firstmember is None:  # type: ignore[attr-defined]  # next() would read beyond the error
                     return None
             info = self._tar.next()
-            self._tar.members.clear()  # type: ignore[attr-defined]  # they would be kept, all of them
+            self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile would retain all members
         except ArchiveError:
             raise
         except (tarfile.TarError, ValueError, LookupError, ArithmeticError, TypeError) as e:
@@ -114,7 +114,7 @@ class Archive:
 
 
 def member_of(info: tarfile.TarInfo) -> Member:
-    """The member of a parsed header. ArchiveError: it names the member and what is wrong with it."""
+    """The member of a parsed header. ArchiveError names the member and what is wrong with it."""
     kind = KINDS.get(info.type, UNKNOWN)
     if info.size < 0:
         raise _wrong(info, f"its size is {info.size}")
@@ -172,17 +172,17 @@ def _device(info: tarfile.TarInfo) -> tuple[int, int]:
 
 
 def _mtime(info: tarfile.TarInfo) -> int:
-    """Nanoseconds. PAX gives a decimal fraction, which tarfile has made an inexact float of."""
+    """Nanoseconds. PAX headers have a decimal fraction, which tarfile rounds to a float."""
     text = info.pax_headers.get("mtime", str(info.mtime))
     match = DECIMAL.fullmatch(text)
     if not match or int(match[2]) >= 1 << 63:
-        raise _wrong(info, f"its time {text[:40]!r} is no number of seconds that the kernel can take")
+        raise _wrong(info, f"its time {text[:40]!r} is no number of seconds that the kernel supports")
     nanoseconds = int(match[2]) * SECOND + int((match[3] or "").ljust(9, "0")[:9])
     return -nanoseconds if match[1] else nanoseconds
 
 
 def _extents(info: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
-    """Where its data belong: all of it, or of a sparse file what is not a hole."""
+    """(offset, size) of the data: the whole file, or the parts of a sparse file that are no holes."""
     listed = getattr(info, "sparse", None)
     if listed is None:
         return ((0, info.size),) if info.size else ()
@@ -199,5 +199,5 @@ def _xattrs(info: tarfile.TarInfo) -> Iterator[tuple[str, bytes]]:
     for keyword, value in info.pax_headers.items():
         if keyword.startswith(XATTR):
             if len(keyword) - len(XATTR) > lib.XATTR_NAME_MAX or len(value) > lib.XATTR_SIZE_MAX:
-                raise _wrong(info, "an extended attribute is larger than the kernel can take (limits.h)")
+                raise _wrong(info, "an extended attribute is larger than the kernel supports (limits.h)")
             yield keyword.removeprefix(XATTR), _raw(value)

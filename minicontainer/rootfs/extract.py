@@ -1,20 +1,21 @@
-"""Unpacks a tar archive that may have been made to do harm: no member leaves the directory, whatever it says.
+"""Unpacks an untrusted tar archive: no member can write outside the directory.
 
-Theory of operation. ``archive`` gives checked members, ``tree`` finds the directory that each belongs in, and here it
-is put there, with the meaning that the members of an image's layer have:
+Theory of operation. ``archive`` yields validated members, ``tree`` finds the directory of each, and this module creates
+the member there, with the semantics of an image layer:
 
-- A later member replaces an earlier one, and what was in the directory before: a link is replaced and not written
-  through, and so is a file (other hard links to it keep what they hold). Only a directory stays what it is under a
-  member that is a directory, too; under another member it goes, with all it holds.
-- A symbolic link holds any text: it is data. On the way to a member it is followed, but inside the directory.
-- A hard link is made to what is in the directory, and not through a link as its last component.
-- Root gives the archive's numeric owners. What would do its owner's work for any user of this host is left out: set-id
-  bits of files, capabilities, device nodes; a container uses none of them (nosuid, nodev). They are kept where that is
-  asked for, below a directory that others cannot enter. An ordinary user owns everything, without any of these.
-- Modes are the archive's, whatever the umask. Directories that no member describes have 0755. Times are kept.
-- Of the extended attributes ``user.*`` and ``security.capability`` are kept; those steer an overlay are not.
+- A later member replaces an earlier one, and existing files: a link or a file is replaced, never written through (other
+  hard links keep their content). A directory stays under a member that is a directory, and is removed with its contents
+  under any other member.
+- A symbolic link may have any target. In the path of a member it is followed, resolved inside the directory.
+- A hard link refers to a file in the directory; a symbolic link as its last component is not followed.
+- As root, files get the archive's numeric owners. Set-id bits of files, file capabilities and device nodes are left
+  out, because any user of this host could use them; a container does not use them (nosuid, nodev). With ``keep_suid``
+  they are unpacked, below a directory that other users cannot enter. An ordinary user owns all files, without any of
+  these.
+- Modes are the archive's, regardless of the umask. Directories without a member have mode 0755. Times are preserved.
+- The extended attributes ``user.*`` and ``security.capability`` are unpacked, except those that control an overlay.
 
-What is left out is in the report. Whiteouts (``.wh.``) are files like others.
+Whatever is left out is in the report. Whiteouts (``.wh.``) are ordinary files.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ from minicontainer.rootfs.tree import OVERHEAD, Tree, clear
 
 SIZE = 16 << 30  # bytes, holes of sparse files counted
 MEMBERS = 1_000_000
-MEMORY = 512 << 20  # bytes that may be remembered to the end: the looks of directories, what is left out
+MEMORY = 512 << 20  # bytes stored until the end: attributes of directories, notes
 SET_ID = stat.S_ISUID | stat.S_ISGID
 CAPABILITY = "security.capability"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 REASONS = {
-    errno.EEXIST: "its way leads over a symbolic link to nothing",
-    errno.ELOOP: "its way leads over too many symbolic links, or over a loop of them",
-    errno.ENOTDIR: "what should be a directory on its way is something else",
-    errno.EXDEV: "its way leads over a mount point",
-    errno.EINVAL: "the file system, or the user namespace, cannot take its owner, time or name",
+    errno.EEXIST: "its path has a dangling symbolic link",
+    errno.ELOOP: "its path has too many symbolic links, or a loop of them",
+    errno.ENOTDIR: "a component of its path is not a directory",
+    errno.EXDEV: "its path crosses a mount point",
+    errno.EINVAL: "the file system or the user namespace does not support its owner, time or name",
 }
 
 
 @dataclass(frozen=True)
 class Note:
-    """What was not done as the archive has it: the member's name and a sentence."""
+    """A deviation from the archive: the member's name and a sentence."""
 
     member: str
     what: str
@@ -76,21 +77,20 @@ def tar(
     members: int = MEMBERS,
     keep_suid: bool = False,
 ) -> Report:
-    """Unpacks an archive (a path or a binary file object; plain, gzip, bzip2, xz, and zstd since Python 3.14).
+    """Unpack an archive (a path or a binary file object; plain, gzip, bzip2, xz, and zstd since Python 3.14).
 
-    ``directory`` is made if need be: then it is there, whole, or not at all. One that is empty is empty again after a
-    failure; one that holds something is added to. ``limit`` is of the bytes that it unpacks to, ``members`` of the
-    entries that are made. ``keep_suid``: as root, set-id bits of files, capabilities and devices are the archive's too;
-    SpecError where every user of this host could reach them. ArchiveError: the archive, or a member (by name), or what
-    the file system said to it."""
+    A missing ``directory`` is created completely or not at all. An empty one is empty again after a failure; members
+    are added to any other. ``limit``: maximum bytes of unpacked files; ``members``: maximum number of entries.
+    ``keep_suid``: as root, unpack set-id bits of files, file capabilities and devices too; SpecError if any user of
+    this host could reach them. ArchiveError names the archive or the member, and the error."""
     target = os.fspath(directory)
     with ExitStack() as stack:
         existing = open_existing(target)
         if existing is not None:
             stack.callback(os.close, existing)
         if keep_suid and os.geteuid() == 0 and open_to_all(target):
-            reason = "every user of this host can enter it, and execute what the archive has set-uid"
-            raise SpecError("DIR", target, reason, "take one below a directory of mode 0700")
+            reason = "every user of this host could enter it and execute its set-uid programs"
+            raise SpecError("DIR", target, reason, "choose a DIR below a directory of mode 0700")
         source = stack.enter_context(open_archive(file)) if isinstance(file, (str, os.PathLike)) else file
         root = stack.enter_context(made(target) if existing is None else filled(existing))
         extraction = Extraction(root, a.Archive(source), limit, members, keep_suid=keep_suid)
@@ -104,21 +104,21 @@ def tar(
 
 
 def open_to_all(path: str) -> bool:
-    """Whether other users can walk to what is, or will be, at ``path``: no directory on the way keeps them out."""
-    place, way = os.path.realpath(path), ["/"]
+    """Whether other users can reach ``path``, existing or not: every directory in it is searchable for them."""
+    place, directories = os.path.realpath(path), ["/"]
     while place != "/":
-        way.append(place)
+        directories.append(place)
         place = os.path.dirname(place)
-    return all(os.stat(directory).st_mode & stat.S_IXOTH for directory in way if os.path.isdir(directory))
+    return all(os.stat(directory).st_mode & stat.S_IXOTH for directory in directories if os.path.isdir(directory))
 
 
 def plain_directory(fd: int) -> None:
-    """The looks of a directory that no member describes: ours, mode 0755."""
+    """Set the mode of a directory without a member: 0755."""
     os.fchmod(fd, MODE)
 
 
 class Extraction:
-    """One archive on its way into one directory."""
+    """The extraction of one archive into one directory."""
 
     def __init__(self, root: int, archive: a.Archive, limit: int, members: int, *, keep_suid: bool = False) -> None:
         self._keep_suid = keep_suid
@@ -127,7 +127,7 @@ class Extraction:
         self._limit, self._entries = limit, members
         self._members = self._size = self._made_entries = 0
         self._notes: list[Note] = []
-        self._remembered = 0
+        self._stored = 0
         self._put: dict[str, Callable[[int, str, a.Member], None]] = {
             a.FILE: self._file,
             a.DIRECTORY: self._directory,
@@ -145,7 +145,7 @@ class Extraction:
                 self._extract(member)
             except OSError as e:
                 raise member.error(_reason(e)) from None
-            if self._remembered + self.tree.remembered > MEMORY:
+            if self._stored + self.tree.stored > MEMORY:
                 raise member.error(
                     f"names and attributes of directories, and what is left out, exceed {MEMORY >> 20} MiB"
                 )
@@ -156,7 +156,7 @@ class Extraction:
         return Report(self._members, self._size, tuple(self._notes))
 
     def _count(self, member: a.Member) -> None:
-        """Limits are checked on what a header says, before anything is written."""
+        """Check the limits from the header, before anything is written."""
         self._members += 1
         self._size += member.size
         self._made()
@@ -173,7 +173,7 @@ class Extraction:
             raise ArchiveError(f"unpacks to more than the limit of {self._entries} entries (--max-members)")
 
     def _note(self, member: a.Member, what: str) -> None:
-        self._remembered += len(member.shown) + len(what) + OVERHEAD
+        self._stored += len(member.shown) + len(what) + OVERHEAD
         self._notes.append(Note(member.shown, what))
 
     def _extract(self, member: a.Member) -> None:
@@ -186,11 +186,11 @@ class Extraction:
             finally:
                 os.close(parent)
         elif member.kind == a.DIRECTORY:
-            self.tree.later(self._root, ".", lambda fd: self._dress(fd, member))
+            self.tree.later(self._root, ".", lambda fd: self._set_attributes(fd, member))
         else:
             raise member.error(f"a {member.kind} cannot be the root")
 
-    # ---- the kinds of members; each puts one at ``name`` of the directory ``parent``
+    # ---- the kinds of members; each method creates one as ``name`` in the directory ``parent``
 
     def _file(self, parent: int, name: str, member: a.Member) -> None:
         clear(parent, name)
@@ -200,7 +200,7 @@ class Extraction:
                 os.lseek(fd, offset, os.SEEK_SET)
                 self._copy(fd, size)
             os.ftruncate(fd, member.size)
-            self._dress(fd, member)
+            self._set_attributes(fd, member)
         finally:
             os.close(fd)
 
@@ -218,8 +218,8 @@ class Extraction:
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                 clear(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
-        self._remembered += len(member.shown) + sum(len(value) for _, value in member.xattrs)
-        self.tree.later(parent, name, lambda fd: self._dress(fd, member))
+        self._stored += len(member.shown) + sum(len(value) for _, value in member.xattrs)
+        self.tree.later(parent, name, lambda fd: self._set_attributes(fd, member))
 
     def _symlink(self, parent: int, name: str, member: a.Member) -> None:
         clear(parent, name)
@@ -237,11 +237,11 @@ class Extraction:
         try:
             source = self.tree.directory(member.linked[:-1])
         except FileNotFoundError:
-            raise member.error(f"a hard link to {shown!r}, which is not there") from None
+            raise member.error(f"a hard link to {shown!r}, which does not exist") from None
         try:
             self._link(source, os.fsdecode(member.linked[-1]), parent, name)
         except FileNotFoundError:
-            raise member.error(f"a hard link to {shown!r}, which is not there") from None
+            raise member.error(f"a hard link to {shown!r}, which does not exist") from None
         except IsADirectoryError:
             raise member.error(f"a hard link to {shown!r}, which is a directory") from None
         finally:
@@ -274,37 +274,38 @@ class Extraction:
             return
         fd = os.open(name, lib.O_PATH | os.O_NOFOLLOW, dir_fd=parent)
         try:
-            self._dress(f"/proc/self/fd/{fd}", member)
+            self._set_attributes(f"/proc/self/fd/{fd}", member)
         finally:
             os.close(fd)
 
-    # ---- looks
+    # ---- attributes
 
-    def _dress(self, what: int | str, member: a.Member) -> None:
-        """Gives it owner, mode, attributes, times, in this order: a new owner takes away bits and capabilities."""
+    def _set_attributes(self, what: int | str, member: a.Member) -> None:
+        """Set owner, mode, attributes and times, in this order: chown(2) clears set-id bits and capabilities."""
         mode = member.mode
         if os.geteuid() == 0:
             os.chown(what, *member.owner)
             if mode & SET_ID and not self._keep_suid and member.kind != a.DIRECTORY:
                 mode &= ~SET_ID
                 self._note(
-                    member, "its set-id bits are left out: a container does not use them, others of this host could"
+                    member,
+                    "its set-id bits are left out: a container does not use them, other users of this host could",
                 )
         elif mode & SET_ID:
             mode &= ~SET_ID
             self._note(member, "its set-id bits are left out: it belongs to an ordinary user here")
         os.chmod(what, mode)
         for name, value in member.xattrs:
-            self._set_attribute(what, name, value, member)
+            self._set_xattr(what, name, value, member)
         os.utime(what, ns=(member.mtime, member.mtime))
 
-    def _set_attribute(self, what: int | str, name: str, value: bytes, member: a.Member) -> None:
+    def _set_xattr(self, what: int | str, name: str, value: bytes, member: a.Member) -> None:
         if not (name == CAPABILITY or (name.startswith("user.") and not name.startswith("user.overlay."))):
             self._note(member, f"its extended attribute {name} is left out")
             return
         if name == CAPABILITY and os.geteuid() == 0 and not self._keep_suid:
             self._note(
-                member, "its capabilities are left out: a container does not use them, others of this host could"
+                member, "its capabilities are left out: a container does not use them, other users of this host could"
             )
             return
         try:
@@ -316,7 +317,7 @@ class Extraction:
 
 
 def _reason(error: OSError) -> str:
-    """In words of the archive, where those of errno would be about something else; what can be done about it."""
+    """The reason of an error in terms of the archive, where the errno's text would be misleading; with a hint."""
     if isinstance(error, StepError) and error.hint:
         return str(error)
     return REASONS.get(error.errno or 0) or os.strerror(error.errno or errno.EIO)

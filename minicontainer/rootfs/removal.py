@@ -1,8 +1,8 @@
-"""Removes what a directory holds, without following a link, leaving the file system, or running out of descriptors.
+"""Removes a directory tree without following links, crossing mounts, or running out of descriptors.
 
-Theory of operation. A hostile tree can be deeper than the stack, PATH_MAX and the limit of open descriptors. So it is
-not walked: whatever directories a directory below the top holds are moved up to the top (rename(2)), which leaves
-it empty and removable. At most three descriptors are open, and each entry is touched a bounded number of times.
+Theory of operation. A hostile tree can be deeper than the stack, PATH_MAX and the limit of open descriptors. So there
+is no recursion: the subdirectories of a directory are moved to the top (rename(2)), which leaves it empty and
+removable. At most three descriptors are open, and each entry is touched a bounded number of times.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ INSIDE = lib.RESOLVE_BENEATH | lib.RESOLVE_NO_SYMLINKS | lib.RESOLVE_NO_XDEV
 
 
 def open_inside(directory: int, path: str, flags: int, resolve: int = INSIDE) -> int:
-    """A descriptor of ``path`` in ``directory``, resolved as openat2(2) is told (by default: no link, no way out).
+    """A descriptor of ``path`` in ``directory``, resolved by ``resolve`` of openat2(2) (default: no links, beneath).
 
-    OSError of the class that belongs to its errno, FileNotFoundError and so on."""
+    OSError of the class for its errno (FileNotFoundError ...)."""
     try:
         return openat2(directory, path, flags, 0, resolve)
     except OSError as e:
@@ -31,7 +31,7 @@ def open_inside(directory: int, path: str, flags: int, resolve: int = INSIDE) ->
 
 
 def remove(parent: int, name: str) -> None:
-    """Removes ``name`` of the directory ``parent``, with all that it holds if it is a directory.
+    """Remove ``name`` from the directory ``parent``; a directory with its contents.
 
     StepError, as unlinkat(2), has the path of the file that remains and the remedy. OSError EXDEV for a mount point
     below it; the mounted files are not touched."""
@@ -45,7 +45,7 @@ def remove(parent: int, name: str) -> None:
 
 
 def empty(top: int) -> None:
-    """Removes all that the directory holds (a descriptor that can be read)."""
+    """Remove the contents of a directory (a readable descriptor)."""
     fresh = _fresh_names()
     while names := os.listdir(top):
         for name in names:
@@ -55,7 +55,7 @@ def empty(top: int) -> None:
 
 
 def open_directory(parent: int, name: str) -> int:
-    """A descriptor to read and change the directory ``name`` with; its mode is made to allow that."""
+    """A readable descriptor of the directory ``name``, whose mode is changed to u+rwx if necessary."""
     place = open_inside(parent, name, lib.O_PATH | os.O_DIRECTORY)
     try:
         mode = os.fstat(place).st_mode
@@ -67,12 +67,12 @@ def open_directory(parent: int, name: str) -> int:
 
 
 def _flatten(top: int, name: str, fresh: Iterator[str]) -> None:
-    """Empties the directory ``name`` of ``top``: its own directories become directories of ``top``."""
+    """Empty the directory ``name`` of ``top``: its subdirectories are moved to ``top``."""
     below = open_directory(top, name)
     try:
         for child in os.listdir(below):
             if not _unlink(below, child):
-                os.close(open_directory(below, child))  # so that it is ours to move: its ".." changes
+                os.close(open_directory(below, child))  # makes it writable: moving it changes its ".."
                 try:
                     os.rename(child, next(fresh), src_dir_fd=below, dst_dir_fd=top)
                 except PermissionError as e:
@@ -82,7 +82,7 @@ def _flatten(top: int, name: str, fresh: Iterator[str]) -> None:
 
 
 def _unlink(parent: int, name: str) -> bool:
-    """False if it is a directory that holds something."""
+    """Remove a file or an empty directory; False for a directory that is not empty."""
     try:
         os.unlink(name, dir_fd=parent)
     except IsADirectoryError:
@@ -113,7 +113,7 @@ def _path(directory: int, name: str) -> str:
 
 
 def _fresh_names() -> Iterator[str]:
-    """Names that no archive can have foreseen."""
+    """Unpredictable names."""
     token = os.urandom(12).hex()
     number = 0
     while True:

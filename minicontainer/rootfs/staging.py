@@ -1,9 +1,9 @@
-"""A directory that is made whole or not at all.
+"""Creates a directory completely or not at all.
 
-Theory of operation. What is not there yet is built beside its place, under a name of its own and closed to others, and
-renamed when it is complete. What is there and empty is filled in place (it may be a mount point, and its owner
-and mode are its maker's choice), and emptied again on failure. What holds something is refused or handed on by the
-caller. Killed meanwhile, the first leaves ``.XXXXXXXX.part`` behind (mode 0700), never half a directory in its place.
+Theory of operation. A missing directory is built beside its final path, under a temporary name and closed to others,
+and renamed when it is complete. An existing empty directory is filled in place (it may be a mount point, and keeps its
+owner and mode), and emptied again on failure. The caller decides about a directory that is not empty. A killed process
+leaves ``.XXXXXXXX.part`` (mode 0700) behind, never an incomplete directory at the final path.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from contextlib import contextmanager
 from minicontainer.errors import Error, SpecError, sentence
 from minicontainer.rootfs.removal import empty, remove
 
-MODE = 0o755  # of a new root, where nothing else is said
+MODE = 0o755  # of a new root, by default
 OPEN = os.O_RDONLY | os.O_DIRECTORY
 
 
 def open_existing(path: str) -> int | None:
-    """A descriptor of the directory ``path``; None if nothing is there.
+    """A descriptor of the directory ``path``; None if it does not exist.
 
-    SpecError for something else than a directory, and for the host's own root."""
+    SpecError for anything but a directory, and for the host's own root."""
     if not path or "\0" in path:
         raise SpecError("DIR", path, "names no directory")
     try:
         fd = os.open(path, OPEN)
     except FileNotFoundError:
         if os.path.islink(path.rstrip("/")):
-            raise SpecError("DIR", path, "is a symbolic link to nothing") from None
+            raise SpecError("DIR", path, "is a dangling symbolic link") from None
         return None
     except NotADirectoryError:
         raise SpecError("DIR", path, "is not a directory") from None
@@ -44,7 +44,7 @@ def open_existing(path: str) -> int | None:
 
 @contextmanager
 def filled(root: int) -> Iterator[int]:
-    """An existing directory to be filled; if it is empty now, it is empty again after a failure."""
+    """An existing directory to fill; if it is empty now, it is emptied again after a failure."""
     was_empty = not os.listdir(root)
     try:
         yield root
@@ -56,9 +56,9 @@ def filled(root: int) -> Iterator[int]:
 
 @contextmanager
 def made(path: str) -> Iterator[int]:
-    """A new directory (a descriptor) that becomes ``path`` when the block ends well, and vanishes when it fails.
+    """A new directory (a descriptor), renamed to ``path`` at the end of the block, or removed if the block fails.
 
-    Its mode is 0700: the block gives it the one that it shall have."""
+    Its mode is 0700; the block sets the final mode."""
     parent, name = _place(path)
     part = f".{os.urandom(4).hex()}.part"
     try:
@@ -66,7 +66,7 @@ def made(path: str) -> Iterator[int]:
         try:
             root = os.open(part, OPEN | os.O_NOFOLLOW, dir_fd=parent)
             try:
-                fcntl.flock(root, fcntl.LOCK_EX)  # tells the doctor that somebody is at work here
+                fcntl.flock(root, fcntl.LOCK_EX)  # shows the doctor that it is in use
                 yield root
                 _rename(parent, part, name, path)
             finally:
@@ -79,14 +79,14 @@ def made(path: str) -> Iterator[int]:
 
 
 def _place(path: str) -> tuple[int, str]:
-    """The directory (a descriptor) that ``path`` is to be made in, and its name there."""
+    """The parent directory of ``path`` (a descriptor), and its name there."""
     directory, name = os.path.split(path.rstrip("/"))
     if name in ("", ".", ".."):
         raise SpecError("DIR", path, "names no directory")
     try:
         return os.open(directory or ".", OPEN), name
     except OSError as e:
-        hint = "it is not made: only DIR itself is" if isinstance(e, FileNotFoundError) else ""
+        hint = "create it first: only DIR itself is created" if isinstance(e, FileNotFoundError) else ""
         raise Error(sentence("directory", directory or ".", os.strerror(e.errno or 0), hint)) from None
 
 
@@ -94,5 +94,5 @@ def _rename(parent: int, part: str, name: str, path: str) -> None:
     try:
         os.rename(part, name, src_dir_fd=parent, dst_dir_fd=parent)
     except OSError as e:
-        reason = f"was made by somebody else meanwhile: {os.strerror(e.errno or 0)}"
+        reason = f"was created by another process meanwhile: {os.strerror(e.errno or 0)}"
         raise Error(sentence("DIR", path, reason)) from None

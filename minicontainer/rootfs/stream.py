@@ -1,9 +1,9 @@
-"""The bytes of an archive, decompressed, read once from its beginning to its end.
+"""The decompressed bytes of an archive, read once from beginning to end.
 
-Theory of operation. tarfile parses headers out of a file object; ``Stream`` is that object. It only goes forward, so
-that no header can lead back to what was read (a negative size would, for ever). What a header makes
-tarfile read into memory counts against HEADER, and the end of the data is given once and is an error after that, so
-that neither a bomb nor a loop in the parser can hold us. Whatever a decompressor says becomes an ArchiveError.
+Theory of operation. tarfile parses headers from a file object, which ``Stream`` is. It only moves forward, so no header
+can make the parser read data again (a negative size would, endlessly). What tarfile reads into memory for a header
+counts against HEADER. The end of the data is returned once, and is an error after that. So neither a compression bomb
+nor a loop in the parser can exhaust memory or time. Errors of a decompressor become ArchiveErrors.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import IO, Any, Protocol, cast
 
 from minicontainer.errors import Error, UnsupportedError, sentence
 
-HEADER = 4 << 20  # bytes of headers that one member may have; Linux's names and attributes need a fraction of it
+HEADER = 4 << 20  # maximum bytes of one member's headers; names and attributes of Linux need a fraction of it
 BLOCK = 512
 CHUNK = 1 << 20
-TRAILER = 64 << 20  # bytes after the end of the archive that are read, for a checksum that may follow
+TRAILER = 64 << 20  # maximum bytes read after the end of the archive, for a trailing checksum
 DIGITS = re.compile(rb"[0-9]{1000}")
 
 
 class ArchiveError(Error):
-    """What is wrong with an archive, or with one of its members, or why a member cannot be put in its place.
+    """An archive or a member is invalid, or a member cannot be created.
 
-    ``member`` is its name, ``archive`` the path of the file; None: it is about none, or it has none."""
+    ``member``: its name, or None for an error of the archive; ``archive``: the path of the file, if known."""
 
     def __init__(self, reason: str, member: str | None = None, archive: str | None = None) -> None:
         super().__init__(reason)
@@ -40,29 +40,29 @@ class ArchiveError(Error):
 
 
 class Readable(Protocol):
-    """Any binary file object: of a file, a pipe, a socket, of bytes."""
+    """Any binary file object: a file, a pipe, a socket, BytesIO."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Stream:
-    """A file object of the decompressed bytes, to be read forward only. Not the owner of ``file``."""
+    """A file object of the decompressed bytes, read forward only. Does not own ``file``."""
 
     def __init__(self, file: Readable) -> None:
         self._file = decompressed(file)
         self._position = 0
         self._allowance = HEADER
         self._ended = False
-        self.headers = 0  # bytes of them
-        self.last = b""  # what was read last: where tarfile stops, it tells why
+        self.headers = 0  # bytes of headers
+        self.last = b""  # the last bytes read: they tell why tarfile stopped
 
     def tell(self) -> int:
         return self._position
 
     def seek(self, position: int) -> int:
-        """Forward to ``position``; what cannot be reached shows at the next read."""
+        """Skip to ``position``; if the data end before, the next read fails."""
         if position < self._position:
-            raise ArchiveError("is damaged: a size leads back")
+            raise ArchiveError("is damaged: a size is negative")
         while self._position < position and self._get(min(CHUNK, position - self._position)):
             pass
         return self._position
@@ -91,11 +91,11 @@ class Stream:
         return got
 
     def next_member(self) -> None:
-        """The allowance of headers begins anew."""
+        """Reset the allowance of headers."""
         self._allowance = HEADER
 
     def drain(self) -> None:
-        """Reads what follows the archive: padding, and the checksum of the compression, which is verified thereby."""
+        """Read the rest of the file: padding, and the checksum of the compression, which is verified thereby."""
         end = self._position + TRAILER
         while self._position < end and self._get(CHUNK):
             pass
@@ -117,7 +117,7 @@ class Stream:
 
 
 def _explained(error: Exception) -> Exception:
-    """The ArchiveError of what a decompressor raised; other errors (of reading the file) are left as they are."""
+    """The ArchiveError for a decompressor's exception; other errors (of reading the file) are returned unchanged."""
     if isinstance(error, EOFError):
         return ArchiveError("is truncated: its compressed data ends early")
     foreign = isinstance(error, OSError) and error.errno is None
@@ -130,7 +130,7 @@ def _explained(error: Exception) -> Exception:
 
 
 def decompressed(file: Readable) -> IO[bytes]:
-    """A file object of what ``file`` holds, whichever way it is compressed: told by its first bytes."""
+    """A file object of the decompressed content of ``file``; the first bytes identify the compression."""
     head = b""
     while len(head) < 6 and (more := file.read(6 - len(head))):
         head += more
@@ -147,7 +147,7 @@ def decompressed(file: Readable) -> IO[bytes]:
     elif head.startswith(b"\xfd7zXZ\0"):
         import lzma
 
-        opened = lzma.LZMAFile(whole)  # noqa: SIM115 - it owns nothing but memory
+        opened = lzma.LZMAFile(whole)  # noqa: SIM115 - it owns only memory
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
         opened = _zstd(whole)
     return opened
@@ -165,7 +165,7 @@ def _zstd(whole: Any) -> Any:
 
 
 class _Rejoined(io.RawIOBase):
-    """A file object and the first bytes that were read of it. Closing it does not close the file."""
+    """A file object preceded by bytes already read from it. Closing it does not close the file."""
 
     def __init__(self, head: bytes, file: Readable) -> None:
         self._head, self._file = head, file
@@ -186,7 +186,7 @@ class _Rejoined(io.RawIOBase):
 
 
 def open_archive(path: str | os.PathLike[str]) -> IO[bytes]:
-    """The file, opened to be read. ArchiveError if it cannot be."""
+    """Open the file for reading. ArchiveError if that fails."""
     try:
         return open(path, "rb", 0)
     except OSError as e:

@@ -1,11 +1,11 @@
-"""A directory that no path leads out of, and what is done to the entries in it.
+"""Operations on the entries of a directory, whose paths cannot lead out of it.
 
-Theory of operation. A path is resolved by the kernel with openat2(RESOLVE_IN_ROOT): ``..`` and absolute links on
-its way end inside, as if the directory were the root. Only the directory that an entry is in is found this way; the
-entry itself is named by its last component alone, with calls that do not follow a link (mkdirat, linkat, O_EXCL ...).
-Mount points are not crossed. Mode, owner and time of directories are given at the end, since putting something in
-a directory changes its time, and a mode may forbid it to an ordinary user; they are remembered by inode, so that
-a directory which another member has replaced meanwhile is not mistaken for it.
+Theory of operation. The kernel resolves each path with openat2(RESOLVE_IN_ROOT): ``..`` and absolute links end inside,
+as if the directory were the root. Only the parent directory of an entry is resolved this way; the entry itself is named
+by its last component, in calls that do not follow links (mkdirat, linkat, O_EXCL ...). Mount points are not crossed.
+Mode, owner and time of directories are set at the end, because creating an entry changes a directory's time, and a mode
+may forbid it to an ordinary user. They are stored by inode, so a directory that another member has replaced meanwhile
+does not get them.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from minicontainer.rootfs.removal import open_inside, remove
 
 IN_ROOT = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS | lib.RESOLVE_NO_XDEV
 PLACE = lib.O_PATH | os.O_DIRECTORY
-OVERHEAD = 256  # bytes of what is remembered of a directory, beside its names and attributes
+OVERHEAD = 256  # bytes stored per directory, besides its names and attributes
 
-Dress = Callable[[int], None]  # gives a directory (a descriptor) its mode, owner and time
+SetAttributes = Callable[[int], None]  # sets mode, owner and time of a directory (a descriptor)
 
 
 class Tree:
     """The entries of the directory ``root`` (a descriptor, which stays the caller's)."""
 
     def __init__(self, root: int, made: Callable[[], None]) -> None:
-        """``made`` is told of every directory that is made on the way to something else."""
+        """``made`` is called for every parent directory that is created."""
         self._root, self._made = root, made
         self._base = os.readlink(_link(root))
-        self.remembered = 0  # bytes, about
-        self._pending: dict[tuple[int, int], tuple[str, Dress]] = {}
+        self.stored = 0  # bytes of pending attributes, approximately
+        self._pending: dict[tuple[int, int], tuple[str, SetAttributes]] = {}
 
     def directory(self, parts: Sequence[bytes]) -> int:
-        """A descriptor (O_PATH) of an existing directory, links on the way resolved inside."""
+        """A descriptor (O_PATH) of an existing directory, with links resolved inside."""
         return open_inside(self._root, os.fsdecode(b"/".join(parts)) or ".", PLACE, IN_ROOT)
 
-    def needed(self, parts: Sequence[bytes], dress: Dress) -> int:
-        """As ``directory``, but what is missing is made, and given its looks by ``dress``."""
+    def needed(self, parts: Sequence[bytes], set_attributes: SetAttributes) -> int:
+        """As ``directory``, but create what is missing, with the attributes that ``set_attributes`` sets."""
         try:
             return self.directory(parts)
         except FileNotFoundError:
@@ -48,8 +48,8 @@ class Tree:
             try:
                 name = os.fsdecode(part)
                 self._made()
-                os.mkdir(name, 0o700, dir_fd=there)  # FileExistsError: a link to nothing is there
-                self.later(there, name, dress)
+                os.mkdir(name, 0o700, dir_fd=there)  # FileExistsError: a dangling link
+                self.later(there, name, set_attributes)
                 below = open_inside(there, name, PLACE)
             finally:
                 os.close(there)
@@ -57,7 +57,7 @@ class Tree:
         return there
 
     def _longest(self, parts: Sequence[bytes]) -> tuple[int, Sequence[bytes]]:
-        """The deepest directory on the way to ``parts`` that exists, and the components below it."""
+        """The deepest existing directory of the path ``parts``, and the missing components."""
         there = self.directory(())
         for i in range(1, len(parts) + 1):
             try:
@@ -71,19 +71,21 @@ class Tree:
             there = deeper
         return there, ()
 
-    def later(self, parent: int, name: str, dress: Dress) -> None:
-        """Has ``dress`` done to a directory when all is in its place."""
+    def later(self, parent: int, name: str, set_attributes: SetAttributes) -> None:
+        """Call ``set_attributes`` for a directory at the end."""
         fd = open_inside(parent, name, PLACE)
         try:
             path, seen = os.readlink(_link(fd)), os.fstat(fd)
         finally:
             os.close(fd)
-        self.remembered += len(path) + OVERHEAD
-        self._pending[(seen.st_dev, seen.st_ino)] = (os.path.relpath(path, self._base), dress)
+        self.stored += len(path) + OVERHEAD
+        self._pending[(seen.st_dev, seen.st_ino)] = (os.path.relpath(path, self._base), set_attributes)
 
     def finish(self) -> None:
-        """Gives the directories their looks, the deepest first; those that were replaced have gone."""
-        for inode, (path, dress) in sorted(self._pending.items(), key=lambda item: _depth(item[1][0]), reverse=True):
+        """Set the attributes of the directories, the deepest first; replaced directories are skipped."""
+        for inode, (path, set_attributes) in sorted(
+            self._pending.items(), key=lambda item: _depth(item[1][0]), reverse=True
+        ):
             try:
                 fd = open_inside(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as e:
@@ -93,13 +95,13 @@ class Tree:
             try:
                 seen = os.fstat(fd)
                 if (seen.st_dev, seen.st_ino) == inode:
-                    dress(fd)
+                    set_attributes(fd)
             finally:
                 os.close(fd)
 
 
 def clear(parent: int, name: str) -> None:
-    """Takes away whatever has this name; the link itself, if it is one."""
+    """Remove the entry ``name``; of a link, the link itself."""
     try:
         remove(parent, name)
     except FileNotFoundError:

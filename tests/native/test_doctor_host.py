@@ -71,7 +71,7 @@ def test_for_people(minicontainer_cli: Run) -> None:
     assert titles == SECTIONS
     told = [line for line in lines[1:] if line and line not in SECTIONS]
     assert {line.split()[0] for line in told} <= {"ok", "no", "note"}
-    assert "  ok    default run             a container was made, ran a program, and is gone" in lines
+    assert "  ok    default run             a container ran a program and was removed" in lines
     crashed = [line for line in told if "crashed" in line or "no answer" in line]
     assert crashed == []
 
@@ -130,7 +130,7 @@ def test_a_proc_that_is_partly_hidden(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
     data = parsed(done, status=1)
     assert data["usable"] is False
-    assert found(data, "file systems")["proc"]["detail"].startswith("refused, for parts of /proc are hidden")
+    assert found(data, "file systems")["proc"]["detail"].startswith("refused, because parts of /proc are masked")
     assert found(data, "container")["default run"]["status"] == "no"
 
 
@@ -333,7 +333,7 @@ def test_user_namespaces_switched_off(minicontainer_cli: Run, as_user: Run) -> N
     assert statuses(data, "namespaces")["net"] == "ok"
     run = found(data, "container")["default run"]
     assert run["status"] == "note"
-    assert run["detail"].endswith(f"less isolated: userns auto: {reason}; running as --userns host")
+    assert run["detail"].endswith(f"with less isolation: userns auto: {reason}; running as --userns host")
 
     data = parsed(as_user(DOCTOR), status=1)
     assert data["usable"] is False

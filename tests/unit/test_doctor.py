@@ -127,7 +127,7 @@ def test_what_forbids_an_ordinary_user_leaves_root_alone(monkeypatch: pytest.Mon
     assert list(namespaces.forbidding("net", privileged=True)) == []
     assert list(namespaces.forbidding("net", privileged=False)) == [("kernel.unprivileged_userns_clone", "0", "1")]
     assert namespaces.switch("kernel.unprivileged_userns_clone") == no(
-        "=0: ordinary users get no user namespace", "as root: sysctl kernel.unprivileged_userns_clone=1"
+        "=0: ordinary users cannot create user namespaces", "as root: sysctl kernel.unprivileged_userns_clone=1"
     )
 
 
@@ -241,7 +241,7 @@ def test_a_noisy_host(tmp_path: Path) -> None:
 
 def test_a_host_that_shows_nothing(tmp_path: Path) -> None:
     found = observed(tmp_path)
-    assert found["SMT"] == note("not to be seen here")
+    assert found["SMT"] == note("unknown")
     assert found["load"].status == "no"
     assert "proc/loadavg" in found["load"].detail
 
