@@ -60,7 +60,7 @@ def cgroups() -> set[str]:
     from minicontainer.container.cgroup import placement
     from minicontainer.container.registry import ownership
 
-    members = [path for home in placement._homes() for path in placement._members(home)]
+    members = [path for parent in placement._parents() for path in placement._members(parent)]
     return {path for path in members if not ownership.is_owned(path.rpartition("/")[2][:12])}
 
 

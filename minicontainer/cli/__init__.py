@@ -112,7 +112,7 @@ def _end_dead() -> None:
     from minicontainer.container.registry import names
 
     try:
-        unmonitored = names.unwatched()
+        unmonitored = names.without_owner()
     except (Error, OSError):
         return  # the command itself reports what is wrong with the state directory
     if unmonitored:

@@ -47,5 +47,5 @@ def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
         b.add(*(p.dup3(Slot(name), number) for number, name in enumerate(INPUTS[:3])))
     execute.confine(b, spec, host)
     b.phase, env = "execute", compiler.environment(spec, host)
-    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals(), *execute.become(spec, host, env))
+    b.add(p.close_range(3), p.chdir(spec.cwd), p.reset_signals(), *execute.execute_program(spec, host, env))
     return b.plan()

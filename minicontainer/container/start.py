@@ -156,7 +156,7 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
     child.note("cgroup", f'mkdir("{child.cgroup.path}")', start_ns)
     if spec.limits.pids is None:
         start_ns = now()
-        if call := limits.bound_processes(child.cgroup):
+        if call := limits.limit_processes(child.cgroup):
             child.note("cgroup", call, start_ns)
     if spec.limits:
         limits.apply(child.cgroup, spec.limits, lambda call, start_ns: child.note("cgroup", call, start_ns))
@@ -169,7 +169,7 @@ def _restrict_devices(child: Child, spec: Spec, compiled: Compiled) -> None:
     if not reason:
         child.note("cgroup", "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE})", start_ns)
         return
-    devices.refuse_less(spec, reason)
+    devices.refuse_partial_access(spec, reason)
     if compiled.host.in_host_userns:
         warnings.warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
 

@@ -120,9 +120,9 @@ class Container(Ending):
         config = self.config
         failpoint("directory made")
         if config.name:
-            if left := names.left(config.name):
+            if left := names.left_in_foreground(config.name):
                 Container(left).remove_left_behind()
-            os.close(orphans.reserve_name(config.name, self.id, lasting=not config.foreground))
+            os.close(orphans.reserve_name(config.name, self.id, persistent=not config.foreground))
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")

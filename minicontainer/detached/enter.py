@@ -196,7 +196,7 @@ def _walk(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
 def _become(memfd: int, given: list[int], stack: ExitStack) -> None:
     """Has csrc/helpers/enter.c do it, and waits for its end."""
     opened = []
-    for fd in (memfd, *given, init.kept(ENTER)):
+    for fd in (memfd, *given, init.cached(ENTER)):
         opened.append(sheltered(fd, FIRST + 2 + len(given)))
         stack.callback(os.close, opened[-1])
     with Spawn(_enter_plan(len(opened) - 1)) as helper:

@@ -294,7 +294,7 @@ def left(text: str) -> str:
     """The id of the container of this name that was in the foreground of who was killed; "" where there is none."""
     from minicontainer.spec import NAME
 
-    return names.left(text) if NAME.fullmatch(text) else ""
+    return names.left_in_foreground(text) if NAME.fullmatch(text) else ""
 
 
 REST = 10.0  # seconds that may pass from mkdir(2) to the lock

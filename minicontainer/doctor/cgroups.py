@@ -119,7 +119,7 @@ def group() -> Iterator[Cgroup]:
 def home_restored() -> Iterator[None]:
     """Remove the parent cgroup of containers at the end of the block, if it did not exist before."""
     try:
-        home = f"{placement.base().path}/{placement.home_name()}"
+        home = f"{placement.base().path}/{placement.parent_name()}"
     except UnsupportedError:
         home = ""
     was_there = os.path.isdir(home)

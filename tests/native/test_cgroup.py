@@ -239,15 +239,15 @@ def test_a_container_without_limits_has_a_place() -> None:
     group = limits.place(Limits(), IDENT)
     assert group is not None
     with group:
-        assert group.path == f"{hierarchy().path}/{placement.home_name()}/{placement.name_of(IDENT)}"
+        assert group.path == f"{hierarchy().path}/{placement.parent_name()}/{placement.name_of(IDENT)}"
         assert group.path not in limits.stale()
         limits.apply(group, Limits())
         assert not limits.oom_killed(group)
 
 
 def test_a_home_that_was_removed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "home_name", lambda: f"test-home-{os.getpid()}")
-    monkeypatch.setattr(placement, "_home", None)
+    monkeypatch.setattr(placement, "parent_name", lambda: f"test-home-{os.getpid()}")
+    monkeypatch.setattr(placement, "_parent", None)
     for _ in range(3):
         group = limits.place(Limits(), IDENT)
         assert group is not None

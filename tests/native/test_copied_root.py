@@ -55,7 +55,7 @@ def copied(tmp_path: Path) -> Iterator[Copied]:
     found = Copied(tmp_path / "copy")
     yield found
     with chosen(found.path), suppress(FileNotFoundError):
-        home = f"{placement.base().path}/{placement.home_name()}"
+        home = f"{placement.base().path}/{placement.parent_name()}"
         for place in (f"{home}/monitors", home):
             os.rmdir(place)
 
@@ -127,7 +127,7 @@ def test_one_that_moved_is_what_it_was(rootfs: Path, tmp_path: Path, minicontain
         until(lambda: c.status == "dead")
         moved.clean()
         assert not os.path.exists(cgroup)
-        home = f"{placement.base().path}/{placement.home_name()}"
+        home = f"{placement.base().path}/{placement.parent_name()}"
         for place in (f"{home}/monitors", home):
             os.rmdir(place)
 

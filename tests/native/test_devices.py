@@ -9,7 +9,7 @@ import pytest
 from box import Box
 
 import minicontainer as mc
-from minicontainer.container.cgroup.devices import _kept as kept
+from minicontainer.container.cgroup.devices import _cache
 from minicontainer.errors import IsolationWarning, StepError
 from minicontainer.linux import devices
 
@@ -71,13 +71,13 @@ def test_a_program_whose_descriptor_was_closed_is_loaded_anew(rootfs: Path) -> N
     """As daemons do; the number may be a file's by then, which stays open."""
     spec = mc.Spec(("/bin/true",), rootfs=str(rootfs), userns="host")
     assert mc.run(spec).returncode == 0
-    number = kept["program"]
+    number = _cache["program"]
     with open("/dev/null", "rb") as file:
         os.dup2(file.fileno(), number)
     for _ in range(2):  # a warning would be an error
         assert mc.run(spec).returncode == 0
     assert os.readlink(f"/proc/self/fd/{number}") == "/dev/null"
     os.close(number)
-    os.dup2(kept["program"], number, inheritable=False)
-    os.close(kept["program"])
-    kept["program"] = number
+    os.dup2(_cache["program"], number, inheritable=False)
+    os.close(_cache["program"])
+    _cache["program"] = number

@@ -150,7 +150,7 @@ def running(rootfs: Path, name: str) -> Iterator[tuple[subprocess.Popen[bytes], 
 
 def inhabited(owner: int) -> str:
     """The cgroup of a container of that owner in which a program runs."""
-    for path in Path(hierarchy().path, placement.home_name()).glob(f"*-{runtime.mark()}"):
+    for path in Path(hierarchy().path, placement.parent_name()).glob(f"*-{runtime.mark()}"):
         for pid in (path / "cgroup.procs").read_text(encoding="ascii").split():
             if program(pid) == "sleep" and parent(pid) == owner:
                 return str(path)
@@ -264,7 +264,7 @@ def test_a_lock_of_its_own_hides_no_container(rootfs: Path, tmp_path: Path) -> N
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
-        (group,) = Path(hierarchy().path, placement.home_name()).glob(f"*-{runtime.mark()}")
+        (group,) = Path(hierarchy().path, placement.parent_name()).glob(f"*-{runtime.mark()}")
         process.kill()
         process.wait()
     assert f"removed {group}" in [finding.verdict.detail for finding in doctor.clean(str(rootfs))]

@@ -60,13 +60,13 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=100,mode=700", "none", path], check=True)
     monkeypatch.setenv(runtime.VARIABLE, str(path))
-    monkeypatch.setattr(placement, "_home", None)
+    monkeypatch.setattr(placement, "_parent", None)
     try:
         yield Disk(path)
         for container in containers():
             container.remove(force=True)
     finally:
-        home = placement.base().path + "/" + placement.home_name()
+        home = placement.base().path + "/" + placement.parent_name()
         for place in (f"{home}/monitors", home):
             with suppress(OSError):
                 os.rmdir(place)

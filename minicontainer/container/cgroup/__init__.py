@@ -1,1 +1,1 @@
-"""A container's cgroup: where it is, its limits, the devices that may be used."""
+"""A container's cgroup: its place in the hierarchy, its limits, its permitted devices."""

@@ -1,6 +1,6 @@
-"""The devices that a container may use: those of its /dev and no other, however it came to a node of one.
+"""The devices that a container may use: those of its /dev, and no other, whatever device node it opens.
 
-The program that says so (linux/devices.py) is loaded once for all containers without devices of their own.
+A BPF program (linux/devices.py) decides. It is loaded once for all containers without devices of their own.
 """
 
 from __future__ import annotations
@@ -26,61 +26,62 @@ ALWAYS = (
 )
 
 
-_kept: dict[str, int] = {}  # the descriptor of the program of ALWAYS (a dict's methods are atomic)
+_cache: dict[str, int] = {}  # the descriptor of the program for ALWAYS (a dict's methods are atomic)
 
 
 def rules(spec: Spec, host: Host) -> tuple[Rule, ...] | None:
-    """What its program allows; None: it has none, for it may use any (privileged), or its maker is not root."""
+    """The devices that the container's program allows; None where it has no program: it is privileged, or the caller is
+    not root."""
     if spec.privileged or host.uid != 0:
         unrestricted = (
             "--privileged uses any device" if spec.privileged else "only root can restrict access to a device"
         )
-        refuse_less(spec, unrestricted)
+        refuse_partial_access(spec, unrestricted)
         return None
-    given = []
+    asked = []
     for device, (major, minor, mode) in zip(spec.devices, host.device_nodes, strict=True):
         kind = "b" if stat.S_ISBLK(mode) else "c"
-        given.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # its node has to be made
-    own = {(rule.kind, rule.major, rule.minor) for rule in given}
-    return (*(rule for rule in ALWAYS if rule[:3] not in own), *given)
+        asked.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # m: the plan makes the node
+    numbers = {(rule.kind, rule.major, rule.minor) for rule in asked}
+    return (*(rule for rule in ALWAYS if rule[:3] not in numbers), *asked)
 
 
-def refuse_less(spec: Spec, reason: str) -> None:
-    """Where there is no program, access to a device cannot be less than rw: UnsupportedError."""
+def refuse_partial_access(spec: Spec, reason: str) -> None:
+    """UnsupportedError where the spec gives less than rw access to a device: without a program that is not enforced."""
     for device in spec.devices:
         if not {"r", "w"} <= set(device.access):
-            shown = f"{device.source}:{device.target}:{device.access}"
-            raise UnsupportedError("devices", shown, reason, "leave out the access")
+            value = f"{device.source}:{device.target}:{device.access}"
+            raise UnsupportedError("devices", value, reason, "leave out the access")
 
 
 def restrict(cgroup: Cgroup | None, allowed: tuple[Rule, ...]) -> str:
-    """Puts the program on the container's cgroup. Why that could not be done, or ""."""
+    """Attaches the program to the container's cgroup. Returns the reason where that failed, else ""."""
     if cgroup is None:
         return "there is no cgroup v2 hierarchy to put the container into"
     try:
-        if allowed == ALWAYS and _attach_kept(cgroup):
+        if allowed == ALWAYS and _attach_cached(cgroup):
             return ""
         loaded = devices.load(devices.program(allowed))
         try:
             devices.attach(cgroup.fd, loaded)
         finally:
-            if allowed != ALWAYS or _kept.setdefault("program", loaded) != loaded:
+            if allowed != ALWAYS or _cache.setdefault("program", loaded) != loaded:
                 os.close(loaded)
     except StepError as e:
         return str(e)
     return ""
 
 
-def _attach_kept(cgroup: Cgroup) -> bool:
-    """With the program that was loaded before; False where there is none, or its number is another's (daemons close
-    all)."""
-    kept = _kept.get("program", -1)
+def _attach_cached(cgroup: Cgroup) -> bool:
+    """Attaches the cached program; False where there is none, or its descriptor was closed (daemons close all) or
+    reused."""
+    program = _cache.get("program", -1)
     try:
-        if kept >= 0:
-            devices.attach(cgroup.fd, kept)
+        if program >= 0:
+            devices.attach(cgroup.fd, program)
     except StepError as e:
         if e.errno not in (errno.EBADF, errno.EINVAL):
             raise
-        _kept.pop("program", None)
+        _cache.pop("program", None)
         return False
-    return kept >= 0
+    return program >= 0

@@ -1,8 +1,8 @@
-"""What a limit means: ``Limits`` as the cgroup v2 files that enforce it, with docker's and runc's meanings.
+"""Converts ``Limits`` to the cgroup v2 files that enforce them, with docker's and runc's meanings.
 
-``controllers`` says what a Limits needs, ``settings`` what is to be written, both without touching a cgroup;
-``place`` makes the cgroup and ``apply`` writes. A limit that this host cannot enforce is an UnsupportedError, never
-ignored.
+``controllers`` returns the controllers that a Limits needs, ``settings`` the lines to write, both without touching a
+cgroup; ``place`` creates the cgroup and ``apply`` writes. A limit that this host cannot enforce is an
+UnsupportedError, never ignored.
 (A weight is a share, not a limit: io.weight counts only on devices with io.cost.qos or the bfq scheduler.)
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container.cgroup import placement
-from minicontainer.container.cgroup.placement import Place, clean, stale
+from minicontainer.container.cgroup.placement import ContainerCgroup, clean, stale
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib, now
@@ -33,7 +33,7 @@ UNLIMITED = -1  # docker's
 CPU_PERIOD = 100_000  # us, the kernel's default and docker's
 CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
 
-# Each field of Limits, and the controller that enforces it.
+# (field of Limits, controller that enforces it)
 FIELDS = (
     ("memory", "memory"),
     ("memory_swap", "memory"),
@@ -56,7 +56,7 @@ IO_MAX = {
     "device_write_iops": "wiops",
 }
 
-# Why a file can be missing though its controller is there, and what to do.
+# file -> the reason why it can be missing though its controller is enabled, and the remedy
 MISSING = {
     "memory.swap.max": ("this kernel does not account swap", "boot with swapaccount=1"),
     "cpu.max": ("this kernel has no bandwidth control for cgroups", "a kernel with CONFIG_CFS_BANDWIDTH"),
@@ -66,7 +66,7 @@ MISSING = {
 
 
 class Setting(NamedTuple):
-    """One line to write to one file. At least one file of each ``field`` must be there."""
+    """One line to write to one file. At least one file of each ``field`` must exist."""
 
     field: str
     value: object
@@ -74,11 +74,11 @@ class Setting(NamedTuple):
     data: str
 
 
-def place(limits: Limits, ident: str, *, owned: bool = False) -> Place | None:
-    """Makes the cgroup of container ``ident`` (12 hex digits) where this host allows one (see ``placement``).
+def place(limits: Limits, ident: str, *, owned: bool = False) -> ContainerCgroup | None:
+    """Creates the cgroup of container ``ident`` (12 hex digits), as ``placement.place``.
 
-    None where it does not and no limit was asked for; UnsupportedError saying why and what to do where one was.
-    With ``claimed`` the caller has the claim on it (``owners``) already.
+    None where the caller can create no cgroup and there is no limit; UnsupportedError, with the reason and a remedy,
+    where there is one. With ``owned`` the caller holds the ownership lock already.
     """
     try:
         return placement.place(ident, controllers(limits) if limits else {}, owned=owned)
@@ -88,36 +88,36 @@ def place(limits: Limits, ident: str, *, owned: bool = False) -> Place | None:
 
 
 def check(limits: Limits) -> None:
-    """UnsupportedError saying why, where ``place`` could not give this host's containers what the limits need."""
+    """UnsupportedError with the reason, where ``place`` could not enforce the limits on this host."""
     placement.check(controllers(limits))
 
 
 def change(cgroup: Cgroup, limits: Limits, fields: Iterable[str]) -> None:
-    """Writes the limits of a container that is there, of which ``fields`` are new. What one controller enforces is
-    written together (swap is counted with memory); UnsupportedError as ``place``, SpecError as ``apply``."""
+    """Writes the limits of an existing container, of which ``fields`` are new. All limits of a controller are written
+    together (swap is counted with memory). UnsupportedError as ``place``, SpecError as ``apply``."""
     touched = {controller for field, controller in FIELDS if field in fields}
     part = Limits(**{field: getattr(limits, field) for field, controller in FIELDS if controller in touched})
     placement.provide(cgroup, controllers(part))
     if part.pids == UNLIMITED:
-        bound_processes(cgroup, b"max")
+        limit_processes(cgroup, b"max")
     apply(cgroup, part)
 
 
 def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> None:
-    """Writes the limits. SpecError for a CPU or device that is not there; UnsupportedError for a missing file.
+    """Writes the limits. SpecError for a CPU or device that does not exist; UnsupportedError for a missing file.
 
-    ``observe(call, start_ns)`` is told of each write that was made."""
+    Calls ``observe(call, start_ns)`` after each write."""
     if limits.cpuset_cpus is not None:
         check_cpus(limits.cpuset_cpus, cgroup.read("cpuset.cpus.effective"))
     missing: dict[str, Setting] = {}
     written: set[str] = set()
     for setting in settings(limits):
-        begin = now()
+        start_ns = now()
         if _write(cgroup, setting):
             written.add(setting.field)
             if observe is not None:
-                observe(f'write("{setting.file}", "{setting.data}")', begin)
-        elif (setting.field, setting.value) != ("oom_group", False):  # where there is no such file, none is a group
+                observe(f'write("{setting.file}", "{setting.data}")', start_ns)
+        elif (setting.field, setting.value) != ("oom_group", False):  # without the file the kernel kills one process
             missing.setdefault(setting.field, setting)
     for field, setting in missing.items():
         if field not in written:
@@ -127,64 +127,62 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
             raise UnsupportedError(field, setting.value, reason, hint)
 
 
-def bound_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
-    """For a container without a limit of its own; where there is no pids controller, nothing. What was done."""
+def limit_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
+    """Limits the processes of a container whose spec does not. Returns the call; "" without a pids controller."""
     if lib.mc_write_at(cgroup.fd, b"pids.max", most, len(most)) < 0:
         return ""
     return f'write("pids.max", "{most.decode()}")'
 
 
 def oom_killed(cgroup: Cgroup) -> bool:
-    """Whether the OOM killer has taken a process of it, or below, because of a limit of memory."""
+    """Whether the OOM killer has killed a process of the cgroup, or below it, at a memory limit."""
     return cgroup.events.get("oom_kill", 0) > 0
 
 
 def controllers(limits: Limits) -> dict[str, tuple[str, object]]:
     """The controllers that enforce the limits, each with the first field that needs it and its value."""
-    found: dict[str, tuple[str, object]] = {}
+    needed: dict[str, tuple[str, object]] = {}
     for field, controller in FIELDS:
         value = getattr(limits, field)
-        if value not in (None, False, (), UNLIMITED) and controller not in found:
-            shown = ", ".join(f"{rate.path}:{rate.rate}" for rate in value) if isinstance(value, tuple) else value
-            found[controller] = (field, shown)
-    return found
+        if value not in (None, False, (), UNLIMITED) and controller not in needed:
+            rates = ", ".join(f"{rate.path}:{rate.rate}" for rate in value) if isinstance(value, tuple) else ""
+            needed[controller] = (field, rates or value)
+    return needed
 
 
-# ---- from a limit to lines
+# ---- settings
 
 
 def settings(limits: Limits) -> list[Setting]:
-    """All lines to write, in order. Looks up block devices, else pure."""
+    """All lines to write, in order. Reads the numbers of block devices; else pure."""
     return [*_memory(limits), *_cpu(limits), *_pids(limits), *_weight(limits), *_rates(limits)]
 
 
 def _memory(limits: Limits) -> list[Setting]:
-    found = []
+    lines = []
     if limits.memory is not None:
-        found += [
-            Setting("memory", limits.memory, "memory.max", str(limits.memory)),
-        ]
+        lines.append(Setting("memory", limits.memory, "memory.max", str(limits.memory)))
         field = "memory" if limits.memory_swap is None else "memory_swap"
         value = swap_max(int(limits.memory), None if limits.memory_swap is None else int(limits.memory_swap))
-        found.append(Setting(field, limits.memory_swap, "memory.swap.max", value))
+        lines.append(Setting(field, limits.memory_swap, "memory.swap.max", value))
     if limits.memory is not None or limits.oom_group is not None:
         field = "memory" if limits.oom_group is None else "oom_group"
-        found.append(Setting(field, limits.oom_group, "memory.oom.group", str(int(limits.oom_group is not False))))
+        lines.append(Setting(field, limits.oom_group, "memory.oom.group", str(int(limits.oom_group is not False))))
     if limits.memory_reservation is not None:
         value = str(limits.memory_reservation)
-        found.append(Setting("memory_reservation", limits.memory_reservation, "memory.low", value))
-    return found
+        lines.append(Setting("memory_reservation", limits.memory_reservation, "memory.low", value))
+    return lines
 
 
 def _cpu(limits: Limits) -> list[Setting]:
-    found = []
+    lines = []
     if limits.cpus is not None:
-        found.append(Setting("cpus", limits.cpus, "cpu.max", cpu_max(float(limits.cpus))))
+        lines.append(Setting("cpus", limits.cpus, "cpu.max", cpu_max(float(limits.cpus))))
     if limits.cpu_shares is not None:
-        found.append(Setting("cpu_shares", limits.cpu_shares, "cpu.weight", str(cpu_weight(int(limits.cpu_shares)))))
+        lines.append(Setting("cpu_shares", limits.cpu_shares, "cpu.weight", str(cpu_weight(int(limits.cpu_shares)))))
     if limits.cpuset_cpus is not None:
-        found.append(Setting("cpuset_cpus", limits.cpuset_cpus, "cpuset.cpus", limits.cpuset_cpus))
-    return found
+        lines.append(Setting("cpuset_cpus", limits.cpuset_cpus, "cpuset.cpus", limits.cpuset_cpus))
+    return lines
 
 
 def _pids(limits: Limits) -> list[Setting]:
@@ -194,7 +192,7 @@ def _pids(limits: Limits) -> list[Setting]:
 
 
 def _weight(limits: Limits) -> list[Setting]:
-    """Both policies that may be there: each device follows its own."""
+    """The weight for both I/O policies (io.cost and bfq), since each device has its own."""
     weight = limits.blkio_weight
     if weight is None:
         return []
@@ -205,21 +203,22 @@ def _weight(limits: Limits) -> list[Setting]:
 
 
 def _rates(limits: Limits) -> list[Setting]:
-    found = []
+    lines = []
     for field, _ in FIELDS:
         if field in IO_MAX:
             rates: tuple[DeviceRate, ...] = getattr(limits, field)
             for rate in rates:
                 data = f"{device_number(field, rate.path)} {IO_MAX[field]}={rate.rate}"
-                found.append(Setting(field, f"{rate.path}:{rate.rate}", "io.max", data))
-    return found
+                lines.append(Setting(field, f"{rate.path}:{rate.rate}", "io.max", data))
+    return lines
 
 
 # ---- conversions
 
 
 def swap_max(memory: int, memory_swap: int | None) -> str:
-    """memory.swap.max, which counts swap alone, of docker's memory and swap together; unset: as much as memory."""
+    """memory.swap.max, which counts swap alone, from docker's memory-swap, which counts memory too. Without one, as
+    much swap as memory."""
     if memory_swap == UNLIMITED:
         return "max"
     return str(memory if memory_swap is None else memory_swap - memory)
@@ -242,15 +241,15 @@ def io_weight(weight: int) -> int:
 
 def cpu_numbers(text: str) -> set[int]:
     """The CPUs of ``0-2,5`` (cpuset(7) "List format")."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return found
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers
 
 
 def check_cpus(wanted: str, available: str) -> None:
-    """SpecError unless all CPUs are among those that the cgroup may use: the kernel would silently use others."""
+    """SpecError unless the cgroup may use all of these CPUs: the kernel would silently use others."""
     absent = cpu_numbers(wanted) - cpu_numbers(available)
     if absent:
         reason = f"CPU {min(absent)} is offline or not ours to use"
@@ -258,7 +257,7 @@ def check_cpus(wanted: str, available: str) -> None:
 
 
 def device_number(what: str, path: str) -> str:
-    """``MAJOR:MINOR`` of a block device's node; SpecError where it is none."""
+    """``MAJOR:MINOR`` of a block device's node; SpecError for another file."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -269,7 +268,7 @@ def device_number(what: str, path: str) -> str:
 
 
 def _write(cgroup: Cgroup, setting: Setting) -> bool:
-    """False where there is no such file."""
+    """Writes one line; False where the file does not exist."""
     try:
         cgroup.write(setting.file, setting.data)
     except StepError as error:

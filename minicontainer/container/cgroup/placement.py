@@ -1,22 +1,23 @@
-"""Where a container's cgroup goes, who owns it, and what a dead owner left behind.
+"""Creates a container's cgroup below a parent that all containers share; finds and removes cgroups without an owner.
 
-Theory of operation. All containers of one base share a home, so that one directory has to be looked at:
+Theory of operation. All containers of one base share a parent cgroup:
 
     BASE/minicontainer/<id>-<mark>                 one container, with the mark of its state directory
                                                    (minicontainer-<mark>/: where that is not the default one)
     BASE/minicontainer/monitors                    the monitors of detached containers
-    BASE/minicontainer.caller                      who lived in BASE itself, when that had to be empty
+    BASE/minicontainer.caller                      processes that were in BASE itself, when BASE had to be empty
 
-BASE is the root of the hierarchy for who may write there (root), else the caller's own cgroup if that was delegated
-(cgroups(7) "Delegation"), else there is none: a container without limits runs anyway, one with limits cannot.
-Controllers are enabled from BASE down when a limit first needs them. A cgroup with member processes cannot give
-controllers to its children ("no internal processes"), so these go to the leaf beside the home; CLONE_INTO_CGROUP
-needs no more than that cgroup.procs of BASE, the common ancestor, is writable.
+BASE is the root of the hierarchy for a caller that may write there (root), else the caller's own cgroup where that is
+delegated (cgroups(7) "Delegation"). Without a BASE, a container without limits runs in the caller's cgroup, and one
+with limits is refused. Controllers are enabled from BASE down when a limit first needs them. A cgroup with member
+processes cannot enable controllers for its children ("no internal processes"), so these processes move to the leaf
+beside the parent. CLONE_INTO_CGROUP needs write access to cgroup.procs of BASE, the common ancestor, only.
 
-Who made a container, or its monitor, has a claim on it (``owners``) for as long as it lives. Only what bears the mark
-of our own state directory is ever taken for left behind: of the others nobody here can know.
+The process that started a container, or its monitor, holds the container's ownership lock (registry/ownership.py).
+A cgroup is removed as left behind only if its name has the mark of this state directory: the locks of other state
+directories are not visible here.
 
-The home is kept open, and looked for anew when it turns out to be gone or to be no longer ours.
+The parent's descriptor stays open; the parent is looked up again when it was removed or is no longer writable.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ MONITORS = "monitors"
 CALLER = "minicontainer.caller"
 NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{8})")
 
-# Enabled in the home where its base has them: they cost a container nothing that it would notice, and tell its peaks.
+# Enabled in the parent where BASE has them: they cost a container next to nothing, and measure its peaks.
 ACCOUNTING = frozenset({"memory", "pids", "io"})
 
-# What mkdirat says when the home was removed, its descriptor closed behind our back, or privileges were given up.
+# The errors of mkdirat where the parent was removed, its descriptor was closed, or the caller gave up privileges.
 GONE = (errno.ENOENT, errno.ENODEV, errno.EBADF, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 SCOPE_HINT = "run it under: systemd-run --user --scope -p Delegate=yes"
@@ -47,18 +48,18 @@ SERVICE_HINT = "systemctl edit user@.service: [Service] Delegate=cpu cpuset io m
 
 Needs = Mapping[str, tuple[str, object]]  # controller -> the option that needs it, and its value
 
-_home: Cgroup | None = None
-_homeless = False
+_parent: Cgroup | None = None
+_unavailable = False
 
 
-class Place(Cgroup):
-    """The cgroup of a container, with the claim on it; -1 where somebody else holds that."""
+class ContainerCgroup(Cgroup):
+    """The cgroup of a container, with its ownership lock (a descriptor); -1 where another object holds the lock."""
 
     __slots__ = ("ownership",)
     ownership: int
 
     def close(self) -> None:
-        """Closes the descriptors; the cgroup stays, and the claim is given up."""
+        """Closes the descriptors, and so releases the ownership lock; the cgroup stays."""
         super().close()
         lock, self.ownership = self.ownership, -1
         if lock >= 0:
@@ -70,31 +71,31 @@ class Place(Cgroup):
             close(self.ownership)
 
 
-def place(ident: str, needed: Needs, *, owned: bool = False) -> Place | None:
-    """Makes the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
+def place(ident: str, needed: Needs, *, owned: bool = False) -> ContainerCgroup | None:
+    """Creates the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
 
-    None where this host gives the caller no place and nothing is needed; UnsupportedError where something is.
-    With ``claimed`` the caller has the claim on it (``owners``) already.
+    None where the caller can create no cgroup and no controller is needed; UnsupportedError where one is.
+    With ``owned`` the caller holds the ownership lock already.
     """
-    if _home is None:
-        if _homeless and not needed:
+    if _parent is None:
+        if _unavailable and not needed:
             return None
-    elif _home.name == home_name():
+    elif _parent.name == parent_name():
         try:
-            if _home.enabled.issuperset(needed):
-                return _make(ident, _home, owned)
+            if _parent.enabled.issuperset(needed):
+                return _create(ident, _parent, owned)
         except StepError as error:
             if error.errno not in GONE:
                 raise
-    home = _settle(needed)
-    return None if home is None else _make(ident, home, owned)
+    parent = _create_parent(needed)
+    return None if parent is None else _create(ident, parent, owned)
 
 
-def _make(ident: str, home: Cgroup, owned: bool) -> Place:
-    """Claimed before anybody can see it."""
+def _create(ident: str, parent: Cgroup, owned: bool) -> ContainerCgroup:
+    """Takes the ownership lock before the cgroup is visible."""
     lock = -1 if owned else ownership.acquire(ident)
     try:
-        group = Place.create(name_of(ident), home)
+        group = ContainerCgroup.create(name_of(ident), parent)
     except BaseException:
         if lock >= 0:
             os.close(lock)
@@ -104,65 +105,65 @@ def _make(ident: str, home: Cgroup, owned: bool) -> Place:
 
 
 def name_of(ident: str) -> str:
-    """What the cgroup of a container is called."""
+    """The name of a container's cgroup."""
     return f"{ident}-{runtime.mark()}"
 
 
 def monitors() -> Cgroup | None:
-    """Where the monitors of detached containers are, beside these: not in the caller's, which may end before them."""
-    if _home is None:
+    """The cgroup of the monitors of detached containers: the caller's own may be removed before they end."""
+    if _parent is None:
         return None
     try:
-        return Cgroup.create(MONITORS, _home, exist_ok=True)
+        return Cgroup.create(MONITORS, _parent, exist_ok=True)
     except StepError as error:
         if error.errno not in GONE:
             raise
         return None
 
 
-def home_name() -> str:
-    """That of the containers of this state directory."""
+def parent_name() -> str:
+    """The name of the parent cgroup for this state directory."""
     return "minicontainer" + runtime.suffix()
 
 
 def discard(ident: str) -> None:
-    """Removes what a ``place`` that was interrupted may have made."""
-    if _home is not None:
+    """Removes the cgroup that an interrupted ``place`` may have created."""
+    if _parent is not None:
         try:
-            os.rmdir(name_of(ident), dir_fd=_home.fd)
+            os.rmdir(name_of(ident), dir_fd=_parent.fd)
         except OSError:
-            pass  # it was not made
+            pass  # not created
 
 
-# ---- the home
+# ---- the parent cgroup
 
 
-def _settle(needed: Needs) -> Cgroup | None:
-    """Finds the base, makes the home in it, and enables controllers on the way down."""
-    global _home, _homeless  # noqa: PLW0603
+def _create_parent(needed: Needs) -> Cgroup | None:
+    """Finds the base, creates the parent in it, and enables controllers in both."""
+    global _parent, _unavailable  # noqa: PLW0603
     try:
-        below = check(needed)
+        base_cgroup = check(needed)
     except UnsupportedError:
         if needed:
             raise
-        _homeless = True
+        _unavailable = True
         return None
-    home = Cgroup.create(home_name(), below, exist_ok=True)
-    _enable(below, needed)
-    _enable(home, needed)
-    _account(home)
-    _home = home
-    return home
+    parent = Cgroup.create(parent_name(), base_cgroup, exist_ok=True)
+    _enable(base_cgroup, needed)
+    _enable(parent, needed)
+    _account(parent)
+    _parent = parent
+    return parent
 
 
 def check(needed: Needs) -> Cgroup:
-    """The base of containers that need so much. UnsupportedError saying of an option why it cannot be kept, or, where
-    nothing is needed, why there is none."""
+    """The base of containers that need these controllers. UnsupportedError naming the option that cannot be enforced;
+    where no controller is needed, the reason why there is no base."""
     try:
         absent = _absent(needed)
         if not absent:
             return base()
-    except UnsupportedError as error:  # there is no version 2, or no place in it: no controller can be had
+    except UnsupportedError as error:  # no cgroup v2, or no writable base: no controller is available
         if not needed:
             raise
         raise _refusal(next(iter(needed)), needed, error.reason, error.hint) from None
@@ -170,23 +171,23 @@ def check(needed: Needs) -> Cgroup:
 
 
 def _absent(needed: Needs) -> list[str]:
-    """The controllers that version 2 has not got."""
+    """The needed controllers that cgroup v2 does not have on this host."""
     return sorted(set(needed) - hierarchy().controllers) if needed else []
 
 
 def provide(group: Cgroup, needed: Needs) -> None:
-    """Gives a container's cgroup, as ``place`` made it, controllers that no limit has needed so far."""
+    """Enables further controllers for a container's existing cgroup."""
     if set(needed) <= group.controllers:
         return
     for controller in _absent(needed):
         raise _refusal(controller, needed, *cgroupfs.absence(controller))
-    home = os.path.dirname(group.path)
-    for path in (os.path.dirname(home), home):
+    parent = os.path.dirname(group.path)
+    for path in (os.path.dirname(parent), parent):
         _enable(Cgroup.open(path), needed)
 
 
 def base() -> Cgroup:
-    """The cgroup below which this caller's containers go. UnsupportedError saying why there is none."""
+    """The cgroup below which the caller may create the parent. UnsupportedError with the reason where there is none."""
     top = hierarchy()
     if _writable(top):
         return top
@@ -219,15 +220,15 @@ def _enable(group: Cgroup, needed: Needs) -> None:
     except StepError as error:
         if error.errno != errno.EBUSY:
             raise
-        _vacate(group)
+        _move_to_leaf(group)
         group.enable(*missing)
 
 
-def _vacate(group: Cgroup) -> None:
-    """Moves the member processes to a leaf. Again and again, for they fork meanwhile."""
+def _move_to_leaf(group: Cgroup) -> None:
+    """Moves the member processes to a leaf; repeatedly, since they may fork meanwhile."""
     leaf = Cgroup.create(CALLER, group, exist_ok=True)
     for _ in range(100):
-        members = [pid for pid in group.procs if pid]  # 0: of a pid namespace that we do not see
+        members = [pid for pid in group.procs if pid]  # 0: a process outside the caller's pid namespace
         if not members:
             return
         for pid in members:
@@ -238,12 +239,13 @@ def _vacate(group: Cgroup) -> None:
                     raise
 
 
-def _account(home: Cgroup) -> None:
-    extra = (home.controllers & ACCOUNTING) - home.enabled
+def _account(parent: Cgroup) -> None:
+    """Enables the ACCOUNTING controllers where that is possible."""
+    extra = (parent.controllers & ACCOUNTING) - parent.enabled
     if extra:
         try:
-            home.enable(*sorted(extra))
-        except StepError as error:  # nobody asked for them: usage then says None
+            parent.enable(*sorted(extra))
+        except StepError as error:  # optional: Usage has None then
             if error.errno not in (errno.EBUSY, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP):
                 raise
 
@@ -253,24 +255,24 @@ def _refusal(controller: str, needed: Needs, reason: str, hint: str) -> Unsuppor
     return UnsupportedError(option, value, reason, hint)
 
 
-# ---- what is left behind
+# ---- cgroups that are left behind
 
 
 def stale() -> list[str]:
-    """The cgroups (paths) of this state directory's containers that nobody looks after."""
-    found = [path for home in _homes() for path in _members(home)]
-    return [path for path in found if not ownership.is_owned(_ident(path))]
+    """The paths of the cgroups of this state directory's containers that have no owner."""
+    paths = [path for parent in _parents() for path in _members(parent)]
+    return [path for path in paths if not ownership.is_owned(_ident(path))]
 
 
 def remove_stale(path: str) -> bool:
-    """Removes one of ``stale``, with the processes in it; False where somebody looks after it by now, or it is gone."""
+    """Removes one of ``stale``, with the processes in it; False where it has an owner by now, or is gone."""
     lock = ownership.try_acquire(_ident(path))
     if lock < 0:
         return False
     try:
         Cgroup.open(path).remove(kill=True)
     except StepError as error:
-        if error.errno != errno.ENOENT:  # else somebody else has cleaned too
+        if error.errno != errno.ENOENT:  # another process has removed it
             raise
         return False
     finally:
@@ -279,7 +281,7 @@ def remove_stale(path: str) -> bool:
 
 
 def clean() -> list[str]:
-    """Removes what ``stale`` lists; returns what was removed."""
+    """Removes all of ``stale``; returns the paths that were removed."""
     return [path for path in stale() if remove_stale(path)]
 
 
@@ -287,18 +289,18 @@ def _ident(path: str) -> str:
     return path.rpartition("/")[2][:12]
 
 
-def _homes() -> Iterator[str]:
+def _parents() -> Iterator[str]:
     try:
         top, own = hierarchy().path, cgroupfs.membership().removesuffix("/" + CALLER)
     except UnsupportedError:
         return
     for base in dict.fromkeys((top, own)):
-        home = f"{base}/{home_name()}"
-        if os.access(home, os.W_OK, effective_ids=True):
-            yield home
+        parent = f"{base}/{parent_name()}"
+        if os.access(parent, os.W_OK, effective_ids=True):
+            yield parent
 
 
-def _members(home: str) -> list[str]:
-    """The cgroups in it that bear our mark."""
-    named = ((entry.path, NAME.fullmatch(entry.name)) for entry in os.scandir(home))
+def _members(parent: str) -> list[str]:
+    """The cgroups in a parent whose names have the mark of this state directory."""
+    named = ((entry.path, NAME.fullmatch(entry.name)) for entry in os.scandir(parent))
     return sorted(path for path, match in named if match is not None and match[2] == runtime.mark())

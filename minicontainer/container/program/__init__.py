@@ -1,1 +1,1 @@
-"""The program of a container: confined, executed, and why that failed."""
+"""The program of a container: confines and executes it, and explains a failed exec."""

@@ -1,6 +1,6 @@
-"""The end of every plan: what the program may do, and its exec; of a start and of ``exec``. Pure.
+"""The last steps of the plans of a start and of ``exec``: confine the program, and execute it. Pure.
 
-The filter of system calls is loaded last of all, so that it need not know of anything that is done here.
+The seccomp filter is loaded last, so that it does not have to permit the system calls of these steps.
 """
 
 from __future__ import annotations
@@ -23,41 +23,42 @@ SETTING_IDS = sum(1 << CAPABILITIES.index(name) for name in ("SETUID", "SETGID",
 
 
 def confine(b: Builder, spec: Spec, host: Host, *, staged: bool = False) -> None:
-    """What the program may do, but for the filter of system calls; with ``staged``, init.c loads that."""
+    """Confines the program, except for the seccomp filter; with ``staged``, csrc/helpers/init.c loads the filter."""
     b.phase = "confine"
-    given = {limit.name for limit in spec.ulimits}
-    b.add(p.prlimit64_all([None if name in given else pair for name, pair in DEFAULT_ULIMITS.items()]))
+    in_spec = {limit.name for limit in spec.ulimits}
+    b.add(p.prlimit64_all([None if name in in_spec else pair for name, pair in DEFAULT_ULIMITS.items()]))
     if host.userns != "range":
         b.add(p.call("setpriority", 0, 0, 0, tolerate=NOT_PERMITTED))
     b.add(p.call("personality", p.const("PER_LINUX")))
     if host.userns != "range":
         b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard) for limit in spec.ulimits))
     b.add(p.call("keyctl", p.const("KEYCTL_JOIN_SESSION_KEYRING"), None, tolerate=(errno.ENOSYS,)))
-    _give_up_rights(b, spec, host, staged=staged)
+    _drop_rights(b, spec, host, staged=staged)
 
 
 def _bars_new_privileges(spec: Spec) -> bool:
     return spec.no_new_privileges and not spec.privileged
 
 
-def _give_up_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None:
-    """The program's user, groups and capabilities.
+def _drop_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None:
+    """Sets the program's user, groups and capabilities.
 
-    seccomp(2) takes no_new_privs or CAP_SYS_ADMIN. The filter comes last, so where new privileges are not barred that
-    capability is kept until then; exec takes it away, for it is not in the bounding set (capabilities(7)). Where init.c
-    comes between it is inherited by that, which lets no other have it."""
-    mask, who = spec.capabilities(host.permitted), host.identity
-    own = mask if who.uid == 0 else 0
-    kept = 0 if not (host.seccomp or host.suid) or _bars_new_privileges(spec) else ADMIN & ~own
-    inherited = kept if staged and host.seccomp else 0
+    seccomp(2) needs no_new_privs or CAP_SYS_ADMIN. The filter is loaded last, so without no_new_privs the child retains
+    CAP_SYS_ADMIN until then. The exec drops it, since it is not in the bounding set (capabilities(7)). With
+    csrc/helpers/init.c in between, init inherits it as an ambient capability, and drops it before the program."""
+    mask, identity = spec.capabilities(host.permitted), host.identity
+    granted = mask if identity.uid == 0 else 0
+    retained = 0 if not (host.seccomp or host.suid) or _bars_new_privileges(spec) else ADMIN & ~granted
+    inherited = retained if staged and host.seccomp else 0
     if inherited:
-        b.add(p.capset(mask | kept | SETTING_IDS, mask | kept | SETTING_IDS, inherited))
+        b.add(p.capset(mask | retained | SETTING_IDS, mask | retained | SETTING_IDS, inherited))
     b.add(p.capbset_drop_all_but(mask))
-    if host.groups:  # else root's own groups are all there can be
-        b.add(p.setgroups(who.groups))
-    if kept and who.uid:
+    if host.groups:  # else setgroups(2) is refused
+        b.add(p.setgroups(identity.groups))
+    if retained and identity.uid:
         b.add(p.prctl("PR_SET_KEEPCAPS", 1))
-    b.add(p.setresgid(who.gid), p.setresuid(who.uid), p.capset(own | kept, own | kept, inherited))
+    b.add(p.setresgid(identity.gid), p.setresuid(identity.uid))
+    b.add(p.capset(granted | retained, granted | retained, inherited))
     if inherited:
         b.add(p.prctl("PR_CAP_AMBIENT", p.const("PR_CAP_AMBIENT_RAISE"), CAPABILITIES.index("SYS_ADMIN")))
     b.add(p.call("umask", p.Octal(spec.umask)))
@@ -66,12 +67,13 @@ def _give_up_rights(b: Builder, spec: Spec, host: Host, *, staged: bool) -> None
 
 
 def is_staged(spec: Spec, host: Host) -> bool:
-    """Whether csrc/helpers/init.c is executed first."""
+    """Whether the child executes csrc/helpers/init.c, which then executes the program."""
     return spec.init or (host.exe_reachable and not spec.executable)
 
 
 def execute(b: Builder, spec: Spec, host: Host, env: Mapping[str, str]) -> None:
-    """No descriptor is left when the path of cwd is walked, so none can lead outside (CVE-2024-21626)."""
+    """Sets the working directory and executes the program, or init. All other descriptors are closed before chdir, so
+    that no /proc/self/fd path of ``cwd`` leads outside (CVE-2024-21626)."""
     b.phase = "execute"
     staged = is_staged(spec, host)
     last = 2
@@ -92,7 +94,7 @@ def execute(b: Builder, spec: Spec, host: Host, env: Mapping[str, str]) -> None:
     if staged:
         b.add(*_without_suid(host), _stage(spec, host, env))
     else:
-        b.add(*become(spec, host, env))
+        b.add(*execute_program(spec, host, env))
 
 
 def _stage(spec: Spec, host: Host, env: Mapping[str, str]) -> p.Step:
@@ -105,14 +107,14 @@ def _stage(spec: Spec, host: Host, env: Mapping[str, str]) -> p.Step:
 
 
 def _limits(spec: Spec) -> str:
-    """The resource limits as csrc/helpers/init.c is told them: a letter for each, its limits in hexadecimal."""
-    words = [(RLIMITS[limit.name], limit.soft % 2**64, limit.hard % 2**64) for limit in spec.ulimits]
-    return "".join(f"{chr(ord('a') + number)}{soft:016x}{hard:016x}" for number, soft, hard in words)
+    """The resource limits as an argument of csrc/helpers/init.c: a letter for each, then soft and hard limit in
+    hexadecimal."""
+    limits = [(RLIMITS[limit.name], limit.soft % 2**64, limit.hard % 2**64) for limit in spec.ulimits]
+    return "".join(f"{chr(ord('a') + number)}{soft:016x}{hard:016x}" for number, soft, hard in limits)
 
 
-def become(spec: Spec, host: Host, env: Mapping[str, str]) -> list[p.Step]:
-    """The resource limits that were asked for, the filter of system calls, and the exec of the program: nothing else
-    of ours is under them."""
+def execute_program(spec: Spec, host: Host, env: Mapping[str, str]) -> list[p.Step]:
+    """The last steps: ``spec.ulimits``, the seccomp filters, and the exec of the program."""
     limits = [p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard) for limit in spec.ulimits]
     envp = [f"{k}={v}" for k, v in env.items()]
     if spec.executable:
@@ -124,12 +126,12 @@ def become(spec: Spec, host: Host, env: Mapping[str, str]) -> list[p.Step]:
 
 
 def _without_suid(host: Host) -> list[p.Step]:
-    """The filter of ``no_new_suid``: no call of ours is one that it refuses."""
+    """Loads the filter of ``no_new_suid``, which refuses no system call of the steps after it."""
     return [p.seccomp(host.suid)] if host.suid else []
 
 
 def program_paths(program: str, path: str) -> list[str]:
-    """Where execvp(3) would look."""
+    """The paths that execvp(3) would try."""
     if "/" in program or not program:
         return [program]
     return [posixpath.join(directory or ".", program) for directory in path.split(":")]

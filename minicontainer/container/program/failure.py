@@ -1,4 +1,4 @@
-"""Why a program could not be executed, from what the child saw of it (struct mc_program)."""
+"""Explains why a program could not be executed, from the child's description of the file (struct mc_program)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from minicontainer.linux.files import LEASED
 
 
 def explain(program: str, number: int, path: str | None, mode: int, head: bytes) -> ProgramError:
-    """The error of an execve that failed with ``number``: ``path`` is what stood there (None: nothing did)."""
+    """The error of an execve that failed with errno ``number``. ``path``: the file that was found; None: no file.
+    ``mode`` and ``head``: its mode and first bytes."""
     if number == errno.E2BIG:
         return ProgramError(number, program, "argument list too long", "the kernel's limit of one argument is 128 KiB")
     if path is None:
@@ -35,7 +36,7 @@ def explain(program: str, number: int, path: str | None, mode: int, head: bytes)
 
 
 def leased(program: str) -> ProgramError:
-    """Somebody has a lease of it: an exec would wait for the end of that."""
+    """The error for a file with a lease (fcntl(2), F_SETLEASE): the exec would wait for the lease to end."""
     return ProgramError(errno.EBUSY, program, LEASED, "once more, when that is given up")
 
 

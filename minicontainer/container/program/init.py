@@ -1,5 +1,7 @@
-"""The static program csrc/helpers/init.c, run from a sealed memfd, and its report: process 1 of ``--init``; and what is
-executed before a program that could get at the caller's executable (``Host.exe_reachable``)."""
+"""The static program csrc/helpers/init.c, executed from a sealed memfd, and its report.
+
+It is process 1 of ``--init``, and is also executed before the program where the container could reach the caller's
+executable (``Host.exe_reachable``)."""
 
 from __future__ import annotations
 
@@ -23,12 +25,12 @@ INIT = f"{LIBEXEC}/init"
 
 
 def descriptor(program: str = INIT) -> int:
-    """A program as a new sealed memfd; its number is above those that the plan uses."""
+    """A copy of a program as a new sealed memfd, numbered above the descriptors that the plan assigns."""
     return sealed(f"minicontainer-{os.path.basename(program)}", Path(program).read_bytes())
 
 
 def sealed(name: str, data: bytes) -> int:
-    """A new sealed memfd; its number is above those that the plan uses."""
+    """A new sealed memfd, numbered above the descriptors that the plan assigns."""
     fd = sealed_memfd(name, data)
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LAST_FD + 1)
@@ -37,32 +39,34 @@ def sealed(name: str, data: bytes) -> int:
 
 
 def inputs(spec: Spec, plan: Plan, filter_: bytes, stack: ExitStack) -> dict[str, int]:
-    """What a plan asks for of these: programs, and the filter that init loads; ``stack`` closes those made for it. The
-    filter is behind init, which is put in its place first: a monitor has them from MC_SHARED_FD on."""
-    found = {"init": kept()} if "init" in plan.inputs else {}
+    """The programs that are inputs of a plan, and the filter that init loads. ``stack`` closes those opened for this
+    plan. The filter's number is above init's, which the plan assigns first, also in a monitor, whose descriptors start
+    at MC_SHARED_FD."""
+    fds = {"init": cached()} if "init" in plan.inputs else {}
     if spec.executable:
-        found["executable"] = descriptor(spec.executable)
+        fds["executable"] = descriptor(spec.executable)
     if "filter" in plan.inputs:
-        found["filter"] = sealed("filter", filter_)
-    for name in {"executable", "filter"} & set(found):
-        stack.callback(os.close, found[name])
-    return found
+        fds["filter"] = sealed("filter", filter_)
+    for name in {"executable", "filter"} & set(fds):
+        stack.callback(os.close, fds[name])
+    return fds
 
 
-_kept: dict[str, tuple[int, tuple[int, int]]] = {}  # program -> descriptor and inode (a dict's methods are atomic)
+_cache: dict[str, tuple[int, tuple[int, int]]] = {}  # program -> descriptor and inode (a dict's methods are atomic)
 
 
-def kept(program: str = INIT) -> int:
-    """``descriptor(program)``, made once: it is looked whether it is still ours (daemons close all)."""
-    fd, inode = _kept.get(program, (-1, (0, 0)))
+def cached(program: str = INIT) -> int:
+    """``descriptor(program)``, created once for the process. A cached descriptor that was closed (daemons close all) or
+    reused is created again."""
+    fd, inode = _cache.get(program, (-1, (0, 0)))
     with suppress(OSError):
         if _inode(fd) == inode:
             return fd
-    _kept.pop(program, None)
-    made = descriptor(program)
-    fd, _ = _kept.setdefault(program, (made, _inode(made)))
-    if fd != made:  # another thread was quicker
-        os.close(made)
+    _cache.pop(program, None)
+    new = descriptor(program)
+    fd, _ = _cache.setdefault(program, (new, _inode(new)))
+    if fd != new:  # another thread has cached one meanwhile
+        os.close(new)
     return fd
 
 
@@ -72,9 +76,10 @@ def _inode(fd: int) -> tuple[int, int]:
 
 
 def report(fd: int) -> tuple[int, Any]:
-    """(errno, struct mc_program) of a program that did not start; the errno is 0 where it runs.
+    """Reads init's report: (errno, struct mc_program) of a program that could not be executed; errno 0 where it runs.
 
-    The pipe shares init's memory: what it holds counts when init is gone from it (csrc/helpers/init.c)."""
+    The pipe shares a page of init's memory (vmsplice(2)): its content is final when init has exec'd or ended, which is
+    POLLHUP (csrc/helpers/init.c)."""
     size = 4 + ffi.sizeof("struct mc_program")
     data = b""
     end = select.poll()

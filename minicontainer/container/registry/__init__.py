@@ -1,1 +1,1 @@
-"""Which containers there are: their names, and who holds a claim on each."""
+"""The containers of the state directory: their names, ids and ownership locks."""

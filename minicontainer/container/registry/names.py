@@ -1,7 +1,7 @@
-"""Names of containers, and their ids: what a word stands for.
+"""The names and ids of containers.
 
-A name is a file. That of a container which its maker waits for is locked while the maker lives, so that a dead one's
-name is free again; that of a detached container is taken while the container's directory is there."""
+A name is a file. The name of a container in the foreground is locked while its owner process lives, and free again
+after that. The name of a detached container is taken while the container's directory exists."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def directory() -> str:
 
 
 def open_directory() -> int:
-    """A descriptor of it; made where it is not there."""
+    """A descriptor of ``directory()``, which is created where it is missing."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return os.open(directory(), flags)
@@ -38,11 +38,11 @@ def detached(identifier: str) -> str:
     return f"{runtime.directory()}/containers/{identifier}"
 
 
-def reserve(name: str, identifier: str, *, lasting: bool = True) -> int:
-    """Takes ``name`` for this process: a locked descriptor. SpecError where another container has it.
+def reserve(name: str, identifier: str, *, persistent: bool = True) -> int:
+    """Reserves ``name`` for this process; returns a locked descriptor. SpecError where another container has the name.
 
-    For a detached container it stays taken when the descriptor is closed; for one that is not ``lasting``, while
-    somebody looks after it."""
+    The name of a detached container stays reserved when the descriptor is closed; one that is not ``persistent`` stays
+    reserved while the container has an owner."""
     runtime.make_directory(directory())
     fd = _locked(name)
     if other := _container(fd):
@@ -50,7 +50,7 @@ def reserve(name: str, identifier: str, *, lasting: bool = True) -> int:
         raise SpecError("name", name, f"already exists (container {other[:12]})", "minicontainer rm or rename it")
     try:
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {identifier}{'' if lasting else ' foreground'}\n".encode("ascii"), 0)
+        os.pwrite(fd, f"{os.getpid()} {identifier}{'' if persistent else ' foreground'}\n".encode("ascii"), 0)
     except BaseException as e:
         release(fd)
         if isinstance(e, OSError):
@@ -60,7 +60,7 @@ def reserve(name: str, identifier: str, *, lasting: bool = True) -> int:
 
 
 def _locked(name: str) -> int:
-    """The file of ``name``, made where there is none, and its lock."""
+    """Opens and locks the file of ``name``, which is created where it is missing."""
     path = f"{directory()}/{name}"
     while True:
         try:
@@ -78,23 +78,24 @@ def _locked(name: str) -> int:
             raise
         if _is_linked(path, fd):
             return fd
-        os.close(fd)  # its owner removed it between our open and our lock
+        os.close(fd)  # its owner removed it between open and flock
 
 
 def _container(fd: int) -> str:
-    """The container whose name this file is, and which is kept; "" where there is none."""
-    identifier, lasting = _written(fd)
-    return "" if not identifier or (not lasting and _is_left(identifier)) else identifier
+    """The id of the existing container that the file names; "" where there is none."""
+    identifier, persistent = _written(fd)
+    return "" if not identifier or (not persistent and _is_left(identifier)) else identifier
 
 
 def _written(fd: int) -> tuple[str, bool]:
-    """The container that is there, of this name ("": none), and whether it was said to be lasting."""
+    """(id of the container that the file names, whose directory exists, or "", whether the name is persistent)."""
     _, identifier, *more = [*os.pread(fd, 128, 0).decode("ascii", "replace").split(), "", ""]
     return identifier if len(identifier) == 64 and os.path.isdir(detached(identifier)) else "", not any(more)
 
 
 def _is_left(identifier: str) -> bool:
-    """Of one in the foreground: whether its maker was killed. Nobody looks after it then, or is about to start it."""
+    """Whether the owner of a container in the foreground was killed: no process owns the container, or is starting
+    it."""
     if ownership.is_owned(identifier[:12]):
         return False
     try:
@@ -111,37 +112,36 @@ def _is_left(identifier: str) -> bool:
 
 
 def ids() -> list[str]:
-    """The ids of all that have a directory: the detached, and those in the foreground that are listed."""
+    """The ids of all containers with a directory: detached ones, and those in the foreground."""
     try:
         return [name for name in os.listdir(os.path.dirname(detached(""))) if ID.fullmatch(name)]
     except FileNotFoundError:
         return []
 
 
-def unwatched() -> list[str]:
-    """The ids of those that have the link ``cgroup``, which goes at the end of each run, and no owner process: one call
-    for each container that has ended, since every command asks."""
-    return [
-        found for found in ids() if os.path.lexists(f"{detached(found)}/cgroup") and not ownership.is_owned(found[:12])
-    ]
+def without_owner() -> list[str]:
+    """The ids of containers with the link ``cgroup``, which goes at the end of each run, and without an owner process.
+    Cheap, since every command calls it."""
+    return [id for id in ids() if os.path.lexists(f"{detached(id)}/cgroup") and not ownership.is_owned(id[:12])]
 
 
-def find(word: str) -> list[str]:
-    """The ids that ``word`` can stand for: an id, a name, or the beginning of ids; in this order, as docker's."""
-    if ID.fullmatch(word) and os.path.isdir(detached(word)):
-        return [word]
-    if NAME.fullmatch(word) and (identifier := owner(word)):
+def find(text: str) -> list[str]:
+    """The ids of the containers that ``text`` can mean: an id, else a name, else the start of ids, as docker's."""
+    if ID.fullmatch(text) and os.path.isdir(detached(text)):
+        return [text]
+    if NAME.fullmatch(text) and (identifier := owner(text)):
         return [identifier]
-    return [name for name in ids() if name.startswith(word)] if re.fullmatch(r"[0-9a-f]{1,63}", word) else []
+    return [name for name in ids() if name.startswith(text)] if re.fullmatch(r"[0-9a-f]{1,63}", text) else []
 
 
 def owner(name: str) -> str:
-    """The id of the container that has this name, and is kept; "" where none has."""
+    """The id of the existing container with this name; "" where there is none."""
     return _looked_up(name, _container)
 
 
-def left(name: str) -> str:
-    """The id of the container of this name that was in the foreground of who was killed; "" where there is none."""
+def left_in_foreground(name: str) -> str:
+    """The id of the container with this name whose owner was killed while it was in the foreground; "" where there is
+    none."""
     return _looked_up(name, lambda fd: "" if _container(fd) else _written(fd)[0])
 
 
@@ -157,7 +157,7 @@ def _looked_up(name: str, find: Callable[[int], str]) -> str:
 
 
 def release(fd: int) -> None:
-    """Gives the name back: removed while it is still ours."""
+    """Releases a name: removes its file, unless the file was replaced, and closes the descriptor."""
     path = os.readlink(f"/proc/self/fd/{fd}")
     if _is_linked(path, fd):
         os.unlink(path)
@@ -165,7 +165,7 @@ def release(fd: int) -> None:
 
 
 def all_names() -> list[str]:
-    """All that are taken, or were."""
+    """All names with a file, reserved or not."""
     try:
         return sorted(os.listdir(directory()))
     except OSError:
@@ -173,8 +173,8 @@ def all_names() -> list[str]:
 
 
 def stale() -> list[str]:
-    """Paths of names whose owner is gone without releasing them."""
-    found = []
+    """The paths of names whose owner ended without releasing them."""
+    paths = []
     for name in all_names():
         path = f"{directory()}/{name}"
         try:
@@ -184,12 +184,12 @@ def stale() -> list[str]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _container(fd):
-                found.append(path)
+                paths.append(path)
         except BlockingIOError:
             pass
         finally:
             os.close(fd)
-    return found
+    return paths
 
 
 def _is_linked(path: str, fd: int) -> bool:

@@ -25,10 +25,10 @@ SOON = 1.0  # the same, where the caller only looks at the container
 NO_CGROUP = "none"  # where the link `cgroup` leads to, of a container that the host gave none
 
 
-def reserve_name(name: str, identifier: str, *, lasting: bool = True) -> int:
+def reserve_name(name: str, identifier: str, *, persistent: bool = True) -> int:
     """``names.reserve``. Where the name belongs to an orphan, that has ended when the SpecError is raised."""
     try:
-        return names.reserve(name, identifier, lasting=lasting)
+        return names.reserve(name, identifier, persistent=persistent)
     except SpecError:
         if owner := names.owner(name):
             end_if_dead(owner)

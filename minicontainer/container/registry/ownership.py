@@ -1,11 +1,11 @@
-"""Who lives: each container has a byte of a file in the state directory, locked as long as somebody looks after it.
+"""Ownership locks: each container has a byte of a file in the state directory, which its owner process locks.
 
-Theory of operation. Process numbers tell nothing to a process of another pid namespace, and a lock on a directory of
-the cgroup can be taken by who lives in that. So the one who made a container, or its monitor, holds a lock (fcntl(2),
-F_OFD_SETLK) on the byte whose offset is the container's id. The kernel gives it up when the last copy of its descriptor
-is closed, however its owner died; anybody with the state directory can ask for it, and nobody in a container sees it.
-There are 256 files, since who closes a descriptor of a file walks all locks of it (locks_remove_posix in the kernel's
-fs/locks.c).
+Theory of operation. The owner of a container is the process that started it, or its monitor. A process id means nothing
+in another pid namespace, and a process in a container could lock the directory of its cgroup. So the owner holds a lock
+(fcntl(2), F_OFD_SETLK) on the byte whose offset is the container's id. The kernel releases it with the last copy of the
+descriptor, however the owner ended. Every process with access to the state directory can test the lock, and no process
+in a container can. There are 256 files, since closing a descriptor walks all locks of its file (locks_remove_posix in
+the kernel's fs/locks.c).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from minicontainer import runtime
 from minicontainer.errors import EXHAUSTED, Error, StepError
 
 FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
-PATIENCE = 10.0  # seconds that an owner may take to end, after it has said that its container has
+PATIENCE = 10.0  # seconds that ``acquire`` waits for an owner whose container has ended
 
 
 def acquire(ident: str) -> int:
-    """The descriptor that says that this container (12 hexadecimal digits) lives, until its last copy is closed.
-    Error where another has it."""
+    """Locks the byte of this container (12 hexadecimal digits). Returns the descriptor, whose last copy holds the lock.
+    Error where another process holds it."""
     deadline = time.monotonic() + PATIENCE
     while (fd := try_acquire(ident)) < 0:
         if time.monotonic() > deadline:
@@ -35,7 +35,7 @@ def acquire(ident: str) -> int:
 
 
 def try_acquire(ident: str) -> int:
-    """``claim`` at once; -1 where another has it."""
+    """``acquire`` without waiting; -1 where another process holds the lock."""
     fd = _open(ident, os.O_CREAT)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(ident))
@@ -48,16 +48,16 @@ def try_acquire(ident: str) -> int:
 
 
 def is_owned(ident: str) -> bool:
-    """Whether somebody looks after it. Of this process's own claims too."""
+    """Whether the container has an owner; also where this process is the owner."""
     try:
         fd = _open(ident, 0)
     except FileNotFoundError:
         return False
     try:
-        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(ident))
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(ident))
     finally:
         os.close(fd)
-    return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+    return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 def _lock(ident: str) -> bytes:
@@ -65,7 +65,7 @@ def _lock(ident: str) -> bytes:
 
 
 def directory() -> str:
-    """Where the files of the locks are."""
+    """The directory of the lock files."""
     return f"{runtime.directory()}/owners"
 
 
