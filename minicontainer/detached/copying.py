@@ -9,12 +9,13 @@ renamed to its own: what was there is replaced and never written through. Direct
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.detached.filedata import copy_data
 from minicontainer.detached.paths import Place, host, inside
@@ -30,6 +31,7 @@ DEPTH = 200  # directories in directories: two descriptors are open for each, of
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SET_ID = stat.S_ISUID | stat.S_ISGID
+OF_TARGET = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of copying: not of the file that is read
 KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
@@ -58,6 +60,13 @@ def copy_out(
         return _Copy(there, host(), archive).run(source, target, follow_link)
 
 
+class _Paths(NamedTuple):
+    """Of one entry, as errors name it."""
+
+    source: str
+    target: str
+
+
 @dataclass
 class _Level:
     """A directory that is being copied: both sides as descriptors, and the names that are still to come."""
@@ -66,7 +75,7 @@ class _Level:
     target: int
     seen: os.stat_result
     is_new: bool
-    path: str
+    paths: _Paths
     names: Iterator[str]
 
     def close(self) -> None:
@@ -94,16 +103,16 @@ class _Copy:
                 if source.endswith("/") and not stat.S_ISDIR(seen.st_mode):
                     raise Error(sentence("cp", source, "is not a directory"))
             with _named(target):
-                at, name = self._destination(target, name, stat.S_ISDIR(seen.st_mode), has_contents)
+                at, name, there = self._destination(target, name, stat.S_ISDIR(seen.st_mode), has_contents)
                 stack.callback(os.close, at)
             if is_kernel_filesystem(fd):
                 self._skip(source, "is a file system of the kernel's")
-            elif (level := self._put(fd, seen, at, name, source)) is not None:
+            elif (level := self._put(fd, seen, at, name, _Paths(source, there))) is not None:
                 self._tree(level)
         return self._skipped
 
-    def _destination(self, path: str, name: str, is_directory: bool, has_contents: bool) -> tuple[int, str]:
-        """The directory to copy into, and the name there; "." for the directory itself."""
+    def _destination(self, path: str, name: str, is_directory: bool, has_contents: bool) -> tuple[int, str, str]:
+        """The directory to copy into, the name there ("." for the directory itself), and its path."""
         try:
             there = self._target.open(path, lib.O_PATH | os.O_DIRECTORY)
         except NotADirectoryError:
@@ -113,8 +122,9 @@ class _Copy:
             if path.endswith("/") and not is_directory:
                 raise
         else:
-            return there, "." if is_directory and has_contents else name
-        return self._target.locate(path)
+            is_itself = is_directory and has_contents
+            return there, "." if is_itself else name, path if is_itself else f"{path.rstrip('/')}/{name}"
+        return *self._target.locate(path), path
 
     # -- a tree
 
@@ -126,21 +136,21 @@ class _Copy:
                 name = next(level.names, None)
                 if name is None:
                     if level.is_new:
-                        with _named(level.path):
+                        with _named(level.paths.target):
                             self._dress(level.target, level.seen)
                     levels.pop().close()
                 elif (below := self._enter(level, name)) is not None:
                     levels.append(below)
                     if len(levels) > DEPTH:
-                        raise Error(sentence("cp", below.path, f"is below more than {DEPTH} directories"))
+                        raise Error(sentence("cp", below.paths.source, f"is below more than {DEPTH} directories"))
         finally:
             for level in levels:
                 level.close()
 
     def _enter(self, level: _Level, name: str) -> _Level | None:
         """Copies an entry of a directory; a directory is only begun."""
-        path = f"{level.path.rstrip('/')}/{name}"
-        with _named(path):
+        paths = _Paths(*(f"{path.rstrip('/')}/{name}" for path in level.paths))
+        with _named(paths.source):
             try:
                 fd = os.open(name, ENTRY, dir_fd=level.source)
             except FileNotFoundError:
@@ -148,12 +158,12 @@ class _Copy:
         try:
             seen = os.fstat(fd)
             if self._top is not None and os.path.samestat(seen, self._top):
-                self._skip(path, "is what it is copied into")
+                self._skip(paths.source, "is what it is copied into")
                 return None
             if seen.st_dev != level.seen.st_dev and is_kernel_filesystem(fd):
-                self._skip(path, "is a file system of the kernel's")
+                self._skip(paths.source, "is a file system of the kernel's")
                 return None
-            return self._put(fd, seen, level.target, name, path)
+            return self._put(fd, seen, level.target, name, paths)
         finally:
             os.close(fd)
 
@@ -162,35 +172,38 @@ class _Copy:
 
     # -- an entry
 
-    def _put(self, fd: int, seen: os.stat_result, at: int, name: str, path: str) -> _Level | None:
+    def _put(self, fd: int, seen: os.stat_result, at: int, name: str, paths: _Paths) -> _Level | None:
         """What ``fd`` (O_PATH) is, as ``name`` in the directory ``at``; a directory is only begun."""
         kind = stat.S_IFMT(seen.st_mode)
-        with _named(path):
+        with _named(paths.source):
             if kind == stat.S_IFDIR:
-                return self._directory(fd, seen, at, name, path)
+                return self._directory(fd, seen, at, name, paths)
             if kind == stat.S_IFREG:
-                self._file(fd, seen, at, name)
+                self._file(fd, seen, at, name, paths)
             elif kind == stat.S_IFLNK:
                 text = os.readlink("", dir_fd=fd)
-                self._bare(at, name, seen, lambda new: self._target.make_link(at, new, text))
+                with _named(paths.target):
+                    self._bare(at, name, seen, lambda new: self._target.make_link(at, new, text))
             elif kind == stat.S_IFIFO:
                 mode = stat.S_IFIFO | stat.S_IMODE(seen.st_mode) & ~SET_ID
-                self._bare(at, name, seen, lambda new: self._target.make_node(at, new, mode))
+                with _named(paths.target):
+                    self._bare(at, name, seen, lambda new: self._target.make_node(at, new, mode))
             else:
-                self._skip(path, f"is {KINDS.get(kind, 'of an unknown kind')}")
+                self._skip(paths.source, f"is {KINDS.get(kind, 'of an unknown kind')}")
         return None
 
-    def _directory(self, fd: int, seen: os.stat_result, at: int, name: str, path: str) -> _Level:
+    def _directory(self, fd: int, seen: os.stat_result, at: int, name: str, paths: _Paths) -> _Level:
         is_new = True
-        try:
-            self._target.make_directory(at, name)
-        except FileExistsError:
-            is_new = False
-        target = os.open(name, DIRECTORY, dir_fd=at)
+        with _named(paths.target):
+            try:
+                self._target.make_directory(at, name)
+            except FileExistsError:
+                is_new = False
+            target = os.open(name, DIRECTORY, dir_fd=at)
         try:
             source = os.open(".", DIRECTORY, dir_fd=fd)
             try:
-                return _Level(source, target, seen, is_new, path, iter(os.listdir(source)))
+                return _Level(source, target, seen, is_new, paths, iter(os.listdir(source)))
             except BaseException:
                 os.close(source)
                 raise
@@ -198,16 +211,20 @@ class _Copy:
             os.close(target)
             raise
 
-    def _file(self, fd: int, seen: os.stat_result, at: int, name: str) -> None:
+    def _file(self, fd: int, seen: os.stat_result, at: int, name: str, paths: _Paths) -> None:
         source = reopen(fd, os.O_RDONLY)
         try:
-            self._replace(at, name, lambda new: self._fill(source, seen, self._target.make_file(at, new)))
+            with _named(paths.target):
+                self._replace(
+                    at, name, lambda new: self._fill(source, seen, self._target.make_file(at, new), paths.source)
+                )
         finally:
             os.close(source)
 
-    def _fill(self, source: int, seen: os.stat_result, target: int) -> None:
+    def _fill(self, source: int, seen: os.stat_result, target: int, path: str) -> None:
         try:
-            copy_data(source, target, seen.st_size)
+            with _named(path, but=OF_TARGET):
+                copy_data(source, target, seen.st_size)
             self._dress(target, seen)
         finally:
             os.close(target)
@@ -256,9 +273,11 @@ class _Copy:
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
-    """What the kernel says, said of a path."""
+def _named(path: str, but: Collection[int] = ()) -> Iterator[None]:
+    """An OSError becomes an Error that names ``path``; not of an errno in ``but``."""
     try:
         yield
     except OSError as e:
+        if e.errno in but:
+            raise
         raise Error(sentence("cp", path, (e.strerror or str(e)).lower())) from None

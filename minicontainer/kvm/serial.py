@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 
-from minicontainer.errors import StepError
+from minicontainer.errors import StepError, quote
 from minicontainer.native import ffi, lib
 
 OUTPUT_MAX = 16 << 20  # bytes of output that are retained
@@ -48,7 +49,7 @@ class Serial:
         while result == -errno.EINTR:
             result = lib.mc_serial_flush(self.control, wait)
         if result < 0 and result != -errno.EAGAIN:
-            raise StepError(-result, "write(serial output)")
+            raise StepError(-result, f"write({_describe(self._fd)})")
         return result == 0
 
     def _read_output(self) -> None:
@@ -72,3 +73,12 @@ class Serial:
             if len(self._output) > OUTPUT_MAX:
                 self._trim()
             return bytes(self._output)
+
+
+def _describe(fd: int) -> str:
+    """The serial output, with the path of its file (proc(5), /proc/PID/fd)."""
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        path = ""
+    return f"serial output {quote(path)}" if path.startswith("/") else "serial output"

@@ -42,7 +42,7 @@ def make(directory: int, name: str = SHARED) -> None:
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
     try:
         os.fchmod(fd, 0o644)
-        _write(fd, content, 0, name)
+        _write(fd, content, 0)
     except BaseException:
         _unlink(directory, name)
         raise
@@ -50,7 +50,7 @@ def make(directory: int, name: str = SHARED) -> None:
         os.close(fd)
 
 
-def _write(fd: int, data: bytes, at: int, name: str) -> None:
+def _write(fd: int, data: bytes, at: int) -> None:
     """All of it: half a line would take the next one with it."""
     try:
         if os.pwrite(fd, data, at) == len(data):
@@ -58,7 +58,7 @@ def _write(fd: int, data: bytes, at: int, name: str) -> None:
         reason = errno.ENOSPC
     except OSError as e:
         reason = e.errno or 0
-    raise StepError(reason, f"write(hosts/{name})")
+    raise StepError(reason, f"write({os.readlink(f'/proc/self/fd/{fd}')!r})")
 
 
 def hold(directory: int) -> int:
@@ -105,7 +105,7 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
         except BlockingIOError:
             continue  # its owner has died
         try:
-            _write(fd, line if not only or name == only else reserved, at, name)
+            _write(fd, line if not only or name == only else reserved, at)
         except StepError:
             if at == len(content):
                 os.ftruncate(fd, at)

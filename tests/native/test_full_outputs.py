@@ -104,3 +104,28 @@ def test_of_a_machine(minicontainer_cli: Run, option: str) -> None:
     (line,) = done.stderr.splitlines()
     assert line.endswith(FULL)
     assert ("serial output" if option == "--serial" else "/dev/full") in line
+
+
+def test_what_cp_copies(op: Operator, minicontainer_cli: Run, full: Path, tmp_path: Path) -> None:
+    """The destination is named, whichever side is full."""
+    box = op.run("sh", "-c", "mkdir /full/d; exec sleep 1000", options=("-v", f"{full}:/full"))
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/file").write_bytes(bytes(range(256)) * 16)
+    assert f"cp {full}/profile: {FULL.lower()}" in refusal(
+        minicontainer_cli("cp", f"{box}:/bin/busybox", f"{full}/profile")
+    )
+    for source, target, name in (
+        (tmp_path / "from/file", "/full/new", "/full/new"),
+        (tmp_path / "from/file", "/full", "/full/file"),
+        (tmp_path / "from", "/full", "/full/from/file"),
+        (f"{tmp_path}/from/.", "/full", "/full/file"),
+    ):
+        assert f"cp {name}: {FULL.lower()}" in refusal(minicontainer_cli("cp", source, f"{box}:{target}"))
+
+
+@pytest.mark.needs("kvm")
+def test_the_serial_port(minicontainer_cli: Run, full: Path) -> None:
+    for path in (f"{full}/serial", "/dev/full"):
+        assert f"write(serial output {path}): {FULL}" in refusal(
+            minicontainer_cli("kvm-boot", "hello", "--serial", path)
+        )

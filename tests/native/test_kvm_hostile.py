@@ -304,7 +304,7 @@ def test_a_full_disk_is_one_line(minicontainer_cli: Run) -> None:
         done = minicontainer_cli("kvm-boot", "hello", option)
         assert (done.returncode, done.stdout) == (125, "" if "serial" in option else HELLO.decode())
         assert done.stderr.startswith(
-            "minicontainer: write(serial output)" if "serial" in option else "minicontainer: "
+            "minicontainer: write(serial output /dev/full)" if "serial" in option else "minicontainer: "
         )
         assert done.stderr.endswith("No space left on device\n")
         assert len(done.stderr.splitlines()) == 1
