@@ -14,11 +14,11 @@
         m.run(timeout=5).output
 
     c = mc.Container.start(["/bin/sh", "-c", "sleep 60"], rootfs="rootfs/", name="box", restart="on-failure")
-    c.status, c.logs(), c.run(["ps"]), c.stats(), c.stop()       # it does not end with this process
+    c.status, c.logs(), c.run(["ps"]), c.stats(), c.stop()       # outlives this process
 
-``run`` and ``Popen`` follow subprocess. Below them, ``minicontainer.linux`` has each primitive by itself,
-``minicontainer.plan`` the steps of which a container is made, and ``minicontainer.kvm`` the ioctls of /dev/kvm. Names
-are imported when they are first used.
+``run`` and ``Popen`` follow subprocess. Below them, ``minicontainer.linux`` has the single system calls,
+``minicontainer.plan`` the steps that make a container, and ``minicontainer.kvm`` the ioctls of /dev/kvm. Names are
+imported at first use.
 """
 
 from __future__ import annotations

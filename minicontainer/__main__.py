@@ -4,7 +4,7 @@ import gc
 
 
 def main() -> None:
-    """The command line. What it imports stays, and a run is short: the collector would look at all of it in vain."""
+    """The command line. Garbage collection is rare: imported modules stay alive, and a run is short."""
     gc.set_threshold(100_000)
     from minicontainer.cli import main as cli
 

@@ -1,4 +1,4 @@
-"""Archives for Linux's initramfs: cpio's "newc" (Linux Documentation/driver-api/early-userspace/buffer-format.rst)."""
+"""initramfs archives in cpio's format "newc" (Linux Documentation/driver-api/early-userspace/buffer-format.rst)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TRAILER = "TRAILER!!!"
 
 
 def newc(directories: Iterable[str], files: Mapping[str, bytes]) -> bytes:
-    """An archive of directories (mode 755), and of executable files by their names with their contents."""
+    """An archive of directories and executable files (name -> content), all of mode 755."""
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in directories]
     entries += [(name, stat.S_IFREG | 0o755, content) for name, content in files.items()]
     return b"".join(_members([*entries, (TRAILER, 0, b"")]))

@@ -1,7 +1,7 @@
-"""What goes wrong, said in one line: what, the value, the reason, and a remedy.
+"""Exceptions with one-line messages: the thing, its value, the reason, and a remedy.
 
-``Error`` is the root of all that this package raises on purpose; the command line prints it after
-``minicontainer: `` and ends with its ``exit_code`` (125 our own error, 126 cannot be invoked, 127 not found).
+``Error`` is the base class of this package's exceptions. The command line prints it after ``minicontainer: `` and exits
+with its ``exit_code`` (125: an error of minicontainer, 126: the program cannot be invoked, 127: it was not found).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 E = TypeVar("E", bound="Error")
 
-# What there is too little of for now: no reason to isolate less.
+# Temporary lack of resources: no reason to isolate less.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -22,15 +22,15 @@ class Error(Exception):
     exit_code = 125
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without ``__init__``, whose arguments are a class's own: a worker's error is as it was."""
+        """Pickle without ``__init__``, whose parameters differ by class: all attributes are preserved."""
         args = self.args
         if isinstance(self, OSError):
             args = (self.errno, self.strerror) if self.filename is None else (self.errno, self.strerror, self.filename)
         kind, attributes = _named(type(self)), {name: _plain(value) for name, value in vars(self).items()}
-        return _made_again, (kind, kind is not type(self), args, attributes)
+        return _restored, (kind, kind is not type(self), args, attributes)
 
 
-def _made_again(kind: type[Error], by_errno: bool, args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+def _restored(kind: type[Error], by_errno: bool, args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
     kind = with_errno_class(kind, args[0]) if by_errno else kind
     error: Error = OSError.__new__(kind, *args) if issubclass(kind, OSError) else Exception.__new__(kind, *args)
     vars(error).update(attributes)
@@ -38,19 +38,19 @@ def _made_again(kind: type[Error], by_errno: bool, args: tuple[Any, ...], attrib
 
 
 def _named(kind: type[Error]) -> type[Error]:
-    """The class that its module has: not one that with_errno_class made."""
+    """The class as defined in its module, not one that with_errno_class made."""
     return next(base for base in kind.__mro__ if "_made" not in vars(base))
 
 
 def _plain(value: object) -> object:
-    """A value that any process can have: what a mistake was made with may be anything."""
+    """A value that can be unpickled in any process: the wrong value may be any object."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(_plain, value)) if type(value) in (list, tuple) else str(value)
     return value if value is None or type(value) in (str, bytes, int, float, bool) else str(value)
 
 
 class SpecError(Error, ValueError):
-    """A mistake in a spec, found before any system call. Names the field (as its option), value and reason."""
+    """An invalid spec, detected before any system call. Names the field (or its option), the value and the reason."""
 
     def __init__(self, what: str, value: object, reason: str, hint: str = "") -> None:
         self.what, self.value, self.reason, self.hint = what, value, reason, hint
@@ -58,7 +58,7 @@ class SpecError(Error, ValueError):
 
 
 class UnsupportedError(Error):
-    """This host cannot do what was asked: which ability is missing, why, and what to do about it."""
+    """This host does not support a requested feature: the feature, the reason and the remedy."""
 
     def __init__(self, what: str, value: object, reason: str, hint: str = "") -> None:
         self.what, self.value, self.reason, self.hint = what, value, reason, hint
@@ -66,17 +66,17 @@ class UnsupportedError(Error):
 
 
 class RangeRefusedError(UnsupportedError):
-    """This host gives a container of root no user namespace with ids of its own."""
+    """This host does not permit root's containers a user namespace with ids of their own."""
 
 
 class IsolationWarning(UserWarning):
-    """A container is less isolated than by default, since the host cannot do it."""
+    """A container is less isolated than by default, because the host does not support it."""
 
 
 class StepError(Error, OSError):
-    """A primitive failed: an ``OSError`` whose message names the call, its arguments, the reason and a hint.
+    """A system call failed: an ``OSError`` whose message names the call, its arguments, the reason and a hint.
 
-    It is also what Python makes of that errno: FileNotFoundError, PermissionError, FileExistsError ..."""
+    It is also an instance of Python's class for the errno: FileNotFoundError, PermissionError, FileExistsError ..."""
 
     def __new__(cls, number: int, call: str, *, hint: str = "", where: str = "") -> StepError:
         return super().__new__(with_errno_class(cls, number), number, os.strerror(number))
@@ -91,8 +91,8 @@ class StepError(Error, OSError):
         return f"{self.call}: {os.strerror(self.errno or 0)}{hint}"
 
 
-def told(error: OSError, what: str) -> OSError:
-    """An error of Python's own as one of ours, with its hint; ``what`` was being done where no file is to blame."""
+def as_step_error(error: OSError, what: str) -> OSError:
+    """A StepError, with its hint, for an OSError of Python; ``what``: the failed operation, if it names no file."""
     if isinstance(error, Error) or not error.errno:
         return error
     file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
@@ -103,7 +103,7 @@ _errno_classes: dict[tuple[type[Error], type[OSError]], type[Any]] = {}
 
 
 def with_errno_class(cls: type[E], number: int) -> type[E]:
-    """``cls`` that is also the built-in class of that errno, made once."""
+    """A subclass of ``cls`` and of the built-in class for that errno, made once."""
     builtin = type(OSError(number, ""))
     if issubclass(cls, builtin):
         return cls
@@ -115,9 +115,9 @@ def with_errno_class(cls: type[E], number: int) -> type[E]:
 
 
 class ProgramError(Error, OSError):
-    """The program cannot be executed in the container. ``exit_code`` 127: not found; 126: cannot be invoked.
+    """The program cannot be executed in the container. ``exit_code`` 127: not found; 126: it cannot be invoked.
 
-    As with subprocess, it is also a FileNotFoundError where it is missing, a PermissionError where it may not run."""
+    As in subprocess, it is also a FileNotFoundError if the program is missing, a PermissionError if it may not run."""
 
     def __new__(cls, number: int, program: str, reason: str, hint: str = "") -> ProgramError:
         kinds = {errno.ENOENT: ProgramNotFoundError, errno.EACCES: ProgramPermissionError}
@@ -133,41 +133,41 @@ class ProgramError(Error, OSError):
 
 
 class ProgramNotFoundError(ProgramError, FileNotFoundError):
-    """There is no such program, or what should load it is missing."""
+    """The program, or its interpreter, does not exist."""
 
 
 class ProgramPermissionError(ProgramError, PermissionError):
-    """It is there, and may not be executed."""
+    """The program exists, but may not be executed."""
 
 
 def sentence(what: str, value: object, reason: str, hint: str = "") -> str:
-    """``what value: reason (hint)``, on one line whatever the value holds."""
+    """``what value: reason (hint)``, on one line for any value."""
     shown = "" if value is None else f" {quote(str(value))}"
     return f"{what}{shown}: {reason}" + (f" ({hint})" if hint else "")
 
 
 def quote(text: str) -> str:
-    """Text as it may stand in a one-line message: plain where it can be, else as Python would write it."""
+    """Text for a one-line message: unchanged if it is printable and has no spaces, else as Python's repr."""
     plain = text and text.isprintable() and not any(c.isspace() for c in text)
     short = text if len(text) <= 200 else f"{text[:180]}...({len(text)} characters)"
     return short if plain else repr(short)
 
 
-# (errno, call) -> hint; the call "" stands for any. Only where the errno misleads.
+# (errno, call) -> hint; the call "" matches any. Only for misleading errno values.
 HINTS: dict[tuple[int, str], str] = {
     (errno.EPERM, "clone3"): (
         "creating these namespaces needs CAP_SYS_ADMIN; without it a user namespace must be among them:"
         " --userns private"
     ),
-    (errno.EPERM, "open_tree"): "to copy a mount needs CAP_SYS_ADMIN",
+    (errno.EPERM, "open_tree"): "copying a mount needs CAP_SYS_ADMIN",
     (errno.EINVAL, "clone3"): "the kernel refuses this set of namespaces; is each of them compiled in?",
     (errno.ENOSPC, "clone3"): "a namespace limit is reached: see sysctl user.max_*_namespaces",
     (errno.EUSERS, "clone3"): "user namespaces are nested too deeply (32 levels)",
     (errno.EAGAIN, "clone3"): "a process limit is reached: ulimit -u, pids.max, kernel.pid_max",
-    (errno.EBUSY, "clone3"): "the cgroup to be born in has children with controllers enabled",
+    (errno.EBUSY, "clone3"): "the container's cgroup has children with controllers enabled",
     (errno.EPERM, "fsmount"): (
-        "in a user namespace a new /proc or /sys is only to be had where the caller's own is not covered by mounts"
-        " (as a container's is)"
+        "in a user namespace, /proc or /sys can only be mounted if no mounts cover parts of the caller's own"
+        " (as in a container)"
     ),
     (errno.EINVAL, "pivot_root"): "the root file system must be a mount point that is not shared",
     (errno.EINVAL, "mount_setattr"): "the file system does not support ID-mapped mounts",
@@ -175,14 +175,14 @@ HINTS: dict[tuple[int, str], str] = {
     (errno.EINVAL, "setresuid"): "the user id has no mapping in this user namespace",
     (errno.EINVAL, "setresgid"): "the group id has no mapping in this user namespace",
     (errno.EINVAL, "setgroups"): "a group id has no mapping in this user namespace",
-    (errno.EINVAL, "netlink"): "somebody took the bridge away; it is made again at the next start",
-    (errno.EXFULL, "netlink"): "a bridge has no more than 1,023 ports: another network",
-    (errno.EOPNOTSUPP, "netlink"): "the kernel lacks something of this: modprobe veth bridge nf_tables",
-    (errno.EBUSY, "KVM_CREATE_VM"): "another hypervisor holds this processor's virtualisation: VirtualBox, VMware?",
+    (errno.EINVAL, "netlink"): "the bridge has been removed; the next start creates it again",
+    (errno.EXFULL, "netlink"): "a bridge has at most 1,023 ports: use another network",
+    (errno.EOPNOTSUPP, "netlink"): "a kernel module is missing: modprobe veth bridge nf_tables",
+    (errno.EBUSY, "KVM_CREATE_VM"): "another hypervisor uses this processor's virtualisation: VirtualBox, VMware?",
     (errno.ENOTTY, "KVM_CREATE_VM"): "/dev/kvm is not KVM's device, which has the number 10:232",
-    (errno.ENOMEM, "KVM_CREATE_VM"): "the kernel has no memory for another machine",
-    (errno.EINVAL, "KVM_CREATE_PIT2"): "this KVM has no interval timer; only guests with interrupts want one",
-    (errno.ENOTTY, "KVM_CREATE_PIT2"): "this KVM has no interval timer; only guests with interrupts want one",
+    (errno.ENOMEM, "KVM_CREATE_VM"): "the kernel lacks memory for another machine",
+    (errno.EINVAL, "KVM_CREATE_PIT2"): "this KVM has no interval timer; only guests with interrupts need one",
+    (errno.ENOTTY, "KVM_CREATE_PIT2"): "this KVM has no interval timer; only guests with interrupts need one",
     (errno.EINVAL, "KVM_SET_SREGS"): "this KVM refuses that state of the processor: another --mode may do",
     (errno.EDQUOT, "keyctl"): "the keyring quota is exhausted: sysctl kernel.keys.maxkeys",
     (errno.EMFILE, ""): "the limit of open descriptors is reached: ulimit -n",
@@ -191,6 +191,6 @@ HINTS: dict[tuple[int, str], str] = {
 
 
 def hint_for(number: int, call: str) -> str:
-    """The remedy for a misleading errno of a call (written ``name(...)``, ``slot = name(...)`` or ``name``), or ''."""
+    """The remedy for a misleading errno of a call (written ``name(...)``, ``slot = name(...)`` or ``name``), or ""."""
     name = call.split("(", 1)[0].rpartition(" = ")[2]
     return HINTS.get((number, name)) or HINTS.get((number, ""), "")

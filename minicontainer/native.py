@@ -1,6 +1,6 @@
 """The interface to the C core: the only importer of ``_native``.
 
-C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` that names the call and its object.
+C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` that names the call and its arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from minicontainer.errors import StepError
 
 __all__ = ["LIBEXEC", "check", "ffi", "lib", "now", "syscall", "syscall_as"]
 
-LIBEXEC = os.path.join(os.path.dirname(__file__), "libexec")  # the static programs that are built with the extension
+LIBEXEC = os.path.join(
+    os.path.dirname(__file__), "libexec"
+)  # directory of the static programs, built with the extension
 now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
 
 

@@ -17,7 +17,7 @@ import click
 from minicontainer import __version__, runtime
 from minicontainer.cli.groups import Group
 from minicontainer.cli.outputs import name_stdout
-from minicontainer.errors import Error, SpecError, told
+from minicontainer.errors import Error, SpecError, as_step_error
 
 COMMANDS = {  # name -> (module, its click command, summary)
     "attach": ("minicontainer.cli.attach", "command", "Attach to the streams of a running container."),
@@ -159,7 +159,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         return _print_error(error.format_message(), 125, hint=_help_hint(error))
     if isinstance(error, OSError):
-        error = told(error, type(error).__name__)
+        error = as_step_error(error, type(error).__name__)
     if isinstance(error, Error):
         return _print_error(str(error), error.exit_code)
     if isinstance(error, OSError):

@@ -1,1 +1,1 @@
-"""Measurements of isolation on this host: each comparison one interleaved run, so that a disturbance is everybody's."""
+"""Measurements of isolation on this host; all contenders take turns, so a disturbance affects all alike."""

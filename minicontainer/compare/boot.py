@@ -1,9 +1,9 @@
-"""``compare boot``: a tiny machine from nothing to its guest's halt and back to nothing, by everybody, in one
-interleaved run; what one exit costs; and what a machine costs that stands still.
+"""``compare boot``: the time to create a tiny machine, run its guest until it halts and close it; the time of one exit;
+the memory of idle machines. All contenders take turns.
 
-The guests are csrc/guests/hello.S and exits.S. Three moments are told of each boot, all from before its first call:
-the guest can be entered; its first exit; all is given back. A command line is timed from outside, and has only the
-last. Everybody runs on the same processor.
+The guests are csrc/guests/hello.S and exits.S. Three times are measured for each boot, from before its first system
+call: until the guest can be entered, until its first exit, until everything is closed. A command line is timed from
+outside, until the last. All contenders run on the same processor.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BOOTS = ("floor", "library", LARGE, "command-line")
 EXITS = (BARE, IN_C, IN_PYTHON)
 NAMES = (*BOOTS, *EXITS)
 PARTS = ("create", "first exit", TOTAL)
-EXIT = "exit"  # the part that the others measure
-SCRATCH_PORT = lib.MC_SERIAL_PORT + 7  # the serial port's register that does nothing
+EXIT = "exit"  # the part that the contenders of exits measure
+SCRATCH_PORT = lib.MC_SERIAL_PORT + 7  # the scratch register of the serial port
 PAIRS = (("library", "floor"), (LARGE, "library"), (IN_C, BARE), (IN_PYTHON, BARE))
 
 
@@ -50,8 +50,8 @@ def measure(
     """The comparison as data: ``machine``; ``boot``: by part, and ``exits``: ``rows`` and ``paired`` ratios; ``idle``;
     ``unable``; ``samples_ns`` by part.
 
-    ``only`` names the contenders; of boots and of exits the floor is always among them. One sample of exits is the mean
-    of so many ``exits``. So many ``machines`` stand still; 0 leaves that out. ``progress`` as interleave's."""
+    ``only`` names the contenders; the floors of boots and exits are always measured. One sample of exits is the mean of
+    ``exits`` exits. ``machines``: the number of idle machines; 0: none. ``progress`` as of interleave."""
     entrants: list[Contender] = []
     unable = {}
     with ExitStack() as stack:
@@ -66,26 +66,26 @@ def measure(
                 stack.callback(found.close)
                 entrants.append(found)
         samples = interleave("compare boot", entrants, rounds, progress)
-    standing = _idle(machines) if machines else {}
-    if "unable" in standing:
-        unable["idle"] = standing.pop("unable")
+    idle = _idle(machines) if machines else {}
+    if "unable" in idle:
+        unable["idle"] = idle.pop("unable")
     return {
         "machine": {**machine.describe(), "pinned": f"to CPU {number}"},
         "boot": {part: compared(samples[part], "floor", PAIRS) for part in PARTS if part in samples},
         "exits": _exits(samples.get(EXIT, [])),
-        "idle": standing,
+        "idle": idle,
         "unable": unable,
         "samples_ns": {part: {s.name: s.nanoseconds for s in each} for part, each in samples.items()},
     }
 
 
 def chosen(only: Collection[str]) -> list[str]:
-    """Those that are asked for, each kind's floor before the others of its kind."""
+    """The requested contenders; each kind begins with its floor."""
     return [name for kind in (BOOTS, EXITS) for name in kind if name in only or (name == kind[0] and {*only} & {*kind})]
 
 
 def write_cpuid(directory: str) -> str:
-    """A file with what the library tells a guest's CPUID instruction here, for the floor to tell the same."""
+    """A file with the CPUID table that the library sets for a guest, so that the floor sets the same."""
     path = os.path.join(directory, "cpuid")
     with Kvm() as kvm, open(path, "wb") as file:
         table = cpuid.for_processor(kvm, 0, 1, irqchip=False)
@@ -95,19 +95,19 @@ def write_cpuid(directory: str) -> str:
 
 
 def floor_command(table: str, *words: str) -> list[str]:
-    """csrc/floors/kvmfloor.c: its boots, or with words its exits."""
+    """The command of csrc/floors/kvmfloor.c: its boots, or with arguments its exits."""
     if words:
         return [f"{LIBEXEC}/kvmfloor", "exits", guests.path("exits"), table, *words]
     return [f"{LIBEXEC}/kvmfloor", "boot", guests.path("hello"), table]
 
 
 def worker_command(what: str, guest: str, *numbers: int) -> list[str]:
-    """bootworker.py."""
+    """The command of bootworker.py."""
     return [sys.executable, "-m", "minicontainer.compare.bootworker", what, guests.path(guest), *map(str, numbers)]
 
 
 def _entrant(name: str, table: str, exits: int) -> Contender | str:
-    """A contender, ready; or why there is none."""
+    """A contender, or why it cannot be measured."""
     if name == "floor":
         return Server(name, floor_command(table), PARTS)
     if name == "command-line":
@@ -122,7 +122,7 @@ def _entrant(name: str, table: str, exits: int) -> Contender | str:
 
 
 def _exits(samples: list[Samples]) -> dict[str, Any]:
-    """As the boots', and the differences to the bare loop in microseconds."""
+    """The comparison of exits, with the differences to the bare loop in microseconds."""
     if not samples:
         return {}
     bare, *others = samples
@@ -131,7 +131,7 @@ def _exits(samples: list[Samples]) -> dict[str, Any]:
 
 
 def _idle(count: int) -> dict[str, Any]:
-    """What machines cost that stand still (bootworker.idle), in a process of their own; or why they cannot be had."""
+    """The cost of idle machines (bootworker.idle), measured in another process; or why they cannot be created."""
     command = worker_command("idle", "hello", count)
     done = subprocess.run(command, input="\n", text=True, stdout=subprocess.PIPE, check=False)
     if done.returncode:

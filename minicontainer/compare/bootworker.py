@@ -4,9 +4,9 @@
     python -m minicontainer.compare.bootworker exits GUEST N PORT
     python -m minicontainer.compare.bootworker idle GUEST N
 
-Each line on stdin asks for one measurement and is answered with a line, as csrc/floors/kvmfloor.c's: of ``boot`` the
-nanoseconds until the guest can be entered, until its first exit, and until all is given back, with GIB gibibytes
-touched first; of ``exits`` the nanoseconds of one exit; of ``idle`` what N machines cost, as JSON.
+Each line on stdin requests one measurement and gets one line, as from csrc/floors/kvmfloor.c. ``boot``: nanoseconds
+until the guest can be entered, until its first exit, and until everything is closed, in a process with GIB gibibytes of
+resident memory. ``exits``: nanoseconds of one exit. ``idle``: the cost of N machines, as JSON.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from minicontainer.native import now
 
 COUNT_PORT, PORT_PORT = 0x510, 0x514  # csrc/guests/exits.S
 PYTHON_PORT = 0x500
-DESCRIPTORS = 3  # of one machine: /dev/kvm, the machine, its processor
+DESCRIPTORS = 3  # per machine: /dev/kvm, the VM, its vCPU
 SPARE = 64
 
 
 def expect_halt(reason: str) -> None:
-    """Ends the worker when the guest ended otherwise."""
+    """Exit with an error if the guest has ended otherwise."""
     if reason != "halt":
         raise SystemExit(f"the guest ended with {reason}")
 
 
 def boot(guest: str) -> str:
-    """One machine from nothing to its end."""
+    """Create a machine, run it to its halt, and close it."""
     start = now()
     with Machine() as machine:
         machine.load(guest)
@@ -46,7 +46,7 @@ def boot(guest: str) -> str:
 
 
 def exits(guest: str, count: int, port: int) -> str:
-    """``count`` writes to a port: where it is the serial port's, C deals with them; at PYTHON_PORT a function does."""
+    """Time of one of ``count`` writes to a port: C handles the serial port's, a Python function PYTHON_PORT."""
     began = 0
     with Machine() as machine:
         machine.load(guest)
@@ -56,11 +56,11 @@ def exits(guest: str, count: int, port: int) -> str:
             return None
 
         @machine.port(COUNT_PORT)
-        def say_count(_: Access) -> int:
+        def read_count(_: Access) -> int:
             return count
 
         @machine.port(PORT_PORT)
-        def say_port(_: Access) -> int:
+        def read_port(_: Access) -> int:
             nonlocal began
             began = now()
             return port
@@ -75,21 +75,21 @@ def exits(guest: str, count: int, port: int) -> str:
 
 
 def kilobytes(path: str, *names: str) -> list[int]:
-    """Bytes that /proc/self/smaps_rollup or /proc/meminfo has under these names, in kB there."""
+    """Values of /proc/self/smaps_rollup or /proc/meminfo in bytes (the files have kB)."""
     with open(path, encoding="ascii") as file:
         found = {line.partition(":")[0]: line.split() for line in file}
     return [int(found[name][1]) * 1024 for name in names]
 
 
 def usage() -> dict[str, int]:
-    """This process's memory, and the system's."""
+    """Memory of this process and of the system, in bytes."""
     rss, pss = kilobytes("/proc/self/smaps_rollup", "Rss", "Pss")
     available, slab, tables = kilobytes("/proc/meminfo", "MemAvailable", "SUnreclaim", "PageTables")
     return {"rss": rss, "pss": pss, "system": -available, "slab": slab, "page_tables": tables}
 
 
 def lack_of_descriptors(count: int) -> str:
-    """Lets this process have the descriptors of so many machines; why it may not."""
+    """Raise the limit of open descriptors for ``count`` machines; a reason if that is not permitted."""
     import resource
 
     need = count * DESCRIPTORS + SPARE
@@ -102,7 +102,7 @@ def lack_of_descriptors(count: int) -> str:
 
 
 def idle(guest: str, count: int) -> str:
-    """``count`` machines, each run to its halt and kept: bytes of one, seconds to make and to end them all."""
+    """``count`` machines, each run to its halt and kept open: bytes per machine, seconds to create and close all."""
     import gc
     import json
 
@@ -124,7 +124,7 @@ def idle(guest: str, count: int) -> str:
 
 
 def main() -> None:
-    """Answers until the end of stdin."""
+    """Answer requests until the end of stdin."""
     what, guest, *words = sys.argv[1:]
     numbers = [int(word, 0) for word in words]
     held = ballast(numbers[0]) if what == "boot" else None

@@ -1,4 +1,4 @@
-"""Who is measured: long-lived processes that answer a line with nanoseconds, and commands that are timed from here."""
+"""The contenders: long-lived processes that measure themselves on request, and commands that are timed here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import LIBEXEC
 from minicontainer.spec import Spec
 
-USAGE = (  # what Cgroup.usage reads, in its order, and the controller that it takes
+USAGE = (  # the files that Cgroup.usage reads, in its order, with their controllers
     ("cpu.stat", None),
     ("io.stat", "io"),
     ("memory.peak", "memory"),
@@ -28,34 +28,34 @@ USAGE = (  # what Cgroup.usage reads, in its order, and the controller that it t
     ("memory.pressure", None),
     ("io.pressure", None),
 )
-TOTAL = "total"  # the part that everybody measures
+TOTAL = "total"  # the part that all contenders measure
 
 
 class Contender(Protocol):
-    """One way to do what is measured."""
+    """One way to do the measured operation."""
 
     @property
     def name(self) -> str:
-        """As tables have it."""
+        """The name in tables."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What it measures: the whole alone, or other times too."""
+        """The parts that it measures: TOTAL, and maybe others."""
 
     def once(self) -> tuple[int, ...]:
-        """Does it once, to its end; nanoseconds of each part. Error where it failed."""
+        """Run the operation once; nanoseconds of each part. Error if it failed."""
 
     def close(self) -> None:
-        """Ends what it holds."""
+        """Release its resources."""
 
 
 class Server:
-    """A process that answers each line with the nanoseconds of one container, or machine: a number for each part."""
+    """A process that runs one operation for each line on its stdin, and answers with the nanoseconds of each part."""
 
     def __init__(self, name: str, command: Sequence[str], parts: tuple[str, ...] = (TOTAL,)) -> None:
         self.name = name
         self.parts = parts
-        self._process = subprocess.Popen(  # an interrupt is ours to handle: it ends when we close its stdin
+        self._process = subprocess.Popen(  # in a session of its own: Ctrl-C must not end it before its stdin is closed
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
         )
 
@@ -78,7 +78,7 @@ class Server:
 
 
 class Command:
-    """A command line, timed from its start to its end; ``argv(n)`` is that of the n-th run."""
+    """A command, timed from its start to its end; ``argv(n)`` gives the arguments of the n-th run."""
 
     parts = (TOTAL,)
 
@@ -86,24 +86,24 @@ class Command:
         self.name = name
         self._argv, self._cleanup, self._count = argv, cleanup, 0
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._said = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        self._stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
 
     def once(self) -> tuple[int, ...]:
-        """As Contender. An Error says what the command said last on stderr."""
+        """As Contender. An Error has the last line of the command's stderr."""
         self._count += 1
         argv = self._argv(self._count)
-        streams = [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate((self._null, self._null, self._said))]
+        streams = [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate((self._null, self._null, self._stderr))]
         start = perf_counter_ns()
         pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=streams)
         _, status = os.waitpid(pid, 0)
         took = perf_counter_ns() - start
         if status:
-            said = os.pread(self._said, 2**16, max(0, os.fstat(self._said).st_size - 2**16))
-            raise Error(f"{last_line(said)} (status {os.waitstatus_to_exitcode(status)})".strip())
+            text = os.pread(self._stderr, 2**16, max(0, os.fstat(self._stderr).st_size - 2**16))
+            raise Error(f"{last_line(text)} (status {os.waitstatus_to_exitcode(status)})".strip())
         return (took,)
 
     def output(self, prefix: Sequence[str], **options: Any) -> bytes:
-        """What it writes when it is started by the command ``prefix``, with the options of subprocess.run."""
+        """Its output when the command ``prefix`` starts it, with options of subprocess.run."""
         self._count += 1
         argv = [*prefix, *self._argv(self._count)]
         done = subprocess.run(argv, capture_output=True, check=False, **options)
@@ -114,20 +114,20 @@ class Command:
     def close(self) -> None:
         """As Contender."""
         os.close(self._null)
-        os.close(self._said)
+        os.close(self._stderr)
         if self._cleanup is not None:
             self._cleanup()
 
 
-def last_line(said: bytes) -> str:
-    """The last line of what a program said on stderr: the reason, mostly."""
-    lines = said.decode(errors="replace").strip().splitlines()
+def last_line(text: bytes) -> str:
+    """The last line of a program's stderr, which is usually the reason."""
+    lines = text.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
 
 
 def floor_command(rootfs: str, program: str, home: str) -> list[str]:
-    """csrc/floors/floor.c, told of this host what the library finds out; ``home`` is the cgroup that holds all
-    containers'."""
+    """The command of csrc/floors/floor.c, with what the library reads of the host; ``home``: the parent cgroup of
+    containers."""
     masked, read_only = host.kernel_paths()
     words = [w for path, is_directory in masked for w in ("-m", f"{'d' if is_directory else 'f'}{path}")]
     words += [w for path in read_only for w in ("-r", path)]
@@ -142,23 +142,23 @@ def floor_command(rootfs: str, program: str, home: str) -> list[str]:
 
 
 def floor(rootfs: str, program: str, home: str) -> Server:
-    """The floor."""
+    """The contender ``floor``."""
     return Server("floor", floor_command(rootfs, program, home))
 
 
 def library(name: str, rootfs: str, program: str, gib: int = 0, *words: str) -> Server:
-    """``mc.run`` of one spec, in a process that holds ``gib`` GiB; ``words`` as compare/worker.py has them."""
+    """``mc.run`` of one spec, in a process with ``gib`` GiB of memory; ``words``: arguments of compare/worker.py."""
     return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib), *words])
 
 
 def own_command(*words: str) -> list[str]:
-    """``minicontainer WORDS``, by its script where that is installed beside this Python."""
+    """The command ``minicontainer WORDS``, by the installed script if there is one beside this Python."""
     script = os.path.join(os.path.dirname(sys.executable), "minicontainer")
     head = [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "minicontainer"]
     return [*head, *words]
 
 
 def command_line(*words: str) -> Command:
-    """``minicontainer WORDS``."""
+    """The contender ``minicontainer WORDS``."""
     command = own_command(*words)
     return Command("command-line", lambda _: command)

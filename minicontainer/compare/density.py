@@ -1,8 +1,8 @@
-"""``compare density``: many detached containers at a time: the rate of starts, memory for each, latencies beside them.
+"""``compare density``: many detached containers at a time: the rate of starts, memory per container, and latencies.
 
-Memory is what MemAvailable lost, for each; PSS (proc(5), smaps_rollup) is what of it the monitor has to itself. A
-listing is of all containers, as ``ps`` makes it; an exec is from the request to the collected end of the smallest
-program, in one of them, again and again; a stop is of one that ends at its first signal.
+Memory is the decrease of MemAvailable per container, and the monitor's PSS (proc(5), smaps_rollup). Latencies: a
+listing of all containers, as ``ps`` reads it; an exec of the smallest program in a random container until it is reaped;
+a start; a stop of a container that ends at its first signal.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from minicontainer.spec import Spec
 
 PROGRAM = "/bin/pause"
 LABEL = "minicontainer.compare"
-LEVELS = (0.0, 0.25, 0.5, 1.0)  # at these shares of all, latencies are measured
+LEVELS = (0.0, 0.25, 0.5, 1.0)  # latencies are measured at these shares of all containers
 SAMPLES = 30
-BATCH = 50  # containers between two looks at the memory
+BATCH = 50  # containers started between two checks of memory
 
 
 def measure(number: int, least_available: int, progress: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-    """The figures as data. Stops before ``number`` where less than ``least_available`` bytes are available."""
+    """The figures as data. Stops before ``number`` if less than ``least_available`` bytes are available."""
     threads = 2 * (os.cpu_count() or 1)
     with tempfile.TemporaryDirectory(prefix="minicontainer-compare-") as scratch, ThreadPoolExecutor(threads) as pool:
         bench = Bench(_rootfs(scratch), pool)
@@ -52,7 +52,7 @@ def _rootfs(scratch: str) -> str:
 
 
 class Bench:
-    """The containers that were started, and what was measured."""
+    """Starts the containers and measures."""
 
     def __init__(self, rootfs: str, pool: ThreadPoolExecutor) -> None:
         self._spec, self._pool = Spec([PROGRAM, "for-ever"], rootfs=rootfs, stop_signal="KILL"), pool
@@ -61,7 +61,7 @@ class Bench:
 
     def measure(self, number: int, least_available: int, progress: Callable[[int], None]) -> dict[str, Any]:
         described, latencies, why = machine.describe() | {"state": _state()}, [], ""
-        self._start(1)  # what is made once
+        self._start(1)  # creates what all containers share
         before, slab = machine.available_bytes(), _slab()
         self._seconds = 0.0
         for level in LEVELS:
@@ -70,7 +70,7 @@ class Bench:
                 self._start(count)
                 progress(count)
                 if machine.available_bytes() < least_available:
-                    why = f" (of {number}: then too little memory was available)"
+                    why = f" (of {number}: stopped for lack of memory)"
             latencies.append(self._latencies())
         each = max(1, len(self._made) - 1)
         return {
@@ -122,12 +122,12 @@ class Bench:
         return sum(sizes) / max(1, len(sizes))
 
     def remove_all(self) -> None:
-        """Those that were started here."""
+        """Remove the started containers."""
         list(self._pool.map(lambda container: container.remove(force=True), self._made))
 
 
 def _state() -> str:
-    """Where the state directory is: each start syncs two files there."""
+    """The state directory and its file system: each start syncs two files there."""
     path = runtime.directory()
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
@@ -147,7 +147,7 @@ def _list() -> Sequence[tuple[str, str]]:
         try:
             found.append((container.name, container.status))
         except (CorruptError, NotFoundError):
-            pass  # not ours, and gone meanwhile
+            pass  # another's container, removed meanwhile
     return found
 
 

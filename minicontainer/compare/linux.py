@@ -1,5 +1,5 @@
-"""``compare linux``: from a command's start to the first process of one Linux kernel, by ``kvm-boot`` and by QEMU's
-microvm, with the same initrd (csrc/floors/mark.c), command line and memory, in one interleaved run."""
+"""``compare linux``: the time from a command's start to the first process of a Linux kernel, for ``kvm-boot`` and
+QEMU's microvm, with the same initrd (csrc/floors/mark.c), kernel command line and memory. Both take turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from minicontainer.cpio import newc
 from minicontainer.errors import Error
 from minicontainer.native import LIBEXEC
 
-MARK = b"minicontainer: init"  # what csrc/floors/mark.c says
+MARK = b"minicontainer: init"  # printed by csrc/floors/mark.c
 QEMU, OURS, OURS_64 = "qemu-microvm", "kvm-boot", "kvm-boot-64bit"
 NAMES = (QEMU, OURS, OURS_64)
 INIT = "init"  # the part until the mark
@@ -34,7 +34,7 @@ WARM_UP = 1  # rounds: each takes seconds
 
 
 class Marked:
-    """A command that boots Linux on its standard output, timed until the mark is there, and until its end."""
+    """A command that boots Linux with the console on stdout, timed until the mark, and until its end."""
 
     parts = PARTS
 
@@ -55,7 +55,7 @@ class Marked:
                     marked = perf_counter_ns() - start
         took = perf_counter_ns() - start
         if running.returncode or not marked:
-            last = said.decode(errors="replace").strip().splitlines()[-1:] or ["nothing said"]
+            last = said.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
             raise Error(f"{last[0]} (status {running.returncode})")
         return marked, took
 
@@ -97,7 +97,7 @@ def _initrd() -> bytes:
 
 
 def _commands(kernel: str, initrd: str, memory: str, append: str) -> dict[str, list[str]]:
-    """Of those that are installed."""
+    """The command of each installed contender."""
     ours = own_command("kvm-boot", kernel, "--memory", memory, "--initrd", initrd, "--append", append)
     found = {OURS: ours, OURS_64: [*ours, "--mode", "linux"]}
     qemu = shutil.which("qemu-system-x86_64")

@@ -1,4 +1,4 @@
-"""The machine that figures come from, in a line each."""
+"""A description of the measured machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _processor() -> str:
 def _cgroups() -> str:
     with open("/proc/self/cgroup", encoding="ascii") as f:
         hierarchies = [line.split(":")[0] for line in f]
-    return "v2 alone" if hierarchies == ["0"] else "hybrid (v1 and v2)" if "0" in hierarchies else "v1 alone"
+    return "v2 only" if hierarchies == ["0"] else "hybrid (v1 and v2)" if "0" in hierarchies else "v1 only"
 
 
 def available_bytes() -> int:
@@ -42,5 +42,5 @@ def available_bytes() -> int:
 
 
 def lack_of_memory(gib: int) -> str:
-    """Why there cannot be a process here that holds so many gibibytes; "" where there can."""
+    """Why a process cannot have ``gib`` GiB of memory here; "" if it can."""
     return f"less than {gib + 2} GiB of memory are available" if gib and available_bytes() < (gib + 2) << 30 else ""

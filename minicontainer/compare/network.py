@@ -1,7 +1,7 @@
-"""``compare network``: joining and leaving a network, many on one bridge, and what packets take there.
+"""``compare network``: joining and leaving a network, many containers on one bridge, latency and rate of packets.
 
-Packets go between two programs, by TCP: there and back with one byte, and many bytes one way. The floor is a veth
-between two network namespaces, with nothing else. All is done in networks made for this, which are removed at the end.
+Two programs exchange packets by TCP: round trips of one byte, and many bytes one way. The floor is a veth pair between
+two network namespaces, without a bridge. The network of the measurement is removed at the end.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ NONE, JOINED, WITH_PORT = "no network", "on a network", "with a published port"
 PEERS = ("podman", "docker")
 NAMES = (INSIDE, PUBLISHED, *PEERS)
 NETWORK = f"minicontainer-compare-{os.getpid()}"
-SERVED = 80  # the port of each server, in a network of its own
-EDGE = 50  # of many: the first, and the last
+SERVED = 80  # the port of each server, in its own network namespace
+EDGE = 50  # how many of the first, and of the last containers
 
 
 def measure(
@@ -130,10 +130,10 @@ def _packets(
 
         add(FLOOR, *_bare_veth(rootfs, stack), "10.255.254.1")
         if INSIDE in only:
-            first, second = (stack.enter_context(_standing(rootfs, NETWORK)) for _ in range(2))
+            first, second = (stack.enter_context(_sleeping(rootfs, NETWORK)) for _ in range(2))
             add(INSIDE, first.pid, second.pid, str(_lease(first).address))
         if PUBLISHED in only:
-            holder = stack.enter_context(_standing(rootfs, NETWORK, ports=Port.option(str(SERVED))))
+            holder = stack.enter_context(_sleeping(rootfs, NETWORK, ports=Port.option(str(SERVED))))
             add(PUBLISHED, holder.pid, 0, "127.0.0.1", _lease(holder).ports[0].host)
         for name in PEERS:
             if name in only:
@@ -147,7 +147,7 @@ def _packets(
 
 @contextmanager
 def _serving(pid: int) -> Iterator[int]:
-    """A server in the network of a process; its port."""
+    """A server in the network namespace of a process; yields its port."""
     command = [sys.executable, "-m", "minicontainer.compare.networkworker", "server", str(pid), str(SERVED)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
@@ -157,8 +157,8 @@ def _serving(pid: int) -> Iterator[int]:
 
 
 @contextmanager
-def _standing(rootfs: str, network: str, **fields: Any) -> Iterator[Popen[Any]]:
-    """A container that does nothing."""
+def _sleeping(rootfs: str, network: str, **fields: Any) -> Iterator[Popen[Any]]:
+    """A container that sleeps."""
     with Popen(["/bin/pause", "for-ever"], rootfs=rootfs, network=network, stdin=DEVNULL, **fields) as process:
         yield process
         process.kill()
@@ -169,8 +169,8 @@ def _lease(process: Popen[Any]) -> members.Record:
 
 
 def _bare_veth(rootfs: str, stack: ExitStack) -> tuple[int, int]:
-    """Two network namespaces (of containers without a network) with a veth between them: their processes."""
-    pids = [stack.enter_context(_standing(rootfs, "none", userns="host")).pid for _ in range(2)]
+    """Two network namespaces, of containers without a network, connected by a veth pair: their pids."""
+    pids = [stack.enter_context(_sleeping(rootfs, "none", userns="host")).pid for _ in range(2)]
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_connect, *pids).result()
     return pids[0], pids[1]
@@ -192,7 +192,7 @@ def _connect(left: int, right: int) -> None:
 
 
 def _peer(name: str, rootfs: str, stack: ExitStack) -> tuple[int, int, str] | str:
-    """Two containers of another runtime on its default network: their processes, and the address of the first."""
+    """Two containers of another runtime on its default network: their pids, and the address of the first."""
     if shutil.which(name) is None:
         return "not installed"
     found = []
@@ -202,27 +202,27 @@ def _peer(name: str, rootfs: str, stack: ExitStack) -> tuple[int, int, str] | st
             command = [name, "run", "-d", "--network", "bridge", *image, "/bin/pause", "for-ever"]
             made = subprocess.run(command, capture_output=True, check=True).stdout.decode().strip()
             stack.callback(subprocess.run, [name, "rm", "-f", made], capture_output=True, check=False)
-            told = subprocess.run([name, "inspect", made], capture_output=True, check=True).stdout
+            output = subprocess.run([name, "inspect", made], capture_output=True, check=True).stdout
         except subprocess.CalledProcessError as e:
             return f"cannot run here: {last_line(e.stderr)}"
-        (data,) = json.loads(told)
+        (data,) = json.loads(output)
         found.append((int(data["State"]["Pid"]), str(data["NetworkSettings"]["IPAddress"])))
     return found[0][0], found[1][0], found[0][1]
 
 
 def _image(rootfs: str, stack: ExitStack) -> str:
-    """The directory as an image of docker's."""
+    """Import the directory as a docker image."""
     with subprocess.Popen(["tar", "-C", rootfs, "-c", "."], stdout=subprocess.PIPE) as tar:
         subprocess.run(["docker", "import", "-", NETWORK], stdin=tar.stdout, check=True, capture_output=True)
     stack.callback(subprocess.run, ["docker", "rmi", "--force", NETWORK], capture_output=True, check=False)
     return NETWORK
 
 
-# ---- many
+# ---- many containers
 
 
 def _many(rootfs: str, count: int) -> dict[str, Any]:
-    """Detached containers on one bridge, one after the other."""
+    """Start detached containers on one bridge, one after the other."""
     spec = Spec(["/bin/pause", "for-ever"], rootfs=rootfs, network=NETWORK, stop_signal="KILL")
     made: list[Container] = []
     took: list[int] = []

@@ -1,9 +1,9 @@
-"""Packets and starts on request, for ``compare network``: ``python -m minicontainer.compare.networkworker WHAT ...``.
+"""Workers of ``compare network``: ``python -m minicontainer.compare.networkworker WHAT ...``.
 
-server PID [PORT]           answers in the network namespace of a process; says its port first
-client PID ADDRESS PORT     each line: BURST round trips of a byte, and BULK bytes; nanoseconds of one, and of these
-start ROOTFS PROGRAM NETWORK [PORT]   each line: one container; nanoseconds of its start, its end, and of the start
-                            what was rtnetlink's, and nftables'
+server PID [PORT]           answers in the network namespace of a process; prints its port first
+client PID ADDRESS PORT     for each line on stdin: nanoseconds of a round trip (mean of BURST), and of BULK bytes
+start ROOTFS PROGRAM NETWORK [PORT]   for each line on stdin: nanoseconds of a container's start and end, and of the
+                            rtnetlink and nftables steps of the start
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ CHUNK = bytes(1 << 16)
 
 
 def enter(pid: int) -> None:
-    """setns(2) to the network namespace of a process; 0 is our own."""
+    """setns(2) to the network namespace of a process; 0: stay in the current one."""
     if pid:
         from minicontainer.linux.namespaces import setns
 
         setns(f"/proc/{pid}/ns/net", "CLONE_NEWNET")
 
 
-def settle(choose: Callable[[Iterable[int]], int]) -> None:
-    """On one processor: client and server on two, where there are two, else it depends on whether they come to share
-    one."""
+def pin(choose: Callable[[Iterable[int]], int]) -> None:
+    """Pin this process to one processor. Client and server choose different ones if there are two; otherwise the result
+    would depend on whether they happen to share one."""
     os.sched_setaffinity(0, {choose(os.sched_getaffinity(0))})
 
 
 def serve(pid: int, port: int) -> None:
-    """Answers each byte with itself, and BULK bytes after a ``b`` with one."""
-    settle(max)
+    """Echo each byte; after a ``b``, receive BULK bytes before the answer."""
+    pin(max)
     enter(pid)
     with socket.create_server(("0.0.0.0", port)) as s:
         print(s.getsockname()[1], flush=True)
@@ -61,8 +61,8 @@ def _answer(connection: socket.socket) -> None:
 
 
 def ask(pid: int, address: str, port: int) -> None:
-    """One connection for all requests."""
-    settle(min)
+    """The client; one connection for all requests."""
+    pin(min)
     enter(pid)
     with socket.create_connection((address, port), 10) as s:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -80,12 +80,12 @@ def ask(pid: int, address: str, port: int) -> None:
 
 
 def start(rootfs: str, program: str, network: str, *ports: str) -> None:
-    """One spec, started again and again."""
+    """Start one spec repeatedly."""
     from minicontainer.container.process import DEVNULL, Popen
     from minicontainer.spec import Port, Spec
 
-    given = Port.option(ports[0]) if ports else ()
-    spec = Spec([program], rootfs=rootfs, network=network, ports=given)
+    published = Port.option(ports[0]) if ports else ()
+    spec = Spec([program], rootfs=rootfs, network=network, ports=published)
     for _ in sys.stdin:
         begin = perf_counter_ns()
         with Popen(spec, stdin=DEVNULL) as process:

@@ -1,4 +1,4 @@
-"""Other runtimes, where they are installed and can run here: the comparable container of each."""
+"""Other runtimes, if they are installed and work here: a comparable container of each."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CGROUPS = "/sys/fs/cgroup"
 
 
 Words = Sequence[str]
-Make = Callable[[str, Words, str], Command]  # of ROOTFS, what to run in it, a directory for files
+Make = Callable[[str, Words, str], Command]  # from ROOTFS, the program and its arguments, a directory for files
 
 
 def peer(name: str, rootfs: str, program: Words, scratch: str, make: Make | None = None) -> Command | str:
-    """The runtime ``name``, tried once; or why it cannot be measured. ``scratch`` is a directory for files; ``make``
-    starts it in another way than that which is quickest."""
+    """The runtime ``name``, after one successful run; or why it cannot be measured. ``scratch``: a directory for files;
+    ``make``: a function that makes the command instead of the fastest variant."""
     if shutil.which(name) is None:
         return "not installed"
     try:
@@ -42,7 +42,7 @@ def peer(name: str, rootfs: str, program: Words, scratch: str, make: Make | None
 
 
 class CgroupView(Command):
-    """A command that is started by a thread which sees the cgroup2 hierarchy, alone, at /sys/fs/cgroup."""
+    """A command started by a thread in whose mount namespace only the cgroup2 hierarchy is at /sys/fs/cgroup."""
 
     def __init__(self, name: str, argv: Callable[[int], list[str]]) -> None:
         super().__init__(name, argv)
@@ -69,7 +69,7 @@ class CgroupView(Command):
         super().close()
 
 
-# ---- who
+# ---- the runtimes
 
 
 def bwrap(rootfs: str, program: Words, _scratch: str) -> Command:
@@ -99,8 +99,8 @@ def crun(rootfs: str, program: Words, scratch: str, *, resources: bool = False) 
 def oci(
     runtime: str, rootfs: str, program: Words, scratch: str, *, resources: bool = False
 ) -> Callable[[int], list[str]]:
-    """The command lines that run a bundle of the runtime's default spec, without a terminal. ``resources``: with what
-    that says of them, which is a filter of devices."""
+    """The command lines that run a bundle of the runtime's default spec, without a terminal. ``resources``: with the
+    default resources of the spec, which are a device filter."""
     bundle = os.path.join(scratch, runtime)
     os.mkdir(bundle)
     subprocess.run([runtime, "spec"], cwd=bundle, check=True, capture_output=True)

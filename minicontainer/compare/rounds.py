@@ -1,5 +1,5 @@
-"""Interleaved rounds: each asks every contender once, in a new random order; so load, caches and the kernel's deferred
-work fall on all alike, and ratios mean something on a noisy machine."""
+"""Interleaved rounds: each round runs every contender once, in a new random order. So load, caches and the kernel's
+deferred work affect all contenders alike, and ratios are meaningful on a noisy machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WARM_UP = 10  # rounds
 
 @contextmanager
 def one_processor() -> Iterator[int]:
-    """This thread and the processes that it starts, on one processor: its number. For what is so short that it
-    would be the processor that is measured: two of a virtual machine are seldom equally quick."""
+    """Pin this thread and the processes that it starts to one processor; yields its number. For short measurements:
+    the processors of a virtual machine are seldom equally fast."""
     before = os.sched_getaffinity(0)
     chosen = max(before)
     os.sched_setaffinity(0, {chosen})
@@ -35,10 +35,10 @@ def interleave(
     progress: Callable[[int], None],
     warm_up: int = WARM_UP,
 ) -> dict[str, list[Samples]]:
-    """``rounds`` rounds of all, after a warm-up that is not counted: by part, the samples of everybody who measures it.
+    """Run ``rounds`` rounds of all contenders, after a warm-up that is not counted; the samples by part.
 
-    ``what`` is compared, for errors; ``progress`` is called after each round with its number, below 0 in the
-    warm-up."""
+    ``what``: the name of the comparison, for errors; ``progress`` is called after each round with its number, which is
+    below 0 in the warm-up."""
     samples = [[Samples(entrant.name, []) for _ in entrant.parts] for entrant in entrants]
     for number in range(-warm_up, rounds):
         for i in random.sample(range(len(entrants)), len(entrants)):

@@ -1,8 +1,8 @@
-"""``compare security``: one probe (csrc/probe) in a default container of each runtime, started by a careless caller.
+"""``compare security``: one probe (csrc/probe) in a container of each runtime, started by a careless caller.
 
-What a careless caller hands down: a directory's descriptor, a variable, a controlling terminal, signals that are
-ignored and blocked, an empty umask, odd limits, another personality, niceness and OOM score. ROOTFS is as hostile as a
-file system can be by itself: it holds a device node and a set-uid program.
+A careless caller passes on: an open directory, an environment variable, a controlling terminal, ignored and blocked
+signals, an umask of 0, unusual limits, another personality, niceness and OOM score. ROOTFS is hostile: it contains a
+device node and a set-uid program.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from minicontainer.errors import Error
 OURS = "minicontainer"
 NAMES = (OURS, *PEERS)
 PROGRAM, SET_UID, NODE = "/bin/probe", "/bin/set-uid", "/node"
-NODES = ("/dev/loop-control", "/dev/fuse", "/dev/kvm", "/dev/kmsg")  # whose opening does nothing
+NODES = ("/dev/loop-control", "/dev/fuse", "/dev/kvm", "/dev/kmsg")  # devices that can be opened without an effect
 CARELESS = (
     "setsid --ctty --wait prlimit --nofile=777: --core=12345: choom -n 500 -- nice -n 5 setarch -R"
     " env --block-signal=USR2 --ignore-signal=USR1"
 ).split()
-INHERITED = ("nofile=777", "core=12345", "oom_score_adj=500")  # of these, what the probe is told
+INHERITED = ("nofile=777", "core=12345", "oom_score_adj=500")  # arguments of the probe: inherited properties
 
 
 def measure(*, only: Collection[str] = NAMES) -> dict[str, Any]:
-    """The comparison as data: ``machine``, ``runtimes`` (the checks of each), ``worse`` (what a peer does better),
-    ``unable`` (who or what could not be measured, and why)."""
+    """The comparison as data: ``machine``, ``runtimes`` (the checks of each), ``worse`` (controls that only a peer
+    has), ``unable`` (what could not be measured, and why)."""
     runtimes: dict[str, list[Check]] = {}
     unable: dict[str, str] = {}
     with ExitStack() as stack:
@@ -54,7 +54,7 @@ def measure(*, only: Collection[str] = NAMES) -> dict[str, Any]:
 
 
 def worse(runtimes: dict[str, list[Check]]) -> list[dict[str, Any]]:
-    """The controls that fail under ours and hold under another, with who that is."""
+    """The checks that fail under minicontainer and pass under another runtime, with the names of those runtimes."""
     held: dict[tuple[str, str], list[str]] = {}
     for name, checks in runtimes.items():
         for check in checks:
@@ -68,22 +68,22 @@ def worse(runtimes: dict[str, list[Check]]) -> list[dict[str, Any]]:
 
 
 def _populate(rootfs: str) -> list[str]:
-    """A root file system of the probe alone, with what must be inert in it; the words that tell of these."""
+    """Create a root file system with the probe, a set-uid program and a device node; their arguments."""
     for name in ("bin", "dev", "proc", "run", "sys", "tmp"):
         os.makedirs(os.path.join(rootfs, name))
     for path in (PROGRAM, SET_UID):
         shutil.copy(PROBE, rootfs + path)
     os.chmod(rootfs + SET_UID, 0o4755)
-    told = [f"setuid={SET_UID}"]
+    arguments = [f"setuid={SET_UID}"]
     node = next((node for node in NODES if os.path.exists(node)), None)
     if node is not None and os.geteuid() == 0:
         os.mknod(rootfs + NODE, stat.S_IFCHR | 0o666, os.stat(node).st_rdev)
-        told.append(f"node={NODE}")
-    return told
+        arguments.append(f"node={NODE}")
+    return arguments
 
 
 def _entrant(name: str, rootfs: str, words: Sequence[str], scratch: str, unable: dict[str, str]) -> Command | None:
-    """The runtime ``name``, as strict as it can be here; ``unable`` is told why it is not, or is not at all."""
+    """The runtime ``name`` in its strictest working variant; reasons for failures go to ``unable``."""
     if name == OURS:
         return _ours(rootfs, words)
     ways: list[tuple[str, peers.Make | None]] = [(name, None)]
@@ -98,12 +98,12 @@ def _entrant(name: str, rootfs: str, words: Sequence[str], scratch: str, unable:
 
 
 def _measure(command: Command, runtimes: dict[str, list[Check]], unable: dict[str, str]) -> None:
-    """What the probe sees under one runtime; or why it sees nothing."""
+    """Run the probe under one runtime; store its checks, or the reason of the failure."""
     terminal, caller = pty.openpty()
     directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        said = command.output(CARELESS, stdin=caller, pass_fds=[directory], umask=0)
-        runtimes[command.name] = parse(said.decode(errors="replace"))
+        output = command.output(CARELESS, stdin=caller, pass_fds=[directory], umask=0)
+        runtimes[command.name] = parse(output.decode(errors="replace"))
     except (Error, OSError) as e:
         unable[command.name] = f"cannot run here: {e}"
     finally:
@@ -112,12 +112,12 @@ def _measure(command: Command, runtimes: dict[str, list[Check]], unable: dict[st
 
 
 def _ours(rootfs: str, words: Sequence[str]) -> Command:
-    """``minicontainer run`` with no option given."""
+    """``minicontainer run`` without options."""
     argv = own_command("run", rootfs, *words)
     return Command(OURS, lambda _: argv)
 
 
-# ---- runtimes that are started in another way where it is not time that counts: as strict as they say how to be
+# ---- runtimes with stricter options than in measurements of time, as their documentation recommends
 
 
 def _bwrap(rootfs: str, words: Sequence[str], _scratch: str) -> Command:
@@ -127,7 +127,7 @@ def _bwrap(rootfs: str, words: Sequence[str], _scratch: str) -> Command:
 
 
 def _unshare(rootfs: str, words: Sequence[str], _scratch: str) -> Command:
-    """With a /proc, of which much is read."""
+    """unshare(1) with a /proc, which the probe reads."""
     argv = ["unshare", "--mount", f"--mount-proc={rootfs}/proc", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
     argv += ["--fork", "chroot", rootfs, *words]
     return Command("unshare", lambda _: argv)

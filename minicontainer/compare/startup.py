@@ -1,8 +1,8 @@
-"""``compare startup``: from nothing to a program's end and back to nothing, by everybody, in one interleaved run.
+"""``compare startup``: the time to start a container, run a program to its end and clean up. All contenders take turns.
 
-Without a root file system of the user's, the program is csrc/floors/pause.c with nothing to read, whose own cost is
-that of an exec; with one it is its /bin/true. The floor does what the library does without user and time namespaces and
-a filter of system calls (``library-bare``); so what these defaults add is told too.
+By default the program is csrc/floors/pause.c with an empty stdin, whose only cost is its exec; with a root file system
+of the user, it is /bin/true of that. The floor does the same as ``library-bare``, the library without user and time
+namespaces and without a seccomp filter; the cost of these defaults is reported separately.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def measure(
 ) -> dict[str, Any]:
     """The comparison as data: ``machine``, ``rows`` (floor first), ``paired``, ``unable``, ``samples_ns``.
 
-    ``only`` names the contenders; the floor is always among them. ``progress`` is called after each round, those
-    of the warm-up included."""
+    ``only`` names the contenders; the floor is always measured. ``progress`` is called after each round, including the
+    warm-up."""
     if os.geteuid() != 0:
         raise UnsupportedError("compare startup", None, "the floor needs root", "sudo")
     with ExitStack() as stack:
@@ -69,7 +69,7 @@ def measure(
 
 
 def _smallest(scratch: str, program: str) -> str:
-    """A root file system of one static program."""
+    """A root file system with one static program."""
     directory = os.path.join(scratch, "rootfs")
     os.makedirs(directory + os.path.dirname(program))
     shutil.copy(os.path.join(LIBEXEC, "pause"), directory + program)
@@ -77,7 +77,7 @@ def _smallest(scratch: str, program: str) -> str:
 
 
 def _entrant(name: str, rootfs: str, program: str, scratch: str) -> Contender | str:
-    """A contender, ready; or why there is none."""
+    """A contender, or why it cannot be measured."""
     if name == "floor":
         return contenders.floor(rootfs, program, home())
     if name == "command-line":
@@ -89,7 +89,7 @@ def _entrant(name: str, rootfs: str, program: str, scratch: str) -> Contender | 
 
 
 def home() -> str:
-    """The cgroup in which the library makes containers' own, as it leaves it."""
+    """The parent cgroup of containers, prepared as by the library."""
     group = placement.place("c0de00000000", {})
     if group is None:
         raise UnsupportedError("compare startup", None, "this host gives no cgroup", "minicontainer doctor")

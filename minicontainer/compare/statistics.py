@@ -1,4 +1,4 @@
-"""Samples, percentiles and the table: pure."""
+"""Samples, percentiles and the table of results. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Samples(NamedTuple):
-    """What one contender took, in nanoseconds, in the order of the rounds."""
+    """The times of one contender in nanoseconds, in the order of the rounds."""
 
     name: str
     nanoseconds: list[int]
@@ -23,12 +23,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def paired_ratio(samples: Samples, base: Samples) -> float:
-    """The median over the rounds of this round's ratio: what the machine did meanwhile cancels out."""
+    """The median of the ratios within each round: disturbances that affect a whole round cancel out."""
     return percentile([a / b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
 
 
 def paired_difference(samples: Samples, base: Samples) -> float:
-    """The median over the rounds of this round's difference, in nanoseconds."""
+    """The median of the differences within each round, in nanoseconds."""
     return percentile([a - b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
 
 
@@ -45,7 +45,7 @@ def row(samples: Samples, floor: Samples | None) -> dict[str, object]:
 
 
 def compared(samples: Sequence[Samples], floor: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """``rows`` of all, and the ``paired`` ratios of those pairs of which both were measured."""
+    """``rows`` of all contenders, and the ``paired`` ratios of the pairs that were measured."""
     base = next((s for s in samples if s.name == floor), None)
     return {
         "rows": [row(s, base) for s in samples],
@@ -54,18 +54,18 @@ def compared(samples: Sequence[Samples], floor: str, pairs: Sequence[tuple[str, 
 
 
 def differences(samples: Sequence[Samples], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Microseconds that one takes beyond the other: the medians over the rounds of each round's difference."""
+    """By pair, the median of the differences within each round, in microseconds."""
     return {f"{a.name} - {b.name}": paired_difference(a, b) / 1000 for a, b in measured(samples, pairs)}
 
 
 def measured(samples: Sequence[Samples], pairs: Sequence[tuple[str, str]]) -> list[tuple[Samples, Samples]]:
-    """Those of the named pairs of which both are there."""
+    """The pairs whose members were both measured."""
     by_name = {s.name: s for s in samples}
     return [(by_name[a], by_name[b]) for a, b in pairs if {a, b} <= by_name.keys()]
 
 
 def table(rows: Sequence[dict[str, object]], heading: str = "contender", digits: int = 0, versus: str = "floor") -> str:
-    """The rows for people; times with so many ``digits`` after the point. ``versus`` is what the ratios are to."""
+    """The rows as a text table; times with ``digits`` decimals. ``versus``: the base of the ratios."""
     width = max([len(str(r["name"])) for r in rows] + [len(heading)])
     lines = [f"{heading:{width}}      n    p50 us    p99 us {f'x {versus}':>8}"]
     for r in rows:

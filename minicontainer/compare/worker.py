@@ -1,8 +1,8 @@
-"""Containers on request: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N [bare]``.
+"""Worker of ``compare startup``: ``python -m minicontainer.compare.worker ROOTFS PROGRAM N [bare]``.
 
-Each line on stdin asks for one ``run`` of one prebuilt spec and is answered with its nanoseconds, as
-csrc/floors/floor.c's. N gibibytes are touched first, so that they are in the caller's memory. ``bare``: BARE instead of
-the defaults.
+Each line on stdin requests one ``run`` of a prebuilt spec, and is answered with its nanoseconds, as by
+csrc/floors/floor.c. N gibibytes are written first, so that they are resident. ``bare``: with BARE instead of the
+defaults.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ BARE: dict[str, Any] = {"userns": "host", "seccomp": "unconfined", "timens": "ho
 
 
 def ballast(gib: int) -> bytearray:
-    """Memory of which every page was written."""
+    """Resident memory: every page is written."""
     held = bytearray(gib << 30)
     held[::PAGE] = b"\1" * len(range(0, len(held), PAGE))
     return held
 
 
 def main() -> None:
-    """Answers until the end of stdin."""
+    """Answer requests until the end of stdin."""
     from minicontainer.container.running import run
     from minicontainer.spec import Spec
 

@@ -21,7 +21,7 @@ from minicontainer.container.child import Child
 from minicontainer.container.result import Usage
 from minicontainer.container.start import start
 from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
-from minicontainer.errors import Error, StepError, told
+from minicontainer.errors import Error, StepError, as_step_error
 from minicontainer.native import check, lib, now
 from minicontainer.plan.timeline import Timeline
 from minicontainer.spec import Spec, make, patience, signal_number, size
@@ -93,14 +93,14 @@ class Popen(Generic[AnyStr]):
         try:
             streams = Streams(stdin, stdout, stderr)
         except OSError as e:
-            raise told(e, "pipe2()") from None
+            raise as_step_error(e, "pipe2()") from None
         try:
             self._child = self._start(streams.child)
             streams.assign(self, encoding, errors)
         except BaseException as e:
             self._abandon()
             if isinstance(e, OSError):
-                raise told(e, "container") from None
+                raise as_step_error(e, "container") from None
             raise
         finally:
             streams.close()

@@ -28,7 +28,7 @@ from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.detached.termination import Ending
-from minicontainer.errors import Error, told
+from minicontainer.errors import Error, as_step_error
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.process import boot_id
 from minicontainer.linux.processes import check_proc
@@ -99,7 +99,7 @@ class Container(Ending):
         try:
             entry, lock = Entry.create()
         except OSError as e:
-            raise told(e, "container") from None
+            raise as_step_error(e, "container") from None
         try:
             container = cls(entry.id)
             container._config = creation.config(entry, spec, wished)
@@ -111,7 +111,7 @@ class Container(Ending):
             if spec.name:
                 store.forget_name(spec.name, entry.id)
             if isinstance(e, OSError):
-                raise told(e, "container") from None
+                raise as_step_error(e, "container") from None
             raise
         os.close(lock)
         return container

@@ -14,7 +14,7 @@ from minicontainer.detached import enter
 from minicontainer.detached.client import ended
 from minicontainer.detached.enter import Exec
 from minicontainer.detached.inspection import Observed
-from minicontainer.errors import Error, told
+from minicontainer.errors import Error, as_step_error
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -77,7 +77,7 @@ class Entered(Observed):
             number = e.errno if isinstance(e, OSError) else None
             if ended(pidfd, ENDING if number in ENDS else 0):
                 raise Error(f"exec {self.id[:12]}: the container has ended meanwhile") from None
-            raise told(e, "exec") if isinstance(e, OSError) else e from None
+            raise as_step_error(e, "exec") if isinstance(e, OSError) else e from None
         finally:
             os.close(pidfd)
 

@@ -10,7 +10,7 @@ import os
 
 from minicontainer import runtime
 from minicontainer.detached.records import CorruptError, State
-from minicontainer.errors import EXHAUSTED, told
+from minicontainer.errors import EXHAUSTED, as_step_error
 from minicontainer.linux.process import Process, pidfd_wait
 
 SIZE = 4096  # bytes: more than a state has
@@ -36,7 +36,7 @@ class LastWord:
             except OSError as e:
                 if e.errno in EXHAUSTED:
                     self.close()
-                    raise told(e, name) from None
+                    raise as_step_error(e, name) from None
                 # it has ended by now
         return len({os.fstat(fd).st_ino for fd in self._fds}) == len(self._fds)
 

@@ -32,7 +32,7 @@ from dataclasses import replace
 from minicontainer import events, runtime
 from minicontainer.container.registry import names, orphans, ownership
 from minicontainer.detached.records import Config, CorruptError, State
-from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, told
+from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, as_step_error
 from minicontainer.failpoint import failpoint
 from minicontainer.linux import attributes
 
@@ -207,7 +207,7 @@ class Entry:
             raise CorruptError(f"{name}: is missing") from None
         except OSError as e:
             if e.errno in EXHAUSTED:  # that says nothing of the file
-                raise told(e, name) from None
+                raise as_step_error(e, name) from None
             raise CorruptError(f"{name}: {e.strerror}") from None
         except ValueError as e:
             raise CorruptError(f"{name}: {e}") from None

@@ -196,4 +196,4 @@ def test_in_a_container_of_our_own(own_box: Box, rootfs: Path, outer: str, optio
 def test_in_one_that_hides_parts_of_proc(own_box: Box, rootfs: Path) -> None:
     """The kernel gives no new /proc there (mount_namespaces(7)): that is what is said, whatever else is met first."""
     done = run_in(own_box, rootfs, ["--security-opt", "seccomp=unconfined"])
-    assert "only to be had where the caller's own is not covered by mounts" in refusal(done)
+    assert "can only be mounted if no mounts cover parts of the caller's own" in refusal(done)

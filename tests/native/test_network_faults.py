@@ -193,7 +193,7 @@ def test_netlink_fails_in_the_middle(rootfs: Path, monkeypatch: pytest.MonkeyPat
     network = networks.create(NAME)
     monkeypatch.setattr(networks, "ready", lambda _: network)
     bridge.remove(network.interface)
-    with pytest.raises(mc.StepError, match=r"RTM_NEWLINK veth.*somebody took the bridge away"):
+    with pytest.raises(mc.StepError, match=r"RTM_NEWLINK veth.*the bridge has been removed"):
         mc.run(["true"], rootfs=rootfs, network=NAME, ports=mc.Port.option("80"))
     monkeypatch.undo()
     networks.repair(NAME)

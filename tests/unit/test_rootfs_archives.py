@@ -279,7 +279,7 @@ def test_loops_and_wrong_ways(jail: Path) -> None:
     refused(jail, "loop", entry(b"a", SYMLINK, link=b"b"), entry(b"b", SYMLINK, link=b"a"), entry(b"a/f"))
     refused(jail, "loop", entry(b"a", SYMLINK, link=b"a"), entry(b"a/f"))
     refused(jail, "is not a directory", entry(b"f"), entry(b"f/g"))
-    refused(jail, "link to nothing", entry(b"a", SYMLINK, link=b"gone/away"), entry(b"a/f"))
+    refused(jail, "dangling symbolic link", entry(b"a", SYMLINK, link=b"gone/away"), entry(b"a/f"))
     refused(jail, "cannot be the root", entry(b".", SYMLINK, link=b"/"))
     refused(jail, "cannot be the root", entry(b"/", FILE, data=b"x"))
     refused(jail, "File name too long", entry(b"a/f"), pax({b"path": b"n" * 256}) + entry(b"x"))

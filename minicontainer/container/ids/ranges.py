@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from minicontainer import runtime
-from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError, told
+from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError, as_step_error
 from minicontainer.spec import OUTSIDE_MAX
 
 WIDTH = 65536
@@ -193,7 +193,7 @@ def _open(number: int) -> int:
             return os.open(path, flags, 0o600)
     except OSError as e:
         if e.errno in EXHAUSTED:
-            raise told(e, path) from None
+            raise as_step_error(e, path) from None
         reason = f"{path}: {(e.strerror or str(e)).lower()}"
         raise RangeRefusedError("userns", "auto", reason, "--userns host") from None
 

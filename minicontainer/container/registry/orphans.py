@@ -15,7 +15,7 @@ from typing import Any
 
 from minicontainer import runtime
 from minicontainer.container.registry import names, ownership
-from minicontainer.errors import EXHAUSTED, Error, SpecError, sentence, told
+from minicontainer.errors import EXHAUSTED, Error, SpecError, as_step_error, sentence
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.process import Process, boot_id, pidfd_wait
 
@@ -145,7 +145,7 @@ def _read(identifier: str, name: str) -> dict[str, Any]:
         return runtime.parsed(runtime.read(f"{names.detached(identifier)}/{name}"))
     except OSError as e:
         if e.errno in EXHAUSTED:  # that says nothing of the file
-            raise told(e, name) from None
+            raise as_step_error(e, name) from None
     except ValueError:
         pass
     return {}
