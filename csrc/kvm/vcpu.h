@@ -23,66 +23,66 @@
 
 /* The result of mc_vcpu_run: KVM's exit reason, or one of these. */
 enum mc_stop {
-	MC_STOP_SIGNAL = 256,  /* a signal: the caller runs its handlers, then calls again               */
-	MC_STOP_REQUESTED,     /* mc_board.stop is set                                                   */
-	MC_STOP_DEADLINE,      /* mc_board.deadline_ns is over                                           */
-	MC_STOP_EXITS,         /* mc_board.max_exits is reached                                          */
-	MC_STOP_DEBUG_EXIT,    /* the guest wrote mc_exit.value to the debug-exit port                   */
-	MC_STOP_HALTED,        /* every virtual CPU is halted with interrupts off (in-kernel irqchip)    */
-	MC_STOP_OUTPUT,        /* the caller must empty the serial port's buffer, or a write failed      */
-	MC_STOP_TRACE          /* mc_board.trace: an exit was handled; the caller traces it, then calls again */
+	MC_STOP_SIGNAL = 256,   /* a signal: the caller runs its handlers, then calls again         */
+	MC_STOP_REQUESTED,      /* mc_board.stop is set                                             */
+	MC_STOP_DEADLINE,       /* mc_board.deadline_ns is over                                     */
+	MC_STOP_EXITS,          /* mc_board.max_exits is reached                                    */
+	MC_STOP_DEBUG_EXIT,     /* the guest wrote mc_exit.value to the debug-exit port             */
+	MC_STOP_HALTED,         /* every virtual CPU is halted with interrupts off (in-kernel irqchip) */
+	MC_STOP_OUTPUT,         /* the caller must empty the serial port's buffer, or a write failed */
+	MC_STOP_TRACE           /* mc_board.trace: an exit was handled; the caller traces it, then calls again */
 };
 
 /* An exit, decoded from struct kvm_run. */
 struct mc_exit {
-	uint32_t reason;       /* KVM_EXIT_*                                                             */
-	uint32_t size;         /* IO, MMIO: bytes of one item                                            */
-	uint32_t count;        /* IO: items (rep prefix), else 1                                         */
-	uint32_t write;        /* the guest writes (IO, MMIO, MSR)                                       */
-	uint64_t address;      /* IO: port; MMIO: guest physical address; MSR: index                     */
-	uint64_t value;        /* of the current item: what the guest writes, or will read               */
-	void *data;            /* size * count bytes in struct kvm_run                                   */
+	uint32_t reason;        /* KVM_EXIT_*                                                       */
+	uint32_t size;          /* IO, MMIO: bytes of one item                                      */
+	uint32_t count;         /* IO: items (rep prefix), else 1                                   */
+	uint32_t write;         /* the guest writes (IO, MMIO, MSR)                                 */
+	uint64_t address;       /* IO: port; MMIO: guest physical address; MSR: index               */
+	uint64_t value;         /* of the current item: what the guest writes, or will read         */
+	void *data;             /* size * count bytes in struct kvm_run                             */
 	uint32_t nwords;
-	uint32_t flags;        /* KVM_EXIT_SYSTEM_EVENT: its type; INTERNAL_ERROR: its suberror          */
-	uint64_t words[MC_WORDS]; /* other fields, in the order of struct kvm_run                        */
+	uint32_t flags;         /* KVM_EXIT_SYSTEM_EVENT: its type; INTERNAL_ERROR: its suberror    */
+	uint64_t words[MC_WORDS]; /* other fields, in the order of struct kvm_run                   */
 };
 
 struct mc_serial;
 
 /* The state that the virtual CPUs of a machine share. */
 struct mc_board {
-	int32_t vm;            /* descriptor                                                             */
-	uint32_t irqchip;      /* it is inside the kernel, and so is HLT                                 */
+	int32_t vm;             /* descriptor                                                       */
+	uint32_t irqchip;       /* it is inside the kernel, and so is HLT                           */
 	uint32_t cpus;
-	uint32_t halt_check;         /* above 0: after a signal a virtual CPU checks whether it is halted for ever  */
-	uint32_t halted;       /* number of virtual CPUs that have found so                              */
-	uint32_t stop;         /* all return MC_STOP_REQUESTED                                           */
+	uint32_t halt_check;    /* above 0: after a signal a virtual CPU checks whether it is halted for ever */
+	uint32_t halted;        /* number of virtual CPUs that have found so                        */
+	uint32_t stop;          /* all return MC_STOP_REQUESTED                                     */
 	uint32_t trace;
-	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0: none                                               */
-	uint64_t max_exits;    /* 0: no limit                                                            */
-	uint64_t exits;        /* of all virtual CPUs                                                    */
-	struct mc_serial *serial; /* at MC_SERIAL_PORT, or NULL                                          */
+	uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none                                         */
+	uint64_t max_exits;     /* 0: no limit                                                      */
+	uint64_t exits;         /* of all virtual CPUs                                              */
+	struct mc_serial *serial; /* at MC_SERIAL_PORT, or NULL                                     */
 };
 
 struct mc_vcpu {
 	int32_t fd;
-	int32_t thread;        /* its thread id, between attach and detach; else 0                       */
-	void *run;             /* struct kvm_run, as mapped                                              */
+	int32_t thread;         /* its thread id, between attach and detach; else 0                 */
+	void *run;              /* struct kvm_run, as mapped                                        */
 	struct mc_board *board;
 	struct mc_exit exit;
-	uint32_t item;         /* index of the next item, below exit.count                               */
-	uint32_t open;         /* 0: no exit; 1: items are left; 2: the caller handles item `item`       */
-	uint32_t halt_checked;       /* mc_board.halt_check when it was found halted                           */
+	uint32_t item;          /* index of the next item, below exit.count                         */
+	uint32_t open;          /* 0: no exit; 1: items are left; 2: the caller handles item `item` */
+	uint32_t halt_checked;  /* mc_board.halt_check when it was found halted                     */
 	uint32_t has_timer;
 	uint64_t timer;
-	struct mc_vcpu *outer; /* the virtual CPU that this thread was running at the attach             */
-	uint64_t entered_ns;   /* time of the last call of KVM_RUN                                       */
-	uint64_t left_ns;      /* time of its return                                                     */
-	uint64_t first_ns;     /* time of the first exit                                                 */
-	uint64_t guest_ns;     /* spent in KVM_RUN                                                       */
+	struct mc_vcpu *outer;  /* the virtual CPU that this thread was running at the attach       */
+	uint64_t entered_ns;    /* time of the last call of KVM_RUN                                 */
+	uint64_t left_ns;       /* time of its return                                               */
+	uint64_t first_ns;      /* time of the first exit                                           */
+	uint64_t guest_ns;      /* spent in KVM_RUN                                                 */
 	uint64_t counts[MC_REASONS];
-	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, by reason                */
-	uint64_t *ports;       /* NULL, or MC_PORTS pairs: exits, ns as host_ns                          */
+	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, by reason          */
+	uint64_t *ports;        /* NULL, or MC_PORTS pairs: exits, ns as host_ns                    */
 };
 
 int mc_ioctl(int fd, unsigned long request, void *argument);

@@ -25,13 +25,13 @@ GUESTS = {
     "sieve": "counts the primes below a million, in C; long mode at CPL 3",
     "smp": "starts a second processor; each prints its APIC id",
     "memory": "writes and verifies a word in every page, and prints how much memory there is",
-    "exits": "for benchmarks: writes N times (port 0x510 says it) to a port (0x514 says it)",
+    "exits": "for benchmarks: writes N times to a port (N is read from port 0x510, the port from 0x514)",
     "triple-fault": "misbehaves: an exception that cannot be delivered",
     "loop": "misbehaves: never leaves the processor",
-    "pio-storm": "misbehaves: writes to a port that nobody has, for ever",
+    "pio-storm": "misbehaves: writes to a port without a device, for ever",
     "flood": "misbehaves: prints for ever",
-    "hole": "misbehaves: jumps to where there is no memory",
-    "mmio-nowhere": "misbehaves: writes and reads where there is neither memory nor a device",
+    "hole": "misbehaves: jumps to an address without memory",
+    "mmio-nowhere": "misbehaves: writes and reads at an address with neither memory nor a device",
     "self-modifying": "misbehaves: changes its own code, and prints which version ran",
 }
 

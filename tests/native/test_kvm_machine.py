@@ -241,8 +241,8 @@ def test_limits_leave_it_standing(make: Make) -> None:
     [
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
-        ({"max_exits": 0}, "max-exits"),
-        ({"max_exits": 2**63}, "max-exits"),
+        ({"max_exits": 0}, "max_exits"),
+        ({"max_exits": 2**63}, "max_exits"),
     ],
 )
 def test_limits_have_limits(make: Make, options: dict[str, Any], field: str) -> None:

@@ -63,7 +63,8 @@ def test_the_pidfd_is_close_on_exec_and_of_this_pid(rootfs: Path) -> None:
         assert not os.get_inheritable(p.pidfd)
         info = Path(f"/proc/self/fdinfo/{p.pidfd}").read_text(encoding="ascii")
         assert f"Pid:\t{p.pid}\n" in info
-        assert Path(f"/proc/{p.pid}/comm").read_text(encoding="ascii") == "cat\n"
+        comm = Path(f"/proc/{p.pid}/comm")
+        assert until(lambda: comm.read_text(encoding="ascii") == "cat\n")  # set after the vfork's end (Linux fs/exec.c)
 
 
 def test_many_are_waited_for_at_once(rootfs: Path) -> None:
