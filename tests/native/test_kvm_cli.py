@@ -250,7 +250,7 @@ def test_a_reader_that_ends_ends_it(boot: Boot) -> None:
         assert process.wait(60) != 124
 
 
-def test_a_full_disk_is_told(boot: Boot) -> None:
+def test_a_full_disk_is_reported(boot: Boot) -> None:
     with open("/dev/full", "wb") as full:
         done = boot("flood", "--timeout", "60", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 125
@@ -379,7 +379,7 @@ def is_blocked(pid: int) -> bool:
     return False
 
 
-def test_the_escape_works_while_nobody_reads() -> None:
+def test_the_escape_works_without_a_reader() -> None:
     """Keys before it are for the guest, which stands still: they may not hold it up."""
     with stuck() as (terminal, process):
         terminal.type("keys\x01x")
@@ -387,7 +387,7 @@ def test_the_escape_works_while_nobody_reads() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_while_nobody_reads(number: int) -> None:
+def test_signals_end_it_without_a_reader(number: int) -> None:
     with stuck() as (terminal, process):
         process.send_signal(number)
         assert process.wait(60) == 128 + number

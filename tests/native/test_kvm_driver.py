@@ -183,7 +183,7 @@ def test_a_machine_that_cannot_have_processors_is_closed(monkeypatch: pytest.Mon
             kvm.create_vm()
 
 
-def test_a_watch_is_told_of_every_ioctl() -> None:
+def test_a_watch_is_called_for_every_ioctl() -> None:
     told: list[tuple[str, int, int, int]] = []
     with Kvm(watch=lambda *call: told.append(call)) as kvm, kvm.create_vm() as vm:
         with vm.create_vcpu() as vcpu:
@@ -462,7 +462,7 @@ def test_msrs(make: Make) -> None:
     assert vcpu.get_msrs([]) == {}
 
 
-def test_cpuid_is_what_the_guest_is_told(make: Make) -> None:
+def test_the_guest_reads_the_cpuid_that_was_set(make: Make) -> None:
     guest = make(b"\x66\xb8\x01\0\0\0\x0f\xa2\xf4")  # mov eax, 1; cpuid; hlt
     cpuid = guest.kvm.get_supported_cpuid()
     leaf = next(cpuid.entries[i] for i in range(cpuid.nent) if cpuid.entries[i].function == 1)
@@ -671,7 +671,7 @@ def test_ports_of_every_size(make: Make, code: bytes, size: int) -> None:
     assert guest.vcpu.get_regs().rax == 0x44332211 & ~mask | 0xA5A5A5A5 & mask
 
 
-def test_what_was_written_is_kept_when_the_next_exit_comes(make: Make) -> None:
+def test_written_data_survives_the_next_exit(make: Make) -> None:
     guest = make(b"\xb0\x41\xe6\x10\xb0\x42\xe6\x10\xf4")  # mov al, 'A'; out 0x10, al; mov al, 'B'; out 0x10, al; hlt
     assert [exit_.data for exit_ in guest.exits() if isinstance(exit_, IoExit)] == [b"A", b"B"]
 
@@ -775,7 +775,7 @@ def test_the_words_of_an_internal_error_are_bounded_and_its_instruction_is_read(
     assert str(InternalErrorExit(99, ())) == "suberror 99"
 
 
-def test_a_vcpu_that_nobody_closes_closes_itself() -> None:
+def test_a_vcpu_closes_at_its_collection() -> None:
     with Kvm() as kvm, kvm.create_vm() as vm:
         vcpu: Vcpu | None = vm.create_vcpu()
         assert vcpu is not None

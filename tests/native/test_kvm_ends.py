@@ -103,7 +103,7 @@ def has_machine(pid: int) -> bool:
     return False
 
 
-def test_output_that_nobody_wants(tmp_path: Path) -> None:
+def test_output_without_a_reader(tmp_path: Path) -> None:
     """A reader that goes away ends it quietly; one that never reads keeps the guest waiting, but not the timeout."""
     flood = [*CLI, "kvm-boot", "flood", "--timeout", "20"]
     with subprocess.Popen(flood, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:

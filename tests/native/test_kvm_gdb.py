@@ -357,7 +357,7 @@ def test_the_time_limit_holds_while_it_waits(make: Make) -> None:
         assert client.reply() == b"W7c"
 
 
-def test_stop_ends_a_machine_that_stands(make: Make) -> None:
+def test_stop_ends_a_stopped_machine(make: Make) -> None:
     machine = make(COUNT)
     with served(machine) as (client, run):
         assert client.register(RIP) == AT
@@ -414,7 +414,7 @@ def test_the_machine_goes_on_without_the_server(make: Make) -> None:
     assert (machine.hooks.gate, machine.hooks.on_debug, machine.on_end) == (None, None, None)
 
 
-def test_a_client_that_never_reads_keeps_nobody(make: Make) -> None:
+def test_a_client_that_never_reads_delays_nothing(make: Make) -> None:
     machine = make(COUNT)
     with gdb.Server(machine) as server, Client(server) as client:
         client.socket.setblocking(False)

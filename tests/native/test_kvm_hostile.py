@@ -60,7 +60,7 @@ def test_any_code_ends_in_a_way_that_is_documented(mode: str) -> None:
                 result.as_dict()
 
 
-def test_accesses_of_every_place_reach_nobody() -> None:
+def test_accesses_without_a_device() -> None:
     """All ports are read; and a byte of every MiB from the end of memory to 4 GiB is read and written."""
     with machine(b"\x31\xd2\xec\x42\x75\xfc\xf4") as m:  # xor dx, dx; 1: in al, dx; inc dx; jnz 1b; hlt
         result = m.run(timeout=PATIENCE)
@@ -74,7 +74,7 @@ def test_accesses_of_every_place_reach_nobody() -> None:
     assert result.exits["mmio"].count == 2 * (4096 - 2)
 
 
-def test_what_is_sent_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retained_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minicontainer.kvm.serial.OUTPUT_MAX", 200)
     with Machine() as m:
         m.load(guests.path("flood"))
@@ -83,7 +83,7 @@ def test_what_is_sent_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> 
     assert b"lazy dog; and again" in result.output
 
 
-def test_what_nobody_reads_is_kept_within_bounds() -> None:
+def test_unread_output_is_bounded() -> None:
     with machine(b"\xeb\xfe") as m:  # a loop
         m.start()
         taken = [m.serial.input(b"x" * 100_000) for _ in range(3)]

@@ -328,7 +328,7 @@ def test_other_threads_go_on_while_a_guest_loops(make: Make) -> None:
     assert [r.reason for r in results] == ["stopped"]
 
 
-def test_an_instruction_that_cannot_be_emulated_is_told_with_its_place(make: Make) -> None:
+def test_an_instruction_that_cannot_be_emulated_is_reported_with_its_address(make: Make) -> None:
     result = make(b"\xea\x00\x00\x00\xd0", memory="64K").run(timeout=PATIENCE)  # jmp 0xd000:0: no memory
     assert (result.reason, result.returncode) == ("internal-error", 122)
     assert "cannot emulate" in result.detail
@@ -409,7 +409,7 @@ def test_a_reader_who_went_away_is_an_error(make: Make) -> None:
         os.close(write)
 
 
-def test_a_guest_that_polls_for_input_has_shown_its_prompt(make: Make) -> None:
+def test_a_guest_that_polls_for_input_has_printed_its_prompt(make: Make) -> None:
     """mov dx, 0x3f8; mov al, '>'; out dx, al; mov dx, 0x3fd; until DR: in al, dx; mov dx, 0x3f8; in al, dx; hlt"""
     read, write = os.pipe()
     m = make(b"\xba\xf8\x03\xb0\x3e\xee\xba\xfd\x03\xec\xa8\x01\x74\xfb\xba\xf8\x03\xec\xf4", serial=write)

@@ -253,7 +253,7 @@ def test_a_program_that_dies_at_once_is_no_failed_step() -> None:
 # ---- the parent-side plan, the sibling
 
 
-def test_the_child_waits_until_it_is_told(pipe: tuple[int, int]) -> None:
+def test_the_child_waits_for_its_parent(pipe: tuple[int, int]) -> None:
     import threading
 
     ready, go = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
@@ -296,7 +296,7 @@ def test_a_child_that_is_refused_or_forgotten_goes_on_no_further(answer: bytes) 
         os.close(fd)
 
 
-def test_a_sibling_walks_on_and_is_ours(pipe: tuple[int, int]) -> None:
+def test_a_sibling_walks_the_rest_and_is_a_child_of_the_caller(pipe: tuple[int, int]) -> None:
     """Needed to join a pid namespace: unshare or setns of it holds for children alone."""
     out = Slot("out")
     shell = p.execve(["/bin/sh"], ["sh", "-c", "echo $$"], [])

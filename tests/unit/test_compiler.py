@@ -490,7 +490,7 @@ def test_ranges_of_ids_are_the_parent_side_plan() -> None:
     assert lines(plan, "user namespace")[:3] == begin
 
 
-def test_a_range_of_ids_is_mapped_and_shown_by_the_parent_side_plan() -> None:
+def test_the_parent_side_plan_maps_a_range_of_ids_and_makes_mounts_id_mapped() -> None:
     """What it takes comes before the child is there; the child goes on twice: with ids, and with trees shown so."""
     volumes = (Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs"))
     plan = plan_of({"userns": "range", "idmapped": True}, mounts=volumes, ulimits=(Ulimit("nofile", 64, 64),))

@@ -39,7 +39,7 @@ def test_a_packet_whose_end_was_lost_does_not_swallow_the_next() -> None:
     assert Decoder().feed(b"$m100,4$qC#b4") == [b"qC"]
 
 
-def test_a_packet_that_is_too_long_is_broken_and_not_kept() -> None:
+def test_a_packet_that_is_too_long_is_broken_and_dropped() -> None:
     decoder = Decoder()
     assert decoder.feed(b"$" + b"A" * (SIZE_MAX + 1) + b"#00") == [Signal.BROKEN]
     assert decoder.feed(b"$" + b"A" * SIZE_MAX + b"#%02x" % (65 * SIZE_MAX & 0xFF)) == [b"A" * SIZE_MAX]
@@ -176,7 +176,7 @@ def test_threads_are_processors(commands: Commands) -> None:
     assert commands.answer(b"qC") == b"QC1"
 
 
-def test_a_stop_is_told_in_the_clients_words(commands: Commands) -> None:
+def test_a_stop_reply_has_the_features_of_the_client(commands: Commands) -> None:
     assert commands.stopped(Stop(1, 5, "swbreak")) == b"T05thread:2;"
     assert commands.answer(b"qSupported:multiprocess+;swbreak+;hwbreak+;xmlRegisters=i386") == (
         b"PacketSize=4000;qXfer:features:read+;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+"

@@ -74,7 +74,7 @@ def test_memory_may_be_just_enough(load: Load) -> None:
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_pvh_is_told_of_command_line_initrd_and_memory(load: Load, initrd: Path, bits: int) -> None:
+def test_pvh_start_info_has_command_line_initrd_and_memory(load: Load, initrd: Path, bits: int) -> None:
     entry, memory = load(k.pvh(bits), "32M", initrd=str(initrd), append="quiet é")
     assert entry[:4] == ("pvh", "protected", AT + 2, {"rbx": pc.INFO})
     assert (entry.irqchip, entry.linux, entry.cpus) == (True, True, 1)
@@ -263,7 +263,7 @@ def test_a_boot_sector_may_be_a_flat_binary(load: Load) -> None:
         (k.boot_sector(), 2 * MIB),
     ],
 )
-def test_memory_where_nobody_says_how_much(tmp_path: Path, content: bytes, size: int) -> None:
+def test_default_memory(tmp_path: Path, content: bytes, size: int) -> None:
     (tmp_path / "kernel").write_bytes(content)
     with Kernel(str(tmp_path / "kernel")) as kernel:
         assert boot.memory_wanted(kernel) == size

@@ -96,7 +96,7 @@ def test_the_divisor_is_behind_dlab(port: Port) -> None:
     assert [port[IER], port.serial.output] == [5, b""]  # nothing was sent by it
 
 
-def test_the_fifo_is_told_of(port: Port) -> None:
+def test_the_fifo_is_reported(port: Port) -> None:
     port[FCR] = 1
     assert port[IIR] == 0xC0 | NONE  # a 16550A
     port[FCR] = 0
@@ -124,7 +124,7 @@ def test_linuxs_probe_finds_a_16550a(port: Port) -> None:
 # ---- sending and receiving
 
 
-def test_what_is_sent_is_kept(port: Port) -> None:
+def test_output_is_retained(port: Port) -> None:
     port.send(b"no end of line")
     assert port.serial.output == b"no end of line"
     port.send(b"\xff\0")
@@ -149,7 +149,7 @@ def test_receiving_is_bounded(port: Port) -> None:
     assert port.receive() == b"x" * 2999 + b"y" * 1096 + b"z"
 
 
-def test_an_overrun_is_told_once(port: Port) -> None:
+def test_an_overrun_is_reported_once(port: Port) -> None:
     assert port.serial.input(b"x" * 5000, overrun=True) == 5000
     assert port[LSR] & (OE | DR) == OE | DR
     assert port[LSR] & (OE | DR) == DR
@@ -185,7 +185,7 @@ def test_a_received_byte_is_a_cause_until_it_is_read(port: Port) -> None:
     assert port[IIR] == NONE
 
 
-def test_an_empty_transmitter_is_told_when_that_is_asked_for_and_after_each_byte(port: Port) -> None:
+def test_an_empty_transmitter_interrupts_when_enabled_and_after_each_byte(port: Port) -> None:
     """Linux's tty output stands still where the first is missing: it enables the interrupt to be called."""
     port[IER] = 2
     assert [port[IIR], port[IIR]] == [EMPTY, NONE]  # reading clears it
@@ -277,7 +277,7 @@ def test_a_full_buffer_without_a_descriptor_is_the_callers_to_empty(port: Port) 
     assert port.serial.output == b"x" * BUFFER + b"z"
 
 
-def test_the_latest_output_is_kept(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_latest_output_is_retained(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OUTPUT_MAX", 100)
     for i in range(30):
         port.send(b"%09d\n" % i)

@@ -211,7 +211,7 @@ def test_without_an_irqchip_there_is_no_local_apic_to_speak_of() -> None:
     assert patched(0, 1, irqchip=False)[1, 0][2] == HYPERVISOR | 1
 
 
-def test_topology_is_told_only_where_the_host_tells_it() -> None:
+def test_topology_is_reported_only_where_the_host_has_it() -> None:
     found = patched(1, 2, leaves=[leaf for leaf in SOURCE if leaf[0] not in (0xB, 0x1F)])
     assert not [key for key in found if key[0] == 0xB]
     assert found[1, 0][1] >> 24 == 1
