@@ -59,7 +59,7 @@ def path() -> str:
     return f"{runtime.directory()}/events"
 
 
-def tell(kind: str, action: str, identifier: str, **attributes: object) -> None:
+def emit(kind: str, action: str, identifier: str, **attributes: object) -> None:
     """Writes one. Where it cannot be written it is lost: what has happened has happened."""
     now = time.time_ns()
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))

@@ -200,7 +200,7 @@ def _ready(place: int, name: str, labels: Mapping[str, str]) -> Volume:
         os.chmod(f"{part}/{below}", mode, dir_fd=place)  # whatever the umask is
     runtime.write(f"{directory()}/{part}/{ABOUT}", json.dumps({"created": time.time(), "labels": dict(labels)}))
     os.rename(part, name, src_dir_fd=place, dst_dir_fd=place)
-    events.tell("volume", "create", name)
+    events.emit("volume", "create", name)
     return _read(name)
 
 
@@ -226,7 +226,7 @@ def _remove(place: int, name: str) -> None:
         ) from None
     os.rename(name, f".{name}", src_dir_fd=place, dst_dir_fd=place)
     removal.remove(place, f".{name}")
-    events.tell("volume", "destroy", name)
+    events.emit("volume", "destroy", name)
 
 
 def _names() -> list[str]:

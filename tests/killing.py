@@ -91,7 +91,7 @@ def rounds(count: int, seed: int, rootfs: str) -> int:
     from minicontainer.container.registry import names
     from minicontainer.detached import store
 
-    store.REST = 0.0  # nobody else makes containers here
+    store.LOCK_GRACE = 0.0  # nobody else makes containers here
     chance, left = random.Random(seed), 0
     groups, others = cgroups(), monitors()
     for number in range(count):

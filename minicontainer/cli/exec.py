@@ -42,7 +42,7 @@ def command(container: str, **options: Any) -> int:
     s.Spec(args, rootfs="/", **{name: value for name, value in settings.items() if value is not None})  # validates
     found = find(container)
     if options["detach"]:
-        found.leave(args, **settings)
+        found.exec_detached(args, **settings)
         return 0
     return _attached(found, args, settings, options)
 

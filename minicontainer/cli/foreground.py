@@ -59,10 +59,10 @@ def registered(options: dict[str, Any]) -> Callable[[Spec], Popen[Any]]:
 
     def start(spec: Spec) -> Popen[Any]:
         from minicontainer.cli.options import cidfile, pairs
-        from minicontainer.detached.registered import Listed
+        from minicontainer.detached.registered import RegisteredPopen
 
         with cidfile(options["cidfile"]) as write_id:
-            return Listed(spec, labels=pairs("label", options["label"]), tell=write_id)
+            return RegisteredPopen(spec, labels=pairs("label", options["label"]), on_created=write_id)
 
     return start
 

@@ -172,7 +172,7 @@ def _was_left(one: Summary) -> bool:
         return False
     from minicontainer.detached.container import Container
 
-    return Container(one.id).was_left_in_the_foreground()
+    return Container(one.id).remove_stale_foreground()
 
 
 def _measure(found: Sequence[Summary]) -> None:

@@ -1,5 +1,4 @@
-"""Containers that live on: started, looked into, stopped, cleaned up by whoever comes, with no daemon.
+"""Detached containers: any process starts, inspects, stops and removes them, with no daemon.
 
-Each has a monitor of its own (csrc/monitor/), started by ``monitored``; a directory (``store``); and ``Container``, who
-reads that and talks to it.
-"""
+Each has a monitor of its own (csrc/monitor/), which ``monitor`` starts, and a directory (``store``). ``Container``
+reads the directory and sends requests to the monitor."""

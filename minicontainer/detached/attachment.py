@@ -1,12 +1,11 @@
-"""The streams of a running container: what it writes from now on, and what is said to its standard input.
+"""``attach``: the streams of a running container: its output from now on, and its standard input.
 
     with c.attach() as a:
         a.send(b"hello\\n")
         for entry in a.read(): ...
 
-Output is read from the log, as it grows: so a reader that stops stops nobody, and two readers see the same. Input is
-said to the monitor, which takes more when the program has taken what there was: till then ``send`` waits.
-"""
+Output is read from the log, as it grows: so a slow reader blocks neither the program nor other readers. Input is sent
+to the monitor, which receives more when the program has read what came before: ``send`` blocks until then."""
 
 from __future__ import annotations
 
@@ -17,21 +16,22 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from minicontainer.detached.client import Handle
-from minicontainer.detached.finalstate import LastWord
+from minicontainer.detached.client import Client
+from minicontainer.detached.finalstate import FinalState
 from minicontainer.detached.logs import Entry, Log
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error
 from minicontainer.native import lib
 
-MESSAGE = 32768  # bytes of input said at once
+MESSAGE = 32768  # bytes of input in one request
 
 
 class Attachment:
-    """``log`` and ``ended`` are for poll(2): there may be output; it has ended for good."""
+    """The streams of one container. ``log`` is readable for poll(2) when there may be output, ``ended`` (a pidfd) when
+    the container has ended for good."""
 
-    def __init__(self, container: Handle) -> None:
-        state = container.needs_running("attach")
+    def __init__(self, container: Client) -> None:
+        state = container.check_running("attach")
         self._container = container
         self._can_send = container.config.interactive or container.config.spec.tty
         self._id = container.id[:12]
@@ -43,7 +43,7 @@ class Attachment:
             stack.callback(os.close, self.ended)
             self.log = Log(container.directory)
             stack.callback(self.log.close)
-            self._last = stack.enter_context(LastWord(container.directory, state.monitor))
+            self._last = stack.enter_context(FinalState(container.directory, state.monitor))
             self.log.skip()
             self.socket = self._connect()
             stack.pop_all()
@@ -55,7 +55,7 @@ class Attachment:
         self.close()
 
     def close(self) -> None:
-        """Leaves it; it runs on."""
+        """Detaches; the container runs on."""
         if self.ended >= 0:
             os.close(self.ended)
             self.log.close()
@@ -64,25 +64,25 @@ class Attachment:
         self.ended = -1
 
     def read(self) -> Iterator[Entry]:
-        """What there is of output and was not read before."""
+        """The output since the last call."""
         return self.log.read()
 
     def send(self, data: bytes) -> None:
-        """To its standard input. Error where that is not open (``interactive``)."""
+        """Writes to the container's standard input. Error if that is not open (``interactive``)."""
         if not self._can_send:
             raise Error(f"attach {self._id}: its standard input is not open (run -i keeps it so)")
         view = memoryview(data)
         while view:
-            self._say(bytes([lib.MC_REQUEST_INPUT]) + bytes(view[:MESSAGE]))
+            self._send(bytes([lib.MC_REQUEST_INPUT]) + bytes(view[:MESSAGE]))
             view = view[MESSAGE:]
 
     def end_input(self) -> None:
-        """Closes its standard input (a terminal has no such end)."""
-        self._say(bytes([lib.MC_REQUEST_EOF]))
+        """Closes the container's standard input (no effect on a terminal)."""
+        self._send(bytes([lib.MC_REQUEST_EOF]))
 
-    def _say(self, data: bytes) -> None:
-        """The monitor drops who has said nothing for long, where many want to be heard: then once more.
-        BrokenPipeError: it has ended."""
+    def _send(self, data: bytes) -> None:
+        """Sends a request; connects again if the monitor has disconnected this client in favour of another
+        (csrc/monitor/control.c). BrokenPipeError: the monitor has ended."""
         try:
             self.socket.send(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -96,16 +96,16 @@ class Attachment:
             again.send(data)
 
     def _connect(self) -> socket.socket:
-        """Without an end to its patience: input waits for the program."""
-        found = self._container.connect()
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
-        return found
+        """A connection without a send timeout: input may wait for the program."""
+        s = self._container.connect()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
+        return s
 
     def end_code(self) -> int | None:
-        """Its exit code, once it has ended; None where its monitor was killed."""
+        """The exit code, once the container has ended; None if its monitor was killed."""
         state = self._last.read()
         return None if state is None else state.exit_code
 
     def resize(self, rows: int, columns: int) -> None:
-        """The size of its terminal; does not wait for input that it does not take."""
-        self._container.say(lib.MC_REQUEST_WINDOW, rows, columns)
+        """Sets the size of the container's terminal; does not wait for pending input."""
+        self._container.send_request(lib.MC_REQUEST_WINDOW, rows, columns)

@@ -1,4 +1,4 @@
-"""What is known of a detached container, and how its monitor is spoken to."""
+"""A client of a container: reads its files in the state directory, and sends requests to its monitor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from minicontainer import events
-from minicontainer.detached.finalstate import LastWord, await_foreground
+from minicontainer.detached.finalstate import FinalState, await_foreground
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
@@ -22,23 +22,23 @@ from minicontainer.linux.process import Process
 from minicontainer.native import ffi
 
 
-def message(word: int, first: int = 0, second: int = 0) -> bytes:
-    """struct mc_request."""
-    return bytes(ffi.buffer(ffi.new("struct mc_request *", {"type": word, "first": first, "second": second})))
+def request(kind: int, first: int = 0, second: int = 0) -> bytes:
+    """struct mc_request of type ``kind`` (MC_REQUEST_*)."""
+    return bytes(ffi.buffer(ffi.new("struct mc_request *", {"type": kind, "first": first, "second": second})))
 
 
-PATIENCE = 20.0  # seconds that a monitor may take to answer, or to end after a kill
+MONITOR_TIMEOUT = 20.0  # seconds that a monitor may take to receive a request, or to end after SIGKILL
 
 
-class Handle:
-    """A container by its id: nothing is kept open."""
+class Client:
+    """A container by its id. The object holds no descriptor."""
 
     __slots__ = ("_config", "_entry", "_process")
 
     def __init__(self, identifier: str) -> None:
         self._entry = Entry(identifier)
         self._config: Config | None = None
-        self._process: Process | None = None  # process 1, as it was last time
+        self._process: Process | None = None  # process 1, cached
 
     @property
     def id(self) -> str:
@@ -47,15 +47,15 @@ class Handle:
 
     @property
     def config(self) -> Config:
-        """What was asked for. CorruptError where that cannot be read."""
+        """The configuration. CorruptError if it cannot be read."""
         if self._config is None:
-            with self._named():
+            with self._named_errors():
                 self._config = self._entry.config()
         return self._config
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """What is wrong with a file of its, said of it."""
+    def _named_errors(self) -> Iterator[None]:
+        """CorruptError with the container's id."""
         try:
             yield
         except CorruptError as e:
@@ -63,13 +63,13 @@ class Handle:
 
     @property
     def name(self) -> str:
-        """Its name; "" where it has none."""
+        """The name; "" without one."""
         return self.config.name
 
     @property
     def state(self) -> State:
-        """What has become of it, now. CorruptError where that cannot be read."""
-        with self._named():
+        """The current state. CorruptError if it cannot be read."""
+        with self._named_errors():
             return self._entry.state()
 
     @property
@@ -79,20 +79,20 @@ class Handle:
 
     @property
     def pid(self) -> int:
-        """Process 1 as the host counts; 0 where there is none."""
+        """The pid of process 1 in the caller's pid namespace; 0 if the container does not run."""
         process = self.state.process
         return process.pid if process is not None else 0
 
     @property
     def directory(self) -> str:
-        """Where its state and its log are."""
+        """The path of its state directory."""
         return self._entry.path
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.id,)
 
     def __eq__(self, other: object) -> bool:
-        return self.id == other.id if isinstance(other, Handle) else NotImplemented
+        return self.id == other.id if isinstance(other, Client) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -100,21 +100,21 @@ class Handle:
     def __repr__(self) -> str:
         return f"<minicontainer.Container {self.id[:12]}>"
 
-    def _tell(self, action: str, **attributes: object) -> None:
-        """Says what was done to it (events.py)."""
+    def _emit(self, action: str, **attributes: object) -> None:
+        """Emits an event of the container (events.py)."""
         try:
             name = self.config.name
         except Error:
-            name = ""  # it is gone, or cannot be read
-        events.tell("container", action, self.id, name=name, **attributes)
+            name = ""  # the config is gone, or cannot be read
+        events.emit("container", action, self.id, name=name, **attributes)
 
-    # -- its monitor
+    # -- the monitor
 
-    def say(self, word: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
-        """One message; False where there is no monitor to hear it."""
+    def send_request(self, kind: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
+        """Sends a request to the monitor; False if there is none."""
         try:
             with self.connect() as s:
-                s.send(bytes([word]) + data if data else message(word, first, second))
+                s.send(bytes([kind]) + data if data else request(kind, first, second))
         except (ConnectionRefusedError, FileNotFoundError, BrokenPipeError):
             return False
         except BlockingIOError:
@@ -122,14 +122,14 @@ class Handle:
         return True
 
     def connect(self) -> socket.socket:
-        """The socket of its monitor. ConnectionRefusedError or FileNotFoundError where there is none. BlockingIOError
-        where that does not listen for PATIENCE seconds, also of what is sent."""
+        """A connection to the monitor. ConnectionRefusedError or FileNotFoundError if there is none. BlockingIOError,
+        of send too, if the monitor does not respond for MONITOR_TIMEOUT seconds."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(PATIENCE), 0))  # socket(7)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(MONITOR_TIMEOUT), 0))  # socket(7)
         fd = -1
         try:
             fd = self._entry.open()
-            s.connect(f"/proc/self/fd/{fd}/control")  # no path is too long so
+            s.connect(f"/proc/self/fd/{fd}/control")  # fits into sun_path (unix(7)), whatever the path's length
         except BaseException:
             s.close()
             raise
@@ -138,14 +138,15 @@ class Handle:
                 os.close(fd)
         return s
 
-    def needs_running(self, what: str) -> State:
+    def check_running(self, what: str) -> State:
+        """The state. Error if the container does not run; ``what`` is the command."""
         state = self.state
         if not state.is_running:
             raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
         return state
 
     def _await_end(self, timeout: float | None) -> State | None:
-        """Its state after the end of its monitor; None where nothing was kept."""
+        """Waits for the end of the monitor; the final state, or None if it is lost."""
         try:
             state = self.state
             if state.monitor is None or not state.is_running:
@@ -157,41 +158,41 @@ class Handle:
             return None
 
     def _await_monitor(self, monitor: Process, timeout: float | None) -> State | None:
-        """Waits for its end; what it wrote last, None where it was killed."""
+        """Waits for the end of a monitor; the final state, or None if the monitor was killed."""
         with ExitStack() as stack:
             pidfd = monitor.pidfd()
             if pidfd < 0:
                 return None
             stack.callback(os.close, pidfd)
-            last = stack.enter_context(LastWord(self.directory, monitor))
-            if not ended(pidfd, timeout):
+            final = stack.enter_context(FinalState(self.directory, monitor))
+            if not has_ended(pidfd, timeout):
                 raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
-            return last.read()
+            return final.read()
 
     def open_cgroup(self) -> Cgroup | None:
-        """Its cgroup, to be closed; None where it has none."""
+        """The container's cgroup, which the caller closes; None without one."""
         path = self._entry.cgroup()
         return Cgroup.open(path) if path and os.path.isdir(path) else None
 
-    def _needs_cgroup(self, what: str) -> Cgroup:
-        self.needs_running(what)
+    def _open_cgroup_of_running(self, what: str) -> Cgroup:
+        self.check_running(what)
         cgroup = self.open_cgroup()
         if cgroup is None:
             raise Error(f"{what} {self.id[:12]}: has no cgroup (this host gives this user none: minicontainer doctor)")
         return cgroup
 
     def open_process(self, what: str) -> int:
-        """A pidfd of process 1. Error where there is none, saying ``what`` was wanted."""
+        """A pidfd of process 1. Error if it does not run; ``what`` is the command."""
         pidfd = self._process.pidfd() if self._process is not None else -1
         if pidfd < 0:
-            self._process = self.needs_running(what).process
+            self._process = self.check_running(what).process
             pidfd = self._process.pidfd() if self._process is not None else -1
         if pidfd < 0:
             raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again, or to end)")
         return pidfd
 
 
-def ended(pidfd: int, timeout: float | None) -> bool:
+def has_ended(pidfd: int, timeout: float | None) -> bool:
     """Whether the process has ended within ``timeout`` seconds."""
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     poll = select.poll()

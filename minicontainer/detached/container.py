@@ -1,11 +1,12 @@
-"""``Container``: one that does not end with who started it.
+"""``Container``: a detached container, which outlives the process that started it.
 
     c = Container.start(["/bin/sh", "-c", "sleep 9"], rootfs="rootfs/", name="box", restart="on-failure:3")
     c = Container.create(["/bin/true"], rootfs="rootfs/"); c.start_again()   # made first, and started later
     c.id, c.status, c.pid; c.stop(); c.wait(); c.remove()
     Container.find("box"); containers()
 
-What is asked of a running one is said to its monitor (csrc/monitor/control.c), which does it, whatever becomes of us.
+A method that changes a running container sends a request to its monitor (csrc/monitor/control.c), which carries it out
+even if the caller dies.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from minicontainer.container import start
 from minicontainer.container.filesystem.volumes import hold
 from minicontainer.container.registry import names, orphans
 from minicontainer.detached import creation, foreground, store
-from minicontainer.detached.client import PATIENCE
-from minicontainer.detached.monitor import MONITOR, Monitored, policy
+from minicontainer.detached.client import MONITOR_TIMEOUT
+from minicontainer.detached.monitor import MONITOR, MonitorLauncher, policy
 from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.detached.store import Entry, NotFoundError
-from minicontainer.detached.termination import Ending
+from minicontainer.detached.termination import Terminable
 from minicontainer.errors import Error, as_step_error
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.process import boot_id
@@ -44,14 +45,14 @@ if TYPE_CHECKING:
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
 
-class Container(Ending):
-    """A detached container, by its directory: nothing is kept open, nothing ends with this object."""
+class Container(Terminable):
+    """A detached container. The object holds no descriptor; the container does not end with it."""
 
     __slots__ = ("timeline",)
 
     def __init__(self, identifier: str) -> None:
         super().__init__(identifier)
-        self.timeline: Timeline | None = None  # of the start, for who has started it
+        self.timeline: Timeline | None = None  # of the start, in the process that started it
 
     @classmethod
     def start(
@@ -66,35 +67,36 @@ class Container(Ending):
         timeout: float = 0,
         **fields: Unpack[Fields],
     ) -> Container:
-        """Starts one; returns when its program runs. ``fields`` are those of Spec.
+        """Starts a container; returns when its program runs. ``fields`` are those of Spec.
 
         restart      ``no``, ``on-failure[:N]``, ``always``, ``unless-stopped``: what its monitor does at its end
-        log          ``max-size`` of a file (bytes, or ``"10m"``; 0: any), ``max-file``: how many
-        interactive  its standard input stays open, for who attaches
-        remove       nothing is kept of it after its end
+        log          ``max-size`` of a file (bytes, or ``"10m"``; 0: no limit), ``max-file``: how many
+        interactive  its standard input stays open, for clients that attach
+        remove       it is removed at its end
         timeout      seconds after which it is killed
 
-        Raises as ``run`` does, and then nothing is left."""
-        spec = creation.detached(make(args, **fields))
-        wished = creation.wishes(
+        Raises as ``run`` does, and then leaves nothing behind."""
+        spec = creation.detached_spec(make(args, **fields))
+        options = creation.config_options(
             spec, labels=labels, restart=restart, log=log, interactive=interactive, remove=remove, timeout=timeout
         )
-        return cls.make(spec, wished, cls._start)
+        return cls.make(spec, options, cls._start)
 
     @classmethod
     def create(cls, args: Sequence[str] | Spec, **options: Unpack[OfDetached]) -> Container:
-        """Makes one that does not run: its status is ``created`` until ``start_again``. ``options`` are those of
-        ``start``; what can be found amiss before that is raised now."""
+        """Creates a container that does not run: its status is ``created`` until ``start_again``. ``options`` are those
+        of ``start``; errors that can be seen before the start are raised now."""
         fields: dict[str, Any] = dict(options)
-        wanted = {name: fields.pop(name) for name in creation.WISHES if name in fields}
-        spec = creation.detached(make(args, **fields))
-        wished = creation.wishes(spec, **wanted)
-        creation.check(spec)
-        return cls.make(spec, wished, lambda self, _: self._entry.write_created())
+        of_config = {name: fields.pop(name) for name in creation.CONFIG_OPTIONS if name in fields}
+        spec = creation.detached_spec(make(args, **fields))
+        checked = creation.config_options(spec, **of_config)
+        creation.check_host(spec)
+        return cls.make(spec, checked, lambda self, _: self._entry.write_created())
 
     @classmethod
-    def make(cls, spec: Spec, wished: Mapping[str, Any], begin: Callable[[Container, int], None]) -> Container:
-        """A new one, which ``begin`` is called for under its lock."""
+    def make(cls, spec: Spec, options: Mapping[str, Any], starter: Callable[[Container, int], None]) -> Container:
+        """Makes the directory of a container, and calls ``starter`` with the container and its lock, which is held
+        meanwhile."""
         check_proc()
         try:
             entry, lock = Entry.create()
@@ -102,11 +104,11 @@ class Container(Ending):
             raise as_step_error(e, "container") from None
         try:
             container = cls(entry.id)
-            container._config = creation.config(entry, spec, wished)
+            container._config = creation.new_config(entry, spec, options)
             container._write()
-            begin(container, lock)
+            starter(container, lock)
         except BaseException as e:
-            os.close(lock)  # to remove takes a descriptor, and this may have been the last
+            os.close(lock)  # removal takes a descriptor, and this may have been the last one
             entry.remove()
             if spec.name:
                 store.forget_name(spec.name, entry.id)
@@ -128,19 +130,20 @@ class Container(Ending):
         failpoint("config written")
         for fd in hold(config.spec.volumes, self.id):
             os.close(fd)
-        self._tell("create")
+        self._emit("create")
 
     def _start(self, lock: int) -> None:
-        """Under the lock, which its monitor has too until it runs."""
+        """Starts it under a monitor. The caller holds the lock; the monitor holds it too until the first start is
+        over."""
         opened = [self._entry.open(), names.open_directory()]
         try:
-            monitored = Monitored(
+            monitored = MonitorLauncher(
                 self.config,
                 directory=opened[0],
                 lock=lock,
                 names=opened[1],
                 boot=boot_id(),
-                linked=self._entry.link,
+                link=self._entry.link,
             )
             child = start.start_with(self.config.spec, monitored.clone, self.id[:12], MONITOR)
         finally:
@@ -152,88 +155,89 @@ class Container(Ending):
 
     @classmethod
     def find(cls, text: str) -> Container:
-        """Of an id, an unambiguous beginning of it, or a name. NotFoundError, SpecError (it could be several)."""
+        """The container of an id, an unambiguous beginning of an id, or a name. NotFoundError; SpecError if it is
+        ambiguous."""
         check_proc()
         if left := store.left(text):
             cls(left).remove_left_behind()
-        found = cls(store.find(text).id)
-        orphans.end_if_dead(found.id)
-        if found.was_left_in_the_foreground():
+        container = cls(store.find(text).id)
+        orphans.end_if_dead(container.id)
+        if container.remove_stale_foreground():
             raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
-        return found
+        return container
 
-    # -- its end, and again
+    # -- end and restart
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits until it has ended for good; its exit code (128+n for signal n; 255: unknown; 0, as docker's, where it
-        was not started yet). TimeoutError."""
+        """Waits until the container has ended for good; its exit code (128+n for signal n; 255: unknown; 0, as
+        docker's, if it was not started yet). TimeoutError."""
         state = self._await_end(patience(timeout))
         if state is not None and state.status == "created":
             return 0
         return 255 if state is None or state.exit_code is None else state.exit_code
 
     def stop(self, timeout: float | None = None) -> None:
-        """Its stop signal, and a kill after ``timeout`` seconds (None: its own ``stop_timeout``; -1: never). Returns
-        when it has ended; Error where something of it survives the kill. Nothing happens where it does not run."""
-        given = patience(timeout)
-        limit = self.config.spec.stop_timeout if given is None else given
+        """Sends the stop signal, and SIGKILL after ``timeout`` seconds (None: the spec's ``stop_timeout``; -1: never).
+        Returns when the container has ended; Error if a process survives. No effect if it does not run."""
+        checked = patience(timeout)
+        limit = self.config.spec.stop_timeout if checked is None else checked
         if not self.state.is_running:
             return
-        self._tell("kill", signal=signal_number("stop_signal", self.config.spec.stop_signal))
+        self._emit("kill", signal=signal_number("stop_signal", self.config.spec.stop_signal))
         if self.config.foreground:
             foreground.stop(self, signal_number("stop_signal", self.config.spec.stop_signal), limit)
             if self._is_in_the_foreground():
-                raise self._survives("stop")
+                raise self._survival_error("stop")
         else:
-            self.say(lib.MC_REQUEST_STOP, 0, -1 if limit < 0 else round(limit * 1000))
+            self.send_request(lib.MC_REQUEST_STOP, 0, -1 if limit < 0 else round(limit * 1000))
             try:
-                self._await_end(None if limit < 0 else limit + PATIENCE)
+                self._await_end(None if limit < 0 else limit + MONITOR_TIMEOUT)
             except TimeoutError:
-                raise self._survives("stop") from None
-            self._end_if_left()
-        self._tell("stop")
+                raise self._survival_error("stop") from None
+            self._end_if_dead()
+        self._emit("stop")
 
     def kill(self, signal_: int | str = signal.SIGKILL) -> None:
-        """A signal to process 1. The kill and the stop signal end its restarts too."""
+        """Sends a signal to process 1. After SIGKILL or the stop signal the container is not restarted."""
         number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
-        self.needs_running("kill")
-        self._tell("kill", signal=number)
+        self.check_running("kill")
+        self._emit("kill", signal=number)
         if self.config.foreground:
             foreground.send(self, number)
             return
-        self.say(lib.MC_REQUEST_SIGNAL, number)
+        self.send_request(lib.MC_REQUEST_SIGNAL, number)
         if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
                 cgroup.kill()
 
     def start_again(self) -> None:
-        """Starts one that was created, or that has ended, as it was started first. Nothing happens where it runs."""
+        """Starts a container that was created or has ended, with the same options. No effect if it runs."""
         with self._entry.locked() as lock:
             if self.state.is_running:
                 return
             orphans.end(self.id)
-            if self._entry.config().mark != runtime.mark():  # its directory was copied
+            if self._entry.config().mark != runtime.mark():  # the state directory is a copy
                 self._entry.write_config(replace(self._entry.config(), mark=runtime.mark()))
                 self._config = None
             self._start(lock)
 
     def restart(self, timeout: float | None = None) -> None:
-        """``stop``, and again."""
+        """``stop``, then ``start_again``."""
         foreground.refuse(self, "restart", "it is gone when it has ended")
         self.stop(timeout)
         failpoint("stopped")
         self.start_again()
-        self._tell("restart")
+        self._emit("restart")
 
     def remove(self, *, force: bool = False) -> None:
-        """Removes what is kept of it. Error where it runs, unless ``force``, which kills it."""
+        """Removes the container's files. Error if it runs, unless ``force``, which kills it."""
         with self._entry.locked():
             if not force and self._runs():
                 raise Error(f"rm {self.id[:12]}: is running (stop it first, or rm -f)")
             self._remove()
 
     def remove_left_behind(self) -> bool:
-        """Removes what a killed process left of it; False where that is not so."""
+        """Removes the container if a killed creator or monitor has left it behind; whether that was so."""
         try:
             lock = self._entry.lock(wait=False)
         except (BlockingIOError, NotFoundError):
@@ -247,8 +251,8 @@ class Container(Ending):
             os.close(lock)
 
     def _remove(self) -> None:
-        """Under its lock."""
-        self._end_monitor()
+        """The caller holds the lock."""
+        self._kill_by_monitor()
         failpoint("kill asked for")
         if os.path.isdir(self._entry.path):
             self._entry.check_removable()
@@ -256,8 +260,8 @@ class Container(Ending):
             failpoint("ended")
             self._entry.remove()
 
-    def was_left_in_the_foreground(self) -> bool:
-        """Whether its maker was killed; then it is removed."""
+    def remove_stale_foreground(self) -> bool:
+        """Removes a foreground container whose creator was killed; whether that was so."""
         try:
             return self.config.foreground and self.status == "dead" and self.remove_left_behind()
         except (CorruptError, NotFoundError):
@@ -266,44 +270,44 @@ class Container(Ending):
     # -- while it runs
 
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
-        """Changes its limits (fields of Limits) and what its monitor does at its end; at once where it runs."""
-        from minicontainer.container.cgroup import limits as kept
+        """Changes the limits (fields of Limits) and the restart policy; a running container at once."""
+        from minicontainer.container.cgroup import limits as cgroup_limits
 
         if restart is not None:
             foreground.refuse(self, "update --restart", "nothing starts it again")
         with self._entry.locked():
             config = self._entry.config()
-            given = {name: value for name, value in limits.items() if value is not None}
-            new = replace(config.spec.limits, **given)
+            changed = {name: value for name, value in limits.items() if value is not None}
+            new = replace(config.spec.limits, **changed)
             running = self.state.is_running
-            if given and not (running and self._entry.cgroup()):
-                kept.check(new)  # says why, where this host is why it has no cgroup
-            if given and running:
-                with self._needs_cgroup("update") as cgroup:
-                    kept.change(cgroup, new, given)
+            if changed and not (running and self._entry.cgroup()):
+                cgroup_limits.check(new)  # raises the reason if this host gives the container no cgroup
+            if changed and running:
+                with self._open_cgroup_of_running("update") as cgroup:
+                    cgroup_limits.change(cgroup, new, changed)
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
                 config = replace(config, restart=check_restart(restart, config.spec))
-                self.say(lib.MC_REQUEST_POLICY, *policy(config.restart))
+                self.send_request(lib.MC_REQUEST_POLICY, *policy(config.restart))
             self._entry.write_config(config)
             self._config = config
-            self._tell("update")
+            self._emit("update")
 
     def pause(self) -> None:
-        """Stops every process of it until ``unpause``."""
-        with self._needs_cgroup("pause") as cgroup:
+        """Freezes every process until ``unpause``."""
+        with self._open_cgroup_of_running("pause") as cgroup:
             cgroup.freeze()
-        self._tell("pause")
+        self._emit("pause")
 
     def unpause(self) -> None:
-        """Lets them go on."""
-        with self._needs_cgroup("unpause") as cgroup:
+        """Thaws every process."""
+        with self._open_cgroup_of_running("unpause") as cgroup:
             cgroup.thaw()
-        self._tell("unpause")
+        self._emit("unpause")
 
     def rename(self, name: str) -> None:
-        """Another name. SpecError where it is taken, or none."""
-        foreground.refuse(self, "rename", "its name is its maker's to give back")
+        """Renames the container. SpecError if the name is invalid or taken."""
+        foreground.refuse(self, "rename", "its creator releases its name")
         with self._entry.locked():
             old = self._entry.config()
             new = old.renamed(name)
@@ -320,27 +324,27 @@ class Container(Ending):
                 self._entry.write_config(old)
                 raise
             failpoint("new name written")
-            self.say(lib.MC_REQUEST_NAME, data=name.encode())
-            failpoint("new name said")
+            self.send_request(lib.MC_REQUEST_NAME, data=name.encode())
+            failpoint("new name sent")
             if old.name:
                 store.forget_name(old.name, self.id)
-            failpoint("old name given back")
+            failpoint("old name released")
             self._config = new
-            with suppress(OSError):  # then its old name is still noted, which is no more its own
+            with suppress(OSError):  # the config still has the old name as ``renaming`` then, which is harmless
                 self._entry.write_config(new)
-            self._tell("rename", oldName=old.name)
+            self._emit("rename", oldName=old.name)
 
 
 def end_dead(identifiers: Iterable[str]) -> None:
-    """Ends what runs on of those whose monitor was killed. Who cannot, leaves it to the command that asks for it."""
-    for one in map(Container, identifiers):
+    """Ends processes of containers whose monitor was killed; errors are left to the commands that need their end."""
+    for container in map(Container, identifiers):
         with suppress(Error, OSError):
-            if not one.was_left_in_the_foreground():
-                orphans.end_if_dead(one.id)
+            if not container.remove_stale_foreground():
+                orphans.end_if_dead(container.id)
 
 
 def containers() -> list[Container]:
-    """All of them, the newest first; those that cannot be read (CorruptError at ``config``) last."""
+    """All containers, the newest first; those that cannot be read (CorruptError at ``config``) last."""
     end_dead(names.ids())
     return sorted(map(Container, names.ids()), key=_created, reverse=True)
 

@@ -1,11 +1,10 @@
 """``cp``: files between the host and a container, both ways, with docker's meaning of SRC and DEST.
 
-Theory of operation. Where SRC and DEST are is found by path once (paths.py). From there on each entry is a name in a
-directory (a descriptor), opened as what it is with O_PATH|O_NOFOLLOW, looked at, and only then read, by that
-descriptor: so no link is followed and nothing but files and directories is ever opened, whatever a container makes of a
-name meanwhile. On the other side an entry is made under a name that nobody can foresee, filled by descriptor, and
-renamed to its own: what was there is replaced and never written through. Directories that are there are added to.
-"""
+Theory of operation. The paths of SRC and DEST are resolved once (paths.py). From there on each entry is a name in an
+open directory. It is opened with O_PATH|O_NOFOLLOW, examined with fstat(2), and read only through that descriptor: so
+no link is followed, and only files and directories are opened, however the container changes a name meanwhile. On the
+other side, an entry is made under a random name, filled through its descriptor, and renamed: an existing entry is
+replaced, never written through. Existing directories are merged."""
 
 from __future__ import annotations
 
@@ -18,16 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.detached.filedata import copy_data
-from minicontainer.detached.paths import Place, host, inside
+from minicontainer.detached.paths import Root, container_root, host_root
 from minicontainer.errors import Error, sentence
 from minicontainer.linux.files import reopen
 from minicontainer.linux.mounts import is_kernel_filesystem
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
-    from minicontainer.detached.client import Handle
+    from minicontainer.detached.client import Client
 
-DEPTH = 200  # directories in directories: two descriptors are open for each, of the 1,024 that there are by default
+DEPTH = 200  # nested directories: each takes two descriptors, of 1,024 by default
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -36,28 +35,28 @@ KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a s
 
 
 def copy_in(
-    container: Handle, source: str, target: str, *, follow_link: bool = False, archive: bool = False
+    container: Client, source: str, target: str, *, follow_link: bool = False, archive: bool = False
 ) -> list[str]:
-    """From the host's ``source`` to the container's ``target``; what was left out, a line each.
+    """Copies the host's ``source`` to the container's ``target``; returns a line for each file that was left out.
 
-    follow_link   SRC is what it leads to, where it is a link
-    archive       owners are kept, by number; else what is made belongs to the container's root"""
+    follow_link   if SRC is a link, its target is copied
+    archive       numerical owners are preserved; else the copies belong to the container's root"""
     if container.config.spec.read_only and not container.state.is_running:
         raise Error(f"cp {container.id[:12]}: its root file system is read-only")
-    with inside(container, "cp") as there:
-        return _Copy(host(), there, archive).run(source, target, follow_link)
+    with container_root(container, "cp") as root:
+        return _Copy(host_root(), root, archive).run(source, target, follow_link)
 
 
 def copy_out(
-    container: Handle, source: str, target: str, *, follow_link: bool = False, archive: bool = False
+    container: Client, source: str, target: str, *, follow_link: bool = False, archive: bool = False
 ) -> list[str]:
-    """From the container's ``source`` to the host's ``target``, as ``copy_in``; what is made belongs to the caller.
+    """Copies the container's ``source`` to the host's ``target``, as ``copy_in``; the copies belong to the caller.
 
-    A ``target`` that is a link is refused: a copy before could have made it, of the container's."""
+    A ``target`` that is a link is refused: an earlier copy may have made it, from a link of the container."""
     if os.path.islink(target):
         raise Error(sentence("cp", target, "is a symbolic link, and could be the container's", "name where it leads"))
-    with inside(container, "cp") as there:
-        return _Copy(there, host(), archive).run(source, target, follow_link)
+    with container_root(container, "cp") as root:
+        return _Copy(root, host_root(), archive).run(source, target, follow_link)
 
 
 class _Paths(NamedTuple):
@@ -69,11 +68,11 @@ class _Paths(NamedTuple):
 
 @dataclass
 class _Level:
-    """A directory that is being copied: both sides as descriptors, and the names that are still to come."""
+    """A directory that is being copied: a descriptor of each side, and the names that are left."""
 
     source: int
     target: int
-    seen: os.stat_result
+    status: os.stat_result
     is_new: bool
     paths: _Paths
     names: Iterator[str]
@@ -84,37 +83,37 @@ class _Level:
 
 
 class _Copy:
-    """One copy."""
+    """One run of ``cp``."""
 
-    def __init__(self, source: Place, target: Place, archive: bool) -> None:
+    def __init__(self, source: Root, target: Root, archive: bool) -> None:
         self._source, self._target, self._archive = source, target, archive
         self._skipped: list[str] = []
-        self._top: os.stat_result | None = None  # the directory that is copied into: never itself copied
+        self._top: os.stat_result | None = None  # the target directory, which is not copied into itself
 
     def run(self, source: str, target: str, follow_link: bool) -> list[str]:
         name = os.path.basename(source.rstrip("/"))
-        has_contents = name in ("", ".", "..")  # of SRC are meant, not SRC
-        is_led = follow_link or has_contents or source.endswith("/")
+        copies_contents = name in ("", ".", "..")  # SRC/.: its contents, not SRC itself
+        follows = follow_link or copies_contents or source.endswith("/")
         with ExitStack() as stack:
-            with _named(source):
-                fd = self._source.open(source, lib.O_PATH | (0 if is_led else os.O_NOFOLLOW))
+            with _named_errors(source):
+                fd = self._source.open(source, lib.O_PATH | (0 if follows else os.O_NOFOLLOW))
                 stack.callback(os.close, fd)
-                seen = os.fstat(fd)
-                if source.endswith("/") and not stat.S_ISDIR(seen.st_mode):
+                status = os.fstat(fd)
+                if source.endswith("/") and not stat.S_ISDIR(status.st_mode):
                     raise Error(sentence("cp", source, "is not a directory"))
-            with _named(target):
-                at, name, there = self._destination(target, name, stat.S_ISDIR(seen.st_mode), has_contents)
+            with _named_errors(target):
+                at, name, there = self._destination(target, name, stat.S_ISDIR(status.st_mode), copies_contents)
                 stack.callback(os.close, at)
             if is_kernel_filesystem(fd):
                 self._skip(source, "is a file system of the kernel's")
-            elif (level := self._put(fd, seen, at, name, _Paths(source, there))) is not None:
+            elif (level := self._put(fd, status, at, name, _Paths(source, there))) is not None:
                 self._tree(level)
         return self._skipped
 
-    def _destination(self, path: str, name: str, is_directory: bool, has_contents: bool) -> tuple[int, str, str]:
+    def _destination(self, path: str, name: str, is_directory: bool, copies_contents: bool) -> tuple[int, str, str]:
         """The directory to copy into, the name there ("." for the directory itself), and its path."""
         try:
-            there = self._target.open(path, lib.O_PATH | os.O_DIRECTORY)
+            directory = self._target.open(path, lib.O_PATH | os.O_DIRECTORY)
         except NotADirectoryError:
             if is_directory or path.endswith("/"):
                 raise
@@ -122,8 +121,8 @@ class _Copy:
             if path.endswith("/") and not is_directory:
                 raise
         else:
-            is_itself = is_directory and has_contents
-            return there, "." if is_itself else name, path if is_itself else f"{path.rstrip('/')}/{name}"
+            is_itself = is_directory and copies_contents
+            return directory, "." if is_itself else name, path if is_itself else f"{path.rstrip('/')}/{name}"
         return *self._target.locate(path), path
 
     # -- a tree
@@ -136,8 +135,8 @@ class _Copy:
                 name = next(level.names, None)
                 if name is None:
                     if level.is_new:
-                        with _named(level.paths.target):
-                            self._dress(level.target, level.seen)
+                        with _named_errors(level.paths.target):
+                            self._set_attributes(level.target, level.status)
                     levels.pop().close()
                 elif (below := self._enter(level, name)) is not None:
                     levels.append(below)
@@ -150,20 +149,20 @@ class _Copy:
     def _enter(self, level: _Level, name: str) -> _Level | None:
         """Copies an entry of a directory; a directory is only begun."""
         paths = _Paths(*(f"{path.rstrip('/')}/{name}" for path in level.paths))
-        with _named(paths.source):
+        with _named_errors(paths.source):
             try:
                 fd = os.open(name, ENTRY, dir_fd=level.source)
             except FileNotFoundError:
                 return None  # it has gone meanwhile
         try:
-            seen = os.fstat(fd)
-            if self._top is not None and os.path.samestat(seen, self._top):
+            status = os.fstat(fd)
+            if self._top is not None and os.path.samestat(status, self._top):
                 self._skip(paths.source, "is what it is copied into")
                 return None
-            if seen.st_dev != level.seen.st_dev and is_kernel_filesystem(fd):
+            if status.st_dev != level.status.st_dev and is_kernel_filesystem(fd):
                 self._skip(paths.source, "is a file system of the kernel's")
                 return None
-            return self._put(fd, seen, level.target, name, paths)
+            return self._put(fd, status, level.target, name, paths)
         finally:
             os.close(fd)
 
@@ -172,29 +171,29 @@ class _Copy:
 
     # -- an entry
 
-    def _put(self, fd: int, seen: os.stat_result, at: int, name: str, paths: _Paths) -> _Level | None:
+    def _put(self, fd: int, status: os.stat_result, at: int, name: str, paths: _Paths) -> _Level | None:
         """What ``fd`` (O_PATH) is, as ``name`` in the directory ``at``; a directory is only begun."""
-        kind = stat.S_IFMT(seen.st_mode)
-        with _named(paths.source):
+        kind = stat.S_IFMT(status.st_mode)
+        with _named_errors(paths.source):
             if kind == stat.S_IFDIR:
-                return self._directory(fd, seen, at, name, paths)
+                return self._directory(fd, status, at, name, paths)
             if kind == stat.S_IFREG:
-                self._file(fd, seen, at, name, paths)
+                self._file(fd, status, at, name, paths)
             elif kind == stat.S_IFLNK:
                 text = os.readlink("", dir_fd=fd)
-                with _named(paths.target):
-                    self._bare(at, name, seen, lambda new: self._target.make_link(at, new, text))
+                with _named_errors(paths.target):
+                    self._make_special(at, name, status, lambda new: self._target.make_link(at, new, text))
             elif kind == stat.S_IFIFO:
-                mode = stat.S_IFIFO | stat.S_IMODE(seen.st_mode) & ~SET_ID
-                with _named(paths.target):
-                    self._bare(at, name, seen, lambda new: self._target.make_node(at, new, mode))
+                mode = stat.S_IFIFO | stat.S_IMODE(status.st_mode) & ~SET_ID
+                with _named_errors(paths.target):
+                    self._make_special(at, name, status, lambda new: self._target.make_node(at, new, mode))
             else:
                 self._skip(paths.source, f"is {KINDS.get(kind, 'of an unknown kind')}")
         return None
 
-    def _directory(self, fd: int, seen: os.stat_result, at: int, name: str, paths: _Paths) -> _Level:
+    def _directory(self, fd: int, status: os.stat_result, at: int, name: str, paths: _Paths) -> _Level:
         is_new = True
-        with _named(paths.target):
+        with _named_errors(paths.target):
             try:
                 self._target.make_directory(at, name)
             except FileExistsError:
@@ -203,7 +202,7 @@ class _Copy:
         try:
             source = os.open(".", DIRECTORY, dir_fd=fd)
             try:
-                return _Level(source, target, seen, is_new, paths, iter(os.listdir(source)))
+                return _Level(source, target, status, is_new, paths, iter(os.listdir(source)))
             except BaseException:
                 os.close(source)
                 raise
@@ -211,36 +210,36 @@ class _Copy:
             os.close(target)
             raise
 
-    def _file(self, fd: int, seen: os.stat_result, at: int, name: str, paths: _Paths) -> None:
+    def _file(self, fd: int, status: os.stat_result, at: int, name: str, paths: _Paths) -> None:
         source = reopen(fd, os.O_RDONLY)
         try:
-            with _named(paths.target):
+            with _named_errors(paths.target):
                 self._replace(
-                    at, name, lambda new: self._fill(source, seen, self._target.make_file(at, new), paths.source)
+                    at, name, lambda new: self._fill(source, status, self._target.make_file(at, new), paths.source)
                 )
         finally:
             os.close(source)
 
-    def _fill(self, source: int, seen: os.stat_result, target: int, path: str) -> None:
+    def _fill(self, source: int, status: os.stat_result, target: int, path: str) -> None:
         try:
-            with _named(path, but=OF_TARGET):
-                copy_data(source, target, seen.st_size)
-            self._dress(target, seen)
+            with _named_errors(path, but=OF_TARGET):
+                copy_data(source, target, status.st_size)
+            self._set_attributes(target, status)
         finally:
             os.close(target)
 
-    def _bare(self, at: int, name: str, seen: os.stat_result, make: Callable[[str], None]) -> None:
-        """What cannot be opened: a link, a fifo."""
+    def _make_special(self, at: int, name: str, status: os.stat_result, make: Callable[[str], None]) -> None:
+        """Copies a link or a FIFO, which are made by name, not by descriptor."""
 
-        def made(new: str) -> None:
+        def make_owned(new: str) -> None:
             make(new)
             if self._archive:
-                os.chown(new, *self._owner(seen), dir_fd=at, follow_symlinks=False)
+                os.chown(new, *self._owner(status), dir_fd=at, follow_symlinks=False)
 
-        self._replace(at, name, made)
+        self._replace(at, name, make_owned)
 
     def _replace(self, at: int, name: str, make: Callable[[str], None]) -> None:
-        """Has an entry made under another name, and gives it its own."""
+        """Makes an entry under a random name, and renames it to ``name``."""
         new = f".minicontainer-{os.urandom(12).hex()}"
         try:
             make(new)
@@ -252,28 +251,28 @@ class _Copy:
                 pass  # it was not made
             raise
 
-    # -- looks
+    # -- attributes
 
-    def _owner(self, seen: os.stat_result) -> tuple[int, int]:
-        uid, gid = self._source.ids.there(seen.st_uid, seen.st_gid)
-        owner = self._target.ids.here(uid, gid)
+    def _owner(self, status: os.stat_result) -> tuple[int, int]:
+        uid, gid = self._source.ids.to_container(status.st_uid, status.st_gid)
+        owner = self._target.ids.to_host(uid, gid)
         if owner is None:
             raise Error(f"owner {uid}:{gid}: is nobody in the container (without -a it would be its root)")
         return owner
 
-    def _dress(self, fd: int, seen: os.stat_result) -> None:
-        """Owner, mode and time, in this order. The rights of an owner (set-id) go with the owner."""
-        mode = stat.S_IMODE(seen.st_mode)
+    def _set_attributes(self, fd: int, status: os.stat_result) -> None:
+        """Sets owner, mode and times, in this order. Set-id bits are copied with the owner alone."""
+        mode = stat.S_IMODE(status.st_mode)
         if self._archive:
-            os.fchown(fd, *self._owner(seen))
+            os.fchown(fd, *self._owner(status))
         else:
             mode &= ~SET_ID
         os.fchmod(fd, mode)
-        os.utime(fd, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @contextmanager
-def _named(path: str, but: Collection[int] = ()) -> Iterator[None]:
+def _named_errors(path: str, but: Collection[int] = ()) -> Iterator[None]:
     """An OSError becomes an Error that names ``path``; not of an errno in ``but``."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a detached container is made of, before anything of it is there: checked options, its spec, its Config."""
+"""Before a detached container is created: its options are checked, its spec and its Config are made."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from minicontainer.detached.store import Entry
 from minicontainer.spec import Spec
 from minicontainer.spec.values import SECONDS_MAX, decimal
 
-WISHES = ("labels", "restart", "log", "interactive", "remove", "timeout")
+CONFIG_OPTIONS = ("labels", "restart", "log", "interactive", "remove", "timeout")
 
 
-def wishes(
+def config_options(
     spec: Spec,
     *,
     labels: Mapping[str, str] | None = None,
@@ -28,7 +28,7 @@ def wishes(
     remove: bool = False,
     timeout: float = 0,
 ) -> dict[str, Any]:
-    """Fields of Config. SpecError where one cannot be."""
+    """Checked fields of Config. SpecError."""
     log_size, log_files = log_sizes(log or {})
     return {
         "labels": check_labels(labels or {}),
@@ -41,26 +41,25 @@ def wishes(
     }
 
 
-def config(entry: Entry, spec: Spec, wished: Mapping[str, Any]) -> Config:
-    """That of a new container. A filter that comes of a file is kept as it is now: for what enters, and for another
-    start."""
+def new_config(entry: Entry, spec: Spec, options: Mapping[str, Any]) -> Config:
+    """The config of a new container. A seccomp filter from a file is copied as it is now, for exec and for restarts."""
     if spec.seccomp not in (None, "unconfined"):
         filter_ = seccomp.program(spec, host.permitted(spec, host.userns_mode(spec)))
-        spec = replace(spec, seccomp=entry.keep("seccomp", filter_))
-    return Config(entry.id, spec, time.time(), mark=runtime.mark(), **wished)
+        spec = replace(spec, seccomp=entry.add_file("seccomp", filter_))
+    return Config(entry.id, spec, time.time(), mark=runtime.mark(), **options)
 
 
-def detached(spec: Spec) -> Spec:
-    """As its monitor starts it: it ends with the monitor. Made once of a spec, with what is compiled for it."""
-    found: Spec | None = spec.__dict__.get("_detached")
-    if found is None:
-        found = replace(spec, die_with_parent=True)
-        object.__setattr__(spec, "_detached", found)
-    return found
+def detached_spec(spec: Spec) -> Spec:
+    """The spec that a monitor starts: the container ends with its monitor. Cached, and with it the compiled plan."""
+    cached: Spec | None = spec.__dict__.get("_detached")
+    if cached is None:
+        cached = replace(spec, die_with_parent=True)
+        object.__setattr__(spec, "_detached", cached)
+    return cached
 
 
-def check(spec: Spec) -> None:
-    """What can be found amiss before a start: ROOTFS, sources of mounts, devices."""
+def check_host(spec: Spec) -> None:
+    """Raises the errors that can be seen before a start: of ROOTFS, sources of mounts, devices."""
     host.check_rootfs(spec.rootfs)
     host.check_sources(spec)
     host.check_devices(spec)

@@ -1,14 +1,13 @@
-"""``exec``: another process in a container that runs, in its namespaces and cgroup, confined as its first.
+"""``exec``: starts another process in a running container, in its namespaces and cgroup, confined as its process 1.
 
     c.run(["/bin/ps"], capture_output=True)        # as mc.run
     with c.exec(["/bin/sh"], stdin=mc.PIPE) as p:  # as mc.Popen
         ...
 
-Theory of operation. The plan (container/entering.py) is laid into a memfd; a child of ours becomes
-csrc/helpers/enter.c, a sealed copy of it, which walks the plan, and ends when the second child, which is ours too
-(CLONE_PARENT), has become the program. So nothing of this process is ever seen from inside, and no limit of the
-container's is this process's.
-"""
+Theory of operation. The plan (container/entering.py) is written to a memfd. A child executes a sealed copy of the
+helper csrc/helpers/enter.c, which walks the plan: it clones the process that becomes the program as its sibling
+(CLONE_PARENT), so as a child of the caller, and exits. So the container never sees the caller's memory, and the caller
+is never under the container's limits."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from minicontainer.container.ids import users
 from minicontainer.container.process import Popen
 from minicontainer.container.program import init
 from minicontainer.container.streams import for_child
-from minicontainer.detached.sharedmemory import Layout, sheltered, take_back, written
+from minicontainer.detached.sharedmemory import Layout, copy_result, dup_above, map_shared
 from minicontainer.errors import Error
 from minicontainer.linux import process
 from minicontainer.linux.cgroup import Cgroup
@@ -47,11 +46,10 @@ KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
     "cgroup": "CLONE_NEWCGROUP",
     "time": "CLONE_NEWTIME",
 }
-FIRST = 3  # where csrc/helpers/enter.c has what it is told; its other descriptors follow
 
 
-class Way(NamedTuple):
-    """Into a container whose process 1 is ``pid``: what the new process is, and its plan."""
+class ExecPlan(NamedTuple):
+    """The plan of a new process in the container whose process 1 is ``pid``, and what it was compiled from."""
 
     pid: int
     spec: Spec
@@ -59,15 +57,17 @@ class Way(NamedTuple):
     plan: Plan
 
 
-def way(base: Spec, pid: int, args: Sequence[str], **wishes: Any) -> Way:
-    """Of a container's spec, and of what is wished for otherwise (``spec_of``). ``pid`` is held by a pidfd."""
-    spec = spec_of(base, pid, args, **wishes)
-    namespaces, facts = look(pid, spec)
-    return Way(pid, spec, facts, entering.compile(spec, facts, namespaces))
+def exec_plan(base: Spec, pid: int, args: Sequence[str], **options: Any) -> ExecPlan:
+    """The plan of ``args``, from the container's spec and other ``options`` (``exec_spec``). The caller has a pidfd of
+    ``pid``."""
+    spec = exec_spec(base, pid, args, **options)
+    namespaces, facts = inspect_process(pid, spec)
+    return ExecPlan(pid, spec, facts, entering.compile(spec, facts, namespaces))
 
 
-def look(pid: int, spec: Spec) -> tuple[str, Host]:
-    """The namespaces of process 1 that are not ours (CLONE_NEW* by name), and the facts of the container."""
+def inspect_process(pid: int, spec: Spec) -> tuple[str, Host]:
+    """The namespaces of process 1 that differ from the caller's (CLONE_NEW* by name), and the facts of the
+    container."""
     there = f"/proc/{pid}/ns"
     try:
         others = [kind for kind in KINDS if _link(f"{there}/{kind}") != _link(f"/proc/self/ns/{kind}")]
@@ -76,7 +76,7 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
         with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
             has_root = any(line.split()[0] == "0" for line in f)
     except (FileNotFoundError, ProcessLookupError):
-        raise Error(f"exec: {_why_not(pid)}") from None
+        raise Error(f"exec: {_no_namespaces_reason(pid)}") from None
     except PermissionError as e:
         reason = "this process may not: it is not root, or the container was started in another user namespace"
         raise Error(f"exec: {e.filename}: {reason}") from None
@@ -102,9 +102,9 @@ def look(pid: int, spec: Spec) -> tuple[str, Host]:
     return "|".join(KINDS[kind] for kind in others), facts
 
 
-def _why_not(pid: int) -> str:
-    """A process has no namespaces any more once its main thread has exited (exit_task_namespaces), though others run:
-    setns(2) by a pidfd is then ESRCH. A process that a signal kills loses them too, before its state is Z."""
+def _no_namespaces_reason(pid: int) -> str:
+    """A process has no namespaces once its main thread has exited (exit_task_namespaces), though other threads run:
+    setns(2) by its pidfd fails with ESRCH then. A process that a signal kills loses them too, before its state is Z."""
     try:
         found = process.stat(pid)
         if found.state in "ZX" and not found.has_ended:
@@ -123,35 +123,37 @@ def _link(path: str) -> str:
         raise
 
 
-def spec_of(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
-    """What the new process is: as the first, but for what is asked for otherwise."""
+def exec_spec(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
+    """The spec of the new process: the container's, but for ``changes`` that are not None."""
     env: Mapping[str, str] = changes.pop("env", None) or {}
-    given = {name: value for name, value in changes.items() if value is not None}
+    overrides = {name: value for name, value in changes.items() if value is not None}
     own = {"mounts": (), "devices": (), "limits": Limits(), "init": False, "executable": None, "ephemeral": False}
     fixed = {"args": tuple(args), "rootfs": f"/proc/{pid}/root", "die_with_parent": False, "name": None}
-    return replace(base, **{**own, **fixed, "tty": False, "env": {**base.env, **env}, **given})
+    return replace(base, **{**own, **fixed, "tty": False, "env": {**base.env, **env}, **overrides})
 
 
 class Exec(Popen[AnyStr]):
-    """A process in a container; all else is Popen's. ``kill`` ends this process alone."""
+    """A further process in a container. ``kill`` ends this process alone."""
 
-    def __init__(self, way_in: Way, process: int, open_cgroup: Callable[[], Cgroup | None], **streams: Any) -> None:
-        """``process``: a pidfd of process 1. ``open_cgroup`` opens the container's, where it has one."""
-        self._way, self._process, self._open_cgroup = way_in, process, open_cgroup
-        super().__init__(way_in.spec, **streams)
+    def __init__(
+        self, exec_plan: ExecPlan, process: int, open_cgroup: Callable[[], Cgroup | None], **streams: Any
+    ) -> None:
+        """``process``: a pidfd of process 1. ``open_cgroup`` opens the container's cgroup, if it has one."""
+        self._exec_plan, self._process, self._open_cgroup = exec_plan, process, open_cgroup
+        super().__init__(exec_plan.spec, **streams)
 
     def disown(self) -> None:
-        """Lets it run, and forgets it."""
+        """Lets it run, and does not wait for it."""
         if self._child is not None:
             self._child.hand_over()
             self._child = None
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
-        child = Child("", self._way.plan)
+        child = Child("", self._exec_plan.plan)
         try:
             with ExitStack() as stack:
-                _walk(child, self._inputs(child, stdio, stack), stack)
-            start.explain_failure(child, self.spec, self._way.host, 0)
+                _run_helper(child, self._inputs(child, stdio, stack), stack)
+            start.explain_failure(child, self.spec, self._exec_plan.host, 0)
         except BaseException:
             child.discard()
             raise
@@ -172,32 +174,32 @@ class Exec(Popen[AnyStr]):
         return inputs
 
 
-def _walk(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
-    """Has the plan walked; ``child`` is then as after a clone of ours."""
+def _run_helper(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
+    """Has the helper walk the plan; ``child`` is then as after a clone by this process."""
     spawn, layout, header = child.spawn, Layout("struct mc_enter"), ffi.new("struct mc_enter *")
     plan = spawn.plan
-    given = list(dict.fromkeys(fd for fd in inputs.values() if fd >= 0))
-    places = {name: FIRST + 1 + given.index(fd) for name, fd in inputs.items() if fd >= 0}
-    layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
+    inherited = list(dict.fromkeys(fd for fd in inputs.values() if fd >= 0))
+    numbers = {name: lib.MC_SHARED_FD + 1 + inherited.index(fd) for name, fd in inputs.items() if fd >= 0}
+    layout.walk(header.child, plan, [numbers.get(name, -1) for name in plan.slots])
     header.magic, header.size = lib.MC_ENTER_MAGIC, layout.size
     memfd = os.memfd_create("minicontainer", os.MFD_CLOEXEC)
     stack.callback(os.close, memfd)
-    told = written(memfd, header, layout)
-    stack.callback(told.close)
-    _become(memfd, given, stack)
-    with memoryview(told) as view:
+    shared = map_shared(memfd, header, layout)
+    stack.callback(shared.close)
+    _spawn_helper(memfd, inherited, stack)
+    with memoryview(shared) as view:
         header = ffi.cast("struct mc_enter *", ffi.from_buffer(view))
         ffi.memmove(ffi.addressof(spawn.struct.run), ffi.addressof(header.run), ffi.sizeof("struct mc_run"))
-        take_back(spawn, view, header.child.records)
+        copy_result(spawn, view, header.child.records)
         del header
-    _adopt(spawn)
+    _adopt_child(spawn)
 
 
-def _become(memfd: int, given: list[int], stack: ExitStack) -> None:
-    """Has csrc/helpers/enter.c do it, and waits for its end."""
+def _spawn_helper(memfd: int, inherited: list[int], stack: ExitStack) -> None:
+    """Executes csrc/helpers/enter.c, and waits for its end."""
     opened = []
-    for fd in (memfd, *given, init.cached(ENTER)):
-        opened.append(sheltered(fd, FIRST + 2 + len(given)))
+    for fd in (memfd, *inherited, init.cached(ENTER)):
+        opened.append(dup_above(fd, lib.MC_SHARED_FD + 2 + len(inherited)))
         stack.callback(os.close, opened[-1])
     with Spawn(_enter_plan(len(opened) - 1)) as helper:
         helper.start("0", dict(zip(helper.plan.inputs, opened, strict=True)))
@@ -205,25 +207,25 @@ def _become(memfd: int, given: list[int], stack: ExitStack) -> None:
             raise Error(f"exec: the way in ended with status {status}")
 
 
-_kept: dict[int, Plan] = {}  # by how many descriptors there are (a dict's methods are atomic)
+_plans: dict[int, Plan] = {}  # cached by the number of descriptors (a dict's methods are atomic)
 
 
 def _enter_plan(count: int) -> Plan:
-    plan = _kept.get(count)
+    plan = _plans.get(count)
     if plan is None:
-        names = [f"given-{i}" for i in range(count)]
-        steps = [p.dup3(Slot(name), FIRST + i) for i, name in enumerate(names)]
+        names = [f"inherited-{i}" for i in range(count)]
+        steps = [p.dup3(Slot(name), lib.MC_SHARED_FD + i) for i, name in enumerate(names)]
         steps += [
-            p.call("dup3", Slot("program"), FIRST + count, p.const("O_CLOEXEC")),
-            p.close_range(FIRST + count + 1),
+            p.call("dup3", Slot("program"), lib.MC_SHARED_FD + count, p.const("O_CLOEXEC")),
+            p.close_range(lib.MC_SHARED_FD + count + 1),
         ]
-        steps += [p.execveat(FIRST + count, ["minicontainer-enter"], [])]
-        plan = _kept[count] = Plan(steps, [*names, "program"])
+        steps += [p.execveat(lib.MC_SHARED_FD + count, ["minicontainer-enter"], [])]
+        plan = _plans[count] = Plan(steps, [*names, "program"])
     return plan
 
 
-def _adopt(spawn: Spawn) -> None:
-    """The second child, which is ours to wait for."""
+def _adopt_child(spawn: Spawn) -> None:
+    """Takes over the sibling that the helper has cloned: it is a child of this process."""
     run, struct = spawn.struct.run, spawn.struct
     spawn.pid = struct.pid = run.sibling or -1
     if spawn.pid <= 0:

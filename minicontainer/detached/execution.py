@@ -1,4 +1,4 @@
-"""A container that is entered: ``exec`` and what is made of it."""
+"""``Container.exec``, ``exec_detached`` and ``run``: further processes in a running container."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from minicontainer.container.process import DEVNULL
 from minicontainer.container.result import Result
 from minicontainer.container.running import finish
 from minicontainer.detached import enter
-from minicontainer.detached.client import ended
+from minicontainer.detached.client import has_ended
 from minicontainer.detached.enter import Exec
-from minicontainer.detached.inspection import Observed
+from minicontainer.detached.inspection import Inspectable
 from minicontainer.errors import Error, as_step_error
 
 if TYPE_CHECKING:
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
         Wishes,
     )
 
-MANY = 64  # ways into it that are kept
-# What a process that enters comes to where process 1 is about to end: it is killed first, or no pid is given any more
-# (kernel/pid.c, alloc_pid: ENOMEM), or its cgroup is gone (ENODEV). Process 1 ends within ENDING seconds then.
-ENDS = (errno.ECANCELED, errno.ENOMEM, errno.ENODEV, errno.ESRCH)
-ENDING = 1.0
+PLANS_MAX = 64  # cached plans of one container
+# Errors of an exec while process 1 ends: the new process is killed first, or alloc_pid gives no pid any more
+# (kernel/pid.c: ENOMEM), or the cgroup is gone (ENODEV). Process 1 ends within END_TIMEOUT seconds then.
+ENDING_ERRNOS = (errno.ECANCELED, errno.ENOMEM, errno.ENODEV, errno.ESRCH)
+END_TIMEOUT = 1.0
 
 
-class Entered(Observed):
-    """Other processes in it."""
+class ExecTarget(Inspectable):
+    """A container in which further processes can be started."""
 
-    __slots__ = ("_ways",)
+    __slots__ = ("_plans",)
 
     def __init__(self, identifier: str) -> None:
         super().__init__(identifier)
-        self._ways: dict[object, enter.Way] = {}  # into it, as it was last time
+        self._plans: dict[object, enter.ExecPlan] = {}  # cached, by command
 
     @overload
     def exec(self, args: Sequence[str], **keywords: Unpack[OfTextExec]) -> Exec[str]: ...
@@ -65,43 +65,45 @@ class Entered(Observed):
         tty: bool = False,
         **streams: Any,
     ) -> Exec[Any]:
-        """Another process in it (enter.py), as Popen; ``streams`` are Popen's. Error where it does not run."""
+        """Starts another process in the container (enter.py); ``streams`` are those of Popen. Error if the container
+        does not run."""
         pidfd = self.open_process("exec")
         if self._entry.is_frozen():
             os.close(pidfd)
             raise Error(f"exec {self.id[:12]}: is paused, so that nothing could start in it (unpause it first)")
         try:
-            way = self._way(tuple(args), env=env, cwd=cwd, user=user, tty=tty or None)
-            return Exec(way, pidfd, self.open_cgroup, **streams)
+            plan = self._exec_plan(tuple(args), env=env, cwd=cwd, user=user, tty=tty or None)
+            return Exec(plan, pidfd, self.open_cgroup, **streams)
         except (Error, OSError) as e:
             number = e.errno if isinstance(e, OSError) else None
-            if ended(pidfd, ENDING if number in ENDS else 0):
+            if has_ended(pidfd, END_TIMEOUT if number in ENDING_ERRNOS else 0):
                 raise Error(f"exec {self.id[:12]}: the container has ended meanwhile") from None
             raise as_step_error(e, "exec") if isinstance(e, OSError) else e from None
         finally:
             os.close(pidfd)
 
-    def _way(self, args: tuple[str, ...], **wishes: Any) -> enter.Way:
-        """The way in for this command; kept while nothing of it can have changed but by another start."""
+    def _exec_plan(self, args: tuple[str, ...], **options: Any) -> enter.ExecPlan:
+        """The plan of a command, cached per run of the container. ``user`` and ``tty`` depend on more than the key (the
+        container's /etc/passwd, the caller's terminal): their plans are not cached."""
         assert self._process is not None
-        env = wishes["env"]
+        env = options["env"]
         key = (
             self._process.pid,
             self._process.start,
             args,
             None if env is None else tuple(sorted(env.items())),
-            wishes["cwd"],
+            options["cwd"],
         )
-        way = self._ways.get(key)
-        if way is None or wishes["user"] is not None or wishes["tty"]:
-            way = enter.way(self.config.spec, self._process.pid, args, hostname=self.config.hostname, **wishes)
-            if len(self._ways) < MANY and wishes["user"] is None and not wishes["tty"]:
-                self._ways[key] = way
-        return way
+        plan = self._plans.get(key)
+        if plan is None or options["user"] is not None or options["tty"]:
+            plan = enter.exec_plan(self.config.spec, self._process.pid, args, hostname=self.config.hostname, **options)
+            if len(self._plans) < PLANS_MAX and options["user"] is None and not options["tty"]:
+                self._plans[key] = plan
+        return plan
 
-    def leave(self, args: Sequence[str], **wishes: Unpack[Wishes]) -> None:
-        """``exec`` of what nobody waits for: its streams are /dev/null, and it ends when it does, or the container."""
-        self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **wishes).disown()
+    def exec_detached(self, args: Sequence[str], **options: Unpack[Wishes]) -> None:
+        """As ``exec -d``: starts a process and does not wait for it; its streams are /dev/null."""
+        self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **options).disown()
 
     @overload
     def run(self, args: Sequence[str], **keywords: Unpack[OfTextEntered]) -> Result[str]: ...
@@ -112,5 +114,5 @@ class Entered(Observed):
     @overload
     def run(self, args: Sequence[str], **keywords: Unpack[OfEntered]) -> Result[Any]: ...
     def run(self, args: Sequence[str], **keywords: Any) -> Result[Any]:
-        """``exec`` to its end; keywords are those of ``minicontainer.run`` and of ``exec``."""
-        return finish(lambda **given: self.exec(args, **given), **keywords)
+        """``exec``, and waits for the end; keywords are those of ``minicontainer.run`` and of ``exec``."""
+        return finish(lambda **streams: self.exec(args, **streams), **keywords)

@@ -1,10 +1,10 @@
 """``export``: a container's root file system as a tar archive (pax), as docker's.
 
-Theory of operation. The tree is walked by descriptors from the container's root. Each entry is a name in a directory,
-opened as what it is (O_PATH|O_NOFOLLOW) and on no other mount (openat2(2), RESOLVE_NO_XDEV): no link is followed,
-nothing but files and directories is ever opened, and of what is mounted in it (volumes, /proc, /dev) there is an empty
-file or directory, whatever the container makes of a name meanwhile. Owners are the container's own numbers. A file has
-the size that it had when it was looked at: what it grows by is left out, what it shrinks by is zeros.
+Theory of operation. The tree is walked by descriptors from the container's root. Each entry is a name in an open
+directory, opened with O_PATH|O_NOFOLLOW and RESOLVE_NO_XDEV (openat2(2)): so no link is followed, and only files and
+directories are opened, however the container changes a name meanwhile. A mount point (volumes, /proc, /dev) becomes an
+empty file or directory. Owners are ids of the container. A file has the size that fstat(2) gave: what it grows by later
+is left out, what it shrinks by is filled with zeros.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from minicontainer.container import host
-from minicontainer.detached.paths import Ids, Map, inside
+from minicontainer.detached.paths import IdMap, Map, container_root
 from minicontainer.errors import Error, SpecError, sentence
 from minicontainer.linux.files import openat2, reopen
 from minicontainer.native import lib
 
 if TYPE_CHECKING:
-    from minicontainer.detached.client import Handle
+    from minicontainer.detached.client import Client
     from minicontainer.spec import Spec
 
-DEPTH = 200  # directories in directories: a descriptor is open for each
+DEPTH = 200  # nested directories: each takes a descriptor
 STAY = lib.RESOLVE_NO_XDEV | lib.RESOLVE_NO_SYMLINKS | lib.RESOLVE_BENEATH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 KINDS = {
@@ -40,17 +40,20 @@ KINDS = {
     stat.S_IFBLK: tarfile.BLKTYPE,
 }
 CAPABILITY = "security.capability"
-REVISION_2, REVISION_3 = 0x02000000, 0x03000000  # struct vfs_cap_data, and vfs_ns_cap_data: with the id of a root
+REVISION_2, REVISION_3 = (
+    0x02000000,
+    0x03000000,
+)  # struct vfs_cap_data; vfs_ns_cap_data, with the id of a namespace's root
 
 
-def export(container: Handle, target: str | IO[bytes]) -> list[str]:
-    """Writes the archive to a path, or to what can be written to; what was left out, a line each.
+def export(container: Client, target: str | IO[bytes]) -> list[str]:
+    """Writes the archive to a path or to a file object; returns a line for each file that was left out.
 
-    A file at the path is replaced when all is written; nothing is left there where it could not be."""
-    with inside(container, "export") as place:
-        top = place.open("/", DIRECTORY)
+    A file at the path is replaced when the archive is complete; after an error it is as before."""
+    with container_root(container, "export") as root:
+        top = root.open("/", DIRECTORY)
         try:
-            ids = place.ids if container.state.is_running else _ids_of(container.config.spec)
+            ids = root.ids if container.state.is_running else _ids_of(container.config.spec)
             if not isinstance(target, str):
                 return _Export(target, ids, str(getattr(target, "name", "")).strip("<>")).run(top)
             with replaced(target) as file:
@@ -59,24 +62,25 @@ def export(container: Handle, target: str | IO[bytes]) -> list[str]:
             os.close(top)
 
 
-def _ids_of(spec: Spec) -> Ids:
-    """Whose ids the files of ROOTFS are while nothing runs in it: an ordinary user's own are another's inside."""
+def _ids_of(spec: Spec) -> IdMap:
+    """The id maps that the container would have if it ran: for an ordinary user, files of ROOTFS have other owners
+    inside."""
     mode = host.userns_mode(spec)
     if mode not in ("private", "keep-id"):
-        return Ids()
+        return IdMap()
     from minicontainer.container.ids import mappings
 
     def extents(path: str, own: int) -> Map:
         further = mappings.subordinate(path, os.geteuid())
         return tuple(mappings.extents(mode, own, further)) if further else ((own if mode == "keep-id" else 0, own, 1),)
 
-    return Ids(extents("/etc/subuid", os.geteuid()), extents("/etc/subgid", os.getegid()))
+    return IdMap(extents("/etc/subuid", os.geteuid()), extents("/etc/subgid", os.getegid()))
 
 
 @contextmanager
 def replaced(path: str) -> Iterator[IO[bytes]]:
-    """A new file, for its owner alone, that takes the place of what is at ``path`` at the end; what is no file (a fifo,
-    /dev/null) is written to."""
+    """A new file, mode 0600, that replaces ``path`` at the end; if ``path`` is no regular file (a FIFO, /dev/null),
+    that is written to."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             with open(path, "wb", buffering=0) as file:
@@ -99,12 +103,12 @@ def replaced(path: str) -> Iterator[IO[bytes]]:
 
 
 class _Export:
-    """One archive, in a file of that name."""
+    """One archive, written to ``file``; ``name`` is for errors."""
 
-    def __init__(self, file: IO[bytes], ids: Ids, name: str) -> None:
+    def __init__(self, file: IO[bytes], ids: IdMap, name: str) -> None:
         self._tar = tarfile.TarFile(fileobj=_Output(file, name), mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         self._ids = ids
-        self._links: dict[tuple[int, int], str] = {}  # files that have further names: the first
+        self._links: dict[tuple[int, int], str] = {}  # of files with several names (hard links): the first name
         self._skipped: list[str] = []
 
     def run(self, top: int) -> list[str]:
@@ -116,9 +120,9 @@ class _Export:
                     os.close(levels.pop()[0])
                     continue
                 below = f"{path}/{name}" if path else name
-                with _named(below):
-                    if (entered := self._entry(directory, name, below)) >= 0:
-                        levels.append((entered, below, _names(entered)))
+                with _named_errors(below):
+                    if (opened := self._entry(directory, name, below)) >= 0:
+                        levels.append((opened, below, _names(opened)))
                 if len(levels) > DEPTH:
                     raise Error(sentence("export", below, f"is below more than {DEPTH} directories"))
             self._tar.close()
@@ -128,7 +132,7 @@ class _Export:
         return self._skipped
 
     def _entry(self, directory: int, name: str, path: str) -> int:
-        """Writes one; a descriptor of a directory to go on with, else -1."""
+        """Adds one entry; a descriptor if it is a directory to walk, else -1."""
         try:
             fd = openat2(directory, name, lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, STAY)
         except OSError as e:
@@ -139,27 +143,27 @@ class _Export:
                 return -1
             raise
         try:
-            return self._found(fd, path)
+            return self._add(fd, path)
         finally:
             os.close(fd)
 
-    def _found(self, fd: int, path: str) -> int:
-        seen = os.fstat(fd)
-        kind = stat.S_IFMT(seen.st_mode)
+    def _add(self, fd: int, path: str) -> int:
+        status = os.fstat(fd)
+        kind = stat.S_IFMT(status.st_mode)
         if kind not in KINDS:
             self._skipped.append(sentence("export", f"/{path}", "is a socket: left out"))
             return -1
-        info = self._info(seen, path)
+        info = self._info(status, path)
         if kind == stat.S_IFDIR:
             opened = os.open(".", DIRECTORY, dir_fd=fd)
             info.pax_headers = _attributes(opened)
             self._tar.addfile(info)
             return opened
-        if seen.st_nlink > 1 and (first := self._links.setdefault((seen.st_dev, seen.st_ino), path)) != path:
+        if status.st_nlink > 1 and (first := self._links.setdefault((status.st_dev, status.st_ino), path)) != path:
             info.type, info.linkname = tarfile.LNKTYPE, first
             self._tar.addfile(info)
         elif kind == stat.S_IFREG:
-            self._file(fd, info, seen.st_size)
+            self._file(fd, info, status.st_size)
         else:
             if kind == stat.S_IFLNK:
                 info.linkname = os.readlink("", dir_fd=fd)
@@ -171,32 +175,32 @@ class _Export:
             info.size, info.pax_headers = size, _attributes(file.fileno())
             self._tar.addfile(info, _Exactly(file))
 
-    def _mount_point(self, seen: os.stat_result, path: str) -> None:
-        """What it was made as is covered: a directory, or a file, of root's."""
-        is_directory = stat.S_ISDIR(seen.st_mode)
+    def _mount_point(self, status: os.stat_result, path: str) -> None:
+        """Adds a mount point: the covered file or directory cannot be seen, so root owns it."""
+        is_directory = stat.S_ISDIR(status.st_mode)
         info = tarfile.TarInfo(path)
         info.type = tarfile.DIRTYPE if is_directory else tarfile.REGTYPE
-        info.mode, info.mtime = 0o755 if is_directory else 0o644, seen.st_mtime_ns / 1e9
+        info.mode, info.mtime = 0o755 if is_directory else 0o644, status.st_mtime_ns / 1e9
         self._tar.addfile(info)
 
-    def _info(self, seen: os.stat_result, path: str) -> tarfile.TarInfo:
+    def _info(self, status: os.stat_result, path: str) -> tarfile.TarInfo:
         info = tarfile.TarInfo(path)
-        info.type, info.mode = KINDS[stat.S_IFMT(seen.st_mode)], stat.S_IMODE(seen.st_mode)
-        info.uid, info.gid = self._ids.there(seen.st_uid, seen.st_gid)
-        info.mtime = seen.st_mtime_ns / 1e9
-        if stat.S_ISCHR(seen.st_mode) or stat.S_ISBLK(seen.st_mode):
-            info.devmajor, info.devminor = os.major(seen.st_rdev), os.minor(seen.st_rdev)
+        info.type, info.mode = KINDS[stat.S_IFMT(status.st_mode)], stat.S_IMODE(status.st_mode)
+        info.uid, info.gid = self._ids.to_container(status.st_uid, status.st_gid)
+        info.mtime = status.st_mtime_ns / 1e9
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
         return info
 
 
 class _Output:
-    """Where the archive goes, which may be a pipe: what was written is counted."""
+    """The output of tarfile, which may be a pipe: counts the bytes instead of seeking."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file, self._name, self._size = file, name, 0
 
     def write(self, data: bytes) -> None:
-        """All of it. Error where that cannot be; BrokenPipeError where the reader went away."""
+        """Writes all of ``data``. Error; BrokenPipeError if the reader has closed the pipe."""
         left = memoryview(data)
         try:
             while left:
@@ -213,7 +217,7 @@ class _Output:
 
 
 class _Exactly:
-    """A file to be read, with zeros after its end."""
+    """A file that is read as if zeros followed its end."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -229,22 +233,21 @@ def _names(directory: int) -> Iterator[str]:
 
 
 def _attributes(fd: int) -> dict[str, str]:
-    """The extended attributes that others can restore, as headers (star(1)'s SCHILY.xattr, which tar(1) and docker
-    take)."""
-    found = {}
+    """The extended attributes that tar(1) and docker can restore, as headers SCHILY.xattr of star(1)."""
+    headers = {}
     try:
         for name in os.listxattr(fd):
             if name == CAPABILITY or name.startswith("user."):
                 value = os.getxattr(fd, name)
                 value = _without_root(value) if name == CAPABILITY else value
-                found[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
+                headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
     except OSError:
-        pass  # this file system has none, or it has just gone
-    return found
+        pass  # the file system has none, or the file is gone
+    return headers
 
 
 def _without_root(value: bytes) -> bytes:
-    """A file's capabilities as they are outside a user namespace (capabilities(7)): without the id of its root."""
+    """A file's capabilities without the id of a user namespace's root (capabilities(7))."""
     (magic,) = struct.unpack_from("<I", value)
     if magic & 0xFF000000 != REVISION_3:
         return value
@@ -252,7 +255,7 @@ def _without_root(value: bytes) -> bytes:
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def _named_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (Error, BrokenPipeError):

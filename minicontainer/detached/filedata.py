@@ -1,4 +1,4 @@
-"""The contents of a file, from one descriptor to another: by the kernel, hole by hole, never whole in memory."""
+"""Copies the contents of a file between descriptors in the kernel; holes are preserved."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import errno
 import os
 from collections.abc import Callable
 
-CHUNK = 64 << 20  # bytes at once: between two, a signal is heard
-FIRST: Callable[[int, int, int, int, int], int] = os.copy_file_range
-ELSEWHERE = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}  # copy_file_range(2) is not for these two
+CHUNK = 64 << 20  # bytes of one call: signals are handled between calls
+COPY: Callable[[int, int, int, int, int], int] = os.copy_file_range
+FALLBACK_ERRNOS = {
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+}  # copy_file_range(2) does not support these two files
 
 
 def copy_data(source: int, target: int, size: int) -> None:
-    """Copies the first ``size`` bytes, and no more, however much the file grows meanwhile; holes stay holes."""
+    """Copies the first ``size`` bytes, even if the file grows meanwhile; holes are preserved."""
     end = 0
     while end < size:
         try:
-            begin = os.lseek(source, end, os.SEEK_DATA)
+            start = os.lseek(source, end, os.SEEK_DATA)
         except OSError as e:
             if e.errno != errno.ENXIO:
                 raise
             break  # a hole to the end
-        end = min(os.lseek(source, begin, os.SEEK_HOLE), size)
-        if begin < end and _move(source, target, begin, end) < end:
-            break  # it has been cut meanwhile
+        end = min(os.lseek(source, start, os.SEEK_HOLE), size)
+        if start < end and _move(source, target, start, end) < end:
+            break  # it was truncated meanwhile
     os.ftruncate(target, size)
 
 
-def _move(source: int, target: int, begin: int, end: int) -> int:
-    """Copies what lies between; how far there was something."""
-    at, move = begin, FIRST
+def _move(source: int, target: int, start: int, end: int) -> int:
+    """Copies the bytes from ``start`` to ``end``; the offset of the end of file, if that comes first."""
+    at, move = start, COPY
     while at < end:
         try:
             count = move(source, target, min(end - at, CHUNK), at, at)
         except OSError as e:
-            if move is not FIRST or e.errno not in ELSEWHERE:
+            if move is not COPY or e.errno not in FALLBACK_ERRNOS:
                 raise
             move, count = _send, -1
         if count == 0:

@@ -1,8 +1,8 @@
-"""What a monitor writes last, for who waits for its end: also where nothing is kept of the container.
+"""The final state of a container, for processes that wait for its end, even if the container is removed then.
 
-The monitor writes its state into two files by turns (csrc/monitor/state.c). Who has both open has the last one, also
-when their names are gone. So who waits costs the monitor nothing, however many there are.
-"""
+The monitor writes its state to two files in turn (csrc/monitor/state.c). A process that has both files open can read
+the final state when their names are gone. So waiting costs the monitor nothing, whatever the number of waiting
+processes."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from minicontainer.detached.records import CorruptError, State
 from minicontainer.errors import EXHAUSTED, as_step_error
 from minicontainer.linux.process import Process, pidfd_wait
 
-SIZE = 4096  # bytes: more than a state has
+READ_SIZE = 4096  # bytes: more than a state file has
 
 
-class LastWord:
-    """Of ``monitor``; the files of ``directory`` are opened now."""
+class FinalState:
+    """The final state that ``monitor`` will have written. Opens the state files of ``directory``."""
 
     def __init__(self, directory: str, monitor: Process) -> None:
         self._monitor = monitor
         self._fds: list[int] = []
-        while not self._has_both(directory):
+        while not self._open_both(directory):
             self.close()
 
-    def _has_both(self, directory: str) -> bool:
-        """Opens them; False where they were exchanged between. The one that is to be written first: where that is gone,
-        the other is final."""
+    def _open_both(self, directory: str) -> bool:
+        """Opens both files; False if they were exchanged meanwhile. The spare file comes first: if it does not exist
+        any more, the other one is final."""
         for name in (".state", "state"):
             try:
                 self._fds.append(runtime.opened(f"{directory}/{name}"))
             except ValueError:
-                continue  # no monitor wrote that
+                continue  # no regular file: not the monitor's
             except OSError as e:
                 if e.errno in EXHAUSTED:
                     self.close()
                     raise as_step_error(e, name) from None
-                # it has ended by now
+                # it has ended meanwhile
         return len({os.fstat(fd).st_ino for fd in self._fds}) == len(self._fds)
 
     def read(self) -> State | None:
-        """Once it has ended; None where it was killed."""
+        """The final state, once the monitor has ended; None if the monitor was killed."""
         for fd in self._fds:
             try:
-                state = State.from_json(os.pread(fd, SIZE, 0).decode(), watched=False)
+                state = State.from_json(os.pread(fd, READ_SIZE, 0).decode(), owner_alive=False)
             except (CorruptError, UnicodeDecodeError):
                 continue
             if state.status == "exited" and state.monitor == self._monitor:
@@ -56,7 +56,7 @@ class LastWord:
         while self._fds:
             os.close(self._fds.pop())
 
-    def __enter__(self) -> LastWord:
+    def __enter__(self) -> FinalState:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,12 +64,12 @@ class LastWord:
 
 
 def await_foreground(identifier: str, directory: str, creator: Process | None, timeout: float | None) -> State | None:
-    """The final state of a container in the foreground, which its creator writes into the file that is there; None
-    where the creator was killed. TimeoutError."""
+    """Waits for the end of a foreground container; its final state, which its creator writes to the file that is open;
+    None if the creator was killed. TimeoutError."""
     try:
         fd = runtime.opened(f"{directory}/state")
     except ValueError:
-        return None  # its creator does not look after that any more
+        return None  # no regular file: not the creator's
     with open(fd, "rb", buffering=0) as last:
         pidfd = -1 if creator is None else creator.pidfd()
         try:
@@ -79,7 +79,7 @@ def await_foreground(identifier: str, directory: str, creator: Process | None, t
             if pidfd >= 0:
                 os.close(pidfd)
         try:
-            state = State.from_json(os.pread(last.fileno(), SIZE, 0).decode("utf-8", "replace"), watched=False)
+            state = State.from_json(os.pread(last.fileno(), READ_SIZE, 0).decode("utf-8", "replace"), owner_alive=False)
         except CorruptError:
             return None
     return state if state.status == "exited" else None

@@ -1,8 +1,8 @@
-"""What is done with a container in the foreground, which has no monitor: by its processes, since nobody is asked.
+"""Signals to a foreground container. It has no monitor: signals go to its processes.
 
-Theory of operation. Its maker waits for it, and has its claim (container/registry/ownership.py); while it runs it has a
-directory as a detached one has, in which the maker stands for the monitor, and which goes with it. Its last state is
-written into the file that is there, so that who has it open can read how it ended.
+Theory of operation. The creator waits for the container and holds its ownership lock (container/registry/ownership.py).
+While the container runs it has a directory as a detached one has; the creator stands for the monitor, and removes the
+directory at the end. It writes the final state to the existing file: so a process that has the file open can read it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import os
 import signal
 import time
 
-from minicontainer.detached.client import Handle
+from minicontainer.detached.client import Client
 from minicontainer.errors import Error
 from minicontainer.linux.process import pidfd_wait
 
-PATIENCE = 20.0  # seconds that its maker may take to give back what it had
+RELEASE_TIMEOUT = 20.0  # seconds that the creator may take to release the container's resources
 
 
-def refuse(container: Handle, what: str, why: str) -> None:
-    """Error where it is in the foreground, since ``what`` needs a monitor."""
+def refuse(container: Client, what: str, why: str) -> None:
+    """Error if the container is in the foreground, since ``what`` needs a monitor."""
     if container.config.foreground:
-        maker = container.state.monitor
-        who = "" if maker is None else f" of process {maker.pid}"
-        raise Error(f"{what} {container.id[:12]}: is in the foreground{who}: {why}")
+        creator = container.state.monitor
+        of_process = "" if creator is None else f" of process {creator.pid}"
+        raise Error(f"{what} {container.id[:12]}: is in the foreground{of_process}: {why}")
 
 
-def send(container: Handle, number: int) -> None:
-    """A signal to process 1; SIGKILL to all of it."""
+def send(container: Client, number: int) -> None:
+    """Sends a signal to process 1; SIGKILL to all processes."""
     process, cgroup = container.state.process, container.open_cgroup()
     pidfd = -1 if process is None else process.pidfd()
     try:
@@ -44,18 +44,18 @@ def send(container: Handle, number: int) -> None:
             cgroup.close()
 
 
-def stop(container: Handle, number: int, timeout: float) -> None:
-    """The signal ``number``, a kill after ``timeout`` seconds (below 0: never), and the end of it all."""
+def stop(container: Client, number: int, timeout: float) -> None:
+    """Sends the signal ``number``, SIGKILL after ``timeout`` seconds (below 0: never), and waits for the end."""
     process = container.state.process
     pidfd = -1 if process is None else process.pidfd()
     try:
         send(container, number)
         if pidfd >= 0 and not pidfd_wait(pidfd, None if timeout < 0 else timeout):
             send(container, signal.SIGKILL)
-            pidfd_wait(pidfd, PATIENCE)
+            pidfd_wait(pidfd, RELEASE_TIMEOUT)
     finally:
         if pidfd >= 0:
             os.close(pidfd)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RELEASE_TIMEOUT
     while os.path.isdir(container.directory) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What can be seen of a container from outside, and of its files."""
+"""What a container does and uses: output, processes, statistics, ports, files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 from minicontainer.detached import changes, copying, foreground, logs, members, ports, sizes, stats
 from minicontainer.detached.attachment import Attachment
 from minicontainer.detached.changes import Change
-from minicontainer.detached.client import Handle
+from minicontainer.detached.client import Client
 from minicontainer.detached.ports import Port
 from minicontainer.detached.stats import Stats, Task
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from minicontainer.network.members import Record
 
 
-class Observed(Handle):
-    """A container that is looked into: what it uses, who is in it, what it has written."""
+class Inspectable(Client):
+    """A container whose output, processes and files can be read."""
 
     __slots__ = ()
 
     def attach(self) -> Attachment:
-        """Its streams, from now on."""
+        """Attaches to the streams, from now on."""
         foreground.refuse(self, "attach", "its streams are there")
         return Attachment(self)
 
@@ -38,8 +38,8 @@ class Observed(Handle):
         until: float | Fraction | None = None,
         tail: int | None = None,
     ) -> Iterator[logs.Entry]:
-        """What it wrote: from ``since`` on, to ``until`` (seconds since 1970), of the last ``tail`` lines; with
-        ``follow`` what it writes from now on too, until it has ended for good, or ``until``."""
+        """The output from ``since`` to ``until`` (seconds since 1970), of the last ``tail`` lines; with ``follow`` also
+        later output, until the container has ended for good, or ``until``."""
         foreground.refuse(self, "logs", "what it writes is there")
         monitor = self.state.monitor
         ended = monitor.pidfd() if follow and monitor is not None else -1
@@ -52,43 +52,44 @@ class Observed(Handle):
                 os.close(ended)
 
     def copy_in(self, source: str, target: str, **options: bool) -> list[str]:
-        """Copies files into it (copying.py); what was left out, a line each."""
+        """Copies files into the container (copying.py); returns a line for each file that was left out."""
         return copying.copy_in(self, source, target, **options)
 
     def copy_out(self, source: str, target: str, **options: bool) -> list[str]:
-        """Copies files out of it (copying.py); what was left out, a line each."""
+        """Copies files out of the container (copying.py); returns a line for each file that was left out."""
         return copying.copy_out(self, source, target, **options)
 
     def export(self, target: str | IO[bytes]) -> list[str]:
-        """Writes its root file system as a tar archive to a path or a file (exporting.py); what was left out, a line
-        each. Error where it is ephemeral and does not run."""
+        """Writes the root file system as a tar archive to a path or a file (exporting.py); returns a line for each file
+        that was left out. Error if the container is ephemeral and does not run."""
         from minicontainer.detached import exporting
 
         return exporting.export(self, target)
 
     def changes(self) -> list[Change]:
-        """What an ephemeral one has added, changed and deleted. Error where it does not run, or is none."""
-        foreground.refuse(self, "diff", "nobody has kept what lies below its root")
+        """The files that an ephemeral container has added, changed and deleted. Error if it does not run, or is not
+        ephemeral."""
+        foreground.refuse(self, "diff", "no process holds its upper layer")
         return changes.changes(self)
 
     def sizes(self) -> tuple[int | None, int | None]:
-        """Bytes of what an ephemeral one that runs has written (None: its writes go to ROOTFS), and of that and ROOTFS
-        together."""
+        """Bytes that a running ephemeral container has written (None: its writes go to ROOTFS), and the sum of these
+        and ROOTFS."""
         return sizes.sizes(self)
 
     def stats(self) -> Stats:
-        """What it uses now: of its cgroup, and what that does not tell, of its processes. Error where it does not
+        """The current use of resources, from the cgroup, else from the processes. Error if the container does not
         run."""
         with members.of(self, "stats") as (cgroup, pids):
             return stats.measure(cgroup, pids)
 
     def tasks(self) -> list[Task]:
-        """Its processes. Error where it does not run."""
+        """The container's processes. Error if it does not run."""
         with members.of(self, "top") as (_, pids):
             return stats.tasks(pids)
 
     def lease(self) -> Record | None:
-        """What it has of the network that it is on: address, names, published ports; None where it is on none."""
+        """The network lease: address, names, published ports; None without a network."""
         if not (path := self._entry.lease()):
             return None
         from minicontainer.network import members
@@ -96,10 +97,10 @@ class Observed(Handle):
         return members.at(path)
 
     def published(self) -> tuple[s.Port, ...]:
-        """The ports of the host that lead to it while it runs."""
+        """The published ports of the host, while the container runs."""
         return ports.published(self._entry, self.config, self.state)
 
     def ports(self) -> list[Port]:
-        """Where its processes wait for others. Error where it does not run."""
+        """The ports on which the container's processes listen. Error if it does not run."""
         with members.of(self, "port") as (_, pids):
             return ports.ports(pids)

@@ -1,12 +1,11 @@
-"""What a container wrote, as its monitor has it in files (csrc/monitor/log.c): read, and followed.
+"""``logs``: reads and follows the log files that the monitor writes (csrc/monitor/log.c).
 
     for entry in c.logs(tail=10, follow=True):
         entry.time, entry.stream, entry.data
 
-Theory of operation. Files only grow, and are renamed when they are full (`log` to `log.1` ...): a reader holds the one
-that it is at, and finds the next by the inode of its own. Nobody waits for a reader: one that is slower than the
-rotation goes on with the oldest file that is there.
-"""
+Theory of operation. A log file only grows, and is renamed when it is full (`log` to `log.1` ...). A reader has one file
+open, and finds the next one by the inode of that. The monitor does not wait for readers: a reader that is slower than
+the rotation continues with the oldest file that exists."""
 
 from __future__ import annotations
 
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 
 ENTRY = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z (stdout|stderr|lost) ([FP]) ([^\n]*)\n")
 CHUNK = 1 << 16
-LONGEST = 10**9  # ms: what poll(2) can be asked to wait at once
+POLL_MAX = 10**9  # ms: below the maximum of poll(2)
 
 
 class Entry(NamedTuple):
-    """A part of the output. ``data`` ends with a newline where the program wrote one. Of stream ``lost`` it says how
-    much could not be written to the log, and why."""
+    """A part of the output. ``data`` ends with a newline if the program wrote one. An entry of the stream ``lost`` says
+    how many bytes could not be written to the log, and why."""
 
     time_ns: int  # since 1970
     stream: str  # stdout, stderr, lost
@@ -47,12 +46,12 @@ class Entry(NamedTuple):
 
 
 def parse(data: bytes) -> Iterator[Entry]:
-    """The entries of whole lines; what is no entry is left out."""
-    return (entry for _, entry in _placed(data))
+    """The entries of complete lines; invalid lines are left out."""
+    return (entry for _, entry in _positions(data))
 
 
-def _placed(data: bytes) -> Iterator[tuple[int, Entry]]:
-    """Entries with where they begin."""
+def _positions(data: bytes) -> Iterator[tuple[int, Entry]]:
+    """Entries with their offsets."""
     for match in ENTRY.finditer(data):
         text = match[5] + (b"\n" if match[4] == b"F" else b"")
         yield match.start(), Entry(_seconds(match[1]) * 10**9 + int(match[2]), match[3].decode(), text)
@@ -63,29 +62,29 @@ def _seconds(text: bytes) -> int:
     return calendar.timegm(time.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S"))
 
 
-class Place(NamedTuple):
-    """Of an entry: in which file, however that is called by now, and where it begins."""
+class Position(NamedTuple):
+    """The position of an entry: the inode of its file, which may be renamed, and the offset."""
 
     inode: int
     offset: int
 
 
-class Begin(NamedTuple):
-    """Of a line: where, and of which streams earlier lines go on after it."""
+class LineStart(NamedTuple):
+    """The start of a line, and the streams on which an earlier line continues after it."""
 
-    place: Place
-    within: frozenset[str]
+    position: Position
+    continued: frozenset[str]
 
 
 class Log:
-    """A container's log, from the oldest file that is kept. ``fileno`` is readable when there may be more."""
+    """A container's log, from the oldest retained file on. ``fileno`` is readable when there may be more."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._inotify = inotify_init1()
         inotify_add_watch(self._inotify, directory, "IN_MODIFY|IN_CREATE")
         self._file = -1
-        self._rest = b""
+        self._partial = b""
 
     def __enter__(self) -> Log:
         return self
@@ -94,7 +93,7 @@ class Log:
         self.close()
 
     def close(self) -> None:
-        """Closes what it holds."""
+        """Closes the descriptors."""
         fd, self._inotify = self._inotify, -1
         if fd >= 0:
             os.close(fd)
@@ -103,51 +102,51 @@ class Log:
     def _close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._rest = -1, b""
+        self._file, self._partial = -1, b""
 
     def fileno(self) -> int:
-        """For poll(2)."""
+        """The descriptor for poll(2)."""
         return self._inotify
 
     def skip(self) -> None:
-        """Goes to the end."""
+        """Seeks to the end of the log."""
         while self._next():
             pass
         if self._file >= 0:
             os.lseek(self._file, 0, os.SEEK_END)
 
-    def again(self, begin: Begin) -> Iterator[Entry]:
-        """All from the beginning of a line on, but for the lines that go on from before; from the oldest file on, where
-        its own is gone."""
+    def replay(self, begin: LineStart) -> Iterator[Entry]:
+        """The entries from the start of a line on, without the rest of earlier lines; from the oldest file on, if the
+        file of that line is gone."""
         self._close()
         while self._next():
-            if os.fstat(self._file).st_ino == begin.place.inode:
-                os.lseek(self._file, begin.place.offset, os.SEEK_SET)
-                return without(self.read(), begin.within)
+            if os.fstat(self._file).st_ino == begin.position.inode:
+                os.lseek(self._file, begin.position.offset, os.SEEK_SET)
+                return drop_continued(self.read(), begin.continued)
         self._close()
         return self.read()
 
     def read(self) -> Iterator[Entry]:
-        """All that is there now and was not read before."""
-        return (entry for _, entry in self.placed())
+        """The entries since the last call."""
+        return (entry for _, entry in self.positions())
 
-    def placed(self) -> Iterator[tuple[Place, Entry]]:
-        """``read``, with where each begins."""
+    def positions(self) -> Iterator[tuple[Position, Entry]]:
+        """``read``, with the position of each entry."""
         self._drain()
         while True:
             while self._file >= 0 and (data := self._more()):
-                lines, newline, rest = (self._rest + data).rpartition(b"\n")
-                begin = os.lseek(self._file, 0, os.SEEK_CUR) - len(self._rest) - len(data)
-                inode, self._rest = os.fstat(self._file).st_ino, rest
-                for at, entry in _placed(lines + newline):
-                    yield Place(inode, begin + at), entry
-                if len(self._rest) > 2 * CHUNK:  # no line of a monitor's: it writes no more than it reads at once
-                    self._rest = b""
+                lines, newline, rest = (self._partial + data).rpartition(b"\n")
+                begin = os.lseek(self._file, 0, os.SEEK_CUR) - len(self._partial) - len(data)
+                inode, self._partial = os.fstat(self._file).st_ino, rest
+                for at, entry in _positions(lines + newline):
+                    yield Position(inode, begin + at), entry
+                if len(self._partial) > 2 * CHUNK:  # no valid line: a monitor writes at most one read(2) to a line
+                    self._partial = b""
             if not self._next():
                 return
 
     def _more(self) -> bytes:
-        return os.read(self._file, CHUNK) if self._rest else runtime.read_on(self._file, CHUNK)
+        return os.read(self._file, CHUNK) if self._partial else runtime.read_on(self._file, CHUNK)
 
     def _drain(self) -> None:
         try:
@@ -157,15 +156,15 @@ class Log:
             pass
 
     def _next(self) -> bool:
-        """Goes to the file after this one; False where this is the last."""
+        """Opens the next file; False if this is the last one."""
         files = self._files()
         own = os.fstat(self._file).st_ino if self._file >= 0 else 0
         numbers = [number for number, inode in files if inode == own]
-        behind = [number for number, _ in files if not numbers or number < numbers[0]]
-        if not behind:
+        newer = [number for number, _ in files if not numbers or number < numbers[0]]
+        if not newer:
             return False
         try:
-            name = f"log.{max(behind)}" if max(behind) else "log"
+            name = f"log.{max(newer)}" if max(newer) else "log"
             opened = runtime.opened(f"{self._directory}/{name}")
         except FileNotFoundError:
             return True  # it was renamed meanwhile: look again
@@ -177,35 +176,35 @@ class Log:
 
     def _files(self) -> list[tuple[int, int]]:
         """(number, inode) of each file."""
-        found = []
+        files = []
         try:
             for item in os.scandir(self._directory):
                 if match := re.fullmatch(r"log(?:\.(\d+))?", item.name):
-                    found.append((int(match[1] or 0), item.inode()))
+                    files.append((int(match[1] or 0), item.inode()))
         except FileNotFoundError:
             pass  # the container was removed
-        return found
+        return files
 
 
-def last(entries: Iterable[tuple[Place, Entry]], count: int) -> Begin | None:
-    """Where the last ``count`` lines begin, a line may come in parts; None where there are none."""
-    begins: deque[Begin] = deque(maxlen=count)
-    within: set[str] = set()
-    for place, entry in entries:
-        if entry.stream not in within:
-            begins.append(Begin(place, frozenset(within)))
-        (within.discard if entry.data.endswith(b"\n") else within.add)(entry.stream)
+def last(entries: Iterable[tuple[Position, Entry]], count: int) -> LineStart | None:
+    """The start of the last ``count`` lines (a line may consist of several entries); None without entries."""
+    begins: deque[LineStart] = deque(maxlen=count)
+    continued: set[str] = set()
+    for position, entry in entries:
+        if entry.stream not in continued:
+            begins.append(LineStart(position, frozenset(continued)))
+        (continued.discard if entry.data.endswith(b"\n") else continued.add)(entry.stream)
     return begins[0] if begins else None
 
 
-def without(entries: Iterable[Entry], streams: Iterable[str]) -> Iterator[Entry]:
-    """The entries but for what is left of a line of each of these streams."""
-    within = set(streams)
+def drop_continued(entries: Iterable[Entry], streams: Iterable[str]) -> Iterator[Entry]:
+    """The entries without the rest of one line of each of these streams."""
+    continued = set(streams)
     for entry in entries:
-        if entry.stream not in within:
+        if entry.stream not in continued:
             yield entry
         elif entry.data.endswith(b"\n"):
-            within.remove(entry.stream)
+            continued.remove(entry.stream)
 
 
 def entries(
@@ -217,19 +216,19 @@ def entries(
     until: float | Fraction | None = None,
     tail: int | None = None,
 ) -> Iterator[Entry]:
-    """The entries from ``since`` on, to ``until`` (seconds since 1970), of the last ``tail`` lines. With ``follow``
-    also those that come, until then, or until the descriptor ``ended`` is readable (None: at once)."""
+    """The entries from ``since`` to ``until`` (seconds since 1970), of the last ``tail`` lines. With ``follow`` also
+    later ones, to ``until``, or until the descriptor ``ended`` is readable (None: it has ended)."""
     first, end = (None if when is None else round(when * 10**9) for when in (since, until))
 
     def fits(entry: Entry) -> bool:
         return (first is None or entry.time_ns >= first) and (end is None or entry.time_ns <= end)
 
     with Log(directory) as log:
-        found = log.read()
+        selected = log.read()
         if tail is not None:
-            begin = last(((place, entry) for place, entry in log.placed() if fits(entry)), tail)
-            found = log.again(begin) if begin else iter(())
-        yield from filter(fits, found)
+            begin = last(((position, entry) for position, entry in log.positions() if fits(entry)), tail)
+            selected = log.replay(begin) if begin else iter(())
+        yield from filter(fits, selected)
         while follow and ended is not None:
             left = None if end is None else (end - time.time_ns()) / 1e6
             if left is not None and left <= 0:
@@ -237,7 +236,7 @@ def entries(
             poll = select.poll()
             poll.register(log, select.POLLIN)
             poll.register(ended, select.POLLIN)
-            ready = dict(poll.poll(left if left is None else min(left, LONGEST)))
+            ready = dict(poll.poll(left if left is None else min(left, POLL_MAX)))
             yield from filter(fits, log.read())
             if ended in ready:
                 return

@@ -1,10 +1,9 @@
-"""A container as the child of a monitor of its own (csrc/monitor/), which stays when this process ends.
+"""Starts a container as the child of its monitor (csrc/monitor/), which outlives the caller.
 
-Theory of operation. All is prepared as for a child of ours (container/start.py); then, instead of a clone, what the
-child's clone takes is laid into a memfd (struct mc_monitor in csrc/monitor/shared.h), and the monitor is started with
-it and with the descriptors, by a plan too. The monitor walks the plan, and says by a byte that it is done; what came of
-it is in the memfd: the same records as a clone of ours leaves, from which an error is explained in the same way.
-"""
+Theory of operation. The container is prepared as a child of the caller would be (container/start.py). Instead of a
+clone, the inputs of the clone are written to a memfd (struct mc_monitor in csrc/monitor/shared.h), and a plan starts
+the monitor with the memfd and the descriptors. The monitor walks the container's plan and writes a byte to a pipe when
+the first start is over. The records are in the memfd: so an error is explained as that of a clone by the caller."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from minicontainer.container.cgroup import placement
 from minicontainer.container.registry import names
 from minicontainer.container.registry.orphans import NO_CGROUP
 from minicontainer.container.start import Compiled, reusable_inputs
-from minicontainer.detached.sharedmemory import Layout, copy_records, sheltered, take_back, written
+from minicontainer.detached.sharedmemory import Layout, copy_records, copy_result, dup_above, map_shared
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
 from minicontainer.native import LIBEXEC, ffi, lib
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from minicontainer.network.leases import Lease
 
 MONITOR = f"{LIBEXEC}/monitor"
-FILES = ("helper-output", "hosts-file")  # inputs of a parent-side plan that are descriptors; the others are numbers
+FILES = ("helper-output", "hosts-file")  # inputs of a parent-side plan that are descriptors; other inputs are numbers
 POLICIES = {
     "no": lib.MC_NEVER,
     "on-failure": lib.MC_ON_FAILURE,
@@ -44,119 +43,121 @@ POLICIES = {
 
 
 class Descriptors:
-    """What the monitor inherits. ``place`` gives the number that a descriptor will have there."""
+    """The descriptors that the monitor inherits. ``add`` returns the number that a descriptor has in the monitor."""
 
-    def __init__(self, told: int, started: int) -> None:
-        self.given = [told, started]
+    def __init__(self, shared: int, started: int) -> None:
+        self.fds = [shared, started]
 
-    def place(self, fd: int) -> int:
+    def add(self, fd: int) -> int:
         if fd < 0:
             return -1
-        self.given.append(fd)
-        return int(lib.MC_SHARED_FD) + len(self.given) - 1
+        self.fds.append(fd)
+        return int(lib.MC_SHARED_FD) + len(self.fds) - 1
 
 
-class Monitored:
-    """Starts a container under a monitor. ``clone`` is for container.start.start_with."""
+class MonitorLauncher:
+    """Starts a container under a monitor. container.start calls ``clone`` instead of its own."""
 
     def __init__(
-        self, config: Config, *, directory: int, lock: int, names: int, boot: str, linked: Callable[[str, str], None]
+        self, config: Config, *, directory: int, lock: int, names: int, boot: str, link: Callable[[str, str], None]
     ) -> None:
-        """``directory``, its ``lock`` and ``names`` are descriptors; ``linked`` is told the path of the container's
-        ``cgroup``, and of its ``lease``."""
-        self.config, self.boot, self.linked = config, boot, linked
+        """``directory``, its ``lock`` and ``names`` are descriptors; ``link(name, path)`` is called with the paths of
+        the container's ``cgroup`` and ``lease``."""
+        self.config, self.boot, self.link = config, boot, link
         self.directory, self.lock, self.names = directory, lock, names
 
     def clone(self, child: Child, spec: Spec, what: Compiled) -> int:
-        """Starts the monitor, waits for its word; the result of its clone. ``child`` is then as after one of ours, but
-        no child of this process."""
+        """Starts the monitor and waits for the end of the first start; the result of the monitor's clone. ``child`` is
+        then as after a clone by this process, but no child of this process."""
         failpoint("prepared")
-        self.linked("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
+        self.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
         failpoint("cgroup linked")
         if child.lease is not None:
-            self.linked("lease", child.lease.path)
+            self.link("lease", child.lease.path)
         failpoint("lease linked")
         with ExitStack() as stack:
             memfd = _owned(stack, os.memfd_create("minicontainer", os.MFD_CLOEXEC))
             read, write = os.pipe2(os.O_CLOEXEC)
             _owned(stack, read)
             with os.fdopen(write, "wb", buffering=0):
-                given = Descriptors(memfd, write)
-                places = {name: given.place(fd) for name, fd in reusable_inputs(spec, what, stack).items()}
-                header, layout = self._tell(child, spec, places, given)
+                inherited = Descriptors(memfd, write)
+                numbers = {name: inherited.add(fd) for name, fd in reusable_inputs(spec, what, stack).items()}
+                header, layout = self._fill_header(child, spec, numbers, inherited)
                 header.spawn.flags = what.flags
-                told = written(memfd, header, layout)
-                stack.callback(told.close)
+                shared = map_shared(memfd, header, layout)
+                stack.callback(shared.close)
                 failpoint("memfd filled")
-                _spawn(given.given)
+                _spawn(inherited.fds)
                 failpoint("monitor made")
             if os.read(read, 1) != b"\1":
                 raise Error("monitor: it was killed before the container ran")
-            return self._take_back(child, spec, told)
+            return self._copy_result(child, spec, shared)
 
-    def _tell(self, child: Child, spec: Spec, places: dict[str, int], given: Descriptors) -> tuple[Any, Layout]:
-        """What goes into the memfd."""
+    def _fill_header(
+        self, child: Child, spec: Spec, numbers: dict[str, int], inherited: Descriptors
+    ) -> tuple[Any, Layout]:
+        """The header of the memfd, and the layout of the rest."""
         layout, header = Layout("struct mc_monitor"), ffi.new("struct mc_monitor *")
         plan = child.spawn.plan
-        layout.walk(header.child, plan, [places.get(name, -1) for name in plan.slots])
+        layout.walk(header.child, plan, [numbers.get(name, -1) for name in plan.slots])
         if child.parent_run is not None:
-            self._write_parent(header, layout, child, given)
+            self._fill_parent(header, layout, child, inherited)
         for name, field in (("stdin", "in"), ("stdout", "out"), ("stderr", "err"), ("report", "report")):
             setattr(header, field, plan.slots[name] if name in plan.inputs else -1)
         header.socket = plan.slots["parent-socket"] if "parent-socket" in plan.inputs else -1
-        self._tell_places(header, layout, child, given)
+        self._fill_descriptors(header, layout, child, inherited)
         if child.lease is not None:
-            _tell_ending(header, layout, child.lease, given)
-        self._tell_wishes(header, spec)
+            _fill_release(header, layout, child.lease, inherited)
+        self._fill_options(header, spec)
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
         return header, layout
 
-    def _write_parent(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
+    def _fill_parent(self, header: Any, layout: Layout, child: Child, inherited: Descriptors) -> None:
         parent_run = child.parent_run
         assert parent_run is not None
-        numbers = {name: given.place(n) if name in FILES else n for name, n in parent_run.numbers.items()}
+        numbers = {name: inherited.add(n) if name in FILES else n for name, n in parent_run.numbers.items()}
         layout.walk(header.parent, parent_run.plan, [numbers.get(name, -1) for name in parent_run.plan.slots])
         header.shared_slots = layout.put(bytes(ffi.buffer(parent_run.template.shared)))
         header.parent_side.nshared, header.parent_side.ninputs = parent_run.struct.nshared, parent_run.struct.ninputs
         header.parent_side.ready, header.parent_side.go, header.parent_side.answer = parent_run.template.pipe_slots
 
-    def _tell_places(self, header: Any, layout: Layout, child: Child, given: Descriptors) -> None:
-        header.directory, header.names = given.place(self.directory), given.place(self.names)
-        header.lock = given.place(self.lock)
-        given.place(child.ownership)  # held by the monitor as long as that lives
+    def _fill_descriptors(self, header: Any, layout: Layout, child: Child, inherited: Descriptors) -> None:
+        header.directory, header.names = inherited.add(self.directory), inherited.add(self.names)
+        header.lock = inherited.add(self.lock)
+        inherited.add(child.ownership)  # the ownership lock, as long as the monitor lives
         header.cgroup = header.cgroup_parent = header.ids = -1
         if child.cgroup is not None:
-            header.cgroup, header.cgroup_parent = given.place(child.cgroup.fd), given.place(child.cgroup.parent_fd)
+            header.cgroup, header.cgroup_parent = inherited.add(child.cgroup.fd), inherited.add(child.cgroup.parent_fd)
             header.cgroup_name = layout.text(child.cgroup.name)
         header.ids_byte = lib.MC_NO_BYTE
         if child.ids is not None:
-            header.ids, *_ = map(given.place, child.ids.fds)
+            header.ids, *_ = map(inherited.add, child.ids.fds)
             header.ids_byte = lib.MC_NO_BYTE if child.ids.byte is None else child.ids.byte
         header.boot = layout.text(self.boot)
 
-    def _tell_wishes(self, header: Any, spec: Spec) -> None:
+    def _fill_options(self, header: Any, spec: Spec) -> None:
         config = self.config
         header.name, header.id = config.name.encode(), config.id.encode()
-        for wish, bit in (
+        for option, bit in (
             (config.interactive, lib.MC_INTERACTIVE),
             (spec.tty, lib.MC_TERMINAL),
             (config.remove, lib.MC_REMOVE),
             (spec.ephemeral, lib.MC_UPPER),
         ):
-            header.flags |= bit if wish else 0
+            header.flags |= bit if option else 0
         header.policy, header.retries = policy(config.restart)
         header.stop_signal = signal_number("stop_signal", spec.stop_signal)
         header.stop_timeout_ms, header.timeout_ms = round(spec.stop_timeout * 1000), round(config.timeout * 1000)
         header.log_size, header.log_files = config.log_size, config.log_files
 
-    def _take_back(self, child: Child, spec: Spec, told: mmap.mmap) -> int:
-        """What the monitor's clone left, into ``child``. ProgramError where init could not execute the program;
-        StepError where nothing could be written of it."""
-        with memoryview(told) as view:
+    def _copy_result(self, child: Child, spec: Spec, shared: mmap.mmap) -> int:
+        """Copies the result of the monitor's clone to ``child``. ProgramError if init could not execute the program;
+        StepError if the state file could not be written."""
+        with memoryview(shared) as view:
             header = ffi.cast("struct mc_monitor *", ffi.from_buffer(view))
             spawn = child.spawn
             ffi.memmove(spawn.struct, ffi.addressof(header.spawn), ffi.sizeof("struct mc_spawn"))
-            take_back(spawn, view, header.child.records)
+            copy_result(spawn, view, header.child.records)
             if child.parent_run is not None:
                 child.parent_run.struct.run.failed = header.parent_side.run.failed
                 copy_records(child.parent_run.records, view, header.parent.records)
@@ -174,12 +175,12 @@ class Monitored:
         return result
 
 
-def _tell_ending(header: Any, layout: Layout, lease: Lease, given: Descriptors) -> None:
-    """The end of a lease is the monitor's; and so are the locks and sockets, as long as it lives."""
-    places = {name: given.place(fd) for name, fd in lease.for_another().items()}
+def _fill_release(header: Any, layout: Layout, lease: Lease, inherited: Descriptors) -> None:
+    """The monitor releases the lease; it inherits the locks and sockets of the lease, and holds them until then."""
+    numbers = {name: inherited.add(fd) for name, fd in lease.for_another().items()}
     for fd in lease.held():
-        given.place(fd)
-    layout.walk(header.release, lease.ending, [places.get(name, -1) for name in lease.ending.slots])
+        inherited.add(fd)
+    layout.walk(header.release, lease.ending, [numbers.get(name, -1) for name in lease.ending.slots])
 
 
 def policy(restart: str) -> tuple[int, int]:
@@ -193,30 +194,30 @@ def _owned(stack: ExitStack, fd: int) -> int:
     return fd
 
 
-_kept: dict[tuple[int, str], Plan] = {}  # plans that start a monitor (a dict's methods are atomic)
+_plans: dict[tuple[int, str], Plan] = {}  # cached plans that start a monitor (a dict's methods are atomic)
 
 
-def _monitor_plan(count: int, dies_at: str) -> Plan:
-    """The monitor with ``count`` descriptors: a session of its own, nobody's child, nothing else inherited."""
-    plan = _kept.get((count, dies_at))
+def _monitor_plan(count: int, failpoint_name: str) -> Plan:
+    """Starts the monitor with ``count`` descriptors and no others, in a session of its own, as an orphan."""
+    plan = _plans.get((count, failpoint_name))
     if plan is None:
-        names = [f"given-{i}" for i in range(count)]
+        names = [f"inherited-{i}" for i in range(count)]
         steps = [p.fork_child(), p.call("setsid"), *(p.dup3(Slot("null"), number) for number in (0, 1, 2))]
         steps += [p.dup3(Slot(name), lib.MC_SHARED_FD + i) for i, name in enumerate(names)]
         steps += [p.close_range(lib.MC_SHARED_FD + count)]
-        env = [f"{VARIABLE}={dies_at}"] if dies_at else []
+        env = [f"{VARIABLE}={failpoint_name}"] if failpoint_name else []
         steps += [p.execve([MONITOR], ["minicontainer-monitor"], env)]
-        plan = _kept[count, dies_at] = Plan(steps, ["null", *names])
+        plan = _plans[count, failpoint_name] = Plan(steps, ["null", *names])
     return plan
 
 
-def _spawn(given: list[int]) -> None:
-    """Starts the monitor, in the cgroup of monitors where there is one."""
+def _spawn(inherited: list[int]) -> None:
+    """Starts the monitor, in the cgroup of monitors if there is one."""
     opened = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
     try:
-        for fd in (opened[0], *given):
-            opened.append(sheltered(fd, lib.MC_SHARED_FD + len(given)))
-        plan = _monitor_plan(len(given), os.environ.get(VARIABLE, ""))
+        for fd in (opened[0], *inherited):
+            opened.append(dup_above(fd, lib.MC_SHARED_FD + len(inherited)))
+        plan = _monitor_plan(len(inherited), os.environ.get(VARIABLE, ""))
         cgroup = placement.monitors()
         with Spawn(plan) as monitor:
             monitor.start(

@@ -1,4 +1,4 @@
-"""Options of detached containers, as docker's command line has them."""
+"""Checks the options of detached containers, which are those of docker's command line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from minicontainer.errors import SpecError
 from minicontainer.spec import Spec, size, text, whole
 
 LOG_SIZE, LOG_FILES = 10 * 2**20, 3
-LOG_LEAST = 65536  # bytes: more than one chunk of output makes
+LOG_LEAST = 65536  # bytes: more than the entries of one read(2) of output
 
 
 def check_restart(value: str, spec: Spec) -> str:
-    """``no``, ``on-failure[:N]``, ``always``, ``unless-stopped`` (as ``always``: nothing of ours starts containers when
-    the host does). What a monitor is given of another's user namespace (ROOTFS, shown with
-    its ids) can be had once."""
+    """``no``, ``on-failure[:N]``, ``always``, ``unless-stopped`` (as ``always``: minicontainer does not start
+    containers at boot). A container in another's user namespace cannot be restarted: its monitor has the ID-mapped
+    ROOTFS for one start."""
     if not re.fullmatch(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
         raise SpecError("restart", value, "must be no, on-failure[:N], always or unless-stopped")
     if value != "no" and (spec.network.startswith("container:") or spec.joined("userns")):
@@ -34,7 +34,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def log_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
-    """``max-size`` in bytes (0: any) and ``max-file``."""
+    """``max-size`` in bytes (0: no limit) and ``max-file``."""
     for key in _mapping("log", options):
         if key not in ("max-size", "max-file"):
             raise SpecError("log", key, "must be max-size=SIZE or max-file=N")

@@ -1,5 +1,5 @@
-"""Where a container is reached: the ports that are published for it, and the sockets on which its processes wait for
-others: of /proc/PID/net (proc(5)), those that are theirs."""
+"""The ports of a container: those that are published, and those on which its processes listen (/proc/PID/net,
+proc(5))."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TABLES = (("tcp", "tcp", socket.AF_INET), ("tcp6", "tcp", socket.AF_INET6), ("udp", "udp", socket.AF_INET),
           ("udp6", "udp", socket.AF_INET6))  # fmt: skip
-WAITING = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; an unconnected datagram socket is TCP_CLOSE (tcp_states.h)
+LISTENING = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; an unconnected datagram socket is TCP_CLOSE (tcp_states.h)
 
 
 class Port(NamedTuple):
@@ -30,11 +30,11 @@ class Port(NamedTuple):
 
 
 def published(entry: Entry, config: Config, state: State) -> tuple[s.Port, ...]:
-    """The ports of the host that lead to it while it runs."""
+    """The published ports of the host, while the container runs."""
     if not config.spec.ports or not state.is_running:
         return ()
     if not namespaces.is_root():
-        return config.spec.ports  # by slirp4netns or pasta, as they were asked for
+        return config.spec.ports  # by slirp4netns or pasta, as in the spec
     from minicontainer.network import members
 
     record = members.at(entry.lease())
@@ -42,27 +42,27 @@ def published(entry: Entry, config: Config, state: State) -> tuple[s.Port, ...]:
 
 
 def ports(pids: Iterable[int]) -> list[Port]:
-    """Of these processes, which are in one network namespace, by number."""
+    """The listening sockets of these processes, which share a network namespace, by number."""
     pids = list(pids)
     inodes = {inode for pid in pids for inode in _sockets(pid)}
-    found = {port for inode, port in _waiting(pids[0]) if inode in inodes} if pids else set()
-    return sorted(found)
+    bound = {port for inode, port in _listening(pids[0]) if inode in inodes} if pids else set()
+    return sorted(bound)
 
 
 def _sockets(pid: int) -> set[str]:
-    found = set()
+    inodes = set()
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
             target = os.readlink(f"/proc/{pid}/fd/{name}")
             if target.startswith("socket:["):
-                found.add(target[8:-1])
+                inodes.add(target[8:-1])
     except (FileNotFoundError, ProcessLookupError):
-        pass  # it has ended, or closed one
-    return found
+        pass  # the process has ended, or closed a descriptor
+    return inodes
 
 
-def _waiting(pid: int) -> Iterable[tuple[str, Port]]:
-    """(inode, port) of each socket of the namespace that waits."""
+def _listening(pid: int) -> Iterable[tuple[str, Port]]:
+    """(inode, port) of each listening socket of the network namespace."""
     for name, protocol, family in TABLES:
         try:
             with open(f"/proc/{pid}/net/{name}", encoding="ascii") as f:
@@ -70,7 +70,7 @@ def _waiting(pid: int) -> Iterable[tuple[str, Port]]:
         except FileNotFoundError:
             continue  # no IPv6, or the process has ended
         for fields in map(str.split, lines):
-            if fields[3] == WAITING[protocol]:
+            if fields[3] == LISTENING[protocol]:
                 yield fields[9], Port(int(fields[1].rpartition(":")[2], 16), protocol, _address(fields[1], family))
 
 

@@ -1,4 +1,4 @@
-"""What the files of a detached container say: what was asked for, what became of it, and who its processes are."""
+"""The files of a detached container: its configuration, its state, and its processes."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ VERSION = 1
 
 
 class CorruptError(Error):
-    """An entry that cannot be read. It can be removed."""
+    """A container whose files cannot be read. It can be removed."""
 
 
 def _spec_json(spec: Spec) -> str:
-    """Made once of a spec."""
-    found: str | None = spec.__dict__.get("_json")
-    if found is None:
+    """The spec as JSON, cached in the spec."""
+    cached: str | None = spec.__dict__.get("_json")
+    if cached is None:
         from minicontainer.spec.data import to_data
 
-        found = json.dumps(to_data(spec))
-        object.__setattr__(spec, "_json", found)
-    return found
+        cached = json.dumps(to_data(spec))
+        object.__setattr__(spec, "_json", cached)
+    return cached
 
 
 @dataclass(frozen=True)
 class Config:
-    """What was asked for.
+    """The configuration of a container.
 
     created   seconds since 1970
     restart   ``no``, ``on-failure``, ``on-failure:N``, ``always``, ``unless-stopped``
-    log_size, log_files   bytes of a file of the log (0: any), and how many of them
+    log_size, log_files   bytes of a file of the log (0: no limit), and how many files
     interactive   its standard input stays open
-    remove    nothing is kept of it after its end
+    remove    it is removed at its end
     timeout   seconds after which it is killed; 0: never
-    foreground   its maker waits for it, and there is no monitor (foreground.py)
+    foreground   its creator waits for it, and there is no monitor (foreground.py)
     mark      of the state directory that it was started in (runtime.py)
-    renaming  another name that it may have: the new one, or the old one, while it is given another
+    renaming  during a rename: the other name that may be reserved for it, new or old
     """
 
     id: str
@@ -62,28 +62,29 @@ class Config:
 
     @property
     def name(self) -> str:
-        """The container's name; "" where it has none."""
+        """The container's name; "" without one."""
         return self.spec.name or ""
 
     @property
     def hostname(self) -> str | None:
-        """Its host name, where it has one of its own: its first name, or its short id."""
+        """The host name in a UTS namespace of its own: the given one, else the first name, else the short id; else
+        None."""
         spec = self.spec
         return spec.hostname or spec.name or self.id[:12] if spec.uts == "private" else None
 
     def renamed(self, name: str) -> Config:
-        """With another name; its host name stays what it is."""
+        """The config with another name and the same host name."""
         return replace(self, spec=replace(self.spec, name=name, hostname=self.hostname))
 
     def to_json(self) -> str:
-        """As the file holds it."""
+        """The content of config.json."""
         own = {"version": VERSION, **self.__dict__, "labels": dict(self.labels)}
         del own["spec"]
         return f'{json.dumps(own)[:-1]}, "spec": {_spec_json(self.spec)}}}'
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """The config again. CorruptError where it is none."""
+        """Parses config.json. CorruptError."""
         from minicontainer.spec.data import from_data
 
         try:
@@ -95,13 +96,13 @@ class Config:
             raise CorruptError(f"config.json: cannot be read: {e}") from None
 
     def _checked(self) -> Config:
-        """With what the rest of us relies on: types, and numbers that can be times. ValueError."""
+        """Checks types and ranges. ValueError."""
         for text in (self.id, self.restart, self.renaming, self.mark):
             of(str, text)
         check_restart(self.restart, self.spec)
         check_labels(of(dict, self.labels))
         for seconds in (self.created, self.timeout):
-            decimal("time", None if isinstance(seconds, str) else seconds, 0, YEARS, "seconds")
+            decimal("time", None if isinstance(seconds, str) else seconds, 0, TIME_MAX, "seconds")
         whole(self.log_size)
         whole(self.log_files)
         of(bool, self.interactive)
@@ -110,20 +111,20 @@ class Config:
         return self
 
 
-YEARS = 10**11  # seconds, far beyond what a time can be
+TIME_MAX = 10**11  # seconds, beyond any valid time
 
 
 @dataclass(frozen=True)
 class State:
-    """What became of it, as its monitor wrote last, and as it is.
+    """The state of a container: what its monitor wrote last, and whether that still holds.
 
-    status    ``created``, ``running``, ``restarting``, ``paused``, ``stopping`` (its first process has ended, others
-              are killed and have not yet), ``exited``, ``dead`` (its monitor was killed)
+    status    ``created``, ``running``, ``restarting``, ``paused``, ``stopping`` (process 1 has ended; others were
+              killed and have not ended yet), ``exited``, ``dead`` (the monitor was killed)
     started, finished   seconds since 1970; None: not yet
-    exit_code  of the last run: 128+n for signal n; None: unknown, or it runs
-    reason    ``exited``, ``signal``, ``timeout``, ``oom``, ``failed`` (could not be started again)
+    exit_code  of the last run: 128+n for signal n; None: unknown, or the container runs
+    reason    ``exited``, ``signal``, ``timeout``, ``oom``, ``failed`` (the restart failed)
     log_lost  bytes of output that could not be written
-    upper     its monitor's descriptor of what an ephemeral one has written (changes.py), while it runs
+    upper     the monitor's descriptor of the overlay's upper layer (changes.py), while an ephemeral container runs
     """
 
     status: str
@@ -140,25 +141,26 @@ class State:
 
     @property
     def is_running(self) -> bool:
-        """Whether its monitor is there."""
+        """Whether the monitor lives."""
         return self.status in ("running", "restarting", "paused", "stopping")
 
     def to_json(self) -> str:
-        """As the file holds it, of one that has no process."""
+        """The content of the state file of a container without processes."""
         assert self.monitor is None
         assert self.process is None
         return f"{json.dumps({**vars(self), 'boot': boot_id()})}\n"
 
     @classmethod
-    def from_json(cls, text: str, *, watched: bool) -> State:
-        """Of the file; ``watched``: its monitor lives. CorruptError where it is none."""
+    def from_json(cls, text: str, *, owner_alive: bool) -> State:
+        """Parses a state file; ``owner_alive``: the monitor, or the creator of a foreground container, lives.
+        CorruptError."""
         try:
             data = runtime.parsed(text)
             same_boot = data.pop("boot") == boot_id()
-            for who in ("monitor", "process"):
-                data[who] = Process(*map(whole, data[who])) if data[who] and same_boot else None
-            for when in ("started", "finished"):
-                data[when] = None if data[when] is None else whole(data[when]) / 1e9
+            for key in ("monitor", "process"):
+                data[key] = Process(*map(whole, data[key])) if data[key] and same_boot else None
+            for key in ("started", "finished"):
+                data[key] = None if data[key] is None else whole(data[key]) / 1e9
             data["exit_code"] = None if data["exit_code"] is None else whole(data["exit_code"])
             data["restarts"], data["log_lost"] = whole(data["restarts"]), whole(data["log_lost"])
             data["upper"] = None if data.get("upper") is None else whole(data["upper"])
@@ -169,6 +171,6 @@ class State:
                 raise ValueError(f"status {state.status!r}")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             raise CorruptError(f"state: cannot be read: {e}") from None
-        if state.is_running and (state.monitor is None or not watched):
+        if state.is_running and (state.monitor is None or not owner_alive):
             return replace(state, status="dead")
         return state

@@ -1,6 +1,6 @@
-"""A container in the foreground that others know of: ``ps`` lists it, and ``exec`` enters it, as long as it runs.
+"""A foreground container with an entry in the state directory: ``ps`` lists it, and ``exec`` enters it, while it runs.
 
-with Listed(spec, labels={"a": "b"}, tell=print) as p:  # as mc.Popen
+with RegisteredPopen(spec, labels={"a": "b"}, on_created=print) as p:  # as mc.Popen
     Container.find(p.id).stats()
 """
 
@@ -24,39 +24,43 @@ from minicontainer.linux.process import boot_id, stat
 from minicontainer.spec import Spec
 
 
-class Listed(Popen[Any]):
-    """Popen, with a directory in the state directory while it runs."""
+class RegisteredPopen(Popen[Any]):
+    """Popen with an entry in the state directory while the container runs."""
 
-    def __init__(self, spec: Spec, *, labels: Mapping[str, str], tell: Callable[[str], object], **streams: Any) -> None:
-        """``tell`` is told its id (64 hexadecimal digits) before its program begins."""
-        self._labels, self._tell = labels, tell
+    def __init__(
+        self, spec: Spec, *, labels: Mapping[str, str], on_created: Callable[[str], object], **streams: Any
+    ) -> None:
+        """``on_created`` is called with the id (64 hexadecimal digits) before the program starts."""
+        self._labels, self._on_created = labels, on_created
         self._entry: Entry | None = None
-        self._began = 0
+        self._started_ns = 0
         super().__init__(spec, **streams)
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
         made: list[Child] = []
-        wished = {**creation.wishes(self.spec, labels=self._labels, remove=True), "foreground": True}
+        options = {**creation.config_options(self.spec, labels=self._labels, remove=True), "foreground": True}
 
-        Container.make(self.spec, wished, lambda container, _lock: made.append(self._begin(container, stdio)))
+        Container.make(
+            self.spec, options, lambda container, _lock: made.append(self._start_registered(container, stdio))
+        )
         return made[0]
 
-    def _begin(self, container: Container, stdio: tuple[int, int, int]) -> Child:
+    def _start_registered(self, container: Container, stdio: tuple[int, int, int]) -> Child:
         self._entry = entry = Entry(container.id)
 
         def clone(child: Child, spec: Spec, what: Compiled) -> int:
             entry.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
             if child.lease is not None:
                 entry.link("lease", child.lease.path)
-            entry.reserve_state()  # what could not be told of is not started
+            entry.reserve_state()  # a container whose state could not be written is not started
             return start.clone_child(child, spec, what, stdio)
 
-        self._tell(entry.id)
-        self._began = time.time_ns()
+        self._on_created(entry.id)
+        self._started_ns = time.time_ns()
         child = start.start_with(container.config.spec, clone, container.id[:12])
         try:
             entry.write_state(self._state(child.spawn.pid))
-            self._say("start")
+            self._emit("start")
         except BaseException:
             child.discard()
             raise
@@ -70,7 +74,7 @@ class Listed(Popen[Any]):
             "status": "running",
             "monitor": [own.pid, own.start],
             "process": [pid, process] if pid else None,
-            "started": self._began,
+            "started": self._started_ns,
             "finished": None,
             "exit_code": None,
             "reason": "",
@@ -88,11 +92,11 @@ class Listed(Popen[Any]):
         ended = {"status": "exited", "finished": time.time_ns(), "exit_code": code if code >= 0 else 128 - code}
         self._entry.overwrite_state(self._state(0, **ended, reason=self._reason, oom_killed=self._reason == "oom"))
         if self._reason == "oom":
-            self._say("oom")
-        self._say("die", exitCode=ended["exit_code"])
+            self._emit("oom")
+        self._emit("die", exitCode=ended["exit_code"])
         self._entry.remove()
 
-    def _say(self, action: str, **attributes: object) -> None:
+    def _emit(self, action: str, **attributes: object) -> None:
         """An event, as a monitor writes it (csrc/monitor/events.c)."""
         if self._entry is not None:
-            events.tell("container", action, self._entry.id, name=self.spec.name, **attributes)
+            events.emit("container", action, self._entry.id, name=self.spec.name, **attributes)

@@ -1,5 +1,5 @@
-"""What programs of ours that walk plans are told (csrc/monitor/shared.h): a header and what it points at, in a
-memfd."""
+"""The memfd that the monitor and the helper ``enter`` map (csrc/monitor/shared.h): a header, and the data that the
+header's offsets name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
 
 
 class Layout:
-    """Where things lie in the memfd: each is put behind the last, at a multiple of 8."""
+    """The layout of the memfd: each part follows the last one, at a multiple of 8 bytes."""
 
     def __init__(self, header: str) -> None:
-        """``header`` is what it begins with, as ``struct mc_monitor``."""
+        """``header``: the type of the header, as ``struct mc_monitor``."""
         self.size = ffi.sizeof(header)
         self.parts: list[tuple[int, bytes]] = []
 
@@ -41,34 +41,35 @@ class Layout:
         return self.put(os.fsencode(text) + b"\0")
 
     def walk(self, parts: Any, plan: Plan, slots: list[int]) -> None:
-        """What one run of ``plan`` takes (struct mc_run_offsets): ``slots`` are those that are filled before it."""
+        """Puts all that one run of ``plan`` takes (struct mc_run_offsets); ``slots``: what they hold before the run."""
         parts.plan = self.put(plan.buffer)
         parts.initial_slots = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
         parts.records, parts.slots = self.room(RECORD * len(plan.encoded().ops)), self.room(SLOT * max(1, len(slots)))
         parts.strings = self.room(POINTER * max(1, plan.nstrings))
 
 
-def sheltered(fd: int, first: int) -> int:
-    """A copy from ``first`` on, the number after those whose places it and others are to take (dup3(2))."""
+def dup_above(fd: int, first: int) -> int:
+    """A duplicate of ``fd`` whose number is at least ``first``, above the numbers that dup3(2) will replace."""
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first)
     except OSError as e:  # EINVAL where ``first`` is no number that this process can have
         raise StepError(errno.EMFILE if e.errno == errno.EINVAL else e.errno or 0, f"dup({fd})") from None
 
 
-def written(memfd: int, header: Any, layout: Layout) -> mmap.mmap:
-    """The memfd, filled, as it is shared with who is told."""
+def map_shared(memfd: int, header: Any, layout: Layout) -> mmap.mmap:
+    """Fills the memfd; the mapping that is shared with the other process."""
     os.ftruncate(memfd, layout.size)
-    told = mmap.mmap(memfd, layout.size)
+    shared = mmap.mmap(memfd, layout.size)
     data = bytes(ffi.buffer(header))
-    told[: len(data)] = data
+    shared[: len(data)] = data
     for offset, data in layout.parts:
-        told[offset : offset + len(data)] = data
-    return told
+        shared[offset : offset + len(data)] = data
+    return shared
 
 
-def take_back(spawn: Spawn, view: memoryview, offset: int) -> None:
-    """What another's walk left: the records at ``offset``; what its struct mc_run pointed at was the other's."""
+def copy_result(spawn: Spawn, view: memoryview, offset: int) -> None:
+    """Takes over the records at ``offset`` after a walk by another process. The pointers of its struct mc_run are valid
+    in that process alone."""
     run = spawn.struct.run
     run.plan = run.slots = run.strings = ffi.NULL
     run.records = spawn.records
@@ -76,6 +77,6 @@ def take_back(spawn: Spawn, view: memoryview, offset: int) -> None:
 
 
 def copy_records(records: Any, view: memoryview, offset: int) -> None:
-    """``records`` of those at ``offset``."""
+    """Fills ``records`` from ``offset``."""
     size = ffi.sizeof(records)
     ffi.memmove(records, view[offset : offset + size], size)

@@ -1,6 +1,6 @@
-"""How much a container has written, and how much its files take: sizes as ls(1) shows them, once for each file.
+"""How much a container has written, and how much its files take: sizes as ls(1) shows them, each file once.
 
-Who writes there is hostile: it is walked by descriptors, no link is followed, nothing but directories is opened.
+The container is hostile: so trees are walked by descriptors, no link is followed, only directories are opened.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from minicontainer.detached.changes import upper_layer
 from minicontainer.errors import Error
 
 if TYPE_CHECKING:
-    from minicontainer.detached.client import Handle
+    from minicontainer.detached.client import Client
 
-DEPTH = 200  # directories in directories: a descriptor is open for each
+DEPTH = 200  # nested directories: each takes a descriptor
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def sizes(container: Handle) -> tuple[int | None, int | None]:
-    """Bytes of the upper layer of an ephemeral one that runs (None: there is none), and of that and ROOTFS together."""
+def sizes(container: Client) -> tuple[int | None, int | None]:
+    """Bytes of the upper layer of a running ephemeral container (None: it has none), and the sum of these and
+    ROOTFS."""
     spec, written = container.config.spec, None
     if spec.ephemeral and container.state.is_running:
         with upper_layer(container, "ps") as upper:
@@ -34,7 +35,7 @@ def sizes(container: Handle) -> tuple[int | None, int | None]:
 
 
 def tree_size(top: int) -> int:
-    """Of the files below a directory (a descriptor) on its file system."""
+    """Bytes of the files below a directory (a descriptor), on its file system alone."""
     size, seen, device = 0, set(), os.fstat(top).st_dev
     levels: list[tuple[int, Iterator[str]]] = [(os.dup(top), iter(os.listdir(top)))]
     try:
@@ -44,24 +45,24 @@ def tree_size(top: int) -> int:
                 os.close(levels.pop()[0])
                 continue
             try:
-                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode) and found.st_dev == device:
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                     if len(levels) == DEPTH:
                         raise Error(f"size: {name} is below more than {DEPTH} directories")
-                    levels.append(_entered(directory, name))
+                    levels.append(_open_level(directory, name))
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                continue  # it is another by now, or not ours to see
-            if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
-                size += 0 if found.st_ino in seen else found.st_size
-                if found.st_nlink > 1:
-                    seen.add(found.st_ino)
+                continue  # it was replaced meanwhile, or may not be read
+            if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                size += 0 if status.st_ino in seen else status.st_size
+                if status.st_nlink > 1:
+                    seen.add(status.st_ino)
     finally:
         for directory, _ in levels:
             os.close(directory)
     return size
 
 
-def _entered(directory: int, name: str) -> tuple[int, Iterator[str]]:
+def _open_level(directory: int, name: str) -> tuple[int, Iterator[str]]:
     fd = os.open(name, DIRECTORY, dir_fd=directory)
     try:
         return fd, iter(os.listdir(fd))

@@ -1,4 +1,4 @@
-"""What a running container uses now (``Stats``), and which processes it has (``Task``)."""
+"""The resources that a running container uses (``Stats``), and its processes (``Task``)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from minicontainer.linux.processes import TICKS
 
 
 class Stats(NamedTuple):
-    """Seconds and bytes; None is unknown (this host does not tell, or there is no limit).
+    """Seconds and bytes; None: unknown (this host does not provide it), or no limit.
 
-    time       when it was measured (CLOCK_MONOTONIC)
-    cputime    until now
-    memory     that of the cgroup; without the memory controller, that of its processes, what they share by share (PSS)
-    pids       processes and threads where the pids controller is there, else processes
-    io_read, io_write   until now
-    pressure_*   percent of the last 10 seconds in which some process waited for that (pressure stall information)
+    time       of the measurement (CLOCK_MONOTONIC)
+    cputime    since the start
+    memory     of the cgroup; without the memory controller, the sum of the processes' PSS
+    pids       processes and threads with the pids controller, else processes
+    io_read, io_write   since the start
+    pressure_*   percent of the last 10 seconds in which some process was stalled (pressure stall information)
     """
 
     time: float
@@ -36,14 +36,14 @@ class Stats(NamedTuple):
     pressure_io: float | None
 
     def cpu_percent(self, before: Stats) -> float | None:
-        """Of one CPU, since another measurement."""
+        """Percent of one CPU, since another measurement."""
         if self.cputime is None or before.cputime is None or self.time <= before.time:
             return None
         return 100 * (self.cputime - before.cputime) / (self.time - before.time)
 
 
 def measure(cgroup: Cgroup | None, pids: list[int]) -> Stats:
-    """Of a cgroup, where there is one, and of its processes. StepError (ENODEV, ENOENT) where the cgroup has gone."""
+    """Measures a cgroup, if there is one, and its processes. StepError (ENODEV, ENOENT) if the cgroup was removed."""
     now, own = time.monotonic(), processes.used(pids)
     if cgroup is None:
         nothing = dict.fromkeys(("memory_max", "pids_max", "pressure_cpu", "pressure_memory", "pressure_io"))
@@ -73,8 +73,8 @@ def _pressure(cgroup: Cgroup, resource: str) -> float | None:
 
 
 class Task(NamedTuple):
-    """A process. ``pid`` as the host counts, ``inner`` as the container does; ``uid`` inside (its own number where that
-    is not mapped); ``rss`` in bytes, ``cputime`` in seconds, ``started`` in seconds since boot."""
+    """A process. ``pid`` in the host's pid namespace, ``inner`` in the container's; ``uid`` in the container (the
+    host's if it is not mapped); ``rss`` in bytes, ``cputime`` in seconds, ``started`` in seconds since boot."""
 
     pid: int
     inner: int
@@ -88,8 +88,8 @@ class Task(NamedTuple):
 
 
 def tasks(pids: list[int]) -> list[Task]:
-    """Those that are still there, by pid."""
-    return [found for found in map(_task, sorted(pids)) if found is not None]
+    """The processes that still exist, by pid."""
+    return [task for task in map(_task, sorted(pids)) if task is not None]
 
 
 def _task(pid: int) -> Task | None:
@@ -98,8 +98,8 @@ def _task(pid: int) -> Task | None:
         with open(f"/proc/{pid}/stat", "rb") as f:
             fields = f.read().rpartition(b")")[2].split()  # from field 3 of proc(5) on
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            words = os.fsdecode(f.read().rstrip(b"\0").replace(b"\0", b" "))
-        uid = _inside(pid, int(status["Uid"].split()[0]))
+            command = os.fsdecode(f.read().rstrip(b"\0").replace(b"\0", b" "))
+        uid = _to_container(pid, int(status["Uid"].split()[0]))
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Task(
@@ -111,7 +111,7 @@ def _task(pid: int) -> Task | None:
         rss=int(status.get("VmRSS", "0 kB").split()[0]) * 1024,
         cputime=(int(fields[11]) + int(fields[12])) / TICKS,
         started=int(fields[19]) / TICKS,
-        command=words or f"[{status['Name']}]",
+        command=command or f"[{status['Name']}]",
     )
 
 
@@ -120,8 +120,8 @@ def _status(pid: int) -> dict[str, str]:
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
 
-def _inside(pid: int, uid: int) -> int:
-    """An id of ours as the process's user namespace has it."""
+def _to_container(pid: int, uid: int) -> int:
+    """A uid of the host as the process's user namespace maps it."""
     with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
         for line in f:
             first, outside, count = map(int, line.split())

@@ -1,23 +1,23 @@
-"""What is known of detached containers, as files: one directory each, in the runtime directory.
+"""The state directory of containers: one directory each.
 
     containers/<id>/        64 hexadecimal digits
-        config.json         what was asked for, by who made it (``Config``)
-        state               what became of it, by its monitor (``State``, csrc/monitor/state.c); of one that waits to be
-                            started, by who made it; none of one that is in the making
-        .state              where its monitor writes next
-        log, log.1 ...      what it wrote (csrc/monitor/log.c)
+        config.json         the configuration, written by the creator (``Config``)
+        state               the state, written by the monitor (``State``, csrc/monitor/state.c), or by the creator of a
+                            container that was not started yet; missing while the container is being created
+        .state              the spare file, which the monitor writes next
+        log, log.1 ...      the output (csrc/monitor/log.c)
         control             the monitor's socket (csrc/monitor/control.c)
-        seccomp             the filter of system calls, where that came of a file
-        cgroup              a link to its cgroup, while it runs
-        lease               a link to the file of its address, while it is on a network (network/leases.py)
-    names/NAME              the id of who has that name (container/registry/names.py)
+        seccomp             the seccomp filter, if it came from a file
+        cgroup              a link to the cgroup, while the container runs
+        lease               a link to the file of the network lease, while the container has one (network/leases.py)
+    names/NAME              the id of the container that has this name (container/registry/names.py)
 
-One in the foreground (registered.py) has the first of these as long as it runs, and ``state``, by who made it.
+A foreground container (registered.py) has config.json and ``state``, written by its creator, while it runs.
 
-Theory of operation. Files are written beside their place, synced and renamed: a reader sees the one or the other. Who
-changes a container holds a flock(2) on its directory; who reads needs none. Nothing here is believed across a reboot or
-after a death: a process is a number, its start time and the boot id, which are compared; that its monitor lives is
-told by a lock (container/registry/ownership.py), which holds in every pid namespace.
+Theory of operation. A file is written under another name, synced and renamed: a reader sees the old or the new one. A
+process that changes a container holds a flock(2) on its directory; a reader needs no lock. A pid is valid only with its
+start time and boot id, which are compared. Whether the monitor lives is seen by the ownership lock
+(container/registry/ownership.py), which works across pid namespaces.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from minicontainer.failpoint import failpoint
 from minicontainer.linux import attributes
 
 RECORDS = ("config.json", "state")  # ``ps`` reads them
-ROOM = 1024  # bytes of a state, with blanks (csrc/monitor/state.c)
+STATE_SIZE = 1024  # bytes of a state file, padded with blanks (csrc/monitor/state.c)
 
 
 class NotFoundError(SpecError, LookupError):
@@ -75,8 +75,8 @@ class Entry:
             raise NotFoundError("container", self.id[:12], "is gone") from None
 
     def lock(self, *, wait: bool = True) -> int:
-        """The exclusive right to change it, as long as the descriptor is open. BlockingIOError where another has it and
-        ``wait`` is false."""
+        """An exclusive flock(2) on the directory: a descriptor, whose close releases it. BlockingIOError if another
+        process holds the lock and ``wait`` is false."""
         fd = self.open()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -89,7 +89,7 @@ class Entry:
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """``lock``, for a while."""
+        """Holds ``lock`` meanwhile."""
         fd = self.lock()
         try:
             yield fd
@@ -97,7 +97,7 @@ class Entry:
             os.close(fd)
 
     def config(self) -> Config:
-        """What was asked for. CorruptError where that cannot be read."""
+        """The configuration. CorruptError if it cannot be read."""
         return Config.from_json(self._read("config.json"))
 
     def write_config(self, config: Config) -> None:
@@ -105,25 +105,25 @@ class Entry:
         self._replace("config.json", config.to_json())
 
     def write_created(self) -> None:
-        """Says that it is whole, and was not started yet: it is nothing that was left behind."""
+        """Writes the state ``created``: creation is complete, so the directory does not count as left behind."""
         self._replace("state", State("created").to_json())
 
     def reserve_state(self) -> None:
-        """Room for the state of one that has no monitor to write it."""
-        runtime.write(f"{self.path}/.state", " " * ROOM)
+        """Makes the spare state file of a container without a monitor."""
+        runtime.write(f"{self.path}/.state", " " * STATE_SIZE)
 
     def write_state(self, text: str) -> None:
-        """That state, in its room: no full disk keeps it from being told."""
+        """Writes the state over existing blocks: so a full disk does not matter."""
         self._overwrite(".state", text)
         os.rename(f"{self.path}/.state", f"{self.path}/state")
 
     def overwrite_state(self, text: str) -> None:
-        """The same in the file that is there, for who has it open."""
+        """Overwrites the state file in place, for processes that have it open."""
         self._overwrite("state", text)
 
     def _overwrite(self, name: str, text: str) -> None:
         with open(f"{self.path}/{name}", "r+b", buffering=0) as f:
-            f.write(text.encode().ljust(ROOM))
+            f.write(text.encode().ljust(STATE_SIZE))
             os.fsync(f.fileno())
 
     def _replace(self, name: str, text: str) -> None:
@@ -131,14 +131,14 @@ class Entry:
         runtime.write(part, text)
         os.rename(part, f"{self.path}/{name}")
 
-    def keep(self, name: str, data: bytes) -> str:
-        """A file of its directory, which goes with that; its path."""
+    def add_file(self, name: str, data: bytes) -> str:
+        """Writes a further file of the directory; its path."""
         path = f"{self.path}/{name}"
         runtime.write(path, data)
         return path
 
     def link(self, name: str, path: str) -> None:
-        """Its link of that name leads to ``path``."""
+        """Makes the symbolic link ``name`` to ``path``, or replaces it."""
         link = f"{self.path}/{name}"
         try:
             os.unlink(link)
@@ -150,19 +150,19 @@ class Entry:
             raise StepError(e.errno or 0, f"symlink({link!r})") from None
 
     def lease(self) -> str:
-        """The path of the file of its address; "" where it has none."""
+        """The path of the lease file; "" without a lease."""
         return orphans.link(self.id, "lease")
 
     def state(self) -> State:
-        """What became of it."""
+        """The current state. CorruptError."""
         try:
-            state = self._told()
-            if state.status == "dead":  # or its monitor wrote its end, and ended, between two looks
-                state = self._told()
+            state = self._read_state()
+            if state.status == "dead":  # or the monitor wrote the final state and exited after is_owner_alive()
+                state = self._read_state()
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
-            if self.is_in_the_making() and self.config().foreground:  # its program may run by now
+            if self.is_locked() and self.config().foreground:  # its program may run already
                 os.close(self.lock())
                 return self.state()
             return State("created")
@@ -170,25 +170,25 @@ class Entry:
             return replace(state, status="paused")
         return state
 
-    def _told(self) -> State:
-        """As its file says; whether its monitor lives is looked at before. Who reads slowly may find it writing there
-        again: then the other file is the newer one."""
+    def _read_state(self) -> State:
+        """The state file, and whether the owner lived before it was read. A slow reader may see the monitor's next
+        write to the same file: then it reads again, since the other file is newer."""
         for _ in range(3):
-            watched, text = self.is_watched(), self._read("state")
-            if text and not text.strip():  # room for it
+            alive, text = self.is_owner_alive(), self._read("state")
+            if text and not text.strip():  # blanks: reserved, not written yet
                 return State("created")
             try:
-                return State.from_json(text, watched=watched)
+                return State.from_json(text, owner_alive=alive)
             except CorruptError as e:
                 error = e
         raise error
 
-    def is_watched(self) -> bool:
-        """Whether its monitor lives, or its maker."""
+    def is_owner_alive(self) -> bool:
+        """Whether the monitor lives, or the creator of a foreground container: it holds the ownership lock."""
         return ownership.is_owned(self.id[:12])
 
     def cgroup(self) -> str:
-        """The path of its cgroup; "" where it has none."""
+        """The path of the cgroup; "" without one."""
         return orphans.link(self.id, "cgroup")
 
     def is_frozen(self) -> bool:
@@ -206,14 +206,14 @@ class Entry:
                 raise NotFoundError("container", self.id[:12], "is gone") from None
             raise CorruptError(f"{name}: is missing") from None
         except OSError as e:
-            if e.errno in EXHAUSTED:  # that says nothing of the file
+            if e.errno in EXHAUSTED:  # no fault of the file
                 raise as_step_error(e, name) from None
             raise CorruptError(f"{name}: {e.strerror}") from None
         except ValueError as e:
             raise CorruptError(f"{name}: {e}") from None
 
-    def is_in_the_making(self) -> bool:
-        """Whether somebody holds its lock."""
+    def is_locked(self) -> bool:
+        """Whether a process holds the lock: it creates or changes the container."""
         try:
             os.close(self.lock(wait=False))
         except BlockingIOError:
@@ -223,25 +223,25 @@ class Entry:
         return False
 
     def remove(self) -> None:
-        """The directory with all that is in it; its name is free then."""
-        name, was_made = "", os.path.exists(f"{self.path}/config.json")
-        had: tuple[str, ...] = ()
+        """Removes the directory, and releases the name and the volumes."""
+        name, was_created = "", os.path.exists(f"{self.path}/config.json")
+        volume_names: tuple[str, ...] = ()
         try:
             config = self.config()
-            name, known, had = config.name, [config.name, config.renaming], config.spec.volumes
+            name, candidates, volume_names = config.name, [config.name, config.renaming], config.spec.volumes
         except (CorruptError, NotFoundError):
-            known = names.all_names()
+            candidates = names.all_names()
         failpoint("about to remove")
         self._remove_files()
         failpoint("directory removed")
-        for taken in filter(None, known):
-            forget_name(taken, self.id)
-        if had:
+        for candidate in filter(None, candidates):
+            forget_name(candidate, self.id)
+        if volume_names:
             from minicontainer import volumes
 
-            volumes.forget(had, self.id)
-        if was_made:
-            events.tell("container", "destroy", self.id, name=name)
+            volumes.forget(volume_names, self.id)
+        if was_created:
+            events.emit("container", "destroy", self.id, name=name)
 
     def check_removable(self) -> None:
         """Error where a file of its state directory is immutable, append-only (chattr(1)) or a mount point."""
@@ -267,46 +267,47 @@ class Entry:
 
 
 def forget_name(name: str, identifier: str) -> None:
-    """Removes the file of a name that is this container's."""
+    """Removes the file of a name, if it is this container's."""
     try:
         path = f"{names.directory()}/{name}"
         if runtime.read(path).split()[1:2] == [identifier]:
             os.unlink(path)
     except (OSError, ValueError):
-        pass  # it is gone, or nobody's
+        pass  # it is gone, or not valid
 
 
-# ---- all of them
+# ---- all containers
 
 
 def find(text: str) -> Entry:
     """The container of an id, a name, or an unambiguous beginning of an id; in this order, as docker's.
-    NotFoundError where there is none, SpecError where there are several."""
-    found = names.find(text)
-    if len(found) > 1:
-        raise SpecError("container", text, f"could be any of {len(found)}", "give more of its id")
-    if not found:
+    NotFoundError if there is none, SpecError if there are several."""
+    matches = names.find(text)
+    if len(matches) > 1:
+        raise SpecError("container", text, f"could be any of {len(matches)}", "give more of its id")
+    if not matches:
         raise NotFoundError("container", text, "there is no such container", "minicontainer ps -a lists them")
-    return Entry(found[0])
+    return Entry(matches[0])
 
 
 def left(text: str) -> str:
-    """The id of the container of this name that was in the foreground of who was killed; "" where there is none."""
+    """The id of the foreground container of this name whose creator was killed; "" if there is none."""
     from minicontainer.spec import NAME
 
     return names.left_in_foreground(text) if NAME.fullmatch(text) else ""
 
 
-REST = 10.0  # seconds that may pass from mkdir(2) to the lock
+LOCK_GRACE = 10.0  # seconds that may pass between mkdir(2) and the lock
 
 
 def left_behind() -> list[Entry]:
-    """What a killed process left: nobody has its lock, and it neither runs, nor has ended, nor waits to be started."""
-    return [entry for entry in map(Entry, names.ids()) if is_left_behind(entry) and not entry.is_in_the_making()]
+    """Directories that a killed process left behind: not locked, and the container neither runs, nor has ended, nor
+    waits to be started."""
+    return [entry for entry in map(Entry, names.ids()) if is_left_behind(entry) and not entry.is_locked()]
 
 
 def is_left_behind(entry: Entry) -> bool:
-    """Whether its monitor was killed, or its maker, as far as its files say."""
+    """Whether the monitor or the creator was killed, according to the files."""
     try:
         entry.config()
         status = entry.state().status
@@ -315,6 +316,6 @@ def is_left_behind(entry: Entry) -> bool:
         return False
     except CorruptError:
         try:
-            return time.time() - os.stat(entry.path).st_mtime >= REST
+            return time.time() - os.stat(entry.path).st_mtime >= LOCK_GRACE
         except FileNotFoundError:
             return False

@@ -1,4 +1,4 @@
-"""How a container is ended, by its monitor or where that is dead; and what is said where some of it lives on."""
+"""Ends a container: by a request to its monitor, or without the monitor if that is dead."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import struct
 
 from minicontainer.container.registry import orphans
 from minicontainer.detached import foreground
-from minicontainer.detached.client import PATIENCE, ended, message
-from minicontainer.detached.execution import Entered
+from minicontainer.detached.client import MONITOR_TIMEOUT, has_ended, request
+from minicontainer.detached.execution import ExecTarget
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error
@@ -19,7 +19,7 @@ from minicontainer.native import lib
 
 
 def _peer(s: socket.socket) -> int:
-    """A pidfd of who listens at the other end (unix(7), SO_PEERCRED)."""
+    """A pidfd of the process that listens at the other end (unix(7), SO_PEERCRED)."""
     pid, _, _ = struct.unpack("iII", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
     try:
         return os.pidfd_open(pid) if pid > 0 else -1
@@ -27,8 +27,8 @@ def _peer(s: socket.socket) -> int:
         return -1
 
 
-class Ending(Entered):
-    """A container whose end can be brought about."""
+class Terminable(ExecTarget):
+    """A container that can be ended."""
 
     __slots__ = ()
 
@@ -44,42 +44,42 @@ class Ending(Entered):
         except CorruptError:
             return False
 
-    def _end_monitor(self) -> None:
-        """Has its monitor kill it, whatever its state says, and waits for the end of that. Error where something of it
-        survives."""
+    def _kill_by_monitor(self) -> None:
+        """Requests the monitor to kill the container, whatever the state file says, and waits for the monitor's end.
+        Error if a process survives."""
         if orphans.is_copied(self.id):
             return
         if self._is_in_the_foreground():
             foreground.stop(self, signal.SIGKILL, 0)
             if self._is_in_the_foreground():
-                raise self._survives("rm")
+                raise self._survival_error("rm")
             return
         try:
             with self.connect() as s:
                 pidfd = _peer(s)
-                s.send(message(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
+                s.send(request(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
         except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-            pidfd = orphans.monitor(self.id)  # it listens no more, or there is none
+            pidfd = orphans.monitor(self.id)  # it does not listen any more, or there is none
         except BlockingIOError:
-            raise self._survives("rm") from None
+            raise self._survival_error("rm") from None
         if pidfd < 0:
             return
         try:
-            if not ended(pidfd, PATIENCE):
-                raise self._survives("rm")
+            if not has_ended(pidfd, MONITOR_TIMEOUT):
+                raise self._survival_error("rm")
         finally:
             os.close(pidfd)
 
-    def _survives(self, what: str) -> Error:
-        """Why ``what`` was not done: what of it has not ended by the kill."""
+    def _survival_error(self, what: str) -> Error:
+        """The error of the command ``what``: which processes have survived SIGKILL."""
         cgroup = self.open_cgroup()
         if cgroup is None:
-            return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill")
+            return Error(f"{what} {self.id[:12]}: has not ended {MONITOR_TIMEOUT:g} seconds after the kill")
         with cgroup:
             reason = describe_processes(cgroup.fd) if cgroup.populated else "its monitor does not answer"
-        return Error(f"{what} {self.id[:12]}: has not ended {PATIENCE:g} seconds after the kill: {reason}")
+        return Error(f"{what} {self.id[:12]}: has not ended {MONITOR_TIMEOUT:g} seconds after the kill: {reason}")
 
-    def _end_if_left(self) -> None:
+    def _end_if_dead(self) -> None:
         try:
             if self.status == "dead":
                 with self._entry.locked():

@@ -59,7 +59,7 @@ def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, 
     except BaseException:
         _take_down(network, others)
         raise
-    events.tell("network", "create", name)
+    events.emit("network", "create", name)
     return network
 
 
@@ -175,7 +175,7 @@ def remove(name: str) -> None:
         bridge.remove(bridge.interface_of(name))
         failpoint("bridge removed")
         _settle(others)
-        events.tell("network", "destroy", name)
+        events.emit("network", "destroy", name)
 
 
 def left_behind() -> list[str]:

@@ -197,7 +197,7 @@ def held(path: str) -> int:
     return sum(os.readlink(link) == path for link in links if os.path.lexists(link))
 
 
-def test_the_last_word_is_heard_while_the_monitor_writes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_final_state_is_read_while_the_monitor_writes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its two files change places: who opens them just then has both all the same."""
     c = make("sleep", "1000")
     monitor, paths = c.state.monitor, [f"{c.directory}/{name}" for name in ("state", ".state")]
@@ -214,7 +214,7 @@ def test_the_last_word_is_heard_while_the_monitor_writes(make: Make, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", opened)
-        last = finalstate.LastWord(c.directory, monitor)
+        last = finalstate.FinalState(c.directory, monitor)
     with last:
         assert {os.fstat(fd).st_ino for fd in last._fds} == numbers
 

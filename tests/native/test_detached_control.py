@@ -194,7 +194,7 @@ def test_a_monitor_that_stands_still_is_said_to(make: Make, monkeypatch: pytest.
     c = make("sleep", "1000")
     monitor = c.state.monitor
     assert monitor is not None
-    monkeypatch.setattr(client, "PATIENCE", 1.0)
+    monkeypatch.setattr(client, "MONITOR_TIMEOUT", 1.0)
     os.kill(monitor.pid, signal.SIGSTOP)
     try:
         with ExitStack() as stack:

@@ -95,7 +95,7 @@ def clean(by: str) -> None:
 
 def _is_starting(container: mc.Container) -> bool:
     try:
-        return container.status == "created" and container._entry.is_in_the_making()
+        return container.status == "created" and container._entry.is_locked()
     except mc.Error:
         return False
 

@@ -147,7 +147,7 @@ def test_the_file_stays_short_and_nothing_is_missed(
     seen: list[str] = []
     with events._Follower() as reader:
         for identifier in ids:
-            events.tell("container", "start", identifier, name="x")
+            events.emit("container", "start", identifier, name="x")
             seen += [event.id for event in reader.read()]
     assert seen == ids
     assert sorted(os.listdir(tmp_path)) == ["events", "events.1"]

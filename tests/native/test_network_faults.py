@@ -103,7 +103,7 @@ def test_the_manager_dies(rootfs: Path, point: str) -> None:
 @pytest.mark.parametrize("point", ["cgroup linked", "lease linked", "memfd filled", "monitor made", "started"])
 def test_the_manager_dies_with_a_lease(rootfs: Path, point: str) -> None:
     assert dies_at(f"manager:{point}", rootfs) == -9
-    until(lambda: not any(c._entry.is_in_the_making() for c in mc.containers()))
+    until(lambda: not any(c._entry.is_locked() for c in mc.containers()))
     clean()
     check_nothing_is_left()
 

@@ -297,7 +297,7 @@ def freezer(tmp_path: Path) -> Iterator[Freezer]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (detached, termination, client):
-        monkeypatch.setattr(module, "PATIENCE", 1.0)
+        monkeypatch.setattr(module, "MONITOR_TIMEOUT", 1.0)
 
 
 @pytest.mark.needs("freezer")

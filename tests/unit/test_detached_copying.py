@@ -10,34 +10,34 @@ import pytest
 
 from minicontainer.cli.cp import _split
 from minicontainer.detached.filedata import copy_data
-from minicontainer.detached.paths import IN_ROOT, Ids, Place, host
+from minicontainer.detached.paths import IN_ROOT, IdMap, Root, host_root
 from minicontainer.native import lib
 
 
 def test_ids_of_several_ranges() -> None:
-    ids = Ids(((0, 1000, 1), (1, 100000, 65535)), ((0, 1001, 1), (1, 200000, 65535)))
-    assert ids.here(0, 0) == (1000, 1001)
-    assert ids.here(1, 65535) == (100000, 265534)
-    assert ids.here(65536, 0) is None
-    assert ids.here(0, 65536) is None
-    assert ids.there(1000, 200001) == (0, 2)
-    assert ids.there(0, 1001) == (0, 0)  # nobody keeps his number
-    assert Ids().here(7, 8) == Ids().there(7, 8) == (7, 8)
+    ids = IdMap(((0, 1000, 1), (1, 100000, 65535)), ((0, 1001, 1), (1, 200000, 65535)))
+    assert ids.to_host(0, 0) == (1000, 1001)
+    assert ids.to_host(1, 65535) == (100000, 265534)
+    assert ids.to_host(65536, 0) is None
+    assert ids.to_host(0, 65536) is None
+    assert ids.to_container(1000, 200001) == (0, 2)
+    assert ids.to_container(0, 1001) == (0, 0)  # nobody keeps his number
+    assert IdMap().to_host(7, 8) == IdMap().to_container(7, 8) == (7, 8)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[Root]:
     """The directory ``root``, as a container's; ``secret`` lies beside it."""
     (tmp_path / "secret").write_text("outside")
     (tmp_path / "root" / "d").mkdir(parents=True)
     (tmp_path / "root" / "d" / "file").touch()
     fd = os.open(tmp_path / "root", lib.O_PATH | os.O_DIRECTORY)
-    yield Place(fd, IN_ROOT, Ids(), ("/d/hidden",))
+    yield Root(fd, IN_ROOT, IdMap(), ("/d/hidden",))
     os.close(fd)
 
 
 @pytest.mark.parametrize("text", ["../secret", "/../secret", "../../../secret", "d/../../secret"])
-def test_no_path_leads_out(place: Place, tmp_path: Path, text: str) -> None:
+def test_no_path_leads_out(place: Root, tmp_path: Path, text: str) -> None:
     (tmp_path / "root" / "link").symlink_to(text)
     (tmp_path / "root" / "absolute").symlink_to(tmp_path / "secret")
     for path in (text, "link", "/link", "absolute"):
@@ -52,7 +52,7 @@ def test_no_path_leads_out(place: Place, tmp_path: Path, text: str) -> None:
         os.close(at)
 
 
-def test_where_a_name_leads_to(place: Place, tmp_path: Path) -> None:
+def test_where_a_name_leads_to(place: Root, tmp_path: Path) -> None:
     (tmp_path / "root" / "a").symlink_to("d/b")
     (tmp_path / "root" / "d" / "b").symlink_to("/d/new")
     (tmp_path / "root" / "loop").symlink_to("loop")
@@ -66,8 +66,8 @@ def test_where_a_name_leads_to(place: Place, tmp_path: Path) -> None:
         place.locate("loop")
 
 
-def test_what_is_made_replaces_nothing(place: Place, tmp_path: Path) -> None:
-    at = host().open(str(tmp_path / "root" / "d"), lib.O_PATH)
+def test_what_is_made_replaces_nothing(place: Root, tmp_path: Path) -> None:
+    at = host_root().open(str(tmp_path / "root" / "d"), lib.O_PATH)
     for make in (
         lambda: place.make_file(at, "file"),
         lambda: place.make_directory(at, "file"),

@@ -78,7 +78,7 @@ def test_any_text_is_corrupt(text: str) -> None:
     with pytest.raises(CorruptError):
         Config.from_json(text)
     with pytest.raises(CorruptError):
-        State.from_json(text, watched=True)
+        State.from_json(text, owner_alive=True)
 
 
 @given(st.integers(0, 400))
@@ -92,7 +92,7 @@ def test_half_a_file_is_corrupt(length: int) -> None:
 def test_any_value_in_a_state(key: str, value: object) -> None:
     """It is a state of the right types, or corrupt."""
     try:
-        state = State.from_json(json.dumps({**STATE, "boot": boot_id(), key: value}), watched=True)
+        state = State.from_json(json.dumps({**STATE, "boot": boot_id(), key: value}), owner_alive=True)
     except CorruptError:
         return
     assert state.status in ("running", "restarting", "exited", "dead")
@@ -106,13 +106,13 @@ def test_any_value_in_a_state(key: str, value: object) -> None:
 def test_what_is_missing_or_more(data: dict[str, Any]) -> None:
     if set(data) != set(STATE):
         with pytest.raises(CorruptError):
-            State.from_json(json.dumps(data), watched=True)
+            State.from_json(json.dumps(data), owner_alive=True)
     with pytest.raises(CorruptError):
-        State.from_json(json.dumps({**STATE, "unknown": 1}), watched=True)
+        State.from_json(json.dumps({**STATE, "unknown": 1}), owner_alive=True)
 
 
 def test_processes_of_another_boot_are_not_believed() -> None:
-    state = State.from_json(json.dumps({**STATE, "boot": "another"}), watched=True)
+    state = State.from_json(json.dumps({**STATE, "boot": "another"}), owner_alive=True)
     assert (state.status, state.monitor, state.process) == ("dead", None, None)
 
 

@@ -34,7 +34,7 @@ def test_the_others_are_those_of_the_functions() -> None:
         assert forms == [forms[0]] * 4
     assert set(keywords.Ended.__annotations__) == of(finish) == of(mc.run)
     assert set(keywords.Wishes.__annotations__) == of(mc.Container.exec)
-    assert set(keywords.Kept.__annotations__) == of(mc.Container.start) >= set(creation.WISHES)
+    assert set(keywords.Kept.__annotations__) == of(mc.Container.start) >= set(creation.CONFIG_OPTIONS)
     assert set(keywords.Output.__annotations__) == of(mc.Popen) - {"text", "encoding", "errors"}
 
 
@@ -94,7 +94,7 @@ mc.Container.start(["x"], rootfs="r", tty=1.5)  # BAD
 c.exec(["x"], stdoutt=mc.PIPE)  # BAD
 c.exec(["x"], rootfs="r")  # BAD
 c.run(["x"], usr="bob")  # BAD
-c.leave(["x"], usr="bob")  # BAD
+c.exec_detached(["x"], usr="bob")  # BAD
 m.load(5)  # BAD
 regs.rpi = 5  # BAD
 

@@ -198,7 +198,7 @@ def test_numbers_of_a_config(field: str, number: str) -> None:
 def test_values_of_a_state(field: str, value: str) -> None:
     data = {**STATE, "boot": boot_id(), field: "HERE"}
     with pytest.raises(CorruptError):
-        State.from_json(json.dumps(data).replace('"HERE"', value), watched=True)
+        State.from_json(json.dumps(data).replace('"HERE"', value), owner_alive=True)
 
 
 LEASE = {"owner": "x", "address": "10.0.0.2", "names": "a b", "ports": [], "lines": [1], "private": False, "six": None}
