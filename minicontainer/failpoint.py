@@ -1,5 +1,5 @@
-"""Where this process can be made to die as by kill -9, to see what is left then: at the point that the variable
-MINICONTAINER_FAILPOINT=manager:NAME names. (The monitor's are monitor:NAME, csrc/monitor/failpoint.h.)"""
+"""Tests make this process die as by kill -9 at the point NAME that the environment variable
+MINICONTAINER_FAILPOINT=manager:NAME selects. (Points of the monitor: monitor:NAME, csrc/monitor/failpoint.c.)"""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _point = os.environ.get(VARIABLE, "").removeprefix("manager:")
 
 
 def failpoint(name: str) -> None:
-    """Dies here, if this is the point."""
+    """Kills this process if ``name`` is selected."""
     if name == _point:
         os.kill(os.getpid(), 9)

@@ -1,12 +1,10 @@
-"""Where what is known of containers is kept: the state directory.
+"""The state directory: the files of containers, networks and events.
 
-Theory of operation. What belongs to one state directory bears its mark where it stands beside what belongs to another
-one (control groups, bridges, the table of nftables): so who looks after one directory never touches what is another's,
-whatever paths and process numbers look like from there. The mark is made of its file's place too (device and inode):
-a copy of a state directory has the same files but none of the locks by which it is known who lives, so it is another
-one, and one that was moved is what it was. What a host has once, whoever asks for it (ranges of ids,
-whether it forwards), is kept in HOST.
-"""
+Theory of operation. Resources outside the state directory (cgroups, bridges, the nftables table) have its mark in their
+names: so a process that works with one state directory never touches resources of another one, even in another mount or
+pid namespace. The mark depends on device and inode of its file: a copied state directory has no locks, which tell which
+containers run, so it has another mark; a directory that was moved keeps its mark. Resources that a host has once
+(ranges of ids, IP forwarding) are recorded in HOST."""
 
 from __future__ import annotations
 
@@ -22,20 +20,20 @@ from minicontainer.errors import EXHAUSTED, StepError, UnsupportedError
 
 VARIABLE = "MINICONTAINER_ROOT"
 HOST = "/run/minicontainer"
-LASTING = "/var/lib/minicontainer"
-SALT = 8  # hexadecimal digits in the file of a mark
+PERSISTENT = "/var/lib/minicontainer"
+SALT_DIGITS = 8  # hexadecimal digits in the file of a mark
 T = TypeVar("T")
 
 
 def directory() -> str:
-    """``$MINICONTAINER_ROOT``; else ``/run/minicontainer`` for root, and for who cannot write there (an ordinary user,
-    root of a user namespace) a directory below ``$XDG_RUNTIME_DIR`` (else in /tmp, by user id).
+    """``$MINICONTAINER_ROOT``; else ``/run/minicontainer`` for root; else, if that is not writable (an ordinary user,
+    root of a user namespace), a directory below ``$XDG_RUNTIME_DIR`` (else in /tmp, by user id).
 
-    UnsupportedError where that place is somebody else's."""
+    UnsupportedError if another user can write to it."""
     if chosen := os.environ.get(VARIABLE):
         _check(VARIABLE, chosen, make=True)
         return chosen.rstrip("/")
-    if os.geteuid() == 0 and _is_roots(HOST):
+    if os.geteuid() == 0 and _is_usable_by_root(HOST):
         return HOST
     own = f"/tmp/minicontainer-{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or own
@@ -43,32 +41,31 @@ def directory() -> str:
     return f"{runtime}/minicontainer"
 
 
-def lasting() -> str:
-    """Where what outlives the host's shutdown is kept: ``/var/lib/minicontainer``; of an ordinary user below
-    ``$XDG_DATA_HOME`` (else ``~/.local/share``), as of root where that cannot be written to; of a state directory that
-    was chosen, that itself."""
+def persistent() -> str:
+    """The directory of files that outlive a reboot: the state directory, if $MINICONTAINER_ROOT names one; else
+    ``/var/lib/minicontainer`` for root, if that is writable; else below ``$XDG_DATA_HOME`` (``~/.local/share``)."""
     if os.environ.get(VARIABLE):
         return directory()
-    if os.geteuid() == 0 and _is_writable(LASTING):
-        return LASTING
+    if os.geteuid() == 0 and _is_writable(PERSISTENT):
+        return PERSISTENT
     home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return f"{home}/minicontainer"
 
 
 def make_directory(path: str) -> None:
-    """A directory of the state, with those above it, where they are missing: nobody else can walk there."""
+    """Makes a directory, mode 0700, and missing parents."""
     if not os.path.isdir(path):
         make_directory(os.path.dirname(path))
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
-            if not os.path.isdir(path):  # or another made it meanwhile
+            if not os.path.isdir(path):  # else another process made it meanwhile
                 raise
 
 
 @lru_cache(maxsize=8)
-def _is_roots(path: str) -> bool:
-    """Whether this root can write there; asked once, so that all that a process makes is in one place."""
+def _is_usable_by_root(path: str) -> bool:
+    """Whether this root can write there; cached, so that a process uses one directory."""
     return _is_writable(path)
 
 
@@ -78,28 +75,27 @@ def _is_writable(path: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _check(variable: str, path: str, *, make: bool) -> None:
-    """The directory must be the caller's: who else could write there could pass for a monitor. Anybody can make one of
-    any name in /tmp."""
+    """The directory must belong to the caller: a user who can write there could impersonate a monitor, and any user can
+    make a directory of any name in /tmp."""
     if not path.startswith("/"):
         raise UnsupportedError(variable, path, "is no absolute path")
     try:
         if make:
             make_directory(path)
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError as e:
         raise UnsupportedError(variable, path, (e.strerror or str(e)).lower()) from None
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UnsupportedError(variable, path, "others can write there", "a directory of your own, mode 700")
 
 
 def suffix() -> str:
-    """What the names of things outside it end with: "" of the default directory, else ``-`` and its mark."""
+    """The suffix of the names of outside resources: "" for the default directory, else ``-`` and the mark."""
     return f"-{mark()}" if os.environ.get(VARIABLE) else ""
 
 
 def mark() -> str:
-    """Eight hexadecimal digits that stand for the state directory, from the first time that it is asked for. A copy of
-    it has others."""
+    """Eight hexadecimal digits that identify the state directory; made at the first call. A copy has another mark."""
     return _mark(directory())
 
 
@@ -115,11 +111,11 @@ def _mark(place: str) -> str:
         make_directory(place)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            os.write(fd, os.urandom(SALT // 2).hex().encode("ascii"))
+            os.write(fd, os.urandom(SALT_DIGITS // 2).hex().encode("ascii"))
             try:
                 os.link(part, path)
             except FileExistsError:
-                pass  # another was quicker
+                pass  # another process made it meanwhile
         finally:
             os.close(fd)
             os.unlink(part)
@@ -130,27 +126,27 @@ def _mark(place: str) -> str:
 
 
 def _read(path: str) -> str:
-    """Not of the directory's own inode: that of one in an overlay is another one when it was forgotten meanwhile
-    (Documentation/filesystems/overlayfs.rst, "Inode properties")."""
+    """The mark: of the file's inode, not the directory's, which may change in an overlay (the kernel's overlayfs.rst,
+    "Inode properties")."""
     try:
-        with open(opened(path), "rb", buffering=0) as f:
-            data, there = f.read(SALT + 1), os.fstat(f.fileno())
+        with open(open_regular(path), "rb", buffering=0) as f:
+            data, status = f.read(SALT_DIGITS + 1), os.fstat(f.fileno())
     except ValueError as e:
         raise UnsupportedError("state directory", path, f"{e}", "remove it when no container runs") from None
-    if len(data) != SALT or not set(data) <= set(b"0123456789abcdef"):
+    if len(data) != SALT_DIGITS or not set(data) <= set(b"0123456789abcdef"):
         raise UnsupportedError("state directory", path, f"{data!r} is no mark", "remove it when no container runs")
-    return f"{zlib.crc32(b'%b %d %d' % (data, there.st_dev, there.st_ino)):08x}"
+    return f"{zlib.crc32(b'%b %d %d' % (data, status.st_dev, status.st_ino)):08x}"
 
 
-# ---- its files
+# ---- files of the state directory
 
-FILE_MAX = 4 << 20  # bytes: far above what any file of ours has
+FILE_MAX = 4 << 20  # bytes: far above the size of any state file
 
 
-def opened(path: str, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
-    """A descriptor of a file in it (``at``: in that directory): nothing but a regular file, which no link leads to and
-    no reader waits for, nor a lease of it (whatever somebody has put there). ValueError where it is something else;
-    OSError, as of open(2)."""
+def open_regular(path: str, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
+    """Opens a file of the state directory (``at``: relative to that directory). The file may have been replaced: a
+    link, a FIFO or a terminal is refused, and a lease (fcntl(2)) is not waited for. ValueError if it is no regular
+    file; OSError of open(2)."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o600, dir_fd=at)
     except OSError as e:
@@ -167,7 +163,7 @@ NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory or soc
 
 
 def read(path: str, *, at: int | None = None) -> str:
-    """``read_bytes`` as text; ValueError too where it is none."""
+    """``read_bytes`` as text; ValueError also if it is not UTF-8."""
     try:
         return read_bytes(path, at=at).decode("utf-8")
     except UnicodeDecodeError:
@@ -175,9 +171,9 @@ def read(path: str, *, at: int | None = None) -> str:
 
 
 def read_bytes(path: str, *, at: int | None = None) -> bytes:
-    """What a file in it holds. ValueError where it is no regular file, or has more than FILE_MAX bytes; OSError, as of
+    """The content of a file. ValueError if it is no regular file, or has more than FILE_MAX bytes; OSError of
     open(2)."""
-    with open(opened(path, at=at), "rb", buffering=0) as f:
+    with open(open_regular(path, at=at), "rb", buffering=0) as f:
         data = f.read(FILE_MAX + 1)
     if len(data) > FILE_MAX:
         raise ValueError(f"has more than {FILE_MAX} bytes")
@@ -185,17 +181,17 @@ def read_bytes(path: str, *, at: int | None = None) -> bytes:
 
 
 def read_on(fd: int, size: int) -> bytes:
-    """What comes next in a file that grows, as read(2); holes, which nobody of ours makes, are left out."""
+    """read(2) of a growing file; skips holes, which minicontainer does not make."""
     try:
         os.lseek(fd, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_DATA)
     except OSError as e:
-        if e.errno == errno.ENXIO:  # there is no more
+        if e.errno == errno.ENXIO:  # end of file
             return b""
     return os.read(fd, size)
 
 
 def write(path: str, data: str | bytes, mode: int = 0o600) -> None:
-    """A whole file, synced; StepError where that cannot be, as on a full disk, and then there is none."""
+    """Writes and syncs a file. StepError, as on a full disk; the file is removed then."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
         try:
@@ -211,29 +207,29 @@ def write(path: str, data: str | bytes, mode: int = 0o600) -> None:
         raise StepError(e.errno or 0, f"write({path!r})") from None
 
 
-def parsed(text: str) -> dict[str, Any]:
-    """The object of JSON (RFC 8259) in a file. ValueError where it is none: numbers that are none too, and what is
-    nested deeper than Python goes."""
+def parse_object(text: str) -> dict[str, Any]:
+    """Parses a JSON object (RFC 8259). ValueError; also for NaN and infinities, and nesting beyond Python's recursion
+    limit."""
     import json
 
     try:
-        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError("is no object of JSON")
-    return found
+    return value
 
 
-def whole(value: object, most: int = 2**63 - 1) -> int:
-    """A whole number of such a file, from 0 to ``most``. ValueError where it is none."""
+def integer(value: object, most: int = 2**63 - 1) -> int:
+    """Checks an integer from 0 to ``most``. ValueError."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise ValueError(f"{value!r:.40} is no number from 0 to {most}")
     return value
 
 
-def of(kind: type[T], value: object) -> T:
-    """A value that must be of that type. ValueError where it is not."""
+def typed(kind: type[T], value: object) -> T:
+    """Checks the type of a value. ValueError."""
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise ValueError(f"{value!r:.40} is no {kind.__name__}")
     return value

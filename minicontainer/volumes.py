@@ -1,17 +1,17 @@
-"""Named volumes: directories that outlive containers, and the shutdown of the host.
+"""Named volumes: directories that outlive containers and reboots.
 
     v = volumes.create("data", labels={"kind": "db"})
     v.name, v.path, v.created, v.labels
     volumes.find("data"), volumes.volumes(), volumes.users("data"), volumes.remove("data"), volumes.prune()
 
-    NAME/_data         what is mounted; nothing is copied into it
-    NAME/volume.json   when it was made, and its labels
-    NAME/users/ID      one for each container that has it
+    NAME/_data         the directory that is mounted; nothing is copied into it
+    NAME/volume.json   creation time and labels
+    NAME/users/ID      the use file of each container that uses the volume
 
-Theory of operation. All are in one directory that only its owner may enter (mode 0700): what a container leaves in a
-volume, set-uid files too, no ordinary user of the host can reach. A volume appears whole, by rename(2). Who makes one,
-takes one into use or removes one holds the lock on that directory. The mark of a detached container counts as long as
-the container's own directory is there; that of another as long as it is locked by who waits for the container.
+Theory of operation. All volumes are in one directory of mode 0700: no ordinary user of the host can reach files in a
+volume, such as set-uid files of a container. A volume appears complete, by rename(2). A process that creates, uses or
+removes a volume holds a lock on that directory. The use file of a detached container is valid while the container's
+directory exists; that of another container while its creator has the file locked.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from minicontainer.linux.attributes import check_removable
 from minicontainer.rootfs import removal
 from minicontainer.spec.values import NAME, text
 
-DATA, ABOUT, USERS = "_data", "volume.json", "users"
+DATA, METADATA, USERS = "_data", "volume.json", "users"
 ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-SHOWN = 3  # users that an error names
+NAMED_USERS = 3  # users that an error names
 
 
 class NoVolumeError(SpecError, LookupError):
@@ -42,7 +42,7 @@ class NoVolumeError(SpecError, LookupError):
 
 
 class Volume(NamedTuple):
-    """One of them. ``path``: its directory on the host; ``created``: seconds since 1970."""
+    """One volume. ``path``: its directory on the host; ``created``: seconds since 1970."""
 
     name: str
     path: str
@@ -51,37 +51,37 @@ class Volume(NamedTuple):
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether it was made without a name."""
+        """Whether it was created without a name."""
         return ANONYMOUS.fullmatch(self.name) is not None
 
 
 def directory() -> str:
-    """Where all of them are."""
-    return f"{runtime.lasting()}/volumes"
+    """The directory of all volumes."""
+    return f"{runtime.persistent()}/volumes"
 
 
 def path_of(name: str) -> str:
-    """What is mounted of a volume, be it there or not. SpecError where that can be no name."""
+    """The directory of a volume that is mounted, existing or not. SpecError if the name is invalid."""
     return f"{directory()}/{check_name(name)}/{DATA}"
 
 
 def owns(path: str) -> bool:
-    """Whether a path is that of a volume, be it there or not."""
+    """Whether a path is the mounted directory of a volume, existing or not."""
     return os.path.basename(path) == DATA and os.path.dirname(os.path.dirname(path)) == directory()
 
 
 def check_name(name: str) -> str:
-    """SpecError where it can be no name."""
+    """The name. SpecError if it is invalid."""
     if not NAME.fullmatch(text("volume", name, empty=True)):
         raise SpecError("volume", name, f"must match {NAME.pattern}")
     return name
 
 
 def create(name: str | None = None, *, labels: Mapping[str, str] | None = None) -> Volume:
-    """A new volume, of that name or of 64 hexadecimal digits; one that is there already is given as it is."""
+    """Creates a volume of that name, or of 64 random hexadecimal digits; returns an existing one as it is."""
     chosen = os.urandom(32).hex() if name is None else check_name(name)
-    with _locked() as place:
-        return _ready(place, chosen, labels or {})
+    with _locked() as parent:
+        return _ensure(parent, chosen, labels or {})
 
 
 def find(name: str) -> Volume:
@@ -93,44 +93,44 @@ def find(name: str) -> Volume:
 
 
 def volumes() -> list[Volume]:
-    """All of them, by name."""
-    found = []
+    """All volumes, by name."""
+    readable = []
     for name in _names():
         try:
-            found.append(_read(name))
+            readable.append(_read(name))
         except FileNotFoundError:
             pass  # it has just been removed
-    return found
+    return readable
 
 
 def users(name: str) -> list[str]:
-    """The ids of the containers that have it, also of those that do not run."""
+    """The ids of the containers that use it, running or not."""
     try:
-        place = os.open(f"{directory()}/{check_name(name)}/{USERS}", DIRECTORY)
+        parent = os.open(f"{directory()}/{check_name(name)}/{USERS}", DIRECTORY)
     except FileNotFoundError:
         return []
     try:
-        return sorted(user for user in os.listdir(place) if _is_used(place, user))
+        return sorted(user for user in os.listdir(parent) if _is_used(parent, user))
     finally:
-        os.close(place)
+        os.close(parent)
 
 
 def use(name: str, identifier: str) -> int:
-    """Takes a volume into use for a container, and makes it where it is missing: a descriptor that is locked. For a
-    detached container (64 digits) it stays in use when that is closed."""
-    with _locked() as place:
-        _ready(place, check_name(name), {})
-        mark = f"{directory()}/{name}/{USERS}/{identifier}"
+    """Marks a volume as used by a container, creating it if it is missing; returns the locked use file (a descriptor).
+    A detached container (64 digits) uses the volume until it is removed, whether or not the descriptor is open."""
+    with _locked() as parent:
+        _ensure(parent, check_name(name), {})
+        use_file = f"{directory()}/{name}/{USERS}/{identifier}"
         try:
-            fd = runtime.opened(mark, os.O_RDWR | os.O_CREAT)
+            fd = runtime.open_regular(use_file, os.O_RDWR | os.O_CREAT)
         except ValueError as e:
-            raise Error(sentence("volume", name, f"{mark} {e}", "remove it")) from None
+            raise Error(sentence("volume", name, f"{use_file} {e}", "remove it")) from None
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return fd
 
 
 def release(fd: int) -> None:
-    """Gives back what ``use`` gave: the mark goes, and the lock on it."""
+    """Removes and closes a use file that ``use`` returned."""
     try:
         os.unlink(os.readlink(f"/proc/self/fd/{fd}"))
     except FileNotFoundError:
@@ -139,31 +139,30 @@ def release(fd: int) -> None:
 
 
 def forget(names: Iterable[str], identifier: str) -> None:
-    """Removes the marks of a detached container that is gone: from now on they would not count anyway."""
+    """Removes the use files of a detached container that was removed; they are not valid any more."""
     for name in names:
         with suppress(OSError):
             os.unlink(f"{directory()}/{check_name(name)}/{USERS}/{identifier}")
 
 
 def remove(name: str) -> None:
-    """Removes a volume with all that it holds. Error where a container has it. NoVolumeError."""
-    with _locked() as place:
+    """Removes a volume with its files. Error if a container uses it. NoVolumeError."""
+    with _locked() as parent:
         find(name)
-        if having := users(name):
-            others = f" and {len(having) - SHOWN} more" if len(having) > SHOWN else ""
-            names = ", ".join(user[:12] for user in having[:SHOWN])
+        if ids := users(name):
+            others = f" and {len(ids) - NAMED_USERS} more" if len(ids) > NAMED_USERS else ""
+            names = ", ".join(user[:12] for user in ids[:NAMED_USERS])
             raise Error(f"volume {name}: is in use by {names}{others} (minicontainer rm removes containers)")
-        _remove(place, name)
+        _remove(parent, name)
 
 
 def prune(*, everything: bool = False) -> list[str]:
-    """Removes those that no container has, and that have no name of somebody's choice; with ``everything`` these too.
-    Their names."""
+    """Removes anonymous volumes that no container uses; with ``everything`` named ones too. Returns their names."""
     removed = []
-    with _locked() as place:
+    with _locked() as parent:
         for volume in volumes():
             if (everything or volume.is_anonymous) and not users(volume.name):
-                _remove(place, volume.name)
+                _remove(parent, volume.name)
                 removed.append(volume.name)
     return removed
 
@@ -173,42 +172,42 @@ def prune(*, everything: bool = False) -> list[str]:
 
 @contextmanager
 def _locked() -> Iterator[int]:
-    """The directory of all, which is made where it is missing, as long as nobody else changes it."""
+    """Holds the lock on the directory of all volumes, which is made if it is missing; yields a descriptor of it."""
     runtime.make_directory(directory())
-    place = os.open(directory(), DIRECTORY)
+    parent = os.open(directory(), DIRECTORY)
     try:
-        if os.fstat(place).st_mode & 0o077:
-            os.fchmod(place, 0o700)
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield place
+        if os.fstat(parent).st_mode & 0o077:
+            os.fchmod(parent, 0o700)
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        yield parent
     finally:
-        os.close(place)
+        os.close(parent)
 
 
-def _ready(place: int, name: str, labels: Mapping[str, str]) -> Volume:
+def _ensure(parent: int, name: str, labels: Mapping[str, str]) -> Volume:
     try:
         return _read(name)
     except FileNotFoundError:
         pass
-    for left in os.listdir(place):
+    for left in os.listdir(parent):
         if left.startswith("."):
-            removal.remove(place, left)  # of who was killed while it made one, or removed one
+            removal.remove(parent, left)  # left by a process that was killed while it created or removed a volume
     part = f".{name}"
-    os.mkdir(part, 0o700, dir_fd=place)
+    os.mkdir(part, 0o700, dir_fd=parent)
     for below, mode in ((DATA, 0o755), (USERS, 0o700)):
-        os.mkdir(f"{part}/{below}", dir_fd=place)
-        os.chmod(f"{part}/{below}", mode, dir_fd=place)  # whatever the umask is
-    runtime.write(f"{directory()}/{part}/{ABOUT}", json.dumps({"created": time.time(), "labels": dict(labels)}))
-    os.rename(part, name, src_dir_fd=place, dst_dir_fd=place)
+        os.mkdir(f"{part}/{below}", dir_fd=parent)
+        os.chmod(f"{part}/{below}", mode, dir_fd=parent)  # whatever the umask is
+    runtime.write(f"{directory()}/{part}/{METADATA}", json.dumps({"created": time.time(), "labels": dict(labels)}))
+    os.rename(part, name, src_dir_fd=parent, dst_dir_fd=parent)
     events.emit("volume", "create", name)
     return _read(name)
 
 
-def _remove(place: int, name: str) -> None:
-    """What it holds first: where that cannot be removed, the volume is there as before."""
+def _remove(parent: int, name: str) -> None:
+    """Removes the contents first: if that fails, the volume still exists."""
     try:
         check_removable(f"{directory()}/{name}", leave=DATA)
-        data = removal.open_directory(place, f"{name}/{DATA}")
+        data = removal.open_directory(parent, f"{name}/{DATA}")
         try:
             removal.empty(data)
         finally:
@@ -224,8 +223,8 @@ def _remove(place: int, name: str) -> None:
         raise Error(
             f"volume {name}: holds what belongs to other ids of its containers: {e.strerror} ({hint})"
         ) from None
-    os.rename(name, f".{name}", src_dir_fd=place, dst_dir_fd=place)
-    removal.remove(place, f".{name}")
+    os.rename(name, f".{name}", src_dir_fd=parent, dst_dir_fd=parent)
+    removal.remove(parent, f".{name}")
     events.emit("volume", "destroy", name)
 
 
@@ -241,24 +240,27 @@ def _read(name: str) -> Volume:
     os.stat(path)
     created, labels = 0.0, {}
     try:
-        about = runtime.parsed(runtime.read(f"{path}/{ABOUT}"))
-        created, labels = float(about["created"]), {str(key): str(value) for key, value in about["labels"].items()}
+        metadata = runtime.parse_object(runtime.read(f"{path}/{METADATA}"))
+        created, labels = (
+            float(metadata["created"]),
+            {str(key): str(value) for key, value in metadata["labels"].items()},
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass  # what it holds is what counts
+        pass  # the data is usable without the metadata
     return Volume(name, f"{path}/{DATA}", created, labels)
 
 
-def _is_used(place: int, user: str) -> bool:
-    """Whether a mark counts; one that does not is removed."""
+def _is_used(parent: int, user: str) -> bool:
+    """Whether a use file is valid; an invalid one is removed."""
     if ANONYMOUS.fullmatch(user) and os.path.isdir(f"{runtime.directory()}/containers/{user}"):
         return True
     try:
-        fd = runtime.opened(user, at=place)
+        fd = runtime.open_regular(user, at=parent)
     except (FileNotFoundError, ValueError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(user, dir_fd=place)
+        os.unlink(user, dir_fd=parent)
     except BlockingIOError:
         return True
     except FileNotFoundError:

@@ -92,7 +92,7 @@ def ls(quiet: bool, filters: Sequence[str], format_: str) -> int:
     """List the networks."""
     from minicontainer.network import store
 
-    return LISTING.show(store.whole(), quiet=quiet, filters=filters, format_=format_)
+    return LISTING.show(store.readable(), quiet=quiet, filters=filters, format_=format_)
 
 
 @group.command("rm")
@@ -112,7 +112,7 @@ def prune(force: bool) -> int:
 
     if not force:
         confirm("Remove all networks that no container uses?")
-    idle = [network.name for network in store.whole() if network.name != "bridge" and not members.of(network.name)]
+    idle = [network.name for network in store.readable() if network.name != "bridge" and not members.of(network.name)]
     return each_name(idle, networks.remove)
 
 

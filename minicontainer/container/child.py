@@ -133,7 +133,7 @@ class Child:
             self.ids.close()
             self.ids = None
         if self.lease is not None:
-            self.lease.leave()
+            self.lease.close()
             self.lease = None
         for fd in self.volumes:
             os.close(fd)

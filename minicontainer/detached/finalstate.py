@@ -30,7 +30,7 @@ class FinalState:
         any more, the other one is final."""
         for name in (".state", "state"):
             try:
-                self._fds.append(runtime.opened(f"{directory}/{name}"))
+                self._fds.append(runtime.open_regular(f"{directory}/{name}"))
             except ValueError:
                 continue  # no regular file: not the monitor's
             except OSError as e:
@@ -67,7 +67,7 @@ def await_foreground(identifier: str, directory: str, creator: Process | None, t
     """Waits for the end of a foreground container; its final state, which its creator writes to the file that is open;
     None if the creator was killed. TimeoutError."""
     try:
-        fd = runtime.opened(f"{directory}/state")
+        fd = runtime.open_regular(f"{directory}/state")
     except ValueError:
         return None  # no regular file: not the creator's
     with open(fd, "rb", buffering=0) as last:

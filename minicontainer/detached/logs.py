@@ -165,7 +165,7 @@ class Log:
             return False
         try:
             name = f"log.{max(newer)}" if max(newer) else "log"
-            opened = runtime.opened(f"{self._directory}/{name}")
+            opened = runtime.open_regular(f"{self._directory}/{name}")
         except FileNotFoundError:
             return True  # it was renamed meanwhile: look again
         except ValueError as e:

@@ -177,10 +177,10 @@ class MonitorLauncher:
 
 def _fill_release(header: Any, layout: Layout, lease: Lease, inherited: Descriptors) -> None:
     """The monitor releases the lease; it inherits the locks and sockets of the lease, and holds them until then."""
-    numbers = {name: inherited.add(fd) for name, fd in lease.for_another().items()}
-    for fd in lease.held():
+    numbers = {name: inherited.add(fd) for name, fd in lease.monitor_inputs().items()}
+    for fd in lease.lock_fds():
         inherited.add(fd)
-    layout.walk(header.release, lease.ending, [numbers.get(name, -1) for name in lease.ending.slots])
+    layout.walk(header.release, lease.release_plan, [numbers.get(name, -1) for name in lease.release_plan.slots])
 
 
 def policy(restart: str) -> tuple[int, int]:

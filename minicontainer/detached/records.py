@@ -10,7 +10,7 @@ from minicontainer import runtime
 from minicontainer.detached.options import check_labels, check_restart
 from minicontainer.errors import Error
 from minicontainer.linux.process import Process, boot_id
-from minicontainer.runtime import of, whole
+from minicontainer.runtime import integer, typed
 from minicontainer.spec import Spec, decimal
 
 VERSION = 1
@@ -88,7 +88,7 @@ class Config:
         from minicontainer.spec.data import from_data
 
         try:
-            data = runtime.parsed(text)
+            data = runtime.parse_object(text)
             if data.pop("version") != VERSION:
                 raise CorruptError("config.json: was written by another version of minicontainer")
             return cls(**{**data, "spec": from_data(data["spec"])})._checked()
@@ -98,16 +98,16 @@ class Config:
     def _checked(self) -> Config:
         """Checks types and ranges. ValueError."""
         for text in (self.id, self.restart, self.renaming, self.mark):
-            of(str, text)
+            typed(str, text)
         check_restart(self.restart, self.spec)
-        check_labels(of(dict, self.labels))
+        check_labels(typed(dict, self.labels))
         for seconds in (self.created, self.timeout):
             decimal("time", None if isinstance(seconds, str) else seconds, 0, TIME_MAX, "seconds")
-        whole(self.log_size)
-        whole(self.log_files)
-        of(bool, self.interactive)
-        of(bool, self.remove)
-        of(bool, self.foreground)
+        integer(self.log_size)
+        integer(self.log_files)
+        typed(bool, self.interactive)
+        typed(bool, self.remove)
+        typed(bool, self.foreground)
         return self
 
 
@@ -155,17 +155,17 @@ class State:
         """Parses a state file; ``owner_alive``: the monitor, or the creator of a foreground container, lives.
         CorruptError."""
         try:
-            data = runtime.parsed(text)
+            data = runtime.parse_object(text)
             same_boot = data.pop("boot") == boot_id()
             for key in ("monitor", "process"):
-                data[key] = Process(*map(whole, data[key])) if data[key] and same_boot else None
+                data[key] = Process(*map(integer, data[key])) if data[key] and same_boot else None
             for key in ("started", "finished"):
-                data[key] = None if data[key] is None else whole(data[key]) / 1e9
-            data["exit_code"] = None if data["exit_code"] is None else whole(data["exit_code"])
-            data["restarts"], data["log_lost"] = whole(data["restarts"]), whole(data["log_lost"])
-            data["upper"] = None if data.get("upper") is None else whole(data["upper"])
-            of(str, data["reason"])
-            of(bool, data["oom_killed"])
+                data[key] = None if data[key] is None else integer(data[key]) / 1e9
+            data["exit_code"] = None if data["exit_code"] is None else integer(data["exit_code"])
+            data["restarts"], data["log_lost"] = integer(data["restarts"]), integer(data["log_lost"])
+            data["upper"] = None if data.get("upper") is None else integer(data["upper"])
+            typed(str, data["reason"])
+            typed(bool, data["oom_killed"])
             state = cls(**data)
             if state.status not in ("created", "running", "restarting", "stopping", "exited"):
                 raise ValueError(f"status {state.status!r}")

@@ -46,7 +46,7 @@ def kinds(directory: str) -> list[Kind]:
     places = list(dict.fromkeys(map(os.path.realpath, (here, os.path.dirname(here), temporary_place()))))
     return [
         Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
-        Kind("address", members.dead, release.end_dead),
+        Kind("address", members.dead, release.release_dead),
         Kind("network", networks.left_behind, networks.end_left_behind),
         Kind("cgroup", placement.stale, placement.remove_stale),
         Kind("name", names.stale, _remove_name),

@@ -1,12 +1,12 @@
-"""Networks: a bridge each, with addresses, names and published ports for who joins it.
+"""Networks: a bridge each, with addresses, names and published ports for its members.
 
-Nothing here knows what joins: a container and a virtual machine get the same ``Lease`` (leases.py), and are wired to
-the bridge by their own backends.
+This package does not depend on the kind of member: a container and a virtual machine get the same ``Lease``
+(leases.py), and connect their own interface (a veth, a tap device) to the bridge.
 
-    networks/.lock              flock(2): shared by who joins, exclusive for who makes or removes a network
-    networks/forwarding-N       what net.ipv4.ip_forward was before the first network, in the network namespace N
+    networks/.lock              flock(2): shared for joining, exclusive for creating or removing a network
+    networks/forwarding-N       the value of net.ipv4.ip_forward before the first network, in the network namespace N
     networks/NAME/config.json   the network (``Network``)
-    networks/NAME/last          the address that was given out last
-    networks/NAME/leases/IP     who has that address: locked by its owner (``Lease``)
-    networks/NAME/hosts/names   /etc/hosts of all that are on it (hosts.py); hosts/IP: of one with names of its own
+    networks/NAME/last          the address that was assigned last
+    networks/NAME/leases/IP     the lease of that address, locked by its owner (``Lease``)
+    networks/NAME/hosts/names   /etc/hosts of the members (hosts.py); hosts/IP: of a member with --add-host
 """

@@ -1,4 +1,4 @@
-"""The bridge of a network, by pyroute2: in a thread of its own, since its IPRoute cannot be in a running event loop."""
+"""The bridge of a network, by pyroute2: in a thread of its own, since IPRoute does not work in a running event loop."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from minicontainer.linux.rtnetlink import Message
 from minicontainer.native import lib
 from minicontainer.network.record import Network
 
-FOR_EVER = 0xFFFFFFFF  # INFINITY_LIFE_TIME of the kernel's net/addrconf.h
-INSIDE = "eth0"  # the interface of who joins
+INFINITY_LIFE_TIME = 0xFFFFFFFF  # INFINITY_LIFE_TIME of the kernel's net/addrconf.h
+CONTAINER_INTERFACE = "eth0"  # the name of the veth in the container
 FORWARDING, FORWARDING6 = "ipv4/ip_forward", "ipv6/conf/all/forwarding"
 
 T = TypeVar("T")
 
 
 def interface_of(name: str) -> str:
-    """The bridge of a network of that name: netdevice(7) has 15 characters for it, six of them for the mark of another
-    state directory than the default one."""
+    """The bridge's name: at most 15 characters (netdevice(7)), six of which are the mark of a state directory other
+    than the default one."""
     digest, own = hashlib.sha256(name.encode()).hexdigest(), runtime.suffix()
     if own:
         return f"mc{own[1:7]}-{digest[:6]}"
@@ -36,7 +36,7 @@ def interface_of(name: str) -> str:
 
 
 def interfaces(*, others: bool = False) -> list[str]:
-    """The bridges of this state directory's networks; with ``others`` those of any."""
+    """The bridges of this state directory; with ``others`` those of all."""
     own = runtime.suffix()
     ours = f"mc{own[1:7]}-[0-9a-f]{{6}}" if own else "mc0|mc-[0-9a-f]{10}"
     pattern = re.compile("mc0|mc-[0-9a-f]{10}|mc[0-9a-f]{6}-[0-9a-f]{6}" if others else ours)
@@ -44,12 +44,12 @@ def interfaces(*, others: bool = False) -> list[str]:
 
 
 def is_own(network: Network) -> bool:
-    """Whether its bridge is this state directory's; else its file is of another one, which was copied."""
+    """Whether the bridge belongs to this state directory; else the network's file was copied from another one."""
     return network.interface == interface_of(network.name)
 
 
 def number(interface: str) -> int:
-    """The number of an interface; 0 where there is none."""
+    """The index of an interface; 0 if there is none."""
     try:
         return socket.if_nametoindex(interface)
     except OSError:
@@ -57,7 +57,7 @@ def number(interface: str) -> int:
 
 
 def make(network: Network) -> int:
-    """Makes the bridge, or what is missing of it; its number."""
+    """Makes the bridge, or what is missing of it; its index."""
     index = _in_thread(lambda ip: _make(ip, network))
     failpoint("bridge made")
     write_sysctl(f"ipv4/conf/{network.interface}/route_localnet", "1")
@@ -77,8 +77,8 @@ def _make(ip: Any, network: Network) -> int:
     if network.subnet6 is not None:
         prefix, flags = network.subnet6.prefixlen, lib.IFA_F_NODAD
         _add_address(ip, index=index, address=str(network.gateway6), prefixlen=prefix, flags=flags)
-        unused = {"preferred_lft": 0, "valid_lft": FOR_EVER}  # deprecated: no connection of the host's begins with it
-        _add_address(ip, index=index, address=str(network.near), prefixlen=128, flags=flags, **unused)
+        unused = {"preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}  # deprecated: never a source address of the host
+        _add_address(ip, index=index, address=str(network.loopback6), prefixlen=128, flags=flags, **unused)
     return index
 
 
@@ -93,45 +93,46 @@ def _add_address(ip: Any, **fields: Any) -> None:
 
 
 def remove(interface: str) -> None:
-    """Removes the bridge; nothing happens where there is none."""
+    """Removes a bridge; no effect if there is none."""
     if index := number(interface):
         _in_thread(lambda ip: ip.link("del", index=index))
 
 
 def messages(network: Network, index: int) -> tuple[tuple[str, Message], ...]:
-    """What who joins sends: made once for a network, since pyroute2 takes longer to import than to join."""
+    """The netlink messages that connect a member: made once per network, since importing pyroute2 takes longer than
+    joining."""
     prefix = network.subnet.prefixlen
-    found = {
-        "veth": rtnetlink.veth(index, INSIDE),
+    made = {
+        "veth": rtnetlink.veth(index, CONTAINER_INTERFACE),
         "up": rtnetlink.up(),
         "address": rtnetlink.address(prefix),
     }
     if not network.internal:
-        found["route"] = rtnetlink.route(network.gateway)
+        made["route"] = rtnetlink.route(network.gateway)
     if network.subnet6 is not None:
-        found["address6"] = rtnetlink.address6(network.subnet6)
+        made["address6"] = rtnetlink.address6(network.subnet6)
         if network.gateway6 is not None and not network.internal and read_sysctl(FORWARDING6) == "1":
-            found["route6"] = rtnetlink.route(network.gateway6)
-    return tuple(found.items())
+            made["route6"] = rtnetlink.route(network.gateway6)
+    return tuple(made.items())
 
 
 def used() -> list[IPv4Network]:
-    """What this host has addresses in, or routes to."""
+    """The networks in which this host has addresses, or to which it has routes."""
     return _in_thread(_used)
 
 
 def _used(ip: Any) -> list[IPv4Network]:
-    found = []
+    networks = []
     for message in ip.get_addr(family=socket.AF_INET):
-        found.append(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}")
+        networks.append(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}")
     for message in ip.get_routes(family=socket.AF_INET):
         if message["dst_len"] and (where := message.get_attr("RTA_DST")):
-            found.append(f"{where}/{message['dst_len']}")
-    return [IPv4Network(text, strict=False) for text in dict.fromkeys(found)]
+            networks.append(f"{where}/{message['dst_len']}")
+    return [IPv4Network(text, strict=False) for text in dict.fromkeys(networks)]
 
 
 def has_ipv6() -> bool:
-    """Whether this host speaks it."""
+    """Whether IPv6 is enabled on this host."""
     try:
         with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", encoding="ascii") as f:
             return f.read(1) == "0"
@@ -140,7 +141,7 @@ def has_ipv6() -> bool:
 
 
 def _in_thread(function: Callable[[Any], T]) -> T:
-    """``function`` of an IPRoute; what netlink refuses is a StepError."""
+    """Calls ``function`` with an IPRoute. StepError for an error of netlink."""
     from concurrent.futures import ThreadPoolExecutor
 
     from pyroute2 import IPRoute, NetlinkError
@@ -164,7 +165,7 @@ def _in_thread(function: Callable[[Any], T]) -> T:
 
 
 def read_sysctl(name: str) -> str:
-    """A file of /proc/sys/net; "" where there is none."""
+    """A file of /proc/sys/net; "" if it is missing."""
     try:
         with open(f"/proc/sys/net/{name}", encoding="ascii") as f:
             return f.read().strip()
@@ -173,7 +174,7 @@ def read_sysctl(name: str) -> str:
 
 
 def write_sysctl(name: str, value: str) -> None:
-    """Sets one, where it is another."""
+    """Writes a file of /proc/sys/net, if the value differs."""
     path = f"/proc/sys/net/{name}"
     if read_sysctl(name) == value or not os.path.exists(path):
         return

@@ -1,22 +1,21 @@
-"""The table of nftables that keeps networks apart, leads out of them, and publishes ports: ``inet minicontainer``
-(with the mark of another state directory than the default one).
+"""The nftables table that isolates networks, masquerades their traffic and publishes ports: ``inet minicontainer``
+(with the mark of a state directory other than the default one).
 
-Theory of operation. The rules never change; what does are sets: which bridges there are, and which port of the host
-leads where. Two maps have the published ports, one of those on any address and one of those on a certain one, and two
-those of IPv6: each is one lookup, however many there are, and to publish is to add an element. The whole table can be
-made again at any time (``load``), of what the files of networks say, in one transaction. No rule of others is ever
-touched.
+Theory of operation. The rules are constant; the sets and maps change: the bridges, and the published ports. There are
+two maps for ports on any address and on a specific one, and two for IPv6: each is one lookup, whatever its size, and
+publishing adds an element. The whole table can be loaded again at any time (``load``) from the files of networks, in
+one transaction. Rules of other programs are never touched.
 
-A packet to a published port is led to the container where it comes in (dstnat), or on the way out of the host itself
-(local: also to 127.0.0.1, for which a bridge has route_localnet; ``guard`` sees that nobody on it makes use of that).
+A packet to a published port gets the container's address when it comes in (dstnat), or leaves the host itself (local:
+also to 127.0.0.1, for which a bridge has route_localnet; ``guard`` keeps members of the network from using that).
 
-IPv6 has no route_localnet: nothing from or to ::1 comes in by a bridge (ip6_rcv() of net/ipv6/ip6_input.c), and an
-answer whose translation was undone where it came in (by br_netfilter even before that look) would be lost. So what
-goes from ::1 to a published port of ::1 is given another source, an address that the host has on the bridge
-(``near``), before the connection is tracked; and its answers get ::1 back behind the last translation, in the host's
-own input (``near_in``).
+IPv6 has no route_localnet: a packet from or to ::1 that comes in by a bridge is dropped (ip6_rcv() of
+net/ipv6/ip6_input.c), and a reply whose translation was reversed at input (by br_netfilter even before that check)
+would be lost. So a packet from ::1 to a published port of ::1 gets another source address of the host, on the bridge
+(``loopback6``), before the connection is tracked; its replies get ::1 back after the last translation, in the host's
+own input (``loopback6_in``).
 
-Where the host does not forward IPv6, what comes from outside is not led on: it is refused, and not lost on the way.
+If the host does not forward IPv6, packets from outside are not translated: the host refuses the connection at once.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from minicontainer.errors import UnsupportedError
 from minicontainer.linux import nftables
 from minicontainer.linux.nfnetlink import concatenation, elements
 from minicontainer.network import bridge
-from minicontainer.network.record import Network, near
+from minicontainer.network.record import Network, loopback6
 from minicontainer.spec import Port
 
-MAPS = ("published", "published_at", "published6", "published6_at", "near")
+MAPS = ("published", "published_at", "published6", "published6_at", "loopback6")
 NUMBERS = {"tcp": 6, "udp": 17}  # protocols(5)
 RULES = """\
 add table inet {table}
@@ -45,9 +44,9 @@ table inet {table} {{
 	map published_at {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; {published_at} }}
 	map published6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; {published6} }}
 	map published6_at {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; {published6_at} }}
-	map near {{ type inet_proto . inet_service : ipv6_addr; {near} }}
+	map loopback6 {{ type inet_proto . inet_service : ipv6_addr; {loopback6} }}
 	set bridges {{ type ifname; {bridges} }}
-	set inside {{ type ifname . ifname; {inside} }}
+	set same_bridge {{ type ifname . ifname; {same_bridge} }}
 	set internal {{ type ifname; {internal} }}
 	set subnets {{ type ipv4_addr; flags interval; {subnets} }}
 	set subnets6 {{ type ipv6_addr; flags interval; {subnets6} }}
@@ -55,15 +54,15 @@ table inet {table} {{
 		type filter hook prerouting priority raw;
 		iifname @bridges ip daddr 127.0.0.0/8 drop
 	}}
-	chain near_out {{
+	chain loopback6_out {{
 		type filter hook output priority raw;
-		ip6 saddr ::1 ip6 daddr ::1 ip6 saddr set meta l4proto . th dport map @near
+		ip6 saddr ::1 ip6 daddr ::1 ip6 saddr set meta l4proto . th dport map @loopback6
 	}}
-	chain near_in {{
+	chain loopback6_in {{
 		type filter hook input priority 150;
 		iifname @bridges ip6 saddr ::1 ct status dnat ip6 daddr set ::1
 	}}
-	chain lead {{
+	chain publish {{
 		dnat ip to ip daddr . meta l4proto . th dport map @published_at
 		fib daddr type local dnat ip to meta l4proto . th dport map @published
 		dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6_at
@@ -72,11 +71,11 @@ table inet {table} {{
 	chain dstnat {{
 		type nat hook prerouting priority dstnat;
 		{outside6}
-		jump lead
+		jump publish
 	}}
 	chain local {{
 		type nat hook output priority -100;
-		jump lead
+		jump publish
 	}}
 	chain srcnat {{
 		type nat hook postrouting priority srcnat;
@@ -89,7 +88,7 @@ table inet {table} {{
 	}}
 	chain forward {{
 		type filter hook forward priority filter;
-		iifname . oifname @inside accept
+		iifname . oifname @same_bridge accept
 		ct state established,related accept
 		iifname @internal drop
 		oifname @internal drop
@@ -101,85 +100,87 @@ table inet {table} {{
 
 
 def table() -> str:
-    """The name of the table of this state directory."""
+    """The name of this state directory's table."""
     return "minicontainer" + runtime.suffix()
 
 
 class Element(NamedTuple):
-    """A published port: where it is seen (``address`` None: any of the host's), and where it leads; or, with 0 for
-    ``inside``, the address from which the host goes to it instead of ::1."""
+    """A published port as a map element: address and port of the host (``address`` None: any), address and port of the
+    container. With ``container_port`` 0: ``target`` is the host's source address instead of ::1."""
 
     address: IPv4Address | IPv6Address | None
     protocol: str
-    number: int
-    to: IPv4Address | IPv6Address
-    inside: int
+    host_port: int
+    target: IPv4Address | IPv6Address
+    container_port: int
 
     @property
     def map(self) -> str:
-        """The map that it is in."""
-        if not self.inside:
-            return "near"
-        return f"published{'6' if self.to.version == 6 else ''}{'' if self.address is None else '_at'}"
+        """The map of this element."""
+        if not self.container_port:
+            return "loopback6"
+        return f"published{'6' if self.target.version == 6 else ''}{'' if self.address is None else '_at'}"
 
     @property
     def pair(self) -> tuple[bytes, bytes]:
-        """Key and value, as the kernel has them."""
-        seen = [bytes([NUMBERS[self.protocol]]), struct.pack("!H", self.number)]
-        where = [] if self.address is None else [self.address.packed]
-        inside = [struct.pack("!H", self.inside)] if self.inside else []
-        return concatenation(*where, *seen), concatenation(self.to.packed, *inside)
+        """Key and value in the kernel's format."""
+        address = [] if self.address is None else [self.address.packed]
+        host_port = [bytes([NUMBERS[self.protocol]]), struct.pack("!H", self.host_port)]
+        container_port = [struct.pack("!H", self.container_port)] if self.container_port else []
+        return concatenation(*address, *host_port), concatenation(self.target.packed, *container_port)
 
     def __str__(self) -> str:
-        where = "" if self.address is None else f"{self.address} . "
-        inside = f" . {self.inside}" if self.inside else ""
-        return f"{where}{self.protocol} . {self.number} : {self.to}{inside}"
+        address = "" if self.address is None else f"{self.address} . "
+        port = f" . {self.container_port}" if self.container_port else ""
+        return f"{address}{self.protocol} . {self.host_port} : {self.target}{port}"
 
 
 def elements_of(port: Port, four: IPv4Address, six: IPv6Address | None) -> Iterator[Element]:
-    """Those of a port of an address of one family, which leads to a container's address of the same."""
-    given = ip_address(port.address or "0.0.0.0")
-    seen = None if given.is_unspecified else given
-    if given.version == 4:
-        yield Element(seen, port.protocol, port.host, four, port.number)
+    """The elements of a published port, which is of one address family; ``four`` and ``six`` are the container's
+    addresses."""
+    host = ip_address(port.address or "0.0.0.0")
+    address = None if host.is_unspecified else host
+    if host.version == 4:
+        yield Element(address, port.protocol, port.host, four, port.number)
     elif six is not None:
-        yield Element(seen, port.protocol, port.host, six, port.number)
-        if seen is None or seen.is_loopback:
-            yield Element(None, port.protocol, port.host, near(six), 0)
+        yield Element(address, port.protocol, port.host, six, port.number)
+        if address is None or address.is_loopback:
+            yield Element(None, port.protocol, port.host, loopback6(six), 0)
 
 
 def added(map_: str, published: Iterable[Element]) -> bytes:
-    """The transaction that adds elements to one map."""
+    """The transaction that adds elements to a map."""
     return elements(table(), map_, [element.pair for element in published])
 
 
 def removed(element: Element) -> bytes:
-    """The transaction that removes one."""
+    """The transaction that removes an element."""
     return elements(table(), element.map, [element.pair], remove=True)
 
 
 def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
-    """Makes the table again, whole, in one transaction; removes it where there is no network."""
-    found, ports = [network for network in networks if bridge.is_own(network)], list(published)
-    if not found:
+    """Loads the whole table in one transaction; removes it if there is no network."""
+    own, ports = [network for network in networks if bridge.is_own(network)], list(published)
+    if not own:
         nftables.run(f"add table inet {table()}\ndelete table inet {table()}")
         return
     nftables.run(
         RULES.format(
             table=table(),
-            **{name: _listed(str(element) for element in ports if element.map == name) for name in MAPS},
+            **{name: _elements(str(element) for element in ports if element.map == name) for name in MAPS},
             outside6="" if bridge.read_sysctl(bridge.FORWARDING6) == "1" else "meta nfproto ipv6 return",
-            bridges=_listed(f'"{network.interface}"' for network in found),
-            inside=_listed(f'"{network.interface}" . "{network.interface}"' for network in found),
-            internal=_listed(f'"{network.interface}"' for network in found if network.internal),
-            subnets=_listed(str(network.subnet) for network in found if not network.internal),
-            subnets6=_listed(str(n.subnet6) for n in found if n.subnet6 is not None and not n.internal),
+            bridges=_elements(f'"{network.interface}"' for network in own),
+            same_bridge=_elements(f'"{network.interface}" . "{network.interface}"' for network in own),
+            internal=_elements(f'"{network.interface}"' for network in own if network.internal),
+            subnets=_elements(str(network.subnet) for network in own if not network.internal),
+            subnets6=_elements(str(n.subnet6) for n in own if n.subnet6 is not None and not n.internal),
         )
     )
 
 
-def is_there() -> bool:
-    """Whether there is our table; who has no library, or no right to look, has made none."""
+def exists() -> bool:
+    """Whether this state directory's table exists. A caller without libnftables or the right to list cannot have made
+    one."""
     try:
         listed = nftables.run("list tables").get("nftables", ())
     except (UnsupportedError, nftables.NftablesError):
@@ -188,16 +189,16 @@ def is_there() -> bool:
 
 
 def bridges() -> list[str]:
-    """Those that our table knows."""
-    if not is_there():
+    """The bridges in the table."""
+    if not exists():
         return []
     listed = nftables.run(f"list set inet {table()} bridges").get("nftables", ())
     return [name for item in listed for name in item.get("set", {}).get("elem", ())]
 
 
-def _listed(items: Iterable[str]) -> str:
+def _elements(items: Iterable[str]) -> str:
     listed = ", ".join(dict.fromkeys(items))
     return f"elements = {{ {listed} }}" if listed else ""
 
 
-GONE = (errno.ENOENT,)  # an element, or the whole table
+MISSING = (errno.ENOENT,)  # an element, or the whole table

@@ -1,16 +1,15 @@
-"""/etc/hosts of who is on a network: one file for all, in which each has lines (hosts(5)).
+"""/etc/hosts of the members of a network: one shared file, with lines of each member (hosts(5)).
 
-Theory of operation. A line is as long as it was when it was written first, filled with blanks, and what is not in use
-is a comment: so one byte, "#", takes a name away (MC_COMMENT_OUT of the plan that ends a lease), and who reads the file
-meanwhile sees the one or the other. Who wants names of its own (--add-host) gets a file of its own beside it: the lines
-are at the same offsets in all files, and are written to all, but what is one's own is RESERVED in those of the others.
+Theory of operation. A line keeps its length, padded with blanks, and an unused line is a comment: so one byte, "#",
+removes a name (MC_FORGET in the release plan), and a reader sees the old or the new line. A member with names of its
+own (--add-host) gets a file of its own: a line has the same offset in all files, and is written to all of them, but a
+private name is a RESERVED line in the other files.
 
-Who has a file mounted can open it, and where his uid is its owner's (root of a container that has the host's ids)
-could take a lease of it (F_SETLEASE of fcntl(2)), for whose end all others would wait who open it. None is to be had
-of a file that somebody has open for writing: so each owner of a lease of ours has it open, as long as that lasts
-(``hold``). One that is there all the same is of a time when nobody was on the network: the file is made anew. And
-nothing here waits for one (O_NONBLOCK).
-"""
+A container can open its mounted hosts file, and with the uid of the file's owner (root with the host's ids) it could
+take a lease on it (F_SETLEASE of fcntl(2)), which delays every open(2) of the file. A file that is open for writing
+cannot get such a lease: so the owner of each network lease has the file open (``open_shared``). If there is one all the
+same, it was taken while the network had no members, and the file is made again. No open(2) here waits for a lease
+(O_NONBLOCK)."""
 
 from __future__ import annotations
 
@@ -22,18 +21,18 @@ from minicontainer import runtime
 from minicontainer.errors import Error, StepError, sentence
 
 SHARED = "names"
-RESERVED = "\t#"  # how a line begins that is somebody else's own: then comes whose
-STEP = 32  # the length of a line is a multiple of it
+RESERVED = "\t#"  # the prefix of a line that is another member's private name; its address follows
+STEP = 32  # the length of a line is a multiple of this
 LOCALHOST = (("127.0.0.1", "localhost"), ("::1", "localhost ip6-localhost ip6-loopback"))
 
 
 def text(entries: Iterable[tuple[str, str]]) -> str:
-    """Lines of addresses and names."""
+    """Lines of hosts(5)."""
     return "".join(f"{address}\t{names}\n" for address, names in entries)
 
 
 def make(directory: int, name: str = SHARED) -> None:
-    """A file, with the lines that the shared one has."""
+    """Makes a file with the lines of the shared one."""
     try:
         content = read(directory, SHARED)
     except FileNotFoundError:
@@ -51,7 +50,7 @@ def make(directory: int, name: str = SHARED) -> None:
 
 
 def _write(fd: int, data: bytes, at: int) -> None:
-    """All of it: half a line would take the next one with it."""
+    """Writes all of ``data``, or raises: half a line would corrupt the next one."""
     try:
         if os.pwrite(fd, data, at) == len(data):
             return
@@ -61,27 +60,26 @@ def _write(fd: int, data: bytes, at: int) -> None:
     raise StepError(reason, f"write({os.readlink(f'/proc/self/fd/{fd}')!r})")
 
 
-def hold(directory: int) -> int:
-    """A descriptor of the shared file, open for writing: nobody can take a lease of it meanwhile. Under the network's
-    lock."""
+def open_shared(directory: int) -> int:
+    """The shared file, open for writing: so no process can take a lease on it. The caller holds the network's lock."""
     try:
-        return to_write(directory, SHARED)
+        return open_to_write(directory, SHARED)
     except (BlockingIOError, FileNotFoundError):
         _unlink(directory, SHARED)
         make(directory)
-    return to_write(directory, SHARED)
+    return open_to_write(directory, SHARED)
 
 
-def to_write(directory: int, name: str) -> int:
-    """A descriptor of a file, to write to. Error where something else is there; OSError, as of open(2)."""
+def open_to_write(directory: int, name: str) -> int:
+    """Opens a file for writing. Error if it is no regular file; OSError of open(2)."""
     try:
-        return runtime.opened(name, os.O_WRONLY, at=directory)
+        return runtime.open_regular(name, os.O_WRONLY, at=directory)
     except ValueError as e:
-        raise refused(directory, name, e) from None
+        raise invalid_file(directory, name, e) from None
 
 
-def refused(directory: int, name: str, error: ValueError) -> Error:
-    """What is said of a file that is none of ours."""
+def invalid_file(directory: int, name: str, error: ValueError) -> Error:
+    """The error of a hosts file that minicontainer did not write."""
     return Error(sentence("hosts file", f"{os.readlink(f'/proc/self/fd/{directory}')}/{name}", str(error), "remove it"))
 
 
@@ -93,15 +91,15 @@ def _unlink(directory: int, name: str) -> None:
 
 
 def add(directory: int, address: str, names: str, only: str = "") -> int:
-    """A line in every file, or in one ``only``; its offset. Under the network's lock."""
+    """Adds a line to every file, or to the file ``only``; its offset. The caller holds the network's lock."""
     line = f"{address}\t{names}".encode()
     content = read(directory, SHARED)
-    at, length = _place(content, -(-(len(line) + 1) // STEP) * STEP)
+    at, length = _find_line(content, -(-(len(line) + 1) // STEP) * STEP)
     line = line.ljust(length - 1) + b"\n"
     reserved = f"{RESERVED}{only} ".encode().ljust(length - 1) + b"\n"
     for name in os.listdir(directory):
         try:
-            fd = to_write(directory, name)
+            fd = open_to_write(directory, name)
         except BlockingIOError:
             continue  # its owner has died
         try:
@@ -116,18 +114,18 @@ def add(directory: int, address: str, names: str, only: str = "") -> int:
 
 
 def lines_of(directory: int, address: str) -> list[int]:
-    """The offsets of the lines of an address, and of those that are its own."""
-    content, found = read(directory, SHARED), []
-    for begin in (f"\n{address}\t".encode(), f"\n{RESERVED}{address} ".encode()):
-        at = content.find(begin)
+    """The offsets of the lines of an address, private ones included."""
+    content, offsets = read(directory, SHARED), []
+    for prefix in (f"\n{address}\t".encode(), f"\n{RESERVED}{address} ".encode()):
+        at = content.find(prefix)
         while at >= 0:
-            found.append(at + 1)
-            at = content.find(begin, at + 1)
-    return found
+            offsets.append(at + 1)
+            at = content.find(prefix, at + 1)
+    return offsets
 
 
-def _place(content: bytes, length: int) -> tuple[int, int]:
-    """Where a line of that length goes: in a comment's place that is long enough, or at the end."""
+def _find_line(content: bytes, length: int) -> tuple[int, int]:
+    """Offset and length for a new line: an unused line that is long enough, or the end of the file."""
     at = content.find(b"\n#")
     while at >= 0:
         end = content.index(b"\n", at + 1)
@@ -138,8 +136,8 @@ def _place(content: bytes, length: int) -> tuple[int, int]:
 
 
 def read(directory: int, name: str) -> bytes:
-    """A file's content. Error where it is none of ours: what is no file, or larger than any."""
+    """The content of a file. Error if it is no regular file, or too large."""
     try:
         return runtime.read(name, at=directory).encode()
     except ValueError as e:
-        raise refused(directory, name, e) from None
+        raise invalid_file(directory, name, e) from None

@@ -1,10 +1,9 @@
-"""What who joins a network gets of it: an address that nobody else has, names, published ports.
+"""Leases: the address, the names and the published ports of a member of a network.
 
-Theory of operation. A lease is a file, ``leases/IP``, with a lock (flock(2)) that its owner holds: who dies gives up
-the lock, and with it the lease, whatever the file says. Its end is a plan (``Lease.ending``): the published ports are
-taken out of the table, its connections forgotten, its names out of the hosts files, its file removed. It is walked by
-who made the lease, or by a container's monitor; and by who finds the file of a dead owner (``reclaim``).
-"""
+Theory of operation. A lease is a file, ``leases/IP``, on which its owner holds a flock(2): the death of the owner ends
+the lease. A plan releases it (``Lease.release_plan``): it removes the published ports from the nftables map, the
+tracked connections, the names in the hosts files, and the lease file. The owner walks the plan, or the container's
+monitor; for a dead owner, the process that finds the file (``reclaim``)."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from minicontainer.network import firewall, hosts, members, ports, release, stor
 from minicontainer.network.firewall import Element
 from minicontainer.network.members import Record
 from minicontainer.network.record import Network
-from minicontainer.network.release import Note, end_if_dead, ending, open_netfilter, walk_here
+from minicontainer.network.release import Observe, open_netfilter, release_if_dead, release_plan, walk_here
 from minicontainer.plan import Plan, Slot
 from minicontainer.plan.netlink import netlink
 from minicontainer.spec import Port
@@ -34,54 +33,54 @@ from minicontainer.spec.network import HOST_GATEWAY
 
 
 class Lease:
-    """One, as long as its owner holds it. ``fds`` are its locks and sockets; ``inputs`` what ``ending`` takes."""
+    """One lease. ``fds`` are its locks and sockets; ``inputs`` are the descriptors that ``release_plan`` takes."""
 
-    __slots__ = ("ending", "fds", "inputs", "network", "path", "record")
+    __slots__ = ("fds", "inputs", "network", "path", "record", "release_plan")
 
     def __init__(self, network: Network, record: Record, fds: list[int]) -> None:
         self.network, self.record, self.fds = network, record, fds
         self.path = store.path(network.name, "leases", str(record.address))
-        self.ending = ending(record)
+        self.release_plan = release_plan(record)
         self.inputs: dict[str, int] = {}
 
     @property
-    def number(self) -> int:
-        """Its address as a plan's slot has it: the four bytes, in the order of the network."""
+    def address_number(self) -> int:
+        """The address as a plan's slot has it: four bytes in network byte order."""
         return int.from_bytes(self.record.address.packed, sys.byteorder, signed=True)
 
     def open(self) -> None:
-        """Opens what its end takes."""
+        """Opens the inputs of the release plan."""
         for name in ("leases", "hosts"):
             directory = store.path(self.network.name, name)
             self.inputs[name] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.fds.append(self.inputs[name])
-        self.fds.append(hosts.hold(self.inputs["hosts"]))
+        self.fds.append(hosts.open_shared(self.inputs["hosts"]))
 
     def open_hosts(self) -> int:
-        """The hosts file, open for writing as long as the lease (hosts.py)."""
+        """The hosts file, open for writing for the duration of the lease (hosts.py)."""
         if self.record.private:
-            self.fds.append(hosts.to_write(self.inputs["hosts"], str(self.record.address)))
+            self.fds.append(hosts.open_to_write(self.inputs["hosts"], str(self.record.address)))
         return self.fds[-1]
 
-    def for_another(self) -> dict[str, int]:
-        """The inputs of its end, for who will walk it instead: with a socket of its own."""
+    def monitor_inputs(self) -> dict[str, int]:
+        """The inputs of the release plan for a monitor: with a netfilter socket of its own."""
         self.inputs["netfilter"] = open_netfilter()
         self.fds.append(self.inputs["netfilter"])
         return self.inputs
 
-    def held(self) -> list[int]:
-        """The locks and sockets that make it last: who has them has it."""
+    def lock_fds(self) -> list[int]:
+        """The locks and sockets that hold the lease; a process that inherits them holds it too."""
         return [fd for fd in self.fds if fd not in self.inputs.values()]
 
     def release(self) -> list[tuple[str, int, int, int]]:
-        """Gives all of it back; what was done: call, start, end, result."""
+        """Releases the lease; the calls that were made: call, start, end, result."""
         try:
-            return walk_here(self.ending, self.inputs)
+            return walk_here(self.release_plan, self.inputs)
         finally:
-            self.leave()
+            self.close()
 
-    def leave(self) -> None:
-        """Leaves it to who else has its descriptors."""
+    def close(self) -> None:
+        """Closes the descriptors; another process that has inherited them still holds the lease."""
         fds, self.fds = self.fds, []
         for fd in fds:
             os.close(fd)
@@ -90,9 +89,9 @@ class Lease:
 # ---- taking one
 
 
-class Wish(NamedTuple):
-    """What is wanted: whose it is, the names (blanks between them), and what of it was said; the ``cgroup`` in which it
-    can be ended."""
+class LeaseRequest(NamedTuple):
+    """A request for a lease: the owner's id, the names (separated by blanks), and options; ``cgroup``: the path of the
+    owner's cgroup."""
 
     owner: str
     names: str
@@ -102,25 +101,33 @@ class Wish(NamedTuple):
     cgroup: str = ""
 
 
-def take(network: Network, wish: Wish, note: Note) -> Lease:
-    """A lease, held by this process. UnsupportedError: no address is free; SpecError: what was asked for is taken."""
-    with ExitStack() as undo, store.locked(exclusive=False), store.changing(network.name):
+def take(network: Network, request: LeaseRequest, observe: Observe) -> Lease:
+    """A lease, held by this process. UnsupportedError: no address is free; SpecError: the requested address or port is
+    taken."""
+    with ExitStack() as undo, store.locked(exclusive=False), store.lease_lock(network.name):
         fds: list[int] = []
         undo.callback(_close, fds)
-        begin = now()
-        address = _take_address(network, wish.address, fds)
-        note(f"lock {address}", begin)
+        start = now()
+        address = _take_address(network, request.address, fds)
+        observe(f"lock {address}", start)
         undo.callback(_unlink, store.path(network.name, "leases", str(address)))
-        if wish.address is None:
-            _remember(network, address)
+        if request.address is None:
+            _write_last(network, address)
         failpoint("address taken")
-        held = ports.hold(wish.ports, fds, ipv6=network.subnet6 is not None)
+        held = ports.bind(request.ports, fds, ipv6=network.subnet6 is not None)
         record = Record(
-            wish.owner, address, wish.names, held, (), bool(wish.add_hosts), network.address6(address), wish.cgroup
+            request.owner,
+            address,
+            request.names,
+            held,
+            (),
+            bool(request.add_hosts),
+            network.address6(address),
+            request.cgroup,
         )
         _write(network, fds[0], record)
         failpoint("ports held")
-        lease = _complete(network, record, fds, wish, note)
+        lease = _complete(network, record, fds, request, observe)
         undo.pop_all()
         return lease
 
@@ -129,7 +136,7 @@ def _unlink(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
-        pass  # its end was walked
+        pass  # it was released
 
 
 def _close(fds: list[int]) -> None:
@@ -137,50 +144,50 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _complete(network: Network, record: Record, fds: list[int], wish: Wish, note: Note) -> Lease:
+def _complete(network: Network, record: Record, fds: list[int], request: LeaseRequest, observe: Observe) -> Lease:
     lease = Lease(network, record, fds)
     lease.open()
     try:
-        lines = _enter_names(network, lease, wish, note)
+        lines = _write_names(network, lease, request, observe)
         lease.record = record = record._replace(lines=lines)
-        lease.ending = ending(record)
+        lease.release_plan = release_plan(record)
         _write(network, fds[0], record)
         failpoint("names entered")
-        _publish(record, note)
+        _publish(record, observe)
         failpoint("ports published")
     except BaseException:
         known = hosts.lines_of(lease.inputs["hosts"], str(record.address))
         if record.six is not None:
             known += hosts.lines_of(lease.inputs["hosts"], str(record.six))
-        walk_here(ending(record._replace(lines=tuple(known))), lease.inputs)
+        walk_here(release_plan(record._replace(lines=tuple(known))), lease.inputs)
         raise
     return lease
 
 
-def _take_address(network: Network, wish: str | None, fds: list[int]) -> IPv4Address:
-    """A free one; ``fds`` gets its locked file."""
-    if wish is not None:
-        address = IPv4Address(wish)
+def _take_address(network: Network, request: str | None, fds: list[int]) -> IPv4Address:
+    """Takes a free address; its locked file is appended to ``fds``."""
+    if request is not None:
+        address = IPv4Address(request)
         if address not in network.subnet or address in (network.subnet[0], network.subnet[-1]):
-            raise SpecError("ip", wish, f"is no host's address of {network.subnet} (network {network.name})")
+            raise SpecError("ip", request, f"is no host's address of {network.subnet} (network {network.name})")
         if address == network.gateway:
-            raise SpecError("ip", wish, "is the host's own")
-        if not (_claim(network, address, fds) or _reclaim_one(network, address, fds)):
-            raise SpecError("ip", wish, f"is taken by {members.owner(network.name, address)}")
+            raise SpecError("ip", request, "is the host's own")
+        if not (_create(network, address, fds) or _reclaim(network, address, fds)):
+            raise SpecError("ip", request, f"is taken by {members.owner(network.name, address)}")
         return address
     known = set(os.listdir(store.path(network.name, "leases")))
-    for address in _in_turn(network):
-        if str(address) not in known and _claim(network, address, fds):
+    for address in _candidates(network):
+        if str(address) not in known and _create(network, address, fds):
             return address
     for text in sorted(known):
-        if _reclaim_one(network, IPv4Address(text), fds):
+        if _reclaim(network, IPv4Address(text), fds):
             return IPv4Address(text)
     reason = f"all {network.subnet.num_addresses - 3} addresses of {network.subnet} are taken"
     raise UnsupportedError("network", network.name, reason, "another network, with a larger --subnet")
 
 
-def _in_turn(network: Network) -> Iterator[IPv4Address]:
-    """From the one after the last on, so that one which was just given back is not given out at once."""
+def _candidates(network: Network) -> Iterator[IPv4Address]:
+    """The addresses after the last assigned one, so that a released address is not reused at once."""
     first, count = int(network.subnet[1]), network.subnet.num_addresses - 2
     try:
         last = int(IPv4Address(runtime.read(store.path(network.name, "last")).strip())) - first + 1
@@ -192,10 +199,10 @@ def _in_turn(network: Network) -> Iterator[IPv4Address]:
             yield address
 
 
-def _remember(network: Network, address: IPv4Address) -> None:
+def _write_last(network: Network, address: IPv4Address) -> None:
     path = store.path(network.name, "last")
     try:
-        fd = runtime.opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = runtime.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     except ValueError as e:
         raise UnsupportedError("network", network.name, f"{path} {e}", "remove it") from None
     try:
@@ -204,30 +211,30 @@ def _remember(network: Network, address: IPv4Address) -> None:
         os.close(fd)
 
 
-def _claim(network: Network, address: IPv4Address, fds: list[int]) -> bool:
+def _create(network: Network, address: IPv4Address, fds: list[int]) -> bool:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         fd = os.open(store.path(network.name, "leases", str(address)), flags, 0o600)
     except FileExistsError:
         return False
     fds.append(fd)
-    fcntl.flock(fd, fcntl.LOCK_EX)  # at once, but for who looks whether its owner is dead
+    fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a process that tests whether the owner is dead, at most
     return True
 
 
-def _reclaim_one(network: Network, address: IPv4Address, fds: list[int]) -> bool:
-    return end_if_dead(network.name, str(address)) and _claim(network, address, fds)
+def _reclaim(network: Network, address: IPv4Address, fds: list[int]) -> bool:
+    return release_if_dead(network.name, str(address)) and _create(network, address, fds)
 
 
-def _enter_names(network: Network, lease: Lease, wish: Wish, note: Note) -> tuple[int, ...]:
-    begin, directory, address = now(), lease.inputs["hosts"], lease.record.address
-    lines = [hosts.add(directory, str(one), wish.names) for one in (address, lease.record.six) if one is not None]
-    if wish.add_hosts:
+def _write_names(network: Network, lease: Lease, request: LeaseRequest, observe: Observe) -> tuple[int, ...]:
+    start, directory, address = now(), lease.inputs["hosts"], lease.record.address
+    lines = [hosts.add(directory, str(one), request.names) for one in (address, lease.record.six) if one is not None]
+    if request.add_hosts:
         hosts.make(directory, str(address))
-        for name, where in wish.add_hosts.items():
-            given = str(network.gateway) if where == HOST_GATEWAY else where
-            lines.append(hosts.add(directory, given, name, only=str(address)))
-    note(f"pwrite(hosts, {address} {wish.names})", begin)
+        for name, where in request.add_hosts.items():
+            target = str(network.gateway) if where == HOST_GATEWAY else where
+            lines.append(hosts.add(directory, target, name, only=str(address)))
+    observe(f"pwrite(hosts, {address} {request.names})", start)
     return tuple(lines)
 
 
@@ -247,28 +254,28 @@ def _overwrite(fd: int, data: bytes, path: str) -> None:
     raise StepError(reason, f"write({path!r})")
 
 
-def _publish(record: Record, note: Note) -> None:
-    """Adds its ports to the table; what somebody took away, or a dead owner left there, is made again."""
+def _publish(record: Record, observe: Observe) -> None:
+    """Adds the ports to the table. If the table is missing, or has elements of a dead owner, it is loaded again."""
     for map_ in firewall.MAPS:
         chosen = [element for element in record.elements if element.map == map_]
-        if chosen and not _add(map_, chosen, note):
-            break  # all are there by now
-    release.forget_flows(record.elements, note)
+        if chosen and not _add(map_, chosen, observe):
+            break  # all were loaded with the table
+    release.forget_flows(record.elements, observe)
 
 
-def _add(map_: str, chosen: list[Element], note: Note) -> bool:
-    """Whether these were added; else all were, with the table."""
-    shown = f"NFT_MSG_NEWSETELEM {map_} {', '.join(map(str, chosen))}"
-    plan = Plan([netlink(Slot("netfilter"), firewall.added(map_, chosen), shown)], ["netfilter"])
+def _add(map_: str, chosen: list[Element], observe: Observe) -> bool:
+    """Adds elements to a map; False if the whole table was loaded instead."""
+    text = f"NFT_MSG_NEWSETELEM {map_} {', '.join(map(str, chosen))}"
+    plan = Plan([netlink(Slot("netfilter"), firewall.added(map_, chosen), text)], ["netfilter"])
     ((call, start, _, result),) = walk_here(plan, {})
-    note(call, start)
+    observe(call, start)
     if result in (-errno.ENOENT, -errno.EEXIST):
-        begin = now()
-        ports = members.published()  # these too: their lease is written
-        firewall.load(store.whole(), ports)
-        note("nftables: the table is made again", begin)
-        release.forget_flows(ports, note)
+        start = now()
+        ports = members.published()  # includes these elements: the lease file has them
+        firewall.load(store.readable(), ports)
+        observe("nftables: the table is made again", start)
+        release.forget_flows(ports, observe)
         return False
     if result < 0:
-        raise StepError(-result, f"netlink({{{shown}}})")
+        raise StepError(-result, f"netlink({{{text}}})")
     return True

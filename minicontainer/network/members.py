@@ -1,4 +1,4 @@
-"""Who is on a network: the files of leases, as anybody can read them."""
+"""The members of a network: reads the lease files, without locks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from minicontainer.spec import Port
 
 
 class Record(NamedTuple):
-    """What the file of a lease says: whose it is, its names, its published ports, its lines in the hosts files; ``six``
-    is its address of IPv6, ``cgroup`` the path of its container's ("": it has none)."""
+    """The content of a lease file. ``owner``: the container's short id; ``names``: separated by blanks; ``ports``:
+    published; ``lines``: offsets in the hosts files; ``private``: it has a hosts file of its own; ``six``: the IPv6
+    address; ``cgroup``: the path of the container's cgroup, "" without one."""
 
     owner: str
     address: IPv4Address
@@ -28,52 +29,52 @@ class Record(NamedTuple):
     cgroup: str = ""
 
     @property
-    def who(self) -> str:
-        """In words: the id, which commands take, and the first of its names."""
+    def description(self) -> str:
+        """For messages: the id, which commands take, and the first name."""
         first = self.names.split()[0]
         return f"container {self.owner}" + (f" ({first})" if first != self.owner else "")
 
     @property
     def elements(self) -> list[Element]:
-        """Its ports, as the table has them."""
+        """The ports as elements of the nftables maps."""
         return [element for port in self.ports for element in firewall.elements_of(port, self.address, self.six)]
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data."""
-        shown = [vars(port) for port in self.ports]
+        """The record as JSON data."""
+        ports = [vars(port) for port in self.ports]
         six = str(self.six) if self.six else None
-        return {**self._asdict(), "address": str(self.address), "six": six, "ports": shown, "lines": list(self.lines)}
+        return {**self._asdict(), "address": str(self.address), "six": six, "ports": ports, "lines": list(self.lines)}
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """The record again. ValueError where it is none."""
+        """Parses a lease file. ValueError."""
         try:
-            data = runtime.parsed(text)
+            data = runtime.parse_object(text)
             data["address"] = IPv4Address(data["address"])
             data["six"] = IPv6Address(data["six"]) if data["six"] else None
             data["ports"] = tuple(Port(**port) for port in data["ports"])
-            data["lines"] = tuple(map(runtime.whole, data["lines"]))
-            if not runtime.of(str, data["names"]).split():
+            data["lines"] = tuple(map(runtime.integer, data["lines"]))
+            if not runtime.typed(str, data["names"]).split():
                 raise ValueError("it has no name")
-            runtime.of(str, data["owner"])
-            runtime.of(str, data.get("cgroup", ""))
+            runtime.typed(str, data["owner"])
+            runtime.typed(str, data.get("cgroup", ""))
             return cls(**data)
         except (KeyError, TypeError, AttributeError, SpecError) as e:
             raise ValueError(f"no lease: {e}") from None
 
 
 def of(name: str) -> list[Record]:
-    """The leases on a network, by address."""
+    """The leases of a network, by address."""
     try:
         listed = os.listdir(store.path(name, "leases"))
     except FileNotFoundError:
         return []
-    found = (at(store.path(name, "leases", address)) for address in listed)  # None: it ends, or is being made
-    return sorted((record for record in found if record is not None), key=lambda record: record.address)
+    records = (at(store.path(name, "leases", address)) for address in listed)  # None: being taken or released
+    return sorted((record for record in records if record is not None), key=lambda record: record.address)
 
 
 def at(path: str) -> Record | None:
-    """What the file of a lease says; None where there is none."""
+    """Reads a lease file; None if it is missing or invalid."""
     try:
         return Record.from_json(runtime.read(path))
     except (OSError, ValueError):
@@ -81,8 +82,7 @@ def at(path: str) -> Record | None:
 
 
 def names_at(path: str) -> str:
-    """The content of the hosts file that goes with the file of a lease. OSError where there is none; Error where it is
-    none of ours."""
+    """The content of the hosts file of a lease. OSError if it is missing; Error if it is invalid."""
     directory, _, address = path.rpartition("/leases/")
     record = at(path)
     name = address if record is not None and record.private else hosts.SHARED
@@ -90,14 +90,14 @@ def names_at(path: str) -> str:
     try:
         text = hosts.read(fd, name).decode()
         if "\0" in text:
-            raise hosts.refused(fd, name, ValueError("holds a NUL byte"))
+            raise hosts.invalid_file(fd, name, ValueError("holds a NUL byte"))
         return text
     finally:
         os.close(fd)
 
 
 def published() -> list[Element]:
-    """Every published port, of every network, of those who live."""
+    """Every published port of every live lease."""
     return [
         element
         for name in store.names()
@@ -108,25 +108,25 @@ def published() -> list[Element]:
 
 
 def publisher(port: Port) -> str:
-    """Who has published a port of the host that ``port`` wants; "" where none of ours has."""
+    """The member that has published a port of the host that conflicts with ``port``, for messages; "" if none has."""
     for name in store.names():
         for record in of(name):
             for other in record.ports:
                 if other.meets(port):
-                    return record.who
+                    return record.description
     return ""
 
 
 def owner(name: str, address: IPv4Address) -> str:
-    """Who has an address of a network, in words."""
-    found = [record.who for record in of(name) if record.address == address]
-    return found[0] if found else "another"
+    """The member that has an address, for messages."""
+    descriptions = [record.description for record in of(name) if record.address == address]
+    return descriptions[0] if descriptions else "another"
 
 
 def is_dead(path: str) -> bool:
-    """Whether the owner of a lease, by its file, was killed."""
+    """Whether the owner of a lease file was killed: no process holds its lock."""
     try:
-        fd = runtime.opened(path)
+        fd = runtime.open_regular(path)
     except (OSError, ValueError):
         return False
     try:
@@ -139,10 +139,10 @@ def is_dead(path: str) -> bool:
 
 
 def dead() -> list[str]:
-    """Paths of the leases whose owner was killed."""
-    found = []
+    """Paths of the lease files whose owner was killed."""
+    paths = []
     for name in store.names():
-        with store.changing(name):
+        with store.lease_lock(name):
             leases = os.listdir(store.path(name, "leases")) if os.path.isdir(store.path(name, "leases")) else []
-            found += [path for path in (store.path(name, "leases", lease) for lease in leases) if is_dead(path)]
-    return found
+            paths += [path for path in (store.path(name, "leases", lease) for lease in leases) if is_dead(path)]
+    return paths

@@ -1,9 +1,9 @@
-"""Networks are made, found, repaired and removed.
+"""Creates, repairs and removes networks.
 
-A network is there when its file is; what the kernel has of it (a bridge, elements of our table) can be made again of
-that, and is, where somebody took it away. In a state directory that was copied, what the kernel has is the other's, and
-nothing of that is touched: it is made again beside it, where the subnet is free. Who makes or removes one has the lock
-on all of them.
+A network exists when its file does. Its bridge and its elements of the nftables table are made from the file, again if
+another program has removed them. In a copied state directory, the existing bridge belongs to the original: it is not
+touched, and the network gets another bridge, if the subnet is free. A process that creates or removes a network holds
+the lock on all networks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def create(
     internal: bool = False,
     ipv6: bool | None = None,
 ) -> Network:
-    """A new network. ``subnet``, ``gateway``: of IPv4, chosen where they are not given; ``internal``: no way leads out;
-    ``ipv6``: None, where the host has it. SpecError: there is one of that name, or the subnet is in use."""
+    """Creates a network. ``subnet``, ``gateway``: of IPv4, None: chosen; ``internal``: no route to the outside;
+    ``ipv6``: None: if the host has it. SpecError: the name exists, or the subnet is in use."""
     needs_root()
     if not re.fullmatch(NAME, name) or name in NO_NETWORKS:
         raise SpecError("network", name, f"must match {NAME.pattern}, and be none of {' '.join(NO_NETWORKS)}")
@@ -45,17 +45,17 @@ def create(
 def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, ipv6: bool | None) -> Network:
     if os.path.exists(store.path(name, "config.json")):
         raise SpecError("network", name, "already exists", f"minicontainer network rm {name}")
-    bridge.remove(bridge.interface_of(name))  # of who was killed while it made one
-    others = store.whole()
+    bridge.remove(bridge.interface_of(name))  # left by a process that was killed while it created one
+    others = store.readable()
     used = [*bridge.used(), *(other.subnet for other in others)]
-    chosen = subnets.free(used) if subnet is None else subnets.given(subnet, used)
+    chosen = subnets.free(used) if subnet is None else subnets.requested(subnet, used)
     if ipv6 and not bridge.has_ipv6():
         raise UnsupportedError("ipv6", None, "this host has none", "leave --ipv6 out")
     six = subnets.unique_local(name) if ipv6 or (ipv6 is None and bridge.has_ipv6()) else None
     at = subnets.gateway(chosen, gateway)
     network = Network(name, bridge.interface_of(name), chosen, at, six, internal, time.time())
     try:
-        network = _raise(network, [*others, network])
+        network = _bring_up(network, [*others, network])
     except BaseException:
         _take_down(network, others)
         raise
@@ -63,12 +63,12 @@ def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, 
     return network
 
 
-def _raise(network: Network, networks: list[Network]) -> Network:
-    """What the kernel has of it, and its files."""
+def _bring_up(network: Network, networks: list[Network]) -> Network:
+    """Makes the bridge, the table and the files."""
     failpoint("network begun")
     index = bridge.make(network)
     network = replace(network, index=index, messages=bridge.messages(network, index))
-    _let_forward(networks)
+    _enable_forwarding(networks)
     firewall.load(networks, members.published())
     failpoint("table loaded")
     runtime.make_directory(store.path(network.name, "hosts"))
@@ -83,22 +83,22 @@ def _raise(network: Network, networks: list[Network]) -> Network:
 
 
 def _take_down(network: Network, others: list[Network]) -> None:
-    store.forget(network.name)
+    store.remove(network.name)
     bridge.remove(network.interface)
-    _settle(others)
+    _reload(others)
 
 
-def _settle(networks: list[Network]) -> None:
-    """The table and the host, as these networks want them."""
+def _reload(networks: list[Network]) -> None:
+    """Loads the table for these networks; restores the host's forwarding if there are none."""
     try:
         firewall.load(networks, members.published())
     finally:
         if not any(map(bridge.is_own, networks)):
-            _forward_as_before()
+            _restore_forwarding()
 
 
-def ready(name: str) -> Network:
-    """A network to join: the default one is made where it is missing; what somebody took away of one is made again.
+def ensure(name: str) -> Network:
+    """A network that can be joined: the default network is created if it is missing, an incomplete one is repaired.
     NoNetworkError."""
     needs_root()
     try:
@@ -108,14 +108,14 @@ def ready(name: str) -> Network:
             raise
         with store.locked(exclusive=True):
             if os.path.exists(store.path(name, "config.json")):
-                return store.read(name)  # another made it meanwhile
+                return store.read(name)  # another process created it meanwhile
             return _create(name, None, None, False, None)
     is_whole = bridge.is_own(network) and bridge.number(network.interface) == network.index
     return network if is_whole else repair(name)
 
 
 def expected(name: str) -> Network:
-    """The network that ``ready`` would give; nothing is made for it."""
+    """The network that ``ensure`` would return, without making anything."""
     needs_root()
     try:
         return store.read(name)
@@ -129,22 +129,23 @@ def expected(name: str) -> Network:
 
 
 def repair(name: str) -> Network:
-    """Makes the bridge and the table again."""
+    """Makes the bridge and loads the table again."""
     with store.locked(exclusive=True):
         network = store.read(name)
-        others = [other for other in store.whole() if other.name != name]
+        others = [other for other in store.readable() if other.name != name]
         if not bridge.is_own(network):
-            network = _made_own(network, others)
-        network = _raise(network, [*others, network])
+            network = _adopt(network, others)
+        network = _bring_up(network, [*others, network])
         release.forget_flows(members.published())
         return network
 
 
-def _made_own(network: Network, others: list[Network]) -> Network:
-    """One of another state directory's, as this one can have it. SpecError where the other has it still."""
+def _adopt(network: Network, others: list[Network]) -> Network:
+    """A network that was copied from another state directory, with a bridge of this one. SpecError if the original is
+    in use."""
     name = network.name
     try:
-        subnets.given(str(network.subnet), [*bridge.used(), *(other.subnet for other in others)])
+        subnets.requested(str(network.subnet), [*bridge.used(), *(other.subnet for other in others)])
     except SpecError as e:
         reason = f"is of another state directory, and {network.subnet} {e.reason}"
         raise SpecError("network", name, reason, f"minicontainer network rm {name}") from None
@@ -160,81 +161,82 @@ def needs_root() -> None:
 
 
 def remove(name: str) -> None:
-    """Removes a network. Error where somebody is on it."""
+    """Removes a network. Error if it has members."""
     needs_root()
     with store.locked(exclusive=True):
         if name not in store.names():
             raise NoNetworkError("network", name, "there is no such network", "minicontainer network ls")
         release.reclaim(name)
-        if on_it := [lease.who for lease in members.of(name)]:
-            more = f" and {len(on_it) - 3} more" if len(on_it) > 3 else ""
-            raise Error(f"network {name}: is in use by {', '.join(on_it[:3])}{more} (stop or remove them first)")
-        others = [other for other in store.whole() if other.name != name]
-        store.forget(name)
+        if users := [lease.description for lease in members.of(name)]:
+            more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+            raise Error(f"network {name}: is in use by {', '.join(users[:3])}{more} (stop or remove them first)")
+        others = [other for other in store.readable() if other.name != name]
+        store.remove(name)
         failpoint("network directory removed")
         bridge.remove(bridge.interface_of(name))
         failpoint("bridge removed")
-        _settle(others)
+        _reload(others)
         events.emit("network", "destroy", name)
 
 
 def left_behind() -> list[str]:
-    """Networks whose maker or remover was killed on the way, and bridges (also in our table) and tables of none."""
+    """Incomplete networks, whose creator or remover was killed; bridges (of the host or the table) without a network,
+    and the table without networks."""
     if not namespaces.is_root():
-        return []  # an ordinary user has none
+        return []  # an ordinary user cannot make any
     names = store.names()
-    found = [name for name in names if not os.path.exists(store.path(name, "config.json"))]
+    incomplete = [name for name in names if not os.path.exists(store.path(name, "config.json"))]
     known = {bridge.interface_of(name) for name in names}
-    found += sorted({*bridge.interfaces(), *firewall.bridges()} - known)
-    if not names and not found and firewall.is_there():
-        found.append(f"table inet {firewall.table()}")
-    return found
+    incomplete += sorted({*bridge.interfaces(), *firewall.bridges()} - known)
+    if not names and not incomplete and firewall.exists():
+        incomplete.append(f"table inet {firewall.table()}")
+    return incomplete
 
 
 def end_left_behind(name: str) -> bool:
-    """Removes what ``left_behind`` named, and makes the table what the files say; False: it is whole by now."""
+    """Removes one result of ``left_behind``, and loads the table; False if it was completed meanwhile."""
     with store.locked(exclusive=True):
         if name not in left_behind():
             return False
         if name in store.names():
-            store.forget(name)
+            store.remove(name)
         for interface in {name, bridge.interface_of(name)} & set(bridge.interfaces()):
             bridge.remove(interface)
-        _settle(store.whole())
+        _reload(store.readable())
         return True
 
 
 # ---- net.ipv4.ip_forward
 
 
-def _let_forward(networks: list[Network]) -> None:
-    """The host becomes a router, for as long as there is a network with a way out; of IPv4: with IPv6 it would give up
-    the routes that it has from others (accept_ra of ip-sysctl)."""
+def _enable_forwarding(networks: list[Network]) -> None:
+    """Enables IPv4 forwarding while there is a network that is not internal. Not IPv6 forwarding: with it the host
+    would ignore router advertisements (accept_ra in the kernel's ip-sysctl.rst)."""
     if all(network.internal for network in networks if bridge.is_own(network)):
         return
-    with store.host_locked() as kept:
-        if not os.path.exists(kept):
-            with open(kept, "w", encoding="ascii") as f:
+    with store.host_locked() as path:
+        if not os.path.exists(path):
+            with open(path, "w", encoding="ascii") as f:
                 f.write(bridge.read_sysctl(bridge.FORWARDING))
         bridge.write_sysctl(bridge.FORWARDING, "1")
 
 
-def _forward_as_before() -> None:
-    """Once there is no network any more, of any state directory."""
-    with store.host_locked() as kept:
+def _restore_forwarding() -> None:
+    """Restores IPv4 forwarding if no state directory has a network any more."""
+    with store.host_locked() as path:
         if bridge.interfaces(others=True):
             return
         try:
-            before = runtime.read(kept)
+            before = runtime.read(path)
         except (FileNotFoundError, ValueError):
             return
         if before == "0":
             bridge.write_sysctl(bridge.FORWARDING, before)
-        os.unlink(kept)
+        os.unlink(path)
 
 
 def inspect(name: str) -> dict[str, object]:
-    """All that is known of one, as plain data."""
+    """A network and its members, as JSON data."""
     network = store.read(name)
     return {
         "name": network.name,
@@ -249,4 +251,4 @@ def inspect(name: str) -> dict[str, object]:
     }
 
 
-__all__ = ["CorruptNetworkError", "NoNetworkError", "create", "inspect", "ready", "remove", "repair"]
+__all__ = ["CorruptNetworkError", "NoNetworkError", "create", "inspect", "ensure", "remove", "repair"]

@@ -1,5 +1,5 @@
-"""Ports of the host that are published: each is held by a socket that is bound and hears nothing, so that no program of
-the host can have it too, and none that has it is robbed."""
+"""Reserves published ports of the host: each by a bound socket that does not listen, so that no program of the host can
+bind it, and a port that a program has is not taken over."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ ANY, ANY6 = "0.0.0.0", "::"
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
-def hold(ports: Sequence[Port], fds: list[int], *, ipv6: bool) -> tuple[Port, ...]:
-    """Binds each, a free one where none was asked for; ``fds`` gets the sockets. What they are then: of any address,
-    one of IPv4 and one of IPv6, where the network has it (``ipv6``) and the host. SpecError: another has it."""
-    return tuple(held for port in ports for held in _hold(port, fds, ipv6))
+def bind(ports: Sequence[Port], fds: list[int], *, ipv6: bool) -> tuple[Port, ...]:
+    """Binds each port, or a free one if the number is 0; the sockets are appended to ``fds``. Returns the bound ports:
+    for any address, one of IPv4 and one of IPv6, if network (``ipv6``) and host have IPv6. SpecError: it is taken."""
+    return tuple(bound for port in ports for bound in _bind_port(port, fds, ipv6))
 
 
-def _hold(port: Port, fds: list[int], ipv6: bool) -> Iterator[Port]:
+def _bind_port(port: Port, fds: list[int], ipv6: bool) -> Iterator[Port]:
     if port.address:
         if ":" in port.address and not ipv6:
             raise SpecError("ports", port, "the network has no IPv6", "a network without --no-ipv6, or an IPv4 address")
-        yield _keep(port, _bound(port), fds)
+        yield _detach(port, _bind(port), fds)
         return
     four, six = (replace(port, address=address) for address in (ANY, ANY6))
-    if not ipv6 or not _can_be_had(six):
-        yield _keep(four, _bound(four), fds)
+    if not ipv6 or not _is_available(six):
+        yield _detach(four, _bind(four), fds)
         return
-    with ExitStack() as missed:
+    with ExitStack() as unused:
         while True:
-            s = missed.enter_context(_bound(four))
+            s = unused.enter_context(_bind(four))
             try:
-                other = _bound(replace(six, host=s.getsockname()[1]))
+                other = _bind(replace(six, host=s.getsockname()[1]))
             except SpecError:
                 if port.host:
                     raise
-                continue  # somebody has that of IPv6: another one, while this one is kept from being tried again
-            yield _keep(four, s, fds)
-            yield _keep(six, other, fds)
+                continue  # taken in IPv6: try another one, while this socket keeps the number from being chosen again
+            yield _detach(four, s, fds)
+            yield _detach(six, other, fds)
             return
 
 
-def _can_be_had(port: Port) -> bool:
-    """Whether this host binds an address at all."""
+def _is_available(port: Port) -> bool:
+    """Whether this host can bind the address."""
     try:
-        _bound(replace(port, host=0)).close()
+        _bind(replace(port, host=0)).close()
     except (SpecError, StepError):
         return False
     return True
 
 
-def _keep(port: Port, s: socket.socket, fds: list[int]) -> Port:
+def _detach(port: Port, s: socket.socket, fds: list[int]) -> Port:
     number: int = s.getsockname()[1]
     fds.append(s.detach())
     return replace(port, host=number)
 
 
-def _bound(port: Port) -> socket.socket:
+def _bind(port: Port) -> socket.socket:
     family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
     try:
         s = socket.socket(family, KINDS[port.protocol] | socket.SOCK_CLOEXEC)
     except OSError as e:
-        raise _refusal(port, e) from None
+        raise _bind_error(port, e) from None
     try:
         if family == socket.AF_INET6:
             s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         s.bind((port.address, port.host))
     except OSError as e:
         s.close()
-        raise _refusal(port, e) from None
+        raise _bind_error(port, e) from None
     return s
 
 
-def _refusal(port: Port, error: OSError) -> Exception:
+def _bind_error(port: Port, error: OSError) -> Exception:
     where = f"{port.where}/{port.protocol}"
     if error.errno == errno.EADDRINUSE:
         from minicontainer.network import members

@@ -1,4 +1,4 @@
-"""A network as its file says it."""
+"""The file of a network."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class CorruptNetworkError(Error):
     """A network whose file cannot be read. It can be removed."""
 
 
-def near(address: IPv6Address) -> IPv6Address:
-    """What stands for the host's ::1 on the network of an address (firewall.py): the second of its 64 bits."""
+def loopback6(address: IPv6Address) -> IPv6Address:
+    """The host's address that replaces ::1 on the network of ``address`` (firewall.py): the second of its /64."""
     return IPv6Address(int(address) >> 64 << 64 | 2)
 
 
@@ -26,11 +26,11 @@ def near(address: IPv6Address) -> IPv6Address:
 class Network:
     """One network.
 
-    interface  the bridge, and ``index`` its number
-    gateway    the host's address on it; that of IPv6 is the first of ``subnet6``
-    internal   no way leads out of it
+    interface  the bridge, and ``index`` its interface index
+    gateway    the host's IPv4 address on it; the IPv6 one is the first of ``subnet6``
+    internal   without a route to the outside
     created    seconds since 1970
-    messages   of rtnetlink(7), by name: what joining takes; they name the bridge by number
+    messages   the rtnetlink(7) messages that connect a member, by name; they contain ``index``
     """
 
     name: str
@@ -45,20 +45,20 @@ class Network:
 
     @property
     def gateway6(self) -> IPv6Address | None:
-        """The host's address of IPv6."""
+        """The host's IPv6 address."""
         return None if self.subnet6 is None else self.subnet6[1]
 
     @property
-    def near(self) -> IPv6Address | None:
-        """The host's other address of IPv6, which stands for its ::1 (``near``)."""
-        return None if self.gateway6 is None else near(self.gateway6)
+    def loopback6(self) -> IPv6Address | None:
+        """The host's second IPv6 address, which replaces ::1 (``loopback6``)."""
+        return None if self.gateway6 is None else loopback6(self.gateway6)
 
     def address6(self, address: IPv4Address) -> IPv6Address | None:
-        """The address of IPv6 that goes with one of IPv4: it ends with that."""
+        """The IPv6 address of the member with an IPv4 address: its last 32 bits are that."""
         return None if self.subnet6 is None else IPv6Address(int(self.subnet6.network_address) | int(address))
 
     def to_json(self) -> str:
-        """As the file holds it."""
+        """The content of config.json."""
         plain = {
             key: str(value) if key.startswith(("subnet", "gateway")) else value for key, value in vars(self).items()
         }
@@ -68,9 +68,9 @@ class Network:
 
     @classmethod
     def from_json(cls, text: str) -> Network:
-        """The network again. CorruptNetworkError where it is none."""
+        """Parses config.json. CorruptNetworkError."""
         try:
-            data = runtime.parsed(text)
+            data = runtime.parse_object(text)
             if data.pop("version") != VERSION:
                 raise CorruptNetworkError("config.json: was written by another version of minicontainer")
             data["subnet"], data["gateway"] = IPv4Network(data["subnet"]), IPv4Address(data["gateway"])
@@ -79,9 +79,9 @@ class Network:
             data["messages"] = tuple(
                 (name, Message(bytes.fromhex(words[0]), tuple(words[1:]))) for name, words in messages
             )
-            runtime.of(bool, data["internal"])
-            runtime.whole(int(data["created"]))
-            runtime.whole(data["index"])
+            runtime.typed(bool, data["internal"])
+            runtime.integer(int(data["created"]))
+            runtime.integer(data["index"])
             return cls(**data)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
             raise CorruptNetworkError(f"config.json: cannot be read: {e}") from None

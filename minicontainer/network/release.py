@@ -1,4 +1,5 @@
-"""The end of a lease: a plan, walked by its owner, by a container's monitor, or by who finds it without an owner."""
+"""Releases a lease by a plan, which the owner walks, or a container's monitor, or a process that finds the owner
+dead."""
 
 from __future__ import annotations
 
@@ -20,18 +21,18 @@ from minicontainer.plan import Builder, Plan, Slot
 from minicontainer.plan.netlink import comment_out, netlink
 from minicontainer.plan.spawn import walk
 
-SOON = 2.0  # seconds that what was killed may take to be gone, while others wait for the network's lock
-Note = Callable[[str, int], None]  # told of each primitive: the call, when it began (nanoseconds)
+KILL_TIMEOUT = 2.0  # seconds that a killed process may take to end, while other processes wait for the network's lock
+Observe = Callable[[str, int], None]  # called for each primitive: the call, its start (nanoseconds)
 
 
-def ending(record: Record) -> Plan:
-    """The end of a lease. Inputs: the directories ``leases`` and ``hosts``, and a socket ``netfilter``."""
+def release_plan(record: Record) -> Plan:
+    """The plan that releases a lease. Inputs: the directories ``leases`` and ``hosts``, and a socket ``netfilter``."""
     b = Builder()
     leases, names, sock = b.input("leases"), b.input("hosts"), b.input("netfilter")
     b.phase = "network"
     for element in record.elements:
-        told = firewall.removed(element)
-        b.add(netlink(sock, told, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.GONE))
+        message = firewall.removed(element)
+        b.add(netlink(sock, message, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.MISSING))
     b.add(*flows.ended(sock, record.address, record.elements))
     b.add(*(comment_out(names, line) for line in record.lines))
     if record.private:
@@ -40,13 +41,14 @@ def ending(record: Record) -> Plan:
     return b.plan()
 
 
-_sockets: list[tuple[int, int]] = []  # of netfilter, with who opened it, kept: to close one takes 20 ms after a change
+# Cached netfilter sockets, each with the pid that opened it: close(2) takes 20 ms after a change.
+_sockets: list[tuple[int, int]] = []
 
 
 def walk_here(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
-    """Walks a plan here, with a socket of netfilter that nobody else has meanwhile."""
+    """Walks a plan in this process, with a netfilter socket that no other thread uses meanwhile."""
     pid, fd = _sockets.pop() if _sockets else (os.getpid(), open_netfilter())
-    if pid != os.getpid():  # that of the process which we were forked from
+    if pid != os.getpid():  # inherited by fork(2)
         os.close(fd)
         pid, fd = os.getpid(), open_netfilter()
     try:
@@ -55,11 +57,11 @@ def walk_here(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int
         _sockets.append((pid, fd))
 
 
-def forget_flows(elements: Iterable[firewall.Element], note: Note = lambda call, begin: None) -> None:
-    """Forgets what goes to ports that are published now, by their elements, as if they were not."""
+def forget_flows(elements: Iterable[firewall.Element], observe: Observe = lambda call, begin: None) -> None:
+    """Deletes tracked connections to newly published ports (flows.py)."""
     plan = Plan(list(flows.published(Slot("netfilter"), elements)), ["netfilter"])
     for call, start, _, result in walk_here(plan, {}) if plan.steps else ():
-        note(call, start)
+        observe(call, start)
         if result < 0:
             raise StepError(-result, call)
 
@@ -72,69 +74,72 @@ def open_netfilter() -> int:
 
 
 def reclaim(name: str) -> None:
-    """Ends every lease of a network whose owner was killed."""
+    """Releases every lease of a network whose owner was killed."""
     if not os.path.isdir(store.path(name, "leases")):
         return
-    with store.changing(name):
+    with store.lease_lock(name):
         for address in os.listdir(store.path(name, "leases")):
-            end_if_dead(name, address)
+            release_if_dead(name, address)
 
 
-def end_dead(path: str) -> bool:
-    """Ends the lease of that file, where its owner was killed."""
+def release_dead(path: str) -> bool:
+    """Releases the lease of a file, if its owner was killed; whether it did."""
     name, _, address = path.removeprefix(f"{store.directory()}/").partition("/leases/")
     try:
-        with store.changing(name):
-            return end_if_dead(name, address)
+        with store.lease_lock(name):
+            return release_if_dead(name, address)
     except LookupError:
         return False
 
 
-def end_if_dead(name: str, address: str) -> bool:
-    """Under the network's lock. False too where something of its container still runs, which has the address."""
+def release_if_dead(name: str, address: str) -> bool:
+    """As ``release_dead``; the caller holds the network's lock. False also if a process of the container survives,
+    which has the address."""
     path = store.path(name, "leases", address)
     if not is_dead(path):
         return False
     if _is_copied(name):
         os.unlink(path)
         return True
-    record = at(path) or Record("", IPv4Address(address), "", private=True)  # it was being made
-    if not _has_ended(record):
+    record = at(path) or Record("", IPv4Address(address), "", private=True)  # its owner died before it wrote the file
+    if not _kill_remaining(record):
         return False
     with ExitStack() as stack:
         inputs = {}
         for part in ("leases", "hosts"):
             inputs[part] = os.open(store.path(name, part), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, inputs[part])
-        stack.callback(os.close, hosts.hold(inputs["hosts"]))
-        walk_here(ending(_whole(name, inputs["hosts"], record)), inputs)
+        stack.callback(os.close, hosts.open_shared(inputs["hosts"]))
+        walk_here(release_plan(_with_lines(name, inputs["hosts"], record)), inputs)
     return True
 
 
 def _is_copied(name: str) -> bool:
-    """Whether what its files say is of another state directory, where it may live."""
+    """Whether the network's files are a copy: its leases belong to another state directory, where they may be in
+    use."""
     try:
         return not is_own(store.read(name))
     except (CorruptNetworkError, store.NoNetworkError):
         return False
 
 
-def _has_ended(record: Record) -> bool:
-    """Ends what outlived its owner, as a process does that has changed its ids (prctl(2), PR_SET_PDEATHSIG)."""
+def _kill_remaining(record: Record) -> bool:
+    """Kills processes that outlived the owner, since they have changed their ids (prctl(2), PR_SET_PDEATHSIG); whether
+    all have ended."""
     if not record.owner or not os.path.basename(record.cgroup).startswith(record.owner):
         return True
     try:
-        Cgroup.open(record.cgroup).remove(kill=True, timeout=SOON)
+        Cgroup.open(record.cgroup).remove(kill=True, timeout=KILL_TIMEOUT)
     except StepError as error:
         return error.errno == errno.ENOENT
     return True
 
 
-def _whole(name: str, directory: int, record: Record) -> Record:
-    """With its address of IPv6, and the lines of both, whatever it says itself."""
+def _with_lines(name: str, directory: int, record: Record) -> Record:
+    """The record with its IPv6 address and its lines in the hosts files, which a dead owner may not have recorded."""
     try:
         six = store.read(name).address6(record.address)
         lines = [at for one in (record.address, six) if one for at in hosts.lines_of(directory, str(one))]
         return record._replace(six=six, lines=tuple(lines))
     except (Error, OSError):
-        return record._replace(lines=())  # the network goes too, or its file of names
+        return record._replace(lines=())  # the network, or its hosts file, is gone or invalid

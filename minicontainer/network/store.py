@@ -1,4 +1,4 @@
-"""The files of networks: where they are, and their locks."""
+"""The files of networks, and their locks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class NoNetworkError(SpecError, LookupError):
 
 
 def directory() -> str:
-    """``networks`` in the runtime directory."""
+    """``networks`` in the state directory."""
     return f"{runtime.directory()}/networks"
 
 
 def path(name: str, *parts: str) -> str:
-    """A file of a network."""
+    """The path of a file of a network."""
     return "/".join((directory(), name, *parts))
 
 
 @contextmanager
 def locked(*, exclusive: bool) -> Iterator[None]:
-    """The lock on all networks."""
+    """Holds the lock on all networks."""
     runtime.make_directory(directory())
     with _lock(f"{directory()}/.lock", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
         yield
@@ -40,8 +40,8 @@ def locked(*, exclusive: bool) -> Iterator[None]:
 
 @contextmanager
 def host_locked() -> Iterator[str]:
-    """The lock on what the networks of all state directories share, in one network namespace: the path of a file that
-    says what that was before."""
+    """Holds the lock on settings that the networks of all state directories share, per network namespace; yields the
+    path of a file for the original value of net.ipv4.ip_forward."""
     directory = f"{runtime.HOST}/networks"
     runtime.make_directory(directory)
     with _lock(f"{directory}/.host"):
@@ -59,8 +59,8 @@ def _lock(path: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 
 @contextmanager
-def changing(name: str) -> Iterator[int]:
-    """The lock on the leases of one: a descriptor of its directory."""
+def lease_lock(name: str) -> Iterator[int]:
+    """Holds the lock on the leases of a network; yields a descriptor of its directory."""
     try:
         fd = os.open(path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def changing(name: str) -> Iterator[int]:
 
 
 def names() -> list[str]:
-    """All that are there, whole or not."""
+    """All networks, also incomplete ones."""
     try:
         return sorted(
             name for name in os.listdir(directory()) if re.fullmatch(NAME, name) and os.path.isdir(path(name))
@@ -83,7 +83,7 @@ def names() -> list[str]:
 
 
 def read(name: str) -> Network:
-    """NoNetworkError where there is none; CorruptNetworkError."""
+    """Reads a network. NoNetworkError; CorruptNetworkError."""
     try:
         return Network.from_json(runtime.read(path(name, "config.json")))
     except FileNotFoundError:
@@ -96,19 +96,19 @@ def read(name: str) -> Network:
         raise CorruptNetworkError(f"network {name}: {e}") from None
 
 
-def whole() -> list[Network]:
-    """Those that can be read."""
-    found = []
+def readable() -> list[Network]:
+    """All networks that can be read."""
+    networks = []
     for name in names():
         try:
-            found.append(read(name))
+            networks.append(read(name))
         except (NoNetworkError, CorruptNetworkError):
             continue
-    return found
+    return networks
 
 
 def write(network: Network) -> None:
-    """Makes its directory, or replaces its file: then it is there."""
+    """Writes config.json, by rename(2); from then on the network exists."""
     for part in ("leases", "hosts"):
         runtime.make_directory(path(network.name, part))
     part = path(network.name, ".config")
@@ -117,9 +117,9 @@ def write(network: Network) -> None:
     os.rename(part, path(network.name, "config.json"))
 
 
-def forget(name: str) -> None:
-    """Removes its directory: config.json first, which decides whether the network exists. Error, and no change, where
-    a file of it cannot be removed."""
+def remove(name: str) -> None:
+    """Removes a network's directory: config.json first, so that the network exists or not. Error, without any change,
+    if a file cannot be removed."""
     try:
         attributes.check_removable(path(name))
     except StepError as e:
@@ -133,7 +133,7 @@ def forget(name: str) -> None:
 
 
 def clear(name: str) -> None:
-    """Removes what its file does not say: leases and names."""
+    """Removes the leases and hosts files of a network."""
     for part in ("leases", "hosts"):
         attributes.remove_tree(path(name, part))
 

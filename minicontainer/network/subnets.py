@@ -1,4 +1,4 @@
-"""Which addresses a network gets."""
+"""Chooses the subnets of a network."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.spec.network import address as parsed
 
 POOL, PREFIX = IPv4Network("10.144.0.0/12"), 20  # 256 networks of 4,093 addresses
-LEAST = 30  # the longest prefix: the network, the host, one address, broadcast
+LEAST = 30  # the longest prefix: network address, host, one member, broadcast address
 
 
-def given(subnet: str, used: Iterable[IPv4Network]) -> IPv4Network:
-    """The one that was asked for. SpecError where it is none, too small, or overlaps what is ``used``."""
+def requested(subnet: str, used: Iterable[IPv4Network]) -> IPv4Network:
+    """The requested subnet. SpecError if it is invalid, too small, or overlaps one that is ``used``."""
     try:
-        found = IPv4Network(subnet)
+        parsed_subnet = IPv4Network(subnet)
     except ValueError as e:
         raise SpecError("subnet", subnet, f"is no IPv4 network: {e}", "as in 10.5.0.0/24") from None
-    if found.prefixlen > LEAST:
+    if parsed_subnet.prefixlen > LEAST:
         raise SpecError("subnet", subnet, f"is too small: a prefix of {LEAST} at the most")
-    if found.prefixlen < 8:
+    if parsed_subnet.prefixlen < 8:
         raise SpecError("subnet", subnet, "is too large: a prefix of 8 at the least")
-    if found.is_multicast or found.is_loopback or found.is_unspecified:
+    if parsed_subnet.is_multicast or parsed_subnet.is_loopback or parsed_subnet.is_unspecified:
         raise SpecError("subnet", subnet, "is not for hosts")
-    if taken := next((other for other in used if other.overlaps(found)), None):
+    if taken := next((other for other in used if other.overlaps(parsed_subnet)), None):
         raise SpecError("subnet", subnet, f"overlaps {taken}, which is in use here")
-    return found
+    return parsed_subnet
 
 
 def free(used: Iterable[IPv4Network]) -> IPv4Network:
-    """The first of POOL that overlaps none that is ``used``."""
+    """The first subnet of POOL that overlaps none that is ``used``."""
     taken = list(used)
-    for found in POOL.subnets(new_prefix=PREFIX):
-        if not any(other.overlaps(found) for other in taken):
-            return found
+    for candidate in POOL.subnets(new_prefix=PREFIX):
+        if not any(other.overlaps(candidate) for other in taken):
+            return candidate
     raise UnsupportedError("network", None, f"all of {POOL} is in use", "--subnet")
 
 
-def gateway(subnet: IPv4Network, wish: str | None) -> IPv4Address:
-    """The host's address in it: the first, or the one that was asked for."""
-    if wish is None:
+def gateway(subnet: IPv4Network, wanted: str | None) -> IPv4Address:
+    """The host's address in a subnet: the requested one, else the first."""
+    if wanted is None:
         return subnet[1]
-    found = parsed("gateway", wish)
-    if not isinstance(found, IPv4Address) or found not in subnet or found in (subnet[0], subnet[-1]):
-        raise SpecError("gateway", wish, f"is no host's address of {subnet}")
-    return found
+    address = parsed("gateway", wanted)
+    if not isinstance(address, IPv4Address) or address not in subnet or address in (subnet[0], subnet[-1]):
+        raise SpecError("gateway", wanted, f"is no host's address of {subnet}")
+    return address
 
 
 def unique_local(name: str) -> IPv6Network:
-    """A network of IPv6 for one of that name (RFC 4193: fd, 40 bits, a subnet)."""
+    """The IPv6 subnet of the network of this name: a unique local /64 (RFC 4193)."""
     digest = hashlib.sha256(f"minicontainer{runtime.suffix()} {name}".encode()).digest()
     return IPv6Network((b"\xfd" + digest[:7] + bytes(8), 64))

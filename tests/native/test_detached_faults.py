@@ -61,7 +61,7 @@ def live(rootfs: Path, point: str, script: str, kind: str) -> int:
 @pytest.fixture(autouse=True)
 def nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A directory without a config is left behind at once, not after ten seconds."""
-    monkeypatch.setattr(store, "REST", 0.0)
+    monkeypatch.setattr(store, "LOCK_GRACE", 0.0)
     yield
     for container in left():
         container.remove(force=True)

@@ -129,7 +129,7 @@ def test_a_network(minicontainer_cli: Run, name: str) -> None:
     network = networks.create("pinned")
     with fixed(Path(store.path("pinned"), name)) as remedy:
         refusal(minicontainer_cli("network", "rm", "pinned"), code=1, says=["network pinned: remove ", f"({remedy})"])
-        assert networks.ready("pinned") == network
+        assert networks.ensure("pinned") == network
     assert minicontainer_cli("network", "rm", "pinned").stdout == "pinned\n"
 
 

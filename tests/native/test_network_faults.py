@@ -55,7 +55,7 @@ networks.remove("test-net")
 @pytest.fixture(autouse=True)
 def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No network, no bridge, no table."""
-    monkeypatch.setattr(containers, "REST", 0.0)
+    monkeypatch.setattr(containers, "LOCK_GRACE", 0.0)
     yield
     for name in store.names():
         networks.remove(name)
@@ -191,7 +191,7 @@ def test_publishing_fails(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_netlink_fails_in_the_middle(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No bridge is there, though it was a moment ago."""
     network = networks.create(NAME)
-    monkeypatch.setattr(networks, "ready", lambda _: network)
+    monkeypatch.setattr(networks, "ensure", lambda _: network)
     bridge.remove(network.interface)
     with pytest.raises(mc.StepError, match=r"RTM_NEWLINK veth.*the bridge has been removed"):
         mc.run(["true"], rootfs=rootfs, network=NAME, ports=mc.Port.option("80"))
@@ -203,7 +203,7 @@ def test_netlink_fails_in_the_middle(rootfs: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", [NAME, "bridge"])
 def test_two_make_one_network(rootfs: Path, name: str) -> None:
     """By name one is refused; the default one is made by whoever comes first."""
-    act = "networks.create" if name == NAME else "networks.ready"
+    act = "networks.create" if name == NAME else "networks.ensure"
     script = f"import sys\nfrom minicontainer.network import networks\nsys.stdin.read(1)\n{act}({name!r})"
     pipe = subprocess.PIPE
     makers = [
@@ -236,7 +236,7 @@ def test_a_lease_that_cannot_be_read(rootfs: Path) -> None:
     networks.create(NAME, subnet="10.9.8.0/30")
     Path(store.path(NAME, "leases", "10.9.8.2")).write_text("{", encoding="utf-8")
     assert mc.run(["true"], rootfs=rootfs, network=NAME).returncode == 0
-    assert release.end_dead(store.path(NAME, "leases", "10.9.8.2")) is False
+    assert release.release_dead(store.path(NAME, "leases", "10.9.8.2")) is False
 
 
 LEASING = """

@@ -61,7 +61,7 @@ def test_each_has_networks_of_its_own(other: Path) -> None:
             assert others.interface != mine.interface
             assert others.subnet != mine.subnet
             assert others.subnet6 is None or others.subnet6 != mine.subnet6
-            assert (firewall.is_there(), firewall.bridges()) == (True, [others.interface])
+            assert (firewall.exists(), firewall.bridges()) == (True, [others.interface])
             assert networks.left_behind() == []
         assert networks.left_behind() == []
         assert set(bridge.interfaces(others=True)) >= {others.interface, mine.interface}

@@ -20,7 +20,7 @@ from minicontainer.network import hosts, subnets
 from minicontainer.network.firewall import Element
 from minicontainer.network.members import Record
 from minicontainer.network.record import CorruptNetworkError, Network
-from minicontainer.network.release import ending
+from minicontainer.network.release import release_plan
 from minicontainer.spec.data import from_data, to_data
 from minicontainer.spec.network import parse_add_host
 
@@ -192,7 +192,7 @@ lines = st.tuples(st.integers(0, 2**40))
 @given(st.builds(Record, st.text(max_size=5), addresses, st.sampled_from(("a", "b c")), st.tuples(ports, ports), lines))
 def test_a_lease_is_what_its_file_says(record: Record) -> None:
     assert Record.from_json(json.dumps(record.to_data())) == record
-    calls = [step.call for step in ending(record).steps]
+    calls = [step.call for step in release_plan(record).steps]
     assert calls.count("netlink") == 3
     assert calls[-1] == "unlinkat"
 

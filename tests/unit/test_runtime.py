@@ -33,7 +33,7 @@ def test_root_s_where_run_is_not_root_s_to_write(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv(runtime.VARIABLE)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     runtime._check.cache_clear()
-    monkeypatch.setattr(runtime, "_is_roots", runtime._is_roots.__wrapped__)
+    monkeypatch.setattr(runtime, "_is_usable_by_root", runtime._is_usable_by_root.__wrapped__)
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "access", lambda *_, **__: False)

@@ -11,7 +11,7 @@ from minicontainer.container.network.veth import PHASE, Endpoint
 from minicontainer.linux import namespaces
 from minicontainer.linux.rtnetlink import Message
 from minicontainer.network import leases, networks
-from minicontainer.network.leases import Wish
+from minicontainer.network.leases import LeaseRequest
 from minicontainer.network.record import Network
 from minicontainer.spec import Spec
 
@@ -37,7 +37,7 @@ def endpoint_of(spec: Spec, *, create: bool = True) -> tuple[Network | None, End
         from minicontainer.container.network import usernet
 
         return None, usernet.endpoint_of(spec)
-    network = networks.ready(spec.attached) if create else networks.expected(spec.attached)
+    network = networks.ensure(spec.attached) if create else networks.expected(spec.attached)
     messages = dict(network.messages)
     if spec.mac_address:
         data, (pid, offset) = messages["veth"]
@@ -50,6 +50,6 @@ def join(child: Child, spec: Spec, network: Network, hostname: str) -> dict[str,
     """Takes a lease of the network as ``child.lease``; returns the inputs of the parent-side plan."""
     names = " ".join(dict.fromkeys(filter(None, (spec.name, hostname, child.id))))
     cgroup = "" if child.cgroup is None else child.cgroup.path
-    wish = Wish(child.id, names, spec.ip, spec.ports, spec.add_hosts, cgroup)
-    child.lease = leases.take(network, wish, lambda call, start_ns: child.note(PHASE, call, start_ns))
-    return {"address": child.lease.number, "hosts-file": child.lease.open_hosts()}
+    request = LeaseRequest(child.id, names, spec.ip, spec.ports, spec.add_hosts, cgroup)
+    child.lease = leases.take(network, request, lambda call, start_ns: child.note(PHASE, call, start_ns))
+    return {"address": child.lease.address_number, "hosts-file": child.lease.open_hosts()}

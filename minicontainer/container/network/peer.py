@@ -33,7 +33,7 @@ def process(text: str) -> int:
         raise SpecError("network", f"container:{text}", "there is no such container", "minicontainer ps")
     directory = names.detached(matches[0])
     try:
-        pid, start = runtime.parsed(runtime.read(f"{directory}/state"))["process"]
+        pid, start = runtime.parse_object(runtime.read(f"{directory}/state"))["process"]
         if stat(pid).start == start:
             return int(pid)
     except (OSError, ValueError, TypeError, KeyError):
@@ -47,7 +47,7 @@ def etc_files(text: str) -> dict[str, str | None]:
     for _ in range(CHAIN_MAX):
         directory = names.detached(next(iter(names.find(text)), text))
         try:
-            spec = from_data(runtime.parsed(runtime.read(f"{directory}/config.json"))["spec"])
+            spec = from_data(runtime.parse_object(runtime.read(f"{directory}/config.json"))["spec"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             break
         if not spec.network.startswith("container:"):

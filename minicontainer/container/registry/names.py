@@ -64,7 +64,7 @@ def _locked(name: str) -> int:
     path = f"{directory()}/{name}"
     while True:
         try:
-            fd = runtime.opened(path, os.O_RDWR | os.O_CREAT)
+            fd = runtime.open_regular(path, os.O_RDWR | os.O_CREAT)
         except ValueError as e:
             raise SpecError("name", name, f"{path} {e}", "remove it") from None
         try:
@@ -147,7 +147,7 @@ def left_in_foreground(name: str) -> str:
 
 def _looked_up(name: str, find: Callable[[int], str]) -> str:
     try:
-        fd = runtime.opened(f"{directory()}/{name}")
+        fd = runtime.open_regular(f"{directory()}/{name}")
     except (OSError, ValueError):
         return ""
     try:
@@ -178,7 +178,7 @@ def stale() -> list[str]:
     for name in all_names():
         path = f"{directory()}/{name}"
         try:
-            fd = runtime.opened(path)
+            fd = runtime.open_regular(path)
         except (OSError, ValueError):
             continue
         try:

@@ -93,7 +93,7 @@ def end(identifier: str, timeout: float = PATIENCE) -> None:
     if lease := link(identifier, "lease"):
         from minicontainer.network import release
 
-        release.end_dead(lease)
+        release.release_dead(lease)
         os.unlink(f"{names.detached(identifier)}/lease")
 
 
@@ -134,7 +134,7 @@ def _pidfd(identifier: str, who: str) -> int:
     try:
         if state["boot"] != boot_id() or not state[who]:
             return -1
-        return Process(*map(runtime.whole, state[who])).pidfd()
+        return Process(*map(runtime.integer, state[who])).pidfd()
     except (KeyError, TypeError, ValueError):
         return -1
 
@@ -142,7 +142,7 @@ def _pidfd(identifier: str, who: str) -> int:
 def _read(identifier: str, name: str) -> dict[str, Any]:
     """The object in a file; empty where it cannot be read."""
     try:
-        return runtime.parsed(runtime.read(f"{names.detached(identifier)}/{name}"))
+        return runtime.parse_object(runtime.read(f"{names.detached(identifier)}/{name}"))
     except OSError as e:
         if e.errno in EXHAUSTED:  # that says nothing of the file
             raise as_step_error(e, name) from None
