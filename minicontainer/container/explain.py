@@ -138,6 +138,8 @@ def _mount(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
         reason = "a file lies where a directory is needed, or the reverse"
     if step.call == "mount_point" and number in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
         reason = f"is not there, and cannot be made: {'no such thing can be' if number == errno.ENOENT else reason}"
+    else:
+        reason = f"cannot be mounted on: {reason}"
     hints = [f"for {mount.source}"] if mount.source else []
     if step.call == "mount_point" and number == errno.EPERM:  # mkdirat(2), openat(2) in an immutable directory
         hints.append("chattr -i the directory that it is to be in")

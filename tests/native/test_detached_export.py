@@ -111,7 +111,7 @@ def test_where_it_is_written_to(op: Operator, tmp_path: Path) -> None:
     assert op.out("export", "-o", "/dev/null", c) == ""
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     done = op.do("export", "-o", str(tmp_path / "no/where.tar"), c, code=125)
-    refusal(done, 125, ["output", "/no/where.tar: no such file or directory"])
+    refusal(done, 125, ["-o ", "/no/where.tar: there is no directory "])
     assert sorted(os.listdir(tmp_path)) == ["old.tar"]
     done = op.do("export", "-o", "/dev/full", c, code=125)
     refusal(done, 125, ["export /dev/full: no space left on device"])

@@ -59,7 +59,7 @@ def test_where_there_is_no_program_it_is_said(rootfs: Path, monkeypatch: pytest.
         assert mc.run(["/bin/true"], rootfs=rootfs, userns="host").returncode == 0
     assert mc.run(["/bin/true"], rootfs=rootfs).returncode == 0  # it can have no node
     less = mc.Spec(("/bin/true",), rootfs=str(rootfs), devices=(mc.Device("/dev/zero", "/dev/zero", "r"),))
-    with pytest.raises(mc.UnsupportedError, match="device /dev/zero:/dev/zero:r: bpf"):
+    with pytest.raises(mc.UnsupportedError, match="devices /dev/zero:/dev/zero:r: bpf"):
         mc.run(less)
 
 
