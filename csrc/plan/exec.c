@@ -5,8 +5,10 @@
  * the parent derives the error message.
  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/stat.h>
 
 #include "plan/syscalls.h"
@@ -65,12 +67,79 @@ static long open_or_busy(const char *path)
 	return r == -EWOULDBLOCK ? -EBUSY : r;
 }
 
+#define HEAD 1024  /* bytes: where linkers put the program headers of an ELF file */
+#define NAME 256   /* bytes of an interpreter's path: those of a script's line (BINPRM_BUF_SIZE) */
+#define CHAIN 7    /* files: a program, the 5 interpreters that the kernel follows (exec_binprm()), an ELF loader */
+
+static int script_interpreter(const char *line, const char *end, char *name)
+{
+	char *to = name;
+
+	while (line < end && (*line == ' ' || *line == '\t'))
+		line++;
+	while (line < end && to < name + NAME - 1 && *line && *line != ' ' && *line != '\t' && *line != '\n')
+		*to++ = *line++;
+	*to = 0;
+	return to > name;
+}
+
+static int elf_interpreter(int fd, const char *head, long length, char *name)
+{
+	const ElfW(Ehdr) *elf = (const void *)head;
+	long n = 0;
+
+	for (unsigned i = 0; i < elf->e_phnum; i++) {
+		uint64_t at = elf->e_phoff + i * sizeof(ElfW(Phdr));
+		const ElfW(Phdr) *part = (const void *)(head + at);
+
+		if (elf->e_phoff > HEAD || elf->e_phoff % sizeof(long) || at + sizeof(*part) > (uint64_t)length)
+			break;
+		if (part->p_type == PT_INTERP)
+			n = mc_sys4(SYS_pread64, MC_FD(fd), MC_PTR(name), NAME - 1, part->p_offset);
+	}
+	name[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
+/* `name`: the path of the program that the kernel opens to execute the one at `fd`; 0: there is none. */
+static int interpreter(int fd, char *name)
+{
+	_Alignas(ElfW(Ehdr)) char head[HEAD];
+	long n = mc_sys4(SYS_pread64, MC_FD(fd), MC_PTR(head), sizeof(head), 0);
+
+	if (n > 2 && head[0] == '#' && head[1] == '!')
+		return script_interpreter(head + 2, head + n, name);
+	if (n > (long)sizeof(ElfW(Ehdr)) && head[0] == ELFMAG0 && head[1] == ELFMAG1 && head[2] == ELFMAG2 &&
+	    head[3] == ELFMAG3)
+		return elf_interpreter(fd, head, n, name);
+	return 0;
+}
+
+/* Opens the program, and the interpreters that its exec would open, at most CHAIN files. */
+static long open_chain(const char *path, int *fds, int *count)
+{
+	char name[NAME];
+	long fd = 0;
+
+	for (*count = 0; *count < CHAIN; path = name) {
+		fd = open_or_busy(path);
+		if (fd < 0)
+			break;
+		fds[(*count)++] = (int)fd;
+		if (!interpreter((int)fd, name))
+			break;
+	}
+	return fd;
+}
+
 int mc_program_inspect(const char *path, uint32_t count, struct mc_program *program)
 {
+	int fds[CHAIN], opened; /* open until the exec */
+
 	program->path = -1;
 	for (uint32_t i = 0; i < count && !inspect_path(program, path, (int)i); i++)
 		path = next(path);
-	return program->path >= 0 && open_or_busy(path) == -EBUSY ? -EBUSY : 0; /* stays open until the exec */
+	return program->path >= 0 && open_chain(path, fds, &opened) == -EBUSY ? -EBUSY : 0;
 }
 
 /* After ENOENT, ENOTDIR and EACCES the next path is tried. The result is that of the first path that exists. */
@@ -82,12 +151,13 @@ long mc_exec(const char *path, uint32_t count, const char **argv, const char **e
 	if (inspect)
 		program->path = -1;
 	for (uint32_t i = 0; i < count; i++, path = next(path)) {
-		long fd = inspect ? open_or_busy(path) : -ENOENT, r = fd;
+		int fds[CHAIN], opened = 0;
+		long r = inspect ? open_chain(path, fds, &opened) : 0;
 
-		if (fd != -EBUSY)
+		if (r != -EBUSY)
 			r = mc_sys3(SYS_execve, MC_PTR(path), MC_PTR(argv), MC_PTR(envp));
-		if (fd >= 0)
-			mc_sys1(SYS_close, fd);
+		while (opened > 0)
+			mc_sys1(SYS_close, MC_FD(fds[--opened]));
 		if (inspect && program->path < 0)
 			inspect_path(program, path, (int)i);
 		if (program->path < 0)

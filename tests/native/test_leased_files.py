@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,33 @@ def test_a_program(own: tuple[Path, Operator], minicontainer_cli: Run, tmp_path:
         with leased(rootfs / "opt/true"):
             assert f"program /opt/true: {LEASED}" in refusal(minicontainer_cli(*given, timeout=30), code=126)
     assert minicontainer_cli("exec", "leaser", "/opt/true").returncode == 0
+
+
+@pytest.mark.parametrize("option", [(), ("--init",), ("--userns", "host")], ids=str)
+def test_the_interpreter_of_a_script(
+    own: tuple[Path, Operator], minicontainer_cli: Run, option: tuple[str, ...]
+) -> None:
+    """Also that of an interpreter that is a script."""
+    rootfs, _ = own
+    for name, line in (("first", "/opt/second"), ("second", "/opt/true sh")):
+        (rootfs / "opt" / name).write_text(f"#!{line}\n", encoding="ascii")
+        (rootfs / "opt" / name).chmod(0o755)
+    commands: list[list[Any]] = [["run", *option, rootfs, "/opt/first"], ["exec", "leaser", "/opt/first"]]
+    for given in commands:
+        with leased(rootfs / "opt/true"):
+            assert f"program /opt/first: {LEASED}" in refusal(minicontainer_cli(*given, timeout=30), code=126)
+
+
+def test_the_loader_of_a_program(own: tuple[Path, Operator], minicontainer_cli: Run, tmp_path: Path) -> None:
+    rootfs, _ = own
+    source = tmp_path / "main.c"
+    source.write_text("int main(void) { return 0; }\n", encoding="ascii")
+    command = ["cc", "-o", str(rootfs / "opt/dynamic"), "-Wl,--dynamic-linker=/opt/true", str(source)]
+    subprocess.run(command, check=True)
+    commands: list[list[Any]] = [["run", rootfs, "/opt/dynamic"], ["exec", "leaser", "/opt/dynamic"]]
+    for given in commands:
+        with leased(rootfs / "opt/true"):
+            assert f"program /opt/dynamic: {LEASED}" in refusal(minicontainer_cli(*given, timeout=30), code=126)
 
 
 def test_the_users(own: tuple[Path, Operator], minicontainer_cli: Run) -> None:

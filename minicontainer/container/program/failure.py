@@ -36,8 +36,9 @@ def explain(program: str, number: int, path: str | None, mode: int, head: bytes)
 
 
 def leased(program: str) -> ProgramError:
-    """The error for a file with a lease (fcntl(2), F_SETLEASE): the exec would wait for the lease to end."""
-    return ProgramError(errno.EBUSY, program, LEASED, "once more, when that is given up")
+    """The error for a program that has a lease on it, or on an interpreter of it (fcntl(2), F_SETLEASE): the exec would
+    wait for the lease to end."""
+    return ProgramError(errno.EBUSY, program, LEASED, "or of its interpreter; once more, when that is given up")
 
 
 def _where(program: str) -> str:

@@ -19,7 +19,14 @@ from minicontainer.native import lib
 from minicontainer.spec import Spec
 
 CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # csrc/helpers/init.c, once the program runs
-CALLS_OF_FAILURE = ("clock_gettime", "statx", "openat", "read", "close")  # csrc/plan/exec.c, after an exec that failed
+CALLS_OF_FAILURE = (
+    "clock_gettime",
+    "statx",
+    "openat",
+    "pread64",
+    "read",
+    "close",
+)  # csrc/plan/exec.c, after an exec that failed
 DEFAULT = os.path.join(os.path.dirname(__file__), "default.json")
 PROFILE_MAX = 2**20
 
