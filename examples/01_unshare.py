@@ -1,4 +1,4 @@
-"""1. A namespace by hand: a process with a host name of its own (unshare(2), uts_namespaces(7)).
+"""1. One namespace by hand: a process with its own host name (unshare(2), uts_namespaces(7)).
 
 Run as root: python examples/01_unshare.py
 """

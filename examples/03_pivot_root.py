@@ -1,7 +1,7 @@
-"""3. Another root: pivot_root(2) by hand, and nothing of the host is left to see.
+"""3. Another root file system: pivot_root(2) by hand, after which no file of the host is visible.
 
-A detached copy of the directory's mount (open_tree) is attached over it, so that it is a mount point; the old root ends
-up above the new one, and is detached from there.
+pivot_root(2) needs a mount point, so a copy of the directory's mount (open_tree) is attached to the directory.
+pivot_root(".", ".") stacks the old root on top of the new one, and umount2 detaches it from there.
 
 Run as root: python examples/03_pivot_root.py ROOTFS
 """

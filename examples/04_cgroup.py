@@ -1,4 +1,4 @@
-"""4. A cgroup by hand: count, freeze and kill a group of processes (cgroups(7), cgroup-v2.rst).
+"""4. A cgroup by hand: measure, freeze and kill a group of processes (cgroups(7), cgroup-v2.rst).
 
 Run as root: python examples/04_cgroup.py
 """
@@ -16,12 +16,12 @@ with Cgroup.create("minicontainer-example") as group:
     group.freeze()
     before = group.stat["usage_usec"]
     time.sleep(0.1)
-    print("frozen, so it used no more time:", group.stat["usage_usec"] == before)
+    print("no CPU time used while frozen:", group.stat["usage_usec"] == before)
     group.thaw()
-    group.kill()  # every process in it, at once
+    group.kill()  # SIGKILL to all its processes at once
     print("ended by signal", -shell.wait())
     group.remove()
 
 # expect: members: True
-# expect: frozen, so it used no more time: True
+# expect: no CPU time used while frozen: True
 # expect: ended by signal 9

@@ -1,4 +1,4 @@
-"""5. Confinement by hand: capabilities, no_new_privs and a seccomp filter, each one step of a plan.
+"""5. Confinement by hand: capabilities, no_new_privs and a seccomp filter, each as a step of a plan.
 
 Run as root: python examples/05_confine.py
 """
@@ -14,7 +14,7 @@ plan = p.Plan(
         p.capbset_drop_all_but(0),
         p.capset(0, 0, 0),
         p.prctl("PR_SET_NO_NEW_PRIVS", 1),
-        p.seccomp(linux.seccomp.deny(["mkdir", "mkdirat"])),  # answers EPERM
+        p.seccomp(linux.seccomp.deny(["mkdir", "mkdirat"])),  # these calls fail with EPERM
         p.reset_signals(),
         p.execve(["/bin/sh"], ["sh", "-c", script], ["PATH=/usr/bin:/bin"]),
     ]

@@ -1,4 +1,4 @@
-"""6. From wishes to steps: the runtime compiles a Spec to such a plan. What would be done, without doing it.
+"""6. From a Spec to steps: the runtime compiles a Spec to a plan. This prints the plan and does not run it.
 
 Run: python examples/06_compiled.py ROOTFS
 """
@@ -16,7 +16,7 @@ for phase, steps in Counter(step.phase for step in plan.steps).items():
 print(plan.steps[-1].describe())
 
 more = mc.Spec(["/bin/true"], rootfs=spec.rootfs, hostname="box", mounts=(mc.Mount.volume("/etc:/host-etc:ro"),))
-print("a volume is", len(compile_spec(more).plan.steps) - len(plan.steps), "steps more:")
+print("a volume adds", len(compile_spec(more).plan.steps) - len(plan.steps), "steps:")
 for step in compile_spec(more).plan.steps:
     if step not in plan.steps:
         print("  ", step.describe())

@@ -1,4 +1,4 @@
-"""7. A whole container: ``run`` as subprocess.run, with what it used and why it ended.
+"""7. A whole container: ``run`` works as subprocess.run, and also reports resource usage and the reason of the end.
 
 Run as root: python examples/07_run.py ROOTFS
 """
@@ -13,13 +13,15 @@ r = mc.run(["/bin/sh", "-c", "hostname; id -u; ls -d /proc/[0-9]*"], rootfs=root
 print(r.stdout)
 print(r.returncode, r.reason, f"{r.usage.walltime:.4f} s, {r.usage.cputime:.4f} s of CPU")
 
-end = mc.run(["/bin/sh", "-c", "kill -9 $$; sleep 1; exit 7"], rootfs=rootfs)  # process 1 cannot kill itself
+end = mc.run(
+    ["/bin/sh", "-c", "kill -9 $$; sleep 1; exit 7"], rootfs=rootfs
+)  # process 1 of a pid namespace cannot kill itself
 print("ended with", end.returncode)
 
 try:
     mc.run(["/bin/sleep", "1000"], rootfs=rootfs, timeout=0.2)
 except mc.TimeoutExpired as e:
-    print("killed, all of it:", e)
+    print("the whole container was killed:", e)
 
 try:
     mc.run(["/bin/nope"], rootfs=rootfs)

@@ -1,4 +1,4 @@
-"""8. A conversation with a running container, and its state from outside.
+"""8. Pipes to a running container, and its state as seen from outside.
 
 Run as root: python examples/08_popen.py ROOTFS
 """

@@ -1,4 +1,4 @@
-"""9. Where the time goes: every primitive of both sides of the clone, as data.
+"""9. The timeline of a start: every system call of the parent and the child with its time, as data.
 
 Run as root: python examples/09_timeline.py ROOTFS
 """

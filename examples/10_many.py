@@ -1,4 +1,4 @@
-"""10. Many at once: threads share a spec (compiled once), asyncio waits for pidfds.
+"""10. Many containers at once: threads share one spec, which is compiled once; asyncio waits for pidfds.
 
 Run as root: python examples/10_many.py ROOTFS
 """

@@ -1,4 +1,4 @@
-"""11. What it may write: an ephemeral root, a volume, a tmpfs, a read-only root.
+"""11. Writable storage: an ephemeral root file system, a bind mount, a tmpfs; and a read-only root file system.
 
 Run as root: python examples/11_storage.py ROOTFS
 """
@@ -20,12 +20,12 @@ with tempfile.TemporaryDirectory() as data:
         check=True,
     )
     with open(f"{data}/file") as f:
-        print("in the volume:", f.read().strip())
+        print("in the bind mount:", f.read().strip())
     print("in ROOTFS:", os.path.exists(f"{rootfs}/file"))
 
 r = mc.run(["/bin/touch", "/x"], rootfs=rootfs, read_only=True, capture_output=True, text=True)
 print(r.returncode, r.stderr.strip())
 
-# expect: in the volume: kept
+# expect: in the bind mount: kept
 # expect: in ROOTFS: False
 # expect: 1 touch: /x: Read-only file system

@@ -1,11 +1,11 @@
-"""13. A machine: memory, a processor and a serial port; what a guest says, and what it costs.
+"""13. A machine with memory, a processor and a serial port: the guest's output, and the time of its exits.
 
 Run: python examples/13_serial.py
 """
 
 from minicontainer.kvm import Machine, guests
 
-for name in ("hello", "hello32", "hello64", "sieve"):  # real, protected and long mode; and C at CPL 3
+for name in ("hello", "hello32", "hello64", "sieve"):  # real, protected and long mode; C code at CPL 3
     with Machine(memory="2M") as m:
         entry = m.load(guests.path(name))
         result = m.run(timeout=10)
@@ -15,7 +15,7 @@ for name in ("hello", "hello32", "hello64", "sieve"):  # real, protected and lon
     print(f"  {result.reason}, rip {result.registers['rip']:#x}, {result.guest_time * 1e3:.2f} ms in the guest")
 
 with Machine(memory="64K") as m:
-    m.memory[0x1000:0x1002] = b"\xeb\xfe"  # jmp to itself; then entered there as a flat binary would be
+    m.memory[0x1000:0x1002] = b"\xeb\xfe"  # a jmp to itself, entered as a flat binary
     m.enter(0x1000)
     print("an endless loop:", m.run(timeout=0.1).reason)
 

@@ -1,4 +1,4 @@
-"""15. One instruction after the other: the processor stops after each (KVM_SET_GUEST_DEBUG).
+"""15. Single-stepping: KVM_RUN returns after each instruction (KVM_SET_GUEST_DEBUG).
 
 Run: python examples/15_step.py
 """
@@ -11,7 +11,7 @@ from minicontainer.kvm.drive import Processor
 GUEST = bytes.fromhex(
     "b9 03 00"  # mov cx, 3
     "01 c8"  # add ax, cx
-    "e2 fc"  # loop to the add
+    "e2 fc"  # loop back to the add
     "f4"  # hlt
 )
 
@@ -21,7 +21,7 @@ with Machine(memory="64K") as m:
 
     def show(processor: Processor) -> None:
         regs = processor.vcpu.get_regs()
-        code = disassembly.instruction(processor.vcpu, m.memory)  # as text where capstone is installed
+        code = disassembly.instruction(processor.vcpu, m.memory)  # disassembled if capstone is installed, else bytes
         print(f"rip {regs.rip:#x}  ax {regs.rax}  cx {regs.rcx}  next: {code}")
 
     stepper = Stepper(m, show)

@@ -1,4 +1,4 @@
-"""16. An unmodified Linux with two processors, an initrd made here, and its shell's words on the serial line.
+"""16. An unmodified Linux kernel with two processors and an initrd made here; its shell prints to the serial port.
 
 Run: python examples/16_linux.py KERNEL     (a bzImage, such as /boot/vmlinuz of Debian's linux-image-cloud-amd64)
 """

@@ -1,4 +1,4 @@
-"""17. A container that lives on: started, looked into, measured, stopped, started again, removed. No daemon.
+"""17. A detached container, which outlives its caller: start, logs, exec, stop, start again, remove. No daemon.
 
 Run: python examples/17_detached.py ROOTFS
 """
@@ -11,11 +11,13 @@ SCRIPT = "trap 'echo goodbye; exit 0' TERM; echo ready; while :; do sleep 0.05; 
 
 c = mc.Container.start(["/bin/sh", "-c", SCRIPT], rootfs=sys.argv[1], name="example-17", restart="on-failure:3")
 try:
-    for entry in c.logs(follow=True):  # as its monitor writes it
+    for entry in c.logs(follow=True):  # the log, written by the container's monitor
         print(entry.stream, entry.data.decode().strip())
         break
 
-    processes = c.run(["ps", "-o", "pid,args"], capture_output=True, text=True).stdout  # exec: in its namespaces
+    processes = c.run(
+        ["ps", "-o", "pid,args"], capture_output=True, text=True
+    ).stdout  # exec: a process in its namespaces
     print(processes)
 
     monitor = c.state.monitor
@@ -23,7 +25,7 @@ try:
     with open(f"/proc/{monitor.pid}/status", encoding="ascii") as f:
         print(next(line.strip() for line in f if line.startswith("VmRSS")), "of its monitor")
 
-    c.stop()  # its stop signal, and a kill later; this process could end meanwhile
+    c.stop()  # sends the stop signal, and SIGKILL after a time-out
     print("stopped:", c.state.status, c.state.exit_code)
     c.start_again()
     print("again:", c.status, [other.name for other in mc.containers() if other.id == c.id])

@@ -1,4 +1,4 @@
-"""18. How exec gets in: every primitive on the way into a running container, and what its process is confined to.
+"""18. How exec works: the system calls that enter a running container, and the confinement of the new process.
 
 Run: python examples/18_enter.py ROOTFS
 """
@@ -11,7 +11,7 @@ c = mc.Container.start(["/bin/sleep", "1000"], rootfs=sys.argv[1])
 try:
     with c.exec(["/bin/grep", "-E", "NoNewPrivs|Seccomp:|CapBnd", "/proc/self/status"], stdout=mc.PIPE, text=True) as p:
         print(p.communicate()[0])
-    for event in p.timeline:  # walked by csrc/helpers/enter.c, which joins, and by the sibling that it makes
+    for event in p.timeline:  # executed by csrc/helpers/enter.c, which joins, and by the sibling process that it clones
         if event.call.startswith(("setns", "clone3", "seccomp", "execve")):
             print(f"{event.seconds * 1e6:7.1f} us  {event.call[:90]}")
 finally:

@@ -1,4 +1,4 @@
-"""19. Two containers on a network: a web server that the other finds by its name, and the host by a published port.
+"""19. A web server on a network: another container reaches it by name, the host by a published port.
 
 Run: python examples/19_network.py ROOTFS
 """
@@ -20,12 +20,12 @@ web = mc.Container.start(
 try:
     lease = web.lease()
     assert lease is not None
-    (port,) = {published.host for published in lease.ports}  # the same number of IPv4 and of IPv6
+    (port,) = {published.host for published in lease.ports}  # the same port number for IPv4 and IPv6
     ask = f"until wget -qO- http://{web.name}/; do sleep 0.1; done"
     inside = mc.run(["/bin/sh", "-c", ask], rootfs=sys.argv[1], network=NAME, capture_output=True)
     print("inside:", inside.stdout)
-    words = ["busybox", "wget", "-qO-", f"http://127.0.0.1:{port}/"]
-    print("from the host:", subprocess.run(words, capture_output=True, check=True).stdout)
+    command = ["busybox", "wget", "-qO-", f"http://127.0.0.1:{port}/"]
+    print("from the host:", subprocess.run(command, capture_output=True, check=True).stdout)
     for event in web.timeline or ():
         if event.phase == "network":
             print(f"{event.seconds * 1e6:7.1f} us  {event.side:6}  {event.call[:90]}")

@@ -1,10 +1,10 @@
-"""What a test needs of its host: ``@pytest.mark.needs("root", "cgroup-memory")``. A pytest plugin.
+"""Features of the host that a test needs: ``@pytest.mark.needs("root", "cgroup-memory")``. A pytest plugin.
 
-Theory of operation. Each ability has a probe, which tries the feature and says why it is missing ("" if it is there);
-no version is ever compared. A probe runs when the first test asks for its ability, and once a session. A test that
-lacks one is skipped with the reason ``needs ABILITY: why``, which accounting.py and run.py go by: such tests are run
-again in the rig. With MINICONTAINER_MUST_WORK=1 it fails instead. Abilities of the fixtures that a test uses
-(FIXTURES) count as the test's own, so that what cannot run is known from the collection alone.
+Theory of operation. Each ability has a probe, which tries the feature and returns why it is missing ("" if it works);
+versions are never compared. A probe runs once per session, when the first test needs its ability. A test that lacks an
+ability is skipped with the reason ``needs ABILITY: why``, by which accounting.py and run.py select the tests to run
+again in the rig. With MINICONTAINER_MUST_WORK=1 such a test fails instead. Abilities of a test's fixtures (FIXTURES)
+count as the test's own, so the collection alone shows which tests cannot run.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ def _nobody() -> str:
 
 
 def as_nobody_prefix() -> list[str]:
-    """The same for one whom no file names, and who has no home."""
+    """The same for a user id without an entry in /etc/passwd and without a home directory."""
     words = ["--clear-groups", "--inh-caps=-all", "env", "--unset=XDG_RUNTIME_DIR", f"--unset={runtime.VARIABLE}"]
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", *words, "HOME=/nonexistent"]
 
 
 def as_user_prefix() -> list[str]:
-    """What to put before a command for it to run as an ordinary user."""
+    """The command prefix that runs a command as an ordinary user."""
     become = ["setpriv", f"--reuid={USER_ID}", f"--regid={USER_ID}", "--clear-groups", "--inh-caps=-all"]
     return [*become, "env", f"--unset={runtime.VARIABLE}"]
 
@@ -155,7 +155,7 @@ def _controller(name: str) -> Callable[[], str]:
 
 
 def _freezer() -> str:
-    """The freezer of cgroup v1, beside whatever v2 has (not with cgroup_no_v1=all)."""
+    """The freezer of cgroup v1 (not with cgroup_no_v1=all)."""
     with tempfile.TemporaryDirectory() as directory:
         return _root() or _try("unshare", "--mount", "mount", "-t", "cgroup", "-o", "freezer", "none", directory)
 
@@ -222,7 +222,7 @@ def _disk() -> str:
 
 
 def _true_root() -> str:
-    """Whether our root is that of our mount namespace, which nsenter(1) sets."""
+    """Whether this process's root is that of its mount namespace, which nsenter(1) sets."""
     enter = ["nsenter", "--mount=/proc/self/ns/mnt", "stat", "-c", "%d:%i", "/"]
     done = subprocess.run(enter, capture_output=True, text=True, check=False)
     here = os.stat("/")
@@ -230,7 +230,7 @@ def _true_root() -> str:
 
 
 def _bridge() -> str:
-    """Networks: a bridge can be made, and nftables has what our table takes."""
+    """Networks: a bridge can be created, and nftables supports minicontainer's table."""
     if why := _root():
         return why
     try:
@@ -246,7 +246,7 @@ def _raises_limits() -> str:
 
 
 def _immutable() -> str:
-    """Whether the file systems of the state directory and of temporary files take the attributes of chattr(1)."""
+    """Whether the file systems of the state directory and of temporary files support chattr(1)."""
     for place in (runtime.directory(), tempfile.gettempdir()):
         runtime.make_directory(place)
         with tempfile.NamedTemporaryFile(dir=place) as file:

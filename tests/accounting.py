@@ -1,15 +1,15 @@
-"""Which test ran where, and how it ended: a report of each pytest run, and the sum of several. A plugin and a command.
+"""Records where each test ran and its outcome: a report per pytest run, and a summary. A plugin and a command.
 
-    pytest --report native.json ...                     writes what became of each test
-    pytest --only-from native.json ...                  runs what an earlier report shows as lacking an ability
+    pytest --report native.json ...                     writes the outcome of each test
+    pytest --only-from native.json ...                  runs tests that an earlier report shows as skipped
     python tests/accounting.py summary REPORT...        the parts, what failed, what ran nowhere
 
-Theory of operation. A report is written when the tests are collected, with every outcome "unfinished", and again at the
-end: a run that is killed leaves a report that says so. With --collect-only it says what would be skipped for a
-missing ability ("skipped") and what not ("collected"). A part of the suite is a report, named as its file.
+Theory of operation. A report is written after the collection, with every outcome "unfinished", and again at the end; so
+a killed run leaves a report that shows it. With --collect-only the outcomes are "skipped" (an ability is missing) or
+"collected". Each part of the suite has a report, whose file has its name.
 
-A test counts as passed if it passed in one part and failed in none. The summary's status is 1 if there is any other:
-so no skip hides in a run that looks green. An expected failure (xfail) has not passed either.
+A test counts as passed if it passed in one part and failed in none. The summary's status is 1 if any test has not
+passed, so a skip cannot hide. An expected failure (xfail) has not passed either.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEVERITY = ("collected", "unfinished", "passed", "skipped", "failed")
 
 
 class Entry(TypedDict):
-    """What became of a test: an outcome of SEVERITY, why (skipped or failed), and seconds."""
+    """A test's outcome (of SEVERITY), the reason (if skipped or failed), and seconds."""
 
     outcome: str
     reason: str
@@ -44,7 +44,7 @@ Report = dict[str, Entry]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("accounting")
-    group.addoption("--report", type=Path, metavar="FILE", help="write what became of each test")
+    group.addoption("--report", type=Path, metavar="FILE", help="write the outcome of each test")
     group.addoption(
         "--only-from",
         type=Path,
@@ -105,7 +105,7 @@ class Recorder:
         self._write()
 
     def _add(self, name: str, outcome: str, reason: str, seconds: float) -> None:
-        """Of several outcomes (set-up, call, teardown) the gravest stays."""
+        """Of several outcomes (set-up, call, teardown), record the most severe."""
         old = self.report.setdefault(name, Entry(outcome=outcome, reason=reason, duration=0))
         old["duration"] = round(old["duration"] + seconds, 4)
         if SEVERITY.index(outcome) > SEVERITY.index(old["outcome"]):
@@ -123,7 +123,7 @@ def _skip_reason(report: pytest.TestReport) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The line of a traceback that says most: the last with pytest's mark for an error, else the last."""
+    """The most informative line of a traceback: the last with pytest's error mark, else the last."""
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     marked = [line[1:].strip() for line in lines if line.startswith("E ")]
     return marked[0] if marked else lines[-1].strip()
@@ -143,7 +143,7 @@ def lacking(report: Report) -> list[str]:
 
 
 def classify(parts: dict[str, Report]) -> dict[str, str]:
-    """Over all parts: each test as passed, failed or skipped (ran nowhere)."""
+    """The outcome of each test over all parts: passed, failed or skipped (ran nowhere)."""
     union: dict[str, str] = {}
     for name in dict.fromkeys(name for report in parts.values() for name in report):
         outcomes = {report[name]["outcome"] for report in parts.values() if name in report}
@@ -153,7 +153,7 @@ def classify(parts: dict[str, Report]) -> dict[str, str]:
 
 
 def summary(paths: Sequence[Path]) -> int:
-    """Prints the sum of the reports; 1 if any test failed, or passed in no part, or a report is missing."""
+    """Print the summary; 1 if a test failed, or passed in no part, or a report is missing."""
     absent = [path for path in paths if not path.exists()]
     parts = {path.stem: load(path) for path in paths if path not in absent}
     union = classify(parts)
@@ -179,7 +179,7 @@ def _print_part(part: str, report: Report) -> None:
 
 
 def _reasons(name: str, parts: dict[str, Report]) -> str:
-    """Of each part that did not pass the test: its name and why."""
+    """The name and the reason of each part that did not pass the test."""
     entries = [(part, report[name]) for part, report in parts.items() if name in report]
     told = [(part, entry["reason"] or entry["outcome"]) for part, entry in entries if entry["outcome"] != "passed"]
     return "".join(f"\n      {part}: {reason}" for part, reason in told)

@@ -1,4 +1,4 @@
-"""``minicontainer run`` as a user types it, for tests: what came out, what a program inside saw, how it was refused."""
+"""Runs ``minicontainer`` commands as a user types them, and checks their output and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Done = subprocess.CompletedProcess[str]
 Word = str | Path
 
 CLI = (sys.executable, "-m", "minicontainer")
-HEEDING = ("env", "--default-signal")  # before a command: no signal is ignored, whatever pytest was started by ignores
+HEEDING = ("env", "--default-signal")  # command prefix: ignored signals are not inherited from pytest
 
 
 class Box:
@@ -35,18 +35,18 @@ class Box:
         return self._run("run", *options, self.rootfs if rootfs is None else rootfs, *words, **more)
 
     def sh(self, script: str, *options: object, **more: Any) -> str:
-        """The output of a shell script that has to end with 0 and say nothing on stderr."""
+        """The output of a shell script, which must exit with 0 and print nothing on stderr."""
         done = self.run("sh", "-c", script, options=options, **more)
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout.strip()
 
     def refused(self, *words: Word, code: int = 125, says: Sequence[str] = (), **more: Any) -> str:
-        """The one line with which it is refused; nothing else is said, and nothing is left."""
+        """The one-line error with which the command is refused; there is no other output."""
         return refusal(self.run(*words, **more), code, says)
 
 
 def refusal(done: Done, code: int = 125, says: Sequence[str] = ()) -> str:
-    """The one line of an error: exit code, ``minicontainer: ``, every word of ``says``; stdout stays empty."""
+    """Check a refused command: exit code, empty stdout, one line on stderr with all of ``says``; returns that line."""
     assert done.returncode == code, done
     assert not done.stdout, done
     lines = done.stderr.splitlines()
@@ -58,14 +58,14 @@ def refusal(done: Done, code: int = 125, says: Sequence[str] = ()) -> str:
 
 
 class Operator:
-    """Starts containers with ``run -d``, whose ids it keeps to remove them; ``do`` is any other command."""
+    """Starts containers with ``run -d`` and stores their ids for removal; ``do`` runs any other command."""
 
     def __init__(self, run: Callable[..., Done], rootfs: Path) -> None:
         self._run, self.rootfs = run, rootfs
         self.ids: list[str] = []
 
     def run(self, *words: str, options: tuple[str, ...] = ()) -> str:
-        """The id of a new one."""
+        """Start a container; its id."""
         done = self._run("run", "-d", *options, self.rootfs, *words)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert re.fullmatch(r"[0-9a-f]{64}\n", done.stdout)
@@ -73,19 +73,19 @@ class Operator:
         return self.ids[-1]
 
     def do(self, *words: str, code: int = 0, **more: Any) -> Done:
-        """A command that ends with ``code``."""
+        """Run a command that must exit with ``code``."""
         done = self._run(*words, **more)
         assert done.returncode == code, done
         return done
 
     def out(self, *words: str, **more: Any) -> str:
-        """What a command prints that has nothing to complain about."""
+        """The output of a command that must succeed without messages on stderr."""
         done = self.do(*words, **more)
         assert not done.stderr, done
         return done.stdout
 
     def rows(self, *words: str) -> list[dict[str, Any]]:
-        """Of ps, as data: those of this operator."""
+        """The JSON rows of ps for this operator's containers."""
         lines = self.out("ps", "--format", "json", *words).splitlines()
         return [row for row in map(json.loads, lines) if row["ID"] in self.ids]
 
@@ -96,7 +96,7 @@ class Operator:
 
 @contextlib.contextmanager
 def chosen(path: Path) -> Iterator[None]:
-    """That state directory, in this process."""
+    """Use another state directory in this process."""
     before = os.environ[runtime.VARIABLE]
     os.environ[runtime.VARIABLE] = str(path)
     try:
@@ -106,16 +106,16 @@ def chosen(path: Path) -> Iterator[None]:
 
 
 def copy_of(rootfs: Path, to: Path) -> Path:
-    """A root file system of one's own, to write in."""
+    """A writable copy of a root file system."""
     shutil.copytree(rootfs, to, symlinks=True)
     return to
 
 
 def python_options() -> list[str]:
-    """Volumes that show this Python, and the libraries that it needs, in the container; and how to call it there."""
+    """Options of run that mount this Python and its libraries in the container."""
     places = {os.path.realpath(sys.base_prefix), "/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"}
-    shown = [place for place in sorted(places) if os.path.exists(place)]
-    return [word for place in shown for word in ("-v", f"{place}:{place}:ro")]
+    mounted = [place for place in sorted(places) if os.path.exists(place)]
+    return [word for place in mounted for word in ("-v", f"{place}:{place}:ro")]
 
 
 def python() -> str:
@@ -125,7 +125,7 @@ def python() -> str:
 
 @contextlib.contextmanager
 def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command line in the background; at the end two interrupts kill its container, where it still runs."""
+    """A command in the background; at the end two interrupts kill its container, if it still runs."""
     pipe = subprocess.PIPE
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
     with subprocess.Popen([*HEEDING, *CLI, *map(str, words)], text=True, **streams) as process:
@@ -133,7 +133,7 @@ def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.send_signal(signal.SIGINT)
-            time.sleep(0.05)  # a second one that comes too soon is one with the first
+            time.sleep(0.05)  # a second signal too soon would be merged with the first
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(60)
@@ -149,16 +149,16 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 def until(true: Callable[[], Any], seconds: float = 60) -> Any:
-    """Waits for something to be so."""
+    """Wait until ``true()`` is true; its value."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
     return found
 
 
 def processes(marker: str) -> list[int]:
-    """The processes of this host whose command line holds ``marker``, but for ourselves."""
+    """Pids of other processes whose command line contains ``marker``."""
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():

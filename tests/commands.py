@@ -1,4 +1,4 @@
-"""All commands of the command line, by the words that call them."""
+"""All commands of the command line, by name, such as "network ls"."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from minicontainer.cli import cli
 def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
     context = click.Context(group)
     for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        if isinstance(found, click.Group):
-            yield from commands(found, f"{above}{name} ")
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{above}{name} ")
         else:
-            yield f"{above}{name}", found
+            yield f"{above}{name}", command
 
 
 COMMANDS = dict(commands(cli))

@@ -1,4 +1,4 @@
-"""Plans of which a step fails, for tests of what is said and done then."""
+"""Plans with a failing step, for tests of errors and cleanup."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def begin(spec: mc.Spec, detached: bool) -> None:
 
 
 def refused(spec: mc.Spec, detached: bool, what: Compiled, step: p.Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start fails with an error that names something of the step, or what asked for it."""
+    """The start fails with a one-line error."""
     monkeypatch.setattr(start, "compile_spec", lambda *_: what)
     with pytest.raises(mc.Error) as raised:
         begin(spec, detached)
-    said = str(raised.value)
-    assert "\n" not in said
-    assert len(said) > 10
-    assert "fail(" not in said
+    message = str(raised.value)
+    assert "\n" not in message
+    assert len(message) > 10
+    assert "fail(" not in message
     assert step.nr in ERRORS

@@ -1,4 +1,4 @@
-"""Root file systems that were made to do harm, and a watch over what they aim at. Also a program for other users:
+"""Hostile root file systems, and a watch over the host files that they attack. Also a program for other users:
 
     python tests/hostile.py DIRECTORY USERNS
 
@@ -34,8 +34,8 @@ EVENT = struct.Struct("=iIII")
 
 
 class Watch:
-    """All that happens below a directory: each open, access, change, by whomever. A path that is but looked up, or
-    opened with O_PATH, is not seen (inotify(7)); what is made or changed so shows in the snapshot."""
+    """Records every open, access and change below a directory, by any process. inotify(7) does not report lookups and
+    O_PATH opens; files that are created or changed that way show in the snapshot."""
 
     def __init__(self, top: Path) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -49,7 +49,7 @@ class Watch:
         self.events()  # os.walk's own
 
     def events(self) -> list[str]:
-        """What happened since the last call."""
+        """The events since the last call."""
         found = []
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._fd, 1 << 16):
@@ -61,7 +61,7 @@ class Watch:
         return found
 
     def happened(self) -> list[str]:
-        """The events, and how the directory differs from what it was."""
+        """The events, and the changes of the directory."""
         found, now = self.events(), snapshot(self._top)
         self.events()  # of the snapshot
         return found + [f"{k}: changed" for k in sorted({*self._before, *now}) if self._before.get(k) != now.get(k)]
@@ -72,7 +72,7 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(top: Path) -> Iterator[Watch]:
-    """Nothing may happen there meanwhile."""
+    """Fail if anything below the directory is accessed during the block."""
     watch = Watch(top)
     try:
         yield watch
@@ -93,7 +93,7 @@ SWAP = """if True:
 
 @contextlib.contextmanager
 def swapping(*paths: Path) -> Iterator[None]:
-    """Each directory and ``NAME-link`` beside it change places all the time."""
+    """Exchange each directory with ``NAME-link`` beside it, continuously."""
     with subprocess.Popen([sys.executable, "-c", SWAP, *paths], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
@@ -105,7 +105,7 @@ def swapping(*paths: Path) -> Iterator[None]:
 
 
 def make_outside(path: Path) -> Path:
-    """What hostile links lead to: a directory that looks like any of those that a runtime writes to."""
+    """The target of hostile links: a directory that resembles those to which a runtime writes."""
     for name in ("pts", "shm", "mqueue", "self", "sys", "fs/cgroup", "volume", "a", "b"):
         (path / name).mkdir(parents=True)
     for name in (
@@ -126,7 +126,7 @@ def make_outside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def variant(parent: Path, place: str, kind: str, outside: Path) -> Iterator[Path]:
-    """A root file system of busybox alone with something hostile at ``place``."""
+    """A busybox root file system with a hostile entry at ``place``."""
     root, busybox = parent / "root", parent / "busybox"
     (root / "bin").mkdir(parents=True)
     if not busybox.exists():
@@ -140,12 +140,12 @@ def variant(parent: Path, place: str, kind: str, outside: Path) -> Iterator[Path
         yield root
     finally:
         if kind == "closed":
-            (root / place).chmod(0o700)  # so that who is not root can remove it
+            (root / place).chmod(0o700)  # so that an ordinary user can remove it
         shutil.rmtree(root)
 
 
 def make(path: Path, kind: str, outside: Path, root: Path) -> None:
-    """One hostile thing."""
+    """Create one hostile entry."""
     up = "../" * len(path.relative_to(root).parts)
     targets = {
         "absolute": str(outside),
@@ -172,7 +172,7 @@ def make(path: Path, kind: str, outside: Path, root: Path) -> None:
         path.chmod(0)
 
 
-# What is wanted of a container at each place: beyond it nothing is asked for, so that only one thing can go wrong.
+# Options of the container for each place: only those that use the place, so that there is one reason for a failure.
 WISHES: dict[str, dict[str, Any]] = {
     "work": {"cwd": "/work"},
     "volume": {"mounts": (("/volume", "directory"),)},
@@ -186,7 +186,7 @@ WISHES: dict[str, dict[str, Any]] = {
 
 
 class Outcome(NamedTuple):
-    """What became of one container: its output, or the one line of the error."""
+    """The result of one container: its output, or the one-line error."""
 
     place: str
     kind: str
@@ -210,7 +210,7 @@ def outcome(root: Path, given: Path, place: str, kind: str, **more: Any) -> Outc
 
 
 def every(parent: Path, kinds: tuple[str, ...] = KINDS, **more: Any) -> Iterator[Outcome]:
-    """A container in each root file system of these kinds; nothing may happen outside."""
+    """Run a container in each hostile root file system; no file outside may be accessed."""
     outside = make_outside(parent / "outside")
     given = parent / "given"
     (given / "directory").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Kernel images made by hand, for tests of what loads them: valid ones, in which a test changes what it likes."""
+"""Hand-made valid kernel images for tests of the loaders, which change single fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OFFSET, PADDR, FILESZ, MEMSZ = {32: 4, 64: 8}, {32: 12, 64: 24}, {32: 16, 64: 32
 
 
 class Segment(NamedTuple):
-    """``content`` in the file; None of the numbers has to fit the others."""
+    """``content`` in the file; The numbers need not be consistent."""
 
     content: bytes
     paddr: int
@@ -72,12 +72,12 @@ AT = 0x200000
 
 
 def pvh_note(entry: int) -> Segment:
-    """Where Xen and others enter (XEN_ELFNOTE_PHYS32_ENTRY)."""
+    """The PVH entry point (XEN_ELFNOTE_PHYS32_ENTRY)."""
     return note("Xen", 18, struct.pack("<I", entry))
 
 
 def own_note(flags: int, cpus: int) -> Segment:
-    """What a guest of ours wants (csrc/guests/guest.h)."""
+    """A request note of a bundled guest (csrc/guests/guest.h)."""
     return note("minicontainer", 1, struct.pack("<II", flags, cpus))
 
 
@@ -179,6 +179,6 @@ def sparse(path: Path, size: int, head: bytes = b"") -> Path:
 
 
 def one_line(error: Exception, *words: str) -> bool:
-    """Whether its message is, and holds every word."""
+    """Whether the message is one printable line that contains every word."""
     text = str(error)
     return text.isprintable() and all(word in text for word in words)

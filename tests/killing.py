@@ -1,4 +1,4 @@
-"""Random kill -9 of who handles detached containers, and of their monitors: what is left after one clean-up? A program:
+"""Kills managers and monitors of detached containers at random, and counts what one clean-up leaves. A program:
 
     python tests/killing.py ROUNDS [SEED]
 
@@ -43,7 +43,7 @@ while True:
 
 
 def monitors() -> set[int]:
-    """The processes that are monitors, and were started in this mount namespace."""
+    """The monitor processes that were started in this mount namespace."""
     found, here = set(), os.readlink("/proc/self/ns/mnt")
     for entry in os.listdir("/proc"):
         try:
@@ -56,7 +56,7 @@ def monitors() -> set[int]:
 
 
 def cgroups() -> set[str]:
-    """Those of containers, but for those that another process than a monitor has made and keeps."""
+    """The cgroups of containers, except those that belong to another process than a monitor."""
     from minicontainer.container.cgroup import placement
     from minicontainer.container.registry import ownership
 
@@ -65,7 +65,7 @@ def cgroups() -> set[str]:
 
 
 def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: random.Random) -> None:
-    """The manager, or first a monitor of its."""
+    """Kill the manager, or first one of its monitors."""
     time.sleep(chance.random() * 0.06)
     if chance.random() < 0.5:
         victims = sorted(monitors() - before)
@@ -77,7 +77,7 @@ def kill_somebody(manager: subprocess.Popen[bytes], before: set[int], chance: ra
 
 
 def clean() -> None:
-    """Once each: what an operator would type."""
+    """The clean-up: each command once, as an operator would type it."""
     from minicontainer import doctor
     from minicontainer.detached.container import containers
 
@@ -87,11 +87,11 @@ def clean() -> None:
 
 
 def rounds(count: int, seed: int, rootfs: str) -> int:
-    """How much was left after all rounds. The state directory is this process's alone."""
+    """The number of leftovers after all rounds. The state directory belongs to this process only."""
     from minicontainer.container.registry import names
     from minicontainer.detached import store
 
-    store.LOCK_GRACE = 0.0  # nobody else makes containers here
+    store.LOCK_GRACE = 0.0  # no other process creates containers here
     chance, left = random.Random(seed), 0
     groups, others = cgroups(), monitors()
     for number in range(count):

@@ -1,13 +1,12 @@
-"""A test may leave nothing behind: what there is before and after it is compared. A pytest plugin.
+"""Fails tests that leave something behind: compares the state before and after each. A pytest plugin.
 
-Theory of operation. ``snapshot()`` lists what this process and its containers hold, each thing as a line that names
-it; what is in the second and not in the first has leaked. Removal is often asynchronous (network interfaces, exiting
-processes), so the second is taken again for a while (SETTLE) before the test is failed.
+Theory of operation. ``snapshot()`` lists the resources of this process and its containers, one line each; a line only
+in the second snapshot is a leak. Removal is often asynchronous (network interfaces, exiting processes), so the second
+snapshot is repeated for a while (SETTLE) before the test fails.
 
-What minicontainer keeps on purpose is no leak: the control group that all containers live in (HOME), and one open
-descriptor of it and of the mount it is on; the files of ids, and one open descriptor of them (the range for the next
-container); the program that says which devices it may use; the program that is executed first; sockets
-of netfilter, and the lock of the networks.
+Resources that minicontainer caches on purpose are no leaks: the parent cgroup of all containers, and one descriptor of
+it and of its mount; the files of id ranges, and one descriptor of them (the range for the next container); the device
+program; the memfds of the helpers; netfilter sockets, and the lock file of networks.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ KEPT = ("mark", "events*", "owners/??", "networks/.lock")
 
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails any test of tests/native and tests/rig that leaks something."""
+    """Fails each test of tests/native and tests/rig that leaks a resource."""
     if request.node.path.parent.name not in WATCHED:
         yield
         return
@@ -49,7 +48,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def leaked_since(before: Counter[str], settle: float = SETTLE) -> list[str]:
-    """What is there now and was not before, and does not go away by itself."""
+    """The resources that were not there before and are not released within ``settle`` seconds."""
     deadline, pause = time.monotonic() + settle, 0.002
     while leaked := snapshot() - before:
         if time.monotonic() > deadline:
@@ -61,7 +60,7 @@ def leaked_since(before: Counter[str], settle: float = SETTLE) -> list[str]:
 
 
 def snapshot() -> Counter[str]:
-    """One line for each thing held."""
+    """One line for each resource."""
     return Counter(line for list_them in LISTS for line in list_them())
 
 
@@ -113,27 +112,27 @@ def cgroups() -> Iterator[str]:
 
 
 def directories(top: Path) -> Iterator[str]:
-    """It, and all below it: however deep somebody is just nesting them (os.walk recurses before Python 3.12)."""
+    """The directory and all below it, of any depth (os.walk recurses before Python 3.12)."""
     left = [str(top)]
     while left:
         yield (found := left.pop())
-        with suppress(OSError):  # it is gone by now, or its path is longer than a path may be
+        with suppress(OSError):  # it has been removed, or its path is too long
             left += [entry.path for entry in os.scandir(found) if entry.is_dir(follow_symlinks=False)]
 
 
 def homes() -> tuple[str, ...]:
-    """Control groups that stay: those in which containers and monitors are, and who lived in their base."""
+    """Names of cgroups that stay: the parents of containers and monitors, and of processes moved out of the base."""
     return (f"minicontainer{runtime.suffix()}", "minicontainer.caller", "monitors")
 
 
 def groups() -> tuple[str, ...]:
-    """Patterns of the names of our own control groups; the rig has nobody else's."""
+    """Name patterns of this run's cgroups; in the rig all are."""
     return (homes()[0], f"test-*{os.getpid()}", *(["minicontainer*"] if os.environ.get("RIG") == "1" else []))
 
 
 def network() -> Iterator[str]:
     for _, name in socket.if_nameindex():
-        if not _is_anothers(name):
+        if not _is_foreign(name):
             yield f"interface {name}"
     for directory in ("/run/netns", "/var/run/netns"):
         if os.path.isdir(directory) and not os.path.islink(os.path.dirname(directory)):
@@ -153,15 +152,15 @@ def _is_kept(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in KEPT)
 
 
-def _is_anothers(interface: str) -> bool:
-    """Whether it is a bridge of another state directory, or is on one."""
+def _is_foreign(interface: str) -> bool:
+    """Whether it is a bridge of another state directory, or a port of one."""
     master = Path(f"/sys/class/net/{interface}/master")
     bridges = {*bridge.interfaces(others=True)} - {*bridge.interfaces()}
     return interface in bridges or (master.is_symlink() and master.readlink().name in bridges)
 
 
 def _read(path: str) -> str:
-    """ "" where it has gone meanwhile."""
+    """The file's content; "" if it has been removed meanwhile."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, ProcessLookupError):

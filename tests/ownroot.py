@@ -1,8 +1,7 @@
-"""A state directory, and a control group, of this run of the tests alone (MINICONTAINER_ROOT): containers that others
-start meanwhile are none of its own, and its own none of theirs. A pytest plugin.
+"""Gives the test run a state directory (MINICONTAINER_ROOT) and a cgroup of its own, so that it does not meet
+containers that others run meanwhile. A pytest plugin.
 
-Nor does it inherit that signals are ignored, as from nohup(1) or a shell's background: programs that tests interrupt
-would never hear of it.
+It also resets ignored signals, as inherited from nohup(1) or a background job: tests interrupt programs by signals.
 """
 
 from __future__ import annotations
@@ -33,6 +32,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     for mount in cgroup2_mounts():
         home = mount / f"minicontainer{runtime.suffix()}"
         for path in (home / "monitors", home):
-            with suppress(OSError):  # it was never made, or something is still in it, which has been told
+            with suppress(OSError):  # it was never created, or is in use, which is reported as a leak
                 path.rmdir()
     shutil.rmtree(os.environ.pop(runtime.VARIABLE), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Real packets, for tests: sockets in the network namespace of a container, servers that answer, a host outside."""
+"""Sockets and echo servers in the network namespaces of containers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 3.0
 
 
 def inside(pid: int, do: Callable[[], T]) -> T:
-    """What ``do`` gives in the network namespace of a process, in a thread of its own, which ends with it."""
+    """Call ``do`` in the network namespace of a process, by a thread of its own; its result."""
 
     def call() -> T:
         setns(f"/proc/{pid}/ns/net", "CLONE_NEWNET")
@@ -27,7 +27,7 @@ def inside(pid: int, do: Callable[[], T]) -> T:
 
 
 def bound(kind: int, address: str, port: int, family: int = socket.AF_INET) -> socket.socket:
-    """A socket that is bound, and listens where its kind does."""
+    """A bound socket; a TCP socket also listens."""
     s = socket.socket(family, kind)
     s.settimeout(PATIENCE)
     s.bind((address, port))
@@ -38,7 +38,7 @@ def bound(kind: int, address: str, port: int, family: int = socket.AF_INET) -> s
 
 @contextlib.contextmanager
 def server(pid: int, port: int, *, udp: bool = False, ipv6: bool = False) -> Iterator[list[str]]:
-    """Answers in the network of a process: who asks is told back what it said, and noted in what this gives."""
+    """An echo server in the network namespace of a process; yields the list of its clients' addresses."""
     seen: list[str] = []
     family, kind = socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     s = inside(pid, lambda: bound(kind, "::" if ipv6 else "0.0.0.0", port, family))
@@ -55,7 +55,7 @@ def server(pid: int, port: int, *, udp: bool = False, ipv6: bool = False) -> Ite
         s.close()
 
 
-ends: set[int] = set()  # sockets whose server shall end
+ends: set[int] = set()  # sockets whose servers must end
 
 
 def _echo_udp(s: socket.socket, seen: list[str]) -> None:
@@ -77,7 +77,7 @@ def _echo_tcp(s: socket.socket, seen: list[str]) -> None:
 
 
 def ask(address: str, port: int, *, udp: bool = False, data: bytes = b"word") -> bytes:
-    """What a server answers; OSError where none does."""
+    """The answer of a server; OSError if there is none."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as s:
         s.settimeout(PATIENCE)
@@ -87,7 +87,7 @@ def ask(address: str, port: int, *, udp: bool = False, data: bytes = b"word") ->
 
 
 def is_reached(address: str, port: int, *, udp: bool = False, patience: float = 0.5) -> bool:
-    """Whether anybody answers there."""
+    """Whether a server answers there."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as s:
         s.settimeout(patience)

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their blocks, and what these say is printed."""
+"""The pages of the documentation: their code blocks and the output that they show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A command of a console block, and what it prints; "" where the page does not show that."""
+    """A command of a console block, and its output; "" if the page does not show it."""
 
     command: str
     prints: str
@@ -39,7 +39,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def steps(block: str) -> Iterator[Step]:
-    """The commands behind the prompts ``$`` and ``#``; one that ends with a backslash goes on in the next line."""
+    """The commands after the prompts ``$`` and ``#``; a backslash at the end continues a command."""
     for step in re.split(r"^[$#] ", block, flags=re.MULTILINE)[1:]:
         lines = step.splitlines(keepends=True)
         end = next(i for i, line in enumerate(lines) if not line.endswith("\\\n")) + 1
@@ -47,7 +47,7 @@ def steps(block: str) -> Iterator[Step]:
 
 
 def lines(block: str) -> list[Line]:
-    """What ``print(...)  # TEXT`` and ``# prints: TEXT`` say."""
+    """The expected output in ``print(...)  # TEXT`` and ``# prints: TEXT``."""
     tree = compile(block, "block", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
     found = []
@@ -59,6 +59,6 @@ def lines(block: str) -> list[Line]:
 
 
 def same(said: str, printed: str) -> bool:
-    """Whether a text is what a page shows, whatever the width of blanks; ``...`` stands for any text."""
+    """Whether the output matches the page, ignoring the amount of white space; ``...`` matches any text."""
     pattern = ".*".join(re.escape(" ".join(part.split())) for part in said.split("..."))
     return re.fullmatch(pattern.replace(".*", r"\s?.*"), " ".join(printed.split())) is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def small() -> dict[str, Any]:
-    """Every kind of member that docker's and podman's have; what go writes for nothing among them."""
+    """All kinds of members of docker's and podman's profiles, including Go's empty values."""
     nothing: dict[str, Any] = {"args": None, "comment": "", "includes": {}, "excludes": {}}
     return {
         "defaultAction": "SCMP_ACT_ERRNO",

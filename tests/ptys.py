@@ -1,4 +1,4 @@
-"""A person at a terminal, for tests: the command line on a pty of its own, typed at and read from."""
+"""Runs the command line on a pty, types at it and reads its output, as a person at a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 
 class Session:
-    """The command line in a session of its own, whose controlling terminal is ``slave``; we hold ``master``."""
+    """The command line in a session whose controlling terminal is ``slave``; the test holds ``master``."""
 
     def __init__(self, command: Sequence[Word], rows: int, columns: int) -> None:
         self.master, self.slave = os.openpty()
@@ -53,7 +53,7 @@ class Session:
         return not self.attributes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
     def type(self, text: str | bytes) -> None:
-        """Writes all of it, while reading what comes."""
+        """Write all of it while reading the output."""
         data = text.encode() if isinstance(text, str) else text
         os.set_blocking(self.master, False)
         deadline = time.monotonic() + PATIENCE
@@ -66,28 +66,28 @@ class Session:
             self.read(0)
 
     def read(self, seconds: float) -> bytes:
-        """What comes within that time, at most one piece."""
+        """Read once, if output arrives within that time."""
         try:
             readable, _, _ = select.select([self.master], [], [], seconds)
             if not readable:
                 return b""
             data = os.read(self.master, 65536)
-        except OSError:  # EIO: nobody has the other side open; or we have closed ours
+        except OSError:  # EIO: no process has the other side open, or this side is closed
             return b""
         self.seen += data
         return data
 
     def expect(self, pattern: str, seconds: float = PATIENCE) -> re.Match[bytes]:
-        """Waits for a regular expression in what was not yet expected; forgets what came before its end."""
+        """Wait for a regular expression in the output after the previous match."""
         deadline = time.monotonic() + seconds
         while not (match := re.search(pattern.encode(), self.seen)):
-            assert time.monotonic() < deadline, f"{pattern!r} did not come, but {self.seen[-600:]!r}"
+            assert time.monotonic() < deadline, f"{pattern!r} was not printed, but {self.seen[-600:]!r}"
             self.read(0.05)
         self.seen = self.seen[match.end() :]
         return match
 
     def ends(self, seconds: float = PATIENCE) -> int:
-        """Its exit code; what it still says is kept in ``seen``."""
+        """Wait for the end; the exit code. ``seen`` keeps the rest of the output."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"it does not end, having said {self.seen[-600:]!r}"

@@ -1,10 +1,10 @@
-"""Does what a page of the documentation says: runs its blocks in order, in this directory, as its reader would.
+"""Runs the code blocks of a documentation page in order, in this directory, as its reader would.
 
     reader.py PAGE [--without WORD]... [--without-limits]
 
-Commands of console blocks have to end with 0, Python blocks without an exception, and both to print what the page
-shows. --without leaves out the commands in which the word stands; with --without-limits a command that sets a limit
-has to be refused. The first difference ends it with status 1. At the end nothing is left.
+Console commands must exit with 0, Python blocks must not raise, and both must print what the page shows. --without
+leaves out commands with that word; with --without-limits a command that sets a limit must be refused. The first
+difference ends the run with status 1. Containers, networks and volumes are removed at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ minicontainer volume prune -af
 
 
 class Differs(Exception):
-    """Something is not as the page says."""
+    """The result differs from the page."""
 
 
 def run(step: pages.Step, limits: bool) -> None:
@@ -54,7 +54,7 @@ def run(step: pages.Step, limits: bool) -> None:
 
 @contextmanager
 def output() -> Iterator[list[str]]:
-    """The lines that are written to standard output, by children too."""
+    """The lines written to stdout, also by children."""
     lines: list[str] = []
     with tempfile.TemporaryFile("w+") as file:
         before = os.dup(1)
@@ -70,7 +70,7 @@ def output() -> Iterator[list[str]]:
 
 
 def execute(block: str, space: dict[str, Any]) -> None:
-    """A Python block, in which ``await`` may stand outside of functions, as in ``python -m asyncio``."""
+    """Run a Python block, which may use top-level ``await``, as in ``python -m asyncio``."""
     print(block, end="", file=sys.stderr, flush=True)
     with output() as printed:
         result = eval(compile(block, "block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), space)
@@ -97,7 +97,7 @@ def read(page: Path, without: list[str], limits: bool) -> None:
                 if not set(step.command.split()) & set(without):
                     run(step, limits)
         elif block.language:
-            raise Differs(f"a block of {block.language}, which nobody runs")
+            raise Differs(f"a block of {block.language} cannot be run")
 
 
 def main() -> None:

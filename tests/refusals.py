@@ -1,4 +1,4 @@
-"""Refusals of a spec, for tests: a SpecError of one printable line, and never another exception."""
+"""Checks of refused specs: a SpecError with one printable line, never another exception."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from minicontainer.errors import SpecError
 
-TEXTS = st.text(st.characters(codec=None), max_size=60)  # with controls, separators and halves of characters
+TEXTS = st.text(st.characters(codec=None), max_size=60)  # with control characters, separators and lone surrogates
 
 
-def refused(act: Callable[..., Any], *says: str, given: tuple[Any, ...] = ()) -> None:
-    """``act(*given)`` is a SpecError, whose one line holds every word."""
+def refused(act: Callable[..., Any], *says: str, arguments: tuple[Any, ...] = ()) -> None:
+    """``act(*arguments)`` raises a SpecError, whose line contains every word."""
     with pytest.raises(SpecError) as caught:
-        act(*given)
+        act(*arguments)
     line = str(caught.value)
     assert line.isprintable()
     for word in says:
@@ -26,7 +26,7 @@ def refused(act: Callable[..., Any], *says: str, given: tuple[Any, ...] = ()) ->
 
 @contextmanager
 def or_refused() -> Iterator[None]:
-    """What is done in it may be refused."""
+    """The block may raise a SpecError with one printable line."""
     try:
         yield
     except SpecError as e:

@@ -1,4 +1,4 @@
-"""How C sources are compiled to be fuzzed: whatever they do wrong ends them."""
+"""The compiler command for fuzzed C sources: any error that a sanitizer detects ends the program."""
 
 SANITIZED = [
     "cc",

@@ -20,8 +20,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session", autouse=True)
 def virtualisation_stays_on() -> Iterator[None]:
-    """In the rig: one virtual machine is kept to the end. The first switches SVM on in every CPU and the last switches
-    it off; QEMU's TCG wedges the whole rig about once in 200 of these."""
+    """In the rig, keep one virtual machine open. The first VM enables SVM on every CPU and the last disables it; QEMU's
+    TCG hangs about once in 200 times when that happens."""
     if os.environ.get("RIG") != "1" or not os.path.exists("/dev/kvm"):
         yield
         return
@@ -33,7 +33,7 @@ def virtualisation_stays_on() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system of the host's static busybox, for all tests: read it only, or copy it."""
+    """A root file system with the host's static busybox, shared by all tests: do not write to it."""
     from minicontainer import rootfs as maker
 
     path = tmp_path_factory.mktemp("rootfs") / "busybox"
@@ -44,7 +44,7 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _open_to_all(path: Path) -> None:
-    """Lets the ordinary user into the directories of mode 0700 in which pytest keeps its own."""
+    """Let the ordinary user into pytest's directories of mode 0700."""
     for directory in path.parents:
         if directory != Path(tempfile.gettempdir()) and directory.is_relative_to(tempfile.gettempdir()):
             directory.chmod(directory.stat().st_mode | 0o055)
@@ -52,7 +52,7 @@ def _open_to_all(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def minicontainer_cli() -> Run:
-    """The real command line: ``minicontainer_cli("run", ..., timeout=10)`` gives a CompletedProcess of text."""
+    """The real command line: ``minicontainer_cli("run", ..., timeout=10)`` returns a CompletedProcess with text."""
 
     def run(*arguments: str | Path, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
         return _run([sys.executable, "-m", "minicontainer", *map(str, arguments)], timeout=timeout, **options)
@@ -74,7 +74,7 @@ def as_user() -> Run:
 
 @pytest.fixture
 def user_directory() -> Iterator[Path]:
-    """An empty directory of the ordinary user's, on a file system that can be an overlay's upper directory."""
+    """An empty directory of the ordinary user, on a file system that supports upper directories of overlays."""
     path = Path(tempfile.mkdtemp(prefix="test-", dir=f"/home/{USER}"))
     os.chown(path, USER_ID, USER_ID)
     yield path
@@ -82,7 +82,7 @@ def user_directory() -> Iterator[Path]:
 
 
 def _run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """subprocess.run for text, which captures both streams and gives no input where nothing else is said."""
+    """subprocess.run with text, captured output and an empty stdin by default."""
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
     if not {"stdout", "stderr"} & options.keys():

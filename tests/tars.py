@@ -1,4 +1,4 @@
-"""Archives byte by byte, so that a test can say what no tar program would write. And what a tree holds, to compare."""
+"""Tar archives made byte by byte, also invalid ones; and snapshots of directory trees for comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ END = bytes(1024)
 
 
 def number(value: int, width: int) -> bytes:
-    """A field: octal where it fits, else (or negative) in base 256 (GNU)."""
+    """A numeric field: octal if it fits, else in base 256 (GNU)."""
     if 0 <= value < 1 << 3 * (width - 1):
         return b"%s\0" % oct(value)[2:].zfill(width - 1).encode()
     high = b"\x80" if value >= 0 else b"\xff"
@@ -64,7 +64,7 @@ def whole(*entries: bytes) -> bytes:
 
 
 def snapshot(top: Path, *, times: bool = True) -> dict[str, tuple[object, ...]]:
-    """All that a tree is: names, kinds, modes, owners, times, contents, which names are one file, attributes."""
+    """The state of a tree: names, kinds, modes, owners, times, contents, hard links, attributes."""
     seen: dict[int, str] = {}
     found: dict[str, tuple[object, ...]] = {}
     below = (Path(where, name) for where, *names in os.walk(top) for name in itertools.chain(*names))

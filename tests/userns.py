@@ -1,8 +1,8 @@
-"""A user and a mount namespace for tests, as LXC, rootless podman or a CI service give them. Also a program:
+"""User and mount namespaces as in LXC, rootless podman or a CI service. Also a program:
 
     python tests/userns.py FIRST COUNT COMMAND...
 
-runs a command as root of one in which ids from 0 are COUNT ids from FIRST on.
+runs a command as root of a user namespace that maps COUNT ids from 0 to those from FIRST on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ONE, ALL, SHIFTED = ("0", "1"), ("0", "65536"), ("200000", "65536")  # FIRST and
 
 
 def inside(ids: tuple[str, str]) -> list[str]:
-    """What to put before a command for it to run in one."""
+    """The command prefix that runs a command in such namespaces."""
     return [sys.executable, str(Path(__file__).resolve()), *ids]
 
 

@@ -20,13 +20,13 @@ from minicontainer.network.record import Network
 
 @pytest.fixture(scope="session")
 def box(minicontainer_cli: Run, rootfs: Path) -> Box:
-    """Runs containers of the shared root file system, which is to be read only."""
+    """Runs containers with the shared root file system, which tests must not change."""
     return Box(minicontainer_cli, rootfs)
 
 
 @pytest.fixture
 def own_box(minicontainer_cli: Run, rootfs: Path, tmp_path: Path) -> Box:
-    """Runs containers of a root file system that this test may change."""
+    """Runs containers with a root file system that the test may change."""
     return Box(minicontainer_cli, copy_of(rootfs, tmp_path / "root"))
 
 
@@ -78,7 +78,7 @@ def no_network_stays() -> Iterator[None]:
 
 @pytest.fixture
 def network() -> Network:
-    """One to be on."""
+    """A network for the test."""
     return networks.create("test-net")
 
 
@@ -90,7 +90,7 @@ def on(make: Callable[..., Container], network: Network) -> Callable[..., Contai
 
 @pytest.fixture
 def outside(network: Network) -> Iterator[subprocess.Popen[bytes]]:
-    """A host beyond this one: 198.51.100.2 in a namespace of its own; this one is its 198.51.100.1."""
+    """An external host, 198.51.100.2, in a network namespace; this host is 198.51.100.1."""
     with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as other:
         try:
             until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))

@@ -14,7 +14,7 @@ from minicontainer.kvm import boot
 from minicontainer.kvm.boot.kernel import Entry, Kernel
 from minicontainer.kvm.memory import GuestMemory
 
-# Whatever else this machine does, nothing fails for time alone.
+# A loaded machine must not make tests fail.
 settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("loaded")
 

@@ -52,7 +52,7 @@ def test_a_word_without_a_slash_is_the_name_of_a_volume() -> None:
     assert Mount.option("type=volume,source=x,target=/y") == Mount("/y", "x", "volume")
     assert Mount.volume(".:/y").type == Mount.volume("..:/y").type == "bind"
     for value in ("a b:/y", "~:/y", "-x:/y"):
-        refused(Mount.volume, "volume", "must match", "a path begins with / or ./", given=(value,))
+        refused(Mount.volume, "volume", "must match", "a path begins with / or ./", arguments=(value,))
 
 
 def test_tmpfs() -> None:
@@ -144,7 +144,7 @@ def test_rates() -> None:
     assert DeviceRate.option("device-read-bps", "/dev/x:1m", bytes_per_second=True) == DeviceRate("/dev/x", 1 << 20)
     assert DeviceRate.option("device-read-iops", "/dev/a:b:5", bytes_per_second=False) == DeviceRate("/dev/a:b", 5)
     for text in ("/dev/x", "x:1", "/dev/x:", "/dev/x:0", "/dev/x:-1"):
-        refused(lambda given: DeviceRate.option("device-read-bps", given, bytes_per_second=True), given=(text,))
+        refused(lambda text: DeviceRate.option("device-read-bps", text, bytes_per_second=True), arguments=(text,))
     refused(lambda: DeviceRate.option("device-read-iops", "/dev/x:1m", bytes_per_second=False), "operations a second")
 
 

@@ -60,7 +60,7 @@ def test_whole(number: int, least: int, most: int) -> None:
         if least <= number <= most:
             assert s.whole("x", value, least, most) == number
         else:
-            refused(s.whole, str(least), str(most), given=("x", value, least, most))
+            refused(s.whole, str(least), str(most), arguments=("x", value, least, most))
 
 
 @given(TEXTS | st.floats() | st.none() | st.booleans() | st.binary())
@@ -153,7 +153,7 @@ def test_capability() -> None:
         assert s.capability("cap-add", name.lower()) == s.capability("cap-add", f"CAP_{name}") == name
     assert s.capability("cap-drop", "all") == "ALL"
     for wrong in ("", "FLY", "CAP_", "CAP_CAP_CHOWN", "CHOWN ", "0"):
-        refused(s.capability, "cap-add", given=("cap-add", wrong))
+        refused(s.capability, "cap-add", arguments=("cap-add", wrong))
 
 
 @given(TEXTS)
@@ -191,7 +191,7 @@ def test_environment_of_the_caller() -> None:
     assert s.parse_env(["A", "B", "A=x", "D="], caller) == {"A": "x", "B": "2=3", "D": ""}
     refused(lambda: s.parse_env(["C"], caller), "env C", "is not set here")
     for wrong in ("", "=", "=x", "A=\0", "\0=1"):
-        refused(s.parse_env, "env", given=([wrong], caller))
+        refused(s.parse_env, "env", arguments=([wrong], caller))
     for name in ("A B", "A\t", " A", "A\n", "A\u2003B", " "):
-        refused(s.parse_env, "env", "a name with a blank in it", given=([f"{name}=1"], caller))
-        refused(s.parse_env, "env", "a name with a blank in it", given=([name], {name: "x"}))
+        refused(s.parse_env, "env", "a name with a blank in it", arguments=([f"{name}=1"], caller))
+        refused(s.parse_env, "env", "a name with a blank in it", arguments=([name], {name: "x"}))
