@@ -77,7 +77,10 @@ class Vcpu(Descriptor):
     # ---- registers
 
     def get_regs(self) -> Regs:
-        """KVM_GET_REGS: the general registers, rip and rflags (``struct kvm_regs *``)."""
+        """KVM_GET_REGS: the general registers, rip and rflags (``struct kvm_regs *``).
+
+        A cdata of cffi, which ``ffi.buffer`` and ``set_regs`` take, and which no class can wrap or extend for them. Its
+        repr has no values: ``{name: hex(getattr(regs, name)) for name in dir(regs)}`` has."""
         value: Regs = self.get("KVM_GET_REGS", "struct kvm_regs")
         return value
 

@@ -419,6 +419,7 @@ def test_regs(make: Make) -> None:
     regs = vcpu.get_regs()
     assert {name: getattr(regs, name) for name in names} == values
     assert regs.rflags == 2
+    assert {name: getattr(regs, name) for name in dir(regs)} == {**values, "rflags": 2}
 
 
 def test_sregs(make: Make) -> None:
