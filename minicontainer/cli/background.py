@@ -28,7 +28,7 @@ def background(spec: Spec, options: dict[str, Any], timeout: float | None, expla
 def make(spec: Spec, options: dict[str, Any], timeout: float | None, how: Callable[..., Container]) -> Container:
     """Make a container by ``how`` (Container.start or .create); print its id, also into the file of --cidfile."""
     if options["restart"] != "no" and options["rm"]:
-        raise SpecError("restart", options["restart"], "cannot be with --rm")
+        raise SpecError("restart", options["restart"], "cannot be combined with --rm")
     with cidfile(options["cidfile"]) as write_id:
         container = how(
             spec,

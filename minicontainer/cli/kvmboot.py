@@ -105,7 +105,7 @@ class Boot:
         self.meta = writable("meta", options["meta"])
         self.explain = json_destination("explain", options["explain_to"]) if options["explain"] else None
         if options["gdb"] is not None and options["step"]:
-            raise SpecError("step", None, "cannot be with --gdb, which steps itself")
+            raise SpecError("step", None, "cannot be combined with --gdb, which steps itself")
         self._check(options)
         self.dumps = [span(text) for text in options["dump_memory"]]
         self.recorder: Any = None

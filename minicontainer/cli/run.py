@@ -222,7 +222,7 @@ def _wants_tty(options: dict[str, Any]) -> bool:
         return bool(options["tty"])
     both = _is_terminal(0) and _is_terminal(1)
     if options["tty"] and options["no_tty"]:
-        raise SpecError("tty", None, "cannot be with --no-tty")
+        raise SpecError("tty", None, "cannot be combined with --no-tty")
     if options["tty"] and not both:
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
     return both and not options["no_tty"] and not options["dry_run"]

@@ -154,7 +154,7 @@ class Spec:
         if self.executable is not None:
             self._put("executable", absolute("executable", self.executable))
             if self.init:
-                raise SpecError("init", None, "cannot be with a program of the host's", "leave init out")
+                raise SpecError("init", None, "cannot be combined with a program of the host's", "leave init out")
         self._put("cwd", absolute("cwd", self.cwd))
         distinct("mounts", [os.path.normpath(mount.target) for mount in self.mounts])
         distinct("devices", [device.target for device in self.devices])
@@ -184,7 +184,7 @@ class Spec:
             for i, name in enumerate(names):
                 capability(f"{what}[{i}]", name)
         if self.no_new_suid and "SETFCAP" in map(_capability, self.cap_add):
-            raise SpecError("cap_add", "SETFCAP", "cannot be with no-new-suid", "no-new-suid=false")
+            raise SpecError("cap_add", "SETFCAP", "cannot be combined with no-new-suid", "no-new-suid=false")
         if isinstance(self.umask, str):
             raise SpecError("umask", self.umask, "must be a number", "0o022")  # are its digits octal?
         whole("umask", self.umask, 0, 0o777)

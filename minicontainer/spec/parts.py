@@ -52,7 +52,7 @@ class Mount:
             if option not in self.OPTIONS:
                 raise SpecError("mount option", option, f"must be one of {' '.join(sorted(self.OPTIONS))}")
             if f"no{option}" in self.options:
-                raise SpecError("mount option", option, f"cannot be with no{option}")
+                raise SpecError("mount option", option, f"cannot be combined with no{option}")
 
     def _check_bind(self) -> None:
         text("mount source", self.source)

@@ -87,7 +87,7 @@ def test_an_explained_start(op: Operator, tmp_path: Path) -> None:
     [
         (["--cidfile", "/etc/passwd"], ["--cidfile", "/etc/passwd", "already exists"]),
         (["--restart", "maybe"], ["--restart", "maybe", "must be no, on-failure[:N], always or unless-stopped"]),
-        (["--restart", "always", "--rm"], ["--restart", "always", "cannot be with --rm"]),
+        (["--restart", "always", "--rm"], ["--restart", "always", "cannot be combined with --rm"]),
         (["--log-opt", "max-size=3"], ["--log-opt", "max-size"]),
         (["--log-opt", "colour=red"], ["--log-opt", "colour", "must be max-size=SIZE or max-file=N"]),
         (["--label", "=x"], ["--label", "=x", "must be NAME=VALUE"]),

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.needs("kvm")
         ("hello --timeout 0", 125, "--timeout 0: must be a number of seconds"),
         ("hello --initrd x", 125, "--initrd x: a flat file takes none"),
         ("hello --entry 0xfffff", 125, "--entry 0xfffff: is beyond the first 64 KiB"),
-        ("hello --step --gdb 0", 125, "--step: cannot be with --gdb"),
+        ("hello --step --gdb 0", 125, "--step: cannot be combined with --gdb"),
         ("hello --dump-memory 16", 125, "--dump-memory 16: must be ADDRESS:BYTES"),
         ("hello --meta /nowhere/x", 125, "--meta /nowhere/x: there is no directory /nowhere"),
         ("/dev", 126, "kernel /dev: is a directory"),

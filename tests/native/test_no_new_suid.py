@@ -241,4 +241,4 @@ def test_who_installs_packages_can(own_box: Box) -> None:
 def test_words(box: Box) -> None:
     box.refused("true", options=["--security-opt", "no-new-suid=maybe"], says=["no-new-suid=maybe", "is unknown"])
     options = ["--security-opt", "no-new-suid", "--cap-add", "SETFCAP"]
-    box.refused("true", options=options, says=["--cap-add SETFCAP: cannot be with no-new-suid"])
+    box.refused("true", options=options, says=["--cap-add SETFCAP: cannot be combined with no-new-suid"])
