@@ -21,7 +21,7 @@ from minicontainer.spec import Spec
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from minicontainer.spec.keywords import OfAsyncio
+    from minicontainer.spec.keywords import AsyncioKeywords
 
 
 class Container:
@@ -170,7 +170,7 @@ async def _nothing() -> None:
     return None
 
 
-async def create_container_exec(program: str | Spec, *args: str, **keywords: Unpack[OfAsyncio]) -> Container:
+async def create_container_exec(program: str | Spec, *args: str, **keywords: Unpack[AsyncioKeywords]) -> Container:
     """Starts a container; keywords are Popen's (bytes only, as asyncio's)."""
     if keywords.keys() & {"text", "encoding", "errors"}:
         raise ValueError("streams are bytes, as those of asyncio.create_subprocess_exec")

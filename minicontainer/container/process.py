@@ -24,13 +24,20 @@ from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, as_step_error
 from minicontainer.native import check, lib, now
 from minicontainer.plan.timeline import Timeline
-from minicontainer.spec import Spec, make, patience, signal_number, size
+from minicontainer.spec import Spec, check_timeout, make, signal_number, size
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from minicontainer.container.communicate import Exchange
-    from minicontainer.spec.keywords import Fields, OfBytesPopen, OfEncodedPopen, OfPopen, OfTextPopen, Stream
+    from minicontainer.spec.keywords import (
+        BytesPopenKeywords,
+        EncodedPopenKeywords,
+        Fields,
+        PopenKeywords,
+        Stream,
+        TextPopenKeywords,
+    )
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
@@ -53,13 +60,13 @@ class Popen(Generic[AnyStr]):
     """
 
     @overload
-    def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[OfTextPopen]) -> None: ...
+    def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[TextPopenKeywords]) -> None: ...
     @overload
-    def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[OfEncodedPopen]) -> None: ...
+    def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[EncodedPopenKeywords]) -> None: ...
     @overload
-    def __init__(self: Popen[bytes], args: Sequence[str] | Spec, **keywords: Unpack[OfBytesPopen]) -> None: ...
+    def __init__(self: Popen[bytes], args: Sequence[str] | Spec, **keywords: Unpack[BytesPopenKeywords]) -> None: ...
     @overload
-    def __init__(self: Popen[Any], args: Sequence[str] | Spec, **keywords: Unpack[OfPopen]) -> None: ...
+    def __init__(self: Popen[Any], args: Sequence[str] | Spec, **keywords: Unpack[PopenKeywords]) -> None: ...
     def __init__(
         self,
         args: Sequence[str] | Spec,
@@ -209,7 +216,7 @@ class Popen(Generic[AnyStr]):
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits for process 1 to end. TimeoutExpired leaves the container running, as in subprocess."""
-        if self.returncode is None and not self._wait(patience(timeout)):
+        if self.returncode is None and not self._wait(check_timeout(timeout)):
             import subprocess
 
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
@@ -233,7 +240,7 @@ class Popen(Generic[AnyStr]):
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """As subprocess's: writes stdin, reads stdout and stderr to their end (None where one is no pipe), waits."""
-        out, err = self._communicate(input, patience(timeout), text=self._text)
+        out, err = self._communicate(input, check_timeout(timeout), text=self._text)
         return out, err
 
     def _communicate(self, input: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, AnyStr, overload
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Result
 from minicontainer.container.streams import PIPE
-from minicontainer.spec import Spec, patience
+from minicontainer.spec import Spec, check_timeout
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from minicontainer.spec.keywords import OfBytesRun, OfEncodedRun, OfRun, OfTextRun
+    from minicontainer.spec.keywords import BytesRunKeywords, EncodedRunKeywords, RunKeywords, TextRunKeywords
 
 
 class _Run(Popen[AnyStr]):
@@ -26,13 +26,13 @@ class _Run(Popen[AnyStr]):
 
 
 @overload
-def run(args: Sequence[str] | Spec, **keywords: Unpack[OfTextRun]) -> Result[str]: ...
+def run(args: Sequence[str] | Spec, **keywords: Unpack[TextRunKeywords]) -> Result[str]: ...
 @overload
-def run(args: Sequence[str] | Spec, **keywords: Unpack[OfEncodedRun]) -> Result[str]: ...
+def run(args: Sequence[str] | Spec, **keywords: Unpack[EncodedRunKeywords]) -> Result[str]: ...
 @overload
-def run(args: Sequence[str] | Spec, **keywords: Unpack[OfBytesRun]) -> Result[bytes]: ...
+def run(args: Sequence[str] | Spec, **keywords: Unpack[BytesRunKeywords]) -> Result[bytes]: ...
 @overload
-def run(args: Sequence[str] | Spec, **keywords: Unpack[OfRun]) -> Result[Any]: ...
+def run(args: Sequence[str] | Spec, **keywords: Unpack[RunKeywords]) -> Result[Any]: ...
 def run(
     args: Sequence[str] | Spec,
     *,
@@ -59,7 +59,7 @@ def finish(
     **keywords: Any,
 ) -> Result[Any]:
     """As ``subprocess.run``, of a Popen that ``start`` creates from the other keywords."""
-    timeout = patience(timeout)  # before anything is started
+    timeout = check_timeout(timeout)  # before anything is started
     if capture_output:
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output")

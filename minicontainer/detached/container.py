@@ -35,12 +35,12 @@ from minicontainer.linux.process import boot_id
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib
 from minicontainer.plan.timeline import Timeline
-from minicontainer.spec import Spec, make, patience, signal_number
+from minicontainer.spec import Spec, check_timeout, make, signal_number
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from minicontainer.spec.keywords import Fields, OfDetached
+    from minicontainer.spec.keywords import CreateKeywords, Fields
 
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
@@ -83,7 +83,7 @@ class Container(Terminable):
         return cls.make(spec, options, cls._start)
 
     @classmethod
-    def create(cls, args: Sequence[str] | Spec, **options: Unpack[OfDetached]) -> Container:
+    def create(cls, args: Sequence[str] | Spec, **options: Unpack[CreateKeywords]) -> Container:
         """Creates a container that does not run: its status is ``created`` until ``start_again``. ``options`` are those
         of ``start``; errors that can be seen before the start are raised now."""
         fields: dict[str, Any] = dict(options)
@@ -171,7 +171,7 @@ class Container(Terminable):
     def wait(self, timeout: float | None = None) -> int:
         """Waits until the container has ended for good; its exit code (128+n for signal n; 255: unknown; 0, as
         docker's, if it was not started yet). TimeoutError."""
-        state = self._await_end(patience(timeout))
+        state = self._await_end(check_timeout(timeout))
         if state is not None and state.status == "created":
             return 0
         return 255 if state is None or state.exit_code is None else state.exit_code
@@ -179,7 +179,7 @@ class Container(Terminable):
     def stop(self, timeout: float | None = None) -> None:
         """Sends the stop signal, and SIGKILL after ``timeout`` seconds (None: the spec's ``stop_timeout``; -1: never).
         Returns when the container has ended; Error if a process survives. No effect if it does not run."""
-        checked = patience(timeout)
+        checked = check_timeout(timeout)
         limit = self.config.spec.stop_timeout if checked is None else checked
         if not self.state.is_running:
             return

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from minicontainer.spec.keywords import (
-        OfBytesEntered,
-        OfBytesExec,
-        OfEncodedEntered,
-        OfEncodedExec,
-        OfEntered,
-        OfExec,
-        OfTextEntered,
-        OfTextExec,
-        Wishes,
+        BytesExecKeywords,
+        BytesExecRunKeywords,
+        EncodedExecKeywords,
+        EncodedExecRunKeywords,
+        ExecKeywords,
+        ExecOptions,
+        ExecRunKeywords,
+        TextExecKeywords,
+        TextExecRunKeywords,
     )
 
 PLANS_MAX = 64  # cached plans of one container
@@ -48,13 +48,13 @@ class ExecTarget(Inspectable):
         self._plans: dict[object, enter.ExecPlan] = {}  # cached, by command
 
     @overload
-    def exec(self, args: Sequence[str], **keywords: Unpack[OfTextExec]) -> Exec[str]: ...
+    def exec(self, args: Sequence[str], **keywords: Unpack[TextExecKeywords]) -> Exec[str]: ...
     @overload
-    def exec(self, args: Sequence[str], **keywords: Unpack[OfEncodedExec]) -> Exec[str]: ...
+    def exec(self, args: Sequence[str], **keywords: Unpack[EncodedExecKeywords]) -> Exec[str]: ...
     @overload
-    def exec(self, args: Sequence[str], **keywords: Unpack[OfBytesExec]) -> Exec[bytes]: ...
+    def exec(self, args: Sequence[str], **keywords: Unpack[BytesExecKeywords]) -> Exec[bytes]: ...
     @overload
-    def exec(self, args: Sequence[str], **keywords: Unpack[OfExec]) -> Exec[Any]: ...
+    def exec(self, args: Sequence[str], **keywords: Unpack[ExecKeywords]) -> Exec[Any]: ...
     def exec(
         self,
         args: Sequence[str],
@@ -101,18 +101,18 @@ class ExecTarget(Inspectable):
                 self._plans[key] = plan
         return plan
 
-    def exec_detached(self, args: Sequence[str], **options: Unpack[Wishes]) -> None:
+    def exec_detached(self, args: Sequence[str], **options: Unpack[ExecOptions]) -> None:
         """As ``exec -d``: starts a process and does not wait for it; its streams are /dev/null."""
         self.exec(args, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **options).disown()
 
     @overload
-    def run(self, args: Sequence[str], **keywords: Unpack[OfTextEntered]) -> Result[str]: ...
+    def run(self, args: Sequence[str], **keywords: Unpack[TextExecRunKeywords]) -> Result[str]: ...
     @overload
-    def run(self, args: Sequence[str], **keywords: Unpack[OfEncodedEntered]) -> Result[str]: ...
+    def run(self, args: Sequence[str], **keywords: Unpack[EncodedExecRunKeywords]) -> Result[str]: ...
     @overload
-    def run(self, args: Sequence[str], **keywords: Unpack[OfBytesEntered]) -> Result[bytes]: ...
+    def run(self, args: Sequence[str], **keywords: Unpack[BytesExecRunKeywords]) -> Result[bytes]: ...
     @overload
-    def run(self, args: Sequence[str], **keywords: Unpack[OfEntered]) -> Result[Any]: ...
+    def run(self, args: Sequence[str], **keywords: Unpack[ExecRunKeywords]) -> Result[Any]: ...
     def run(self, args: Sequence[str], **keywords: Any) -> Result[Any]:
         """``exec``, and waits for the end; keywords are those of ``minicontainer.run`` and of ``exec``."""
         return finish(lambda **streams: self.exec(args, **streams), **keywords)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from minicontainer.errors import SpecError
 from minicontainer.spec.convert import sequence
 from minicontainer.spec.limits import NO_LIMITS, Limits
-from minicontainer.spec.normalize import normalized
+from minicontainer.spec.normalize import normalize
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -126,7 +126,7 @@ class Spec:
     die_with_parent: bool = False
 
     def __post_init__(self) -> None:
-        self._put_all(normalized(self.__dict__))
+        self._put_all(normalize(self.__dict__))
         self._check_program()
         self._check_identity()
         self._check_environment()
@@ -217,7 +217,7 @@ class Spec:
         if self.ports or self.ip or self.mac_address or self.dns or self.add_hosts:
             from minicontainer.spec import network
 
-            self._put_all(network.checked(self.__dict__))
+            self._put_all(network.check_network(self.__dict__))
         for key, value in self.sysctls.items():
             check_sysctl(key, value, self)
 

@@ -15,7 +15,7 @@ from minicontainer.spec.parts import Device, Mount, Ulimit
 if TYPE_CHECKING:
     from typing_extensions import Required
 
-Given = bytes | bytearray | memoryview | None
+BytesInput = bytes | bytearray | memoryview | None
 
 
 class HasFileno(Protocol):
@@ -75,7 +75,7 @@ class Fields(TypedDict, total=False):
     die_with_parent: bool
 
 
-class Output(TypedDict, total=False):
+class ByteStreams(TypedDict, total=False):
     """Streams of bytes (asyncio's)."""
 
     stdin: Stream
@@ -84,7 +84,7 @@ class Output(TypedDict, total=False):
     max_output: int | str | None
 
 
-class Streams(Output, total=False):
+class Streams(ByteStreams, total=False):
     """What Popen takes beside the fields."""
 
     text: bool | None
@@ -92,7 +92,7 @@ class Streams(Output, total=False):
     errors: str | None
 
 
-class Text(Output, total=False):
+class Text(ByteStreams, total=False):
     """Streams of text, because ``text`` says so."""
 
     text: Required[Literal[True]]
@@ -100,7 +100,7 @@ class Text(Output, total=False):
     errors: str | None
 
 
-class Encoded(Output, total=False):
+class Encoded(ByteStreams, total=False):
     """Streams of text, because they have an encoding."""
 
     text: bool | None
@@ -108,7 +108,7 @@ class Encoded(Output, total=False):
     errors: str | None
 
 
-class Bytes(Output, total=False):
+class Bytes(ByteStreams, total=False):
     """Streams of bytes."""
 
     text: Literal[False] | None
@@ -116,7 +116,7 @@ class Bytes(Output, total=False):
     errors: None
 
 
-class Wishes(TypedDict, total=False):
+class ExecOptions(TypedDict, total=False):
     """How another process in a container differs from its first."""
 
     env: Mapping[str, str] | None
@@ -125,7 +125,7 @@ class Wishes(TypedDict, total=False):
     tty: bool
 
 
-class Waited(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
     """What ``run`` takes beside Popen's, but for ``input``."""
 
     capture_output: bool
@@ -133,25 +133,25 @@ class Waited(TypedDict, total=False):
     check: bool
 
 
-class Ended(Waited, total=False):
+class RunAnyOptions(RunOptions, total=False):
     """What ``run`` takes beside Popen's."""
 
     input: Any
 
 
-class Said(Waited, total=False):
+class RunTextOptions(RunOptions, total=False):
     """With an input of text."""
 
     input: str | None
 
 
-class Fed(Waited, total=False):
+class RunBytesOptions(RunOptions, total=False):
     """With an input of bytes."""
 
-    input: Given
+    input: BytesInput
 
 
-class Kept(TypedDict, total=False):
+class DetachedOptions(TypedDict, total=False):
     """What a detached container takes beside the fields."""
 
     labels: Mapping[str, str] | None
@@ -162,73 +162,73 @@ class Kept(TypedDict, total=False):
     timeout: float
 
 
-class OfDetached(Kept, Fields, total=False):
+class CreateKeywords(DetachedOptions, Fields, total=False):
     """Keywords of ``Container.create``."""
 
 
-class OfPopen(Streams, Fields, total=False):
+class PopenKeywords(Streams, Fields, total=False):
     """Keywords of ``Popen``, whatever its streams are."""
 
 
-class OfTextPopen(Text, Fields, total=False):
+class TextPopenKeywords(Text, Fields, total=False):
     """Keywords of ``Popen[str]``."""
 
 
-class OfEncodedPopen(Encoded, Fields, total=False):
+class EncodedPopenKeywords(Encoded, Fields, total=False):
     """Keywords of ``Popen[str]``."""
 
 
-class OfBytesPopen(Bytes, Fields, total=False):
+class BytesPopenKeywords(Bytes, Fields, total=False):
     """Keywords of ``Popen[bytes]``."""
 
 
-class OfRun(Ended, Streams, Fields, total=False):
+class RunKeywords(RunAnyOptions, Streams, Fields, total=False):
     """Keywords of ``run``, whatever its streams are."""
 
 
-class OfTextRun(Said, Text, Fields, total=False):
+class TextRunKeywords(RunTextOptions, Text, Fields, total=False):
     """Keywords of ``run`` for a ``Result[str]``."""
 
 
-class OfEncodedRun(Said, Encoded, Fields, total=False):
+class EncodedRunKeywords(RunTextOptions, Encoded, Fields, total=False):
     """Keywords of ``run`` for a ``Result[str]``."""
 
 
-class OfBytesRun(Fed, Bytes, Fields, total=False):
+class BytesRunKeywords(RunBytesOptions, Bytes, Fields, total=False):
     """Keywords of ``run`` for a ``Result[bytes]``."""
 
 
-class OfAsyncio(Output, Fields, total=False):
+class AsyncioKeywords(ByteStreams, Fields, total=False):
     """Keywords of ``create_container_exec``."""
 
 
-class OfExec(Streams, Wishes, total=False):
+class ExecKeywords(Streams, ExecOptions, total=False):
     """Keywords of ``Container.exec``, whatever its streams are."""
 
 
-class OfTextExec(Text, Wishes, total=False):
+class TextExecKeywords(Text, ExecOptions, total=False):
     """Keywords of ``Container.exec`` for an ``Exec[str]``."""
 
 
-class OfEncodedExec(Encoded, Wishes, total=False):
+class EncodedExecKeywords(Encoded, ExecOptions, total=False):
     """Keywords of ``Container.exec`` for an ``Exec[str]``."""
 
 
-class OfBytesExec(Bytes, Wishes, total=False):
+class BytesExecKeywords(Bytes, ExecOptions, total=False):
     """Keywords of ``Container.exec`` for an ``Exec[bytes]``."""
 
 
-class OfEntered(Ended, Streams, Wishes, total=False):
+class ExecRunKeywords(RunAnyOptions, Streams, ExecOptions, total=False):
     """Keywords of ``Container.run``, whatever its streams are."""
 
 
-class OfTextEntered(Said, Text, Wishes, total=False):
+class TextExecRunKeywords(RunTextOptions, Text, ExecOptions, total=False):
     """Keywords of ``Container.run`` for a ``Result[str]``."""
 
 
-class OfEncodedEntered(Said, Encoded, Wishes, total=False):
+class EncodedExecRunKeywords(RunTextOptions, Encoded, ExecOptions, total=False):
     """Keywords of ``Container.run`` for a ``Result[str]``."""
 
 
-class OfBytesEntered(Fed, Bytes, Wishes, total=False):
+class BytesExecRunKeywords(RunBytesOptions, Bytes, ExecOptions, total=False):
     """Keywords of ``Container.run`` for a ``Result[bytes]``."""

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.values import network_name, said_of, text
+from minicontainer.spec.values import error_context, network_name, text
 
 PROTOCOLS = ("tcp", "udp")
 PORT_MAX = 65535
@@ -78,7 +78,7 @@ class Port:
             raise SpecError("publish", value, "brackets are for an address of IPv6, and it needs them", "[::1]:8080:80")
         host = host[1:-1] if in_brackets else host
         kind = protocol.lower() if slash else "tcp"
-        with said_of("publish", value):
+        with error_context("publish", value):
             return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
 
     @classmethod
@@ -86,7 +86,7 @@ class Port:
         """``port[-port][/udp]``, each at a free port of the host."""
         if ":" in text("expose", value):
             raise SpecError("expose", value, "names no port of the host", "-p does")
-        with said_of("expose", value):
+        with error_context("expose", value):
             return cls.option(value)
 
 
@@ -108,7 +108,7 @@ def address(what: str, value: object) -> IPv4Address | IPv6Address:
         raise SpecError(what, value, "is no IP address", "such as 10.88.0.7 or fd00::7") from None
 
 
-def checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+def check_network(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Spec that FIELDS names, checked against each other and its network: those that get another form,
     in it."""
     result: dict[str, Any] = {}

@@ -10,14 +10,14 @@ from typing import Any
 from minicontainer.errors import SpecError
 from minicontainer.spec.convert import flag, mapping, sequence
 from minicontainer.spec.limits import NO_LIMITS, Limits
-from minicontainer.spec.values import parse_env, said_of, text
+from minicontainer.spec.values import error_context, parse_env, text
 
 FLAGS = ("ephemeral", "read_only", "init", "tty", "no_new_privileges", "privileged", "die_with_parent")
 NAMES = ("group_add", "cap_add", "cap_drop", "dns")
 PARTS = ("mounts", "devices", "ulimits", "ports")
 
 
-def normalized(fields: Mapping[str, Any]) -> dict[str, Any]:
+def normalize(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Of the fields of a Spec, those that may have another form, in the one that they are to have."""
     result: dict[str, Any] = {}
     for name in FLAGS:
@@ -67,7 +67,7 @@ def _parts(name: str, value: object) -> tuple[Any, ...]:
     for i, item in enumerate(sequence(name, value)):
         made: Any = item
         if isinstance(item, str) or (kind is Port and type(item) is int):
-            with said_of(f"{name}[{i}]", str(item)):
+            with error_context(f"{name}[{i}]", str(item)):
                 made = parse(str(item))
         found += made if isinstance(made, tuple) and kind is Port else [made]
         if not isinstance(found[-1], kind):

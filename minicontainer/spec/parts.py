@@ -9,7 +9,7 @@ from typing import Any
 
 from minicontainer.errors import SpecError
 from minicontainer.spec.convert import flag, sequence
-from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, said_of, size, text, whole
+from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, error_context, size, text, whole
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Mount:
         if {"ro", "rw"} <= set(modes):
             raise SpecError("volume", value, "cannot be both ro and rw", "one of them")
         options = frozenset(modes) - {"ro", "rw"}
-        with said_of("volume", value):
+        with error_context("volume", value):
             if "/" in source or source.startswith("."):
                 return cls(target, os.path.abspath(source), readonly="ro" in modes, options=options)
             return cls(target, source, "volume", readonly="ro" in modes, options=options)
@@ -125,7 +125,7 @@ class Mount:
             raise SpecError("mount", value, "has no source", "source=PATH, or the name of a volume")
         if fields["type"] == "bind":
             fields["source"] = os.path.abspath(fields["source"])
-        with said_of("mount", value):
+        with error_context("mount", value):
             return cls(**fields)
 
     @classmethod
@@ -150,7 +150,7 @@ class Mount:
                 raise SpecError(
                     "tmpfs", value, f"unknown option {item!r}", "size= mode= uid= gid= nr_inodes= ro exec ..."
                 )
-        with said_of("tmpfs", value):
+        with error_context("tmpfs", value):
             return cls(target, type="tmpfs", options=frozenset(options), **fields)
 
 
@@ -180,7 +180,7 @@ class Device:
         parts = text("device", value).split(":")
         if len(parts) > 3:
             raise SpecError("device", value, "must be HOST[:CONTAINER[:rwm]]", "such as /dev/fuse")
-        with said_of("device", value):
+        with error_context("device", value):
             if len(parts) == 2 and not parts[1].startswith("/"):
                 return cls(parts[0], parts[0], parts[1])
             return cls(parts[0], parts[1] if len(parts) > 1 else parts[0], *parts[2:])
@@ -214,7 +214,7 @@ class Ulimit:
         numbers = [("-1" if part == "unlimited" else part) for part in given.split(":")]
         if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
             raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
-        with said_of("ulimit", value):
+        with error_context("ulimit", value):
             return cls(name, int(numbers[0]), int(numbers[-1]))
 
 
@@ -236,7 +236,7 @@ class DeviceRate:
         path, colon, rate = text(what, value).rpartition(":")
         if not colon or not path.startswith("/"):
             raise SpecError(what, value, "must be /DEVICE:RATE", "such as /dev/sda:1m")
-        with said_of(what, value):
+        with error_context(what, value):
             if bytes_per_second:
                 return cls(path, size("rate", rate))
             return cls(path, whole("rate", rate, 1, 2**63 - 1, "of operations a second"))

@@ -125,7 +125,7 @@ def decimal(what: str, value: object, least: float, most: float, unit: str) -> f
     return float(number)
 
 
-def patience(timeout: float | None) -> float | None:
+def check_timeout(timeout: float | None) -> float | None:
     """A ``timeout`` in seconds as it is; SpecError where it is no number. Any number is taken, as by subprocess."""
     if timeout is not None and not isinstance(timeout, (int, float)):
         raise SpecError("timeout", timeout, f"must be a number of seconds, or None, not {type(timeout).__name__}")
@@ -158,7 +158,7 @@ def cpu_list(what: str, value: object) -> str:
 
 
 @contextmanager
-def said_of(what: str, value: str) -> Iterator[None]:
+def error_context(what: str, value: str) -> Iterator[None]:
     """An error about a part of an option's value is said of the whole value, as it was typed."""
     try:
         yield

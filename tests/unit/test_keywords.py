@@ -28,14 +28,16 @@ def test_the_fields_are_those_of_spec() -> None:
 
 
 def test_the_others_are_those_of_the_functions() -> None:
-    assert set(keywords.OfPopen.__annotations__) == of(mc.Popen) | set(keywords.Fields.__annotations__)
+    assert set(keywords.PopenKeywords.__annotations__) == of(mc.Popen) | set(keywords.Fields.__annotations__)
     for kind in ("Popen", "Run", "Exec", "Entered"):  # each form of one has the same
-        forms = [set(getattr(keywords, f"Of{how}{kind}").__annotations__) for how in ("", "Text", "Encoded", "Bytes")]
+        forms = [
+            set(getattr(keywords, f"{how}{kind}Keywords").__annotations__) for how in ("", "Text", "Encoded", "Bytes")
+        ]
         assert forms == [forms[0]] * 4
-    assert set(keywords.Ended.__annotations__) == of(finish) == of(mc.run)
-    assert set(keywords.Wishes.__annotations__) == of(mc.Container.exec)
-    assert set(keywords.Kept.__annotations__) == of(mc.Container.start) >= set(creation.CONFIG_OPTIONS)
-    assert set(keywords.Output.__annotations__) == of(mc.Popen) - {"text", "encoding", "errors"}
+    assert set(keywords.RunAnyOptions.__annotations__) == of(finish) == of(mc.run)
+    assert set(keywords.ExecOptions.__annotations__) == of(mc.Container.exec)
+    assert set(keywords.DetachedOptions.__annotations__) == of(mc.Container.start) >= set(creation.CONFIG_OPTIONS)
+    assert set(keywords.ByteStreams.__annotations__) == of(mc.Popen) - {"text", "encoding", "errors"}
 
 
 SNIPPET = """

@@ -154,7 +154,7 @@ def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bytes]
 
     def program() -> bytes:
         seccomp._default.cache_clear()
-        seccomp._made.cache_clear()
+        seccomp._compiled.cache_clear()
         return seccomp.program(Spec(rootfs="/"))
 
     return program

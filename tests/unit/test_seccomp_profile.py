@@ -18,7 +18,7 @@ from profiles import small
 
 from minicontainer.container import seccomp
 from minicontainer.container.seccomp import profile, reader
-from minicontainer.container.seccomp.profile import HERE
+from minicontainer.container.seccomp.profile import NATIVE
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux import bpf, libseccomp
 from minicontainer.native import lib
@@ -50,7 +50,7 @@ def test_a_profile_in_dockers_shape() -> None:
         assert [answer(program, n) for n in ("read", "exit_group", "reboot")] == [ALLOW, ALLOW, KILL]
         assert answer(program, "open") == ENOSYS
         assert [answer(program, "personality", persona) for persona in (8, 0)] == [ALLOW, ENOSYS]
-        assert answer(program, "arch_prctl") == (ALLOW if HERE.go == "amd64" else ENOSYS)
+        assert answer(program, "arch_prctl") == (ALLOW if NATIVE.go == "amd64" else ENOSYS)
         assert bpf.evaluate(program, 4000, lib.AUDIT_ARCH_NATIVE) == ENOSYS
     assert [answer(program, "mount") for program in (plain, admin)] == [EPERM, ALLOW]
     assert [answer(program, "clone", lib.CLONE_NEWUSER) for program in (plain, admin)] == [ENOSYS, ALLOW]
@@ -68,7 +68,7 @@ def test_kernels(release: str, has: int) -> None:
     assert answer(made(excluded, release=release), "ptrace") == (ENOSYS if has == ALLOW else ALLOW)
 
 
-@pytest.mark.skipif(HERE.go != "amd64", reason="of x86_64")
+@pytest.mark.skipif(NATIVE.go != "amd64", reason="of x86_64")
 def test_architectures() -> None:
     """Those that archMap or architectures name are kept by the same rules; a call by any other table kills."""
     write, x32 = 4, lib.X32_SYSCALL_BIT | 1  # of i386, of x32
@@ -221,7 +221,7 @@ def test_no_bit_that_the_kernel_ignores_hides_an_argument(high: int) -> None:
             assert answer(program, name, *arguments) == expected, (name, hex(value))
 
 
-@pytest.mark.skipif(HERE.go != "amd64", reason="of x86_64")
+@pytest.mark.skipif(NATIVE.go != "amd64", reason="of x86_64")
 def test_a_copy_that_adds_i386_keeps_it_by_the_same_rules() -> None:
     """As the profile's own comment says."""
     given = json.loads(Path(seccomp.DEFAULT).read_text(encoding="utf-8")) | {"architectures": ["SCMP_ARCH_X86"]}
@@ -375,7 +375,7 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(libseccomp, "SONAME", "libseccomp-is-not-here.so.2")
     libseccomp._library.cache_clear()
     seccomp._default.cache_clear()
-    seccomp._made.cache_clear()
+    seccomp._compiled.cache_clear()
     try:
         with pytest.raises(
             UnsupportedError, match="install libseccomp2, or --security-opt seccomp=unconfined"
@@ -390,7 +390,7 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 # ---- the filter of no-new-suid
 
 
-@pytest.mark.parametrize("arch", [lib.AUDIT_ARCH_NATIVE, *([I386] if HERE.go == "amd64" else [])], ids=hex)
+@pytest.mark.parametrize("arch", [lib.AUDIT_ARCH_NATIVE, *([I386] if NATIVE.go == "amd64" else [])], ids=hex)
 def test_no_new_suid_on_every_architecture(arch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     program = seccomp.without_suid()

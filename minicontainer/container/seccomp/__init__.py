@@ -1,7 +1,8 @@
-"""The filter of a container: of our own profile (``default.json``), of a profile in JSON, or one that was compiled.
+"""The seccomp filter of a container: from the default profile (``default.json``), from another profile in JSON, or a
+file of compiled BPF.
 
-Making one takes milliseconds, so each is made once: kept by this process, and by ``cache`` for the next. What makes it
-(``reader``, ``profile``, libseccomp) is imported when it has to be made.
+Compiling a profile takes milliseconds, so each filter is compiled once: cached in this process, and in files by
+``cache``. The compiler (``reader``, ``profile``, libseccomp) is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,9 @@ from minicontainer.linux.files import read_whole
 from minicontainer.native import lib
 from minicontainer.spec import Spec
 
-CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # csrc/helpers/init.c, once the program runs
-CALLS_OF_FAILURE = (
-    "clock_gettime",
-    "statx",
-    "openat",
-    "pread64",
-    "read",
-    "close",
-)  # csrc/plan/exec.c, after an exec that failed
+CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # of csrc/helpers/init.c while the program runs
+# of csrc/plan/exec.c after a failed exec
+CALLS_OF_FAILURE = ("clock_gettime", "statx", "openat", "pread64", "read", "close")
 DEFAULT = os.path.join(os.path.dirname(__file__), "default.json")
 PROFILE_MAX = 2**20
 
@@ -34,23 +29,23 @@ PROFILE_MAX = 2**20
 def program(spec: Spec, permitted: int = -1) -> bytes:
     """The filter of ``spec`` (struct sock_filter[]), b"" for none. ``permitted``: see Spec.capabilities.
 
-    SpecError for a file that is none; UnsupportedError where one must be made and libseccomp is not here."""
+    SpecError for a file that is no filter; UnsupportedError where it has to be compiled and libseccomp is missing."""
     if spec.seccomp == "unconfined" or (spec.seccomp is None and spec.privileged):
         return b""
     if spec.seccomp is None:
         return _default(spec.capabilities(permitted))
     data = _read(spec.seccomp)
-    if data.lstrip()[:1] == b"{":  # an instruction that begins so loads nothing that seccomp(2) permits
-        data = _made(data, spec.seccomp, spec.capabilities(permitted))
+    if data.lstrip()[:1] == b"{":  # JSON: a filter that starts with this instruction is refused by seccomp(2)
+        data = _compiled(data, spec.seccomp, spec.capabilities(permitted))
     if not data or len(data) % INSTRUCTION.size or len(data) > PROGRAM_MAX:
         reason = f"is no JSON profile, and no classic BPF program (1 to {INSTRUCTIONS_MAX} instructions of 8 bytes)"
         raise SpecError("seccomp", spec.seccomp, reason)
-    _check_needed(spec, data)
+    _check_required_calls(spec, data)
     return data
 
 
 def _read(path: str) -> bytes:
-    """A file of the caller's, which may be a pipe; or what was kept of one, where nothing else is waited for."""
+    """Reads a file of the caller's, which may be a pipe; or the copy of one in the state directory."""
     if not path.startswith(f"{runtime.directory()}/"):
         return read_whole("seccomp", path, PROFILE_MAX)
     try:
@@ -60,16 +55,17 @@ def _read(path: str) -> bytes:
 
 
 def is_strict(program: bytes) -> bool:
-    """Whether it may forbid what explains an exec that failed: then that has to be looked at before it is loaded."""
+    """Whether the filter may forbid the calls that explain a failed exec: then the child inspects the program before it
+    loads the filter."""
     return any(_answer(program, name) != lib.SECCOMP_RET_ALLOW for name in CALLS_OF_FAILURE)
 
 
-def _check_needed(spec: Spec, data: bytes) -> None:
-    """The one call that a program cannot begin without, and those of process 1 of ``--init``: all that is ours under a
-    filter. One that compares arguments of theirs is not guessed at."""
-    by = {"execveat" if spec.executable else "execve": "without it no program can be started"}
-    by |= dict.fromkeys(CALLS_OF_INIT if spec.init else (), "process 1 of --init needs it")
-    for name, reason in by.items():
+def _check_required_calls(spec: Spec, data: bytes) -> None:
+    """SpecError where the filter forbids the exec of the program, or a call of process 1 of ``--init``. An answer that
+    depends on arguments is not checked."""
+    reasons = {"execveat" if spec.executable else "execve": "without it no program can be started"}
+    reasons |= dict.fromkeys(CALLS_OF_INIT if spec.init else (), "process 1 of --init needs it")
+    for name, reason in reasons.items():
         if _answer(data, name) not in (None, lib.SECCOMP_RET_ALLOW, lib.SECCOMP_RET_LOG):
             raise SpecError("seccomp", spec.seccomp, f"forbids {name}: {reason}", f"allow {name}")
 
@@ -80,43 +76,43 @@ def _answer(data: bytes, name: str) -> int | None:
 
 @functools.cache
 def _default(capabilities: int) -> bytes:
-    """Our own profile: the file is looked at once."""
+    """The filter of the default profile, whose file is read once."""
     with open(DEFAULT, "rb", buffering=0) as f:
-        return _made(f.readall(), None, capabilities)
+        return _compiled(f.readall(), None, capabilities)
 
 
 @functools.lru_cache(maxsize=64)
-def _made(data: bytes, source: str | None, capabilities: int) -> bytes:
+def _compiled(data: bytes, source: str | None, capabilities: int) -> bytes:
     def make() -> bytes:
         from minicontainer.container.seccomp import profile, reader
 
         return profile.program(reader.read(data, source), capabilities, os.uname().release)
 
-    return _kept(b"%x\n%s" % (capabilities, data), make, "profile", "reader")
+    return _cached(b"%x\n%s" % (capabilities, data), make, "profile", "reader")
 
 
 @functools.cache
 def without_suid() -> bytes:
-    """The filter of ``no_new_suid``; UnsupportedError where it must be made and libseccomp is not here."""
+    """The filter of ``no_new_suid``; UnsupportedError where it has to be compiled and libseccomp is missing."""
 
     def make() -> bytes:
         from minicontainer.container.seccomp import profile, suid
 
-        return suid.program(tuple(name.lower() for name in profile.HERE.others))
+        return suid.program(tuple(name.lower() for name in profile.NATIVE.others))
 
-    return _kept(b"no-new-suid", make, "suid")
+    return _cached(b"no-new-suid", make, "suid")
 
 
-def _kept(name: bytes, make: Callable[[], bytes], *modules: str) -> bytes:
-    """What was made before, by these modules and the library, or is made now and kept."""
+def _cached(name: bytes, make: Callable[[], bytes], *modules: str) -> bytes:
+    """The filter from the cache; or ``make()``, which is then cached until libseccomp or one of ``modules`` changes."""
     from minicontainer.container.seccomp import cache
 
     key = b"%x %s %s" % (lib.AUDIT_ARCH_NATIVE, os.fsencode(os.uname().release), name)
-    found = cache.load(name, key)
-    if found is None:
+    program = cache.load(name, key)
+    if program is None:
         from minicontainer.linux import libseccomp
 
-        found = make()
+        program = make()
         sources = [os.path.join(os.path.dirname(__file__), f"{module}.py") for module in modules]
-        cache.store(name, key, found, (libseccomp.path(), str(libseccomp.__file__), str(bpf.__file__), *sources))
-    return found
+        cache.store(name, key, program, (libseccomp.path(), str(libseccomp.__file__), str(bpf.__file__), *sources))
+    return program

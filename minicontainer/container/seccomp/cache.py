@@ -1,10 +1,10 @@
-"""Filters that were made before, in files: a new process need not load libseccomp, nor read JSON.
+"""Caches compiled filters in files, so that a new process loads neither libseccomp nor JSON.
 
-``$XDG_CACHE_HOME/minicontainer/seccomp`` (else below ~/.cache) has one file for each profile and capability mask. It is
-believed only where directory and file belong to our effective user and nobody else can write them, and where it holds
-the very key that is asked for: profile, capabilities, architecture, kernel. A file also names the library and the
-modules it was made by; once one of these has changed, it is made anew. One that is damaged is made anew as well, and
-where nothing can be written, nothing is kept.
+``$XDG_CACHE_HOME/minicontainer/seccomp`` (else below ~/.cache) has a file for each profile and capability mask. A file
+is used only if it and its directory belong to the effective user and no other user can write them, and if it contains
+the same key: profile, capabilities, architecture, kernel. A file also lists the library and the modules that compiled
+it; when one of these has changed, or the file is damaged, the filter is compiled again. Where no file can be written,
+filters are not cached.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import struct
 from collections.abc import Iterable
 
 MAGIC = b"minicontainer filter\n"
-HEAD = struct.Struct("=IIII")  # checksum of makers and program; lengths of key, makers, program
-PRIME = 2**30 - 35  # the remainder is the checksum: no module has to be loaded, and Python's int has digits of 30 bits
+HEAD = struct.Struct("=IIII")  # checksum of sources and program; lengths of key, sources, program
+PRIME = 2**30 - 35  # checksum: the remainder. Needs no module, and Python's int has digits of 30 bits
 
 
 def load(name: bytes, key: bytes) -> bytes | None:
-    """What was stored under ``name`` with this very key, if that can be believed."""
-    place = directory()
-    if place is None:
+    """The program that was stored under ``name`` with this key; None where there is none, or it is not trusted."""
+    path = directory()
+    if path is None:
         return None
     try:
-        at = _open(place, os.O_RDONLY | os.O_DIRECTORY, stat.S_IFDIR)
+        at = _open(path, os.O_RDONLY | os.O_DIRECTORY, stat.S_IFDIR)
         try:
             fd = _open(_file(name), os.O_RDONLY | os.O_NONBLOCK, stat.S_IFREG, at)
         finally:
@@ -37,19 +37,19 @@ def load(name: bytes, key: bytes) -> bytes | None:
     return _unpack(data, key)
 
 
-def store(name: bytes, key: bytes, program: bytes, makers: Iterable[str]) -> None:
-    """Keeps a program for later, with the files that it was made by. Where that is not possible, it is not kept."""
-    place = directory()
-    if place is None:
+def store(name: bytes, key: bytes, program: bytes, sources: Iterable[str]) -> None:
+    """Stores a program, with the paths of the files that compiled it. Errors are ignored: then it is not cached."""
+    path = directory()
+    if path is None:
         return
     try:
-        made_by = os.fsencode("\n".join(f"{_version(path)} {path}" for path in makers))
-        head = HEAD.pack(_checksum(made_by + program), len(key), len(made_by), len(program))
-        if not _make(place):
+        versions = os.fsencode("\n".join(f"{_version(source)} {source}" for source in sources))
+        head = HEAD.pack(_checksum(versions + program), len(key), len(versions), len(program))
+        if not _create_directory(path):
             return
-        at = _open(place, os.O_RDONLY | os.O_DIRECTORY, stat.S_IFDIR)
+        at = _open(path, os.O_RDONLY | os.O_DIRECTORY, stat.S_IFDIR)
         try:
-            _replace(at, _file(name), b"".join((MAGIC, head, key, made_by, program)))
+            _replace(at, _file(name), b"".join((MAGIC, head, key, versions, program)))
         finally:
             os.close(at)
     except OSError:
@@ -57,15 +57,15 @@ def store(name: bytes, key: bytes, program: bytes, makers: Iterable[str]) -> Non
 
 
 def directory() -> str | None:
-    """Where the files are; None without a home."""
+    """The directory of the cache; None without a home directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):  # the XDG base directory specification: a relative one is ignored
+    if not base.startswith("/"):  # the XDG base directory specification: a relative path is ignored
         base = os.path.expanduser("~/.cache")
     return f"{base}/minicontainer/seccomp" if base.startswith("/") else None
 
 
 def _open(path: str, flags: int, kind: int, at: int | None = None) -> int:
-    """A descriptor of what is ours alone to write. OSError where it is not."""
+    """Opens a file or directory that belongs to the effective user and that no other user can write; else OSError."""
     fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
     info = os.fstat(fd)
     if stat.S_IFMT(info.st_mode) != kind or info.st_uid != os.geteuid() or info.st_mode & 0o022:
@@ -78,18 +78,18 @@ def _unpack(data: bytes, key: bytes) -> bytes | None:
     start = len(MAGIC) + HEAD.size
     if len(data) < start or not data.startswith(MAGIC):
         return None
-    checksum, keys, made_by, program = HEAD.unpack_from(data, len(MAGIC))
-    middle = start + keys
-    if len(data) != middle + made_by + program or keys != len(key) or not data.startswith(key, start):
+    checksum, key_size, versions_size, program_size = HEAD.unpack_from(data, len(MAGIC))
+    middle = start + key_size
+    if len(data) != middle + versions_size + program_size or key_size != len(key) or not data.startswith(key, start):
         return None
     if checksum != _checksum(data[middle:]):
         return None
-    listed = os.fsdecode(data[middle : middle + made_by])
-    return data[middle + made_by :] if all(map(_unchanged, listed.split("\n"))) else None
+    versions = os.fsdecode(data[middle : middle + versions_size])
+    return data[middle + versions_size :] if all(map(_unchanged, versions.split("\n"))) else None
 
 
 def _unchanged(line: str) -> bool:
-    """Whether a file is as it was; also where it is gone, for then there is no later one."""
+    """Whether a source file is unchanged. True where it was removed: then there is no newer version."""
     version, _, path = line.partition(" ")
     try:
         return _version(path) == version
@@ -107,23 +107,23 @@ def _checksum(data: bytes) -> int:
 
 
 def _file(name: bytes) -> str:
-    """A short name: two that share it would only take each other's place."""
+    """The file for a name. Two names that share a file only replace each other's entry."""
     return f"{_checksum(name):08x}"
 
 
-def _make(place: str) -> bool:
-    """Makes the directory, in a home that is ours: not as root below a user's (sudo)."""
-    existing = place
+def _create_directory(path: str) -> bool:
+    """Creates the directory where its parent belongs to the effective user; False below another user's (sudo)."""
+    existing = path
     while not os.path.isdir(existing):
         existing = os.path.dirname(existing)
     if os.stat(existing).st_uid != os.geteuid():
         return False
-    os.makedirs(place, mode=0o700, exist_ok=True)
+    os.makedirs(path, mode=0o700, exist_ok=True)
     return True
 
 
 def _replace(at: int, name: str, data: bytes) -> None:
-    """Written whole under another name, then renamed: a reader finds the old one or the new one."""
+    """Writes a file under another name and renames it, so that a reader gets the old content or the new."""
     new = f"{name}.{os.urandom(6).hex()}"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
     try:

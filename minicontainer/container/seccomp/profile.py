@@ -1,4 +1,4 @@
-"""A seccomp profile: what it says, decided for one container, and made into a filter by libseccomp."""
+"""A seccomp profile: its rules for one container, and their compilation to a filter by libseccomp."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from minicontainer.native import lib
 
 
 class Machine(NamedTuple):
-    """An architecture of ours: its name in profiles, go's name for it, and others whose calls its kernel takes."""
+    """A supported architecture: its name in profiles, its name in Go, and the other architectures whose system calls
+    its kernel accepts."""
 
     name: str
     go: str
     others: tuple[str, ...]
 
 
-HERE = {
+NATIVE = {
     lib.AUDIT_ARCH_X86_64: Machine("X86_64", "amd64", ("X86", "X32")),
     lib.AUDIT_ARCH_AARCH64: Machine("AARCH64", "arm64", ("ARM",)),
 }[lib.AUDIT_ARCH_NATIVE]
 
 
-class Demand(NamedTuple):
-    """Of ``includes`` or ``excludes``; what is not said is empty."""
+class Requirements(NamedTuple):
+    """The ``includes`` or ``excludes`` of an entry; empty where the profile has none."""
 
     capabilities: int = 0
     architectures: tuple[str, ...] = ()
@@ -36,28 +37,29 @@ class Demand(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One of ``syscalls``."""
+    """An entry of ``syscalls``."""
 
     names: tuple[str, ...]
     action: int
     conditions: tuple[Condition, ...]
-    includes: Demand
-    excludes: Demand
+    includes: Requirements
+    excludes: Requirements
 
     def applies(self, capabilities: int, kernel: tuple[int, ...]) -> bool:
-        """As docker decides: all that is included must be so, and nothing that is excluded."""
-        wanted, unwanted = self.includes, self.excludes
+        """Whether the entry applies, as docker decides: all of ``includes`` hold, and none of ``excludes``."""
+        includes, excludes = self.includes, self.excludes
         return (
-            capabilities & wanted.capabilities == wanted.capabilities
-            and (not wanted.architectures or HERE.go in wanted.architectures)
-            and kernel >= wanted.kernel
-            and not capabilities & unwanted.capabilities
-            and HERE.go not in unwanted.architectures
-            and not (unwanted.kernel and kernel >= unwanted.kernel)
+            capabilities & includes.capabilities == includes.capabilities
+            and (not includes.architectures or NATIVE.go in includes.architectures)
+            and kernel >= includes.kernel
+            and not capabilities & excludes.capabilities
+            and NATIVE.go not in excludes.architectures
+            and not (excludes.kernel and kernel >= excludes.kernel)
         )
 
     def rules(self) -> Iterator[Rule]:
-        """As runc has it: conditions on different arguments hold together, those on one argument are alternatives."""
+        """The entry's rules, as runc's: conditions on different arguments must all hold; if two are on the same
+        argument, the conditions are alternatives."""
         arguments = [condition.argument for condition in self.conditions]
         alternatives = [self.conditions]
         if len(set(arguments)) < len(arguments):
@@ -66,17 +68,17 @@ class Entry(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A profile as it was read. ``ends``: whether the calls that are newer than all that it names answer ENOSYS."""
+    """A profile as it was read. ``enosys``: calls that are newer than every call in the profile return ENOSYS."""
 
     source: str | None
     default: int
     architectures: tuple[str, ...]
     entries: tuple[Entry, ...]
-    ends: bool = False
+    enosys: bool = False
 
     def rules(self, capabilities: int, release: str) -> list[Rule]:
-        """What it says for a container with these capabilities (a mask) on a kernel of this release. Where a call is
-        given two answers without a condition the first counts, as in runc: podman's own profile has such calls."""
+        """The rules for a container with these capabilities (a mask) on a kernel of this release. Where a call has two
+        rules without conditions, the first is used, as in runc: podman's own profile has such calls."""
         kernel = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
         rules = [rule for e in self.entries if e.applies(capabilities, kernel) for rule in e.rules()]
         plain = {rule.name: rule for rule in reversed(rules) if not rule.conditions}
@@ -84,50 +86,53 @@ class Profile(NamedTuple):
 
 
 def program(profile: Profile, capabilities: int, release: str) -> bytes:
-    """The filter (struct sock_filter[]). SpecError where the profile asks for what libseccomp does not do."""
+    """Compiles the filter (struct sock_filter[]). SpecError where libseccomp cannot implement the profile."""
     rules = profile.rules(capabilities, release)
     try:
-        made = bpf.optimize(_ended(profile, rules, libseccomp.compile(profile.default, rules, profile.architectures)))
+        compiled = libseccomp.compile(profile.default, rules, profile.architectures)
+        filter_ = bpf.optimize(_with_enosys(profile, rules, compiled))
     except StepError as e:
         raise SpecError("seccomp", profile.source, f"libseccomp refuses it: {e}") from None
-    if len(made) > bpf.PROGRAM_MAX:
-        count = len(made) // bpf.INSTRUCTION.size
+    if len(filter_) > bpf.PROGRAM_MAX:
+        count = len(filter_) // bpf.INSTRUCTION.size
         reason = f"makes {count} instructions, where the kernel takes {bpf.INSTRUCTIONS_MAX}"
         raise SpecError("seccomp", profile.source, reason)
-    if name := _unkept(made, rules):
+    if name := _lost_condition(filter_, rules):
         reason = f"args of {name} would not be kept: libseccomp prefers another rule, with wider args or none"
         raise SpecError("seccomp", profile.source, reason)
-    return made
+    return filter_
 
 
-def _ended(profile: Profile, rules: list[Rule], made: bytes) -> bytes:
-    """With ENOSYS for calls newer than the newest that is named, as runc has it (libcontainer/seccomp/patchbpf):
-    who wrote the list knew none of them, and the C library then takes an older one. To ``clone3`` it must be so, else
-    programs have no threads (glibc 2.34)."""
-    if not profile.ends:
-        return made
+def _with_enosys(profile: Profile, rules: list[Rule], compiled: bytes) -> bytes:
+    """Adds ENOSYS for calls newer than the newest call in the profile, as runc does (libcontainer/seccomp/patchbpf):
+    the author of the profile did not know them, and on ENOSYS a C library falls back to an older call. Without it for
+    ``clone3``, programs have no threads (glibc 2.34)."""
+    if not profile.enosys:
+        return compiled
     names = [rule.name for rule in rules]
     newest = [libseccomp.newest(names, architecture) for architecture in ("", *profile.architectures)]
     enosys = lib.SECCOMP_RET_ERRNO | errno.ENOSYS
-    return bpf.answer_newer([(arch, number) for arch, number in newest if number >= 0], enosys, made)
+    return bpf.answer_newer([(arch, number) for arch, number in newest if number >= 0], enosys, compiled)
 
 
-def _unkept(made: bytes, rules: list[Rule]) -> str:
-    """A call whose rules are not kept. libseccomp drops the conditions of a call that is also named without any, and
-    has an order of its own for rules that overlap. So each rule with conditions is tried: the answer must be its own,
-    or that of another one with conditions which hold too."""
+def _lost_condition(filter_: bytes, rules: list[Rule]) -> str:
+    """The name of a call whose conditions the filter does not implement; "" where there is none.
+
+    libseccomp drops the conditions of a call that also has a rule without any, and orders overlapping rules itself. So
+    the filter is evaluated for an example of each rule with conditions: the answer must be that rule's, or that of
+    another rule whose conditions also hold."""
     calls: dict[str, list[Rule]] = {}
     for rule in rules:
         if not _always(rule):
             calls.setdefault(rule.name, []).append(rule)
-    for name, narrow in calls.items():
+    for name, conditional in calls.items():
         number = libseccomp.number(name)
-        for rule in narrow if number >= 0 else ():
+        for rule in conditional if number >= 0 else ():
             arguments = [0] * 6
             for condition in rule.conditions:
                 arguments[condition.argument] = _example(condition)
-            answers = {other.action for other in narrow if all(_holds(c, arguments) for c in other.conditions)}
-            if bpf.evaluate(made, number, lib.AUDIT_ARCH_NATIVE, arguments) not in answers:
+            answers = {other.action for other in conditional if all(_holds(c, arguments) for c in other.conditions)}
+            if bpf.evaluate(filter_, number, lib.AUDIT_ARCH_NATIVE, arguments) not in answers:
                 return name
     return ""
 
@@ -137,7 +142,7 @@ def _always(rule: Rule) -> bool:
 
 
 def _example(condition: Condition) -> int:
-    """A value for which it holds."""
+    """A value for which the condition holds."""
     _, operator, value, second = condition
     return {"NE": value ^ 1, "LT": value - 1, "GT": value + 1, "MASKED_EQ": second}.get(operator, value)
 

@@ -1,11 +1,11 @@
-"""``no-new-suid``: the filter under which no file gets a set-uid or set-gid bit, as systemd's RestrictSUIDSGID has it.
+"""``no-new-suid``: the filter that refuses set-uid and set-gid bits on files, as systemd's RestrictSUIDSGID.
 
-Files that a container makes have owners outside: what its root writes to a volume belongs to the host's root. With a
-set-uid bit, whoever of the host executes it becomes that owner. File capabilities do the same, so SETFCAP goes too
-(Spec.capabilities), and so does a new user namespace, where one could have it.
+A file that a container's root creates in a volume belongs to the host's root. With a set-uid bit, a user of the host
+who executes it would become root. File capabilities have the same effect, so the container does not get CAP_SETFCAP
+(Spec.capabilities), nor new user namespaces, in which it would have that capability.
 
-What is asked for by memory no filter can see: openat2 and clone3 answer ENOSYS, and programs take what was before them.
-io_uring opens files unseen.
+A seccomp filter cannot read arguments in memory. So openat2 and clone3 return ENOSYS, and programs fall back to older
+calls; io_uring, which can open files without a system call, is refused too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from minicontainer.native import lib
 REFUSED = lib.SECCOMP_RET_ERRNO | errno.EPERM
 UNKNOWN = lib.SECCOMP_RET_ERRNO | errno.ENOSYS
 BITS = (stat.S_ISUID, stat.S_ISGID)
-MAKING = (os.O_CREAT, os.O_TMPFILE & ~os.O_DIRECTORY)  # flags with which open(2) looks at a mode
+CREATING = (os.O_CREAT, os.O_TMPFILE & ~os.O_DIRECTORY)  # flags with which open(2) uses its mode argument
 MODES = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "creat": 1, "mknod": 1, "mknodat": 2}  # call -> argument
-OPENS = {"open": 1, "openat": 2}  # flags; the mode follows
+OPENS = {"open": 1, "openat": 2}  # call -> argument with the flags; the mode is the next
 
 
 def program(architectures: tuple[str, ...]) -> bytes:
-    """The filter (struct sock_filter[]), for this machine and the others whose calls its kernel takes."""
+    """The filter (struct sock_filter[]), for the native architecture and ``architectures``, whose calls its kernel
+    accepts."""
     rules = [Rule(name, REFUSED, (_has(argument, bit),)) for name, argument in MODES.items() for bit in BITS]
     for name, argument in OPENS.items():
-        both = [(_has(argument, flag), _has(argument + 1, bit)) for flag in MAKING for bit in BITS]
+        both = [(_has(argument, flag), _has(argument + 1, bit)) for flag in CREATING for bit in BITS]
         rules += [Rule(name, REFUSED, conditions) for conditions in both]
     rules += [Rule(name, REFUSED, (_has(0, lib.CLONE_NEWUSER),)) for name in ("clone", "unshare")]
     rules += [Rule(name, UNKNOWN) for name in ("openat2", "clone3", "io_uring_setup")]
@@ -43,7 +44,8 @@ def _has(argument: int, bit: int) -> Condition:
 
 
 def _without_fchmodat2(made: bytes) -> bytes:
-    """libseccomp knows it from 2.5.5 on. Its number is the same on each architecture; C libraries go on without it."""
+    """Adds ENOSYS for fchmodat2, which libseccomp knows from 2.5.5 on. Its number is the same on each architecture; C
+    libraries fall back to fchmodat."""
     numbers = dict.fromkeys((lib.SYS_fchmodat2, lib.SYS_fchmodat2 | lib.X32_SYSCALL_BIT))
     tests = [i for number in numbers for i in ((JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, UNKNOWN))]
     return bpf.pack([(LOAD, 0, 0, NR), *tests]) + made
