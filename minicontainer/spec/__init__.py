@@ -1,7 +1,7 @@
-"""What is to run, as immutable data: ``Spec`` and its parts. No system calls; a mistake is a ``SpecError`` here.
+"""A container as immutable data: ``Spec`` and its parts. No system calls; an invalid value is a ``SpecError``.
 
-Texts are taken as docker's command line takes them (``"64M"``, ``"src:dst:ro"``, ``"nofile=1024:2048"``), so that the
-command line and a script say the same; sizes are bytes, times seconds.
+Strings are parsed as docker's command line does (``"64M"``, ``"src:dst:ro"``, ``"nofile=1024:2048"``), so that the
+command line and the library accept the same values. Sizes are bytes, times seconds.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
 
-# Imported when one is asked for: most containers have none.
+# Imported on first use: most containers have none.
 PARTS = {"Device": "parts", "DeviceRate": "parts", "Mount": "parts", "Port": "network", "Ulimit": "parts"}
 
 __all__ = [

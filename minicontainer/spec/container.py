@@ -1,4 +1,4 @@
-"""The whole: ``Spec``, immutable and checked when it is made."""
+"""``Spec``: a container, immutable and checked when it is created."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, Mount, Ulimit
 
-# sysctl(8) names that a namespace keeps to itself, and the namespace they need.
+# (prefix of a namespaced sysctl, the field of the namespace that it belongs to)
 NAMESPACED_SYSCTLS = (
     ("net.", "network"),
     ("kernel.msgmax", "ipc"),
@@ -54,35 +54,36 @@ SYSCTLS = " ".join(f"{name}*" if name.endswith((".", "shm")) else name for name,
 
 @dataclass(frozen=True)
 class Spec:
-    """One container to be: immutable, checked when it is made. ``replace(spec, ...)`` gives a changed copy.
+    """A container: immutable, checked when it is created. ``replace(spec, ...)`` returns a changed copy.
 
-    args         what to run; args[0] is found by the container's PATH (empty: /bin/sh)
-    executable   a static program of the host's that is run instead of what args[0] names, from a sealed copy
-    rootfs       directory that becomes ``/``
-    ephemeral    rootfs is the lower layer of an overlay whose changes vanish
-    user         ``[NAME|UID][:GROUP|GID]`` or a number; looked up in the /etc/passwd and /etc/group that the container
-                 sees: who is there has his group, unless one is given, and then his further groups too
+    args         the program and its arguments; args[0] is looked up in the container's PATH (empty: /bin/sh)
+    executable   a static program of the host, executed from a sealed copy instead of args[0]
+    rootfs       the directory that becomes ``/``
+    ephemeral    rootfs is the lower layer of an overlay, whose upper layer vanishes with the container
+    user         ``[NAME|UID][:GROUP|GID]`` or a number, looked up in the container's /etc/passwd and /etc/group.
+                 Without a group, the program gets the user's group and supplementary groups
     group_add    further groups, by name or number
-    seccomp      None: the default profile (with ``privileged`` none); ``unconfined``: none; else a file, of a profile
-                 in JSON or of compiled classic BPF
-    network      ``none``, ``host``, ``bridge`` (implied by ``ports``) or another network's name, ``container:NAME``;
-                 this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a /proc/PID/ns file) or ``pid:N``
-                 (that process's)
-    no_new_suid  no file gets a set-uid or set-gid bit, or capabilities, with which it would do its owner's work on the
-                 host; None: so with ``read_only``, and where the program is not root, for then nobody installs packages
-    ports        what of the host's ports goes to which of the container
-    ip, mac_address  on its network, instead of those that are free
-    dns          its servers of names, instead of the host's
-    add_hosts    further lines of its /etc/hosts: name -> address, or ``host-gateway``
-    userns       ``private`` (root inside is another id outside: for root's containers one of 65,536 that no other
-                 container has, from /etc/subuid; for those of others the caller, with further ids where newuidmap
-                 gives them), ``UID:GID:COUNT`` (these, given by root), ``keep-id`` (the caller is itself inside),
-                 ``host``; ``auto``, as None: ``private``, or ``host`` where root's cannot have it (IsolationWarning),
-                 and where the caller asks for ``privileged`` or joins namespaces
+    seccomp      None: the default profile (none with ``privileged``); ``unconfined``: none; else a file: a profile
+                 in JSON, or compiled classic BPF
+    network      ``none``, ``host``, ``bridge`` (the default with ``ports``), another network's name, or
+                 ``container:NAME``; this and ``pid ipc uts userns cgroupns`` also take ``ns:PATH`` (a /proc/PID/ns
+                 file) or ``pid:N`` (the namespace of process N)
+    no_new_suid  refuses set-uid and set-gid bits and file capabilities, with which a file in a volume would run with
+                 its owner's rights on the host; None: with ``read_only``, and where the program is not root, since
+                 only root installs packages
+    ports        the published ports
+    ip, mac_address  the container's addresses on its network, instead of free ones
+    dns          the name servers, instead of the host's
+    add_hosts    further lines of /etc/hosts: name -> address, or ``host-gateway``
+    userns       ``private`` (root inside is another id outside: with root as caller, the first of 65,536 ids from
+                 /etc/subuid that no other container has; with an ordinary user, the caller, with further ids where
+                 newuidmap maps them), ``UID:GID:COUNT`` (a range that root chooses), ``keep-id`` (the caller has the
+                 same id inside), ``host``; ``auto`` and None: ``private``, or ``host`` where this host cannot give
+                 root's container a user namespace (IsolationWarning), with ``privileged``, and with joined namespaces
     timens       ``host`` or ``private``; ``auto``: private where the kernel enters it at exec (Linux 6.3)
     """
 
-    args: Sequence[str] = ()  # kept as a tuple
+    args: Sequence[str] = ()  # stored as a tuple
     rootfs: str = ""
     executable: str | None = None
     ephemeral: bool = False
@@ -134,7 +135,7 @@ class Spec:
         self._check_namespaces()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Its fields: what is kept beside them is made again where it is needed."""
+        """The fields, without the values that are cached beside them."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def _put(self, name: str, value: object) -> None:
@@ -222,8 +223,8 @@ class Spec:
             check_sysctl(key, value, self)
 
     def capabilities(self, permitted: int = -1) -> int:
-        """The capability mask (bit N: capability N) that the program gets: ``--privileged`` and ALL mean all that are
-        in ``permitted``, the caller's."""
+        """The program's capability mask (bit N: capability N). With ``privileged`` or ALL, all that are in
+        ``permitted``, the caller's."""
         names = set(CAPABILITIES if self.privileged else DEFAULT_CAPABILITIES)
         add = {capability("cap_add", name) for name in self.cap_add}
         drop = {capability("cap_drop", name) for name in self.cap_drop}
@@ -236,12 +237,12 @@ class Spec:
 
     @property
     def wants_all(self) -> bool:
-        """Whether it asks for all capabilities without naming them."""
+        """Whether the spec asks for all capabilities, by ``privileged`` or ALL."""
         return self.privileged or any(capability("cap_add", name) == "ALL" for name in self.cap_add)
 
     @property
     def bars_new_suid(self) -> bool:
-        """What ``no_new_suid`` means here."""
+        """The effective value of ``no_new_suid``."""
         if self.no_new_suid is not None:
             return self.no_new_suid
         if self.privileged or not self.no_new_privileges or self.seccomp == "unconfined":
@@ -253,12 +254,12 @@ class Spec:
 
     @property
     def attached(self) -> str:
-        """The name of the network that it gets an address of; "" where none."""
+        """The name of the network on which the container gets an address; "" where none."""
         return network_name(self.network)
 
     @property
     def volumes(self) -> tuple[str, ...]:
-        """The names of its volumes."""
+        """The names of the volumes."""
         return tuple(dict.fromkeys(mount.source or "" for mount in self.mounts if mount.type == "volume"))
 
     def joined(self, kind: str) -> str | None:
@@ -271,7 +272,7 @@ class Spec:
 
 
 def _is_network(value: str) -> bool:
-    """Whether it can be the name of a network, or names a container."""
+    """Whether the value is a name of a network, or ``container:NAME``."""
     return bool(re.fullmatch(rf"(container:)?{NAME.pattern}", value)) and value not in NO_NETWORKS
 
 
@@ -280,7 +281,7 @@ def _capability(name: str) -> str:
 
 
 def _is_range(value: str) -> bool:
-    """Whether it is UID:GID:COUNT. SpecError where these are no ids."""
+    """Whether the value is UID:GID:COUNT. SpecError where the range exceeds the valid ids."""
     if not RANGE.fullmatch(value):
         return False
     uid, gid, count = map(int, value.split(":"))
@@ -290,7 +291,7 @@ def _is_range(value: str) -> bool:
 
 
 def check_sysctl(key: str, value: str, spec: Spec) -> None:
-    """Only what a namespace of the container's own keeps apart: the host's are not its to set."""
+    """SpecError unless the sysctl belongs to a namespace that the container does not share with the host."""
     text(f"sysctls {key}", value)
     if not re.fullmatch(r"[a-zA-Z0-9_-]+([./][a-zA-Z0-9_-]+)*", text("sysctls", key)):
         raise SpecError("sysctls", key, "is no name of a sysctl", "such as net.ipv4.ip_forward")
@@ -303,7 +304,8 @@ def check_sysctl(key: str, value: str, spec: Spec) -> None:
 
 
 def make(args: Sequence[str] | Spec, **fields: Any) -> Spec:
-    """The spec that ``run``, ``Popen`` and the asyncio form are given: a Spec (with changes), or its fields."""
+    """The spec for the arguments of ``run``, ``Popen`` and ``create_container_exec``: a Spec, with ``fields`` as
+    changes; or the arguments of the program, with the fields of a new Spec."""
     if isinstance(args, Spec):
         return replace(args, **fields) if fields else args
     unknown = set(fields) - set(Spec.__dataclass_fields__)

@@ -1,4 +1,4 @@
-"""Values of a caller's as one type: what is not of it is a ``SpecError`` that names the field."""
+"""Converts a caller's values to one type. Another type is a ``SpecError`` that names the field."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from minicontainer.errors import SpecError
 
 
 def flag(name: str, value: object) -> None:
-    """SpecError where it is neither True nor False."""
+    """SpecError where the value is neither True nor False."""
     if not isinstance(value, bool):
         raise SpecError(name, value, f"must be True or False, not {type(value).__name__}")
 
 
 def sequence(what: str, value: object) -> tuple[Any, ...]:
-    """A list, tuple, or the like. One string is none: its letters are not meant."""
+    """Converts a list or another iterable to a tuple. A single string is refused: its characters are no items."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise SpecError(what, value, f"must be a sequence, as a list, not {type(value).__name__}")
     return tuple(value)
 
 
 def mapping(what: str, value: object, parse: Callable[[Any], dict[str, str]]) -> dict[str, Any]:
-    """A mapping, or what ``parse`` makes one of: the strings of the command line."""
+    """Converts a mapping to a dict; or strings of the command line, by ``parse``."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):

@@ -1,4 +1,4 @@
-"""A Spec as plain data (JSON's types) and back: what is not the default, by the fields' names."""
+"""Converts a Spec to plain data (JSON's types) and back: the fields that differ from the defaults, by name."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PARTS = {"ports": Port, "mounts": Mount, "devices": Device, "ulimits": Ulimit}
 
 
 def to_data(spec: Spec | Limits) -> dict[str, Any]:
-    """What differs from the defaults."""
-    found = {}
+    """The fields that differ from the defaults, as plain data."""
+    data = {}
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
         if value != _default(field):
-            found[field.name] = _plain(value)
-    return found
+            data[field.name] = _plain(value)
+    return data
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -42,7 +42,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_data(data: Mapping[str, Any]) -> Spec:
-    """The Spec again. SpecError where it is none."""
+    """The Spec of plain data. SpecError where the data is not valid."""
     try:
         fields = {name: _field(name, value) for name, value in data.items()}
         return Spec(**fields)
@@ -51,7 +51,7 @@ def from_data(data: Mapping[str, Any]) -> Spec:
 
 
 def limits_from_data(data: Mapping[str, Any]) -> Limits:
-    """The Limits again."""
+    """The Limits of plain data."""
     rates = {name: tuple(DeviceRate(**rate) for rate in data[name]) for name in RATES if name in data}
     return Limits(**{**data, **rates})
 

@@ -1,5 +1,5 @@
-"""The keywords of ``run``, ``Popen``, ``Container.start`` ... as type checkers know them, who then find a name that is
-none of them. Nothing is imported from here while a program runs."""
+"""The keyword arguments of ``run``, ``Popen``, ``Container.start`` ... as types, so that a type checker finds unknown
+names. Imported by type checkers only."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BytesInput = bytes | bytearray | memoryview | None
 
 
 class HasFileno(Protocol):
-    """What has a descriptor, as a file."""
+    """An object with a descriptor, such as a file."""
 
     def fileno(self) -> int:
-        """It."""
+        """The descriptor."""
 
 
 Stream = int | IO[Any] | HasFileno | None
@@ -30,7 +30,7 @@ Path = str | os.PathLike[str]
 
 
 class Fields(TypedDict, total=False):
-    """The fields of Spec but for its ``args``: what each takes, strings of the command line included."""
+    """The fields of Spec except ``args``, with the types that each accepts, strings of the command line included."""
 
     rootfs: Path
     executable: Path | None
@@ -85,7 +85,7 @@ class ByteStreams(TypedDict, total=False):
 
 
 class Streams(ByteStreams, total=False):
-    """What Popen takes beside the fields."""
+    """The keywords of Popen besides the fields."""
 
     text: bool | None
     encoding: str | None
@@ -93,7 +93,7 @@ class Streams(ByteStreams, total=False):
 
 
 class Text(ByteStreams, total=False):
-    """Streams of text, because ``text`` says so."""
+    """Streams of text, by ``text``."""
 
     text: Required[Literal[True]]
     encoding: str | None
@@ -101,7 +101,7 @@ class Text(ByteStreams, total=False):
 
 
 class Encoded(ByteStreams, total=False):
-    """Streams of text, because they have an encoding."""
+    """Streams of text, by ``encoding``."""
 
     text: bool | None
     encoding: Required[str]
@@ -117,7 +117,7 @@ class Bytes(ByteStreams, total=False):
 
 
 class ExecOptions(TypedDict, total=False):
-    """How another process in a container differs from its first."""
+    """The keywords of ``Container.exec`` that override the container's spec."""
 
     env: Mapping[str, str] | None
     cwd: str | None
@@ -126,7 +126,7 @@ class ExecOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """What ``run`` takes beside Popen's, but for ``input``."""
+    """The keywords of ``run`` besides Popen's and ``input``."""
 
     capture_output: bool
     timeout: float | None
@@ -134,25 +134,25 @@ class RunOptions(TypedDict, total=False):
 
 
 class RunAnyOptions(RunOptions, total=False):
-    """What ``run`` takes beside Popen's."""
+    """The keywords of ``run`` besides Popen's."""
 
     input: Any
 
 
 class RunTextOptions(RunOptions, total=False):
-    """With an input of text."""
+    """The keywords of ``run`` besides Popen's, with an input of text."""
 
     input: str | None
 
 
 class RunBytesOptions(RunOptions, total=False):
-    """With an input of bytes."""
+    """The keywords of ``run`` besides Popen's, with an input of bytes."""
 
     input: BytesInput
 
 
 class DetachedOptions(TypedDict, total=False):
-    """What a detached container takes beside the fields."""
+    """The keywords of a detached container besides the fields."""
 
     labels: Mapping[str, str] | None
     restart: str

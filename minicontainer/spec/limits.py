@@ -1,4 +1,4 @@
-"""What a container's cgroup may use."""
+"""The limits of a container's cgroup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATES = ("device_read_bps", "device_write_bps", "device_read_iops", "device_writ
 
 @dataclass(frozen=True)
 class Limits:
-    """What the container's cgroup may use. None: no limit. Sizes in bytes (or ``"64M"``), ``cpus`` a number of CPUs."""
+    """The limits of the container's cgroup. None: no limit. Sizes in bytes (or ``"64M"``), ``cpus`` in CPUs."""
 
     memory: int | str | None = None
     memory_swap: int | str | None = None  # memory and swap together, as docker's; -1 unlimited
@@ -25,13 +25,13 @@ class Limits:
     cpus: float | str | None = None
     cpu_shares: int | str | None = None  # docker's 2 to 262144; 1024 is the default weight
     cpuset_cpus: str | None = None
-    pids: int | str | None = None  # -1: unlimited; None: 2048 where this host has the pids controller
+    pids: int | str | None = None  # -1: unlimited; None: 2048 where the host has the pids controller
     blkio_weight: int | str | None = None  # docker's 10 to 1000
     device_read_bps: tuple[DeviceRate, ...] = ()
     device_write_bps: tuple[DeviceRate, ...] = ()
     device_read_iops: tuple[DeviceRate, ...] = ()
     device_write_iops: tuple[DeviceRate, ...] = ()
-    oom_group: bool | None = None  # out of memory, all of it is killed (None: where memory is limited), or one process
+    oom_group: bool | None = None  # out of memory, kill all processes or one; None: all, with a memory limit
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -63,18 +63,18 @@ class Limits:
                 put(name, self._rates(name))
 
     def _rates(self, name: str) -> tuple[DeviceRate, ...]:
-        """Of DeviceRates, and of strings as the command line takes them."""
+        """Converts DeviceRates, and strings in the command line's form."""
         from minicontainer.spec.convert import sequence
         from minicontainer.spec.parts import DeviceRate
 
-        found = []
+        rates = []
         for i, item in enumerate(sequence(name, getattr(self, name))):
             what = f"{name}[{i}]"
             rate = DeviceRate.option(what, item, bytes_per_second="bps" in name) if isinstance(item, str) else item
             if not isinstance(rate, DeviceRate):
                 raise SpecError(what, item, f"must be a DeviceRate or a string, not {type(item).__name__}")
-            found.append(rate)
-        return tuple(found)
+            rates.append(rate)
+        return tuple(rates)
 
     def _check_group(self) -> None:
         if self.oom_group not in (None, True, False):

@@ -1,4 +1,5 @@
-"""What a container wants of its network: published ports, addresses, names; also as docker's command line writes it."""
+"""The network options of a spec: published ports, addresses, host names; with parsers for docker's command-line
+forms."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ FIELDS = ("ports", "ip", "mac_address", "dns", "add_hosts")  # of Spec
 
 @dataclass(frozen=True)
 class Port:
-    """A published port: what comes to ``host`` (0: a free one) of the host's ``address`` goes to ``number`` of the
-    container. ``0.0.0.0`` is any address of IPv4, ``::`` any of IPv6, and "" any of both."""
+    """A published port: the host's port ``host`` (0: a free one) at ``address`` is forwarded to the container's port
+    ``number``. ``0.0.0.0`` is any IPv4 address of the host, ``::`` any IPv6 address, and "" any of both."""
 
     number: int
     host: int = 0
@@ -36,24 +37,24 @@ class Port:
             if type(number) is not int or not least <= number <= PORT_MAX:
                 raise SpecError(f"port {name}", number, f"must be a whole number from {least} to {PORT_MAX}")
         if text("port address", self.address, empty=True):
-            given = address("port address", self.address)
-            if isinstance(given, IPv6Address):
-                if given.scope_id or given.is_link_local:
+            ip = address("port address", self.address)
+            if isinstance(ip, IPv6Address):
+                if ip.scope_id or ip.is_link_local:
                     raise SpecError("port address", self.address, "is of one link alone", "another address of the host")
-                given = given.ipv4_mapped or given
-            object.__setattr__(self, "address", str(given))
+                ip = ip.ipv4_mapped or ip
+            object.__setattr__(self, "address", str(ip))
 
     @property
     def where(self) -> str:
-        """Address and port of the host, as they are written."""
-        shown = f"[{self.address}]" if ":" in self.address else self.address or "0.0.0.0"
-        return f"{shown}:{self.host}"
+        """Address and port of the host, as ``docker ps`` prints them."""
+        printed = f"[{self.address}]" if ":" in self.address else self.address or "0.0.0.0"
+        return f"{printed}:{self.host}"
 
     def __str__(self) -> str:
         return f"{self.where}->{self.number}/{self.protocol}"
 
     def meets(self, other: Port) -> bool:
-        """Whether both want the same port of an address of the host."""
+        """Whether two ports conflict: they need the same port of the same address of the host."""
         if (self.host, self.protocol) != (other.host, other.protocol):
             return False
         if not (self.address and other.address):
@@ -63,10 +64,10 @@ class Port:
 
     @classmethod
     def option(cls, value: str) -> tuple[Port, ...]:
-        """``[[ip:][hostport]:]port[/udp]``, where ports can be ranges of the same length (``8000-8009:80-89``)."""
-        words, slash, protocol = text("publish", value).partition("/")
-        given, _, inside = words.rpartition(":")
-        host, colon, outside = given.rpartition(":")
+        """docker's ``-p [[ip:][hostport]:]port[/udp]``; both ports can be ranges (``8000-8009:80-89``)."""
+        ports, slash, protocol = text("publish", value).partition("/")
+        on_host, _, inside = ports.rpartition(":")
+        host, colon, outside = on_host.rpartition(":")
         numbers = _range(value, inside)
         outer = _range(value, outside) if outside else [0] * len(numbers)
         if colon and not host:
@@ -79,24 +80,24 @@ class Port:
         host = host[1:-1] if in_brackets else host
         kind = protocol.lower() if slash else "tcp"
         with error_context("publish", value):
-            return tuple(cls(number, there, kind, host) for number, there in zip(numbers, outer, strict=True))
+            return tuple(cls(number, port, kind, host) for number, port in zip(numbers, outer, strict=True))
 
     @classmethod
     def exposed(cls, value: str) -> tuple[Port, ...]:
-        """``port[-port][/udp]``, each at a free port of the host."""
+        """docker's ``--expose port[-port][/udp]``: each port at a free port of the host."""
         if ":" in text("expose", value):
             raise SpecError("expose", value, "names no port of the host", "-p does")
         with error_context("expose", value):
             return cls.option(value)
 
 
-def _range(value: str, words: str) -> list[int]:
-    if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", words):
-        raise SpecError("publish", value, f"{words!r} is no port or range", "[ip:][hostport:]port[/udp]")
-    first, _, last = words.partition("-")
+def _range(value: str, ports: str) -> list[int]:
+    if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", ports):
+        raise SpecError("publish", value, f"{ports!r} is no port or range", "[ip:][hostport:]port[/udp]")
+    first, _, last = ports.partition("-")
     numbers = list(range(int(first), int(last or first) + 1))
     if not numbers or numbers[0] < 1 or numbers[-1] > PORT_MAX:
-        raise SpecError("publish", value, f"{words!r} is not within 1 to {PORT_MAX}")
+        raise SpecError("publish", value, f"{ports!r} is not within 1 to {PORT_MAX}")
     return numbers
 
 
@@ -109,8 +110,7 @@ def address(what: str, value: object) -> IPv4Address | IPv6Address:
 
 
 def check_network(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Spec that FIELDS names, checked against each other and its network: those that get another form,
-    in it."""
+    """Checks the fields FIELDS of a Spec against each other and its network; returns the normalized ones."""
     result: dict[str, Any] = {}
     result["dns"] = tuple(str(address(f"dns[{i}]", server)) for i, server in enumerate(fields["dns"]))
     result["add_hosts"] = _hosts(fields["add_hosts"])
@@ -129,13 +129,13 @@ def check_network(fields: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _hosts(given: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for name, where in given.items():
+def _hosts(add_hosts: Mapping[str, str]) -> dict[str, str]:
+    hosts = {}
+    for name, ip in add_hosts.items():
         if not HOSTNAME.fullmatch(text("add_hosts", name)):
             raise SpecError("add_hosts", name, "is no host name", "letters, digits, - _ and .")
-        found[name] = where if where == HOST_GATEWAY else str(address("add_hosts", where))
-    return found
+        hosts[name] = ip if ip == HOST_GATEWAY else str(address("add_hosts", ip))
+    return hosts
 
 
 def _mac(value: str) -> str:
@@ -148,12 +148,12 @@ def _mac(value: str) -> str:
 
 
 def parse_add_host(items: tuple[str, ...]) -> dict[str, str]:
-    """``NAME:ADDRESS`` or ``NAME=ADDRESS`` of each; the address of IPv6 can be in brackets; ``host-gateway`` is the
-    host."""
-    found = {}
+    """docker's ``--add-host NAME:ADDRESS`` or ``NAME=ADDRESS``; an IPv6 address can be in brackets; ``host-gateway`` is
+    the host."""
+    hosts = {}
     for item in items:
-        name, mark, where = re.fullmatch("([^:=]*)([:=]?)(.*)", text("add_hosts", item), re.DOTALL).groups()  # type: ignore[union-attr]
-        if not mark:
+        name, separator, ip = re.fullmatch("([^:=]*)([:=]?)(.*)", text("add_hosts", item), re.DOTALL).groups()  # type: ignore[union-attr]
+        if not separator:
             raise SpecError("add_hosts", item, "must be NAME:ADDRESS or NAME=ADDRESS", "such as db:10.88.0.7")
-        found[name] = where[1:-1] if where.startswith("[") and where.endswith("]") else where
-    return found
+        hosts[name] = ip[1:-1] if ip.startswith("[") and ip.endswith("]") else ip
+    return hosts

@@ -1,5 +1,5 @@
-"""Fields of a spec as the types that the rest of the package relies on: strings in the command line's form become
-parts, lists become tuples, mappings become dicts. Any other type is a ``SpecError`` that names the field."""
+"""Converts the fields of a spec to the types that the rest of the package expects: strings in the command line's form
+become parts, lists become tuples, mappings become dicts. Another type is a ``SpecError`` that names the field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = ("mounts", "devices", "ulimits", "ports")
 
 
 def normalize(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the fields of a Spec, those that may have another form, in the one that they are to have."""
+    """The converted values of those fields of a Spec that accept several types."""
     result: dict[str, Any] = {}
     for name in FLAGS:
         flag(name, fields[name])
@@ -41,7 +41,7 @@ def normalize(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def limits(value: object) -> Limits:
-    """Limits, or a mapping of their fields."""
+    """Converts a mapping of the fields of Limits to Limits."""
     if isinstance(value, Limits):
         return value
     if not isinstance(value, Mapping):
@@ -63,27 +63,27 @@ def _parts(name: str, value: object) -> tuple[Any, ...]:
         "ports": (Port, Port.option),
     }
     kind, parse = kinds[name]
-    found: list[Any] = []
+    parts: list[Any] = []
     for i, item in enumerate(sequence(name, value)):
-        made: Any = item
+        part: Any = item
         if isinstance(item, str) or (kind is Port and type(item) is int):
             with error_context(f"{name}[{i}]", str(item)):
-                made = parse(str(item))
-        found += made if isinstance(made, tuple) and kind is Port else [made]
-        if not isinstance(found[-1], kind):
+                part = parse(str(item))
+        parts += part if isinstance(part, tuple) and kind is Port else [part]
+        if not isinstance(parts[-1], kind):
             reason = f"must be a {kind.__name__}, or a string as the command line takes it"
             raise SpecError(f"{name}[{i}]", item, f"{reason}, not {type(item).__name__}")
-    return tuple(found)
+    return tuple(parts)
 
 
 def _sysctls(items: Iterable[object]) -> dict[str, str]:
-    found = {}
+    sysctls = {}
     for item in items:
         key, equals, value = text("sysctls", item).partition("=")
         if not equals:
             raise SpecError("sysctls", item, "must be NAME=VALUE", "as in net.ipv4.ip_forward=1")
-        found[key] = value
-    return found
+        sysctls[key] = value
+    return sysctls
 
 
 def _hosts(items: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Mounts, devices and resource limits (getrlimit(2)), also as docker's command line writes them."""
+"""Mounts, devices and resource limits (getrlimit(2)), with parsers for docker's command-line forms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, error_con
 
 @dataclass(frozen=True)
 class Mount:
-    """One mount of the container: ``bind`` (``source`` on the host), ``volume`` (``source`` is the name of one, which
-    is made where it is missing), or ``tmpfs`` (``size`` in bytes, or ``"50%"`` of the memory; ``mode``; ``nr_inodes``;
-    the ``uid`` and ``gid`` that have it, as the container counts).
+    """A mount of the container: ``bind`` (``source`` is a path of the host), ``volume`` (``source`` is the name of a
+    volume, which is created where it is missing), or ``tmpfs`` (``size`` in bytes, or ``"50%"`` of the memory;
+    ``mode``; ``nr_inodes``; its owner's ``uid`` and ``gid`` inside the container).
 
-    Device nodes in it are inert (nodev), and in a tmpfs set-uid files and programs too, unless ``options`` say dev,
-    suid, exec."""
+    Mounts are nodev, and a tmpfs is also nosuid and noexec, unless ``options`` contain dev, suid, exec."""
 
     target: str
     source: str | None = None
@@ -72,8 +71,8 @@ class Mount:
         if self.nr_inodes is not None:
             object.__setattr__(self, "nr_inodes", size("tmpfs nr_inodes", self.nr_inodes))
         if self.mode is not None and (type(self.mode) is not int or not 0 <= self.mode <= 0o7777):
-            shown = oct(self.mode) if type(self.mode) is int else self.mode
-            raise SpecError("tmpfs mode", shown, "must be a number from 0 to 7777, in octal")
+            value = oct(self.mode) if type(self.mode) is int else self.mode
+            raise SpecError("tmpfs mode", value, "must be a number from 0 to 7777, in octal")
 
     @staticmethod
     def _tmpfs_size(value: int | str) -> int:
@@ -83,8 +82,8 @@ class Mount:
 
     @classmethod
     def volume(cls, value: str) -> Mount:
-        """``src:dst[:ro|rw]``: ``src`` with a slash, or that begins with a dot, is a path (a relative one is the
-        caller's), else the name of a volume."""
+        """docker's ``-v src:dst[:ro|rw]``. A ``src`` with a slash, or with a dot at its start, is a path (a relative
+        one is relative to the caller's directory), else the name of a volume."""
         parts = text("volume", value).split(":")
         if len(parts) not in (2, 3) or not all(parts):
             raise SpecError("volume", value, "must be SOURCE:TARGET[:ro]", "SOURCE: a path, or the name of a volume")
@@ -107,16 +106,16 @@ class Mount:
         known = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
         fields: dict[str, Any] = {"type": "bind"}
         for item in text("mount", value).split(","):
-            key, equals, given = item.partition("=")
+            key, equals, setting = item.partition("=")
             key = known.get(key, key)
-            if key == "readonly" and given in ("", "true", "1", "false", "0"):
-                fields[key] = given in ("", "true", "1")
+            if key == "readonly" and setting in ("", "true", "1", "false", "0"):
+                fields[key] = setting in ("", "true", "1")
             elif key in ("type", "source", "target") and equals:
-                fields[key] = given
+                fields[key] = setting
             elif key == "tmpfs-size" and equals:
-                fields["size"] = given
-            elif key == "tmpfs-mode" and re.fullmatch(r"[0-7]{1,4}", given):
-                fields["mode"] = int(given, 8)
+                fields["size"] = setting
+            elif key == "tmpfs-mode" and re.fullmatch(r"[0-7]{1,4}", setting):
+                fields["mode"] = int(setting, 8)
             else:
                 raise SpecError("mount", value, f"unknown item {item!r}", "type, source, target, readonly, tmpfs-size")
         if "target" not in fields:
@@ -131,10 +130,10 @@ class Mount:
     @classmethod
     def tmpfs(cls, value: str) -> Mount:
         """docker's ``--tmpfs /path[:size=64m,mode=1777,uid=1,gid=1,nr_inodes=1k,ro,noexec]``; see tmpfs(5)."""
-        target, _, given = text("tmpfs", value).partition(":")
+        target, _, items = text("tmpfs", value).partition(":")
         fields: dict[str, Any] = {}
         options = set()
-        for item in filter(None, given.split(",")):
+        for item in filter(None, items.split(",")):
             key, _, number = item.partition("=")
             if key in ("size", "nr_inodes"):
                 fields[key] = number
@@ -156,9 +155,9 @@ class Mount:
 
 @dataclass(frozen=True)
 class Device:
-    """A device node of the host shown in the container, at a path below /dev.
+    """A device node of the host that the container gets, at a path below /dev.
 
-    ``access`` is of r, w and m, as in the devices controller."""
+    ``access`` consists of r, w and m, as in the devices controller."""
 
     source: str
     target: str
@@ -176,7 +175,7 @@ class Device:
 
     @classmethod
     def option(cls, value: str) -> Device:
-        """``/dev/x[:/dev/y[:rwm]]``."""
+        """docker's ``--device /dev/x[:/dev/y[:rwm]]``."""
         parts = text("device", value).split(":")
         if len(parts) > 3:
             raise SpecError("device", value, "must be HOST[:CONTAINER[:rwm]]", "such as /dev/fuse")
@@ -188,7 +187,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Ulimit:
-    """One resource limit (getrlimit(2)); -1 is unlimited."""
+    """A resource limit (getrlimit(2)); -1 is unlimited."""
 
     name: str
     soft: int
@@ -209,9 +208,9 @@ class Ulimit:
 
     @classmethod
     def option(cls, value: str) -> Ulimit:
-        """``nofile=1024[:2048]``; ``unlimited`` or -1."""
-        name, equals, given = text("ulimit", value).partition("=")
-        numbers = [("-1" if part == "unlimited" else part) for part in given.split(":")]
+        """docker's ``--ulimit nofile=1024[:2048]``; ``unlimited`` is -1."""
+        name, equals, limits = text("ulimit", value).partition("=")
+        numbers = [("-1" if part == "unlimited" else part) for part in limits.split(":")]
         if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
             raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
         with error_context("ulimit", value):
@@ -232,7 +231,7 @@ class DeviceRate:
 
     @classmethod
     def option(cls, what: str, value: str, *, bytes_per_second: bool) -> DeviceRate:
-        """``/dev/sda:1m`` or ``/dev/sda:1000``."""
+        """docker's ``--device-read-bps /dev/sda:1m``, ``--device-read-iops /dev/sda:1000`` ..."""
         path, colon, rate = text(what, value).rpartition(":")
         if not colon or not path.startswith("/"):
             raise SpecError(what, value, "must be /DEVICE:RATE", "such as /dev/sda:1m")

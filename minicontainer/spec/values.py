@@ -1,6 +1,6 @@
-"""Single values of a spec: texts, numbers, identifiers.
+"""Checks of single values of a spec: strings, numbers, identifiers.
 
-Each check takes what is being set, for the error, and gives the value back as the kernel will have it.
+Each check takes the name of the field, for the error, and returns the value in the kernel's form.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from minicontainer.errors import SpecError, quote
 
 RANGE = re.compile(r"[0-9]{1,10}:[0-9]{1,10}:[1-9][0-9]{0,9}")  # user id, group id, count
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
-NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # names that no network can have
+NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # reserved: no names of networks
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
-OUTSIDE_MAX = 2**31 - 1  # of a range that ids are mapped to: inputs of a plan are int32_t (struct mc_run)
+OUTSIDE_MAX = 2**31 - 1  # the last id outside that can be mapped to: inputs of a plan are int32_t (struct mc_run)
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
 SIGNAL_MAX = 64  # signal(7): the highest real-time signal
 SECONDS_MAX = 10**9
 
-# getrlimit(2), by docker's names: the number is the kernel's, the same on every architecture we know.
+# getrlimit(2), by docker's names: the kernel's numbers, which are the same on x86_64 and aarch64.
 RLIMITS = {
     name: number
     for number, name in enumerate(
@@ -34,8 +34,8 @@ RLIMITS = {
     )
 }
 
-# What a container's are without --ulimit, or the caller's hard limit where that is less: the kernel's for process 1,
-# and systemd's for descriptors. (-1: unlimited)
+# A container's limits without --ulimit (at most the caller's hard limits): the kernel's for process 1, and systemd's
+# for descriptors. -1: unlimited.
 DEFAULT_ULIMITS = dict.fromkeys(RLIMITS, (-1, -1)) | {
     "stack": (8 << 20, -1),
     "core": (0, -1),
@@ -54,23 +54,23 @@ CAPABILITIES = (
     " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 ).split()
 
-# docker's, without NET_RAW (0xa80405fb), which sees and forges each packet of a network; ping goes without it.
+# docker's (0xa80425fb) without NET_RAW, with which a process can sniff and forge packets; ping does not need it.
 DEFAULT_CAPABILITIES = frozenset(
     "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL"
     " AUDIT_WRITE".split()
 )
 
 
-# ---- texts and numbers
+# ---- strings and numbers
 
 
 def network_name(network: str) -> str:
-    """Of the field ``network``: the name of the network that the container gets an address of; "" where none."""
+    """The name of the network, of the field ``network``, on which the container gets an address; "" where none."""
     return "" if network in ("none", "host") or ":" in network else network
 
 
 def text(what: str, value: object, *, empty: bool = False) -> str:
-    """A string that the kernel can take: no NUL byte in it."""
+    """A string without NUL bytes, as system calls need it."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
@@ -87,7 +87,7 @@ def text(what: str, value: object, *, empty: bool = False) -> str:
 
 
 def size(what: str, value: int | str, *, least: int = 1) -> int:
-    """Bytes of ``1024``, ``64M``, ``1.5g``: powers of 1024, as docker's."""
+    """The bytes of ``1024``, ``64M``, ``1.5g``: units are powers of 1024, as docker's."""
     number = value
     if isinstance(value, str):
         match = SIZE.fullmatch(value.strip())
@@ -101,7 +101,7 @@ def size(what: str, value: int | str, *, least: int = 1) -> int:
 
 
 def whole(what: str, value: object, least: int, most: int, unit: str = "") -> int:
-    """A whole number within bounds; digits in a string are taken too."""
+    """A whole number from ``least`` to ``most``, or a string of digits."""
     unit = f" {unit}" if unit else ""
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -114,7 +114,7 @@ def whole(what: str, value: object, least: int, most: int, unit: str = "") -> in
 
 
 def decimal(what: str, value: object, least: float, most: float, unit: str) -> float:
-    """A number within bounds; a string such as ``1.5`` is taken too."""
+    """A number from ``least`` to ``most``, or a string such as ``1.5``."""
     number: float = math.nan
     if isinstance(value, str):
         number = float(value) if DECIMAL.fullmatch(value) else math.nan
@@ -126,14 +126,15 @@ def decimal(what: str, value: object, least: float, most: float, unit: str) -> f
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """A ``timeout`` in seconds as it is; SpecError where it is no number. Any number is taken, as by subprocess."""
+    """Returns a ``timeout`` in seconds unchanged; SpecError where it is no number. Any number is valid, as in
+    subprocess."""
     if timeout is not None and not isinstance(timeout, (int, float)):
         raise SpecError("timeout", timeout, f"must be a number of seconds, or None, not {type(timeout).__name__}")
     return timeout
 
 
 def absolute(what: str, value: object) -> str:
-    """An absolute path of the container; ``..`` cannot lead above its root (the kernel clamps it there)."""
+    """An absolute path in the container; ``..`` of its root is the root (path_resolution(7))."""
     path = text(what, value)
     if not path.startswith("/"):
         raise SpecError(what, path, "must be an absolute path in the container")
@@ -141,7 +142,7 @@ def absolute(what: str, value: object) -> str:
 
 
 def distinct(what: str, targets: list[str]) -> None:
-    """No path of the container may be given twice: the one would hide the other."""
+    """SpecError where a path occurs twice: one mount would hide the other."""
     for target in targets:
         if targets.count(target) > 1:
             raise SpecError(what, target, "is given more than once", "each once")
@@ -159,7 +160,7 @@ def cpu_list(what: str, value: object) -> str:
 
 @contextmanager
 def error_context(what: str, value: str) -> Iterator[None]:
-    """An error about a part of an option's value is said of the whole value, as it was typed."""
+    """Raises a SpecError about a part of an option's value again, as an error of the whole value."""
     try:
         yield
     except SpecError as e:
@@ -172,7 +173,7 @@ def error_context(what: str, value: str) -> Iterator[None]:
 
 
 def capability(what: str, name: str) -> str:
-    """``NET_ADMIN`` of ``net_admin``, ``CAP_NET_ADMIN``; ``ALL`` stays."""
+    """Normalizes a name: ``net_admin`` and ``CAP_NET_ADMIN`` to ``NET_ADMIN``; ``ALL`` stays."""
     short = text(what, name).upper().removeprefix("CAP_")
     if short != "ALL" and short not in CAPABILITIES:
         raise SpecError(what, name, "is no capability", "see capabilities(7), or ALL")
@@ -180,7 +181,7 @@ def capability(what: str, name: str) -> str:
 
 
 def signal_number(what: str, name: str) -> int:
-    """15 of ``TERM``, ``SIGTERM``, ``15``; also ``RTMIN+3``."""
+    """The number of a signal: ``TERM``, ``SIGTERM``, ``15``, ``RTMIN+3``."""
     short = text(what, name).upper().removeprefix("SIG")
     if re.fullmatch(r"[0-9]{1,2}", short):
         return whole(what, name, 1, SIGNAL_MAX)
@@ -194,7 +195,7 @@ def signal_number(what: str, name: str) -> int:
 
 
 def check_id(what: str, value: object) -> str:
-    """A numeric id in range, or a name to be looked up later."""
+    """A numeric id in range, or a name, which a start looks up."""
     name = _id_text(what, value)
     if re.fullmatch(r"[+-]?[0-9]+", name):
         whole(what, name, 0, ID_MAX)
@@ -202,7 +203,7 @@ def check_id(what: str, value: object) -> str:
 
 
 def check_user(what: str, value: object) -> str:
-    """``[NAME|UID][:GROUP|GID]``, or a number. What is left out is root, and its group, as docker has it."""
+    """``[NAME|UID][:GROUP|GID]``, or a number. The default user is root, the default group the user's, as docker's."""
     user, _, group = _id_text(what, value).partition(":")
     if ":" in group or not (user or group):
         raise SpecError(what, value, "must be NAME|UID[:GROUP|GID]", "or :GROUP for root with another group")
@@ -212,7 +213,7 @@ def check_user(what: str, value: object) -> str:
 
 
 def _id_text(what: str, value: object) -> str:
-    """A number, as its digits."""
+    """A string, or the digits of a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(int(value))
     if not isinstance(value, str):
@@ -221,9 +222,10 @@ def _id_text(what: str, value: object) -> str:
 
 
 def parse_env(items: Iterable[str], caller: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's. Where the caller has none, which docker does not mind,
-    it is an error; so is a blank in a name, which docker minds in files alone: a slip (``A = 1``, ``export A=1``), for
-    no shell could name that variable."""
+    """docker's ``KEY=VALUE``; ``KEY`` alone copies the caller's variable.
+
+    Two mistakes that docker accepts are errors: a ``KEY`` that the caller does not have, and a blank in a name (``A =
+    1``, ``export A=1``; docker refuses it in files only), since no shell could use that variable."""
     env: dict[str, str] = {}
     for item in items:
         key, equals, value = text("env", item, empty=True).partition("=")

@@ -29,10 +29,9 @@ def test_the_fields_are_those_of_spec() -> None:
 
 def test_the_others_are_those_of_the_functions() -> None:
     assert set(keywords.PopenKeywords.__annotations__) == of(mc.Popen) | set(keywords.Fields.__annotations__)
-    for kind in ("Popen", "Run", "Exec", "Entered"):  # each form of one has the same
-        forms = [
-            set(getattr(keywords, f"{how}{kind}Keywords").__annotations__) for how in ("", "Text", "Encoded", "Bytes")
-        ]
+    for kind in ("Popen", "Run", "Exec", "ExecRun"):  # each form of one has the same
+        names = [f"{form}{kind}Keywords" for form in ("", "Text", "Encoded", "Bytes")]
+        forms = [set(getattr(keywords, name).__annotations__) for name in names]
         assert forms == [forms[0]] * 4
     assert set(keywords.RunAnyOptions.__annotations__) == of(finish) == of(mc.run)
     assert set(keywords.ExecOptions.__annotations__) == of(mc.Container.exec)
