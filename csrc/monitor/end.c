@@ -12,15 +12,15 @@
 /* The file of a name contains "PID ID" (container/registry/names.py). */
 static int owns_name(const struct mc_monitor *shared)
 {
-	char said[128];
-	long n = mc_read_at(shared->names, shared->name, said, sizeof(said)), at = 0;
+	char content[128];
+	long n = mc_read_at(shared->names, shared->name, content, sizeof(content)), at = 0;
 
-	while (at < n && said[at] != ' ')
+	while (at < n && content[at] != ' ')
 		at++;
 	if (n - at < 65)
 		return 0;
 	for (int i = 0; i < 64; i++)
-		if (said[at + 1 + i] != shared->id[i])
+		if (content[at + 1 + i] != shared->id[i])
 			return 0;
 	return 1;
 }

@@ -60,7 +60,7 @@ def copy_out(
 
 
 class _Paths(NamedTuple):
-    """Of one entry, as errors name it."""
+    """The paths of one entry, for errors."""
 
     source: str
     target: str
@@ -102,16 +102,16 @@ class _Copy:
                 if source.endswith("/") and not stat.S_ISDIR(status.st_mode):
                     raise Error(sentence("cp", source, "is not a directory"))
             with _named_errors(target):
-                at, name, there = self._destination(target, name, stat.S_ISDIR(status.st_mode), copies_contents)
+                at, name, target_path = self._destination(target, name, stat.S_ISDIR(status.st_mode), copies_contents)
                 stack.callback(os.close, at)
             if is_kernel_filesystem(fd):
                 self._skip(source, "is a file system of the kernel's")
-            elif (level := self._put(fd, status, at, name, _Paths(source, there))) is not None:
+            elif (level := self._put(fd, status, at, name, _Paths(source, target_path))) is not None:
                 self._tree(level)
         return self._skipped
 
     def _destination(self, path: str, name: str, is_directory: bool, copies_contents: bool) -> tuple[int, str, str]:
-        """The directory to copy into, the name there ("." for the directory itself), and its path."""
+        """The directory to copy into, the name in it ("." for the directory itself), and the path of the copy."""
         try:
             directory = self._target.open(path, lib.O_PATH | os.O_DIRECTORY)
         except NotADirectoryError:
@@ -147,13 +147,13 @@ class _Copy:
                 level.close()
 
     def _enter(self, level: _Level, name: str) -> _Level | None:
-        """Copies an entry of a directory; a directory is only begun."""
+        """Copies an entry of a directory; a directory is made, and its contents are left to the caller."""
         paths = _Paths(*(f"{path.rstrip('/')}/{name}" for path in level.paths))
         with _named_errors(paths.source):
             try:
                 fd = os.open(name, ENTRY, dir_fd=level.source)
             except FileNotFoundError:
-                return None  # it has gone meanwhile
+                return None  # it was removed meanwhile
         try:
             status = os.fstat(fd)
             if self._top is not None and os.path.samestat(status, self._top):
@@ -172,7 +172,7 @@ class _Copy:
     # -- an entry
 
     def _put(self, fd: int, status: os.stat_result, at: int, name: str, paths: _Paths) -> _Level | None:
-        """What ``fd`` (O_PATH) is, as ``name`` in the directory ``at``; a directory is only begun."""
+        """Copies the file ``fd`` (O_PATH) to ``name`` in the directory ``at``; of a directory, without its contents."""
         kind = stat.S_IFMT(status.st_mode)
         with _named_errors(paths.source):
             if kind == stat.S_IFDIR:

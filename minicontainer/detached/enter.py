@@ -68,9 +68,9 @@ def exec_plan(base: Spec, pid: int, args: Sequence[str], **options: Any) -> Exec
 def inspect_process(pid: int, spec: Spec) -> tuple[str, Host]:
     """The namespaces of process 1 that differ from the caller's (CLONE_NEW* by name), and the facts of the
     container."""
-    there = f"/proc/{pid}/ns"
+    directory = f"/proc/{pid}/ns"
     try:
-        others = [kind for kind in KINDS if _link(f"{there}/{kind}") != _link(f"/proc/self/ns/{kind}")]
+        others = [kind for kind in KINDS if _link(f"{directory}/{kind}") != _link(f"/proc/self/ns/{kind}")]
         with open(f"/proc/{pid}/setgroups", encoding="ascii") as f:
             denied = f.read().strip() == "deny"
         with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
@@ -106,8 +106,8 @@ def _no_namespaces_reason(pid: int) -> str:
     """A process has no namespaces once its main thread has exited (exit_task_namespaces), though other threads run:
     setns(2) by its pidfd fails with ESRCH then. A process that a signal kills loses them too, before its state is Z."""
     try:
-        found = process.stat(pid)
-        if found.state in "ZX" and not found.has_ended:
+        stat = process.stat(pid)
+        if stat.state in "ZX" and not stat.has_ended:
             return f"the main thread of its process 1 (pid {pid}) has exited: no way leads in (kill, stop)"
     except ProcessLookupError:
         pass
@@ -168,9 +168,9 @@ class Exec(Popen[AnyStr]):
             stack.callback(cgroup.close)
             inputs["cgroup"] = cgroup.birth_fd()
         if self.spec.tty:
-            ours, theirs = socket.socketpair()
-            stack.callback(start.receive_terminal, child, ours, theirs)
-            inputs["parent-socket"] = theirs.fileno()
+            own_end, child_end = socket.socketpair()
+            stack.callback(start.receive_terminal, child, own_end, child_end)
+            inputs["parent-socket"] = child_end.fileno()
         return inputs
 
 

@@ -137,7 +137,7 @@ class _Export:
             fd = openat2(directory, name, lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, STAY)
         except OSError as e:
             if e.errno == errno.ENOENT:
-                return -1  # it has gone meanwhile
+                return -1  # it was removed meanwhile
             if e.errno == errno.EXDEV:
                 self._mount_point(os.stat(name, dir_fd=directory, follow_symlinks=False), path)
                 return -1

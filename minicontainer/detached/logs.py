@@ -115,14 +115,14 @@ class Log:
         if self._file >= 0:
             os.lseek(self._file, 0, os.SEEK_END)
 
-    def replay(self, begin: LineStart) -> Iterator[Entry]:
+    def replay(self, line: LineStart) -> Iterator[Entry]:
         """The entries from the start of a line on, without the rest of earlier lines; from the oldest file on, if the
         file of that line is gone."""
         self._close()
         while self._next():
-            if os.fstat(self._file).st_ino == begin.position.inode:
-                os.lseek(self._file, begin.position.offset, os.SEEK_SET)
-                return drop_continued(self.read(), begin.continued)
+            if os.fstat(self._file).st_ino == line.position.inode:
+                os.lseek(self._file, line.position.offset, os.SEEK_SET)
+                return drop_continued(self.read(), line.continued)
         self._close()
         return self.read()
 
@@ -136,10 +136,10 @@ class Log:
         while True:
             while self._file >= 0 and (data := self._more()):
                 lines, newline, rest = (self._partial + data).rpartition(b"\n")
-                begin = os.lseek(self._file, 0, os.SEEK_CUR) - len(self._partial) - len(data)
+                chunk_start = os.lseek(self._file, 0, os.SEEK_CUR) - len(self._partial) - len(data)
                 inode, self._partial = os.fstat(self._file).st_ino, rest
                 for at, entry in _positions(lines + newline):
-                    yield Position(inode, begin + at), entry
+                    yield Position(inode, chunk_start + at), entry
                 if len(self._partial) > 2 * CHUNK:  # no valid line: a monitor writes at most one read(2) to a line
                     self._partial = b""
             if not self._next():
@@ -188,13 +188,13 @@ class Log:
 
 def last(entries: Iterable[tuple[Position, Entry]], count: int) -> LineStart | None:
     """The start of the last ``count`` lines (a line may consist of several entries); None without entries."""
-    begins: deque[LineStart] = deque(maxlen=count)
+    starts: deque[LineStart] = deque(maxlen=count)
     continued: set[str] = set()
     for position, entry in entries:
         if entry.stream not in continued:
-            begins.append(LineStart(position, frozenset(continued)))
+            starts.append(LineStart(position, frozenset(continued)))
         (continued.discard if entry.data.endswith(b"\n") else continued.add)(entry.stream)
-    return begins[0] if begins else None
+    return starts[0] if starts else None
 
 
 def drop_continued(entries: Iterable[Entry], streams: Iterable[str]) -> Iterator[Entry]:
@@ -226,8 +226,8 @@ def entries(
     with Log(directory) as log:
         selected = log.read()
         if tail is not None:
-            begin = last(((position, entry) for position, entry in log.positions() if fits(entry)), tail)
-            selected = log.replay(begin) if begin else iter(())
+            line = last(((position, entry) for position, entry in log.positions() if fits(entry)), tail)
+            selected = log.replay(line) if line else iter(())
         yield from filter(fits, selected)
         while follow and ended is not None:
             left = None if end is None else (end - time.time_ns()) / 1e6

@@ -36,7 +36,7 @@ def sizes(container: Client) -> tuple[int | None, int | None]:
 
 def tree_size(top: int) -> int:
     """Bytes of the files below a directory (a descriptor), on its file system alone."""
-    size, seen, device = 0, set(), os.fstat(top).st_dev
+    size, counted, device = 0, set(), os.fstat(top).st_dev
     levels: list[tuple[int, Iterator[str]]] = [(os.dup(top), iter(os.listdir(top)))]
     try:
         while levels:
@@ -53,9 +53,9 @@ def tree_size(top: int) -> int:
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue  # it was replaced meanwhile, or may not be read
             if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                size += 0 if status.st_ino in seen else status.st_size
+                size += 0 if status.st_ino in counted else status.st_size
                 if status.st_nlink > 1:
-                    seen.add(status.st_ino)
+                    counted.add(status.st_ino)
     finally:
         for directory, _ in levels:
             os.close(directory)

@@ -38,8 +38,8 @@ def interface_of(name: str) -> str:
 def interfaces(*, others: bool = False) -> list[str]:
     """The bridges of this state directory; with ``others`` those of all."""
     own = runtime.suffix()
-    ours = f"mc{own[1:7]}-[0-9a-f]{{6}}" if own else "mc0|mc-[0-9a-f]{10}"
-    pattern = re.compile("mc0|mc-[0-9a-f]{10}|mc[0-9a-f]{6}-[0-9a-f]{6}" if others else ours)
+    own_pattern = f"mc{own[1:7]}-[0-9a-f]{{6}}" if own else "mc0|mc-[0-9a-f]{10}"
+    pattern = re.compile("mc0|mc-[0-9a-f]{10}|mc[0-9a-f]{6}-[0-9a-f]{6}" if others else own_pattern)
     return [name for _, name in socket.if_nameindex() if pattern.fullmatch(name)]
 
 

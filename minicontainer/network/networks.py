@@ -65,7 +65,7 @@ def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, 
 
 def _bring_up(network: Network, networks: list[Network]) -> Network:
     """Makes the bridge, the table and the files."""
-    failpoint("network begun")
+    failpoint("network started")
     index = bridge.make(network)
     network = replace(network, index=index, messages=bridge.messages(network, index))
     _enable_forwarding(networks)

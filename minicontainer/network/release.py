@@ -57,7 +57,7 @@ def walk_here(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int
         _sockets.append((pid, fd))
 
 
-def forget_flows(elements: Iterable[firewall.Element], observe: Observe = lambda call, begin: None) -> None:
+def forget_flows(elements: Iterable[firewall.Element], observe: Observe = lambda call, start_ns: None) -> None:
     """Deletes tracked connections to newly published ports (flows.py)."""
     plan = Plan(list(flows.published(Slot("netfilter"), elements)), ["netfilter"])
     for call, start, _, result in walk_here(plan, {}) if plan.steps else ():
