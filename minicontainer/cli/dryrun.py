@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicontainer.container import placeholders
 from minicontainer.container.cgroup import limits
-from minicontainer.container.resolving import resolve
+from minicontainer.container.references import resolve
 from minicontainer.container.start import compile_spec
 from minicontainer.spec import Spec
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from minicontainer.container.communicate import CHUNK, Captured
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Usage
+from minicontainer.container.stdio.communicate import CHUNK, Captured
 from minicontainer.spec import Spec
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def prepare(child: Child, spec: Spec, host: Host, network: Network | None) -> di
 
         inputs |= mappings.prepare(child)
     if network is not None:
-        from minicontainer.container.network import joining
+        from minicontainer.container.network import attach
 
-        inputs |= joining.join(child, spec, network, compiler.hostname(spec, child.id))
+        inputs |= attach.join(child, spec, network, compiler.hostname(spec, child.id))
     return inputs

@@ -20,7 +20,7 @@ from minicontainer.container.cgroup import limits
 from minicontainer.container.child import Child
 from minicontainer.container.result import Usage
 from minicontainer.container.start import start
-from minicontainer.container.streams import DEVNULL, PIPE, STDOUT, Streams
+from minicontainer.container.stdio.streams import DEVNULL, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, as_step_error
 from minicontainer.native import check, lib, now
 from minicontainer.plan.timeline import Timeline
@@ -29,7 +29,7 @@ from minicontainer.spec import Spec, check_timeout, make, signal_number, size
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from minicontainer.container.communicate import Exchange
+    from minicontainer.container.stdio.communicate import Exchange
     from minicontainer.spec.keywords import (
         BytesPopenKeywords,
         EncodedPopenKeywords,
@@ -245,7 +245,7 @@ class Popen(Generic[AnyStr]):
 
     def _communicate(self, input: Any, timeout: float | None, *, text: bool) -> tuple[Any, Any]:
         """Both outputs, as str where ``text``. TimeoutExpired holds the bytes that were read so far."""
-        from minicontainer.container.communicate import Exchange
+        from minicontainer.container.stdio.communicate import Exchange
 
         deadline = None if timeout is None else monotonic() + timeout
         exchange = self._exchange

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, overload
 
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Result
-from minicontainer.container.streams import PIPE
+from minicontainer.container.stdio.streams import PIPE
 from minicontainer.spec import Spec, check_timeout
 
 if TYPE_CHECKING:

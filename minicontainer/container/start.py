@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import compiler, facts, host, parent, placeholders, resolving
+from minicontainer.container import compiler, facts, host, parent, placeholders, references
 from minicontainer.container.cgroup import devices, limits
 from minicontainer.container.child import Child
 from minicontainer.container.facts import CALLER
@@ -25,7 +25,7 @@ from minicontainer.container.ids import idmapped
 from minicontainer.container.network import veth
 from minicontainer.container.program import execute
 from minicontainer.container.registry import ownership
-from minicontainer.container.streams import for_child
+from minicontainer.container.stdio.streams import for_child
 from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux.devices import Rule
@@ -88,9 +88,9 @@ def compile_spec(spec: Spec, exe: str = CALLER, *, create: bool = True) -> Compi
 
 
 def _endpoint(spec: Spec, create: bool) -> tuple[Network | None, veth.Endpoint]:
-    from minicontainer.container.network import joining
+    from minicontainer.container.network import attach
 
-    return joining.endpoint_of(spec, create=create)
+    return attach.endpoint_of(spec, create=create)
 
 
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
@@ -105,7 +105,7 @@ def start_with(spec: Spec, clone: Clone, identifier: str = "", exe: str = CALLER
     """``start`` with another ``clone`` function. With an ``identifier`` (12 hex digits) the caller has reserved the
     container's name and volumes; else they are reserved here. ``exe`` is as in ``facts.gather``."""
     check_proc()
-    volumes, spec = spec.volumes if not identifier else (), resolving.resolve(spec)
+    volumes, spec = spec.volumes if not identifier else (), references.resolve(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:

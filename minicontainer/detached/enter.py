@@ -4,7 +4,7 @@
     with c.exec(["/bin/sh"], stdin=mc.PIPE) as p:  # as mc.Popen
         ...
 
-Theory of operation. The plan (container/entering.py) is written to a memfd. A child executes a sealed copy of the
+Theory of operation. The plan (container/execplan.py) is written to a memfd. A child executes a sealed copy of the
 helper csrc/helpers/enter.c, which walks the plan: it clones the process that becomes the program as its sibling
 (CLONE_PARENT), so as a child of the caller, and exits. So the container never sees the caller's memory, and the caller
 is never under the container's limits."""
@@ -19,13 +19,13 @@ from dataclasses import replace
 from typing import Any, AnyStr, NamedTuple
 
 from minicontainer import plan as p
-from minicontainer.container import entering, host, seccomp, start
+from minicontainer.container import execplan, host, seccomp, start
 from minicontainer.container.child import Child
 from minicontainer.container.host import Host
 from minicontainer.container.ids import users
 from minicontainer.container.process import Popen
 from minicontainer.container.program import init
-from minicontainer.container.streams import for_child
+from minicontainer.container.stdio.streams import for_child
 from minicontainer.detached.sharedmemory import Layout, copy_result, dup_above, map_shared
 from minicontainer.errors import Error
 from minicontainer.linux import process
@@ -62,7 +62,7 @@ def exec_plan(base: Spec, pid: int, args: Sequence[str], **options: Any) -> Exec
     ``pid``."""
     spec = exec_spec(base, pid, args, **options)
     namespaces, facts = inspect_process(pid, spec)
-    return ExecPlan(pid, spec, facts, entering.compile(spec, facts, namespaces))
+    return ExecPlan(pid, spec, facts, execplan.compile(spec, facts, namespaces))
 
 
 def inspect_process(pid: int, spec: Spec) -> tuple[str, Host]:

@@ -9,9 +9,9 @@ def resolve(spec: Spec, *, create: bool = True) -> Spec:
     """The spec with ``network=container:NAME`` replaced by that container's namespaces, and each volume by a bind mount
     of its directory. With ``create``, volumes that do not exist are created."""
     if spec.network.startswith("container:"):
-        from minicontainer.container.network import joining
+        from minicontainer.container.network import attach
 
-        spec = joining.resolve(spec)
+        spec = attach.resolve(spec)
     if spec.volumes:
         from minicontainer.container.filesystem import volumes
 
