@@ -1,8 +1,9 @@
-"""The plan of ``exec``: how a process gets into a container that runs, and what it is confined to. Pure.
+"""The plan of ``exec``: a further process joins a running container, and is confined. Pure.
 
-It is walked by csrc/helpers/enter.c, for whom it joins the namespaces; from the second child on, which is born in the
-container's cgroup, it is as the plan of a start (compiler.py). Until its exec that child has more rights than those who
-see it; they cannot trace it (prctl(2), PR_SET_DUMPABLE) without CAP_SYS_PTRACE in the host's own user namespace.
+csrc/helpers/enter.c walks the plan: it joins the container's namespaces, then clones a sibling into the container's
+cgroup, whose steps are those of a start (compiler.py). Until its exec that sibling has more rights than the container's
+processes, which can see it. They cannot trace it (prctl(2), PR_SET_DUMPABLE) without CAP_SYS_PTRACE in the host's user
+namespace.
 """
 
 from __future__ import annotations

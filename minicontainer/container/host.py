@@ -269,14 +269,14 @@ def userns_mode(spec: Spec) -> str:
     if spec.joined("userns"):
         return "join"
     is_root = namespaces.is_root()
-    wish = spec.userns or "auto"
-    if wish == "host" and os.geteuid() != 0:
+    mode = spec.userns or "auto"
+    if mode == "host" and os.geteuid() != 0:
         raise UnsupportedError("userns", "host", "an ordinary user needs a user namespace", "--userns private")
-    if ":" in wish and not is_root:
-        raise UnsupportedError("userns", wish, "only root of the host gives ids away", "--userns private")
-    if wish in ("host", "keep-id"):
-        return wish
-    if os.geteuid() == 0 and wish == "auto" and _needs_host_userns(spec):
+    if ":" in mode and not is_root:
+        raise UnsupportedError("userns", mode, "only root of the host gives ids away", "--userns private")
+    if mode in ("host", "keep-id"):
+        return mode
+    if os.geteuid() == 0 and mode == "auto" and _needs_host_userns(spec):
         return "host"
     return "range" if is_root else "private"
 

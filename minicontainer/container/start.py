@@ -248,11 +248,11 @@ def _extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack
     return inputs
 
 
-def _open_namespace(field: str, wish: str, path: str, stack: ExitStack) -> int:
+def _open_namespace(field: str, value: str, path: str, stack: ExitStack) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as e:
-        raise SpecError(field, wish, (e.strerror or str(e)).lower(), "a /proc/PID/ns file of a live process") from None
+        raise SpecError(field, value, (e.strerror or str(e)).lower(), "a /proc/PID/ns file of a live process") from None
     stack.callback(os.close, fd)
     return fd
 

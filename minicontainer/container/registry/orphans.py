@@ -129,12 +129,12 @@ def unlink(identifier: str) -> None:
             os.unlink(f"{names.detached(identifier)}/{name}")
 
 
-def _pidfd(identifier: str, who: str) -> int:
+def _pidfd(identifier: str, role: str) -> int:
     state = _read(identifier, "state")
     try:
-        if state["boot"] != boot_id() or not state[who]:
+        if state["boot"] != boot_id() or not state[role]:
             return -1
-        return Process(*map(runtime.integer, state[who])).pidfd()
+        return Process(*map(runtime.integer, state[role])).pidfd()
     except (KeyError, TypeError, ValueError):
         return -1
 
