@@ -166,8 +166,8 @@ HINTS: dict[tuple[int, str], str] = {
     (errno.EAGAIN, "clone3"): "a process limit is reached: ulimit -u, pids.max, kernel.pid_max",
     (errno.EBUSY, "clone3"): "the container's cgroup has children with controllers enabled",
     (errno.EPERM, "fsmount"): (
-        "in a user namespace, /proc or /sys can only be mounted if no mounts cover parts of the caller's own"
-        " (as in a container)"
+        "in a user namespace, /proc or /sys can only be mounted if no mounts cover parts of the caller's own (in a"
+        " container: give that one --privileged), and if the caller has one (else --userns host)"
     ),
     (errno.EINVAL, "pivot_root"): "the root file system must be a mount point that is not shared",
     (errno.EINVAL, "mount_setattr"): "the file system does not support ID-mapped mounts",

@@ -43,16 +43,14 @@ while True:
 
 
 def monitors() -> set[int]:
-    """The monitor processes that were started in this mount namespace."""
-    found, here = set(), os.readlink("/proc/self/ns/mnt")
-    for entry in os.listdir("/proc"):
-        try:
-            program = os.readlink(f"/proc/{entry}/exe") if entry.isdigit() else ""
-            if program.endswith("/libexec/monitor") and os.readlink(f"/proc/{entry}/ns/mnt") == here:
-                found.add(int(entry))
-        except OSError:
-            continue
-    return found
+    """The monitor processes of our own state directory: of no other containers that this host has."""
+    from minicontainer.container.cgroup import placement
+
+    group = placement.monitors()
+    if group is None:
+        return set()  # none has been started yet
+    with open(f"{group.path}/cgroup.procs", encoding="ascii") as file:
+        return set(map(int, file.read().split()))
 
 
 def cgroups() -> set[str]:

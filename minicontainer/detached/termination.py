@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import struct
+from contextlib import ExitStack
 
 from minicontainer.container.registry import orphans
 from minicontainer.detached import foreground
@@ -25,6 +26,12 @@ def _peer(s: socket.socket) -> int:
         return os.pidfd_open(pid) if pid > 0 else -1
     except ProcessLookupError:
         return -1
+
+
+def _closed_by(stack: ExitStack, fd: int) -> int:
+    if fd >= 0:
+        stack.callback(os.close, fd)
+    return fd
 
 
 class Terminable(ExecTarget):
@@ -54,21 +61,17 @@ class Terminable(ExecTarget):
             if self._is_in_the_foreground():
                 raise self._survival_error("rm")
             return
-        try:
-            with self.connect() as s:
-                pidfd = _peer(s)
-                s.send(request(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
-        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-            pidfd = orphans.monitor(self.id)  # it does not listen any more, or there is none
-        except BlockingIOError:
-            raise self._survival_error("rm") from None
-        if pidfd < 0:
-            return
-        try:
-            if not has_ended(pidfd, MONITOR_TIMEOUT):
+        with ExitStack() as stack:
+            try:
+                with self.connect() as s:
+                    pidfd = _closed_by(stack, _peer(s))
+                    s.send(request(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
+            except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
+                pidfd = _closed_by(stack, orphans.monitor(self.id))  # it does not listen any more, or there is none
+            except BlockingIOError:
+                raise self._survival_error("rm") from None
+            if pidfd >= 0 and not has_ended(pidfd, MONITOR_TIMEOUT):
                 raise self._survival_error("rm")
-        finally:
-            os.close(pidfd)
 
     def _survival_error(self, what: str) -> Error:
         """The error of the command ``what``: which processes have survived SIGKILL."""

@@ -205,3 +205,19 @@ def test_a_monitor_that_stands_still_is_said_to(make: Make, monkeypatch: pytest.
     finally:
         os.kill(monitor.pid, signal.SIGCONT)
     c.stop(0)
+
+
+def test_a_monitor_that_ends_before_a_request_leaves_no_descriptor(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was still there when its socket was opened, and is gone when the request is sent."""
+    c = make("true")
+    c.wait(60)
+
+    def connect(_: Container) -> socket.socket:
+        client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.close()
+        return client
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(Container, "connect", connect)
+    c.remove(force=True)
+    assert os.listdir("/proc/self/fd") == before

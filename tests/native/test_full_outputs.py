@@ -41,6 +41,7 @@ FULL = "No space left on device"
     ids=" ".join,
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.usefixtures("no_network_stays")
 def test_stdout(op: Operator, minicontainer_cli: Run, rootfs: Path, words: list[str], unbuffered: str) -> None:
     box = op.run("sh", "-c", "echo hello; exec sleep 1000", options=("-p", "127.0.0.1::80/tcp") * ("port" in words))
     given = [{"BOX": box, "ROOTFS": str(rootfs)}.get(word, word) for word in words]
