@@ -1,1 +1,1 @@
-"""The first isolation model: a spec becomes namespaces, a cgroup and a plan, and a process that lives in them."""
+"""Containers: a spec is compiled to a plan, which creates namespaces, a cgroup and the process in them."""

@@ -1,4 +1,4 @@
-"""The asyncio form, in the shape of ``asyncio.create_subprocess_exec``::
+"""The asyncio API, as ``asyncio.create_subprocess_exec``::
 
     p = await mc.create_container_exec("/bin/sh", "-c", "cat", rootfs="rootfs/", stdin=mc.PIPE, stdout=mc.PIPE)
     out, err = await p.communicate(b"hi")
@@ -75,7 +75,7 @@ class Container:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs."""
+        """The return code of process 1; None while it runs."""
         return self.popen.returncode
 
     @property
@@ -106,13 +106,13 @@ class Container:
         return self.popen.returncode
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes, bytes]:
-        """Writes stdin, reads both outputs to their end (None where one is no pipe), waits. ``popen.lost`` counts the
-        bytes beyond ``max_output``."""
+        """Writes stdin, reads stdout and stderr to their end (None for one that is no pipe), and waits. ``popen.lost``
+        counts the bytes beyond ``max_output``."""
         write = self._write(input) if self.stdin is not None else _nothing()
         _, out, err = await asyncio.gather(write, self._read("stdout"), self._read("stderr"))
         await self.wait()
         self.close()
-        return out, err  # type: ignore[return-value]  # as of Popen.communicate
+        return out, err  # type: ignore[return-value]  # as Popen.communicate
 
     async def _read(self, name: str) -> bytes | None:
         """Reads an output to its end; returns the first ``max_output`` bytes."""
@@ -142,7 +142,7 @@ class Container:
         self.popen.close()
 
     async def _kill(self) -> None:
-        """Kills and reaps the container, also where this task is cancelled meanwhile."""
+        """Kills and reaps the container, even if this task is cancelled meanwhile."""
         self.kill()
         while not self._ended.done():
             try:
@@ -154,7 +154,7 @@ class Container:
         return self
 
     async def __aexit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        """As Popen's: an exception (a cancellation too) kills the container; else waits for its end."""
+        """As Popen's: an exception (a cancellation too) kills the container; without one, waits for its end."""
         try:
             if kind is None:
                 if self.stdin is not None:
@@ -171,7 +171,7 @@ async def _nothing() -> None:
 
 
 async def create_container_exec(program: str | Spec, *args: str, **keywords: Unpack[AsyncioKeywords]) -> Container:
-    """Starts a container; keywords are Popen's (bytes only, as asyncio's)."""
+    """Starts a container. Keywords are those of Popen; the streams are bytes, as in asyncio."""
     if keywords.keys() & {"text", "encoding", "errors"}:
         raise ValueError("streams are bytes, as those of asyncio.create_subprocess_exec")
     command = program if isinstance(program, Spec) else [program, *args]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from minicontainer.network.leases import Lease
 
 
-_abandoned: list[Child] = []  # running, or not reaped yet, without a Popen
+_abandoned: list[Child] = []  # children without a Popen that run, or are not reaped yet
 
 
 class Child:
@@ -70,7 +70,7 @@ class Child:
         return self.spawn.pid > 0 and self.spawn.failed is None and self.spawn.interrupted is None
 
     def timeline(self) -> Timeline:
-        """Every primitive so far."""
+        """The timeline of every primitive so far."""
         spawn, run = self.spawn, self.parent_run
         parent_plan = None if run is None else (run.plan, bytes(ffi.buffer(run.records)))
         return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns, parent_plan)
@@ -88,7 +88,7 @@ class Child:
             try:
                 self.cgroup.remove(kill=True)
             except BaseException:
-                self.hand_over()  # processes are left: they keep their ids and address until a clean-up
+                self.hand_over()  # processes are left: their ids and address stay reserved until a clean-up
                 raise
             self.cgroup = None
         if self.ids is not None:
@@ -108,7 +108,7 @@ class Child:
             names.release(fd)
 
     def close(self) -> None:
-        """Closes its descriptors."""
+        """Closes the descriptors of this object."""
         self.spawn.close()
         for fd in (self.terminal, self.helper_output, self.ownership):
             if fd >= 0:
@@ -116,18 +116,18 @@ class Child:
         self.terminal = self.helper_output = self.ownership = -1
 
     def discard(self) -> None:
-        """Kills and reaps it, and releases all that it owns."""
+        """Kills and reaps the process, and releases all that this object owns."""
         self.spawn.kill_and_reap()
         self.release()
         self.close()
 
     def abandon(self) -> None:
-        """Leaves it running without a Popen: a later start reaps it, as subprocess does."""
+        """Leaves the process running without a Popen: a later start reaps it, as in subprocess."""
         self.disowned = True
         _abandoned.append(self)
 
     def hand_over(self) -> None:
-        """Gives up ownership: this process neither ends the container nor releases what it owns."""
+        """Gives up ownership: this process neither ends the container nor releases its resources."""
         self.disowned = True
         if self.ids is not None:
             self.ids.close()
@@ -162,4 +162,4 @@ def reap_abandoned() -> None:
                 warnings.warn(f"container {child.id}: {e}", ResourceWarning, stacklevel=2)
 
 
-os.register_at_fork(after_in_child=_abandoned.clear)  # children of the parent, which reaps them
+os.register_at_fork(after_in_child=_abandoned.clear)  # they are children of the parent process, which reaps them

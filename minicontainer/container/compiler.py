@@ -1,8 +1,8 @@
 """``compile(spec, host) -> Plan``: a container as a list of primitives. Pure (no system calls); a function per phase.
 
-The order makes it safe. Sources (bind mounts, kernel file systems) are opened as detached mount trees *before*
-``pivot_root`` and attached *after* it, so that paths in ROOTFS can only resolve inside the container. Mount points are
-looked up name by name (csrc/plan/mountpoint.c), so that no magic link of ``/proc`` redirects a path.
+The order of the steps makes a start safe. Sources (bind mounts, kernel file systems) are opened as detached mount trees
+*before* ``pivot_root`` and attached *after* it, so that paths in ROOTFS can only resolve inside the container. Mount
+points are looked up name by name (csrc/plan/mountpoint.c), so that no magic link of ``/proc`` redirects a path.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def clone_flags(spec: Spec, host: Host) -> p.Const:
 
 
 def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
-    """The program's environment: PATH, HOME, HOSTNAME, TERM at a terminal, and ``spec.env``."""
+    """The program's environment: PATH, HOME, HOSTNAME, TERM with ``spec.tty``, and ``spec.env``."""
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname(spec), "HOME": host.identity.home}
     if spec.joined("uts"):
         del env["HOSTNAME"]  # the joined namespace has a name of its own
@@ -84,12 +84,12 @@ def environment(spec: Spec, host: Host, term: str = "xterm") -> dict[str, str]:
 
 
 def hostname(spec: Spec, identifier: str = placeholders.ID) -> str:
-    """The container's host name; by default its short id, as docker's."""
+    """The container's host name; by default its short id, as in docker."""
     return os.uname().nodename if spec.uts == "host" else spec.hostname or spec.name or identifier
 
 
 def inert(spec: Spec) -> tuple[str, ...]:
-    """The mount attributes of ROOTFS and volumes: NODEV, NOSUID."""
+    """The mount attributes that make device nodes and set-uid files of ROOTFS and volumes inert: NODEV, NOSUID."""
     return () if spec.privileged else ("NODEV", "NOSUID") if spec.no_new_privileges else ("NODEV",)
 
 
@@ -102,7 +102,7 @@ def _new_namespaces(spec: Spec) -> list[str]:
 
 
 def _join_namespaces(b: Builder, spec: Spec) -> None:
-    """Joins namespaces; a user namespace first, since it gives the rights over the others.
+    """Joins namespaces; the user namespace first, since it gives the rights over the others.
 
     A process in a joined pid namespace could trace the child, which shares the caller's memory: PR_SET_DUMPABLE
     prevents that (ptrace(2)). ``Spawn`` makes the caller dumpable again."""
@@ -148,9 +148,9 @@ def _map_ids(b: Builder, host: Host) -> None:
 
 
 def _unshare_time(b: Builder, host: Host) -> None:
-    """Creates a time namespace, which exec enters (time_namespaces(7); Linux 6.3, commit 2b5f9dad32ed). Never by a flag
-    of clone3: before that commit the child would be in it at once, and the caller, whose memory it shares, would keep a
-    clock page that is freed."""
+    """Creates a time namespace, which exec enters (time_namespaces(7); Linux 6.3, commit 2b5f9dad32ed). A flag of
+    clone3 would not do: before that commit it puts the child into the namespace at once, and the caller, whose memory
+    the child shares, would be left with a clock page that is freed."""
     b.phase = "time namespace"
     if host.timens:
         b.add(p.unshare("CLONE_NEWTIME"))
@@ -228,9 +228,9 @@ def _permits(mount: Mount, option: str) -> bool:
 def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     """pivot_root(2), "pivot_root(".", ".")": the old root is then mounted on the new one, and is detached.
 
-    The root of a caller in a chroot is not the root of its mount namespace. The container would then lie on that root,
-    and chroot(2) with ".." would lead out of it. setns(2) to the child's own mount namespace sets the namespace's true
-    root, which pivot_root then replaces."""
+    The root of a caller in a chroot is not the root of its mount namespace. The container would then be mounted on that
+    root, and chroot(2) with ".." would lead out of it. setns(2) to the child's own mount namespace sets the namespace's
+    true root, which pivot_root then replaces."""
     b.phase = "root"
     if host.userns == "range" or host.endpoint is not None:
         b.add(p.wait_for_parent(b.input("go")))

@@ -20,8 +20,9 @@ INPUTS = ("stdin", "stdout", "stderr", "process")
 
 
 def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
-    """The plan. ``namespaces`` are those to join (CLONE_NEW* by name); that of cgroups is joined from inside. Inputs:
-    stdin stdout stderr; process, a pidfd of process 1; cgroup, its directory, or -1; parent-socket (``spec.tty``)."""
+    """The plan. ``namespaces`` are those to join (CLONE_NEW* by name); the sibling joins the cgroup namespace. Inputs:
+    stdin stdout stderr; process, a pidfd of process 1; cgroup, a descriptor of the cgroup directory, or -1;
+    parent-socket (``spec.tty``)."""
     b = Builder()
     for name in INPUTS:
         b.input(name)

@@ -21,23 +21,30 @@ from minicontainer.spec import RLIMITS, Mount, Spec
 RANGES = "further ids need newuidmap, newgidmap and ranges in /etc/subuid and /etc/subgid"
 
 
-def program_error(spec: Spec, number: int, seen: Any) -> Error:
-    """The error of a failed exec of ``spec.args[0]``. ``seen``, a struct mc_program, describes the file that the child
-    found."""
-    if seen.path == lib.MC_NO_FILTER:
+def program_error(spec: Spec, number: int, file: Any) -> Error:
+    """The error of a failed exec of ``spec.args[0]``. ``file``: a struct mc_program, the child's description of the
+    file."""
+    if file.path == lib.MC_NO_FILTER:
         return _seccomp(spec, None, number, os.strerror(number).lower())
     paths = execute.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
-    path = paths[seen.path] if 0 <= seen.path < len(paths) else None
-    head = bytes(ffi.buffer(seen.head, seen.length))
-    return failure.explain(spec.args[0], number, path, seen.mode, head)
+    path = paths[file.path] if 0 <= file.path < len(paths) else None
+    head = bytes(ffi.buffer(file.head, file.length))
+    return failure.explain(spec.args[0], number, path, file.mode, head)
 
 
 def step_error(spec: Spec, step: Step, number: int) -> Error:
     """The error of a step that failed with errno ``number``."""
-    if number in (errno.EMFILE, errno.ENFILE):  # too many descriptors: no option's fault
+    if number in (errno.EMFILE, errno.ENFILE):  # too many open descriptors: no option causes that
         return StepError(number, step.describe())
     reason = os.strerror(number).lower()
-    by_phase = {"mounts": _mount, "/etc": _etc, "/dev": _place, "/proc": _place, "/sys": _place, "root": _root}
+    by_phase = {
+        "mounts": _mount,
+        "/etc": _etc,
+        "/dev": _kernel_mount,
+        "/proc": _kernel_mount,
+        "/sys": _kernel_mount,
+        "root": _root,
+    }
     by_call = {
         "chdir": _workdir,
         "prlimit64": _ulimit,
@@ -59,7 +66,7 @@ def step_error(spec: Spec, step: Step, number: int) -> Error:
     return StepError(number, step.describe(), hint=hint)
 
 
-# ---- a function for each kind of option; None where the step's own error says it best
+# ---- a function for each kind of option; None where the StepError is clear enough
 
 
 def _workdir(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
@@ -117,7 +124,7 @@ def _capabilities(spec: Spec, _step: Step, number: int, reason: str) -> Error | 
 
 
 def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    """The files of sysctls and of the OOM score."""
+    """A file of a sysctl or of the OOM score."""
     slot = str(step.into or (step.args[0] if step.call == "write" else ""))
     if slot.startswith("sysctl-"):
         key = slot.removeprefix("sysctl-")
@@ -160,7 +167,7 @@ def _etc(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     return SpecError("rootfs", spec.rootfs, reason, "an empty file will do")
 
 
-def _place(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+def _kernel_mount(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     """The mount points /dev, /proc and /sys, and device nodes."""
     if step.call in ("mknodat", "mkdirat", "symlinkat") and "dev" in step.args:
         name = step.args[2 if step.call == "symlinkat" else 1]

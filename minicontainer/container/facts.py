@@ -15,7 +15,7 @@ from minicontainer.spec import Spec
 if TYPE_CHECKING:
     from minicontainer.container.network.veth import Endpoint
 
-TTY = 5  # the group of terminals: docker's, and Debian's
+TTY = 5  # the group id of terminals (tty), as in docker and Debian
 CALLER = "/proc/self/exe"  # the executable of the calling process
 
 

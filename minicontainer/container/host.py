@@ -39,7 +39,7 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-NOT_PERMITTED = (errno.EACCES, errno.EPERM)  # of raising a priority without the capability
+NOT_PERMITTED = (errno.EACCES, errno.EPERM)  # errors of setpriority(2) without CAP_SYS_NICE
 
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 
@@ -307,8 +307,8 @@ def check_userns_allowed() -> None:
 
 @lru_cache(maxsize=1)
 def enters_time_namespace() -> bool:
-    """Whether a CLONE_VM child enters its new time namespace at exec (Linux 6.3, commit 2b5f9dad32ed), found by
-    starting such a child."""
+    """Whether a CLONE_VM child enters its new time namespace at exec (Linux 6.3, commit 2b5f9dad32ed). Starts
+    such a child to test it."""
     pause = f"{LIBEXEC}/pause"
     plan = Plan([unshare("CLONE_NEWTIME"), dup3(Slot("stdin"), 0), execve([pause], ["pause"], [])], ["stdin"])
     flags = "0" if os.geteuid() == 0 else "CLONE_NEWUSER"

@@ -15,7 +15,7 @@ ID = "\x02its-own-id\x03"
 
 
 class _WithId(Plan):
-    """A plan with an id. Only the buffer is made at once: a start that succeeds never reads ``steps``."""
+    """A plan with an id. ``steps`` are made at their first use: a start that succeeds needs the buffer alone."""
 
     def __init__(self, template: Plan, identifier: str, buffer: bytes) -> None:
         encoded = template.encoded()._replace(buffer=buffer)

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
-UNKNOWN_STATUS = 255  # of a child whose status another wait took, as asyncio has it
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # of process 1 itself, or as init and shells report their child's
-LONGEST = 2**31 - 1  # milliseconds
+UNKNOWN_STATUS = 255  # the return code, as in asyncio, of a child whose status another wait took
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # of process 1; of its child, as init and shells report it
+LONGEST = 2**31 - 1  # milliseconds: the longest time-out of one ppoll(2)
 
 
 class Popen(Generic[AnyStr]):
@@ -157,7 +157,7 @@ class Popen(Generic[AnyStr]):
 
     @property
     def timeline(self) -> Timeline:
-        """Every primitive so far."""
+        """The timeline of every primitive so far."""
         return self._started.timeline()
 
     @property
@@ -204,12 +204,12 @@ class Popen(Generic[AnyStr]):
         return cgroup
 
     def usage(self) -> Usage:
-        """The container's usage so far, or in all once it has ended."""
+        """The container's usage so far; the total once it has ended."""
         with self._lock:
             return self._usage or self._measure(None)
 
     def poll(self) -> int | None:
-        """The return code, or None while it runs."""
+        """The return code, or None while process 1 runs."""
         if self.returncode is None and lib.mc_pidfd_wait(self._started.spawn.pidfd, 0) == 1:
             self._reap()
         return self.returncode
@@ -239,7 +239,8 @@ class Popen(Generic[AnyStr]):
         return True
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
-        """As subprocess's: writes stdin, reads stdout and stderr to their end (None where one is no pipe), waits."""
+        """As in subprocess: writes stdin, reads stdout and stderr to their end (None for one that is no pipe),
+        waits."""
         out, err = self._communicate(input, check_timeout(timeout), text=self._text)
         return out, err
 
@@ -345,7 +346,7 @@ class Popen(Generic[AnyStr]):
     _warn = staticmethod(warnings.warn)  # at the interpreter's end globals are gone
 
     def __del__(self) -> None:
-        """As subprocess's: a container whose Popen is garbage-collected runs on; a later start reaps it."""
+        """As in subprocess: a container whose Popen is garbage-collected runs on; a later start reaps it."""
         child: Child | None = getattr(self, "_child", None)
         if child is not None and self.returncode is None:
             child.abandon()

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class _Run(Popen[AnyStr]):
-    """The Popen of ``run``. Garbage-collected while the container runs (an exception came before ``run`` held it), it
-    ends the container."""
+    """The Popen of ``run``. If it is garbage-collected while the container runs (an exception came before ``run`` held
+    it), the container is killed."""
 
     def __del__(self) -> None:
-        """Does not abandon the Child, which then kills the container."""
+        """Does nothing: the Child, which is not abandoned, kills the container."""
 
 
 @overload
@@ -58,7 +58,7 @@ def finish(
     check: bool = False,
     **keywords: Any,
 ) -> Result[Any]:
-    """As ``subprocess.run``, of a Popen that ``start`` creates from the other keywords."""
+    """``subprocess.run`` for a Popen that ``start`` creates from the other keywords."""
     timeout = check_timeout(timeout)  # before anything is started
     if capture_output:
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:

@@ -1,7 +1,7 @@
-"""Runs the security probe (csrc/probe) in a container: it measures from inside which controls hold.
+"""Runs the security probe (csrc/probe) in a container: the probe tests from inside which controls hold.
 
 Arguments NAME=VALUE give the probe facts of the outside: the host's namespaces, a variable of the caller's environment,
-a socket that the container must not reach. ``outside`` creates these, and removes them again.
+a socket that the container must not reach. ``outside`` creates the variable and the socket, and removes them again.
 """
 
 from __future__ import annotations

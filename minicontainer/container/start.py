@@ -1,8 +1,8 @@
 """From a spec to a running child: host facts, plan, descriptors, cgroup, clone; and the error where a step failed.
 
-Theory of operation. ``start`` opens the descriptors that the child needs in an ExitStack, creates the child's cgroup,
-and calls ``mc_spawn``, which returns when the child has exec'd or ended. The step records then tell which step failed,
-if one did. Everything that was created for a failed child is removed before the error is raised.
+Theory of operation. ``start`` creates the child's cgroup, opens the descriptors that the child needs in an ExitStack,
+and calls ``mc_spawn``, which returns when the child has exec'd or ended. The step records then show which step failed,
+if any. Everything that was created for a failed child is removed before the error is raised.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Compiled(NamedTuple):
     common_inputs    number of plan inputs that are streams or come from the parent-side plan; ``_extra_inputs`` opens
                      the others
     allowed_devices  the devices that the container may use; None: any
-    network          the network of root's that the container joins"""
+    network          the network that the container joins; None: none, or the user-space network of an ordinary user"""
 
     host: host.Host
     plan: Plan
@@ -163,7 +163,8 @@ def _make_cgroup(child: Child, spec: Spec) -> None:
 
 
 def _restrict_devices(child: Child, spec: Spec, compiled: Compiled) -> None:
-    """A second barrier in a user namespace: there mknod(2) is refused, and the device nodes of ROOTFS are inert."""
+    """Attaches the BPF program for devices. In a user namespace it is a second barrier: mknod(2) is refused there, and
+    the device nodes of ROOTFS are inert."""
     start_ns = now()
     reason = devices.restrict(child.cgroup, compiled.allowed_devices or ())
     if not reason:
@@ -232,9 +233,9 @@ def _extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack
     if spec.tty:
         import socket
 
-        ours, theirs = socket.socketpair()
-        stack.callback(receive_terminal, child, ours, theirs)
-        inputs["parent-socket"] = theirs.fileno()
+        own_end, child_end = socket.socketpair()
+        stack.callback(receive_terminal, child, own_end, child_end)
+        inputs["parent-socket"] = child_end.fileno()
     if "report" in compiled.plan.inputs:
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
@@ -257,29 +258,29 @@ def _open_namespace(field: str, value: str, path: str, stack: ExitStack) -> int:
     return fd
 
 
-def receive_terminal(child: Child, ours: Any, theirs: Any) -> None:
+def receive_terminal(child: Child, own_end: Any, child_end: Any) -> None:
     """Receives the pty master, which the child sent before its exec, as ``child.terminal``."""
     import socket
 
-    with ours, theirs:
+    with own_end, child_end:
         if child.is_running:
-            _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_DONTWAIT)
+            _, fds, _, _ = socket.recv_fds(own_end, 1, 1, socket.MSG_DONTWAIT)
             child.terminal = fds[0]
             os.set_inheritable(child.terminal, False)
 
 
 def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
-    """Reads the report of init: end of file when the program runs; else raises why it could not be executed."""
+    """Reads the report of init. End of file: the program runs; else raises the error of its exec."""
     from minicontainer.container import explain
     from minicontainer.container.program import init
 
     os.close(write)
     try:
         if child.is_running:
-            error, seen = init.report(read)
+            error, file = init.report(read)
             if error:
                 child.spawn.kill_and_reap()
-                raise explain.program_error(spec, error, seen)
+                raise explain.program_error(spec, error, file)
     finally:
         os.close(read)
 
@@ -335,7 +336,7 @@ def _parent_error(child: Child, spec: Spec, parent_run: ParentRun) -> Error:
 
 
 def _check_userns(spec: Spec, host_facts: host.Host, number: int) -> None:
-    """Raises why clone3 created no user namespace, where the host's settings tell."""
+    """Raises the reason why clone3 created no user namespace, where a setting of the host explains it."""
     has_fallback = host_facts.userns == "range" or (host_facts.userns == "private" and host_facts.uid == 0)
     try:
         host.check_userns_allowed()

@@ -30,24 +30,24 @@ _cache: dict[str, int] = {}  # the descriptor of the program for ALWAYS (a dict'
 
 
 def rules(spec: Spec, host: Host) -> tuple[Rule, ...] | None:
-    """The devices that the container's program allows; None where it has no program: it is privileged, or the caller is
-    not root."""
+    """The devices that the container's BPF program allows. None where there is no program: the container is privileged,
+    or the caller is not root."""
     if spec.privileged or host.uid != 0:
         unrestricted = (
             "--privileged uses any device" if spec.privileged else "only root can restrict access to a device"
         )
         refuse_partial_access(spec, unrestricted)
         return None
-    asked = []
+    in_spec = []
     for device, (major, minor, mode) in zip(spec.devices, host.device_nodes, strict=True):
         kind = "b" if stat.S_ISBLK(mode) else "c"
-        asked.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # m: the plan makes the node
-    numbers = {(rule.kind, rule.major, rule.minor) for rule in asked}
-    return (*(rule for rule in ALWAYS if rule[:3] not in numbers), *asked)
+        in_spec.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # m: the plan creates it
+    numbers = {(rule.kind, rule.major, rule.minor) for rule in in_spec}
+    return (*(rule for rule in ALWAYS if rule[:3] not in numbers), *in_spec)
 
 
 def refuse_partial_access(spec: Spec, reason: str) -> None:
-    """UnsupportedError where the spec gives less than rw access to a device: without a program that is not enforced."""
+    """UnsupportedError where the spec gives less than rw access to a device: only the BPF program enforces that."""
     for device in spec.devices:
         if not {"r", "w"} <= set(device.access):
             value = f"{device.source}:{device.target}:{device.access}"
@@ -55,7 +55,7 @@ def refuse_partial_access(spec: Spec, reason: str) -> None:
 
 
 def restrict(cgroup: Cgroup | None, allowed: tuple[Rule, ...]) -> str:
-    """Attaches the program to the container's cgroup. Returns the reason where that failed, else ""."""
+    """Attaches the BPF program to the container's cgroup. Returns the reason where that failed, else ""."""
     if cgroup is None:
         return "there is no cgroup v2 hierarchy to put the container into"
     try:

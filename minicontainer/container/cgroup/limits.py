@@ -78,7 +78,7 @@ def place(limits: Limits, ident: str, *, owned: bool = False) -> ContainerCgroup
     """Creates the cgroup of container ``ident`` (12 hex digits), as ``placement.place``.
 
     None where the caller can create no cgroup and there is no limit; UnsupportedError, with the reason and a remedy,
-    where there is one. With ``owned`` the caller holds the ownership lock already.
+    where there is a limit. With ``owned`` the caller holds the ownership lock already.
     """
     try:
         return placement.place(ident, controllers(limits) if limits else {}, owned=owned)
@@ -93,8 +93,8 @@ def check(limits: Limits) -> None:
 
 
 def change(cgroup: Cgroup, limits: Limits, fields: Iterable[str]) -> None:
-    """Writes the limits of an existing container, of which ``fields`` are new. All limits of a controller are written
-    together (swap is counted with memory). UnsupportedError as ``place``, SpecError as ``apply``."""
+    """Writes the limits of an existing container; ``fields`` are those that changed. All limits of a controller are
+    written together (swap is counted with memory). UnsupportedError as ``place``, SpecError as ``apply``."""
     touched = {controller for field, controller in FIELDS if field in fields}
     part = Limits(**{field: getattr(limits, field) for field, controller in FIELDS if controller in touched})
     placement.provide(cgroup, controllers(part))
@@ -117,7 +117,7 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
             written.add(setting.field)
             if observe is not None:
                 observe(f'write("{setting.file}", "{setting.data}")', start_ns)
-        elif (setting.field, setting.value) != ("oom_group", False):  # without the file the kernel kills one process
+        elif (setting.field, setting.value) != ("oom_group", False):  # an older kernel kills one process anyway
             missing.setdefault(setting.field, setting)
     for field, setting in missing.items():
         if field not in written:
@@ -128,7 +128,7 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
 
 
 def limit_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
-    """Limits the processes of a container whose spec does not. Returns the call; "" without a pids controller."""
+    """Writes pids.max of a container whose spec has no limit. Returns the call; "" without a pids controller."""
     if lib.mc_write_at(cgroup.fd, b"pids.max", most, len(most)) < 0:
         return ""
     return f'write("pids.max", "{most.decode()}")'
@@ -217,8 +217,8 @@ def _rates(limits: Limits) -> list[Setting]:
 
 
 def swap_max(memory: int, memory_swap: int | None) -> str:
-    """memory.swap.max, which counts swap alone, from docker's memory-swap, which counts memory too. Without one, as
-    much swap as memory."""
+    """memory.swap.max, which counts swap alone, from docker's memory-swap, which counts memory too. Without
+    memory-swap, as much swap as memory."""
     if memory_swap == UNLIMITED:
         return "max"
     return str(memory if memory_swap is None else memory_swap - memory)

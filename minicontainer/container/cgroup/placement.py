@@ -74,7 +74,7 @@ class ContainerCgroup(Cgroup):
 def place(ident: str, needed: Needs, *, owned: bool = False) -> ContainerCgroup | None:
     """Creates the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
 
-    None where the caller can create no cgroup and no controller is needed; UnsupportedError where one is.
+    None where the caller can create no cgroup and no controller is needed; UnsupportedError where a controller is.
     With ``owned`` the caller holds the ownership lock already.
     """
     if _parent is None:
@@ -225,7 +225,7 @@ def _enable(group: Cgroup, needed: Needs) -> None:
 
 
 def _move_to_leaf(group: Cgroup) -> None:
-    """Moves the member processes to a leaf; repeatedly, since they may fork meanwhile."""
+    """Moves the member processes to a leaf cgroup; repeats this, since they may fork meanwhile."""
     leaf = Cgroup.create(CALLER, group, exist_ok=True)
     for _ in range(100):
         members = [pid for pid in group.procs if pid]  # 0: a process outside the caller's pid namespace
@@ -265,7 +265,7 @@ def stale() -> list[str]:
 
 
 def remove_stale(path: str) -> bool:
-    """Removes one of ``stale``, with the processes in it; False where it has an owner by now, or is gone."""
+    """Removes a cgroup of ``stale`` with the processes in it; False where it has an owner by now, or is gone."""
     lock = ownership.try_acquire(_ident(path))
     if lock < 0:
         return False

@@ -1,4 +1,4 @@
-"""The container's /dev: a tmpfs with its nodes, pts, shm and mqueue; and a terminal of its own."""
+"""The container's /dev: a tmpfs with device nodes, pts, shm and mqueue; and a terminal of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import stat
 import struct
 
 from minicontainer import plan as p
-from minicontainer.container.filesystem.mounting import CLONE, DEV, MADE, NODE, create_dev, create_fs
+from minicontainer.container.filesystem.mounting import CLONE, DEV, EXISTING, NODE, create_dev, create_fs
 from minicontainer.container.host import NODES, Host
 from minicontainer.plan import FDCWD, Builder, Slot
 from minicontainer.spec import Spec
@@ -42,8 +42,8 @@ def nodes(spec: Spec, host: Host) -> dict[str, tuple[int, int, int]]:
 
 
 def make_nodes(b: Builder, spec: Spec, host: Host, owner: tuple[Slot, Slot] | None = None) -> None:
-    """Makes the device nodes. With an ``owner`` (user and group id), in the parent-side plan, whose umask is the
-    caller's.
+    """Creates the device nodes. The parent-side plan, whose umask is the caller's, passes an ``owner`` (user and group
+    id).
 
     All names are below the descriptor of /dev, so no link in ROOTFS can redirect them."""
 
@@ -83,7 +83,7 @@ def _trees(spec: Spec) -> dict[str, str]:
 def populate(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches /dev, and makes the nodes, links and mounts in it."""
     b.phase = "/dev"
-    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=MADE), p.move_mount(DEV, "/dev"))
+    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=EXISTING), p.move_mount(DEV, "/dev"))
     if host.userns != "range":
         make_nodes(b, spec, host)
     for target, name in (

@@ -15,8 +15,8 @@ from minicontainer.plan import Builder, Slot
 from minicontainer.spec import Spec
 from minicontainer.spec.network import HOST_GATEWAY
 
-UPLINK = "/run/systemd/resolve/resolv.conf"  # the servers that the stub of systemd-resolved, 127.0.0.53, asks
-BYTES_MAX = 1 << 20  # of such a file that are read
+UPLINK = "/run/systemd/resolve/resolv.conf"  # the servers that systemd-resolved forwards to (its stub is 127.0.0.53)
+BYTES_MAX = 1 << 20  # bytes that are read of a file of the host
 
 
 class EtcFile(NamedTuple):
@@ -33,7 +33,7 @@ class EtcFile(NamedTuple):
 
 def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
     """The files that a container of ``spec`` gets: none where the spec mounts something else on the path."""
-    of_peer: dict[str, str | None] | None = spec.__dict__.get("_peer_etc")  # of the container whose network it joins
+    of_peer: dict[str, str | None] | None = spec.__dict__.get("_peer_etc")  # with --network container:NAME
     texts = contents(spec, hostname) if of_peer is None else of_peer
     etc_files = tuple(EtcFile(name, content) for name, content in texts.items())
     if not etc_files or not spec.mounts:

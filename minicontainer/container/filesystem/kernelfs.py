@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from minicontainer import plan as p
-from minicontainer.container.filesystem.mounting import CLONE, MADE, NODE, create_fs
+from minicontainer.container.filesystem.mounting import CLONE, EXISTING, NODE, create_fs
 from minicontainer.container.host import Host
 from minicontainer.container.network import ping
 from minicontainer.plan import FDCWD, Builder, Slot
@@ -49,7 +49,7 @@ def prepare_masks(b: Builder, spec: Spec) -> None:
 def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches /proc, writes sysctls, masks paths and makes paths read-only."""
     b.phase = "/proc"
-    b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=MADE), p.move_mount(PROC, "/proc"))
+    b.add(p.mkdirat(FDCWD, "/proc", 0o555, tolerate=EXISTING), p.move_mount(PROC, "/proc"))
     if host.ping:
         ping.allow(b, host.ping, PROC)
     for key, value in spec.sysctls.items():
@@ -70,8 +70,8 @@ def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
 
 
 def set_oom_score(b: Builder, spec: Spec, path: str, at: Slot | p.Const) -> None:
-    """Writes ``spec.oom_score_adj``, or 0 without one. Without one, the caller's score stays where it is higher and may
-    not be lowered (proc(5))."""
+    """Writes ``spec.oom_score_adj``, by default 0. The default is not enforced: a higher score of the caller stays
+    where the caller may not lower it (proc(5))."""
     fd = Slot("oom_score_adj")
     tolerate = (errno.EACCES,) if spec.oom_score_adj is None else ()
     step = p.openat(path, "O_WRONLY|O_CLOEXEC", fd, at=at)
@@ -82,7 +82,7 @@ def set_oom_score(b: Builder, spec: Spec, path: str, at: Slot | p.Const) -> None
 def attach_sys(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches /sys and /sys/fs/cgroup, and masks paths."""
     b.phase = "/sys"
-    b.add(p.mkdirat(FDCWD, "/sys", 0o555, tolerate=MADE), p.move_mount(SYS, "/sys"))
+    b.add(p.mkdirat(FDCWD, "/sys", 0o555, tolerate=EXISTING), p.move_mount(SYS, "/sys"))
     if spec.cgroupns != "host" and host.cgroup2:
         b.add(p.move_mount(Slot("cgroup"), "fs/cgroup", SYS))
     if not spec.privileged:

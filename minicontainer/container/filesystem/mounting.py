@@ -10,8 +10,8 @@ from minicontainer.plan import Builder, Slot
 
 CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC"
 NODE = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"  # of a bind mount of a device node
-DEV = Slot("dev")  # the tmpfs of /dev, detached
-MADE = (errno.EEXIST, errno.EROFS)  # tolerated by mkdirat: where the mount point is missing, move_mount fails
+DEV = Slot("dev")  # the tmpfs of /dev, a detached mount
+EXISTING = (errno.EEXIST, errno.EROFS)  # tolerated by mkdirat: where the mount point is missing, move_mount fails
 
 
 def create_dev(b: Builder) -> None:
@@ -28,7 +28,8 @@ def create_fs(b: Builder, fstype: str, name: str, attrs: str, **options: str) ->
 
 
 def mount_point(path: str, into: str, *, is_file: bool) -> p.Step:
-    """Opens a mount point, and creates the parts that are missing, also behind links (csrc/plan/mountpoint.c)."""
+    """Opens a mount point; creates missing directories and files on its path, also behind links
+    (csrc/plan/mountpoint.c)."""
     return p.Step("mount_point", (path, int(is_file)), lib.MC_MOUNT_POINT, into=Slot(into))
 
 

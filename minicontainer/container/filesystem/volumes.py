@@ -9,8 +9,8 @@ from minicontainer.spec import Spec
 
 
 def as_binds(spec: Spec, *, create: bool) -> Spec:
-    """The spec with each volume as a bind mount of its directory. The result is cached in the spec, and with it what is
-    compiled for it. With ``create``, volumes that do not exist are created."""
+    """The spec with each volume as a bind mount of its directory. The result is cached in the spec, and with it the
+    compiled plan. With ``create``, volumes that do not exist are created."""
     from minicontainer import volumes
 
     paths = {name: volumes.create(name).path if create else volumes.path_of(name) for name in spec.volumes}

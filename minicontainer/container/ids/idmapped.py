@@ -61,7 +61,7 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
 
 
 def _raise_limits(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
-    """Settings of the child that may exceed the caller's, which root of a user namespace may not do (getrlimit(2),
+    """Sets limits of the child that may exceed the caller's: root of a user namespace may not raise them (getrlimit(2),
     proc(5))."""
     b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard, pid) for limit in spec.ulimits))
     kernelfs.set_oom_score(b, spec, "oom_score_adj", proc)

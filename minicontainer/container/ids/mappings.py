@@ -1,8 +1,9 @@
 """The id maps of user namespaces (user_namespaces(7)), and the parent-side plan that writes them.
 
-An ordinary user may map one id, the user's own, from inside. The set-uid newuidmap(1) and newgidmap(1) map ranges of
-/etc/subuid, and root maps any id. They run in the parent-side plan, which a second thread executes while the cloning
-thread sleeps until the child's exec (csrc/plan/parent.c), or the container's monitor.
+A process may map one id, its own, from inside the new namespace. The set-uid programs newuidmap(1) and newgidmap(1) map
+the ranges of /etc/subuid and /etc/subgid; root may map any id. The parent-side plan runs these programs, or writes
+root's maps: in a second thread, while the cloning thread sleeps until the child's exec (csrc/plan/parent.c), or in the
+monitor of a detached container.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def group_extents(spec: Spec, userns: str) -> list[tuple[int, int]]:
     if userns in ("private", "keep-id") and os.geteuid() != 0:
         ranges = subordinate("/etc/subgid", os.geteuid()) or (0, 0)
         return [(inside, count) for inside, _, count in extents(userns, os.getegid(), ranges)]
-    process = "self"  # root's maps have each group as itself
+    process = "self"  # the maps of root's containers map each group to itself
     if userns == "join":
         match = re.fullmatch(r"/proc/(\d+)/ns/user", spec.joined("userns") or "")
         if not match:

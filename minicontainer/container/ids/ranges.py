@@ -27,7 +27,7 @@ from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError,
 from minicontainer.spec import OUTSIDE_MAX
 
 WIDTH = 65536
-CACHE_LEAST = 256  # ranges that the host must have for a process to keep a released one
+CACHE_LEAST = 256  # a process caches a released range if the host has at least so many ranges
 DIRECTORY = "/run/minicontainer/id-ranges"
 IDS_PER_FILE = 64 * WIDTH  # ids whose locks are on one file
 OWNERS = ("containers", "root", "0")
@@ -52,7 +52,7 @@ def parse_range(userns: str | None) -> Range | None:
 
 
 class Lease:
-    """A range that is one container's until ``release()``: ``fds`` hold its locks."""
+    """A range that belongs to one container until ``release()``. ``fds`` hold its locks."""
 
     __slots__ = ("fds", "ids", "pid")
 
@@ -61,23 +61,23 @@ class Lease:
 
     @property
     def byte(self) -> int | None:
-        """The offset of the byte, in the first file, that says that the range is allocated; None for a shared one."""
+        """The offset of the byte in the first file that marks the range as allocated; None for a shared range."""
         return self.ids.uid // WIDTH
 
     def release(self) -> None:
-        """Frees the range, which no process has mapped any more; or caches it for this process's next container, where
-        the host has many."""
+        """Frees the range, which no process has mapped any more; or caches it for the next container of this process,
+        if the host has many ranges."""
         self.set_byte(0)
         if self.pid != os.getpid() or pool().size < CACHE_LEAST or _cache.setdefault("lease", self) is not self:
             self.close()
 
     def close(self) -> None:
-        """Closes the locks. The byte still says that the range is allocated, while a process has it mapped."""
+        """Closes the locks. The byte still marks the range as allocated, for the case that a process has it mapped."""
         _close(self.fds)
 
     def set_byte(self, allocated: int) -> None:
         """Writes to the file whether the range is allocated."""
-        if self.pid == os.getpid():  # not in a fork: there the lease is the parent's
+        if self.pid == os.getpid():  # after fork(2) the lease belongs to the parent
             os.pwrite(self.fds[0], bytes([allocated]), self.ids.uid // WIDTH)
 
 
@@ -88,7 +88,7 @@ class Shared(Lease):
 
     @property
     def byte(self) -> None:
-        """None: ``allocate`` gives no range that is shared."""
+        """None: the byte of a shared range stays set (``_mark_shared``)."""
 
     def release(self) -> None:
         """Frees the range."""
@@ -97,7 +97,7 @@ class Shared(Lease):
 
 def allocate() -> Lease:
     """Allocates a free range. UnsupportedError where none is free; RangeRefusedError where no file can be locked."""
-    global _next  # noqa: PLW0603 - only a hint
+    global _next  # noqa: PLW0603 - a hint: a race does no harm
     cached = _cache.pop("lease", None)
     if cached is not None and cached.pid == os.getpid():
         cached.set_byte(1)
@@ -128,8 +128,8 @@ def _try_allocate(ids: Range) -> Lease | None:
 
 
 def allocate_shared(ids: Range) -> Lease:
-    """Allocates a range of the caller's choice. Other callers may share it, but ``allocate`` gives it to none, nor
-    while a process that outlived the lock has it mapped."""
+    """Allocates a range of the caller's choice. Other callers may share it; ``allocate`` does not return it as long as
+    it is locked, or a process that outlived the lock has it mapped."""
     fds = _locked(ids, fcntl.F_RDLCK)
     try:
         if fds and _mark_shared(ids):

@@ -14,13 +14,13 @@ from minicontainer.linux.mounts import is_kernel_filesystem
 from minicontainer.spec import ID_MAX, Spec
 
 Lines = list[list[str]]
-BYTES_MAX = 2**20  # of such a file that are read
+BYTES_MAX = 2**20  # bytes that are read of each file
 
 
 def identity(spec: Spec, userns: str) -> Identity:
     """Resolves ``spec.user`` and ``spec.group_add``; without either, root (with ``keep-id``, the caller).
 
-    As docker's: a number is never a name. Without a group, a user with an entry gets the entry's group, and the groups
+    As in docker: a number is never a name. Without a group, a user with an entry gets the entry's group, and the groups
     of /etc/group that list the user. A group without a user is root's."""
     if spec.user is None and not spec.group_add and userns != "keep-id":
         return Identity()

@@ -31,8 +31,8 @@ def resolve(spec: Spec) -> Spec:
 def endpoint_of(spec: Spec, *, create: bool = True) -> tuple[Network | None, Endpoint]:
     """The network that a spec names, and the container's endpoint on it, with ``spec.mac_address``.
 
-    With ``create``, the network is created or repaired; else only described. An ordinary user has no network of root's:
-    None, and an endpoint of a user-space program."""
+    With ``create``, the network is created or repaired; else only described. For an ordinary user: None, and the
+    endpoint of a user-space network stack (usernet.py)."""
     if not namespaces.is_root():
         from minicontainer.container.network import usernet
 

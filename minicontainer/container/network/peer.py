@@ -20,7 +20,7 @@ from minicontainer.network import members
 from minicontainer.spec import Spec
 from minicontainer.spec.data import from_data
 
-CHAIN_MAX = 16  # containers, each on the network of the next
+CHAIN_MAX = 16  # containers, each of which joins the network of the next
 
 
 def process(text: str) -> int:

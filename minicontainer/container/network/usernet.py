@@ -24,8 +24,8 @@ INTERFACE = "eth0"
 
 
 def endpoint_of(spec: Spec) -> Endpoint:
-    """The endpoint of a spec that names the network ``bridge``. UnsupportedError for options that need a network of
-    root's, and where neither program is installed."""
+    """The endpoint of a spec that names the network ``bridge``. UnsupportedError for options that need a bridge, and
+    where neither program is installed."""
     if spec.attached != "bridge":
         raise UnsupportedError(
             "network", spec.attached, "bridges are root's", "--network bridge, by slirp4netns or pasta"
@@ -70,7 +70,7 @@ def _options(spec: Spec) -> list[str]:
 
 
 def refusal(child: Child, spec: Spec) -> Error:
-    """The error of a program that did not connect ``child``, from its output."""
+    """The error where slirp4netns or pasta has failed, from its output."""
     output = os.pread(child.helper_output, 4096, 0).decode("utf-8", "replace").strip().replace("\n", "; ")
     for port in spec.ports:
         if "add_hostfwd" in output and output.startswith(_request(port)):

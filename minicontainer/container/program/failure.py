@@ -12,7 +12,7 @@ from minicontainer.linux.files import LEASED
 
 
 def explain(program: str, number: int, path: str | None, mode: int, head: bytes) -> ProgramError:
-    """The error of an execve that failed with errno ``number``. ``path``: the file that was found; None: no file.
+    """The error of an execve that failed with errno ``number``. ``path``: the file that the child found, or None.
     ``mode`` and ``head``: its mode and first bytes."""
     if number == errno.E2BIG:
         return ProgramError(number, program, "argument list too long", "the kernel's limit of one argument is 128 KiB")
@@ -36,8 +36,8 @@ def explain(program: str, number: int, path: str | None, mode: int, head: bytes)
 
 
 def leased(program: str) -> ProgramError:
-    """The error for a program that has a lease on it, or on an interpreter of it (fcntl(2), F_SETLEASE): the exec would
-    wait for the lease to end."""
+    """The error where a process holds a lease on the program or its interpreter (fcntl(2), F_SETLEASE): the exec would
+    wait for the end of the lease."""
     return ProgramError(errno.EBUSY, program, LEASED, "or of its interpreter; once more, when that is given up")
 
 

@@ -1,6 +1,6 @@
 """The static program csrc/helpers/init.c, executed from a sealed memfd, and its report.
 
-It is process 1 of ``--init``, and is also executed before the program where the container could reach the caller's
+With ``--init`` it is process 1. It is also executed before the program where the container could reach the caller's
 executable (``Host.exe_reachable``)."""
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def sealed(name: str, data: bytes) -> int:
 
 
 def inputs(spec: Spec, plan: Plan, filter_: bytes, stack: ExitStack) -> dict[str, int]:
-    """The programs that are inputs of a plan, and the filter that init loads. ``stack`` closes those opened for this
-    plan. The filter's number is above init's, which the plan assigns first, also in a monitor, whose descriptors start
-    at MC_SHARED_FD."""
+    """The programs that are inputs of a plan, and the filter that init loads. ``stack`` closes the descriptors that are
+    not cached. The filter's number is above init's, which the plan assigns first, also in a monitor, whose descriptors
+    start at MC_SHARED_FD."""
     fds = {"init": cached()} if "init" in plan.inputs else {}
     if spec.executable:
         fds["executable"] = descriptor(spec.executable)

@@ -83,17 +83,18 @@ def _locked(name: str) -> int:
 
 def _container(fd: int) -> str:
     """The id of the existing container that the file names; "" where there is none."""
-    identifier, persistent = _written(fd)
-    return "" if not identifier or (not persistent and _is_left(identifier)) else identifier
+    identifier, persistent = _read(fd)
+    return "" if not identifier or (not persistent and _is_left_behind(identifier)) else identifier
 
 
-def _written(fd: int) -> tuple[str, bool]:
-    """(id of the container that the file names, whose directory exists, or "", whether the name is persistent)."""
+def _read(fd: int) -> tuple[str, bool]:
+    """(id of the container that the file names, or "" where its directory does not exist; whether the name is
+    persistent)."""
     _, identifier, *more = [*os.pread(fd, 128, 0).decode("ascii", "replace").split(), "", ""]
     return identifier if len(identifier) == 64 and os.path.isdir(detached(identifier)) else "", not any(more)
 
 
-def _is_left(identifier: str) -> bool:
+def _is_left_behind(identifier: str) -> bool:
     """Whether the owner of a container in the foreground was killed: no process owns the container, or is starting
     it."""
     if ownership.is_owned(identifier[:12]):
@@ -120,13 +121,13 @@ def ids() -> list[str]:
 
 
 def without_owner() -> list[str]:
-    """The ids of containers with the link ``cgroup``, which goes at the end of each run, and without an owner process.
-    Cheap, since every command calls it."""
+    """The ids of containers with the link ``cgroup``, which is removed at the end of each run, and without an owner
+    process. Cheap, since every command calls this."""
     return [id for id in ids() if os.path.lexists(f"{detached(id)}/cgroup") and not ownership.is_owned(id[:12])]
 
 
 def find(text: str) -> list[str]:
-    """The ids of the containers that ``text`` can mean: an id, else a name, else the start of ids, as docker's."""
+    """The ids of the containers that ``text`` can mean: an id, else a name, else the start of ids, as in docker."""
     if ID.fullmatch(text) and os.path.isdir(detached(text)):
         return [text]
     if NAME.fullmatch(text) and (identifier := owner(text)):
@@ -136,16 +137,16 @@ def find(text: str) -> list[str]:
 
 def owner(name: str) -> str:
     """The id of the existing container with this name; "" where there is none."""
-    return _looked_up(name, _container)
+    return _look_up(name, _container)
 
 
 def left_in_foreground(name: str) -> str:
     """The id of the container with this name whose owner was killed while it was in the foreground; "" where there is
     none."""
-    return _looked_up(name, lambda fd: "" if _container(fd) else _written(fd)[0])
+    return _look_up(name, lambda fd: "" if _container(fd) else _read(fd)[0])
 
 
-def _looked_up(name: str, find: Callable[[int], str]) -> str:
+def _look_up(name: str, find: Callable[[int], str]) -> str:
     try:
         fd = runtime.open_regular(f"{directory()}/{name}")
     except (OSError, ValueError):
@@ -194,8 +195,8 @@ def stale() -> list[str]:
 
 def _is_linked(path: str, fd: int) -> bool:
     try:
-        there = os.stat(path, follow_symlinks=False)
+        linked = os.stat(path, follow_symlinks=False)
     except OSError:
         return False
-    here = os.fstat(fd)
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+    opened = os.fstat(fd)
+    return (linked.st_dev, linked.st_ino) == (opened.st_dev, opened.st_ino)

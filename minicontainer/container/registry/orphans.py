@@ -1,4 +1,4 @@
-"""Containers whose monitor, or owner process, was killed: the end of the processes that still run.
+"""Orphans: containers whose monitor or owner process was killed. Ends their processes.
 
 Theory of operation. The death of the monitor kills process 1 (PR_SET_PDEATHSIG), but a process that has changed its ids
 does not get that signal any more (prctl(2)). So each command, and each start that asks for the name of such a
@@ -19,14 +19,14 @@ from minicontainer.errors import EXHAUSTED, Error, SpecError, as_step_error, sen
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.process import Process, boot_id, pidfd_wait
 
-RUNNING = ("running", "restarting", "stopping")  # what `state` says before the end
+RUNNING = ("running", "restarting", "stopping")  # the statuses in the file `state` before the end
 PATIENCE = 20.0  # seconds that processes may take to end after a kill
-SOON = 1.0  # the same, where the caller only looks at the container
-NO_CGROUP = "none"  # where the link `cgroup` leads to, of a container that the host gave none
+SOON = 1.0  # the same, for commands that only read the container's state
+NO_CGROUP = "none"  # the target of the link `cgroup` of a container without a cgroup
 
 
 def reserve_name(name: str, identifier: str, *, persistent: bool = True) -> int:
-    """``names.reserve``. Where the name belongs to an orphan, that has ended when the SpecError is raised."""
+    """``names.reserve``. Where an orphan has the name, ends the orphan before it raises the SpecError."""
     try:
         return names.reserve(name, identifier, persistent=persistent)
     except SpecError:
@@ -54,7 +54,7 @@ def end_if_dead(identifier: str) -> None:
 
 def is_dead(identifier: str) -> bool:
     """Whether its last state is that of a running container, and neither a monitor nor an owner process is alive."""
-    is_owned = ownership.is_owned(identifier[:12])  # before: a monitor writes its last state, and ends then
+    is_owned = ownership.is_owned(identifier[:12])  # read before the state: a monitor writes the final state, then ends
     return not is_owned and _read(identifier, "state").get("status") in RUNNING
 
 
@@ -72,7 +72,7 @@ def monitor(identifier: str) -> int:
 
 def end(identifier: str, timeout: float = PATIENCE) -> None:
     """Ends its processes and its lease, and removes its cgroup. Error where a process is still there after ``timeout``
-    seconds. Under the lock of its directory."""
+    seconds. The caller holds the lock of its directory."""
     if is_copied(identifier):
         unlink(identifier)
         return
@@ -98,23 +98,23 @@ def end(identifier: str, timeout: float = PATIENCE) -> None:
 
 
 def _check_dead_monitor(identifier: str) -> None:
-    """Error where the monitor lives and does not hold its lock: then the state directory is a copy, at the old path."""
+    """Error where the monitor lives and does not hold its lock here: then the state directory is a copy."""
     pidfd = monitor(identifier)
     if pidfd < 0:
         return
     try:
-        if not pidfd_wait(pidfd, SOON):  # the lock goes before the process does
+        if not pidfd_wait(pidfd, SOON):  # an ending process releases the lock first
             where = runtime.directory()
             raise Error(sentence("container", identifier[:12], f"runs, and {where} is a copy of its state directory"))
     finally:
         os.close(pidfd)
 
 
-# ---- its files
+# ---- the container's files
 
 
 def link(identifier: str, name: str) -> str:
-    """Where the link ``cgroup`` or ``lease`` of its state directory leads; "" where it has none."""
+    """The target of the link ``cgroup`` or ``lease`` in its directory; "" where there is none."""
     try:
         path = os.readlink(f"{names.detached(identifier)}/{name}")
     except OSError:
@@ -144,7 +144,7 @@ def _read(identifier: str, name: str) -> dict[str, Any]:
     try:
         return runtime.parse_object(runtime.read(f"{names.detached(identifier)}/{name}"))
     except OSError as e:
-        if e.errno in EXHAUSTED:  # that says nothing of the file
+        if e.errno in EXHAUSTED:  # such an error says nothing about the file
             raise as_step_error(e, name) from None
     except ValueError:
         pass

@@ -48,7 +48,7 @@ def try_acquire(ident: str) -> int:
 
 
 def is_owned(ident: str) -> bool:
-    """Whether the container has an owner; also where this process is the owner."""
+    """Whether the container has an owner, which may be this process."""
     try:
         fd = _open(ident, 0)
     except FileNotFoundError:

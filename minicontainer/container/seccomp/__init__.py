@@ -19,8 +19,9 @@ from minicontainer.linux.files import read_whole
 from minicontainer.native import lib
 from minicontainer.spec import Spec
 
-CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")  # of csrc/helpers/init.c while the program runs
-# of csrc/plan/exec.c after a failed exec
+# The calls of csrc/helpers/init.c while the program runs.
+CALLS_OF_INIT = ("wait4", "rt_sigtimedwait", "kill", "exit_group")
+# The calls of csrc/plan/exec.c after a failed exec.
 CALLS_OF_FAILURE = ("clock_gettime", "statx", "openat", "pread64", "read", "close")
 DEFAULT = os.path.join(os.path.dirname(__file__), "default.json")
 PROFILE_MAX = 2**20

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 MAGIC = b"minicontainer filter\n"
 HEAD = struct.Struct("=IIII")  # checksum of sources and program; lengths of key, sources, program
-PRIME = 2**30 - 35  # checksum: the remainder. Needs no module, and Python's int has digits of 30 bits
+PRIME = 2**30 - 35  # a checksum is the remainder by this prime: needs no module, and is fast for Python's 30-bit digits
 
 
 def load(name: bytes, key: bytes) -> bytes | None:

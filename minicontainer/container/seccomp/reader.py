@@ -35,7 +35,7 @@ ARCHITECTURES = (
     "X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PARISC PARISC64 PPC"
     " PPC64 PPC64LE RISCV64 S390 S390X SH SHEB"
 ).split()
-GO_ARCHITECTURES = (  # of includes and excludes
+GO_ARCHITECTURES = (  # the values of arches in includes and excludes
     "386 amd64 arm arm64 loong64 mips mips64 mips64le mips64n32 mipsel mipsel64 mipsel64n32 mipsle ppc ppc64 ppc64le"
     " riscv64 s390 s390x x32 x86"
 ).split()

@@ -32,8 +32,8 @@ def program(architectures: tuple[str, ...]) -> bytes:
     accepts."""
     rules = [Rule(name, REFUSED, (_has(argument, bit),)) for name, argument in MODES.items() for bit in BITS]
     for name, argument in OPENS.items():
-        both = [(_has(argument, flag), _has(argument + 1, bit)) for flag in CREATING for bit in BITS]
-        rules += [Rule(name, REFUSED, conditions) for conditions in both]
+        pairs = [(_has(argument, flag), _has(argument + 1, bit)) for flag in CREATING for bit in BITS]
+        rules += [Rule(name, REFUSED, conditions) for conditions in pairs]
     rules += [Rule(name, REFUSED, (_has(0, lib.CLONE_NEWUSER),)) for name in ("clone", "unshare")]
     rules += [Rule(name, UNKNOWN) for name in ("openat2", "clone3", "io_uring_setup")]
     return _without_fchmodat2(bpf.optimize(libseccomp.compile(lib.SECCOMP_RET_ALLOW, rules, architectures)))
@@ -43,9 +43,9 @@ def _has(argument: int, bit: int) -> Condition:
     return Condition(argument, "MASKED_EQ", bit, bit)
 
 
-def _without_fchmodat2(made: bytes) -> bytes:
+def _without_fchmodat2(filter_: bytes) -> bytes:
     """Adds ENOSYS for fchmodat2, which libseccomp knows from 2.5.5 on. Its number is the same on each architecture; C
     libraries fall back to fchmodat."""
     numbers = dict.fromkeys((lib.SYS_fchmodat2, lib.SYS_fchmodat2 | lib.X32_SYSCALL_BIT))
     tests = [i for number in numbers for i in ((JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, UNKNOWN))]
-    return bpf.pack([(LOAD, 0, 0, NR), *tests]) + made
+    return bpf.pack([(LOAD, 0, 0, NR), *tests]) + filter_

@@ -32,10 +32,10 @@ class Captured:
 
 
 class Exchange:
-    """The input that remains to be written, and the output that was read. It survives a timeout, so that the next
-    ``communicate`` continues.
+    """The input that remains to be written, and the output that was read. After a timeout, the next ``communicate``
+    continues with the same Exchange.
 
-    ``outputs``: the pipes by name, ``stdout`` and ``stderr``; ``lost``, ``limit``: as of Captured."""
+    ``outputs``: the pipes by name, ``stdout`` and ``stderr``; ``lost``, ``limit``: as in Captured."""
 
     def __init__(
         self, stdin: Any, outputs: Mapping[str, Any], input: Any, *, lost: dict[str, int], limit: int | None
@@ -72,7 +72,7 @@ class Exchange:
         data, stream = self._captured[name].data(), self._outputs[name]
         if not text:
             return data
-        if self._lost[name]:  # the last character may be cut
+        if self._lost[name]:  # the last character may be incomplete
             import codecs
 
             decoded = codecs.getincrementaldecoder(stream.encoding)(stream.errors).decode(data)

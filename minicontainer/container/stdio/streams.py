@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's values
 
 NAMES = ("stdin", "stdout", "stderr")
-CLOSED = -1  # a closed stream of the caller's: /dev/null inside
+CLOSED = -1  # instead of a descriptor: the caller's stream is closed, so the container gets /dev/null
 
 
 class Owner(Protocol):
@@ -25,8 +25,7 @@ class Owner(Protocol):
 
 
 class Streams:
-    """Opens the streams that the arguments of Popen ask for. ``child``: the child's descriptors, CLOSED for a closed
-    one."""
+    """Opens the streams that the arguments of Popen ask for. ``child``: the child's descriptors, or CLOSED."""
 
     def __init__(self, stdin: Any, stdout: Any, stderr: Any) -> None:
         self._opened: list[int] = []
