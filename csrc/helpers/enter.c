@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * enter.c: walks the plan of `exec`, which joins a running container, for a process that must not join it itself.
+ * enter.c: walks the plan of `exec`, which joins a running container, in place of the caller, which must not join it.
  *
- * Theory of operation. A child that shares the caller's memory would expose that to the container, and at the
+ * Theory of operation. A child that shares the caller's memory would expose this memory to the container, and at the
  * container's memory limit the OOM killer would kill the caller with the cgroup (memory.oom.group). This program has
- * no such memory: it is executed from a sealed memfd, is not dumpable, joins the namespaces, and clones the sibling
- * (MC_FORK) in the container's cgroup, which becomes the program.
+ * no such memory: it is executed from a sealed memfd, is not dumpable, joins the namespaces, and clones a sibling
+ * (MC_FORK) into the container's cgroup. The sibling executes the program.
  */
 #define _GNU_SOURCE
 #include <signal.h>

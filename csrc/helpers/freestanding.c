@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * freestanding.c: the libc functions that programs without libc need: for the compiler, and for sources that the
- * extension shares.
+ * freestanding.c: the libc functions for programs without libc: those that the compiler calls, and those that sources
+ * shared with the extension call.
  */
 #include <stddef.h>
 #include <string.h>

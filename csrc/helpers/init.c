@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * init.c: process 1 of a container with --init; or executed before the program, so that the program never runs in a
- * process whose executable is the caller's.
+ * init.c: process 1 of a container with --init; or a program that is executed before the container's program, so that
+ * the latter never runs in a process whose executable is the caller's.
  *
  *     minicontainer-init LIMITS FILTER NPATHS PATH... ARGV...
  *     minicontainer-exec LIMITS FILTER NPATHS PATH... ARGV...
@@ -10,16 +10,16 @@
  * path, /proc/self/exe is this memfd and not the caller's executable (CVE-2019-5736). Otherwise it starts the program
  * as its only child, in the terminal's foreground process group, forwards every signal to it, reaps orphans, and
  * exits with the program's status (128+n for signal n). LIMITS are the program's resource limits (prlimit(2)), a
- * letter and two hexadecimal numbers each: they are set last, so that they do not restrict the steps before, and for
+ * letter and two hexadecimal numbers each. They are set last, so that they do not restrict earlier steps, and for
  * process 1 too, which the program could trace. Descriptor 3 is the report: a successful exec closes it, otherwise it
- * carries the error (struct report). It runs from a sealed memfd, so no process of the container can open the host's
- * file through /proc/1/exe. The memfd is filled at each start, so the program is small: it has no libc.
+ * carries the error (struct report). Init runs from a sealed memfd, so no process of the container can open the host's
+ * file through /proc/1/exe. The memfd is filled at each start, so init is small: it has no libc.
  *
- * FILTER is the number of instructions of a seccomp filter in descriptor 5, 0 for none. A user's profile does not
- * allow for this program, so the filter is loaded last, before the exec. Process 1 loads it too, otherwise the
- * program could use process 1 (ptrace(2)) to make forbidden calls: it loads it before the program starts, and makes
- * four system calls afterwards (container/seccomp, CALLS_OF_INIT). The error report needs no system call: it is a
- * page that the pipe shares with this process (vmsplice(2)).
+ * FILTER is the number of instructions of a seccomp filter in descriptor 5, 0 for none. A user's profile may forbid
+ * the system calls of init, so the filter is loaded last, before the exec. Process 1 loads the filter too, otherwise
+ * the program could make forbidden calls in process 1 (ptrace(2)). Process 1 loads it before the program starts, and
+ * makes only four different system calls afterwards (container/seccomp, CALLS_OF_INIT). The error report needs no
+ * system call: it is a page that the pipe shares with this process (vmsplice(2)).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -61,7 +61,7 @@ __attribute__((noreturn)) static void end(int status)
 	__builtin_trap();
 }
 
-/* SIGTTOU is blocked, otherwise TIOCSPGRP would stop this process. Without a terminal it fails. */
+/* SIGTTOU is blocked, otherwise TIOCSPGRP would stop this process. Without a terminal TIOCSPGRP fails. */
 static void take_foreground(void)
 {
 	int32_t self = (int32_t)mc_sys0(SYS_getpid);
@@ -85,17 +85,17 @@ static long limit(const char *limits, long other)
 	long r = 0;
 
 	for (; *limits && r == 0; limits += 33) {
-		struct rlimit64 wish = { hexadecimal(limits + 1), hexadecimal(limits + 17) };
+		struct rlimit64 rlimit = { hexadecimal(limits + 1), hexadecimal(limits + 17) };
 
-		r = mc_sys4(SYS_prlimit64, 0, *limits - 'a', MC_PTR(&wish), 0);
+		r = mc_sys4(SYS_prlimit64, 0, *limits - 'a', MC_PTR(&rlimit), 0);
 		if (r == 0 && other)
-			r = mc_sys4(SYS_prlimit64, other, *limits - 'a', MC_PTR(&wish), 0);
+			r = mc_sys4(SYS_prlimit64, other, *limits - 'a', MC_PTR(&rlimit), 0);
 	}
 	return r;
 }
 
-/* Without no_new_privs, the filter is loaded with an inheritable capability (compiler.py); the program must not get it.
- * `now`: this process drops it too. */
+/* Without no_new_privs, loading the filter needs a capability, which init gets as inheritable (compiler.py). The
+ * program must not inherit it. `now`: this process drops it too. */
 static void drop_inheritable(int now)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -132,7 +132,7 @@ static long load_filter(void)
 	return length ? mc_sys3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, MC_PTR(&program)) : 0;
 }
 
-/* Reports the error and exits. The page is in the pipe already (`shared`), or is written to it. */
+/* Reports the error and exits. With `shared`, the report's page is in the pipe already. */
 __attribute__((noreturn)) static void fail(long error, int shared)
 {
 	report.error = (int32_t)-error;
@@ -157,7 +157,8 @@ __attribute__((noreturn)) static void execute(const char *limits, long init, cha
 		fail(r, 0);
 	if (!length)
 		fail(mc_exec(paths[0], npaths, argv, (const char **)envp, &report.program, 1), 0);
-	r = mc_program_inspect(paths[0], npaths, &report.program); /* its write breaks copy-on-write */
+	/* This writes to `report`: from now on its page belongs to this process alone, and can be given to the pipe. */
+	r = mc_program_inspect(paths[0], npaths, &report.program);
 	if (r < 0)
 		fail(r, 0);
 	shared = mc_sys4(SYS_vmsplice, REPORT, MC_PTR(&page), 1, 0) == sizeof(report);
@@ -169,7 +170,7 @@ __attribute__((noreturn)) static void execute(const char *limits, long init, cha
 	fail(mc_exec(paths[0], npaths, argv, (const char **)envp, &report.program, 0), shared);
 }
 
-/* Reaps all children that have ended; -1 while the program lives, else its exit status. */
+/* Reaps all children that have ended. Returns -1 while the program lives, else its exit status. */
 static int reap(long program)
 {
 	int status = 0, result = -1;
@@ -181,7 +182,7 @@ static int reap(long program)
 	return result;
 }
 
-/* All signals are blocked, and received here: no handlers, no race. */
+/* Forwards signals until the program ends. All signals are blocked, and received here: no handlers, no race. */
 static int serve(long program, const uint64_t *all)
 {
 	int result = -1;
@@ -194,7 +195,7 @@ static int serve(long program, const uint64_t *all)
 		else if (sig > 0)
 			mc_sys2(SYS_kill, program, sig);
 		else if (sig != -EINTR)
-			result = INTERNAL_ERROR; /* the filter forbids it */
+			result = INTERNAL_ERROR; /* the filter forbids rt_sigtimedwait */
 	}
 	return result;
 }
@@ -218,8 +219,7 @@ static long number(const char *text)
 	return *text ? -1 : n;
 }
 
-/* Loads the filter in process 1, while the program's process waits. no_new_privs makes it possible without
- * capabilities. */
+/* Loads the filter in process 1, while the program's process waits. With no_new_privs this needs no capability. */
 static void confine_process_1(int *confined)
 {
 	long r = 0;

@@ -6,12 +6,12 @@
  *     usernet PID SLIRP4NETNS INTERFACE [REQUEST...]
  *     usernet PID PASTA -- OPTION...
  *
- * Theory of operation. The parent-side plan of a start runs this program and waits for its end: 0: the container has
- * its interface, and slirp4netns's API has granted each REQUEST (JSON); otherwise standard error has the reason. A
- * supervisor remains, an orphan, which waits for the end of the container (a pidfd) and then kills slirp4netns or
- * pasta, which also ends with the supervisor (PR_SET_PDEATHSIG). slirp4netns's --exit-fd would need a process that
- * holds the descriptor, and pasta of 2023 does not notice the end of a process. pasta writes its --pid file when it
- * is ready: here to a pipe.
+ * Theory of operation. The parent-side plan of a start runs this program and waits for its end. Exit status 0: the
+ * container has its interface, and slirp4netns's API has granted each REQUEST (JSON); otherwise standard error has the
+ * reason. A supervisor remains, an orphan. It waits for the end of the container (a pidfd) and then kills slirp4netns
+ * or pasta, which also ends with the supervisor (PR_SET_PDEATHSIG). slirp4netns's --exit-fd would need a process that
+ * holds the descriptor, and pasta of 2023 does not notice the end of a process. pasta writes its --pid file, here a
+ * pipe, when it is ready.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -40,9 +40,9 @@ struct job {
 	int output;                     /* a memfd: the program's standard output and error */
 };
 
-__attribute__((noreturn)) static void fail(const char *what, const char *why)
+__attribute__((noreturn)) static void fail(const char *subject, const char *reason)
 {
-	fprintf(stderr, "%s: %s\n", what, why);
+	fprintf(stderr, "%s: %s\n", subject, reason);
 	exit(1);
 }
 
@@ -100,7 +100,7 @@ __attribute__((noreturn)) static void execute(const struct job *job, int ready)
 	_exit(127);
 }
 
-/* The last line of its output: the reason of a failure. */
+/* The last line of the program's output: the reason of a failure. */
 static const char *last_line(const struct job *job)
 {
 	static char text[4096];
@@ -155,6 +155,7 @@ static void remove_api_directory(const struct job *job)
 	rmdir(job->directory);
 }
 
+/* Sends one request to slirp4netns's API: NULL, or the reason of a failure. */
 static const char *request_port(const struct job *job, const char *request)
 {
 	static char answer[1024];
@@ -179,12 +180,12 @@ static const char *request_port(const struct job *job, const char *request)
 static void forward(const struct job *job, pid_t program)
 {
 	for (char **request = job->requests; request && *request; request++) {
-		const char *why = request_port(job, *request);
+		const char *reason = request_port(job, *request);
 
-		if (why) {
+		if (reason) {
 			kill(program, SIGKILL);
 			remove_api_directory(job);
-			fail(*request, why);
+			fail(*request, reason);
 		}
 	}
 }

@@ -75,8 +75,8 @@ static int is_member(int directory, int pid)
 	return 0;
 }
 
-/* A pid may have been reused since it was read: so the pidfd is opened first, and used only if the cgroup still lists
- * the pid then. A process of a pid namespace that is not visible from here is listed as 0. */
+/* A pid may have been reused since it was read. Therefore the pidfd is opened first, and used only if the cgroup still
+ * lists the pid then. A process of a pid namespace that is not visible from here is listed as 0. */
 static void kill_members(int directory)
 {
 	static char pids[16384];
@@ -91,7 +91,7 @@ static void kill_members(int directory)
 	}
 }
 
-/* Opens the first subdirectory with processes in it, after the one with the inode `after` (0: from the first); or -1. */
+/* Opens the first nested cgroup with processes, after that with the inode `after` (0: from the first). -1: none. */
 static int next_populated(int directory, uint64_t after)
 {
 	_Alignas(struct dirent64) char entries[2048];
@@ -113,7 +113,7 @@ static int next_populated(int directory, uint64_t after)
 	return -1;
 }
 
-/* A container may have nested any number of cgroups: so there is no recursion, and the way up is "..". */
+/* A container may have nested any number of cgroups. Therefore there is no recursion, and ".." leads up. */
 static void kill_tree(int directory)
 {
 	int current = open_directory(directory, "."), next;
@@ -135,11 +135,12 @@ static void kill_tree(int directory)
 	}
 }
 
-/* cgroup.kill (Linux 5.14) kills all processes of a cgroup at once. But it spares a process whose main thread has exited
- * while another thread runs (__cgroup_kill signals main threads; Linux 6.1 and 6.18): so each process that is still
- * listed gets a signal of its own. And after cgroup.kill a child that CLONE_INTO_CGROUP puts into the cgroup may be killed
- * (its kill_seq differs from that of its parent's cgroup; Linux 6.18): so a cgroup that will be used again is frozen
- * instead, lest a fork is missed, and each process is killed by its own signal. */
+/* cgroup.kill (Linux 5.14) kills all processes of a cgroup at once. But it spares a process whose main thread has
+ * exited while another thread runs (__cgroup_kill signals main threads; Linux 6.1 and 6.18), so each process that is
+ * still listed is killed by a signal of its own. And after cgroup.kill the kernel may kill a child that
+ * CLONE_INTO_CGROUP puts into the cgroup (the kill_seq of the cgroup differs from that of the parent's cgroup; Linux
+ * 6.18). A cgroup that will be used again is therefore frozen instead, so that no fork is missed, and each process is
+ * killed by a signal of its own. */
 void cgroup_kill(const struct mc_monitor *shared, int reuse)
 {
 	write_file(shared, reuse ? "cgroup.freeze" : "cgroup.kill", "1");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * monitor/control.c: the socket `control` of the state directory, and the requests that clients send on it (enum
- * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Access to the
- * directory is the right to send. Input stays in its client's socket until the program has read what came before it;
- * other requests do not wait.
+ * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Whoever has
+ * access to the directory may send requests. Input stays in its client's socket until the program has read the input
+ * before it; other requests do not wait.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 #include "monitor/monitor.h"
 
-/* The state directory is the current one: so the path fits into sun_path (unix(7)), whatever its length. */
+/* The state directory is the working directory, so the socket's name fits into sun_path (unix(7)). */
 void control_open(struct control *c)
 {
 	const struct sockaddr_un address = { AF_UNIX, "control" };
@@ -29,9 +29,9 @@ void control_open(struct control *c)
 	mc_sys2(SYS_listen, MC_FD(c->listener), 128);
 }
 
-/* The entry for a new client. If the table is full, or descriptors run out, the client that has sent nothing for longest
- * is disconnected (it may connect again): so no number of clients keeps out a new one, or keeps the monitor from writing
- * its files. */
+/* Returns the entry for a new client. If the table is full, or descriptors run out, the client that has been idle for
+ * the longest time is disconnected (it may connect again). So clients of any number neither keep out a new client, nor
+ * keep the monitor from writing its files. */
 static struct client *take_client_entry(struct control *c)
 {
 	for (;;) {
@@ -51,7 +51,7 @@ static struct client *take_client_entry(struct control *c)
 	}
 }
 
-/* Disconnects all clients, to free their descriptors. */
+/* Disconnects all clients, to free their descriptors. Returns whether there were any. */
 int control_drop(struct control *c)
 {
 	int dropped = 0;
@@ -80,7 +80,7 @@ static void send_signal(struct mc_monitor *shared, int signal)
 		mc_sys4(SYS_pidfd_send_signal, MC_FD(shared->spawn.pidfd), (uint64_t)signal, 0, 0);
 }
 
-/* A frozen process handles no signal: the cgroup is thawed. */
+/* A frozen process does not handle signals, so the cgroup is thawed. */
 void control_stop(struct control *c, struct mc_monitor *shared, int signal, int64_t timeout_ms)
 {
 	c->stopping = 1;
@@ -98,7 +98,8 @@ static void resize(struct streams *s, const struct mc_request *request)
 		mc_sys3(SYS_ioctl, MC_FD(s->out), TIOCSWINSZ, MC_PTR(&size));
 }
 
-static void handle_request(struct control *c, struct mc_monitor *shared, struct streams *s, const struct mc_request *request)
+static void handle_request(struct control *c, struct mc_monitor *shared, struct streams *s,
+			   const struct mc_request *request)
 {
 	switch (request->type) {
 	case MC_REQUEST_WINDOW:

@@ -25,7 +25,7 @@ static int owns_name(const struct mc_monitor *shared)
 	return 1;
 }
 
-/* All or nothing: a state directory that cannot be removed keeps its records, and `rm` reports the obstacle. */
+/* A state directory that cannot be removed as a whole keeps all its files, and `rm` reports the obstacle. */
 void end_remove(const struct mc_monitor *shared)
 {
 	long parent;
@@ -36,13 +36,13 @@ void end_remove(const struct mc_monitor *shared)
 	event_write(shared, "destroy", NULL, 0);
 	remove_entries(shared->directory, 1);
 	failpoint("emptied");
-	if (owns_name(shared)) /* while the state directory exists no other container can take the name */
+	if (owns_name(shared)) /* no other container can take the name while the state directory exists */
 		mc_sys3(SYS_unlinkat, MC_FD(shared->names), MC_PTR(shared->name), 0);
 	failpoint("name released");
 	mc_sys3(SYS_unlinkat, parent, MC_PTR(shared->id), AT_REMOVEDIR);
 }
 
-/* Releases the network lease (address, names, ports). A step that fails does not stop the others. */
+/* Releases the network lease (address, names, ports). The walk continues after a step that fails. */
 static void release_lease(const struct mc_monitor *shared)
 {
 	struct mc_run run = { 0 };

@@ -6,9 +6,9 @@
  *     2026-11-23T16:51:08.123456789Z stdout F a whole line
  *     2026-11-23T16:51:08.123456789Z stderr P a part, no newline yet
  *
- * Output is written at once, as a partial entry (P) if it does not end with a newline. At `limit` bytes `log` is renamed
- * to `log.1`, `log.1` to `log.2` ...; `files` files are retained, `log` included. A full disk does not block the program:
- * the lost bytes are counted, and an entry says how many when there is room again:
+ * Output is written at once, as a partial entry (P) if it does not end with a newline. At `limit` bytes `log` is
+ * renamed to `log.1`, `log.1` to `log.2` ...; `files` files are retained, `log` included. A full disk does not block
+ * the program: the lost bytes are counted, and an entry states their number when there is room again:
  *
  *     2026-11-23T16:51:09.123456789Z lost F 512 bytes: errno 28
  */
@@ -52,7 +52,7 @@ static void rotate(struct log *log)
 	}
 }
 
-/* The log may exist from before a restart of the container. */
+/* The log may exist already: the container was restarted. */
 static long ensure_open(struct log *log)
 {
 	if (log->fd >= 0)
@@ -122,7 +122,7 @@ static void flush_entries(struct log *log, size_t size, uint64_t payload)
 	}
 }
 
-/* `size` is at most half of what `out` holds: so any part of `data` fits into `out`. */
+/* `size` is at most half of the size of `out`, so any line of `data` fits into `out` with its header. */
 void log_write(struct log *log, const char *stream, const char *data, size_t size)
 {
 	struct text t = { out, out + sizeof(out) };

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/main.c: the monitor of a detached container. It holds the container's streams, writes its log, records its end,
- * restarts it, and cleans up.
+ * monitor/main.c: the monitor of a detached container. It holds the container's streams, writes its log, records its
+ * end, restarts it, and cleans up.
  *
  * Theory of operation. The creator (detached/monitor.py) prepares the container and starts this program, which walks
- * the plan as the library would (spawn.c) and writes one byte when the first start is over. The monitor is an orphan: no
- * process waits for it. One loop waits for the end of process 1, for its output, for requests of clients (control.c), for
- * SIGTERM (as `stop`) and for the next deadline. It never waits for anything else: no reader, no disk.
- * A container does not outlive its monitor (PR_SET_PDEATHSIG). But a process that has changed its ids has cleared that
- * signal (prctl(2)): the next command that looks at the container ends it (detached/termination.py).
- * No libc: there may be thousands of monitors, and each has only a few pages of its own.
+ * the plan as the library would (spawn.c) and writes one byte when the first start has succeeded or failed. The monitor
+ * is an orphan: no process waits for it. One loop waits for the end of process 1, for its output, for requests of
+ * clients (control.c), for SIGTERM (as `stop`) and for the next deadline. The loop waits neither for a reader of the
+ * output, nor for free space on a full disk.
+ * A container does not outlive its monitor (PR_SET_PDEATHSIG). But a process that changes its ids clears this signal
+ * (prctl(2)); then the next command that inspects the container ends it (detached/termination.py).
+ * The monitor has no libc: there may be thousands of monitors, and each has only a few pages of its own.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -82,7 +83,7 @@ static int32_t block_signals(void)
 	return (int32_t)mc_sys4(SYS_signalfd4, MC_FD(-1), MC_PTR(&accepted), 8, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* If `state` cannot be written, the loop tries again later, with the values of that moment. */
+/* If `state` cannot be written, the loop tries again later, with the values of that time. */
 static int write_state(const char *status)
 {
 	int r;
@@ -124,8 +125,8 @@ static int64_t next_deadline(void)
 	return next;
 }
 
-/* Returns how many entries of `polled` are in use: never more than RLIMIT_NOFILE, or ppoll(2) fails (EINVAL). Clients
- * take the first free entries, and the monitor has more other descriptors than there are entries before the clients'. */
+/* Returns the number of entries of `polled` in use. ppoll(2) fails (EINVAL) with more than RLIMIT_NOFILE. This number
+ * is lower: clients take the first free entries, and the monitor has more than CLIENTS other descriptors. */
 static size_t fill_pollfds(struct pollfd *polled)
 {
 	const struct streams *s = &self.streams;
@@ -217,7 +218,7 @@ static void serve(void)
 	} while (!polled[CHILD].revents);
 }
 
-/* Reads the output that the pipes hold at the container's end; does not wait for more. */
+/* Reads the output that the pipes still hold at the container's end; does not wait for more. */
 static void drain(void)
 {
 	struct streams *s = &self.streams;
@@ -240,8 +241,8 @@ static int should_restart(void)
 	return self.run.exit_code != 0 && (!shared->retries || self.run.restarts < shared->retries);
 }
 
-/* The container has not ended while processes are left in its cgroup. SIGKILL may take time (an uninterruptible call): so
- * the monitor waits, and kills again. */
+/* The container has not ended while processes are left in its cgroup. SIGKILL may take time (an uninterruptible system
+ * call), so the monitor waits, and kills again. */
 static void kill_remaining(void)
 {
 	struct pollfd polled[POLLED];
@@ -262,7 +263,7 @@ static void kill_remaining(void)
 static void record_exit(void)
 {
 	struct mc_spawn *spawn = &self.shared->spawn;
-	int has_status = mc_spawn_reap(spawn) == 0;
+	int has_status = mc_spawn_reap(spawn) == 0, is_oom;
 
 	close_fd(&spawn->pidfd);
 	failpoint("reaped");
@@ -275,9 +276,8 @@ static void record_exit(void)
 	failpoint("killed");
 	drain();
 	self.run.oom_killed = cgroup_oom_kills(self.shared) > self.oom_kills;
-	self.run.reason = self.expired ? "timeout" : self.run.oom_killed && self.run.exit_code == 128 + SIGKILL ? "oom" :
-			spawn->status < 0	 ? "signal" :
-						   "exited";
+	is_oom = self.run.oom_killed && self.run.exit_code == 128 + SIGKILL;
+	self.run.reason = self.expired ? "timeout" : is_oom ? "oom" : spawn->status < 0 ? "signal" : "exited";
 	if (self.run.oom_killed)
 		event_write(self.shared, "oom", NULL, 0);
 	event_write(self.shared, "die", "exitCode", self.run.exit_code);
@@ -285,7 +285,7 @@ static void record_exit(void)
 
 /* ---- after an end */
 
-/* Waits before a restart; twice as long each time, if the program does not keep running (docker's rule). Returns whether
+/* Waits before a restart; twice as long each time, unless the program ran for STABLE (docker's rule). Returns whether
  * the container is still to be restarted. */
 static int wait_backoff(void)
 {
@@ -293,7 +293,8 @@ static int wait_backoff(void)
 	int64_t until;
 
 	self.backoff = (int64_t)mc_now() - self.started_at >= STABLE ? 0 : self.backoff * 2;
-	self.backoff = self.backoff < BACKOFF_LEAST ? BACKOFF_LEAST : self.backoff > BACKOFF_MOST ? BACKOFF_MOST : self.backoff;
+	self.backoff = self.backoff < BACKOFF_LEAST ? BACKOFF_LEAST : self.backoff;
+	self.backoff = self.backoff > BACKOFF_MOST ? BACKOFF_MOST : self.backoff;
 	write_state("restarting");
 	failpoint("restarting");
 	until = (int64_t)mc_now() + self.backoff;

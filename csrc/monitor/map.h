@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/map.h: how the monitor and the helper `enter` map the shared memfd that they inherit (MC_SHARED_FD). It begins
- * with a magic number and its size.
+ * monitor/map.h: the monitor and the helper `enter` map the shared memfd that they inherit (MC_SHARED_FD). The memfd
+ * begins with a magic number and its size.
  */
 #ifndef MC_MONITOR_MAP_H
 #define MC_MONITOR_MAP_H
@@ -19,7 +19,7 @@ static inline void *mc_mmap_shared(size_t size)
 	return at < 0 && at > -4096 ? NULL : (void *)at;
 }
 
-/* Maps the whole memfd and closes its descriptor; NULL if its magic number is another. */
+/* Maps the whole memfd and closes its descriptor. NULL: mmap(2) failed, or the magic number is another one. */
 static inline void *mc_shared_map(uint32_t magic)
 {
 	uint32_t *shared = mc_mmap_shared(2 * sizeof(uint32_t));
@@ -30,7 +30,7 @@ static inline void *mc_shared_map(uint32_t magic)
 	return shared;
 }
 
-/* Makes the pointers of a run from its offsets. */
+/* Sets the pointers of a run from its offsets. */
 static inline void mc_run_init(struct mc_run *run, void *shared, const struct mc_run_offsets *offsets)
 {
 	char *base = shared;

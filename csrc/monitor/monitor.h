@@ -11,7 +11,7 @@
 #include "monitor/shared.h"
 #include "plan/syscalls.h"
 
-/* ---- text.c: appends to a buffer; what does not fit as a whole is left out */
+/* ---- text.c: appends to a buffer; text that does not fit as a whole is left out */
 
 struct text {
 	char *at;
@@ -31,7 +31,7 @@ struct log {
 	uint64_t size, limit; /* bytes; limit 0: none */
 	uint32_t files;
 	uint64_t lost;        /* bytes that could not be written since the last successful write */
-	int error;            /* its errno */
+	int error;            /* the errno of the last failure */
 };
 
 void log_write(struct log *log, const char *stream, const char *data, size_t size);
@@ -39,7 +39,7 @@ void log_write(struct log *log, const char *stream, const char *data, size_t siz
 /* ---- state.c: the state of the container, as a file */
 
 struct run {
-	const char *status;           /* running, restarting, stopping (its first process has ended), exited */
+	const char *status;           /* running, restarting, stopping (process 1 has ended, others not yet), exited */
 	int32_t pid;                  /* of process 1, while it runs */
 	int64_t started, finished;    /* CLOCK_REALTIME, nanoseconds */
 	int32_t exit_code;            /* -1: unknown */
@@ -63,13 +63,13 @@ void event_write(const struct mc_monitor *shared, const char *action, const char
 uint64_t cgroup_oom_kills(const struct mc_monitor *shared);
 void cgroup_thaw(const struct mc_monitor *shared);
 int cgroup_is_populated(const struct mc_monitor *shared);
-void cgroup_kill(const struct mc_monitor *shared, int reuse); /* all processes; `reuse`: children will be cloned into it */
+void cgroup_kill(const struct mc_monitor *shared, int reuse); /* `reuse`: a child will be cloned into the cgroup */
 void cgroup_remove(const struct mc_monitor *shared);
 
 /* ---- remove.c */
 
 void remove_entries(int directory, int files); /* subdirectories, and if `files` the files too */
-int is_removable(int directory);                 /* with its entries: no immutable file, no mount point */
+int is_removable(int directory);               /* with its entries: no immutable file, no mount point */
 int open_directory(int at, const char *name);
 uint64_t inode_of(int fd);
 long next_entries(int directory, void *entries, size_t size); /* getdents64(2) */
@@ -81,9 +81,9 @@ int is_subdirectory(const struct dirent64 *entry); /* not "." or ".." */
 struct streams {
 	int in, out, err; /* with a pty: `out` is its master, and `err` is -1 */
 	int peer;         /* the pty's slave: while it is open here, reading the master does not fail with EIO */
-	int upper;        /* the overlay's upper layer, reachable only through this descriptor (changes.py) */
+	int upper;        /* the overlay's upper layer, reachable only through this descriptor (detached/changes.py) */
 	char input[65536];
-	uint32_t input_start, input_end; /* of `input`: what the program has not read yet */
+	uint32_t input_start, input_end; /* the part of `input` that the program has not read yet */
 	int input_eof;
 };
 
@@ -100,7 +100,7 @@ void close_fd(int *fd);
 
 struct client {
 	int fd;
-	int blocked;       /* its next request is input, for which there is no room yet */
+	int blocked;       /* its next request is input, and the program has not read the last input yet */
 	int64_t active_at; /* mc_now() of its last request */
 };
 
@@ -139,7 +139,7 @@ struct monitor {
 	int64_t started_at, expire_at, backoff; /* nanoseconds, the first two of mc_now() */
 	int expired, restart;
 	int64_t state_retry_at; /* mc_now(): when to try again to write `state`; 0: it is written */
-	int signals;
+	int signals;            /* the signalfd(2) for SIGTERM */
 };
 
 #define MC_SPARE_FDS 8 /* descriptors that the monitor needs for a while: of a log, a state, an event, directories */

@@ -2,10 +2,10 @@
  *
  * monitor/remove.c: empties a directory. In a cgroup, whose files cannot be removed, it removes the nested cgroups.
  *
- * Theory of operation. A container that may make cgroups can nest any number of them: so there is no recursion, and at
- * most two descriptors are open. A directory that cannot be removed is entered, emptied, and left by "..", which leads
- * back, since these directories are not moved (cgroup-v2 has no rename). If it is still not empty then, it is in use, and
- * the rest stays.
+ * Theory of operation. A container that may create cgroups can nest any number of them. Therefore there is no
+ * recursion, and at most two descriptors are open. A directory that cannot be removed is entered, emptied, and left by
+ * "..", which leads back, since these directories are not moved (cgroup v2 has no rename). A directory that cannot be
+ * removed even then is in use, and stays.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -50,7 +50,8 @@ static uint64_t attributes(int at, const char *name, uint64_t flags)
 	return status.stx_attributes;
 }
 
-/* Whether root can remove the directory with its entries: none is immutable, append-only (chattr(1)) or a mount point. */
+/* Whether root can remove the directory with its entries: none is immutable or append-only (chattr(1)), or a mount
+ * point. */
 int is_removable(int directory)
 {
 	_Alignas(struct dirent64) char entries[2048];
@@ -78,7 +79,7 @@ static long remove_entry(int directory, const struct dirent64 *entry, int files)
 	return 0;
 }
 
-/* Removes entries up to the first directory that cannot be removed, and opens that; -1 if there is none. */
+/* Removes entries up to the first directory that cannot be removed, and opens this one; -1 if there is none. */
 static int remove_pass(int directory, int files)
 {
 	_Alignas(struct dirent64) char entries[2048];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * shared.h: the contract between Python and the monitor of a detached container (csrc/monitor/). The monitor inherits a
- * shared memfd (MC_SHARED_FD). It begins with struct mc_monitor; the plans, tables and strings that this names follow.
- * An offset counts from the beginning of the memfd; 0: none. A descriptor or slot is -1: none.
+ * shared memfd (MC_SHARED_FD). The memfd begins with struct mc_monitor; the plans, tables and strings to which its
+ * offsets refer follow. Offsets count from the beginning of the memfd. None is offset 0, and descriptor or slot -1.
  */
 #ifndef MC_MONITOR_H
 #define MC_MONITOR_H
@@ -38,11 +38,11 @@ struct mc_monitor {
 	uint32_t shared_slots; /* offset of parent_side.shared                                          */
 	uint32_t flags;
 	int32_t in, out, err;  /* slots of the child's plan: its streams                                */
-	int32_t socket;        /* ... the socket on which it sends descriptors; they are kept alive     */
-	int32_t report;        /* ... the pipe on which init reports why there is no program (init.c)   */
+	int32_t socket;        /* ... the socket on which the child sends descriptors to the monitor    */
+	int32_t report;        /* ... the pipe for init's error report (init.c)                         */
 	int32_t directory;     /* descriptor of the state directory                                     */
-	int32_t lock;          /* ... of its lock: held until the first start is over, by the monitor and the creator    */
-	int32_t cgroup, cgroup_parent;  /* ... of the container's cgroup, and of the parent of that     */
+	int32_t lock;          /* ... of its lock, which creator and monitor hold until the first start is over */
+	int32_t cgroup, cgroup_parent;  /* ... of the container's cgroup, and of its parent             */
 	int32_t ids;           /* ... of the file of id ranges; ids_byte of it is cleared at the end    */
 	int32_t names;         /* ... of the directory of names                                         */
 	uint32_t cgroup_name;  /* offset: the cgroup's name in its parent                               */
@@ -57,7 +57,7 @@ struct mc_monitor {
 	uint32_t log_files;
 	/* out: of the first start */
 	int32_t result;        /* of mc_spawn                                                           */
-	int32_t program_error; /* errno of init's report; the rest of it is in spawn.run.program        */
+	int32_t program_error; /* -errno of init's report; the rest of it is in spawn.run.program       */
 	int32_t state_error;   /* of writing `state`: nothing runs then                                 */
 	struct mc_spawn spawn;
 	struct mc_parent parent_side;
@@ -76,7 +76,8 @@ enum mc_request_type {
 	MC_REQUEST_EOF = 101,     /* 'e': standard input ends                                           */
 	MC_REQUEST_WINDOW = 119,  /* 'w': struct mc_request, rows and columns                           */
 	MC_REQUEST_SIGNAL = 107,  /* 'k': struct mc_request, a signal for process 1                     */
-	MC_REQUEST_STOP = 115,    /* 's': struct mc_request, the signal (0: the stop signal), milliseconds to SIGKILL (-1: never) */
+	MC_REQUEST_STOP = 115,    /* 's': struct mc_request, the signal (0: the stop signal), milliseconds to SIGKILL
+				   * (-1: never)                                                            */
 	MC_REQUEST_NAME = 110,    /* 'n', then the container's new name                                 */
 	MC_REQUEST_POLICY = 112,  /* 'p': struct mc_request, policy and retries                         */
 };

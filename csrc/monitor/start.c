@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/start.c: one start of the container: its streams, the clone and the walk of its plan (spawn.c), and whether the
- * program runs. Whatever fails, nothing of it is left.
+ * monitor/start.c: one start of the container: opens its streams, clones the child that walks the plan (spawn.c), and
+ * waits until the program runs. After a failure nothing of the start is left.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,8 +12,8 @@
 #include "monitor/monitor.h"
 #include "monitor/map.h"
 
-/* Reads struct report of init.c: empty, or with error 0, if the program runs. Init may write more than once before it
- * closes the pipe: so the pipe is read only then. */
+/* Reads struct report of init.c. The pipe is empty, or the error is 0, if the program runs. Init may write more than
+ * once before it closes the pipe, so the pipe is read only then. */
 static int read_report(struct mc_monitor *shared, int fd)
 {
 	struct {

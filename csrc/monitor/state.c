@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/state.c: the state of the container, as the file `state` (JSON, padded with blanks) of its state directory. A new
- * state is written to a spare file, synced, and exchanged with `state` (renameat2(2)): so a reader sees the old or the new
- * one, even if the monitor dies meanwhile. Both files exist before the container starts: so a full disk does not prevent
- * the final state. A process is identified by its pid, its start time (proc(5), field 22) and the boot id, which tell a
- * reused pid, or one from before a reboot.
+ * monitor/state.c: the state of the container, as the file `state` (JSON, padded with blanks) of its state directory. A
+ * new state is written to a spare file, synced, and exchanged with `state` (renameat2(2)). So a reader sees the old or
+ * the new state, even if the monitor dies meanwhile. Both files exist before the container starts, so a full disk does
+ * not prevent the final state. A process is identified by its pid, its start time (proc_pid_stat(5), field 22) and the
+ * boot id: a reused pid, or one from before a reboot, has others.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -97,7 +97,7 @@ static void format(struct text t, const struct mc_monitor *shared, const struct 
 	put(&t, "}");
 }
 
-/* Overwrites blocks that exist: so a full file system does not matter. */
+/* Overwrites blocks that exist, which a full file system does not prevent. */
 static int write_spare(const struct mc_monitor *shared, const char json[ROOM])
 {
 	long fd = mc_sys4(SYS_openat, MC_FD(shared->directory), MC_PTR(SPARE), OPEN, 0600);
@@ -111,11 +111,12 @@ static int write_spare(const struct mc_monitor *shared, const char json[ROOM])
 
 static int rename_spare(const struct mc_monitor *shared, uint64_t flags)
 {
-	return (int)mc_sys5(SYS_renameat2, MC_FD(shared->directory), MC_PTR(SPARE), MC_FD(shared->directory), MC_PTR("state"),
-			    flags);
+	const uint64_t directory = MC_FD(shared->directory);
+
+	return (int)mc_sys5(SYS_renameat2, directory, MC_PTR(SPARE), directory, MC_PTR("state"), flags);
 }
 
-/* Makes `state` and the spare file, of blanks. */
+/* Creates `state` and the spare file, filled with blanks. */
 int state_reserve(const struct mc_monitor *shared)
 {
 	char blank[ROOM];
@@ -133,7 +134,7 @@ void state_unreserve(const struct mc_monitor *shared)
 	mc_sys3(SYS_unlinkat, MC_FD(shared->directory), MC_PTR(SPARE), 0);
 }
 
-/* A file system that cannot exchange two names (NFS) gets a new spare file. */
+/* On a file system that cannot exchange two names (NFS), `state` is replaced, and a new spare file is created. */
 int state_write(const struct mc_monitor *shared, const struct run *run, uint64_t lost)
 {
 	char json[ROOM];

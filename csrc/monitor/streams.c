@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * monitor/streams.c: the program's streams. Output is read as soon as it is there. Input that a client has sent is
- * buffered in `input` until the program reads it; no more is received meanwhile.
+ * monitor/streams.c: the program's streams. Output is read as soon as it is available. Input that a client has sent is
+ * buffered in `input` until the program reads it; no more input is received meanwhile.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,9 +42,9 @@ static int make_pipe(int *monitor_end, int *child_end, int monitor_reads)
 	return 0;
 }
 
-/* Opens the streams of one start. The child's ends go into the slots of its plan, and into `child_ends` (three streams and
- * one end of a socket), which the caller closes. Returns the monitor's end of the socket, -1 without one, -errno - 1 on
- * failure. */
+/* Opens the streams of one start. The child's ends go into the slots of its plan, and into `child_ends` (three streams
+ * and one end of a socket), which the caller closes. Returns the monitor's end of the socket, -1 without one,
+ * -errno - 1 on failure. */
 int streams_open(struct mc_monitor *shared, struct streams *s, int child_ends[4])
 {
 	int32_t *slots = shared->spawn.run.slots;
@@ -127,11 +127,12 @@ void streams_write_input(struct streams *s)
 	int *to = s->peer >= 0 ? &s->out : &s->in;
 
 	while (s->input_start < s->input_end && *to >= 0) {
-		long n = mc_sys3(SYS_write, MC_FD(*to), MC_PTR(s->input + s->input_start), s->input_end - s->input_start);
+		const uint32_t left = s->input_end - s->input_start;
+		long n = mc_sys3(SYS_write, MC_FD(*to), MC_PTR(s->input + s->input_start), left);
 
 		if (n == -EAGAIN || n == -EINTR)
 			return;
-		s->input_start = n < 0 ? s->input_end : s->input_start + (uint32_t)n; /* on failure the program has closed its input */
+		s->input_start += n < 0 ? left : (uint32_t)n; /* on failure the program has closed its input */
 	}
 	s->input_start = s->input_end = 0;
 	if (s->input_eof)

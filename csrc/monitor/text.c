@@ -36,7 +36,7 @@ void put_number(struct text *t, int64_t number)
 	put_digits(t, number < 0 ? -(uint64_t)number : (uint64_t)number, 1);
 }
 
-/* Days since 1970 as a date of the Gregorian calendar. Years begin in March here: so a leap day is the last day. */
+/* Days since 1970 as a date of the Gregorian calendar. Years begin in March here, so a leap day is the last day. */
 static void put_date(struct text *t, uint64_t days)
 {
 	uint64_t era, day, year, month;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * check.c: checks a plan once, before it is walked: all memory that the walk itself reads and writes lies inside the
- * plan. Which system calls it makes is not restricted.
+ * plan. The plan's system calls are not restricted.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -65,9 +65,9 @@ static int message_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 	if (kind_of(s, 1) != MC_BYTES || s->arg[2] < sizeof(struct nlmsghdr) || s->arg[2] > plan->size - s->arg[1])
 		return 0;
 	for (int i = 0; i < 4; i++) {
-		uint16_t place = (uint16_t)(s->arg[5] >> (16 * i));
+		uint16_t offset = (uint16_t)(s->arg[5] >> (16 * i));
 
-		if (place && (s->arg[2] > MC_MESSAGE || place + sizeof(int32_t) > s->arg[2]))
+		if (offset && (s->arg[2] > MC_MESSAGE || offset + sizeof(int32_t) > s->arg[2]))
 			return 0;
 	}
 	return 1;
@@ -87,7 +87,7 @@ static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 	case MC_MOUNT_POINT:
 		return kind_of(s, 0) == MC_BYTES;
 	case MC_NETLINK:
-	case MC_END_FLOWS: /* has no places */
+	case MC_END_FLOWS: /* without offsets for numbers: arg[5] is 0 */
 		return message_is_sound(plan, s);
 	case MC_RLIMITS:
 		return limits_are_sound(plan, s);
@@ -107,9 +107,9 @@ int mc_plan_check(const void *data, size_t size)
 	if (plan->nsteps > (size - sizeof(*plan)) / sizeof(struct mc_step))
 		return -EINVAL;
 	if (plan->nslots > INT16_MAX || plan->nstrings / 2 > size)
-		return -EINVAL; /* more than its steps can use; the caller would allocate them */
+		return -EINVAL; /* more than the steps can use; the caller allocates memory by these counts */
 	if (size > sizeof(*plan) && ((const char *)data)[size - 1] != 0)
-		return -EINVAL; /* so that every string ends inside */
+		return -EINVAL; /* a final NUL: every string ends inside the plan */
 	for (uint32_t i = 0; i < plan->nsteps; i++)
 		if (!step_is_sound(plan, step_at(plan, i)))
 			return -EINVAL;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * clone.c: see clone.h. The child returns from the call on another stack, so the call cannot be inlined C. */
+ * clone.c: see clone.h. The child returns from the system call on another stack, so the call cannot be written in C. */
 #include "plan/clone.h"
 
 #if defined(__x86_64__)

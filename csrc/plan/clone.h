@@ -6,7 +6,7 @@
 #include <linux/sched.h>
 #include <stddef.h>
 
-/* clone3 whose child calls fn(arg) on the stack in `args`, and ends with what that returned. */
+/* clone3(2): the child calls fn(arg) on the stack of `args`, and exits with its result. */
 long mc_clone3_call(struct clone_args *args, size_t size, int (*fn)(void *), void *arg);
 
 #endif

@@ -48,7 +48,7 @@
 #include <asm/ioctls.h>
 #endif
 
-#ifndef SYS_mkdir /* x86 alone has the calls without ...at */
+#ifndef SYS_mkdir /* aarch64 has only mkdirat */
 #define SYS_mkdir -1
 #endif
 
@@ -79,9 +79,10 @@ SYS_keyctl SYS_kill SYS_memfd_create SYS_mkdir SYS_mkdirat SYS_mknodat SYS_renam
 SYS_move_mount SYS_open_tree
 SYS_clock_gettime SYS_exit_group SYS_fchmodat2 SYS_rt_sigtimedwait SYS_statx SYS_wait4
 SYS_openat SYS_openat2 SYS_personality SYS_pidfd_getfd SYS_pidfd_open SYS_pidfd_send_signal SYS_pivot_root SYS_prctl
-SYS_pread64 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups SYS_sethostname SYS_setns
-SYS_setpriority SYS_setresgid SYS_setresuid SYS_setsid SYS_socket SYS_symlinkat SYS_umask SYS_umount2 SYS_unshare
-SYS_write SYS_linkat SYS_unlinkat SYS_fchownat SYS_sched_setscheduler SYS_ioprio_set SYS_statfs SYS_fstatfs
+SYS_pread64 SYS_prlimit64 SYS_read SYS_seccomp SYS_setdomainname SYS_setfsgid SYS_setfsuid SYS_setgroups
+SYS_sethostname SYS_setns SYS_setpriority SYS_setresgid SYS_setresuid SYS_setsid SYS_socket SYS_symlinkat SYS_umask
+SYS_umount2 SYS_unshare SYS_write SYS_linkat SYS_unlinkat SYS_fchownat SYS_sched_setscheduler SYS_ioprio_set
+SYS_statfs SYS_fstatfs
 SYS_acct SYS_add_key SYS_bind SYS_clock_settime SYS_clone SYS_connect SYS_delete_module SYS_finit_module SYS_init_module
 SYS_io_uring_setup SYS_kexec_load SYS_name_to_handle_at SYS_open_by_handle_at SYS_perf_event_open SYS_process_vm_readv
 SYS_process_vm_writev SYS_ptrace SYS_quotactl SYS_reboot SYS_request_key SYS_socketpair SYS_settimeofday SYS_swapoff

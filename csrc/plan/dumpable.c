@@ -27,7 +27,7 @@ void mc_dumpable_restore(void)
 	pthread_mutex_unlock(&dumpable_lock);
 }
 
-/* A process that another thread forks meanwhile has a copy of this memory, but none of the spawns in progress. */
+/* A process that another thread forks during a spawn has a copy of these variables, but no spawn in progress. */
 
 static void before_fork(void)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * exec.c: execvp(3) for a child that shares its creator's memory, and for the static init. It allocates
- * nothing; the paths are arguments. After a failure it records the executable (struct mc_program), from which
- * the parent derives the error message.
+ * exec.c: execvp(3) for a child that shares its creator's memory, and for the static init. It does not allocate
+ * memory or search PATH: the caller passes all paths. After a failure it records the executable (struct mc_program),
+ * from which the parent derives the error message.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -101,7 +101,7 @@ static int elf_interpreter(int fd, const char *head, long length, char *name)
 	return n > 0;
 }
 
-/* `name`: the path of the program that the kernel opens to execute the one at `fd`; 0: there is none. */
+/* Writes the path of the interpreter that the kernel opens to execute the file `fd` to `name`; 0: there is none. */
 static int interpreter(int fd, char *name)
 {
 	_Alignas(ElfW(Ehdr)) char head[HEAD];
@@ -134,7 +134,7 @@ static long open_chain(const char *path, int *fds, int *count)
 
 int mc_program_inspect(const char *path, uint32_t count, struct mc_program *program)
 {
-	int fds[CHAIN], opened; /* open until the exec */
+	int fds[CHAIN], opened; /* they stay open until the exec: see open_or_busy() */
 
 	program->path = -1;
 	for (uint32_t i = 0; i < count && !inspect_path(program, path, (int)i); i++)
@@ -142,7 +142,7 @@ int mc_program_inspect(const char *path, uint32_t count, struct mc_program *prog
 	return program->path >= 0 && open_chain(path, fds, &opened) == -EBUSY ? -EBUSY : 0;
 }
 
-/* After ENOENT, ENOTDIR and EACCES the next path is tried. The result is that of the first path that exists. */
+/* After ENOENT, ENOTDIR and EACCES it tries the next path. It returns the error of the first path that exists. */
 long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program,
 	     int inspect)
 {

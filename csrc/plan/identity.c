@@ -24,7 +24,7 @@ long mc_syscall_as(uint32_t uid, uint32_t gid, long nr, uint64_t a, uint64_t b, 
 	mc_sys2(SYS_prctl, PR_GET_PDEATHSIG, MC_PTR(&death_signal)); /* setfsuid(2) clears it */
 	own_gid = mc_sys1(SYS_setfsgid, gid);
 	own_uid = mc_sys1(SYS_setfsuid, uid);
-	mc_sys2(SYS_capset, MC_PTR(&header), MC_PTR(capabilities)); /* some were lost by setfsuid(2) */
+	mc_sys2(SYS_capset, MC_PTR(&header), MC_PTR(capabilities)); /* setfsuid(2) has cleared some */
 	r = mc_sys5(nr, a, b, c, d, e);
 	mc_sys1(SYS_setfsuid, (uint64_t)own_uid);
 	mc_sys1(SYS_setfsgid, (uint64_t)own_gid);

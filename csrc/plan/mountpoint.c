@@ -51,7 +51,7 @@ static long prepend(struct lookup *lookup, const char *path, size_t length)
 	return 0;
 }
 
-/* Copies the next component to `name`; its length, 0 at the end. */
+/* Copies the next component to `name`; returns its length, 0 at the end. */
 static long next_name(struct lookup *lookup, char name[NAME_MAX + 1])
 {
 	const char *path = lookup->path;
@@ -85,7 +85,7 @@ static long open_or_make(const struct lookup *lookup, const char *name, int is_f
 	return fd;
 }
 
-/* 1: `fd` is a symbolic link, and its target is now part of the rest; 0: it is none (readlinkat(2): ENOENT, EINVAL). */
+/* 1: `fd` is a symbolic link, and its target is now part of the rest; 0: no link (readlinkat(2): ENOENT, EINVAL). */
 static long follow(struct lookup *lookup, long fd)
 {
 	char link[PATH_MAX];

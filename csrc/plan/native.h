@@ -6,11 +6,10 @@
  *
  *     struct mc_plan | struct mc_step[nsteps] | bytes: strings, structures, string lists
  *
- * Most steps are one system call: a number and up to six arguments, each an immediate, the address of
- * bytes in the plan (an offset), or a descriptor (a slot). A slot is an index into a table of descriptors
- * that belongs to one run of the plan: the caller fills the first slots, the steps fill the others (`out`).
- * Steps that are more than one call have an opcode of their own. A run writes one struct mc_record for
- * each step.
+ * Most steps are one system call: a number and up to six arguments, each an immediate, the address of bytes in the
+ * plan (stored as an offset), or a descriptor (stored as a slot). A slot is an index into a table of descriptors or
+ * numbers that belongs to one run of the plan: the caller fills the first slots, the steps fill the others (`out`).
+ * Steps that are more than one call have an opcode of their own. A run writes one struct mc_record for each step.
  */
 #ifndef MC_NATIVE_H
 #define MC_NATIVE_H
@@ -36,8 +35,8 @@ enum mc_op {
 	MC_PROC,         /* open("/proc/PID", O_PATH|O_DIRECTORY|O_CLOEXEC); PID is the number in a slot */
 	MC_ID_MAP,       /* write to a uid_map or gid_map: maps ids from 0 to those from the number in a slot */
 	MC_RUN,          /* execve(path, argv, {}) in a child, which must exit with 0: argv[1] is the number in a slot,
-			  * standard error is the descriptor in another                                  */
-	MC_CHILD,        /* in the parent-side plan: the steps behind it are walked when the child has sent MC_READY */
+			  * standard error is the descriptor in another slot                             */
+	MC_CHILD,        /* in the parent-side plan: the steps after it are walked when the child has sent MC_READY */
 	MC_WAIT,         /* read one byte: MC_GO, or the step fails with ECANCELED                  */
 	MC_NETLINK,      /* send a netlink message and receive its acknowledgement; the number in one slot is written to
 			  * the first of up to four offsets of the message, that in another slot to the others  */
@@ -45,7 +44,7 @@ enum mc_op {
 	MC_END_FLOWS,    /* IPCTNL_MSG_CT_DELETE of every tracked connection that the message's filter matches */
 	MC_COMMENT_OUT,  /* write "#" at an offset of each hosts file of a directory                */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                 */
-	MC_FORK,         /* clone3(flags, cgroup or -1): the child walks the steps behind it        */
+	MC_FORK,         /* clone3(flags, cgroup or -1): the new child walks the steps after it     */
 	MC_EXEC,         /* execve of the first path of `paths` that exists                         */
 	MC_EXEC_FD,      /* execveat(descriptor, "", argv, envp, AT_EMPTY_PATH)                     */
 	MC_FAIL,         /* fails with -nr: for tests of error handling                             */
@@ -73,7 +72,7 @@ struct mc_step {
 	uint16_t kinds;         /* enum mc_kind, two bits per argument                              */
 	int16_t out;            /* the slot that takes the result, or -1                            */
 	uint16_t skip;          /* steps to skip after a tolerated error                            */
-	uint16_t tolerate[2];   /* errno values that are no failure (0: none)                       */
+	uint16_t tolerate[2];   /* errno values that do not fail the walk (0: none)                 */
 	uint32_t nr;            /* MC_SYSCALL: the number; MC_EXEC: how many paths                  */
 	uint64_t arg[MC_ARGS];
 };
@@ -106,8 +105,8 @@ struct mc_run {
 	int64_t at;             /* index of the step started last; nsteps after the last one        */
 	int32_t sibling;        /* set by MC_FORK: the pid of the second child, in the caller's pid namespace */
 	int32_t blocked;        /* mc_spawn has blocked all signals; MC_SIGNALS, or the exec, unblocks them */
-	int32_t strict;         /* a seccomp filter may forbid all but the exec: clock_gettime too  */
-	uint64_t sigmask;       /* the caller's, which exec then restores                           */
+	int32_t strict;         /* a loaded seccomp filter may forbid all but the exec, clock_gettime too */
+	uint64_t sigmask;       /* the caller's signal mask, which the exec restores if `blocked`   */
 	struct mc_program program;
 };
 
@@ -116,10 +115,10 @@ struct mc_run {
  * to the pipe to which MC_GO is written. */
 struct mc_parent {
 	struct mc_run run;
-	uint32_t ninputs;       /* slots that the caller owns: not closed                           */
-	uint32_t nshared;
+	uint32_t ninputs;       /* the first slots, which the caller owns: they are not closed      */
+	uint32_t nshared;       /* pairs in `shared`                                                */
 	const int32_t *shared;  /* pairs of slots: (of this plan, of the child's plan that gets the same descriptor) */
-	int32_t ready, go, answer; /* slots of the child's plan: its pipe ends (`answer`: which it closes) */
+	int32_t ready, go, answer; /* slots of the child's plan: pipe ends; the child closes `answer` */
 	int32_t pipes[4];       /* while in use: two pipes, for MC_READY and for the answer         */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * netlink.c: the netlink(7) steps of plans, and the step that comments out a line of hosts files. A message is part
- * of the plan; numbers that are only known at the run (a pid, an address) are written to a copy of it.
+ * of the plan; numbers that are known only when the plan runs (a pid, an address) are written to a copy of the message.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -28,55 +28,56 @@ static long send_message(int sock, const void *message, uint64_t length)
 	return r;
 }
 
-static long await_answer(int sock, uint32_t sequence)
+static long receive_ack(int sock, uint32_t sequence)
 {
 	struct {
 		struct nlmsghdr head;
 		int32_t error;
-		char rest[1024]; /* the request, repeated */
-	} answer;
+		char request[1024]; /* the kernel repeats it */
+	} ack;
 
 	for (;;) {
-		long n = mc_sys(SYS_recvfrom, MC_FD(sock), MC_PTR(&answer), sizeof(answer), 0, 0, 0);
+		long n = mc_sys(SYS_recvfrom, MC_FD(sock), MC_PTR(&ack), sizeof(ack), 0, 0, 0);
 
 		if (n == -EINTR)
 			continue;
 		if (n < 0)
 			return n;
-		if (n < (long)(sizeof(answer.head) + sizeof(answer.error)))
+		if (n < (long)(sizeof(ack.head) + sizeof(ack.error)))
 			return -EPROTO;
-		if (answer.head.nlmsg_type == NLMSG_ERROR && answer.head.nlmsg_seq == sequence)
-			return answer.error;
+		if (ack.head.nlmsg_type == NLMSG_ERROR && ack.head.nlmsg_seq == sequence)
+			return ack.error;
 	}
 }
 
 /* All messages of one datagram have the same sequence number, and one of them has NLM_F_ACK. */
-long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t places)
+long mc_netlink(int sock, const char *message, uint64_t length, const int32_t numbers[2], uint64_t offsets)
 {
 	char copy[MC_MESSAGE];
 	struct nlmsghdr head;
 	long r;
 
-	if (places) {
+	if (offsets) {
 		memcpy(copy, message, length);
 		message = copy;
 	}
 	for (int i = 0; i < 4; i++) {
-		uint16_t place = (uint16_t)(places >> (16 * i));
+		uint16_t offset = (uint16_t)(offsets >> (16 * i));
 
-		if (place)
-			memcpy(copy + place, &numbers[i > 0], sizeof(numbers[0]));
+		if (offset)
+			memcpy(copy + offset, &numbers[i > 0], sizeof(numbers[0]));
 	}
 	r = send_message(sock, message, length);
 	if (r < 0)
 		return r;
 	memcpy(&head, message, sizeof(head));
-	return await_answer(sock, head.nlmsg_seq);
+	return receive_ack(sock, head.nlmsg_seq);
 }
 
 /* ---- tracked connections */
 
-/* Without NLM_F_ACK. An error (the connection has ended meanwhile) comes nevertheless, with this sequence number. */
+/* Sends a delete request without NLM_F_ACK. The kernel replies nevertheless after an error (the connection has ended
+ * meanwhile), with this sequence number. */
 static void delete_flow(int sock, struct nlmsghdr *flow, uint32_t sequence)
 {
 	flow->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
@@ -130,7 +131,7 @@ static long delete_each(int sock, const char *message, uint64_t length)
 }
 
 /* Linux 6.9 deletes by a filter (commit eff3c558bb7e). An older kernel dumps by the same filter (5.8); each entry of
- * the dump is then sent back as a delete request. It reads every bucket of the table, which takes longer. */
+ * the dump is then sent back as a delete request. A dump reads every bucket of the table, which takes longer. */
 long mc_end_flows(int sock, const char *message, uint64_t length)
 {
 	const int32_t none[2] = { 0 };
@@ -166,7 +167,7 @@ static void comment_out_in(int directory, const char *name, uint64_t offset)
 	mc_sys1(SYS_close, fd);
 }
 
-/* Comments out the line at `offset` in each file of a directory: their lines have the same offsets
+/* Comments out the line at `offset` in each file of a directory: the lines of all hosts files have the same offsets
  * (network/hosts.py). */
 long mc_comment_out(int directory, uint64_t offset)
 {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * parent.c: the parent-side plan of a start, in a thread.
+ * parent.c: runs the parent-side plan of a start, in a thread.
  *
  * Theory of operation. Some operations need a process outside the child's user namespace: writing its id maps,
- * ID-mapped mounts of its ids, the veth. They form a second plan. The caller walks its first part before clone3, so
- * that the child inherits the descriptors that are opened there. The caller then sleeps in clone3 until the child's
- * exec; so a thread, created before with all signals blocked, waits for the child's MC_READY and walks the second
- * part, which contains the steps that send MC_GO to the child. Without CLONE_VFORK no thread would be needed; but
- * then the OOM killer, invoked for the child's memory limit, would kill the caller too (oom_badness: in_vfork). The
- * child never waits for ever: it reads MC_GO, another byte after a failure, or end of file when this process dies.
+ * ID-mapped mounts of its ids, the veth. They form a second plan. The caller walks its first part before clone3, and
+ * the child inherits the descriptors that this part opens. The caller then sleeps in clone3 until the child's exec.
+ * Therefore a thread, created before with all signals blocked, waits for the child's MC_READY and walks the second
+ * part, in which steps send MC_GO to the child. Without CLONE_VFORK no thread would be needed; but then the OOM
+ * killer, invoked for the child's memory limit, would kill the caller too (oom_badness: in_vfork). The child never
+ * waits for ever: it reads MC_GO, another byte after a failure, or end of file when this process dies.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,7 +49,7 @@ static int parent_main(void *arg)
 	return 0;
 }
 
-/* ---- a thread without libc: it makes raw system calls only, and needs a stack only */
+/* ---- a thread without libc: it makes raw system calls only, and has no thread-local storage of its own */
 
 static int thread_start(struct mc_thread *thread, void *arg)
 {
@@ -82,7 +82,7 @@ static void close_fd(int32_t *fd)
 	*fd = -1;
 }
 
-/* Closes the pipes and the descriptors that the plan has opened: the child has its copies. */
+/* Closes the pipes and the descriptors that the plan has opened: the child has its own copies. */
 static void close_all(struct mc_parent *parent)
 {
 	for (int i = 0; i < 4; i++)
@@ -129,7 +129,7 @@ int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread)
 
 void mc_parent_end(struct mc_parent *parent, struct mc_thread *thread)
 {
-	char none = 0; /* ends the thread's read. Closing is not enough: a process forked meanwhile has the pipe too */
+	char none = 0; /* ends the thread's read(2). Closing the pipe does not: a process forked meanwhile has it too */
 
 	transfer(SYS_write, parent->pipes[READY_WRITE], &none);
 	thread_join(thread);

@@ -11,7 +11,7 @@ struct mc_thread {
 	_Alignas(16) char stack[32 * 1024];
 };
 
-/* Call it before the clone, with all signals blocked: 0, or -errno. */
+/* Call it before the clone, with all signals blocked. Returns 0, or -errno. */
 int mc_parent_begin(struct mc_spawn *spawn, struct mc_thread *thread);
 
 /* Call it after the clone; it returns when the thread has ended. */

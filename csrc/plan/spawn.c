@@ -5,7 +5,7 @@
  * Theory of operation. The child is made by clone3(CLONE_VM | CLONE_VFORK) on a stack of its own, which lies in
  * this frame: the calling thread sleeps until the child has exec'd or ended, so the frame outlives the child.
  * No memory is copied, whatever the caller's size, and the OOM killer spares the caller (in_vfork). Signals are
- * blocked around the clone, and CLONE_CLEAR_SIGHAND resets the handlers: none of the caller's can run in the
+ * blocked around the clone, and CLONE_CLEAR_SIGHAND resets the handlers: no handler of the caller can run in the
  * child, on the caller's memory (as in musl's posix_spawn). CLONE_PARENT_SETTID stores the pid before the child
  * runs, for the thread that walks the parent-side plan.
  */
@@ -33,7 +33,7 @@
 
 static int fork_sibling(struct mc_run *run);
 
-/* Walks the steps from `first`; the exit status of the child where none of them is an exec. */
+/* Walks the steps from `first` on. Returns the child's exit status, if none of them is an exec. */
 static int walk_rest(struct mc_run *run, uint32_t first)
 {
 	int r = mc_plan_walk_from(run, first);
@@ -87,8 +87,8 @@ static int child_main(void *arg)
 	return mc_plan_walk_and_fork(arg) < 0 ? 127 : 0;
 }
 
-/* The first child only created the second, whose parent is this process too (CLONE_PARENT): reap it, wait for the
- * second. */
+/* Reaps the first child, which only created the second. This process is the parent of the second too (CLONE_PARENT):
+ * spawn->pid and spawn->pidfd become those of the second child. */
 static int adopt_sibling(struct mc_spawn *spawn)
 {
 	long fd;
@@ -164,7 +164,7 @@ int mc_spawn(struct mc_spawn *spawn)
 
 /* ---- the end of the child */
 
-/* 1: it has ended; 0: the time is over; -EINTR: for the caller's signal handlers. timeout_ms -1: no timeout. */
+/* 1: the process has ended; 0: timeout; -EINTR: the caller handles signals, then calls again. timeout_ms -1: none. */
 int mc_pidfd_wait(int pidfd, int timeout_ms)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
@@ -196,7 +196,7 @@ int mc_pidfd_reap(int pidfd, int *status, uint64_t rusage_us[3])
 	return 0;
 }
 
-/* Can be repeated, with the same result: an exception may keep the caller from seeing the first one. */
+/* A second call has the same result: an exception in the caller may have discarded the first one. */
 int mc_spawn_reap(struct mc_spawn *spawn)
 {
 	int r = spawn->reaped ? 0 : mc_pidfd_reap(spawn->pidfd, &spawn->status, spawn->rusage);
@@ -205,7 +205,7 @@ int mc_spawn_reap(struct mc_spawn *spawn)
 	return r;
 }
 
-/* ---- small files, relative to a directory: those of cgroup v2 */
+/* ---- small files in a directory, such as a cgroup's */
 
 long mc_read_at(int dirfd, const char *name, char *buffer, size_t size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * syscalls.h: raw system calls for x86_64 and aarch64. glibc's wrappers write errno, which a child that shares
- * the caller's memory must not, and change ids in every thread. These functions do neither; they return the
- * kernel's result, or -errno.
+ * syscalls.h: raw system calls for x86_64 and aarch64. glibc's wrappers write errno, which a child that shares the
+ * caller's memory must not do, and those that change ids do so in every thread. These functions do neither; they
+ * return the kernel's result, or -errno.
  */
 #ifndef MC_SYSCALLS_H
 #define MC_SYSCALLS_H

@@ -128,7 +128,7 @@ static long do_idmap(const struct mc_run *run, const struct mc_step *s)
 		       sizeof(attr));
 }
 
-/* Writes a decimal number before `end`; a pointer to its first digit. */
+/* Writes a decimal number before `end`; returns a pointer to its first digit. */
 static char *decimal(char *end, uint32_t number)
 {
 	do
@@ -158,18 +158,18 @@ static long do_id_map(const struct mc_run *run, const struct mc_step *s)
 	return mc_sys3(SYS_write, value(run, s, 0), MC_PTR(text), (uint64_t)(end - text));
 }
 
-/* A soft limit above the hard one means: leave this resource as it is. The table may be unaligned. */
+/* A soft limit above the hard limit means: leave this resource as it is. The table may be unaligned. */
 static long do_rlimits(const struct mc_run *run, const struct mc_step *s)
 {
 	for (uint64_t i = 0; i < s->arg[1]; i++) {
-		struct rlimit64 wish, now;
-		long r = mc_sys4(SYS_prlimit64, 0, i, 0, MC_PTR(&now));
+		struct rlimit64 limit, current;
+		long r = mc_sys4(SYS_prlimit64, 0, i, 0, MC_PTR(&current));
 
-		memcpy(&wish, (const char *)bytes(run, s, 0) + i * sizeof(wish), sizeof(wish));
-		if (r == 0 && wish.rlim_cur <= wish.rlim_max) {
-			wish.rlim_max = wish.rlim_max < now.rlim_max ? wish.rlim_max : now.rlim_max;
-			wish.rlim_cur = wish.rlim_cur < wish.rlim_max ? wish.rlim_cur : wish.rlim_max;
-			r = mc_sys4(SYS_prlimit64, 0, i, MC_PTR(&wish), 0);
+		memcpy(&limit, (const char *)bytes(run, s, 0) + i * sizeof(limit), sizeof(limit));
+		if (r == 0 && limit.rlim_cur <= limit.rlim_max) {
+			limit.rlim_max = limit.rlim_max < current.rlim_max ? limit.rlim_max : current.rlim_max;
+			limit.rlim_cur = limit.rlim_cur < limit.rlim_max ? limit.rlim_cur : limit.rlim_max;
+			r = mc_sys4(SYS_prlimit64, 0, i, MC_PTR(&limit), 0);
 		}
 		if (r < 0)
 			return r;
@@ -177,16 +177,17 @@ static long do_rlimits(const struct mc_run *run, const struct mc_step *s)
 	return 0;
 }
 
-/* Raising needs CAP_SYS_RESOURCE, which the child drops later; lowering to the program's limits does not. */
+/* Raising a hard limit needs CAP_SYS_RESOURCE, which the child drops later. Lowering it to the program's limit needs no
+ * capability. */
 static long do_raise(const struct mc_run *run, const struct mc_step *s)
 {
-	struct rlimit64 now = { 0 };
-	long r = mc_sys4(SYS_prlimit64, value(run, s, 0), s->arg[1], 0, MC_PTR(&now));
+	struct rlimit64 limit = { 0 };
+	long r = mc_sys4(SYS_prlimit64, value(run, s, 0), s->arg[1], 0, MC_PTR(&limit));
 
-	if (r < 0 || now.rlim_max >= s->arg[2])
+	if (r < 0 || limit.rlim_max >= s->arg[2])
 		return r;
-	now.rlim_max = s->arg[2];
-	return mc_sys4(SYS_prlimit64, value(run, s, 0), s->arg[1], MC_PTR(&now), 0);
+	limit.rlim_max = s->arg[2];
+	return mc_sys4(SYS_prlimit64, value(run, s, 0), s->arg[1], MC_PTR(&limit), 0);
 }
 
 static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)

@@ -31,6 +31,16 @@ def test_no_test_asserts_how_long_something_took() -> None:
         assert not [line for line in found if "re.compile" not in line], path
 
 
+def test_c_lines_fit_the_width() -> None:
+    """At most 120 columns, as ruff checks for Python; a tab is 8."""
+    long = []
+    for path in sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".c", ".h", ".S", ".ld")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            if len(line.expandtabs(8)) > 120:
+                long.append(f"{path.relative_to(ROOT)}:{number}")
+    assert not long, "\n".join(long)
+
+
 @pytest.mark.parametrize("source", C_FILES, ids=lambda path: str(path.relative_to(ROOT / "csrc")))
 def test_c_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
     command = [
