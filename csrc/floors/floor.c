@@ -8,7 +8,7 @@
  * Theory of operation. Hand-written, without a plan, records and error messages: the system calls that `minicontainer
  * run --userns host --timens host --security-opt seccomp=unconfined ROOTFS PROGRAM` makes as root, in the same order
  * (a test compares them by strace). Values that depend on the host are arguments. For each line on standard input it
- * starts one container, and prints the nanoseconds from the choice of its id to the removal of its cgroup; so runs
+ * starts one container, and prints the nanoseconds from the choice of its id to the removal of its cgroup, so its runs
  * can be interleaved with those of other programs. A call that fails ends the program: a floor must not skip work.
  */
 #define _GNU_SOURCE

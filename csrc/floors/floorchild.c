@@ -110,7 +110,7 @@ static void write_at(long proc, const char *path, const char *text)
 static void mask(const struct floor *floor, const char *top, long at, long empty, long null_device)
 {
 	size_t length = strlen(top);
-	int attached[2] = { 0, 0 }; /* whether the mount itself is attached; then copies are */
+	int attached[2] = { 0, 0 }; /* the first path gets the mount itself, the others copies of it */
 
 	for (int i = 0; floor->masked[i]; i++) {
 		int directory = floor->masked[i][0] == 'd';
@@ -157,21 +157,23 @@ static void loopback_up(void)
 static void limit_resources(void)
 {
 	const uint64_t none = RLIM64_INFINITY;
-	struct rlimit64 wish[RLIM_NLIMITS], now;
+	struct rlimit64 limits[RLIM_NLIMITS], current;
 
 	for (int i = 0; i < RLIM_NLIMITS; i++)
-		wish[i] = (struct rlimit64){ none, none };
-	wish[RLIMIT_STACK].rlim_cur = 8 << 20;
-	wish[RLIMIT_CORE].rlim_cur = 0;
-	wish[RLIMIT_NOFILE] = (struct rlimit64){ 1024, 524288 };
-	wish[RLIMIT_MEMLOCK] = (struct rlimit64){ 8 << 20, 8 << 20 };
-	wish[RLIMIT_MSGQUEUE] = (struct rlimit64){ 819200, 819200 };
-	wish[RLIMIT_NICE] = wish[RLIMIT_RTPRIO] = (struct rlimit64){ 0, 0 };
+		limits[i] = (struct rlimit64){ none, none };
+	limits[RLIMIT_STACK].rlim_cur = 8 << 20;
+	limits[RLIMIT_CORE].rlim_cur = 0;
+	limits[RLIMIT_NOFILE] = (struct rlimit64){ 1024, 524288 };
+	limits[RLIMIT_MEMLOCK] = (struct rlimit64){ 8 << 20, 8 << 20 };
+	limits[RLIMIT_MSGQUEUE] = (struct rlimit64){ 819200, 819200 };
+	limits[RLIMIT_NICE] = limits[RLIMIT_RTPRIO] = (struct rlimit64){ 0, 0 };
 	for (int i = 0; i < RLIM_NLIMITS; i++) {
-		CALL(prlimit64, 0, i, 0, &now, 0);
-		wish[i].rlim_max = wish[i].rlim_max < now.rlim_max ? wish[i].rlim_max : now.rlim_max;
-		wish[i].rlim_cur = wish[i].rlim_cur < wish[i].rlim_max ? wish[i].rlim_cur : wish[i].rlim_max;
-		CALL(prlimit64, 0, i, &wish[i], 0, 0);
+		struct rlimit64 *limit = &limits[i];
+
+		CALL(prlimit64, 0, i, 0, &current, 0);
+		limit->rlim_max = limit->rlim_max < current.rlim_max ? limit->rlim_max : current.rlim_max;
+		limit->rlim_cur = limit->rlim_cur < limit->rlim_max ? limit->rlim_cur : limit->rlim_max;
+		CALL(prlimit64, 0, i, limit, 0, 0);
 	}
 }
 

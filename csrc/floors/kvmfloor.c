@@ -131,7 +131,7 @@ static void destroy(struct machine *m)
 	munmap(m->memory, MEMORY);
 }
 
-/* Runs the guest to its first exit that is no port access. */
+/* Runs the guest to its first exit that is not a port access: it must be HLT. */
 static void run_to_halt(const struct machine *m)
 {
 	while (m->run->exit_reason == KVM_EXIT_IO)

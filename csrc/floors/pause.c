@@ -2,7 +2,7 @@
  *
  * pause.c: reads standard input to its end, and exits with 0; with an argument it sleeps for ever. It has no libc, so
  * running it costs little more than its exec. With /dev/null as its input it is the program of measured containers;
- * with a pipe it is a process that stays.
+ * with a pipe it lives until the pipe is closed.
  */
 #include "helpers/start.h"
 #include "plan/syscalls.h"

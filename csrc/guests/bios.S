@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * bios: the part of a PC's firmware that a boot sector needs to print. It is no guest itself: it is loaded at
- * F000:0000, and the interrupt vectors at address 0 point to it (minicontainer/kvm/boot/flat.py). Real mode.
+ * bios: the part of a PC's firmware that a boot sector needs to print. It is not a guest: it is loaded at F000:0000
+ * beside a boot sector, and the interrupt vectors at address 0 point to it (minicontainer/kvm/boot/flat.py). Real mode.
  *
  * INT 10h, AH = 0Eh: prints AL ("teletype"), here to the serial port. INT 10h with another AH: does nothing. Every
  * other interrupt: returns with the carry flag set, a BIOS's "error". All registers are preserved.
@@ -23,7 +23,7 @@ video:
 	pop	%dx
 1:	iret
 
-/* INT has pushed the flags, cs and ip; IRET pops them. So the carry flag is set on the stack. */
+/* INT has pushed the flags, cs and ip; IRET pops them. So the carry flag is set in the flags on the stack. */
 other:
 	push	%bp
 	mov	%sp, %bp

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * echo: sends back what it receives by the serial port; a carriage return (Enter) with a line feed after it. Sleeps
+ * echo: sends back each byte that it receives by the serial port; a carriage return (Enter) with a line feed. Sleeps
  * until the port interrupts. Protected mode, with interrupts: it requests interrupt controllers in its note. Ends
  * with 0 by the debug-exit port when it receives Ctrl-D (04h).
  */
@@ -30,7 +30,7 @@ _start:
 	mov	$SERIAL_MCR, %edx
 	mov	$MCR_OUT2, %al
 	out	%al, %dx
-	mov	$SERIAL_IER, %edx       /* bytes that were received before interrupt too */
+	mov	$SERIAL_IER, %edx       /* interrupts for bytes received earlier, too   */
 	mov	$IER_RECEIVED, %al
 	out	%al, %dx
 	sti

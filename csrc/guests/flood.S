@@ -12,7 +12,7 @@ _start:
 	mov	$SERIAL, %dx
 1:	mov	$line, %si
 	mov	$(end - line), %cx
-	rep	outsb           /* cx bytes from ds:si on to port dx: an exit, or cx of them */
+	rep	outsb           /* cx bytes from ds:si on to port dx: one exit or cx exits */
 	jmp	1b
 
 line:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * freestanding.h: for guests in C, without a library: entry point, ports, printing, exit. Long mode.
+ * freestanding.h: functions for guests in C, without libc: entry point, ports, printing, exit. Long mode.
  */
 #ifndef MC_FREESTANDING_H
 #define MC_FREESTANDING_H
@@ -36,7 +36,7 @@ static void print_number(uint64_t n)
 	print(at);
 }
 
-/* Ends the machine with this exit code. HLT would not do for all: at CPL 3 it is not allowed. */
+/* Ends the machine with this exit code. HLT would not end every guest: it is not allowed at CPL 3. */
 static _Noreturn void finish(uint8_t code)
 {
 	for (;;)

@@ -2,8 +2,8 @@
  *
  * memory: writes a word to every page from address 0 to the end of memory, reads it back, and prints the size of
  * memory: at most 3 GiB, where a PC has a hole. At addresses without memory, writes are lost and reads return all
- * ones. Long mode at CPL 3, which it requests in its note: it is fast there on every host. Ends by the debug-exit
- * port: with 0, or with 1 if a page does not store the word.
+ * ones. Long mode at CPL 3, which it requests in its note: there computations are fast on every host. Ends by the
+ * debug-exit port: with 0, or with 1 if a page does not store the word.
  */
 #include "freestanding.h"
 

@@ -12,7 +12,7 @@
 _start:
 	cld
 	movl	$0x12345678, NOWHERE    /* leaves the guest: KVM_EXIT_MMIO              */
-	mov	NOWHERE, %ebx           /* and once more                                */
+	mov	NOWHERE, %ebx           /* leaves it again: KVM_EXIT_MMIO               */
 
 	mov	$digits, %edi
 	mov	$8, %ecx

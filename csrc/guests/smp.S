@@ -26,7 +26,7 @@ _start:
 	mov	$TRAMPOLINE, %edi
 	mov	$(trampoline_end - trampoline), %ecx
 	rep	movsb                   /* ecx bytes from esi to edi                    */
-	sgdt	TRAMPOLINE + gdtr - trampoline  /* it uses the same descriptors          */
+	sgdt	TRAMPOLINE + gdtr - trampoline  /* both use the same descriptors         */
 
 	movl	$(SECOND << 24), APIC_TARGET
 	movl	$INIT, APIC_COMMAND     /* real hardware needs a pause of 10 ms here */

@@ -7,7 +7,7 @@
 	.globl _start
 _start:
 	lidt	nothing                 /* from here on no exception has a handler      */
-	ud2                             /* and this is one                              */
+	ud2                             /* raises the exception #UD                     */
 	hlt
 
 nothing:

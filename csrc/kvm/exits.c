@@ -27,7 +27,7 @@ int mc_ioctl_value(int fd, unsigned long request, unsigned long argument)
 
 /* ---- struct kvm_run */
 
-/* Maps the struct kvm_run of a virtual CPU: 0, or -errno. (Python's mmap would duplicate the descriptor.) */
+/* Maps the struct kvm_run of a virtual CPU. Returns 0, or -errno. (Python's mmap would duplicate the descriptor.) */
 int mc_run_map(int fd, size_t size, void **run)
 {
 	*run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -44,7 +44,8 @@ void mc_run_immediate(void *run, int on)
 	((struct kvm_run *)run)->immediate_exit = (uint8_t)on;
 }
 
-/* struct kvm_sync_regs of `run`. KVM writes the parts `valid` at exits, and reads the parts `dirty` at the next run. */
+/* Returns struct kvm_sync_regs of `run`. KVM writes its parts `valid` at each exit, and reads its parts `dirty` at the
+ * next run (KVM_SYNC_X86_*). */
 void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty)
 {
 	struct kvm_run *r = run;
@@ -54,7 +55,7 @@ void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty)
 	return &r->s.regs;
 }
 
-static void words(struct mc_exit *e, const void *from, uint32_t n)
+static void copy_words(struct mc_exit *e, const void *from, uint32_t n)
 {
 	e->nwords = n < MC_WORDS ? n : MC_WORDS;
 	memcpy(e->words, from, e->nwords * sizeof(uint64_t));
@@ -64,7 +65,7 @@ static void decode_debug(const struct kvm_run *r, struct mc_exit *e)
 {
 	const uint64_t w[] = { r->debug.arch.exception, r->debug.arch.pc, r->debug.arch.dr6, r->debug.arch.dr7 };
 
-	words(e, w, 4);
+	copy_words(e, w, 4);
 }
 
 static void decode_access(struct kvm_run *r, struct mc_exit *e)
@@ -101,29 +102,29 @@ void mc_exit_decode(void *run, struct mc_exit *e)
 		decode_debug(r, e);
 		break;
 	case KVM_EXIT_UNKNOWN:
-		words(e, &r->hw.hardware_exit_reason, 1);
+		copy_words(e, &r->hw.hardware_exit_reason, 1);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		words(e, &r->fail_entry.hardware_entry_failure_reason, 1);
+		copy_words(e, &r->fail_entry.hardware_entry_failure_reason, 1);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		e->flags = r->internal.suberror;
-		words(e, r->internal.data, r->internal.ndata);
+		copy_words(e, r->internal.data, r->internal.ndata);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
 		e->flags = r->system_event.type;
-		words(e, r->system_event.data, r->system_event.ndata);
+		copy_words(e, r->system_event.data, r->system_event.ndata);
 		break;
 	case KVM_EXIT_HYPERCALL:
 		e->address = r->hypercall.nr;
-		words(e, r->hypercall.args, 6);
+		copy_words(e, r->hypercall.args, 6);
 		break;
 	case KVM_EXIT_X86_RDMSR:
 	case KVM_EXIT_X86_WRMSR:
 		e->address = r->msr.index;
 		e->write = r->exit_reason == KVM_EXIT_X86_WRMSR;
 		e->flags = r->msr.reason;
-		words(e, &r->msr.data, 1);
+		copy_words(e, &r->msr.data, 1);
 		break;
 	}
 }

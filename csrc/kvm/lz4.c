@@ -13,7 +13,7 @@ struct reader {
 	const unsigned char *at, *end;
 };
 
-/* A length: its nibble and, if that is 15, the sum of the bytes up to the first that is not 255. */
+/* A length: its nibble and, if that is 15, the bytes up to the first that is not 255, added. SIZE_MAX: cut off. */
 static size_t length(struct reader *in, unsigned nibble)
 {
 	size_t n = nibble;
@@ -28,7 +28,7 @@ static size_t length(struct reader *in, unsigned nibble)
 	return n;
 }
 
-/* The number of bytes unpacked; -1: it is no LZ4 block, or needs more than `size` bytes. */
+/* Returns the number of unpacked bytes; -1: `block` is no LZ4 block, or needs more than `size` bytes. */
 long mc_lz4_block(const char *block, size_t packed, char *out, size_t size)
 {
 	struct reader in = { (const unsigned char *)block, (const unsigned char *)block + packed };

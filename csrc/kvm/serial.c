@@ -7,8 +7,8 @@
  * when the buffer is full, when the guest polls for input, and at the end of a run; with `eager` at once. Without a
  * descriptor the caller empties a full buffer. While a descriptor does not accept output the guest waits, as on a
  * real line, but no other thread does: output has its own lock, and no thread takes one lock while it holds the
- * other. Input is queued in `in`. If that is full, the caller keeps the rest, or requests an overrun as of a real
- * line.
+ * other. Input is queued in `in`. If `in` is full, the caller keeps the rest of its input, or requests an overrun as
+ * on a real line.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -55,7 +55,7 @@ struct mc_serial *mc_serial_new(int fd, int vm, int eager)
 
 	if (!s)
 		return NULL;
-	memset(s, 0, offsetof(struct mc_serial, in)); /* not the buffers, which take the most time */
+	memset(s, 0, offsetof(struct mc_serial, in)); /* without the buffers, which are large */
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->out_lock, NULL);
 	s->fd = fd;
@@ -97,8 +97,8 @@ static size_t write_size(int fd)
 	return S_ISFIFO(status.st_mode) ? PIPE_BUF : 1;
 }
 
-/* 0: there is room to write; -EAGAIN (only without `wait`), -EINTR. */
-static int room(int fd, int wait)
+/* 0: the descriptor accepts output; -EAGAIN (only without `wait`): it does not; -EINTR. */
+static int check_writable(int fd, int wait)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	int n = poll(&p, 1, wait ? -1 : 0);
@@ -106,7 +106,8 @@ static int room(int fd, int wait)
 	return n < 0 ? -errno : n == 0 ? -EAGAIN : 0;
 }
 
-/* 0, or -errno (-EINTR, -EPIPE ...; -EAGAIN without `wait`): the rest of the output stays in the buffer. */
+/* Writes the buffered output. Returns 0, or -errno (-EINTR, -EPIPE ...; -EAGAIN without `wait`): then the rest of the
+ * output stays in the buffer. */
 static int flush(struct mc_serial *s, int wait)
 {
 	const size_t most = wait ? OUT : write_size(s->fd);
@@ -118,11 +119,11 @@ static int flush(struct mc_serial *s, int wait)
 		ssize_t n = 0;
 
 		if (!wait)
-			r = room(s->fd, 0);
+			r = check_writable(s->fd, 0);
 		if (r == 0)
 			n = write(s->fd, s->out + done, left < most ? left : most);
 		if (n < 0) /* EAGAIN: another process has set O_NONBLOCK */
-			r = errno == EAGAIN ? room(s->fd, wait) : -errno;
+			r = errno == EAGAIN ? check_writable(s->fd, wait) : -errno;
 		else
 			done += (size_t)n;
 		if (wait && r == 0 && n >= 0 && (size_t)n < left)
@@ -134,8 +135,8 @@ static int flush(struct mc_serial *s, int wait)
 	return r;
 }
 
-/* Adds output. 0: done; 1: done, and a signal came; -ENOBUFS: the caller has to empty the buffer and to repeat the
- * call; or -errno of write(2). */
+/* Adds output. 0: it is in the buffer or written; 1: also, and a signal has interrupted write(2); -ENOBUFS: the caller
+ * has to empty the buffer and to repeat the call; or -errno of write(2). */
 static int put(struct mc_serial *s, const char *data, size_t size)
 {
 	int r = 0;
@@ -177,7 +178,8 @@ int mc_serial_flush_pending(struct mc_serial *s)
 	return __atomic_load_n(&s->pending, __ATOMIC_RELAXED) ? mc_serial_flush(s, 1) : 0;
 }
 
-/* At a read of LSR. A second one without output in between: the guest waits for input, so flush its prompt. */
+/* Called at a read of LSR. If the guest reads it twice without output in between, it waits for input: its prompt is
+ * flushed. */
 static void poll_for_input(struct mc_serial *s)
 {
 	if (__atomic_load_n(&s->used, __ATOMIC_RELAXED) == 0)
@@ -240,7 +242,8 @@ static size_t receive(struct mc_serial *s, const char *data, size_t size)
 	return n;
 }
 
-/* The number of bytes accepted. overrun: bytes that do not fit are lost, and LSR's OE is set. */
+/* Returns the number of accepted bytes. `overrun`: all are accepted; those that do not fit are lost, and LSR's OE is
+ * set. */
 long mc_serial_input(struct mc_serial *s, const char *data, size_t size, int overrun)
 {
 	size_t n;
@@ -339,7 +342,7 @@ static void set_fifo(struct mc_serial *s, int value)
 		s->in_tail = s->in_head;
 }
 
-/* Every write except one that transmits a byte. */
+/* Handles every write to a register except one that transmits a byte. */
 static void write_register(struct mc_serial *s, int offset, int value)
 {
 	if (s->lcr & UART_LCR_DLAB && offset <= UART_DLM) {
@@ -370,23 +373,23 @@ static void write_register(struct mc_serial *s, int offset, int value)
 }
 
 /* Whether a write to this register transmits a byte. */
-static int is_sent(const struct mc_serial *s, int offset)
+static int transmits(const struct mc_serial *s, int offset)
 {
 	return offset == UART_TX && !(__atomic_load_n(&s->lcr, __ATOMIC_RELAXED) & UART_LCR_DLAB) &&
 	       !(__atomic_load_n(&s->mcr, __ATOMIC_RELAXED) & UART_MCR_LOOP);
 }
 
-/* The result is that of put(): below 0 nothing was written, and the caller repeats the write. */
+/* Returns the result of put(). Below 0 nothing was written, and the caller repeats the write. */
 int mc_serial_write(struct mc_serial *s, int offset, int value)
 {
-	const int sent = is_sent(s, offset);
+	const int is_data = transmits(s, offset);
 	const char byte = (char)value;
-	int r = sent ? mc_serial_print(s, &byte, 1) : 0;
+	int r = is_data ? mc_serial_print(s, &byte, 1) : 0;
 
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&s->lock);
-	if (sent)
+	if (is_data)
 		s->empty_irq = 1;
 	else
 		write_register(s, offset, value);

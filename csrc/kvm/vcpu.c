@@ -9,9 +9,8 @@
  *
  * Another thread stops a virtual CPU by the signal KICK. Its handler sets immediate_exit, so that a KVM_RUN that is
  * about to start returns at once too: no kick is lost. A kicked virtual CPU checks the board (stop, deadline), and
- * continues if neither applies. At the deadline a timer sends KICK to this thread. If HLT is handled in the kernel, a
- * kick also detects a machine that is halted for ever: the caller sends it when the machine has been idle for a
- * while.
+ * continues if neither applies. At the deadline a timer sends KICK to this thread. If KVM handles HLT, a kick also
+ * detects a machine that is halted for ever: the caller sends the kick when the machine has been idle for a while.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -80,7 +79,7 @@ int mc_vcpu_attach(struct mc_vcpu *v)
 	sigaddset(&kick, KICK);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	v->outer = current;
-	v->left_ns = 0; /* do not count the time since an earlier run as an exit's */
+	v->left_ns = 0; /* the time since an earlier run is not part of an exit */
 	v->thread = (int32_t)syscall(SYS_gettid);
 	current = v;
 	r = v->board->deadline_ns ? start_timer(v) : 0;
@@ -137,7 +136,7 @@ static void store(struct mc_exit *e, uint32_t item)
 	memcpy((char *)e->data + (size_t)item * e->size, &e->value, e->size);
 }
 
-/* Handles one item at a register of the serial port. The result is that of mc_serial_write. */
+/* Handles one item at a register of the serial port. Returns the result of mc_serial_write; 0 after a read. */
 static int serial_item(struct mc_vcpu *v)
 {
 	struct mc_exit *e = &v->exit;
@@ -150,7 +149,7 @@ static int serial_item(struct mc_vcpu *v)
 	return 0;
 }
 
-/* Handles the items of an exit for the serial port or the debug console. 1: all are handled; 0: they are for the
+/* Handles the items of an exit for the serial port or the debug console. 1: all are handled; 0: the exit is for the
  * caller; -errno: items are left, -EINTR after a signal. */
 static int handle_in_c(struct mc_vcpu *v)
 {
@@ -175,7 +174,7 @@ static int handle_in_c(struct mc_vcpu *v)
 	return r > 0 ? -EINTR : r == 0 ? 1 : r;
 }
 
-/* Handles the current exit. 0: it is done; else the result of mc_vcpu_run. */
+/* Handles the current exit. 0: it is handled; -errno: output could not be written; else the result of mc_vcpu_run. */
 static int handle(struct mc_vcpu *v)
 {
 	struct mc_exit *e = &v->exit;
@@ -212,8 +211,8 @@ static int handle(struct mc_vcpu *v)
 
 /* ---- the loop */
 
-/* Whether all virtual CPUs were found halted with interrupts disabled since halt_check was set: only an NMI or INIT
- * could wake one. */
+/* Counts this virtual CPU if it is halted with interrupts disabled. Whether all have been counted since halt_check was
+ * set: then only an NMI or INIT could wake one. */
 static int all_halted(struct mc_vcpu *v)
 {
 	struct mc_board *b = v->board;
@@ -230,7 +229,7 @@ static int all_halted(struct mc_vcpu *v)
 	return __atomic_add_fetch(&b->halted, 1, __ATOMIC_SEQ_CST) == b->cpus;
 }
 
-/* now: a recent time, or 0. */
+/* The reason to stop (enum mc_stop), or 0. `now`: a recent time, or 0 to read the clock. */
 static int stop_reason(const struct mc_vcpu *v, uint64_t now)
 {
 	const struct mc_board *b = v->board;
@@ -244,6 +243,7 @@ static int stop_reason(const struct mc_vcpu *v, uint64_t now)
 	return 0;
 }
 
+/* Adds the time since KVM_RUN returned to that of the exit's reason and port. */
 static void account(struct mc_vcpu *v, uint64_t now)
 {
 	const struct mc_exit *e = &v->exit;
@@ -277,7 +277,7 @@ static int enter(struct mc_vcpu *v)
 	v->entered_ns = before;
 	do
 		r = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
-	while (r == -EAGAIN); /* it has received the SIPI that it waited for */
+	while (r == -EAGAIN); /* the virtual CPU has received the SIPI that it waited for */
 	v->left_ns = mc_now();
 	v->guest_ns += v->left_ns - before;
 	if (r == -EINTR) {
@@ -296,7 +296,7 @@ static int enter(struct mc_vcpu *v)
 	return 0;
 }
 
-/* After a signal: KICK, so check the board; or one of the caller's, which runs its handlers. */
+/* After a signal: KICK, so it checks the board; or another one, for which the caller runs its handlers. */
 static int after_signal(struct mc_vcpu *v)
 {
 	int r = stop_reason(v, 0);

@@ -25,7 +25,7 @@
 enum mc_stop {
 	MC_STOP_SIGNAL = 256,   /* a signal: the caller runs its handlers, then calls again         */
 	MC_STOP_REQUESTED,      /* mc_board.stop is set                                             */
-	MC_STOP_DEADLINE,       /* mc_board.deadline_ns is over                                     */
+	MC_STOP_DEADLINE,       /* mc_board.deadline_ns has passed                                  */
 	MC_STOP_EXITS,          /* mc_board.max_exits is reached                                    */
 	MC_STOP_DEBUG_EXIT,     /* the guest wrote mc_exit.value to the debug-exit port             */
 	MC_STOP_HALTED,         /* every virtual CPU is halted with interrupts off (in-kernel irqchip) */
@@ -52,12 +52,12 @@ struct mc_serial;
 /* The state that the virtual CPUs of a machine share. */
 struct mc_board {
 	int32_t vm;             /* descriptor                                                       */
-	uint32_t irqchip;       /* it is inside the kernel, and so is HLT                           */
+	uint32_t irqchip;       /* interrupt controllers are inside KVM, which then handles HLT too */
 	uint32_t cpus;
 	uint32_t halt_check;    /* above 0: after a signal a virtual CPU checks whether it is halted for ever */
-	uint32_t halted;        /* number of virtual CPUs that have found so                        */
-	uint32_t stop;          /* all return MC_STOP_REQUESTED                                     */
-	uint32_t trace;
+	uint32_t halted;        /* number of virtual CPUs that are                                  */
+	uint32_t stop;          /* all virtual CPUs return MC_STOP_REQUESTED                        */
+	uint32_t trace;         /* mc_vcpu_run returns MC_STOP_TRACE after each handled exit         */
 	uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none                                         */
 	uint64_t max_exits;     /* 0: no limit                                                      */
 	uint64_t exits;         /* of all virtual CPUs                                              */
@@ -72,9 +72,9 @@ struct mc_vcpu {
 	struct mc_exit exit;
 	uint32_t item;          /* index of the next item, below exit.count                         */
 	uint32_t open;          /* 0: no exit; 1: items are left; 2: the caller handles item `item` */
-	uint32_t halt_checked;  /* mc_board.halt_check when it was found halted                     */
+	uint32_t halt_checked;  /* mc_board.halt_check when this virtual CPU was counted as halted  */
 	uint32_t has_timer;
-	uint64_t timer;
+	uint64_t timer;         /* a timer_t: sends the kick at the deadline                        */
 	struct mc_vcpu *outer;  /* the virtual CPU that this thread was running at the attach       */
 	uint64_t entered_ns;    /* time of the last call of KVM_RUN                                 */
 	uint64_t left_ns;       /* time of its return                                               */

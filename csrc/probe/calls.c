@@ -2,9 +2,9 @@
  *
  * calls.c: tries system calls that a container does not need.
  *
- * The arguments do no harm if the call is permitted, and the kernel checks them after the permission: so a refusal
- * (EPERM, EACCES, ENOSYS) differs from an error of the arguments. What a call may create ends with the check's
- * process.
+ * The arguments do no harm if the call is permitted, and the kernel checks them after the permission, so a refusal
+ * (EPERM, EACCES, ENOSYS) differs from an error of the arguments. Anything that a call may create ends with the
+ * check's process.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define NONE MC_PTR("minicontainer-none") /* the name of no file system, key type or file */
-#define HERE MC_FD(AT_FDCWD)
+#define CWD MC_FD(AT_FDCWD)
 #define WRONG (~0ull)
 
 /* Defines a check that makes one call. */
@@ -43,12 +43,12 @@
 TRY(try_mount, SYS_mount, NONE, MC_PTR("/"), NONE)
 TRY(try_umount2, SYS_umount2, MC_PTR("/proc/self"))
 TRY(try_pivot_root, SYS_pivot_root)
-TRY(try_open_tree, SYS_open_tree, HERE, MC_PTR("/"), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+TRY(try_open_tree, SYS_open_tree, CWD, MC_PTR("/"), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
 TRY(try_move_mount, SYS_move_mount, MC_FD(-1), MC_PTR(""), MC_FD(-1), MC_PTR(""), 0xffffffff)
 TRY(try_fsopen, SYS_fsopen, NONE)
 TRY(try_fspick, SYS_fspick, MC_FD(-1), 0, 0xffffffff)
 TRY(try_fsmount, SYS_fsmount, MC_FD(-1), 0xffffffff, 0xffffffff)
-TRY(try_mount_setattr, SYS_mount_setattr, HERE, MC_PTR("/"), 0, 0, 32)
+TRY(try_mount_setattr, SYS_mount_setattr, CWD, MC_PTR("/"), 0, 0, 32)
 
 /* kernel modules, kexec, the machine: kexec_load with invalid flags, reboot without its magic number */
 TRY(try_init_module, SYS_init_module)
@@ -133,7 +133,7 @@ static enum verdict try_bpf(const char *argument)
 	return refused(CALL(SYS_bpf, BPF_MAP_CREATE, MC_PTR(&attributes), sizeof(attributes)));
 }
 
-/* Its own processor time. */
+/* Counts the processor time of its own process. */
 static enum verdict try_perf_event_open(const char *argument)
 {
 	struct perf_event_attr attributes = {.type = PERF_TYPE_SOFTWARE, .size = sizeof(attributes), .disabled = 1};
@@ -155,10 +155,10 @@ static enum verdict try_io_uring_setup(const char *argument)
 /* ADJ_TICK with an invalid tick: the permission is checked first (kernel/time/timekeeping.c). */
 static enum verdict try_adjtimex(const char *argument)
 {
-	struct timex wish = {.modes = ADJ_TICK};
+	struct timex adjustment = {.modes = ADJ_TICK};
 
 	(void)argument;
-	return refused(CALL(SYS_adjtimex, MC_PTR(&wish)));
+	return refused(CALL(SYS_adjtimex, MC_PTR(&adjustment)));
 }
 
 /* The kernel checks the time before the permission. */
@@ -218,11 +218,11 @@ static enum verdict try_ptrace(const char *argument)
 
 static enum verdict try_process_vm(const char *argument)
 {
-	char there = 1, here = 0;
-	struct iovec from = {&there, 1}, to = {&here, 1};
+	char remote_byte = 1, local_byte = 0;
+	struct iovec remote = {&remote_byte, 1}, local = {&local_byte, 1};
 	int child = fork_sleeper();
 	long number = argument ? SYS_process_vm_writev : SYS_process_vm_readv;
-	long result = CALL(number, (uint64_t)child, MC_PTR(&to), 1, MC_PTR(&from), 1);
+	long result = CALL(number, (uint64_t)child, MC_PTR(&local), 1, MC_PTR(&remote), 1);
 
 	kill(child, SIGKILL);
 	return refused(result);

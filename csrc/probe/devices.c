@@ -68,7 +68,7 @@ static const struct {
 } harmless[] = {{S_IFCHR, 1, 11}, {S_IFCHR, 1, 1}, {S_IFBLK, 7, 0}, {S_IFCHR, 10, 237}, {S_IFCHR, 10, 232},
 		{S_IFCHR, 10, 229}};
 
-/* The kernel denies it in a user namespace, except for device 0:0 (overlayfs's whiteouts). */
+/* The kernel denies mknod(2) in a user namespace, except for device 0:0 (overlayfs's whiteouts). */
 static enum verdict no_mknod(const char *argument)
 {
 	char path[64];
@@ -94,7 +94,7 @@ static int try_open(const char *path)
 	return 0;
 }
 
-/* In every directory: only some of the mounts may be nodev. */
+/* Tries every directory, since only some of the mounts may be nodev. */
 static enum verdict made_node_is_inert(const char *argument)
 {
 	int made = 0, denied = 0;
@@ -121,7 +121,7 @@ static enum verdict made_node_is_inert(const char *argument)
 	return denied ? pass("%d created, %d refused to open", made, denied) : skip("no device to try");
 }
 
-/* A node that the root file system contains. */
+/* Opens a device node that the root file system contains. */
 static enum verdict node_of_rootfs_is_inert(const char *argument)
 {
 	const char *path = parameter("node");

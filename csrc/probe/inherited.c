@@ -61,14 +61,14 @@ static enum verdict plain_personality(const char *argument)
 	return strtoul(text, NULL, 16) ? fail("%.8s", text) : pass("PER_LINUX");
 }
 
-/* `name`: a number of the caller's that differs from every container's. */
-static enum verdict not_the_callers(const char *name, long long here)
+/* `name`: a parameter with the caller's number, which differs from that of every container. */
+static enum verdict not_the_callers(const char *name, long long own)
 {
 	const char *caller = parameter(name);
 
 	if (!caller)
 		return skip("the caller's was not given");
-	return atoll(caller) == here ? fail("the caller's (%lld)", here) : pass("%lld", here);
+	return atoll(caller) == own ? fail("the caller's (%lld)", own) : pass("%lld", own);
 }
 
 static enum verdict oom_score(const char *argument)
@@ -102,14 +102,14 @@ static enum verdict environment(const char *argument)
 static enum verdict session(const char *argument)
 {
 	const char *caller = parameter("session");
-	pid_t here = getsid(0);
+	pid_t own = getsid(0);
 
 	(void)argument;
 	if (!caller)
 		return skip("the caller's was not given");
-	if (here == 0) /* the leader is in another pid namespace */
+	if (own == 0) /* the leader is in another pid namespace */
 		return fail("one from outside");
-	return is_host_namespace("pid") == 1 && here == atoi(caller) ? fail("the caller's") : pass("its own");
+	return is_host_namespace("pid") == 1 && own == atoi(caller) ? fail("the caller's") : pass("its own");
 }
 
 static enum verdict secure_bits(const char *argument)

@@ -6,8 +6,8 @@
  *
  * Theory of operation. Each check writes one line: area, name, pass|fail|skip, text, separated by tabs; "end" follows
  * the last, so that a truncated report is detected. The arguments are facts about the outside
- * (container/security.py): a check that needs one which was not given is skipped. Each check runs in a child: what it
- * changes ends with that, and a call that kills it or does not return affects its line only.
+ * (container/security.py); a check whose fact is missing is skipped. Each check runs in a child: its changes end with
+ * the child, and a call that kills the child or does not return affects only the line of this check.
  */
 #define _GNU_SOURCE
 #include "probe/probe.h"
@@ -56,7 +56,7 @@ const char *parameter(const char *name)
 	return NULL;
 }
 
-/* SIGSYS: a seccomp filter that kills refuses too. */
+/* SIGSYS is a refusal too: the seccomp filter kills the process. */
 static void judge_end(int status)
 {
 	if (!WIFSIGNALED(status))

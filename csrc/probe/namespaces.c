@@ -34,7 +34,7 @@ static enum verdict not_unshared(const char *flag)
 #define TEXT(number) TEXT_OF(number)
 #define UNSHARE(kind, flag) {"calls", "unshare-" kind, not_unshared, TEXT(flag)}
 
-/* Its own namespace: nothing changes if it is permitted. */
+/* Joins its own namespace: nothing changes if this is permitted. */
 static enum verdict not_joined(const char *argument)
 {
 	int fd = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);

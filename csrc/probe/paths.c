@@ -57,7 +57,7 @@ static enum verdict not_writable(const char *path)
 	return errno == ENOENT ? skip("this kernel has none") : pass("%s", strerrorname_np(errno));
 }
 
-/* Opened and closed: nothing is written. */
+/* Opens and closes the file, without writing. */
 static enum verdict not_opened_for_writing(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
@@ -238,15 +238,16 @@ static enum verdict no_chroot_escape(const char *argument)
 
 static enum verdict root_links_stay_inside(const char *argument)
 {
-	struct stat own, there;
+	struct stat own, linked;
 
 	(void)argument;
 	if (stat("/", &own))
 		return fail("/: %s", strerrorname_np(errno));
-	if (stat("/proc/1/root/", &there))
+	if (stat("/proc/1/root/", &linked))
 		return pass("/proc/1/root: %s", strerrorname_np(errno));
-	return own.st_dev == there.st_dev && own.st_ino == there.st_ino ? pass("/proc/1/root is the container's root")
-									  : fail("/proc/1/root is another root");
+	return own.st_dev == linked.st_dev && own.st_ino == linked.st_ino
+		       ? pass("/proc/1/root is the container's root")
+		       : fail("/proc/1/root is another root");
 }
 
 static enum verdict no_outside_path(const char *argument)

@@ -89,7 +89,7 @@ static enum verdict root_is_not_mapped(const char *path)
 		       : pass("no id is mapped");
 }
 
-/* In a writable root file system packages with set-uid files may be installed, so it is no failure there. */
+/* In a writable root file system, packages with set-uid files may be installed: there the check is skipped. */
 static enum verdict no_new_set_uid(const char *argument)
 {
 	long fd = CALL(SYS_memfd_create, (uint64_t)(uintptr_t)"", MFD_CLOEXEC), result;

@@ -47,7 +47,7 @@ static enum verdict descriptors_of_all(const char *argument)
 	return each_process(check_descriptors);
 }
 
-/* Without /proc, which may be missing. */
+/* Tries the numbers, since /proc may be missing. */
 static enum verdict own_descriptors(const char *argument)
 {
 	(void)argument;
@@ -135,7 +135,7 @@ static enum verdict first_environment(const char *argument)
 
 static enum verdict cwd(const char *argument)
 {
-	struct stat here, there;
+	struct stat dot, named;
 	char path[PATH_MAX];
 
 	(void)argument;
@@ -143,7 +143,7 @@ static enum verdict cwd(const char *argument)
 		return fail("getcwd: %s", strerrorname_np(errno));
 	if (path[0] != '/')
 		return fail("outside: %.100s", path);
-	if (stat(".", &here) || stat(path, &there) || here.st_ino != there.st_ino || here.st_dev != there.st_dev)
+	if (stat(".", &dot) || stat(path, &named) || dot.st_ino != named.st_ino || dot.st_dev != named.st_dev)
 		return fail("%.100s is another directory", path);
 	return pass("%.100s", path);
 }
