@@ -52,9 +52,9 @@ def checksum(data: bytes | bytearray) -> int:
 def table_of(signature: bytes, revision: int, content: bytes) -> bytes:
     """A table with its header (5.2.6)."""
     header = struct.pack("<4sIBB6s8sI4sI", signature, 36 + len(content), revision, 0, OEM, b"MINICONT", 1, b"MINI", 1)
-    whole = bytearray(header + content)
-    whole[9] = checksum(whole)
-    return bytes(whole)
+    table = bytearray(header + content)
+    table[9] = checksum(table)
+    return bytes(table)
 
 
 def rsdp(xsdt: int) -> bytes:
@@ -71,7 +71,7 @@ def _register(port: int) -> bytes:
 
 
 def fadt(dsdt_address: int) -> bytes:
-    """The Fixed ACPI Description Table (5.2.9), revision 6.5, with the sleep and reset registers alone."""
+    """The Fixed ACPI Description Table (5.2.9), revision 6.5. Its only registers are those for sleep and reset."""
     body = bytearray(276 - 36)
 
     def put(offset: int, data: bytes) -> None:
@@ -113,7 +113,7 @@ def dsdt() -> bytes:
 
 
 def aml_length(content: bytes) -> bytes:
-    """PkgLength (20.2.4) of ``content``: the length includes the PkgLength itself."""
+    """PkgLength (20.2.4) of ``content``; it counts its own bytes too."""
     size = len(content) + 1
     if size < 64:
         return bytes([size])

@@ -12,7 +12,8 @@ PORTS = 0x10000
 
 
 class Access(NamedTuple):
-    """One access of a guest: ``size`` bytes at a port or a guest physical address. ``value``: what it writes."""
+    """One access of a guest: ``size`` bytes at a port or a guest physical address. ``value``: the value that the guest
+    writes; 0 for a read."""
 
     address: int
     size: int
@@ -21,7 +22,7 @@ class Access(NamedTuple):
     vcpu: int
 
 
-# Returns the value that the guest reads; None: all ones, as without a device.
+# A handler returns the value that the guest reads; None: all ones, as without a device.
 Handler = Callable[[Access], int | None]
 
 

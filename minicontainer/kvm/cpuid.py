@@ -9,7 +9,7 @@ from minicontainer.native import ffi, lib
 
 HTT = 1 << 28  # leaf 1, EDX: the count of processors in leaf 1 is valid
 HYPERVISOR, TSC_DEADLINE, X2APIC = 1 << 31, 1 << 24, 1 << 21  # leaf 1, ECX
-PDCM = 1 << 15  # leaf 1, ECX: performance capabilities; KVM has no such MSR
+PDCM = 1 << 15  # leaf 1, ECX: IA32_PERF_CAPABILITIES, an MSR that KVM does not emulate for this guest
 LEVEL_THREAD, LEVEL_CORE = 1, 2  # leaf 0xb, ECX[15:8]
 
 _supported: list[Any] = []
@@ -69,9 +69,8 @@ def _patch(e: Any, number: int, count: int, *, irqchip: bool) -> None:
     elif e.function == 0x4:
         e.eax = e.eax & 0x3FFF | min(count - 1, 0x3F) << 26  # cores in the package; no cache is shared
     elif e.function == 0x80000008:
-        e.ecx = (
-            e.ecx & ~0xF0FF | _bits(count) << 12 | count - 1
-        )  # AMD: number of cores, and the width of their APIC ids
+        # AMD: number of cores, and the width of their APIC ids
+        e.ecx = e.ecx & ~0xF0FF | _bits(count) << 12 | count - 1
     elif e.function == 0x8000001D:
         e.eax &= 0x3FFF  # AMD: as leaf 4
     elif e.function == 0x8000001E:
@@ -79,7 +78,7 @@ def _patch(e: Any, number: int, count: int, *, irqchip: bool) -> None:
 
 
 def _bits(count: int) -> int:
-    """The width of ``count`` different numbers, in bits."""
+    """The number of bits for ``count`` different numbers."""
     return (count - 1).bit_length()
 
 

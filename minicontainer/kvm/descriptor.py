@@ -15,7 +15,7 @@ Self = TypeVar("Self", bound="Descriptor")
 
 
 class Descriptor:
-    """Owns ``fd`` until ``close()``, the end of a ``with``, or its garbage collection."""
+    """Owns ``fd`` until ``close()``, the end of a ``with``, or garbage collection."""
 
     def __init__(self, fd: int, watch: Watch | None = None) -> None:
         self.fd = fd
@@ -31,7 +31,7 @@ class Descriptor:
         self.close()
 
     def close(self) -> None:
-        """Closes the descriptor. The kernel frees the object with its last descriptor."""
+        """Closes the descriptor. The kernel frees its object when the last descriptor is closed."""
         fd, self.fd = getattr(self, "fd", -1), -1
         if fd >= 0:
             os.close(fd)

@@ -1,4 +1,7 @@
-"""Runs one processor of a machine until the machine ends. Exits that C does not handle go to the bus, or end it."""
+"""Runs one processor of a machine until the machine ends.
+
+C handles the frequent exits (csrc/kvm/vcpu.c). Any other access goes to the bus; any other exit ends the machine.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Barrier(Protocol):
         """Returns when the processor may go on; GuestEnd if the machine is to end."""
 
     def wake(self) -> None:
-        """A run is over: all waiting processors check again."""
+        """Makes all waiting processors check again: a run is over, or the board has changed."""
 
 
 class Hooks:
@@ -80,11 +83,11 @@ class Processor:
             self._wake_gate()
 
     def tally(self) -> tuple[bytes, bytes]:
-        """Its counters, for ``Result.tallies``."""
+        """The counters of this processor, for ``Result.tallies``."""
         return bytes(ffi.buffer(self.control)), bytes(ffi.buffer(self.ports)) if self.ports else b""
 
     def kick(self) -> None:
-        """Makes it leave its guest, or the gate, and check the board."""
+        """Makes the processor leave its guest, or the gate, and check the board."""
         lib.mc_vcpu_kick(self.control)
         self._wake_gate()
 
@@ -136,7 +139,7 @@ class Processor:
                 self._hooks.on_access(self)
             return False, None
         if reason == lib.MC_STOP_OUTPUT:
-            self._serial.flush(wait=False)  # C waits for a reader, until it has to stop
+            self._serial.flush(wait=False)  # without a descriptor: empties C's buffer. Raises the error of a write
             return False, None
         if reason < lib.MC_STOP_SIGNAL or reason == lib.MC_STOP_DEBUG_EXIT:
             self._trace(e)
@@ -171,7 +174,7 @@ class Processor:
             watch(f"KVM_RUN(cpu{self.number})", entered, now(), -errno.EINTR)
 
     def _details(self, reason: int, e: Any) -> str:
-        """The details of an end that is an error: the exit, and its rip."""
+        """The details of an error that ended the machine: the exit, and rip."""
         rip = f"rip {self.vcpu.get_regs().rip:#x}"
         if reason >= lib.MC_STOP_SIGNAL:
             return rip

@@ -68,8 +68,8 @@ class DebugExit(NamedTuple):
 
 
 class InternalErrorExit(NamedTuple):
-    """KVM_EXIT_INTERNAL_ERROR; the meaning of ``words`` depends on the suberror: those of an emulation failure contain
-    the instruction's bytes."""
+    """KVM_EXIT_INTERNAL_ERROR. The meaning of ``words`` depends on ``suberror``: after an emulation failure they
+    contain the instruction's bytes."""
 
     suberror: int
     words: tuple[int, ...]
@@ -88,7 +88,7 @@ class InternalErrorExit(NamedTuple):
 
 
 class FailEntryExit(NamedTuple):
-    """KVM_EXIT_FAIL_ENTRY: the processor refused the guest's state; the reason is its own code."""
+    """KVM_EXIT_FAIL_ENTRY: the host's processor refused the guest's state; the reason is a code of VMX or SVM."""
 
     hardware_entry_failure_reason: int
 

@@ -1,4 +1,4 @@
-"""The guests that come with this package (csrc/guests). The source of each explains what it demonstrates.
+"""The guests of this package. The sources (csrc/guests) explain what each demonstrates.
 
 with Machine() as m:
     m.load("hello")
@@ -14,7 +14,7 @@ from minicontainer.native import LIBEXEC
 
 DIRECTORY = os.path.join(LIBEXEC, "guests")
 
-# name -> one line of description. setup.py builds them.
+# name -> its description, one line. setup.py builds the guests.
 GUESTS = {
     "hello": "prints a line; real mode",
     "hello32": "prints a line; protected mode",
@@ -37,7 +37,7 @@ GUESTS = {
 
 
 def names() -> list[str]:
-    """All guests."""
+    """The names of all guests."""
     return list(GUESTS)
 
 

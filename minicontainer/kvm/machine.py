@@ -45,7 +45,7 @@ Self = TypeVar("Self", bound="Machine")
 
 
 def bounds(timeout: float | str | None, max_exits: int | str | None) -> tuple[float | None, int]:
-    """The limits of a run: seconds (None: none), number of exits (0: no limit). SpecError."""
+    """The limits of a run: seconds (None: none), number of exits (0: no limit). SpecError: a value is not allowed."""
     limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
     return limit, 0 if max_exits is None else whole("max_exits", max_exits, 1, 2**63 - 1)
 
@@ -54,10 +54,10 @@ class Machine:
     """One virtual machine; see the module. ``close()``, or the end of a ``with``, frees it.
 
     memory   bytes, or "64M"; in whole pages
-    cpus     number of processors; None: as many as the kernel asks for, mostly 1
-    irqchip  interrupt controllers and a timer inside KVM; None: if the kernel asks for them
+    cpus     number of processors; None: as many as the kernel requests, usually 1
+    irqchip  interrupt controllers and a timer inside KVM; None: if the kernel requests them
     serial   descriptor for the guest's output; None: it is retained for ``result.output``
-    want_ports  count exits by port too
+    want_ports  exits are also counted by port
     watch    called for every ioctl: (call, start, end, result), times in nanoseconds
     SpecError, UnsupportedError (no KVM here), StepError (an ioctl failed)."""
 
@@ -158,8 +158,8 @@ class Machine:
 
     def enter(self, rip: int, mode: str = "real") -> None:
         """Instead of ``load``: the processors enter code that the caller has written to memory, at ``rip``, in real,
-        protected, long or user64 mode. The tables of these modes are written above the first 8 KiB, but not to the two
-        pages from that of ``rip`` on."""
+        protected, long or user64 mode. The tables for these modes are written above the first 8 KiB, but not to the
+        page of ``rip`` and the next one."""
         if mode not in ("real", "protected", "long", "user64"):
             raise SpecError("mode", mode, "is no mode to enter without a file", "real, protected, long, user64")
         self.memory.offset(rip, 1)
@@ -167,8 +167,8 @@ class Machine:
 
     def port(self, first: int, count: int = 1) -> Callable[[Handler], Handler]:
         """A decorator: the function handles ``count`` ports from ``first`` on. It is called with each Access, and
-        returns the value that the guest reads. The machine itself handles the serial port (0x3f8 to 0x3ff) and writes
-        to the debug console (0xe9) and to debug-exit (0xf4)."""
+        returns the value that the guest reads. The machine itself handles the serial port (0x3f8 to 0x3ff), and writes
+        to the ports of the debug console (0xe9) and debug-exit (0xf4)."""
 
         def add(handler: Handler) -> Handler:
             self.bus.add_ports(first, count, handler)
@@ -216,7 +216,7 @@ class Machine:
             acpi.write(self.memory, count)
         tables = processor.write_tables(entry, self.memory)
         initial = processor.InitialState(self.kvm, self.memory, entry, tables, count, self.irqchip)
-        self.processors = [self._make_processor(initial, number) for number in range(count)]  # all are created, or none
+        self.processors = [self._make_processor(initial, number) for number in range(count)]
 
     def _make_processor(self, initial: processor.InitialState, number: int) -> Processor:
         vcpu = self.vm.create_vcpu(number)
@@ -240,15 +240,16 @@ class Machine:
             raise SpecError("cpus", count, "need interrupts to be started by", "--irqchip")
 
     def _make_irqchip(self) -> None:
-        """It must exist before the processors, whose local APICs it creates. Intel's processors need the addresses."""
+        """Creates PICs, IOAPIC and PIT. KVM requires them before the processors, which then get local APICs. Intel
+        processors need the two addresses."""
         self.vm.set_identity_map_addr(IDENTITY_MAP_ADDRESS)
         self.vm.set_tss_addr(TSS_ADDRESS)
         self.vm.create_irqchip()
         self.vm.create_pit2(lib.KVM_PIT_SPEAKER_DUMMY)
 
     def run(self, timeout: float | None = None, max_exits: int | None = None) -> Result:
-        """Runs the guest to its end, and returns its result. ``timeout`` in seconds; after it, or after ``max_exits``,
-        the machine is stopped, and ``run`` can be called again to continue. An exception of a handler is raised
+        """Runs the guest to its end, and returns the result. ``timeout`` in seconds; after it, or after ``max_exits``
+        exits, the machine is stopped, and ``run`` can be called again to continue. An exception of a handler is raised
         here."""
         limit, most = bounds(timeout, max_exits)
         if not self._running.acquire(blocking=False):

@@ -36,8 +36,8 @@ class Region(NamedTuple):
 class GuestMemory:
     """``size`` bytes for a guest: ``memory[0x1000:0x1004]`` reads, ``memory[0x1000:0x1004] = b"..."`` writes.
 
-    Addresses are guest physical addresses. GuestMemoryError: a range is not all memory. Pages are allocated at
-    the first access, by guest or host."""
+    Addresses are guest physical addresses. GuestMemoryError: part of a range is not memory. The kernel allocates a page
+    at its first access by guest or host."""
 
     def __init__(self, size: int | str) -> None:
         self.size = _parse_size(size)
@@ -50,12 +50,12 @@ class GuestMemory:
         self.host = int(ffi.cast("uintptr_t", self._view))
 
     def attach(self, vm: Vm) -> None:
-        """Makes it the memory of ``vm``, one slot for each region."""
+        """Gives this memory to ``vm``, one slot for each region."""
         for slot, region in enumerate(self.regions):
             vm.set_user_memory_region(slot, region.address, region.size, self.host + region.offset)
 
     def close(self) -> None:
-        """Unmaps it. No machine may run in it any more."""
+        """Unmaps the memory. No machine may use it any more."""
         ffi.release(self._view)
         self._map.close()
 

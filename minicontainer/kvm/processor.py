@@ -29,7 +29,7 @@ DELIVER_NMI, DELIVER_EXTINT = 4 << 8, 7 << 8
 
 
 def free_address(used: list[tuple[int, int]], memory: GuestMemory, size: int) -> int:
-    """The lowest address of whole pages for ``size`` bytes of tables beside the ``used`` ranges."""
+    """The lowest page-aligned address at which ``size`` bytes of tables do not overlap the ``used`` ranges."""
     at = LOWEST_TABLES
     for start, length in sorted(used):
         if start >= at + size:
@@ -41,7 +41,7 @@ def free_address(used: list[tuple[int, int]], memory: GuestMemory, size: int) ->
 
 
 def write_tables(entry: Entry, memory: GuestMemory) -> int:
-    """Writes descriptor and page tables for the entry's mode; returns their address, 0 in real mode, which has none."""
+    """Writes descriptor and page tables for the entry's mode; returns their address. Real mode has none: 0."""
     if entry.mode == "real":
         return 0
     wide = entry.mode in ("long", "user64")
@@ -61,8 +61,8 @@ class InitialState(NamedTuple):
     irqchip: bool
 
     def set_up(self, vcpu: Vcpu, number: int) -> None:
-        """Sets the state of processor ``number``. Only the first one enters the kernel; with an irqchip the others wait
-        for its INIT and SIPI, and start in real mode."""
+        """Sets the state of processor ``number``. Only the first processor enters the kernel; with an irqchip the
+        others wait for its INIT and SIPI, and start in real mode."""
         vcpu.set_cpuid2(cpuid.for_processor(self.kvm, number, self.cpus, irqchip=self.irqchip))
         if self.entry.linux:
             _linux_registers(vcpu)

@@ -33,14 +33,14 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class ExitCount:
-    """The number of exits of one kind, and the seconds that the host spent on them, until the guest went on."""
+    """The number of exits of one kind, and the seconds that the host spent on them, until the next entry."""
 
     count: int
     seconds: float
 
     @property
     def mean(self) -> float:
-        """Seconds of one exit."""
+        """Mean seconds of one exit."""
         return self.seconds / self.count if self.count else 0.0
 
 
@@ -58,7 +58,7 @@ class Result:
     """The result of ``Machine.run``.
 
     reason     one of CODES; ``returncode``: its exit code, or the guest's own (debug-exit)
-    detail     the details of an end that is an error, on one line
+    detail     the details of an error that ended the machine, on one line
     output     the guest's output on the serial port, unless that goes to a descriptor
     state      struct kvm_regs and struct kvm_sregs of the processor ``vcpu``, which ended the machine
     tallies    the counters of each processor: struct mc_vcpu (csrc/kvm/vcpu.h) and its table of ports (may be empty)

@@ -18,7 +18,7 @@ CPUID_MAX = 4096  # entries; KVM has 256 today (KVM_MAX_CPUID_ENTRIES)
 class Kvm(Descriptor):
     """The system's KVM: ``with Kvm() as kvm, kvm.create_vm() as vm: ...``.
 
-    UnsupportedError: there is none, or the caller may not use it; the message has the remedy."""
+    UnsupportedError: there is no KVM, or the caller may not use it; the message has the remedy."""
 
     def __init__(self, path: str = DEVICE, watch: Watch | None = None) -> None:
         start = now()
@@ -92,7 +92,7 @@ def why_unusable(error: OSError, path: str = DEVICE) -> tuple[str, str]:
 
 
 def _forbidden(path: str) -> tuple[str, str]:
-    """The group or user that may open it, and the command that gives access."""
+    """The group or user that may open the device, and the command that gives access."""
     import grp
 
     status = os.stat(path)

@@ -75,8 +75,8 @@ def _join(shared: _SharedRun, threads: Sequence[threading.Thread]) -> None:
 
 
 class IdleWatcher:
-    """Detects a machine that is halted for ever, where the kernel handles HLT (csrc/kvm/vcpu.c, all_halted): if the
-    processors have used no time for a while, each leaves KVM_RUN to check whether an interrupt could wake it."""
+    """Detects a machine that is halted for ever, if KVM handles HLT (csrc/kvm/vcpu.c, all_halted): when the processors
+    have used no time for a while, each leaves KVM_RUN to check whether an interrupt could wake it."""
 
     def __init__(self, processors: Sequence[Processor], board: Any) -> None:
         self._processors, self._board = processors, board
@@ -105,7 +105,8 @@ class IdleWatcher:
             before = used
 
     def _check_halted(self, number: int) -> None:
-        """Sets ``halt_check`` only while all are kicked: an earlier result may be outdated."""
+        """Makes all processors check whether they are halted. ``halt_check`` is reset afterwards: a processor that is
+        kicked later for another reason must not be counted."""
         self._board.halted, self._board.halt_check = 0, number
         kick(self._processors)
         self._is_over.wait(IDLE / 2)
@@ -143,7 +144,7 @@ class _SharedRun:
         """Runs a processor to its end, then stops the others."""
         with self._lock:
             if self._is_over:
-                return  # it starts after the end: a signal handler interrupted the start
+                return  # the run ended before this thread started: a signal handler raised an exception
             self._running.append(processor)
         outcome = processor.run()
         with self._lock:
@@ -151,7 +152,7 @@ class _SharedRun:
         self._stop()
 
     def end(self) -> None:
-        """Stops all processors; none starts any more."""
+        """Stops all processors; no other processor starts any more."""
         with self._lock:
             self._is_over = True
         self._stop()

@@ -42,7 +42,7 @@ class Vcpu(Descriptor):
     def run(self) -> Exit:
         """KVM_RUN: enters the guest until its next exit. InterruptedExit: a signal for this thread ended it."""
         result = lib.mc_ioctl_value(self.fd, lib.KVM_RUN, 0)
-        while result == -errno.EAGAIN:  # it has received the SIPI that it waited for
+        while result == -errno.EAGAIN:  # the virtual CPU has received the SIPI that it waited for
             result = lib.mc_ioctl_value(self.fd, lib.KVM_RUN, 0)
         if result == -errno.EINTR:
             return InterruptedExit()
@@ -51,8 +51,8 @@ class Vcpu(Descriptor):
         return typed(self._exit)
 
     def immediate_exit(self, on: bool = True) -> None:
-        """While it is on, ``run`` returns at once with an InterruptedExit, after KVM has completed the last exit (taken
-        the data of a read, ended the instruction)."""
+        """While it is on, ``run`` completes the last exit (takes the data of a read, ends the instruction), and returns
+        an InterruptedExit without entering the guest."""
         lib.mc_run_immediate(self._mapped(), on)
 
     def sync_regs(self, valid: int = 0, dirty: int = 0) -> Synced:
@@ -79,8 +79,8 @@ class Vcpu(Descriptor):
     def get_regs(self) -> Regs:
         """KVM_GET_REGS: the general registers, rip and rflags (``struct kvm_regs *``).
 
-        A cdata of cffi, which ``ffi.buffer`` and ``set_regs`` take, and which no class can wrap or extend for them. Its
-        repr has no values: ``{name: hex(getattr(regs, name)) for name in dir(regs)}`` has."""
+        It is a cdata of cffi, which cannot be subclassed, so its repr has no values. To print them:
+        ``{name: hex(getattr(regs, name)) for name in dir(regs)}``."""
         value: Regs = self.get("KVM_GET_REGS", "struct kvm_regs")
         return value
 
@@ -134,13 +134,14 @@ class Vcpu(Descriptor):
         self.ioctl("KVM_SET_DEBUGREGS", debugregs)
 
     def get_msrs(self, indices: Sequence[int]) -> dict[int, int]:
-        """KVM_GET_MSRS: model-specific registers by index, up to the first that KVM does not know."""
+        """KVM_GET_MSRS: model-specific registers by index, up to the first that KVM does not support."""
         msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(indices), "entries": [{"index": i} for i in indices]})
         count = self.ioctl("KVM_GET_MSRS", msrs)
         return {msrs.entries[i].index: msrs.entries[i].data for i in range(count)}
 
     def set_msrs(self, values: Mapping[int, int]) -> int:
-        """KVM_SET_MSRS, in this order; returns how many were set. KVM stops at the first that it refuses."""
+        """KVM_SET_MSRS, in this order; returns the number of registers that were set. KVM stops at the first register
+        that it refuses."""
         entries = [{"index": index, "data": value} for index, value in values.items()]
         msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})
         return self.ioctl("KVM_SET_MSRS", msrs, f"{len(entries)} registers")
@@ -190,8 +191,8 @@ class Vcpu(Descriptor):
         self, *, single_step: bool = False, breakpoints: Sequence[int] = (), block_irq: bool = False
     ) -> None:
         """KVM_SET_GUEST_DEBUG: a DebugExit after each instruction, or at breakpoints (up to four addresses of rip);
-        with neither, debugging is off. ``block_irq``: interrupts are blocked (since Linux 5.16, before it is
-        ignored)."""
+        with neither, debugging is off. ``block_irq``: interrupts are blocked (since Linux 5.16; earlier kernels ignore
+        it)."""
         if len(breakpoints) > 4:
             raise ValueError(f"{len(breakpoints)} hardware breakpoints: a processor has four")
         control = (lib.KVM_GUESTDBG_ENABLE | lib.KVM_GUESTDBG_SINGLESTEP) if single_step else 0

@@ -61,7 +61,7 @@ class Vm(Descriptor):
         self.ioctl_value("KVM_SET_TSS_ADDR", address)
 
     def set_identity_map_addr(self, address: int) -> None:
-        """KVM_SET_IDENTITY_MAP_ADDR: one more page for the same purpose. Before the first processor."""
+        """KVM_SET_IDENTITY_MAP_ADDR: one more page for the same purpose. Call it before the first ``create_vcpu``."""
         self.ioctl("KVM_SET_IDENTITY_MAP_ADDR", ffi.new("uint64_t *", address), f"{address:#x}")
 
     def create_irqchip(self) -> None:
@@ -77,7 +77,7 @@ class Vm(Descriptor):
         self.ioctl("KVM_IRQ_LINE", ffi.new("struct kvm_irq_level *", (irq, level)), irq, level)
 
     def signal_msi(self, address: int, data: int) -> int:
-        """KVM_SIGNAL_MSI: above 0: it was delivered; 0: the guest has blocked it."""
+        """KVM_SIGNAL_MSI: sends an interrupt message. Above 0: it was delivered; 0: the guest has blocked it."""
         message = ffi.new("struct kvm_msi *", (address & 0xFFFFFFFF, address >> 32, data, 0))
         return self.ioctl("KVM_SIGNAL_MSI", message, f"{address:#x}", f"{data:#x}")
 
@@ -104,7 +104,7 @@ class Vm(Descriptor):
         return value
 
     def set_irqchip(self, value: Any) -> None:
-        """KVM_SET_IRQCHIP, of the chip that the structure names."""
+        """KVM_SET_IRQCHIP of the chip ``value.chip_id``."""
         self.ioctl("KVM_SET_IRQCHIP", value)
 
     def get_pit2(self) -> Any:

@@ -38,7 +38,7 @@ def tables_size(memory: GuestMemory, paging: bool) -> int:
 
 
 def _gigabytes(memory: GuestMemory) -> int:
-    """The number of mapped GiB: at least the first four, which contain the devices."""
+    """The number of GiB that are mapped: at least four, since devices are below 4 GiB."""
     count = max(4, -(-memory.end >> 30))
     if count > PDPT_ENTRIES:
         raise SpecError("memory", memory.size, f"is more than long mode begins with ({PDPT_ENTRIES} GiB are mapped)")
@@ -129,8 +129,8 @@ def protected(sregs: Any, gdt: int) -> None:
 
 
 def long(sregs: Any, gdt: int, *, user: bool = False, xsave: bool = False) -> None:
-    """64-bit long mode over ``tables`` at ``gdt``; at CPL 3 with ``user``. SSE is enabled; with ``xsave`` AVX can
-    be."""
+    """64-bit long mode with the ``tables`` at ``gdt``; at CPL 3 with ``user``. SSE is enabled; with ``xsave`` the guest
+    may use AVX, if XCR0 allows it."""
     _flat(sregs, gdt, USER_CODE if user else CODE, USER_DATA if user else DATA, wide=True)
     if user:
         sregs.tr.base, sregs.tr.limit = gdt + TSS_OFFSET, TSS_LIMIT

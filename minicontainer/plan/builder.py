@@ -83,9 +83,10 @@ class Builder:
         self.steps += [s._replace(phase=self.phase) for s in steps]
 
     def optional(self, step: Step, *then: Step, missing: Sequence[int]) -> None:
-        """A step that may fail with an errno of ``missing``; the steps in ``then`` run only if it succeeded."""
+        """Appends a step that may fail with an errno of ``missing``, and the steps ``then``, which run only if it
+        succeeded."""
         self.add(step._replace(tolerate=tuple(missing), skip=len(then)), *then)
 
     def plan(self) -> Plan:
-        """The plan."""
+        """The plan of the steps that were added."""
         return Plan(self.steps, self.inputs)

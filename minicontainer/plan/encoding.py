@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
 
 
 def encode(steps: Sequence[Step], inputs: Sequence[str]) -> Encoded:
-    """Encodes a plan. SpecError: it names the step that cannot be encoded."""
+    """Encodes a plan. SpecError: a step cannot be encoded; the message names it."""
     names = [*inputs, *(str(s.into) for s in steps if s.into)]
     slots = {name: i for i, name in enumerate(dict.fromkeys(names))}
     nstrings = max(map(_strings, steps), default=0)

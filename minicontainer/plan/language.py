@@ -1,8 +1,8 @@
 """The plan's language: system calls as data (see ``csrc/plan/native.h``).
 
 A ``Step`` is one primitive with its arguments; a ``Plan`` is a list of steps, encoded once into the flat buffer that C
-walks in the child. Steps are made by the functions below, named as the man pages name the calls, and arguments print as
-the man page writes them::
+walks in the child. The functions below make steps. They are named after the man pages, and arguments are printed as the
+man page writes them::
 
     plan = Plan([sethostname("box"), chdir("/"), execve(["/bin/true"], ["true"], [])])
     print(plan.describe())
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[int] = (), skip: int = 0) -> Step:
-    """A step for any system call whose number ``csrc/plan/constants.h`` has."""
+    """A step for any system call whose number is in ``csrc/plan/constants.h``."""
     return Step(
         name, args, lib.MC_SYSCALL, constant_value(f"SYS_{name}"), Slot(into) if into else None, tuple(tolerate), skip
     )
@@ -238,8 +238,8 @@ def prlimit64_raise(resource: int, hard: int, pid: Slot | int = 0) -> Step:
 def prlimit64_all(limits: Sequence[tuple[int, int] | None]) -> Step:
     """prlimit64(2) of each resource in turn: (soft, hard), -1 is RLIM_INFINITY, None leaves the limit as it is. A limit
     above the caller's hard limit is lowered to that."""
-    words = [word & (2**64 - 1) for pair in limits for word in (pair or (1, 0))]
-    text = Struct(struct.pack(f"={len(words)}Q", *words), f"<{sum(pair is not None for pair in limits)} limits>")
+    values = [value & (2**64 - 1) for pair in limits for value in (pair or (1, 0))]
+    text = Struct(struct.pack(f"={len(values)}Q", *values), f"<{sum(pair is not None for pair in limits)} limits>")
     return Step("prlimit64_all", (text, len(limits)), lib.MC_RLIMITS)
 
 
@@ -249,14 +249,14 @@ def close_range(first: int) -> Step:
 
 
 def seccomp(program: bytes, flags: str = "0", *, strict: bool = False) -> Step:
-    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes an instruction). ``strict``: the
-    filter may forbid every call but the ``execve`` that follows, so the executable is inspected before."""
+    """seccomp(SECCOMP_SET_MODE_FILTER) with a classic BPF program (8 bytes per instruction). ``strict``: the filter may
+    forbid every system call but the ``execve`` that follows, so the executable is inspected before it is loaded."""
     text = Struct(program, f"<{len(program) // 8} instructions>")
     return Step("seccomp", (const(flags), len(program) // 8, text, *([1] if strict else [])), lib.MC_SECCOMP)
 
 
 def chdir(path: str) -> Step:
-    """chdir(2), refused (EXDEV) where it leads outside the root."""
+    """chdir(2); fails with EXDEV if the path leads outside the root."""
     return Step("chdir", (path,), lib.MC_CHDIR)
 
 
@@ -266,12 +266,12 @@ def open_proc(pid: Slot, into: str) -> Step:
 
 
 def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
-    """write(2) to a uid_map or gid_map (user_namespaces(7)): ids from 0 inside are ``count`` ids from ``first`` on."""
+    """write(2) to a uid_map or gid_map (user_namespaces(7)): maps ids from 0 on to ``count`` ids from ``first`` on."""
     return Step("write_id_map", (fd, first, count), lib.MC_ID_MAP)
 
 
 def call_parent(ready: Slot) -> Step:
-    """Lets the parent-side plan start its second part (``await_child``)."""
+    """In the child's plan: starts the second part of the parent-side plan (``await_child``)."""
     return call("write", ready, chr(lib.MC_READY), 1)
 
 
@@ -287,12 +287,12 @@ def run(path: str, argv: Sequence[str], pid: Slot, stderr: Slot) -> Step:
 
 
 def await_child() -> Step:
-    """In the parent-side plan: the steps before it run before the clone, the others after the ``call_parent``."""
+    """In the parent-side plan: the steps before it run before the clone, the steps after it after ``call_parent``."""
     return Step("await_child", (), lib.MC_CHILD)
 
 
 def wait_for_parent(go: Slot) -> Step:
-    """Waits for the ``let_go`` of the parent-side plan (ECANCELED: that plan failed)."""
+    """In the child's plan: waits for the ``let_go`` of the parent-side plan (ECANCELED: that plan failed)."""
     return Step("wait_for_parent", (go,), lib.MC_WAIT)
 
 
@@ -302,8 +302,8 @@ def send_fd(sock: Slot, fd: Slot) -> Step:
 
 
 def fork_sibling(cgroup: Slot | None = None) -> Step:
-    """clone3(CLONE_PARENT): the steps after this one run in a second child, as a joined pid namespace requires
-    (setns(2)); ``cgroup``: in that cgroup (CLONE_INTO_CGROUP)."""
+    """clone3(CLONE_PARENT): the steps after this one run in a second child, which is necessary after joining a pid
+    namespace (setns(2)). ``cgroup``: the second child's cgroup (CLONE_INTO_CGROUP)."""
     return Step("clone3", (const("CLONE_PARENT"), -1 if cgroup is None else cgroup), lib.MC_FORK)
 
 
@@ -326,7 +326,7 @@ def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:
 
 
 def failing(step: Step, number: int) -> Step:
-    """``step`` replaced by one that fails with errno ``number`` and prints the same: for tests of error handling."""
+    """A step that is printed as ``step``, but fails with errno ``number``: for tests of error handling."""
     return step._replace(op=lib.MC_FAIL, nr=number)
 
 

@@ -1,4 +1,4 @@
-"""The netlink(7) steps of plans, and those that leases need beside them (csrc/plan/netlink.c)."""
+"""The netlink(7) steps of plans, and the step that edits hosts files (csrc/plan/netlink.c)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from minicontainer.plan.step import Hex, Slot, Step, Struct, check_arguments
 def netlink(
     sock: Slot, message: bytes, text: str, places: Sequence[int] = (), *, first: Slot | int = 0, second: Slot | int = 0
 ) -> Step:
-    """sendto(2) of a netlink message, recvfrom(2) of its acknowledgement, an errno. ``places`` are offsets of 32-bit
-    numbers in the message (0: none): the number in ``first`` is written to the first of them, that in ``second`` to the
-    others (three at most). ``text`` is printed for the message."""
+    """sendto(2) of a netlink message, then recvfrom(2) of its acknowledgement, whose errno is the step's. ``places``
+    are offsets of 32-bit numbers in the message (0: none): the number in ``first`` is written to the first offset, that
+    in ``second`` to the others (three at most). ``text`` is printed for the message."""
     packed = sum(place << (16 * i) for i, place in enumerate(places))
     args = (sock, Struct(message, f"{{{text}}}"), len(message), first, second, Hex(packed))
     return Step("netlink", args, lib.MC_NETLINK)
@@ -32,7 +32,7 @@ def end_flows(sock: Slot, message: bytes, text: str) -> Step:
 
 
 def comment_out(directory: Slot, offset: Slot | int) -> Step:
-    """pwrite(2) of "#" at ``offset`` to each file of a directory: takes a line out of hosts files."""
+    """pwrite(2) of "#" at ``offset`` to each file of a directory: comments out a line of hosts files."""
     return Step("comment_out", (directory, offset), lib.MC_COMMENT_OUT)
 
 

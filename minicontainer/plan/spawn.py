@@ -1,4 +1,4 @@
-"""Runs a plan in a child process: the layer between system calls and containers.
+"""Runs a plan in a child process, without policy: containers are one use of it.
 
     from minicontainer import plan as p
     from minicontainer.plan.spawn import Spawn
@@ -40,7 +40,7 @@ def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> objec
 
 
 def walk(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
-    """Walks a plan in the calling thread, without a child; after a failed step it goes on with the next one. Returns
+    """Walks a plan in the calling thread, without a child; after a failed step it continues with the next one. Returns
     the calls that were made, each with its start and end (nanoseconds) and its result or -errno."""
     run, records = ffi.new("struct mc_run *"), ffi.new("struct mc_record[]", max(1, len(plan.steps)))
     buffers = fill(run, plan, inputs, records)
@@ -55,12 +55,12 @@ def walk(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int
     return calls
 
 
-PIPE_ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: pipes between it and the parent-side plan
+PIPE_ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: ends of its pipes to the parent-side plan
 
 
 class ParentPlan:
     """The parent-side plan of a start (csrc/plan/parent.c); its first input is the child's ``pid``. Descriptors that
-    its first part opens become the inputs of the child's plan with the same names. ``names`` are these inputs and
+    its first part opens become the inputs with the same names of the child's plan. ``names``: these inputs, and
     PIPE_ENDS."""
 
     __slots__ = ("names", "pipe_slots", "plan", "shared")
@@ -75,7 +75,7 @@ class ParentPlan:
 
 
 class ParentRun:
-    """One run of a parent-side plan. ``numbers`` are its inputs (C replaces ``pid`` and ``answer``)."""
+    """One run of a parent-side plan. ``numbers``: the values of its inputs (C sets ``pid`` and ``answer``)."""
 
     __slots__ = ("_buffers", "numbers", "plan", "records", "struct", "template")
 
@@ -97,8 +97,7 @@ class ParentRun:
 class Spawn:
     """One run of a plan: the structures that C writes (struct mc_spawn, records), and the child process.
 
-    ``struct.pid`` is set as soon as the child exists, while ``start`` still sleeps in clone3: another thread can read
-    it.
+    ``struct.pid`` is set as soon as the child exists: another thread can read it while ``start`` sleeps in clone3.
     """
 
     __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
@@ -175,8 +174,9 @@ class Spawn:
         return int(self.struct.status)
 
     def kill_and_reap(self) -> int:
-        """Kills and reaps the child unless it is reaped; its status as of ``wait`` (0: there is no child). It works
-        also after an exception out of ``clone`` (raised by a signal handler), before ``clone`` has stored the pidfd."""
+        """Kills and reaps the child, unless it is reaped; returns its status as ``wait`` does (0: there is no child).
+        It can be called after an exception in ``clone`` (raised by a signal handler), which has not stored the pidfd.
+        """
         if self.struct.reaped:
             return int(self.struct.status)
         if self.struct.pidfd < 0:
@@ -186,12 +186,12 @@ class Spawn:
         try:
             return self.wait()
         except StepError as e:
-            if e.errno != errno.ECHILD:  # SIGCHLD is ignored: the kernel has reaped it
+            if e.errno != errno.ECHILD:  # ECHILD: the caller ignores SIGCHLD, so the kernel has reaped the child
                 raise
             return 0
 
     def kill(self) -> None:
-        """Sends SIGKILL; no error where the child has ended."""
+        """Sends SIGKILL; no error if the child has ended."""
         lib.mc_syscall(lib.SYS_pidfd_send_signal, self.pidfd, 9, 0, 0, 0, 0)
 
     def timeline(self) -> Timeline:

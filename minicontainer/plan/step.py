@@ -108,7 +108,7 @@ class Step(NamedTuple):
 
 
 def string_list(what: str, value: object) -> tuple[str, ...]:
-    """``value`` as a tuple of strings. TypeError: it is no list of strings (a single string is not one either)."""
+    """``value`` as a tuple of strings. TypeError: it is not a list of strings; nor is a single string one."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise TypeError(f"{what} must be a list of strings, not {type(value).__name__}")
     items = tuple(value)
@@ -207,7 +207,8 @@ def show(arg: object) -> str:
 
 
 def os_bytes(value: str) -> bytes:
-    """A string as bytes for the kernel (the file system encoding, as os.fsencode)."""
+    """A string as bytes for the kernel: UTF-8, with the surrogates of os.fsdecode for other bytes. SpecError: it has a
+    NUL byte, or a surrogate that stands for no byte."""
     try:
         data = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

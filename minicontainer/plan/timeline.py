@@ -17,7 +17,7 @@ if RECORD.size != ffi.sizeof("struct mc_record"):
 
 
 class Event(NamedTuple):
-    """One call that was made. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: it never returned."""
+    """One call that was made. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: the call never returned."""
 
     side: str  # "parent" or "child"
     phase: str
@@ -57,7 +57,7 @@ class Timeline(Sequence[Event]):
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Timeline:
-        """A timeline of the given events."""
+        """A timeline of these events."""
         timeline = cls([], None, b"", 0)
         timeline._events = list(events)
         return timeline
@@ -75,11 +75,11 @@ class Timeline(Sequence[Event]):
     def events(self) -> list[Event]:
         """All events, sorted by their start."""
         if self._events is None:
-            events = [Event("parent", *note) for note in self._parent] + list(self._walked())
+            events = [Event("parent", *call) for call in self._parent] + list(self._child_and_parent_plan())
             self._events = sorted(events, key=lambda e: (e.start, -e.end))
         return self._events
 
-    def _walked(self) -> Iterator[Event]:
+    def _child_and_parent_plan(self) -> Iterator[Event]:
         for side, plan, records in self._walks:
             for step, (start, end, result) in zip(plan.steps, RECORD.iter_unpack(records), strict=False):
                 if start:

@@ -33,7 +33,7 @@ class Options(NamedTuple):
 
 
 def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> Entry:  # noqa: B008 - immutable
-    """Copies the kernel, its initrd and its command line to memory; returns how it is entered."""
+    """Copies the kernel, its initrd and its command line to memory; returns the kernel's entry."""
     kernel.check()
     _check(kernel, options)
     if kernel.kind in ("elf32", "elf64"):
@@ -49,7 +49,7 @@ def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> E
 
 
 def memory_wanted(kernel: Kernel) -> int:
-    """The default size of memory for a kernel, in bytes: 2 MiB, or what its segments need; 256 MiB for Linux."""
+    """The default size of memory for a kernel, in bytes: 2 MiB, or more if its segments need it; 256 MiB for Linux."""
     kernel.check()
     if kernel.kind == "bzimage":
         return LINUX_MEMORY

@@ -1,4 +1,4 @@
-"""ELF kernels (System V ABI, "Object Files"; elf(5)), and the notes with their PVH entry and their wishes."""
+"""ELF kernels (System V ABI, "Object Files"; elf(5)), and their notes: the PVH entry, and requests for features."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _segments(kernel: Kernel, table: int, entsize: int, count: int) -> Iterator[
 
 
 def _no_overlap(kernel: Kernel, segments: list[Segment]) -> None:
-    """KernelError: segments overlap; one would overwrite the other."""
+    """KernelError: two segments overlap."""
     ordered = sorted(segments, key=lambda s: s.paddr)
     for one, other in pairwise(ordered):
         if one.paddr + one.memsz > other.paddr:
@@ -145,7 +145,7 @@ def notes(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
 
 
 def load(kernel: Kernel, memory: GuestMemory, elf: Elf, mode: str, entry: int | None) -> Entry:
-    """Copies the segments to their physical addresses. The rest of each segment (.bss) is zero already."""
+    """Copies the segments to their physical addresses. The rest of each segment (.bss) is zero: memory is new."""
     for segment in elf.segments:
         _load_segment(kernel, memory, segment)
     start = physical(elf.segments, elf.entry) if entry is None else entry

@@ -38,7 +38,7 @@ def load_sector(kernel: Kernel, memory: GuestMemory) -> Entry:
 
 
 def _copy(kernel: Kernel, memory: GuestMemory, address: int) -> None:
-    _, size = memory.regions[0].address, memory.regions[0].size
+    size = memory.regions[0].size
     if address < 0 or address + kernel.size > size:
         raise kernel.error(
             f"its {kernel.size} bytes at {address:#x} do not fit into memory ({memory.describe()})", "--memory"
@@ -48,8 +48,8 @@ def _copy(kernel: Kernel, memory: GuestMemory, address: int) -> None:
 
 
 def _bios(kernel: Kernel, memory: GuestMemory) -> None:
-    """Copies csrc/guests/bios.S to F000:0, and sets the interrupt vectors to its handlers: its words 0 and 1 are the
-    offsets of the handler of INT 10h and of that of all others."""
+    """Copies csrc/guests/bios.S to F000:0, and sets the interrupt vectors to its handlers. Its first two words are the
+    offsets of the handler of INT 10h, and of the handler of all other interrupts."""
     with open(BIOS, "rb") as file:
         code = file.read()
     if memory.size < (BIOS_SEGMENT << 4) + len(code):

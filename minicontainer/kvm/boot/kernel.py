@@ -16,7 +16,7 @@ SECTOR = 512
 CPUS_MAX = 254  # 8-bit APIC ids; 255 is the broadcast id
 Self = TypeVar("Self", bound="Kernel")
 
-# First bytes of files that are no kernels -> (what they are, remedy). They would else be taken for flat binaries.
+# First bytes of files that are not kernels -> (description, remedy). Otherwise they would be loaded as flat binaries.
 FOREIGN = {
     b"\x1f\x8b\x08": ("is packed by gzip", "gunzip"),  # RFC 1952, 2.3.1
     b"\xfd7zXZ\0": ("is packed by xz", "unxz"),
@@ -60,8 +60,8 @@ class Entry(NamedTuple):
     registers  initial values by name, beside rip and rflags
     used       (address, size) of the memory that the kernel occupies; tables are written elsewhere
     irqchip    the guest needs interrupt controllers
-    cpus       the number of processors that it asks for
-    linux      it is Linux: it needs ACPI tables and initialised MSRs"""
+    cpus       the number of processors that the kernel requests
+    linux      the kernel is Linux: it needs ACPI tables and initialised MSRs"""
 
     kind: str
     mode: str
@@ -75,7 +75,7 @@ class Entry(NamedTuple):
 
 
 class Kernel:
-    """A kernel file. ``kind``: flat, boot-sector, elf32, elf64, bzimage, or foreign (no kernel)."""
+    """A kernel file. ``kind``: flat, boot-sector, elf32, elf64, bzimage, or foreign (not a kernel)."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -116,7 +116,7 @@ class Kernel:
         return KernelError(self.path, reason, hint)
 
     def check(self) -> None:
-        """KernelError: it is no kernel."""
+        """KernelError: the file is not a kernel."""
         if self.kind == "foreign":
             raise self.error(*next(message for magic, message in FOREIGN.items() if self.head.startswith(magic)))
 

@@ -33,7 +33,7 @@ class Setup(NamedTuple):
 
     protected: int  # offset in the file of the protected-mode kernel
     size: int  # its bytes
-    needed: int  # end of the memory that the kernel uses before it reads the memory map
+    needed: int  # end of the memory that the kernel uses before it reads the memory map (init_size)
     initrd_max: int
     command_line_max: int
     payload: tuple[int, int]  # offset in the file, bytes

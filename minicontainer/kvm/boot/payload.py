@@ -19,7 +19,7 @@ LZMA_MEMORY = 256 << 20  # limit for the decompressor, in bytes; Linux's diction
 def load(
     kernel: Kernel, payload: tuple[int, int], memory: GuestMemory, initrd: str | None, append: str | None
 ) -> Entry | str:
-    """Unpacks the payload at (offset, length) of the file and loads it; a string: why that is not possible."""
+    """Unpacks the payload at (offset, length) of the file and loads it. A string: why it cannot be loaded."""
     offset, length = payload
     if length < 8:
         return "it does not say where its payload is"
@@ -54,7 +54,7 @@ def load(
 
 
 def lz4(packed: bytes, size: int) -> mmap.mmap | None:
-    """A legacy frame: blocks, each behind its length; each but the last unpacks to LZ4_BLOCK bytes."""
+    """Unpacks a legacy frame: blocks, each after its length; each but the last unpacks to LZ4_BLOCK bytes."""
     content = mmap.mmap(-1, size or 1)
     source, target = ffi.from_buffer(packed), ffi.from_buffer(content)
     at, done, end = len(LZ4_LEGACY), 0, len(packed) - 4

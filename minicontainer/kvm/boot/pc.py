@@ -45,7 +45,7 @@ def check_memory(kernel: Kernel, memory: GuestMemory, needed: int) -> None:
 
 
 def write_command_line(memory: GuestMemory, append: str | None, most: int) -> tuple[int, int]:
-    """Writes the command line; its address and length, NUL included."""
+    """Writes the command line; returns its address and length, NUL included."""
     text = APPEND if append is None else append
     try:
         raw = os.fsencode(text)

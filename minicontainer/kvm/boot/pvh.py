@@ -19,7 +19,7 @@ HIGHEST_INITRD = 0x7FFFFFFF
 
 
 def load(kernel: Kernel, memory: GuestMemory, headers: elf.Elf, initrd: str | None, append: str | None) -> Entry:
-    """An ELF kernel with a PVH note, with an initrd and a command line."""
+    """Loads an ELF kernel with a PVH note, its initrd and its command line."""
     end = max(s.paddr + s.memsz for s in headers.segments)
     pc.check_memory(kernel, memory, end)
     _check_low(kernel, headers.segments)

@@ -14,8 +14,8 @@ BYTES_SHOWN = 8  # without capstone the length of the instruction is unknown
 
 
 def instruction(vcpu: Vcpu, memory: GuestMemory) -> str:
-    """The instruction at rip: ``mov al, 0x48``; in hexadecimal if capstone is missing or does not know it; ``(no
-    memory)`` if rip is outside memory."""
+    """The instruction at rip: ``mov al, 0x48``; its bytes in hexadecimal if capstone is missing or cannot decode it;
+    ``(no memory)`` if rip is outside memory."""
     sregs = vcpu.get_sregs()
     rip = vcpu.get_regs().rip
     try:

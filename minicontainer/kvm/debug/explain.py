@@ -45,7 +45,7 @@ class Recorder:
         return Timeline.of(sorted(self._events, key=lambda e: e.start))
 
     def summary(self) -> str:
-        """Adds to the table: the time of the guest's first instruction, the number of exits that were omitted."""
+        """A line below the table: the time of the guest's first instruction, and the number of omitted exits."""
         first = min((e.start for e in self._events), default=0)
         text = (
             f"first guest instruction after {(self.entered - first) / 1000:.1f} us" if self.entered else "never entered"

@@ -2,7 +2,7 @@
 
 Theory of operation. A processor's thread passes the gate when it starts, after every kick (csrc/kvm/vcpu.c), and when
 it reports a stop; while the gate holds it, it waits there. When all have stopped, the caller of ``stop_all`` may use
-their descriptors: an ioctl on a processor in KVM_RUN would wait for the end of that. A processor outside
+their descriptors: an ioctl on a processor in KVM_RUN would wait until KVM_RUN returns. A processor outside
 ``Machine.run`` counts as stopped. A thread leaves the gate when the run ends, and at its deadline.
 """
 
@@ -44,7 +44,7 @@ class Gate:
                         self._change.wait(self._time_left())
                 finally:
                     self._stopped.discard(number)
-                    processor.control.left_ns = 0  # do not count this time as an exit's; check the deadline
+                    processor.control.left_ns = 0  # this time is not part of an exit; the deadline is checked
             if self._ended:
                 raise GuestEnd("stopped")
 

@@ -26,7 +26,7 @@ def code_base(sregs: Any) -> int:
 
 
 def read(vcpu: Vcpu, memory: GuestMemory, address: int, length: int) -> bytes:
-    """Bytes at a linear address, up to the first one that is not mapped. GuestMemoryError: the first one is not.
+    """Bytes at a linear address, up to the first byte that is not mapped. GuestMemoryError: no byte is mapped.
 
     The processor must be stopped, as for every ioctl on it."""
     data = bytearray()

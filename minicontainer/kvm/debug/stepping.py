@@ -3,9 +3,9 @@
     Stepper(machine, lambda processor: print(hex(processor.vcpu.get_regs().rip)))
     machine.run()
 
-HLT is not stepped: where KVM emulates the guest, its trap would be lost or delayed. Interrupts are blocked between
-steps, since the guest would find the trap flag of the step on its stack; the handler of one that ends a HLT is not
-stepped.
+HLT is not stepped: where KVM emulates the guest, the trap after HLT would be lost or delayed. Interrupts are blocked
+between steps, otherwise the guest would find the step's trap flag on its stack. The handler of an interrupt that ends a
+HLT is not stepped.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Stop(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """The client resumes the machine: the action of each processor; one without an action stays stopped."""
+    """The client resumes the machine. ``actions``: by processor; a processor without an action stays stopped."""
 
     actions: dict[int, str]
 

@@ -1,12 +1,12 @@
-"""Resumes and stops a machine's processors: steps, breakpoints, interrupts. When one stops, all do (all-stop mode).
+"""Resumes and stops a machine's processors: steps, breakpoints, interrupts. When one stops, all stop (all-stop mode).
 
 Theory of operation. Up to four breakpoints use the processor's debug registers, if this host supports them. Otherwise a
 processor that continues is single-stepped, and its rip compared with every breakpoint, which is slow but correct. int3
 in the guest's code is not used: KVM's software breakpoints do not work on every host (nested, or emulated), and the
-guest could see them. A breakpoint at the address where a processor was reported to have stopped is stepped over;
-another processor that has reached one meanwhile is reported at the next resume.
+guest could see them. When a processor resumes at a breakpoint whose stop was reported, it steps over the breakpoint. If
+another processor has reached a breakpoint meanwhile, its stop is reported at the next resume.
 
-Interrupts are blocked between steps: they would leave the trap flag of the step on the guest's stack. A processor that
+Interrupts are blocked between steps: they would leave the step's trap flag on the guest's stack. A processor that
 is stepped because there are more than four breakpoints takes its interrupts when it halts. On a host without hardware
 breakpoints interrupts are not blocked, so that all code can be stepped; their handlers may then run without a stop.
 """
@@ -62,7 +62,7 @@ class Execution:
         return not self._stops.empty()
 
     def stopped(self, signal: int = SIGINT) -> Stop:
-        """Stops all processors: the first stop that one has reported, else a stop with ``signal``."""
+        """Stops all processors. Returns the first stop that a processor has reported, else a stop with ``signal``."""
         self._gate.stop_all()
         stop = self._first_stop() or Stop(0, signal)
         self._reported = {stop.number: self.target.rip(stop.number)}
@@ -110,7 +110,7 @@ class Execution:
         self._gate.end()
 
     def close(self) -> None:
-        """Removes its hooks from the machine."""
+        """Removes the hooks from the machine."""
         self._gate.release()
         self._machine.hooks.gate = None
         self._machine.hooks.on_debug = self._machine.hooks.on_access = None
@@ -143,7 +143,7 @@ class Execution:
             self._go_on(processor)
 
     def _go_on(self, processor: Processor) -> None:
-        """Continues; a breakpoint at the current rip is behind it."""
+        """Continues a processor; it has passed a breakpoint at the current rip already."""
         self._stepping_from.pop(processor.number, None)
         addresses = list(self.target.breakpoints)
         if not addresses or (self._hardware and len(addresses) <= REGISTERS):
@@ -152,8 +152,9 @@ class Execution:
             self._step(processor, block_irq=self._hardware)
 
     def _step(self, processor: Processor, *, block_irq: bool) -> None:
-        """One instruction; a HLT ends after the handler of an interrupt. Where KVM emulates the guest, a trap behind
-        HLT would make it halt later, at a wrong address (Linux 6.18, emulator_halt): breakpoints are used instead."""
+        """Executes one instruction; a HLT ends after the handler of an interrupt. Where KVM emulates the guest, a trap
+        after HLT would make the processor halt later, at a wrong address (Linux 6.18, emulator_halt): breakpoints are
+        used instead."""
         rip = self.target.rip(processor.number)
         if self._hardware and self._is_halt(processor, rip):
             addresses = [rip + 1, *(a for a in self.target.breakpoints if a != rip)]

@@ -40,19 +40,19 @@ class Decoder:
 
     def _outside(self, byte: int) -> Signal | None:
         if byte == ord("$"):
-            self._begin()
+            self._start_packet()
         return SIGNALS.get(byte)
 
-    def _begin(self) -> None:
+    def _start_packet(self) -> None:
         self._content, self._checksum, self._overlong = bytearray(), None, False
 
     def _inside(self, byte: int, content: bytearray) -> bytes | Signal | None:
         if byte == ord("$"):  # a new packet: the end of the last one was lost
-            self._begin()
+            self._start_packet()
         elif self._checksum is not None:
             self._checksum.append(byte)
             if len(self._checksum) == 2:
-                return self._end(bytes(content), bytes(self._checksum))
+                return self._end_packet(bytes(content), bytes(self._checksum))
         elif byte == ord("#"):
             self._checksum = bytearray()
         elif len(content) < SIZE_MAX:
@@ -61,7 +61,7 @@ class Decoder:
             self._overlong = True
         return None
 
-    def _end(self, content: bytes, checksum: bytes) -> bytes | Signal:
+    def _end_packet(self, content: bytes, checksum: bytes) -> bytes | Signal:
         self._content = None
         is_right = not self._overlong and checksum.lower() == b"%02x" % _sum(content)
         return unescape(content) if is_right else Signal.BROKEN
@@ -74,7 +74,7 @@ def encode(content: bytes) -> bytes:
 
 
 def escape(content: bytes) -> bytes:
-    """Escapes the special characters: a ``}``, then the character XOR 0x20."""
+    """Escapes special characters: each becomes ``}`` and the character XOR 0x20."""
     return SPECIAL.sub(lambda match: bytes((ord("}"), match[0][0] ^ 0x20)), content)
 
 

@@ -1,7 +1,7 @@
 """Probes the debugging features of this host's KVM, once per process, with a guest of three bytes.
 
-KVM accepts KVM_SET_GUEST_DEBUG everywhere. But KVM-AMD inside a virtual machine delivers no hardware breakpoints, and
-KVM_PVM delivers neither these nor single steps for code at CPL 3, which it does not emulate.
+KVM accepts KVM_SET_GUEST_DEBUG everywhere. But KVM-AMD inside a virtual machine delivers no hardware breakpoints. Nor
+does KVM_PVM, which in code at CPL 3 (which it does not emulate) delivers no single steps either.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ BASES, CONTROLS = "org.gnu.gdb.i386.segments", "org.minicontainer.control"
 
 
 class Register(NamedTuple):
-    """``where``: its path in KVM's structures, a name that State handles itself, or "" (it reads as zero)."""
+    """``where``: the register's path in KVM's structures, a name that State handles itself, or "" (reads as zero)."""
 
     name: str
     bits: int
@@ -105,7 +105,7 @@ class State:
         self._changed.add({"rip": "regs", "ftag": "fpu"}.get(register.where) or register.where.split(".")[0])
 
     def store(self) -> None:
-        """Writes the changed structures to KVM. OSError: it refuses a value."""
+        """Writes the changed structures to KVM. OSError: KVM refuses a value."""
         for name in sorted(self._changed):
             getattr(self._vcpu, f"set_{name}")(self._structs[name])
         self._changed.clear()

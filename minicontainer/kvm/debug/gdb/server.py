@@ -92,7 +92,7 @@ class Server:
             raise error
 
     def _on_end(self, result: Result) -> None:
-        """Called by the thread of Machine.run, which waits for its return."""
+        """Called by Machine.run at its end, in its thread: the run returns after this."""
         session, deadline = self._session, self._machine.board.deadline_ns
         if session is not None:
             session.machine_ended(result, max(0.0, (deadline - now()) / 1e9) if deadline else None)

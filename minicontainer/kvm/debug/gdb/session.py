@@ -26,7 +26,7 @@ class Session:
     """Serves one client until it disconnects or the machine ends; then ``over`` is set.
 
     A fault of the guest (FAULTS) is reported as a signal, and the stopped machine can be inspected; the exit is
-    reported when the client continues. After a triple fault KVM-AMD has reset the processor by then."""
+    reported when the client continues. After a triple fault KVM-AMD has already reset the processor."""
 
     def __init__(self, connection: socket.socket, execution: Execution) -> None:
         self.over = threading.Event()

@@ -40,7 +40,7 @@ class MachineTarget:
         return self._machine.processors[number].vcpu
 
     def processors(self) -> Sequence[int]:
-        """Their numbers."""
+        """The numbers of the processors."""
         return range(len(self._machine.processors))
 
     def describe(self, number: int) -> str:
@@ -59,7 +59,7 @@ class MachineTarget:
         return b"".join(map(state.get, self._registers))
 
     def write_registers(self, number: int, raw: bytes) -> None:
-        """All registers, or the first ones: the others are unchanged."""
+        """Sets all registers, or the first ones: the others are unchanged."""
         state, at = State(self._vcpu(number)), 0
         for register in self._registers:
             size = register.bits // 8
@@ -73,7 +73,7 @@ class MachineTarget:
         return State(self._vcpu(number)).get(self._registers[register])
 
     def write_register(self, number: int, register: int, raw: bytes) -> None:
-        """One register."""
+        """Sets one register."""
         described = self._registers[register]
         if len(raw) != described.bits // 8:
             raise ValueError(f"{described.name}: {len(raw)} bytes")
