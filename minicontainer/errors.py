@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 E = TypeVar("E", bound="Error")
 
-# Temporary lack of resources: no reason to isolate less.
+# Temporary lack of resources: never a reason to isolate a container less.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -38,12 +38,12 @@ def _restored(kind: type[Error], by_errno: bool, args: tuple[Any, ...], attribut
 
 
 def _named(kind: type[Error]) -> type[Error]:
-    """The class as defined in its module, not one that with_errno_class made."""
+    """The class that its module defines, instead of a subclass that with_errno_class made."""
     return next(base for base in kind.__mro__ if "_made" not in vars(base))
 
 
 def _plain(value: object) -> object:
-    """A value that can be unpickled in any process: the wrong value may be any object."""
+    """A value that can be unpickled in any process: ``value`` of an error may be any object."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(_plain, value)) if type(value) in (list, tuple) else str(value)
     return value if value is None or type(value) in (str, bytes, int, float, bool) else str(value)
@@ -92,7 +92,8 @@ class StepError(Error, OSError):
 
 
 def as_step_error(error: OSError, what: str) -> OSError:
-    """A StepError, with its hint, for an OSError of Python; ``what``: the failed operation, if it names no file."""
+    """The StepError, with a hint, for an OSError of Python. ``what``: the failed operation, if the OSError names no
+    file."""
     if isinstance(error, Error) or not error.errno:
         return error
     file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
@@ -103,15 +104,15 @@ _errno_classes: dict[tuple[type[Error], type[OSError]], type[Any]] = {}
 
 
 def with_errno_class(cls: type[E], number: int) -> type[E]:
-    """A subclass of ``cls`` and of the built-in class for that errno, made once."""
+    """A subclass of ``cls`` and of Python's class for the errno; cached."""
     builtin = type(OSError(number, ""))
     if issubclass(cls, builtin):
         return cls
-    found = _errno_classes.get((cls, builtin))
-    if found is None:
-        words = {"__module__": cls.__module__, "_made": True}
-        found = _errno_classes[cls, builtin] = type(cls.__name__, (cls, builtin), words)
-    return found
+    subclass = _errno_classes.get((cls, builtin))
+    if subclass is None:
+        namespace = {"__module__": cls.__module__, "_made": True}
+        subclass = _errno_classes[cls, builtin] = type(cls.__name__, (cls, builtin), namespace)
+    return subclass
 
 
 class ProgramError(Error, OSError):

@@ -6,13 +6,13 @@
 ``container``: create, start, kill, stop, die, oom, restart, pause, unpause, rename, update, destroy; ``network`` and
 ``volume``: create, destroy. There are no events of ``exec``.
 
-Theory of operation. There is no daemon: a container's monitor emits its start, death and removal
-(csrc/monitor/events.c), and the command that acts on it the rest, each by one write(2) to the end of ``events`` in the
+Theory of operation. There is no daemon. The monitor of a container emits its start, end and removal
+(csrc/monitor/events.c); commands emit the other events. Each event is one write(2) to the end of ``events`` in the
 state directory. Lines have docker's format:
 
     2026-11-23T16:51:08.123456789Z container die 0123...cdef (exitCode=137, name=box)
 
-Readers are woken by inotify(7). At LIMIT bytes ``events`` is renamed to ``events.1``, which replaces the last one.
+Readers are woken by inotify(7). At LIMIT bytes ``events`` is renamed to ``events.1``, which replaces an older file.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def path() -> str:
 
 
 def emit(kind: str, action: str, identifier: str, **attributes: object) -> None:
-    """Appends an event. An event that cannot be written is lost: the action is not undone."""
+    """Appends an event. If it cannot be written, it is lost: the action is not undone."""
     now = time.time_ns()
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
     pairs = ", ".join(f"{key}={value}" for key, value in sorted(attributes.items()) if value not in ("", None))
@@ -130,7 +130,7 @@ class _Follower:
             os.close(self._file)
 
     def wait(self, milliseconds: float | None) -> None:
-        """Waits until there may be more."""
+        """Waits until there may be more events, or ``milliseconds`` have passed."""
         poll = select.poll()
         poll.register(self._inotify, select.POLLIN)
         poll.poll(None if milliseconds is None else min(milliseconds, POLL_MAX))
@@ -148,7 +148,7 @@ class _Follower:
         while True:
             while self._file >= 0 and (data := runtime.read_on(self._file, CHUNK)):
                 lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
-                self._partial = self._partial[-CHUNK:]  # no line is longer
+                self._partial = self._partial[-CHUNK:]  # no valid line is longer
                 for line in (lines + newline).decode("utf-8", "replace").splitlines(keepends=True):
                     if (event := parse(line)) is not None:
                         yield event

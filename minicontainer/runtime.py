@@ -2,9 +2,9 @@
 
 Theory of operation. Resources outside the state directory (cgroups, bridges, the nftables table) have its mark in their
 names: so a process that works with one state directory never touches resources of another one, even in another mount or
-pid namespace. The mark depends on device and inode of its file: a copied state directory has no locks, which tell which
-containers run, so it has another mark; a directory that was moved keeps its mark. Resources that a host has once
-(ranges of ids, IP forwarding) are recorded in HOST."""
+pid namespace. The mark depends on device and inode of its file: so a copied state directory, which has none of the
+locks of running containers, has another mark; a directory that was moved keeps its mark. Resources that a host has only
+once (ranges of ids, IP forwarding) are recorded in HOST."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from minicontainer.errors import EXHAUSTED, StepError, UnsupportedError
 VARIABLE = "MINICONTAINER_ROOT"
 HOST = "/run/minicontainer"
 PERSISTENT = "/var/lib/minicontainer"
-SALT_DIGITS = 8  # hexadecimal digits in the file of a mark
+SALT_DIGITS = 8  # hexadecimal digits in the file ``mark``
 T = TypeVar("T")
 
 
@@ -65,7 +65,7 @@ def make_directory(path: str) -> None:
 
 @lru_cache(maxsize=8)
 def _is_usable_by_root(path: str) -> bool:
-    """Whether this root can write there; cached, so that a process uses one directory."""
+    """Whether root can write to ``path``; cached, so that a process uses one directory."""
     return _is_writable(path)
 
 
@@ -75,8 +75,8 @@ def _is_writable(path: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _check(variable: str, path: str, *, make: bool) -> None:
-    """The directory must belong to the caller: a user who can write there could impersonate a monitor, and any user can
-    make a directory of any name in /tmp."""
+    """UnsupportedError unless the directory belongs to the caller: a user with write access could impersonate a
+    monitor, and any user can create a directory of any name in /tmp."""
     if not path.startswith("/"):
         raise UnsupportedError(variable, path, "is no absolute path")
     try:
@@ -90,7 +90,7 @@ def _check(variable: str, path: str, *, make: bool) -> None:
 
 
 def suffix() -> str:
-    """The suffix of the names of outside resources: "" for the default directory, else ``-`` and the mark."""
+    """The suffix of the names of bridges, tables and cgroups: "" for the default directory, else ``-`` and the mark."""
     return f"-{mark()}" if os.environ.get(VARIABLE) else ""
 
 
@@ -126,7 +126,7 @@ def _mark(place: str) -> str:
 
 
 def _read(path: str) -> str:
-    """The mark: of the file's inode, not the directory's, which may change in an overlay (the kernel's overlayfs.rst,
+    """The mark, from the inode of the file: that of the directory may change in an overlay (the kernel's overlayfs.rst,
     "Inode properties")."""
     try:
         with open(open_regular(path), "rb", buffering=0) as f:
@@ -145,8 +145,8 @@ FILE_MAX = 4 << 20  # bytes: far above the size of any state file
 
 def open_regular(path: str, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
     """Opens a file of the state directory (``at``: relative to that directory). The file may have been replaced: a
-    link, a FIFO or a terminal is refused, and a lease (fcntl(2)) is not waited for. ValueError if it is no regular
-    file; OSError of open(2)."""
+    link, a FIFO or a terminal is refused, and the open does not wait for a lease (fcntl(2)). ValueError if it is no
+    regular file; OSError of open(2)."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, 0o600, dir_fd=at)
     except OSError as e:
@@ -181,7 +181,7 @@ def read_bytes(path: str, *, at: int | None = None) -> bytes:
 
 
 def read_on(fd: int, size: int) -> bytes:
-    """read(2) of a growing file; skips holes, which minicontainer does not make."""
+    """read(2) of a growing file; skips holes, which minicontainer never writes."""
     try:
         os.lseek(fd, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_DATA)
     except OSError as e:

@@ -9,9 +9,10 @@
     NAME/users/ID      the use file of each container that uses the volume
 
 Theory of operation. All volumes are in one directory of mode 0700: no ordinary user of the host can reach files in a
-volume, such as set-uid files of a container. A volume appears complete, by rename(2). A process that creates, uses or
-removes a volume holds a lock on that directory. The use file of a detached container is valid while the container's
-directory exists; that of another container while its creator has the file locked.
+volume, such as set-uid files of a container. A volume is created under another name and renamed, so it is always
+complete. A process that creates, uses or removes a volume holds a lock on that directory. The use file of a detached
+container is valid while the container's directory exists; that of another container while its creator has the file
+locked.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from minicontainer.spec.values import NAME, text
 DATA, METADATA, USERS = "_data", "volume.json", "users"
 ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-NAMED_USERS = 3  # users that an error names
+NAMED_USERS = 3  # containers that an error names
 
 
 class NoVolumeError(SpecError, LookupError):
@@ -71,7 +72,7 @@ def owns(path: str) -> bool:
 
 
 def check_name(name: str) -> str:
-    """The name. SpecError if it is invalid."""
+    """Returns the name; SpecError if it is invalid."""
     if not NAME.fullmatch(text("volume", name, empty=True)):
         raise SpecError("volume", name, f"must match {NAME.pattern}")
     return name
@@ -104,7 +105,7 @@ def volumes() -> list[Volume]:
 
 
 def users(name: str) -> list[str]:
-    """The ids of the containers that use it, running or not."""
+    """The ids of the containers that use the volume, running or not."""
     try:
         parent = os.open(f"{directory()}/{check_name(name)}/{USERS}", DIRECTORY)
     except FileNotFoundError:
@@ -189,9 +190,9 @@ def _ensure(parent: int, name: str, labels: Mapping[str, str]) -> Volume:
         return _read(name)
     except FileNotFoundError:
         pass
-    for left in os.listdir(parent):
-        if left.startswith("."):
-            removal.remove(parent, left)  # left by a process that was killed while it created or removed a volume
+    for entry in os.listdir(parent):
+        if entry.startswith("."):
+            removal.remove(parent, entry)  # of a process that was killed in ``create`` or ``remove``
     part = f".{name}"
     os.mkdir(part, 0o700, dir_fd=parent)
     for below, mode in ((DATA, 0o755), (USERS, 0o700)):

@@ -1,11 +1,11 @@
-"""``attach``: the streams of a running container: its output from now on, and its standard input.
+"""``attach``: the streams of a running container: output from now on, and standard input.
 
     with c.attach() as a:
         a.send(b"hello\\n")
         for entry in a.read(): ...
 
-Output is read from the log, as it grows: so a slow reader blocks neither the program nor other readers. Input is sent
-to the monitor, which receives more when the program has read what came before: ``send`` blocks until then."""
+Output is read from the log as it grows: so a slow reader blocks neither the program nor other readers. Input is sent to
+the monitor, which receives more when the program has read the earlier input: ``send`` blocks until then."""
 
 from __future__ import annotations
 

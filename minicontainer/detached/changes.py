@@ -82,7 +82,7 @@ def _walk(level: _Level) -> Iterator[Change]:
         yield from (Change(DELETED, posixpath.join(level.path, name)) for name in below - names)
     for name in names:
         path = posixpath.join(level.path, name)
-        if (status := _look(level.upper, name)) is None:
+        if (status := _stat(level.upper, name)) is None:
             continue  # it was removed meanwhile
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             yield from [Change(DELETED, path)] if name in below else []
@@ -104,13 +104,13 @@ def _enter(level: _Level, name: str) -> Iterator[Change]:
             return  # it was replaced meanwhile
         stack.callback(os.close, upper)
         lower = -1
-        if level.lower >= 0 and (status := _look(level.lower, name)) is not None and stat.S_ISDIR(status.st_mode):
+        if level.lower >= 0 and (status := _stat(level.lower, name)) is not None and stat.S_ISDIR(status.st_mode):
             lower = os.open(name, DIRECTORY, dir_fd=level.lower)
             stack.callback(os.close, lower)
         yield from _walk(_Level(upper, lower, path, level.is_opaque or _is_opaque(upper), level.depth + 1))
 
 
-def _look(directory: int, name: str) -> os.stat_result | None:
+def _stat(directory: int, name: str) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -128,14 +128,15 @@ def _is_opaque(directory: int) -> bool:
 
 
 def _without_mount_points(changed: list[Change], spec: Spec) -> Iterator[Change]:
-    """Leaves out mount points that were made before the container started, and their parent directories if these have
-    no other change."""
+    """Leaves out mount points, which the start creates, and their parent directories if these have no other change."""
     points = {*MOUNTED, *(posixpath.normpath(mount.target) for mount in spec.mounts)}
     ancestors = {parent for point in points for parent in _parents(point)}
     changed = [change for change in changed if change.path not in points]
-    busy = {parent for change in changed if change.path not in ancestors for parent in _parents(change.path)}
+    with_changes = {parent for change in changed if change.path not in ancestors for parent in _parents(change.path)}
     return (
-        change for change in changed if change.path not in ancestors or change.path in busy or change.kind == DELETED
+        change
+        for change in changed
+        if change.path not in ancestors or change.path in with_changes or change.kind == DELETED
     )
 
 

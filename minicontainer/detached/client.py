@@ -38,7 +38,7 @@ class Client:
     def __init__(self, identifier: str) -> None:
         self._entry = Entry(identifier)
         self._config: Config | None = None
-        self._process: Process | None = None  # process 1, cached
+        self._process: Process | None = None  # process 1, for open_process
 
     @property
     def id(self) -> str:
@@ -55,7 +55,7 @@ class Client:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """CorruptError with the container's id."""
+        """Adds the container's id to a CorruptError."""
         try:
             yield
         except CorruptError as e:
@@ -111,7 +111,7 @@ class Client:
     # -- the monitor
 
     def send_request(self, kind: int, first: int = 0, second: int = 0, data: bytes = b"") -> bool:
-        """Sends a request to the monitor; False if there is none."""
+        """Sends a request to the monitor; False if there is no monitor."""
         try:
             with self.connect() as s:
                 s.send(bytes([kind]) + data if data else request(kind, first, second))
@@ -122,8 +122,8 @@ class Client:
         return True
 
     def connect(self) -> socket.socket:
-        """A connection to the monitor. ConnectionRefusedError or FileNotFoundError if there is none. BlockingIOError,
-        of send too, if the monitor does not respond for MONITOR_TIMEOUT seconds."""
+        """A connection to the monitor. ConnectionRefusedError or FileNotFoundError if there is no monitor.
+        BlockingIOError, of send too, if the monitor does not respond for MONITOR_TIMEOUT seconds."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(MONITOR_TIMEOUT), 0))  # socket(7)
         fd = -1
@@ -182,7 +182,7 @@ class Client:
         return cgroup
 
     def open_process(self, what: str) -> int:
-        """A pidfd of process 1. Error if it does not run; ``what`` is the command."""
+        """A pidfd of process 1. Error if the container does not run; ``what`` is the command."""
         pidfd = self._process.pidfd() if self._process is not None else -1
         if pidfd < 0:
             self._process = self.check_running(what).process

@@ -1,11 +1,11 @@
 """``Container``: a detached container, which outlives the process that started it.
 
     c = Container.start(["/bin/sh", "-c", "sleep 9"], rootfs="rootfs/", name="box", restart="on-failure:3")
-    c = Container.create(["/bin/true"], rootfs="rootfs/"); c.start_again()   # made first, and started later
+    c = Container.create(["/bin/true"], rootfs="rootfs/"); c.start_again()   # created first, started later
     c.id, c.status, c.pid; c.stop(); c.wait(); c.remove()
     Container.find("box"); containers()
 
-A method that changes a running container sends a request to its monitor (csrc/monitor/control.c), which carries it out
+A method that changes a running container sends a request to its monitor (csrc/monitor/control.c), which executes it
 even if the caller dies.
 """
 
@@ -52,7 +52,7 @@ class Container(Terminable):
 
     def __init__(self, identifier: str) -> None:
         super().__init__(identifier)
-        self.timeline: Timeline | None = None  # of the start, in the process that started it
+        self.timeline: Timeline | None = None  # of the start; only in the process that started the container
 
     @classmethod
     def start(
@@ -69,11 +69,11 @@ class Container(Terminable):
     ) -> Container:
         """Starts a container; returns when its program runs. ``fields`` are those of Spec.
 
-        restart      ``no``, ``on-failure[:N]``, ``always``, ``unless-stopped``: what its monitor does at its end
-        log          ``max-size`` of a file (bytes, or ``"10m"``; 0: no limit), ``max-file``: how many
-        interactive  its standard input stays open, for clients that attach
-        remove       it is removed at its end
-        timeout      seconds after which it is killed
+        restart      ``no``, ``on-failure[:N]``, ``always``, ``unless-stopped``: whether the monitor starts it again
+        log          ``max-size`` of a file (bytes, or ``"10m"``; 0: no limit), ``max-file``: number of files
+        interactive  standard input stays open, for clients that attach
+        remove       the container is removed when it ends
+        timeout      seconds after which the container is killed
 
         Raises as ``run`` does, and then leaves nothing behind."""
         spec = creation.detached_spec(make(args, **fields))
@@ -85,7 +85,7 @@ class Container(Terminable):
     @classmethod
     def create(cls, args: Sequence[str] | Spec, **options: Unpack[CreateKeywords]) -> Container:
         """Creates a container that does not run: its status is ``created`` until ``start_again``. ``options`` are those
-        of ``start``; errors that can be seen before the start are raised now."""
+        of ``start``; errors that can be detected before the start are raised now."""
         fields: dict[str, Any] = dict(options)
         of_config = {name: fields.pop(name) for name in creation.CONFIG_OPTIONS if name in fields}
         spec = creation.detached_spec(make(args, **fields))
@@ -95,8 +95,8 @@ class Container(Terminable):
 
     @classmethod
     def make(cls, spec: Spec, options: Mapping[str, Any], starter: Callable[[Container, int], None]) -> Container:
-        """Makes the directory of a container, and calls ``starter`` with the container and its lock, which is held
-        meanwhile."""
+        """Creates the directory of a container, and calls ``starter`` with the container and the descriptor of its
+        lock, which is held meanwhile."""
         check_proc()
         try:
             entry, lock = Entry.create()
@@ -108,7 +108,7 @@ class Container(Terminable):
             container._write()
             starter(container, lock)
         except BaseException as e:
-            os.close(lock)  # removal takes a descriptor, and this may have been the last one
+            os.close(lock)  # the removal needs a descriptor, and no other may be free
             entry.remove()
             if spec.name:
                 store.forget_name(spec.name, entry.id)
@@ -133,11 +133,11 @@ class Container(Terminable):
         self._emit("create")
 
     def _start(self, lock: int) -> None:
-        """Starts it under a monitor. The caller holds the lock; the monitor holds it too until the first start is
-        over."""
+        """Starts the container under a monitor. The caller holds the lock; the monitor holds it too until the first
+        start is over."""
         opened = [self._entry.open(), names.open_directory()]
         try:
-            monitored = MonitorLauncher(
+            launcher = MonitorLauncher(
                 self.config,
                 directory=opened[0],
                 lock=lock,
@@ -145,7 +145,7 @@ class Container(Terminable):
                 boot=boot_id(),
                 link=self._entry.link,
             )
-            child = start.start_with(self.config.spec, monitored.clone, self.id[:12], MONITOR)
+            child = start.start_with(self.config.spec, launcher.clone, self.id[:12], MONITOR)
         finally:
             for fd in opened:
                 os.close(fd)
@@ -170,7 +170,7 @@ class Container(Terminable):
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits until the container has ended for good; its exit code (128+n for signal n; 255: unknown; 0, as
-        docker's, if it was not started yet). TimeoutError."""
+        in docker, if it was not started yet). TimeoutError."""
         state = self._await_end(check_timeout(timeout))
         if state is not None and state.status == "created":
             return 0
@@ -222,7 +222,7 @@ class Container(Terminable):
             self._start(lock)
 
     def restart(self, timeout: float | None = None) -> None:
-        """``stop``, then ``start_again``."""
+        """Calls ``stop``, then ``start_again``."""
         foreground.refuse(self, "restart", "it is gone when it has ended")
         self.stop(timeout)
         failpoint("stopped")
@@ -237,21 +237,21 @@ class Container(Terminable):
             self._remove()
 
     def remove_left_behind(self) -> bool:
-        """Removes the container if a killed creator or monitor has left it behind; whether that was so."""
+        """Removes the container if a killed creator or monitor has left it behind; returns whether that was so."""
         try:
             lock = self._entry.lock(wait=False)
         except (BlockingIOError, NotFoundError):
             return False
         try:
-            is_so = store.is_left_behind(self._entry)
-            if is_so:
+            is_left_behind = store.is_left_behind(self._entry)
+            if is_left_behind:
                 self._remove()
-            return is_so
+            return is_left_behind
         finally:
             os.close(lock)
 
     def _remove(self) -> None:
-        """The caller holds the lock."""
+        """``remove``, whose caller holds the lock."""
         self._kill_by_monitor()
         failpoint("kill asked for")
         if os.path.isdir(self._entry.path):
@@ -261,7 +261,7 @@ class Container(Terminable):
             self._entry.remove()
 
     def remove_stale_foreground(self) -> bool:
-        """Removes a foreground container whose creator was killed; whether that was so."""
+        """Removes a foreground container whose creator was killed; returns whether that was so."""
         try:
             return self.config.foreground and self.status == "dead" and self.remove_left_behind()
         except (CorruptError, NotFoundError):
@@ -270,7 +270,7 @@ class Container(Terminable):
     # -- while it runs
 
     def update(self, *, restart: str | None = None, **limits: Any) -> None:
-        """Changes the limits (fields of Limits) and the restart policy; a running container at once."""
+        """Changes the limits (fields of Limits) and the restart policy; those of a running container at once."""
         from minicontainer.container.cgroup import limits as cgroup_limits
 
         if restart is not None:

@@ -26,11 +26,11 @@ from minicontainer.native import lib
 if TYPE_CHECKING:
     from minicontainer.detached.client import Client
 
-DEPTH = 200  # nested directories: each takes two descriptors, of 1,024 by default
+DEPTH = 200  # nested directories: each takes two descriptors; the default limit is 1,024
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SET_ID = stat.S_ISUID | stat.S_ISGID
-OF_TARGET = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of copying: not of the file that is read
+OF_TARGET = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a copy that concern the target
 KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
@@ -68,7 +68,7 @@ class _Paths(NamedTuple):
 
 @dataclass
 class _Level:
-    """A directory that is being copied: a descriptor of each side, and the names that are left."""
+    """A directory that is being copied: a descriptor of each side, and the names that remain."""
 
     source: int
     target: int
@@ -147,7 +147,7 @@ class _Copy:
                 level.close()
 
     def _enter(self, level: _Level, name: str) -> _Level | None:
-        """Copies an entry of a directory; a directory is made, and its contents are left to the caller."""
+        """Copies an entry of a directory; a directory is created, and the caller copies its contents."""
         paths = _Paths(*(f"{path.rstrip('/')}/{name}" for path in level.paths))
         with _named_errors(paths.source):
             try:
@@ -172,7 +172,7 @@ class _Copy:
     # -- an entry
 
     def _put(self, fd: int, status: os.stat_result, at: int, name: str, paths: _Paths) -> _Level | None:
-        """Copies the file ``fd`` (O_PATH) to ``name`` in the directory ``at``; of a directory, without its contents."""
+        """Copies the file ``fd`` (O_PATH) to ``name`` in the directory ``at``; a directory without its contents."""
         kind = stat.S_IFMT(status.st_mode)
         with _named_errors(paths.source):
             if kind == stat.S_IFDIR:
@@ -229,7 +229,7 @@ class _Copy:
             os.close(target)
 
     def _make_special(self, at: int, name: str, status: os.stat_result, make: Callable[[str], None]) -> None:
-        """Copies a link or a FIFO, which are made by name, not by descriptor."""
+        """Creates a link or a FIFO, which have no descriptor: ``make`` creates it by name."""
 
         def make_owned(new: str) -> None:
             make(new)
@@ -239,7 +239,7 @@ class _Copy:
         self._replace(at, name, make_owned)
 
     def _replace(self, at: int, name: str, make: Callable[[str], None]) -> None:
-        """Makes an entry under a random name, and renames it to ``name``."""
+        """Creates an entry under a random name, and renames it to ``name``."""
         new = f".minicontainer-{os.urandom(12).hex()}"
         try:
             make(new)
@@ -273,7 +273,7 @@ class _Copy:
 
 @contextmanager
 def _named_errors(path: str, but: Collection[int] = ()) -> Iterator[None]:
-    """An OSError becomes an Error that names ``path``; not of an errno in ``but``."""
+    """Turns an OSError into an Error that names ``path``, unless its errno is in ``but``."""
     try:
         yield
     except OSError as e:

@@ -1,4 +1,4 @@
-"""Before a detached container is created: its options are checked, its spec and its Config are made."""
+"""Checks the options of a new detached container, and makes its spec and its Config."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def config_options(
     remove: bool = False,
     timeout: float = 0,
 ) -> dict[str, Any]:
-    """Checked fields of Config. SpecError."""
+    """Checks the options; returns them as fields of Config. SpecError for an invalid value."""
     log_size, log_files = log_sizes(log or {})
     return {
         "labels": check_labels(labels or {}),
@@ -42,7 +42,8 @@ def config_options(
 
 
 def new_config(entry: Entry, spec: Spec, options: Mapping[str, Any]) -> Config:
-    """The config of a new container. A seccomp filter from a file is copied as it is now, for exec and for restarts."""
+    """The config of a new container. A seccomp filter from a file is copied into the state directory, for exec and for
+    restarts."""
     if spec.seccomp not in (None, "unconfined"):
         filter_ = seccomp.program(spec, host.permitted(spec, host.userns_mode(spec)))
         spec = replace(spec, seccomp=entry.add_file("seccomp", filter_))
@@ -50,7 +51,8 @@ def new_config(entry: Entry, spec: Spec, options: Mapping[str, Any]) -> Config:
 
 
 def detached_spec(spec: Spec) -> Spec:
-    """The spec that a monitor starts: the container ends with its monitor. Cached, and with it the compiled plan."""
+    """The spec that a monitor starts: the container ends with its monitor. Cached in ``spec``, together with the
+    compiled plan."""
     cached: Spec | None = spec.__dict__.get("_detached")
     if cached is None:
         cached = replace(spec, die_with_parent=True)
@@ -59,7 +61,7 @@ def detached_spec(spec: Spec) -> Spec:
 
 
 def check_host(spec: Spec) -> None:
-    """Raises the errors that can be seen before a start: of ROOTFS, sources of mounts, devices."""
+    """Raises errors that can be detected before a start: in ROOTFS, sources of mounts, devices."""
     host.check_rootfs(spec.rootfs)
     host.check_sources(spec)
     host.check_devices(spec)

@@ -6,8 +6,8 @@
 
 Theory of operation. The plan (container/execplan.py) is written to a memfd. A child executes a sealed copy of the
 helper csrc/helpers/enter.c, which walks the plan: it clones the process that becomes the program as its sibling
-(CLONE_PARENT), so as a child of the caller, and exits. So the container never sees the caller's memory, and the caller
-is never under the container's limits."""
+(CLONE_PARENT), which is a child of the caller, and exits. So the container never sees the caller's memory, and the
+caller is never under the container's limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from minicontainer.plan.spawn import Spawn
 from minicontainer.spec import Limits, Spec
 
 ENTER = f"{LIBEXEC}/enter"
-KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
+KINDS = {  # name in /proc/PID/ns -> CLONE_NEW*
     "user": "CLONE_NEWUSER",
     "mnt": "CLONE_NEWNS",
     "pid": "CLONE_NEWPID",
@@ -49,7 +49,7 @@ KINDS = {  # of /proc/PID/ns -> CLONE_NEW*
 
 
 class ExecPlan(NamedTuple):
-    """The plan of a new process in the container whose process 1 is ``pid``, and what it was compiled from."""
+    """The plan of a new process in the container whose process 1 is ``pid``, and its compiler's arguments."""
 
     pid: int
     spec: Spec
@@ -103,8 +103,9 @@ def inspect_process(pid: int, spec: Spec) -> tuple[str, Host]:
 
 
 def _no_namespaces_reason(pid: int) -> str:
-    """A process has no namespaces once its main thread has exited (exit_task_namespaces), though other threads run:
-    setns(2) by its pidfd fails with ESRCH then. A process that a signal kills loses them too, before its state is Z."""
+    """The reason why a process has no namespaces. It loses them when its main thread exits (exit_task_namespaces), even
+    if other threads run: then setns(2) by its pidfd fails with ESRCH. A process that a signal kills loses them too,
+    before its state is Z."""
     try:
         stat = process.stat(pid)
         if stat.state in "ZX" and not stat.has_ended:
@@ -124,7 +125,7 @@ def _link(path: str) -> str:
 
 
 def exec_spec(base: Spec, pid: int, args: Sequence[str], **changes: Any) -> Spec:
-    """The spec of the new process: the container's, but for ``changes`` that are not None."""
+    """The spec of the new process: the container's, with those ``changes`` that are not None."""
     env: Mapping[str, str] = changes.pop("env", None) or {}
     overrides = {name: value for name, value in changes.items() if value is not None}
     own = {"mounts": (), "devices": (), "limits": Limits(), "init": False, "executable": None, "ephemeral": False}
@@ -143,7 +144,7 @@ class Exec(Popen[AnyStr]):
         super().__init__(exec_plan.spec, **streams)
 
     def disown(self) -> None:
-        """Lets it run, and does not wait for it."""
+        """Leaves the process running; nothing waits for it."""
         if self._child is not None:
             self._child.hand_over()
             self._child = None
@@ -175,7 +176,7 @@ class Exec(Popen[AnyStr]):
 
 
 def _run_helper(child: Child, inputs: dict[str, int], stack: ExitStack) -> None:
-    """Has the helper walk the plan; ``child`` is then as after a clone by this process."""
+    """Runs the helper, which walks the plan; afterwards ``child`` is as after a clone by this process."""
     spawn, layout, header = child.spawn, Layout("struct mc_enter"), ffi.new("struct mc_enter *")
     plan = spawn.plan
     inherited = list(dict.fromkeys(fd for fd in inputs.values() if fd >= 0))

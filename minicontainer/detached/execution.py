@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
 
 PLANS_MAX = 64  # cached plans of one container
-# Errors of an exec while process 1 ends: the new process is killed first, or alloc_pid gives no pid any more
+# Errors of an exec while process 1 ends: the new process was killed (ECANCELED), or alloc_pid gives no pid any more
 # (kernel/pid.c: ENOMEM), or the cgroup is gone (ENODEV). Process 1 ends within END_TIMEOUT seconds then.
 ENDING_ERRNOS = (errno.ECANCELED, errno.ENOMEM, errno.ENODEV, errno.ESRCH)
 END_TIMEOUT = 1.0
@@ -114,5 +114,6 @@ class ExecTarget(Inspectable):
     @overload
     def run(self, args: Sequence[str], **keywords: Unpack[ExecRunKeywords]) -> Result[Any]: ...
     def run(self, args: Sequence[str], **keywords: Any) -> Result[Any]:
-        """``exec``, and waits for the end; keywords are those of ``minicontainer.run`` and of ``exec``."""
+        """Runs another process in the container to its end; keywords are those of ``minicontainer.run`` and
+        ``exec``."""
         return finish(lambda **streams: self.exec(args, **streams), **keywords)

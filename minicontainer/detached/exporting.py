@@ -3,8 +3,8 @@
 Theory of operation. The tree is walked by descriptors from the container's root. Each entry is a name in an open
 directory, opened with O_PATH|O_NOFOLLOW and RESOLVE_NO_XDEV (openat2(2)): so no link is followed, and only files and
 directories are opened, however the container changes a name meanwhile. A mount point (volumes, /proc, /dev) becomes an
-empty file or directory. Owners are ids of the container. A file has the size that fstat(2) gave: what it grows by later
-is left out, what it shrinks by is filled with zeros.
+empty file or directory. Owners are ids of the container. A file has the size that fstat(2) returned: bytes that are
+written after that are left out, and missing bytes are zeros.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ KINDS = {
     stat.S_IFBLK: tarfile.BLKTYPE,
 }
 CAPABILITY = "security.capability"
-REVISION_2, REVISION_3 = (
-    0x02000000,
-    0x03000000,
-)  # struct vfs_cap_data; vfs_ns_cap_data, with the id of a namespace's root
+# VFS_CAP_REVISION_2: struct vfs_cap_data; _3: vfs_ns_cap_data, with the id of a user namespace's root
+REVISION_2, REVISION_3 = 0x02000000, 0x03000000
 
 
 def export(container: Client, target: str | IO[bytes]) -> list[str]:
@@ -79,8 +77,8 @@ def _ids_of(spec: Spec) -> IdMap:
 
 @contextmanager
 def replaced(path: str) -> Iterator[IO[bytes]]:
-    """A new file, mode 0600, that replaces ``path`` at the end; if ``path`` is no regular file (a FIFO, /dev/null),
-    that is written to."""
+    """A new file, mode 0600, that replaces ``path`` at the end. If ``path`` is no regular file (a FIFO, /dev/null),
+    that file itself, open for writing."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             with open(path, "wb", buffering=0) as file:
@@ -108,7 +106,7 @@ class _Export:
     def __init__(self, file: IO[bytes], ids: IdMap, name: str) -> None:
         self._tar = tarfile.TarFile(fileobj=_Output(file, name), mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         self._ids = ids
-        self._links: dict[tuple[int, int], str] = {}  # of files with several names (hard links): the first name
+        self._links: dict[tuple[int, int], str] = {}  # (device, inode) of a file with hard links -> its first name
         self._skipped: list[str] = []
 
     def run(self, top: int) -> list[str]:
@@ -132,7 +130,7 @@ class _Export:
         return self._skipped
 
     def _entry(self, directory: int, name: str, path: str) -> int:
-        """Adds one entry; a descriptor if it is a directory to walk, else -1."""
+        """Adds one entry; returns a descriptor if it is a directory to walk, else -1."""
         try:
             fd = openat2(directory, name, lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, STAY)
         except OSError as e:
@@ -173,7 +171,7 @@ class _Export:
     def _file(self, fd: int, info: tarfile.TarInfo, size: int) -> None:
         with open(reopen(fd, os.O_RDONLY), "rb") as file:
             info.size, info.pax_headers = size, _attributes(file.fileno())
-            self._tar.addfile(info, _Exactly(file))
+            self._tar.addfile(info, _ZeroPadded(file))
 
     def _mount_point(self, status: os.stat_result, path: str) -> None:
         """Adds a mount point: the covered file or directory cannot be seen, so root owns it."""
@@ -194,7 +192,7 @@ class _Export:
 
 
 class _Output:
-    """The output of tarfile, which may be a pipe: counts the bytes instead of seeking."""
+    """The output of tarfile, which may be a pipe: it counts the bytes and cannot seek."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file, self._name, self._size = file, name, 0
@@ -216,8 +214,8 @@ class _Output:
         return self._size
 
 
-class _Exactly:
-    """A file that is read as if zeros followed its end."""
+class _ZeroPadded:
+    """A file that reads as if zeros followed its end."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

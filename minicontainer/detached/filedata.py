@@ -8,12 +8,8 @@ from collections.abc import Callable
 
 CHUNK = 64 << 20  # bytes of one call: signals are handled between calls
 COPY: Callable[[int, int, int, int, int], int] = os.copy_file_range
-FALLBACK_ERRNOS = {
-    errno.EXDEV,
-    errno.EINVAL,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-}  # copy_file_range(2) does not support these two files
+# Errors of copy_file_range(2) where it does not support these two files.
+FALLBACK_ERRNOS = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def copy_data(source: int, target: int, size: int) -> None:
@@ -27,13 +23,14 @@ def copy_data(source: int, target: int, size: int) -> None:
                 raise
             break  # a hole to the end
         end = min(os.lseek(source, start, os.SEEK_HOLE), size)
-        if start < end and _move(source, target, start, end) < end:
+        if start < end and _copy(source, target, start, end) < end:
             break  # it was truncated meanwhile
     os.ftruncate(target, size)
 
 
-def _move(source: int, target: int, start: int, end: int) -> int:
-    """Copies the bytes from ``start`` to ``end``; the offset of the end of file, if that comes first."""
+def _copy(source: int, target: int, start: int, end: int) -> int:
+    """Copies the bytes from ``start`` to ``end``; returns the offset that was reached, which is less than ``end`` if
+    the file ends before."""
     at, move = start, COPY
     while at < end:
         try:

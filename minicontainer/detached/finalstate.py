@@ -1,7 +1,7 @@
-"""The final state of a container, for processes that wait for its end, even if the container is removed then.
+"""The final state of a container, for processes that wait for its end, even if the container is removed at its end.
 
 The monitor writes its state to two files in turn (csrc/monitor/state.c). A process that has both files open can read
-the final state when their names are gone. So waiting costs the monitor nothing, whatever the number of waiting
+the final state after they were removed. So waiting costs the monitor nothing, whatever the number of waiting
 processes."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ READ_SIZE = 4096  # bytes: more than a state file has
 
 
 class FinalState:
-    """The final state that ``monitor`` will have written. Opens the state files of ``directory``."""
+    """The final state that ``monitor`` will write. Opens the state files of ``directory``."""
 
     def __init__(self, directory: str, monitor: Process) -> None:
         self._monitor = monitor
@@ -26,18 +26,18 @@ class FinalState:
             self.close()
 
     def _open_both(self, directory: str) -> bool:
-        """Opens both files; False if they were exchanged meanwhile. The spare file comes first: if it does not exist
-        any more, the other one is final."""
+        """Opens both files; False if the monitor exchanged them meanwhile. Opens the spare file first: if it does not
+        exist any more, the other file is final."""
         for name in (".state", "state"):
             try:
                 self._fds.append(runtime.open_regular(f"{directory}/{name}"))
             except ValueError:
-                continue  # no regular file: not the monitor's
+                continue  # no regular file: the monitor did not write it
             except OSError as e:
                 if e.errno in EXHAUSTED:
                     self.close()
                     raise as_step_error(e, name) from None
-                # it has ended meanwhile
+                # the container has ended meanwhile
         return len({os.fstat(fd).st_ino for fd in self._fds}) == len(self._fds)
 
     def read(self) -> State | None:
@@ -64,12 +64,12 @@ class FinalState:
 
 
 def await_foreground(identifier: str, directory: str, creator: Process | None, timeout: float | None) -> State | None:
-    """Waits for the end of a foreground container; its final state, which its creator writes to the file that is open;
-    None if the creator was killed. TimeoutError."""
+    """Waits for the end of a foreground container; returns its final state, which its creator writes to the existing
+    file, or None if the creator was killed. TimeoutError."""
     try:
         fd = runtime.open_regular(f"{directory}/state")
     except ValueError:
-        return None  # no regular file: not the creator's
+        return None  # no regular file: the creator did not write it
     with open(fd, "rb", buffering=0) as last:
         pidfd = -1 if creator is None else creator.pidfd()
         try:

@@ -1,8 +1,9 @@
-"""Signals to a foreground container. It has no monitor: signals go to its processes.
+"""Signals to a foreground container. It has no monitor: they are sent to its processes.
 
 Theory of operation. The creator waits for the container and holds its ownership lock (container/registry/ownership.py).
-While the container runs it has a directory as a detached one has; the creator stands for the monitor, and removes the
-directory at the end. It writes the final state to the existing file: so a process that has the file open can read it.
+While the container runs it has a directory like a detached container. The creator takes the place of the monitor, and
+removes the directory at the end. It overwrites the state file with the final state: so a process that has the file open
+can read it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def send(container: Client, number: int) -> None:
         if pidfd >= 0:
             signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
-        pass  # it has just ended
+        pass  # the process has just ended
     finally:
         if pidfd >= 0:
             os.close(pidfd)

@@ -1,4 +1,4 @@
-"""What a container does and uses: output, processes, statistics, ports, files."""
+"""Methods that read from a container: output, processes, statistics, ports, files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Inspectable(Client):
     __slots__ = ()
 
     def attach(self) -> Attachment:
-        """Attaches to the streams, from now on."""
+        """Attaches to the container's streams: output from now on, and standard input."""
         foreground.refuse(self, "attach", "its streams are there")
         return Attachment(self)
 
@@ -78,7 +78,7 @@ class Inspectable(Client):
         return sizes.sizes(self)
 
     def stats(self) -> Stats:
-        """The current use of resources, from the cgroup, else from the processes. Error if the container does not
+        """The current resource usage, from the cgroup, or else from the processes. Error if the container does not
         run."""
         with members.of(self, "stats") as (cgroup, pids):
             return stats.measure(cgroup, pids)

@@ -4,8 +4,8 @@
         entry.time, entry.stream, entry.data
 
 Theory of operation. A log file only grows, and is renamed when it is full (`log` to `log.1` ...). A reader has one file
-open, and finds the next one by the inode of that. The monitor does not wait for readers: a reader that is slower than
-the rotation continues with the oldest file that exists."""
+open, and finds the next file by the inode of the open one. The monitor does not wait for readers: a reader that is
+slower than the rotation continues with the oldest file that exists."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class LineStart(NamedTuple):
 
 
 class Log:
-    """A container's log, from the oldest retained file on. ``fileno`` is readable when there may be more."""
+    """A container's log, from the oldest retained file on. ``fileno`` is readable when there may be more output."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -167,7 +167,7 @@ class Log:
             name = f"log.{max(newer)}" if max(newer) else "log"
             opened = runtime.open_regular(f"{self._directory}/{name}")
         except FileNotFoundError:
-            return True  # it was renamed meanwhile: look again
+            return True  # it was renamed meanwhile: list the files again
         except ValueError as e:
             raise CorruptError(f"{name}: {e}") from None
         self._close()
@@ -217,7 +217,7 @@ def entries(
     tail: int | None = None,
 ) -> Iterator[Entry]:
     """The entries from ``since`` to ``until`` (seconds since 1970), of the last ``tail`` lines. With ``follow`` also
-    later ones, to ``until``, or until the descriptor ``ended`` is readable (None: it has ended)."""
+    later ones, to ``until``, or until the descriptor ``ended`` is readable (None: the container has ended)."""
     first, end = (None if when is None else round(when * 10**9) for when in (since, until))
 
     def fits(entry: Entry) -> bool:

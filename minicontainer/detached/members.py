@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def of(container: Client, what: str) -> Iterator[tuple[Cgroup | None, list[int]]]:
-    """The cgroup of a container, if it has one, and its pids. Error if it does not run; ``what`` is the command."""
+    """The cgroup of a container, or None, and the pids. Error if the container does not run; ``what`` is the
+    command."""
     process = container.check_running(what).process
     if (cgroup := container.open_cgroup()) is not None:
         with cgroup:
@@ -30,12 +31,12 @@ def of(container: Client, what: str) -> Iterator[tuple[Cgroup | None, list[int]]
 
 
 def of_cgroup(cgroup: Cgroup) -> list[int]:
-    """The pids of a cgroup and of those below it."""
+    """The pids in a cgroup and its descendants."""
     return [pid for pid in all_processes(cgroup.fd) if pid]
 
 
 def of_namespace(first: int) -> list[int]:
-    """The pids of the pid namespace of ``first``, and of all descendants of these (which may be in nested namespaces).
+    """The pids in the pid namespace of ``first``, and all descendants of these (which may be in nested namespaces).
     In the caller's own namespace (``--pid host``): ``first`` and its descendants."""
     own, other = processes.namespace("self", "pid"), processes.namespace(first, "pid")
     parents = processes.parents()

@@ -1,9 +1,10 @@
 """Starts a container as the child of its monitor (csrc/monitor/), which outlives the caller.
 
-Theory of operation. The container is prepared as a child of the caller would be (container/start.py). Instead of a
-clone, the inputs of the clone are written to a memfd (struct mc_monitor in csrc/monitor/shared.h), and a plan starts
+Theory of operation. The container is prepared as for a clone by the caller (container/start.py). Instead of that
+clone, its inputs are written to a memfd (struct mc_monitor in csrc/monitor/shared.h), and a plan starts
 the monitor with the memfd and the descriptors. The monitor walks the container's plan and writes a byte to a pipe when
-the first start is over. The records are in the memfd: so an error is explained as that of a clone by the caller."""
+the first start is over. The step records are in the memfd: so an error is explained in the same way as after a clone by
+the caller."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ class Descriptors:
 
 
 class MonitorLauncher:
-    """Starts a container under a monitor. container.start calls ``clone`` instead of its own."""
+    """Starts a container under a monitor: ``start.start_with`` takes ``clone`` as its clone function."""
 
     def __init__(
         self, config: Config, *, directory: int, lock: int, names: int, boot: str, link: Callable[[str, str], None]
@@ -66,9 +67,9 @@ class MonitorLauncher:
         self.config, self.boot, self.link = config, boot, link
         self.directory, self.lock, self.names = directory, lock, names
 
-    def clone(self, child: Child, spec: Spec, what: Compiled) -> int:
-        """Starts the monitor and waits for the end of the first start; the result of the monitor's clone. ``child`` is
-        then as after a clone by this process, but no child of this process."""
+    def clone(self, child: Child, spec: Spec, compiled: Compiled) -> int:
+        """Starts the monitor and waits for the end of the first start; returns the result of the monitor's clone. After
+        that ``child`` is as after a clone by this process, but it is a child of the monitor."""
         failpoint("prepared")
         self.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
         failpoint("cgroup linked")
@@ -81,9 +82,9 @@ class MonitorLauncher:
             _owned(stack, read)
             with os.fdopen(write, "wb", buffering=0):
                 inherited = Descriptors(memfd, write)
-                numbers = {name: inherited.add(fd) for name, fd in reusable_inputs(spec, what, stack).items()}
+                numbers = {name: inherited.add(fd) for name, fd in reusable_inputs(spec, compiled, stack).items()}
                 header, layout = self._fill_header(child, spec, numbers, inherited)
-                header.spawn.flags = what.flags
+                header.spawn.flags = compiled.flags
                 shared = map_shared(memfd, header, layout)
                 stack.callback(shared.close)
                 failpoint("memfd filled")
@@ -166,7 +167,7 @@ class MonitorLauncher:
         run = spawn.struct.run
         spawn.struct.parent = ffi.NULL
         spawn.struct.pidfd = -1
-        spawn.struct.reaped = 1  # by the monitor
+        spawn.struct.reaped = 1  # the monitor reaps it
         spawn.pid, spawn.result = spawn.struct.pid, result
         if unwritten:
             raise StepError(-unwritten, f"write({names.detached(self.config.id)}/state)")
@@ -176,7 +177,7 @@ class MonitorLauncher:
 
 
 def _fill_release(header: Any, layout: Layout, lease: Lease, inherited: Descriptors) -> None:
-    """The monitor releases the lease; it inherits the locks and sockets of the lease, and holds them until then."""
+    """Describes the release of the lease by the monitor, which inherits the locks and sockets of the lease."""
     numbers = {name: inherited.add(fd) for name, fd in lease.monitor_inputs().items()}
     for fd in lease.lock_fds():
         inherited.add(fd)
@@ -185,8 +186,8 @@ def _fill_release(header: Any, layout: Layout, lease: Lease, inherited: Descript
 
 def policy(restart: str) -> tuple[int, int]:
     """enum mc_policy and retries of ``on-failure:3``."""
-    word, _, retries = restart.partition(":")
-    return POLICIES[word], int(retries or 0)
+    name, _, retries = restart.partition(":")
+    return POLICIES[name], int(retries or 0)
 
 
 def _owned(stack: ExitStack, fd: int) -> int:
@@ -198,7 +199,8 @@ _plans: dict[tuple[int, str], Plan] = {}  # cached plans that start a monitor (a
 
 
 def _monitor_plan(count: int, failpoint_name: str) -> Plan:
-    """Starts the monitor with ``count`` descriptors and no others, in a session of its own, as an orphan."""
+    """The plan that starts the monitor with ``count`` descriptors and no others, in a session of its own, as an
+    orphan."""
     plan = _plans.get((count, failpoint_name))
     if plan is None:
         names = [f"inherited-{i}" for i in range(count)]

@@ -15,8 +15,8 @@ LOG_LEAST = 65536  # bytes: more than the entries of one read(2) of output
 
 def check_restart(value: str, spec: Spec) -> str:
     """``no``, ``on-failure[:N]``, ``always``, ``unless-stopped`` (as ``always``: minicontainer does not start
-    containers at boot). A container in another's user namespace cannot be restarted: its monitor has the ID-mapped
-    ROOTFS for one start."""
+    containers at boot). A container in the user namespace of another container cannot be restarted: its monitor has
+    the ID-mapped ROOTFS for one start only."""
     if not re.fullmatch(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
         raise SpecError("restart", value, "must be no, on-failure[:N], always or unless-stopped")
     if value != "no" and (spec.network.startswith("container:") or spec.joined("userns")):
@@ -25,7 +25,7 @@ def check_restart(value: str, spec: Spec) -> str:
 
 
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Names and values."""
+    """Checks names and values of labels. SpecError."""
     for key, value in _mapping("labels", labels).items():
         if "=" in text("labels", key):
             raise SpecError("labels", key, "a name cannot hold =", "NAME=VALUE")
@@ -34,7 +34,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def log_sizes(options: Mapping[str, Any]) -> tuple[int, int]:
-    """``max-size`` in bytes (0: no limit) and ``max-file``."""
+    """``max-size`` in bytes (0: no limit) and ``max-file``. SpecError for an invalid value."""
     for key in _mapping("log", options):
         if key not in ("max-size", "max-file"):
             raise SpecError("log", key, "must be max-size=SIZE or max-file=N")

@@ -1,4 +1,4 @@
-"""Resolves paths and makes files below a root: the host's, or a container's, which no path leads out of.
+"""Resolves paths and creates files below a root: the host's, or a container's, which no path can leave.
 
     with host_root() as h, container_root(container) as c:
         fd = c.open("/etc/passwd", os.O_RDONLY)
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from minicontainer.detached.client import Client
     from minicontainer.linux.process import Process
 
-Map = tuple[tuple[int, int, int], ...]  # first id inside, first id outside, how many (user_namespaces(7))
+Map = tuple[tuple[int, int, int], ...]  # (first id inside, first id outside, count): user_namespaces(7)
 
 IN_ROOT = lib.RESOLVE_IN_ROOT | lib.RESOLVE_NO_MAGICLINKS
 LINKS_MAX = 40  # symbolic links that are followed: the kernel's limit (path_resolution(7))
-LOOKUP_TRIES = (
-    100  # of a look-up that the kernel breaks off, since a directory on its way was moved (openat2(2), EAGAIN)
-)
+# Attempts of a look-up that the kernel aborts because a directory on the path was moved (openat2(2), EAGAIN).
+LOOKUP_TRIES = 100
 IDENTITY: Map = ((0, 0, 0xFFFFFFFF),)
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -96,8 +95,8 @@ class Root:
         return fd
 
     def locate(self, path: str) -> tuple[int, str]:
-        """The directory (a descriptor) and the name of what ``path`` resolves to, existing or not. The name was no link
-        when it was read."""
+        """The directory (a descriptor) and the name of the file that ``path`` resolves to, existing or not. The name
+        was no link at the time of the look-up."""
         for _ in range(LINKS_MAX):
             head, name = os.path.split(path.rstrip("/"))
             if name in ("", ".", ".."):
@@ -123,7 +122,7 @@ class Root:
     # -- new entries of the directory ``at``, under a free name; they belong to the container's root
 
     def make_file(self, at: int, name: str) -> int:
-        """A new file; a descriptor to write to."""
+        """Creates a file; returns a descriptor for writing."""
         return syscall_as(self._owner, "openat", lib.SYS_openat, at, _c(name), CREATE, 0o600, what=(at, name))
 
     def make_directory(self, at: int, name: str) -> None:

@@ -34,7 +34,7 @@ def published(entry: Entry, config: Config, state: State) -> tuple[s.Port, ...]:
     if not config.spec.ports or not state.is_running:
         return ()
     if not namespaces.is_root():
-        return config.spec.ports  # by slirp4netns or pasta, as in the spec
+        return config.spec.ports  # slirp4netns or pasta publishes the ports of the spec
     from minicontainer.network import members
 
     record = members.at(entry.lease())
@@ -77,5 +77,5 @@ def _listening(pid: int) -> Iterable[tuple[str, Port]]:
 def _address(text: str, family: int) -> str:
     """The address of ``0100007F:1F90``: words of the host's byte order, in hexadecimal."""
     digits = text.partition(":")[0]
-    words = [int(digits[i : i + 8], 16) for i in range(0, len(digits), 8)]
-    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
+    integers = [int(digits[i : i + 8], 16) for i in range(0, len(digits), 8)]
+    return socket.inet_ntop(family, struct.pack(f"={len(integers)}I", *integers))

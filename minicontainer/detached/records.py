@@ -1,4 +1,4 @@
-"""The files of a detached container: its configuration, its state, and its processes."""
+"""The contents of a container's files: ``Config`` (config.json) and ``State`` (state)."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Config:
 
     created   seconds since 1970
     restart   ``no``, ``on-failure``, ``on-failure:N``, ``always``, ``unless-stopped``
-    log_size, log_files   bytes of a file of the log (0: no limit), and how many files
-    interactive   its standard input stays open
-    remove    it is removed at its end
-    timeout   seconds after which it is killed; 0: never
+    log_size, log_files   bytes of a log file (0: no limit), and the number of files
+    interactive   standard input stays open
+    remove    the container is removed when it ends
+    timeout   seconds after which the container is killed; 0: never
     foreground   its creator waits for it, and there is no monitor (foreground.py)
-    mark      of the state directory that it was started in (runtime.py)
-    renaming  during a rename: the other name that may be reserved for it, new or old
+    mark      the mark of the state directory in which the container was started (runtime.py)
+    renaming  during a rename: the other name that may be reserved for the container, new or old
     """
 
     id: str
@@ -67,7 +67,7 @@ class Config:
 
     @property
     def hostname(self) -> str | None:
-        """The host name in a UTS namespace of its own: the given one, else the first name, else the short id; else
+        """The host name in a UTS namespace of its own: the configured one, else the first name, else the short id; else
         None."""
         spec = self.spec
         return spec.hostname or spec.name or self.id[:12] if spec.uts == "private" else None
@@ -116,7 +116,7 @@ TIME_MAX = 10**11  # seconds, beyond any valid time
 
 @dataclass(frozen=True)
 class State:
-    """The state of a container: what its monitor wrote last, and whether that still holds.
+    """The state of a container: the monitor's last record, or ``dead`` if the monitor was killed.
 
     status    ``created``, ``running``, ``restarting``, ``paused``, ``stopping`` (process 1 has ended; others were
               killed and have not ended yet), ``exited``, ``dead`` (the monitor was killed)

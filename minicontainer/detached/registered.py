@@ -37,23 +37,23 @@ class RegisteredPopen(Popen[Any]):
         super().__init__(spec, **streams)
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
-        made: list[Child] = []
+        children: list[Child] = []
         options = {**creation.config_options(self.spec, labels=self._labels, remove=True), "foreground": True}
 
         Container.make(
-            self.spec, options, lambda container, _lock: made.append(self._start_registered(container, stdio))
+            self.spec, options, lambda container, _lock: children.append(self._start_registered(container, stdio))
         )
-        return made[0]
+        return children[0]
 
     def _start_registered(self, container: Container, stdio: tuple[int, int, int]) -> Child:
         self._entry = entry = Entry(container.id)
 
-        def clone(child: Child, spec: Spec, what: Compiled) -> int:
+        def clone(child: Child, spec: Spec, compiled: Compiled) -> int:
             entry.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
             if child.lease is not None:
                 entry.link("lease", child.lease.path)
             entry.reserve_state()  # a container whose state could not be written is not started
-            return start.clone_child(child, spec, what, stdio)
+            return start.clone_child(child, spec, compiled, stdio)
 
         self._on_created(entry.id)
         self._started_ns = time.time_ns()
@@ -67,7 +67,7 @@ class RegisteredPopen(Popen[Any]):
         return child
 
     def _state(self, pid: int, **changes: object) -> str:
-        """The file ``state``, as a monitor writes it (csrc/monitor/state.c)."""
+        """The content of the file ``state``, as a monitor writes it (csrc/monitor/state.c)."""
         own, process = stat("self"), stat(pid).start if pid else 0
         state = {
             "boot": boot_id(),
@@ -97,6 +97,6 @@ class RegisteredPopen(Popen[Any]):
         self._entry.remove()
 
     def _emit(self, action: str, **attributes: object) -> None:
-        """An event, as a monitor writes it (csrc/monitor/events.c)."""
+        """Emits an event, as a monitor does (csrc/monitor/events.c)."""
         if self._entry is not None:
             events.emit("container", action, self._entry.id, name=self.spec.name, **attributes)

@@ -1,5 +1,5 @@
-"""The memfd that the monitor and the helper ``enter`` map (csrc/monitor/shared.h): a header, and the data that the
-header's offsets name."""
+"""The memfd that the monitor and the helper ``enter`` map (csrc/monitor/shared.h): a header, and data at the
+offsets that the header contains."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ class Layout:
         self.parts: list[tuple[int, bytes]] = []
 
     def room(self, size: int) -> int:
-        """The offset of ``size`` bytes of zeros."""
+        """Adds ``size`` bytes of zeros; returns their offset."""
         offset, self.size = self.size, self.size + -(-size // 8) * 8
         return offset
 
     def put(self, data: bytes) -> int:
-        """The offset of ``data``."""
+        """Adds ``data``; returns its offset."""
         offset = self.room(len(data))
         self.parts.append((offset, data))
         return offset
 
     def text(self, text: str) -> int:
-        """The offset of a string."""
+        """Adds a string, ended by a NUL byte; returns its offset."""
         return self.put(os.fsencode(text) + b"\0")
 
     def walk(self, parts: Any, plan: Plan, slots: list[int]) -> None:
-        """Puts all that one run of ``plan`` takes (struct mc_run_offsets); ``slots``: what they hold before the run."""
+        """Adds the parts that a run of ``plan`` needs (struct mc_run_offsets). ``slots``: their values before the
+        run."""
         parts.plan = self.put(plan.buffer)
         parts.initial_slots = self.put(bytes(ffi.buffer(ffi.new("int32_t[]", slots or [-1]))))
         parts.records, parts.slots = self.room(RECORD * len(plan.encoded().ops)), self.room(SLOT * max(1, len(slots)))
@@ -52,12 +53,12 @@ def dup_above(fd: int, first: int) -> int:
     """A duplicate of ``fd`` whose number is at least ``first``, above the numbers that dup3(2) will replace."""
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first)
-    except OSError as e:  # EINVAL where ``first`` is no number that this process can have
+    except OSError as e:  # EINVAL: ``first`` exceeds the limit of descriptors
         raise StepError(errno.EMFILE if e.errno == errno.EINVAL else e.errno or 0, f"dup({fd})") from None
 
 
 def map_shared(memfd: int, header: Any, layout: Layout) -> mmap.mmap:
-    """Fills the memfd; the mapping that is shared with the other process."""
+    """Fills the memfd; returns a mapping, which is shared with the other process."""
     os.ftruncate(memfd, layout.size)
     shared = mmap.mmap(memfd, layout.size)
     data = bytes(ffi.buffer(header))
@@ -68,8 +69,8 @@ def map_shared(memfd: int, header: Any, layout: Layout) -> mmap.mmap:
 
 
 def copy_result(spawn: Spawn, view: memoryview, offset: int) -> None:
-    """Takes over the records at ``offset`` after a walk by another process. The pointers of its struct mc_run are valid
-    in that process alone."""
+    """Copies the records at ``offset`` to ``spawn`` after a walk by another process. The pointers of its struct mc_run
+    are valid in that process alone."""
     run = spawn.struct.run
     run.plan = run.slots = run.strings = ffi.NULL
     run.records = spawn.records

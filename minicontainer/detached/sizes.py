@@ -1,6 +1,6 @@
-"""How much a container has written, and how much its files take: sizes as ls(1) shows them, each file once.
+"""The bytes that a container has written, and the bytes of all its files: sizes as ls(1) shows them, each file once.
 
-The container is hostile: so trees are walked by descriptors, no link is followed, only directories are opened.
+The container is hostile: so trees are walked by descriptors, no link is followed, and only directories are opened.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def sizes(container: Client) -> tuple[int | None, int | None]:
-    """Bytes of the upper layer of a running ephemeral container (None: it has none), and the sum of these and
-    ROOTFS."""
+    """Bytes of the upper layer of a running ephemeral container (None: there is no upper layer), and the sum
+    of these and the bytes of ROOTFS."""
     spec, written = container.config.spec, None
     if spec.ephemeral and container.state.is_running:
         with upper_layer(container, "ps") as upper:

@@ -15,11 +15,11 @@ from minicontainer.linux.processes import TICKS
 class Stats(NamedTuple):
     """Seconds and bytes; None: unknown (this host does not provide it), or no limit.
 
-    time       of the measurement (CLOCK_MONOTONIC)
-    cputime    since the start
-    memory     of the cgroup; without the memory controller, the sum of the processes' PSS
+    time       the time of the measurement (CLOCK_MONOTONIC)
+    cputime    CPU time since the start
+    memory     memory of the cgroup; without the memory controller, the sum of the processes' PSS
     pids       processes and threads with the pids controller, else processes
-    io_read, io_write   since the start
+    io_read, io_write   bytes since the start
     pressure_*   percent of the last 10 seconds in which some process was stalled (pressure stall information)
     """
 

@@ -36,7 +36,7 @@ from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, as_step
 from minicontainer.failpoint import failpoint
 from minicontainer.linux import attributes
 
-RECORDS = ("config.json", "state")  # ``ps`` reads them
+RECORDS = ("config.json", "state")  # the files that ``ps`` reads; removed last
 STATE_SIZE = 1024  # bytes of a state file, padded with blanks (csrc/monitor/state.c)
 
 
@@ -54,7 +54,7 @@ class Entry:
 
     @classmethod
     def create(cls) -> tuple[Entry, int]:
-        """A new directory, and its lock (a descriptor)."""
+        """Creates a directory; returns the Entry and the lock (a descriptor)."""
         entry = cls(os.urandom(32).hex())
         try:
             os.mkdir(entry.path, 0o700)
@@ -89,7 +89,7 @@ class Entry:
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Holds ``lock`` meanwhile."""
+        """Holds ``lock`` within the ``with`` block."""
         fd = self.lock()
         try:
             yield fd
@@ -109,11 +109,11 @@ class Entry:
         self._replace("state", State("created").to_json())
 
     def reserve_state(self) -> None:
-        """Makes the spare state file of a container without a monitor."""
+        """Creates the spare state file of a container without a monitor."""
         runtime.write(f"{self.path}/.state", " " * STATE_SIZE)
 
     def write_state(self, text: str) -> None:
-        """Writes the state over existing blocks: so a full disk does not matter."""
+        """Writes the state to the blocks that ``reserve_state`` allocated: so it cannot fail on a full disk."""
         self._overwrite(".state", text)
         os.rename(f"{self.path}/.state", f"{self.path}/state")
 
@@ -132,7 +132,7 @@ class Entry:
         os.rename(part, f"{self.path}/{name}")
 
     def add_file(self, name: str, data: bytes) -> str:
-        """Writes a further file of the directory; its path."""
+        """Writes a further file of the directory; returns its path."""
         path = f"{self.path}/{name}"
         runtime.write(path, data)
         return path
@@ -157,12 +157,12 @@ class Entry:
         """The current state. CorruptError."""
         try:
             state = self._read_state()
-            if state.status == "dead":  # or the monitor wrote the final state and exited after is_owner_alive()
+            if state.status == "dead":  # unless the monitor wrote the final state and exited after is_owner_alive()
                 state = self._read_state()
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
-            if self.is_locked() and self.config().foreground:  # its program may run already
+            if self.is_locked() and self.config().foreground:  # its creator is starting it: wait for that
                 os.close(self.lock())
                 return self.state()
             return State("created")
@@ -172,7 +172,7 @@ class Entry:
 
     def _read_state(self) -> State:
         """The state file, and whether the owner lived before it was read. A slow reader may see the monitor's next
-        write to the same file: then it reads again, since the other file is newer."""
+        write to the same file: then it reads ``state`` again, which is the newer file by then."""
         for _ in range(3):
             alive, text = self.is_owner_alive(), self._read("state")
             if text and not text.strip():  # blanks: reserved, not written yet
@@ -192,7 +192,7 @@ class Entry:
         return orphans.link(self.id, "cgroup")
 
     def is_frozen(self) -> bool:
-        """Whether it is paused."""
+        """Whether the container is paused."""
         try:
             return runtime.read(f"{self.path}/cgroup/cgroup.freeze")[:1] == "1"
         except (OSError, ValueError):
@@ -206,7 +206,7 @@ class Entry:
                 raise NotFoundError("container", self.id[:12], "is gone") from None
             raise CorruptError(f"{name}: is missing") from None
         except OSError as e:
-            if e.errno in EXHAUSTED:  # no fault of the file
+            if e.errno in EXHAUSTED:  # such an error says nothing about the file
                 raise as_step_error(e, name) from None
             raise CorruptError(f"{name}: {e.strerror}") from None
         except ValueError as e:
@@ -253,8 +253,8 @@ class Entry:
             raise Error(f"container {self.id[:12]}: {e}") from None
 
     def _remove_files(self) -> None:
-        """Removes the state directory; all or nothing where a file has such an obstacle. The records go last: after any
-        other failure the container keeps its state."""
+        """Removes the state directory. Removes nothing if ``check_removable`` finds an obstacle. The records are
+        removed last: after any other failure the container still has its state."""
         self.check_removable()
         try:
             for name in sorted(os.listdir(self.path), key=lambda name: RECORDS.index(name) if name in RECORDS else -1):
@@ -267,7 +267,7 @@ class Entry:
 
 
 def forget_name(name: str, identifier: str) -> None:
-    """Removes the file of a name, if it is this container's."""
+    """Removes the file of a name, if the name belongs to this container."""
     try:
         path = f"{names.directory()}/{name}"
         if runtime.read(path).split()[1:2] == [identifier]:
@@ -280,7 +280,7 @@ def forget_name(name: str, identifier: str) -> None:
 
 
 def find(text: str) -> Entry:
-    """The container of an id, a name, or an unambiguous beginning of an id; in this order, as docker's.
+    """The container of an id, a name, or an unambiguous beginning of an id; in this order, as in docker.
     NotFoundError if there is none, SpecError if there are several."""
     matches = names.find(text)
     if len(matches) > 1:
@@ -301,8 +301,8 @@ LOCK_GRACE = 10.0  # seconds that may pass between mkdir(2) and the lock
 
 
 def left_behind() -> list[Entry]:
-    """Directories that a killed process left behind: not locked, and the container neither runs, nor has ended, nor
-    waits to be started."""
+    """Directories that a killed process left behind: no process holds the lock, and the container neither runs, nor has
+    ended, nor waits for its start."""
     return [entry for entry in map(Entry, names.ids()) if is_left_behind(entry) and not entry.is_locked()]
 
 

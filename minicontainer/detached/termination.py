@@ -1,4 +1,4 @@
-"""Ends a container: by a request to its monitor, or without the monitor if that is dead."""
+"""Ends a container: by a request to its monitor, or directly if the monitor is dead."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Terminable(ExecTarget):
             return False
 
     def _kill_by_monitor(self) -> None:
-        """Requests the monitor to kill the container, whatever the state file says, and waits for the monitor's end.
-        Error if a process survives."""
+        """Sends the monitor a request to kill the container, whatever the state file says, and waits for the monitor's
+        end. Error if a process survives."""
         if orphans.is_copied(self.id):
             return
         if self._is_in_the_foreground():
@@ -67,7 +67,7 @@ class Terminable(ExecTarget):
                     pidfd = _closed_by(stack, _peer(s))
                     s.send(request(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
             except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-                pidfd = _closed_by(stack, orphans.monitor(self.id))  # it does not listen any more, or there is none
+                pidfd = _closed_by(stack, orphans.monitor(self.id))  # a monitor that ends does not listen any more
             except BlockingIOError:
                 raise self._survival_error("rm") from None
             if pidfd >= 0 and not has_ended(pidfd, MONITOR_TIMEOUT):

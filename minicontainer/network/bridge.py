@@ -1,4 +1,4 @@
-"""The bridge of a network, by pyroute2: in a thread of its own, since IPRoute does not work in a running event loop."""
+"""The bridge of a network. pyroute2 runs in a thread of its own: its IPRoute does not work in a running event loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def interface_of(name: str) -> str:
 
 
 def interfaces(*, others: bool = False) -> list[str]:
-    """The bridges of this state directory; with ``others`` those of all."""
+    """The bridges of this state directory; with ``others``, those of all state directories."""
     own = runtime.suffix()
     own_pattern = f"mc{own[1:7]}-[0-9a-f]{{6}}" if own else "mc0|mc-[0-9a-f]{10}"
     pattern = re.compile("mc0|mc-[0-9a-f]{10}|mc[0-9a-f]{6}-[0-9a-f]{6}" if others else own_pattern)
@@ -57,7 +57,7 @@ def number(interface: str) -> int:
 
 
 def make(network: Network) -> int:
-    """Makes the bridge, or what is missing of it; its index."""
+    """Creates the bridge, or completes it; returns its interface index."""
     index = _in_thread(lambda ip: _make(ip, network))
     failpoint("bridge made")
     write_sysctl(f"ipv4/conf/{network.interface}/route_localnet", "1")
@@ -77,8 +77,8 @@ def _make(ip: Any, network: Network) -> int:
     if network.subnet6 is not None:
         prefix, flags = network.subnet6.prefixlen, lib.IFA_F_NODAD
         _add_address(ip, index=index, address=str(network.gateway6), prefixlen=prefix, flags=flags)
-        unused = {"preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}  # deprecated: never a source address of the host
-        _add_address(ip, index=index, address=str(network.loopback6), prefixlen=128, flags=flags, **unused)
+        deprecated = {"preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}  # the host uses it for no other connection
+        _add_address(ip, index=index, address=str(network.loopback6), prefixlen=128, flags=flags, **deprecated)
     return index
 
 
@@ -99,21 +99,21 @@ def remove(interface: str) -> None:
 
 
 def messages(network: Network, index: int) -> tuple[tuple[str, Message], ...]:
-    """The netlink messages that connect a member: made once per network, since importing pyroute2 takes longer than
-    joining."""
+    """The netlink messages that connect a member. They are encoded once per network, since the import of pyroute2 takes
+    longer than the connection."""
     prefix = network.subnet.prefixlen
-    made = {
+    encoded = {
         "veth": rtnetlink.veth(index, CONTAINER_INTERFACE),
         "up": rtnetlink.up(),
         "address": rtnetlink.address(prefix),
     }
     if not network.internal:
-        made["route"] = rtnetlink.route(network.gateway)
+        encoded["route"] = rtnetlink.route(network.gateway)
     if network.subnet6 is not None:
-        made["address6"] = rtnetlink.address6(network.subnet6)
+        encoded["address6"] = rtnetlink.address6(network.subnet6)
         if network.gateway6 is not None and not network.internal and read_sysctl(FORWARDING6) == "1":
-            made["route6"] = rtnetlink.route(network.gateway6)
-    return tuple(made.items())
+            encoded["route6"] = rtnetlink.route(network.gateway6)
+    return tuple(encoded.items())
 
 
 def used() -> list[IPv4Network]:
@@ -141,7 +141,7 @@ def has_ipv6() -> bool:
 
 
 def _in_thread(function: Callable[[Any], T]) -> T:
-    """Calls ``function`` with an IPRoute. StepError for an error of netlink."""
+    """Calls ``function`` with an IPRoute in a new thread. StepError for an error of netlink."""
     from concurrent.futures import ThreadPoolExecutor
 
     from pyroute2 import IPRoute, NetlinkError
@@ -165,7 +165,7 @@ def _in_thread(function: Callable[[Any], T]) -> T:
 
 
 def read_sysctl(name: str) -> str:
-    """A file of /proc/sys/net; "" if it is missing."""
+    """The content of a file of /proc/sys/net; "" if it is missing."""
     try:
         with open(f"/proc/sys/net/{name}", encoding="ascii") as f:
             return f.read().strip()

@@ -1,10 +1,10 @@
 """The nftables table that isolates networks, masquerades their traffic and publishes ports: ``inet minicontainer``
 (with the mark of a state directory other than the default one).
 
-Theory of operation. The rules are constant; the sets and maps change: the bridges, and the published ports. There are
-two maps for ports on any address and on a specific one, and two for IPv6: each is one lookup, whatever its size, and
-publishing adds an element. The whole table can be loaded again at any time (``load``) from the files of networks, in
-one transaction. Rules of other programs are never touched.
+Theory of operation. The rules are constant; the sets (bridges, subnets) and the maps (published ports) change. There is
+a map for ports on any address and one for ports on a specific address, and the same two for IPv6. A map is one lookup,
+whatever its size, and publishing a port adds an element. The whole table can be loaded again at any time (``load``)
+from the files of networks, in one transaction. Rules of other programs are never touched.
 
 A packet to a published port gets the container's address when it comes in (dstnat), or leaves the host itself (local:
 also to 127.0.0.1, for which a bridge has route_localnet; ``guard`` keeps members of the network from using that).
@@ -179,8 +179,8 @@ def load(networks: Iterable[Network], published: Iterable[Element]) -> None:
 
 
 def exists() -> bool:
-    """Whether this state directory's table exists. A caller without libnftables or the right to list cannot have made
-    one."""
+    """Whether this state directory's table exists. False without libnftables or without permission: such a caller
+    cannot have created a table."""
     try:
         listed = nftables.run("list tables").get("nftables", ())
     except (UnsupportedError, nftables.NftablesError):
@@ -201,4 +201,4 @@ def _elements(items: Iterable[str]) -> str:
     return f"elements = {{ {listed} }}" if listed else ""
 
 
-MISSING = (errno.ENOENT,)  # an element, or the whole table
+MISSING = (errno.ENOENT,)  # the element, or the whole table, does not exist

@@ -1,9 +1,10 @@
 """Deletes tracked connections (conntrack(8)) that would keep an outdated translation.
 
 Theory of operation. The destination of a connection is decided at its first packet, and stored. A UDP connection lasts
-as long as packets are sent between two ports: so a client that sent before a port was published would never reach the
-container, and one that reached it would never reach its successor. So tracked connections are deleted: when a port is
-published, the UDP connections to it (TCP connections to the host stay); when a lease ends, those to its address."""
+as long as packets are sent between two ports: a client that sent before a port was published would never reach the
+container, and a client of an ended container would never reach its successor. So tracked connections are deleted: when
+a port is published, the UDP connections to it (TCP connections to the host stay); when a lease ends, those to its
+address."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """/etc/hosts of the members of a network: one shared file, with lines of each member (hosts(5)).
 
 Theory of operation. A line keeps its length, padded with blanks, and an unused line is a comment: so one byte, "#",
-removes a name (MC_FORGET in the release plan), and a reader sees the old or the new line. A member with names of its
-own (--add-host) gets a file of its own: a line has the same offset in all files, and is written to all of them, but a
-private name is a RESERVED line in the other files.
+removes a name (MC_COMMENT_OUT in the release plan), and a reader sees the old or the new line. A member with private
+names (--add-host) gets a file of its own. Each line has the same offset in all files; a private name is a RESERVED line
+in the other files.
 
 A container can open its mounted hosts file, and with the uid of the file's owner (root with the host's ids) it could
 take a lease on it (F_SETLEASE of fcntl(2)), which delays every open(2) of the file. A file that is open for writing
-cannot get such a lease: so the owner of each network lease has the file open (``open_shared``). If there is one all the
-same, it was taken while the network had no members, and the file is made again. No open(2) here waits for a lease
+cannot get such a lease: so the owner of each network lease has the file open (``open_shared``). A lease that exists
+was taken while the network had no members; then the file is created anew. No open(2) here waits for a lease
 (O_NONBLOCK)."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def text(entries: Iterable[tuple[str, str]]) -> str:
 
 
 def make(directory: int, name: str = SHARED) -> None:
-    """Makes a file with the lines of the shared one."""
+    """Creates a file with the lines of the shared file."""
     try:
         content = read(directory, SHARED)
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def _write(fd: int, data: bytes, at: int) -> None:
 
 
 def open_shared(directory: int) -> int:
-    """The shared file, open for writing: so no process can take a lease on it. The caller holds the network's lock."""
+    """Opens the shared file for writing: so no process can take a lease on it. The caller holds the network's lock."""
     try:
         return open_to_write(directory, SHARED)
     except (BlockingIOError, FileNotFoundError):
@@ -91,7 +91,7 @@ def _unlink(directory: int, name: str) -> None:
 
 
 def add(directory: int, address: str, names: str, only: str = "") -> int:
-    """Adds a line to every file, or to the file ``only``; its offset. The caller holds the network's lock."""
+    """Adds a line to every file, or to the file ``only``; returns its offset. The caller holds the network's lock."""
     line = f"{address}\t{names}".encode()
     content = read(directory, SHARED)
     at, length = _find_line(content, -(-(len(line) + 1) // STEP) * STEP)

@@ -2,8 +2,8 @@
 
 Theory of operation. A lease is a file, ``leases/IP``, on which its owner holds a flock(2): the death of the owner ends
 the lease. A plan releases it (``Lease.release_plan``): it removes the published ports from the nftables map, the
-tracked connections, the names in the hosts files, and the lease file. The owner walks the plan, or the container's
-monitor; for a dead owner, the process that finds the file (``reclaim``)."""
+tracked connections, the names in the hosts files, and the lease file. The owner or the container's monitor
+walks the plan; for a dead owner, the process that finds the lease file (``release.reclaim``)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from minicontainer.spec.network import HOST_GATEWAY
 
 
 class Lease:
-    """One lease. ``fds`` are its locks and sockets; ``inputs`` are the descriptors that ``release_plan`` takes."""
+    """One lease. ``fds`` are its locks and sockets; ``inputs`` are the inputs of ``release_plan``."""
 
     __slots__ = ("fds", "inputs", "network", "path", "record", "release_plan")
 
@@ -45,7 +45,7 @@ class Lease:
 
     @property
     def address_number(self) -> int:
-        """The address as a plan's slot has it: four bytes in network byte order."""
+        """The address as the value of a plan's slot: four bytes in network byte order."""
         return int.from_bytes(self.record.address.packed, sys.byteorder, signed=True)
 
     def open(self) -> None:
@@ -63,7 +63,7 @@ class Lease:
         return self.fds[-1]
 
     def monitor_inputs(self) -> dict[str, int]:
-        """The inputs of the release plan for a monitor: with a netfilter socket of its own."""
+        """The inputs of the release plan for a monitor, with a netfilter socket for the monitor."""
         self.inputs["netfilter"] = open_netfilter()
         self.fds.append(self.inputs["netfilter"])
         return self.inputs
@@ -73,7 +73,7 @@ class Lease:
         return [fd for fd in self.fds if fd not in self.inputs.values()]
 
     def release(self) -> list[tuple[str, int, int, int]]:
-        """Releases the lease; the calls that were made: call, start, end, result."""
+        """Releases the lease; returns (call, start, end, result) of each call."""
         try:
             return walk_here(self.release_plan, self.inputs)
         finally:
@@ -86,7 +86,7 @@ class Lease:
             os.close(fd)
 
 
-# ---- taking one
+# ---- taking a lease
 
 
 class LeaseRequest(NamedTuple):
@@ -102,7 +102,7 @@ class LeaseRequest(NamedTuple):
 
 
 def take(network: Network, request: LeaseRequest, observe: Observe) -> Lease:
-    """A lease, held by this process. UnsupportedError: no address is free; SpecError: the requested address or port is
+    """Takes a lease for this process. UnsupportedError: no address is free; SpecError: the requested address or port is
     taken."""
     with ExitStack() as undo, store.locked(exclusive=False), store.lease_lock(network.name):
         fds: list[int] = []
@@ -156,10 +156,10 @@ def _complete(network: Network, record: Record, fds: list[int], request: LeaseRe
         _publish(record, observe)
         failpoint("ports published")
     except BaseException:
-        known = hosts.lines_of(lease.inputs["hosts"], str(record.address))
+        written = hosts.lines_of(lease.inputs["hosts"], str(record.address))
         if record.six is not None:
-            known += hosts.lines_of(lease.inputs["hosts"], str(record.six))
-        walk_here(release_plan(record._replace(lines=tuple(known))), lease.inputs)
+            written += hosts.lines_of(lease.inputs["hosts"], str(record.six))
+        walk_here(release_plan(record._replace(lines=tuple(written))), lease.inputs)
         raise
     return lease
 
@@ -175,11 +175,11 @@ def _take_address(network: Network, request: str | None, fds: list[int]) -> IPv4
         if not (_create(network, address, fds) or _reclaim(network, address, fds)):
             raise SpecError("ip", request, f"is taken by {members.owner(network.name, address)}")
         return address
-    known = set(os.listdir(store.path(network.name, "leases")))
+    leased = set(os.listdir(store.path(network.name, "leases")))
     for address in _candidates(network):
-        if str(address) not in known and _create(network, address, fds):
+        if str(address) not in leased and _create(network, address, fds):
             return address
-    for text in sorted(known):
+    for text in sorted(leased):
         if _reclaim(network, IPv4Address(text), fds):
             return IPv4Address(text)
     reason = f"all {network.subnet.num_addresses - 3} addresses of {network.subnet} are taken"
@@ -218,7 +218,7 @@ def _create(network: Network, address: IPv4Address, fds: list[int]) -> bool:
     except FileExistsError:
         return False
     fds.append(fd)
-    fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a process that tests whether the owner is dead, at most
+    fcntl.flock(fd, fcntl.LOCK_EX)  # waits at most for a process that tests whether the owner is dead
     return True
 
 
@@ -257,16 +257,16 @@ def _overwrite(fd: int, data: bytes, path: str) -> None:
 def _publish(record: Record, observe: Observe) -> None:
     """Adds the ports to the table. If the table is missing, or has elements of a dead owner, it is loaded again."""
     for map_ in firewall.MAPS:
-        chosen = [element for element in record.elements if element.map == map_]
-        if chosen and not _add(map_, chosen, observe):
-            break  # all were loaded with the table
+        elements = [element for element in record.elements if element.map == map_]
+        if elements and not _add(map_, elements, observe):
+            break  # the table was loaded with all elements
     release.forget_flows(record.elements, observe)
 
 
-def _add(map_: str, chosen: list[Element], observe: Observe) -> bool:
+def _add(map_: str, elements: list[Element], observe: Observe) -> bool:
     """Adds elements to a map; False if the whole table was loaded instead."""
-    text = f"NFT_MSG_NEWSETELEM {map_} {', '.join(map(str, chosen))}"
-    plan = Plan([netlink(Slot("netfilter"), firewall.added(map_, chosen), text)], ["netfilter"])
+    text = f"NFT_MSG_NEWSETELEM {map_} {', '.join(map(str, elements))}"
+    plan = Plan([netlink(Slot("netfilter"), firewall.added(map_, elements), text)], ["netfilter"])
     ((call, start, _, result),) = walk_here(plan, {})
     observe(call, start)
     if result in (-errno.ENOENT, -errno.EEXIST):

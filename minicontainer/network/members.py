@@ -16,8 +16,8 @@ from minicontainer.spec import Port
 
 class Record(NamedTuple):
     """The content of a lease file. ``owner``: the container's short id; ``names``: separated by blanks; ``ports``:
-    published; ``lines``: offsets in the hosts files; ``private``: it has a hosts file of its own; ``six``: the IPv6
-    address; ``cgroup``: the path of the container's cgroup, "" without one."""
+    published; ``lines``: offsets in the hosts files; ``private``: the member has a hosts file of its own; ``six``: the
+    IPv6 address; ``cgroup``: the path of the container's cgroup, "" without one."""
 
     owner: str
     address: IPv4Address
@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
     @property
     def description(self) -> str:
-        """For messages: the id, which commands take, and the first name."""
+        """For messages: the id, which commands accept, and the first name."""
         first = self.names.split()[0]
         return f"container {self.owner}" + (f" ({first})" if first != self.owner else "")
 

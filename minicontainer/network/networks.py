@@ -1,9 +1,9 @@
 """Creates, repairs and removes networks.
 
-A network exists when its file does. Its bridge and its elements of the nftables table are made from the file, again if
-another program has removed them. In a copied state directory, the existing bridge belongs to the original: it is not
-touched, and the network gets another bridge, if the subnet is free. A process that creates or removes a network holds
-the lock on all networks.
+A network exists when its file exists. Its bridge and its elements of the nftables table are made from the file, and
+made again if another program has removed them. In a copied state directory, the existing bridge belongs to the
+original. It is not touched: the network gets another bridge, if the subnet is free. A process that creates or removes a
+network holds the lock on all networks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def create(
     internal: bool = False,
     ipv6: bool | None = None,
 ) -> Network:
-    """Creates a network. ``subnet``, ``gateway``: of IPv4, None: chosen; ``internal``: no route to the outside;
-    ``ipv6``: None: if the host has it. SpecError: the name exists, or the subnet is in use."""
+    """Creates a network. ``subnet``: IPv4 (None: a free one); ``gateway``: the host's address in it (None: the first);
+    ``internal``: no route to the outside; ``ipv6``: also IPv6 addresses (None: if the host has IPv6). SpecError: the
+    name exists, or the subnet is in use."""
     needs_root()
     if not re.fullmatch(NAME, name) or name in NO_NETWORKS:
         raise SpecError("network", name, f"must match {NAME.pattern}, and be none of {' '.join(NO_NETWORKS)}")
@@ -45,7 +46,7 @@ def create(
 def _create(name: str, subnet: str | None, gateway: str | None, internal: bool, ipv6: bool | None) -> Network:
     if os.path.exists(store.path(name, "config.json")):
         raise SpecError("network", name, "already exists", f"minicontainer network rm {name}")
-    bridge.remove(bridge.interface_of(name))  # left by a process that was killed while it created one
+    bridge.remove(bridge.interface_of(name))  # a process that was killed in ``create`` may have left it
     others = store.readable()
     used = [*bridge.used(), *(other.subnet for other in others)]
     chosen = subnets.free(used) if subnet is None else subnets.requested(subnet, used)
@@ -115,7 +116,7 @@ def ensure(name: str) -> Network:
 
 
 def expected(name: str) -> Network:
-    """The network that ``ensure`` would return, without making anything."""
+    """The network that ``ensure`` would return. Creates nothing."""
     needs_root()
     try:
         return store.read(name)
@@ -141,8 +142,8 @@ def repair(name: str) -> Network:
 
 
 def _adopt(network: Network, others: list[Network]) -> Network:
-    """A network that was copied from another state directory, with a bridge of this one. SpecError if the original is
-    in use."""
+    """A network that was copied from another state directory, with a bridge of this state directory. SpecError if the
+    original is in use."""
     name = network.name
     try:
         subnets.requested(str(network.subnet), [*bridge.used(), *(other.subnet for other in others)])
@@ -180,10 +181,10 @@ def remove(name: str) -> None:
 
 
 def left_behind() -> list[str]:
-    """Incomplete networks, whose creator or remover was killed; bridges (of the host or the table) without a network,
-    and the table without networks."""
+    """Incomplete networks, where a process was killed in ``create`` or ``remove``; bridges (of the host or the table)
+    without a network; the table without networks."""
     if not namespaces.is_root():
-        return []  # an ordinary user cannot make any
+        return []  # an ordinary user cannot create networks
     names = store.names()
     incomplete = [name for name in names if not os.path.exists(store.path(name, "config.json"))]
     known = {bridge.interface_of(name) for name in names}
@@ -210,8 +211,8 @@ def end_left_behind(name: str) -> bool:
 
 
 def _enable_forwarding(networks: list[Network]) -> None:
-    """Enables IPv4 forwarding while there is a network that is not internal. Not IPv6 forwarding: with it the host
-    would ignore router advertisements (accept_ra in the kernel's ip-sysctl.rst)."""
+    """Enables IPv4 forwarding while there is a network that is not internal. IPv6 forwarding stays as it is: with it
+    the host would ignore router advertisements (accept_ra in the kernel's ip-sysctl.rst)."""
     if all(network.internal for network in networks if bridge.is_own(network)):
         return
     with store.host_locked() as path:

@@ -1,5 +1,5 @@
-"""Reserves published ports of the host: each by a bound socket that does not listen, so that no program of the host can
-bind it, and a port that a program has is not taken over."""
+"""Reserves published ports of the host, each by a bound socket that does not listen: so no other program can bind the
+port, and a port that is in use is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 def bind(ports: Sequence[Port], fds: list[int], *, ipv6: bool) -> tuple[Port, ...]:
     """Binds each port, or a free one if the number is 0; the sockets are appended to ``fds``. Returns the bound ports:
-    for any address, one of IPv4 and one of IPv6, if network (``ipv6``) and host have IPv6. SpecError: it is taken."""
+    for any address, one of IPv4 and one of IPv6, if network (``ipv6``) and host have IPv6. SpecError: a port is
+    taken."""
     return tuple(bound for port in ports for bound in _bind_port(port, fds, ipv6))
 
 
@@ -41,7 +42,7 @@ def _bind_port(port: Port, fds: list[int], ipv6: bool) -> Iterator[Port]:
             except SpecError:
                 if port.host:
                     raise
-                continue  # taken in IPv6: try another one, while this socket keeps the number from being chosen again
+                continue  # taken in IPv6: try another number, while this socket occupies the first
             yield _detach(four, s, fds)
             yield _detach(six, other, fds)
             return

@@ -1,4 +1,4 @@
-"""The file of a network."""
+"""``Network``: the content of a network's config.json."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def loopback6(address: IPv6Address) -> IPv6Address:
 class Network:
     """One network.
 
-    interface  the bridge, and ``index`` its interface index
-    gateway    the host's IPv4 address on it; the IPv6 one is the first of ``subnet6``
-    internal   without a route to the outside
+    interface  the name of the bridge; ``index`` is its interface index
+    gateway    the host's IPv4 address on the bridge; the IPv6 gateway is the first address of ``subnet6``
+    internal   the network has no route to the outside
     created    seconds since 1970
     messages   the rtnetlink(7) messages that connect a member, by name; they contain ``index``
     """
@@ -54,7 +54,7 @@ class Network:
         return None if self.gateway6 is None else loopback6(self.gateway6)
 
     def address6(self, address: IPv4Address) -> IPv6Address | None:
-        """The IPv6 address of the member with an IPv4 address: its last 32 bits are that."""
+        """The IPv6 address of the member with this IPv4 address, which is its last 32 bits."""
         return None if self.subnet6 is None else IPv6Address(int(self.subnet6.network_address) | int(address))
 
     def to_json(self) -> str:
@@ -77,7 +77,7 @@ class Network:
             data["subnet6"] = None if data["subnet6"] is None else IPv6Network(data["subnet6"])
             messages = data["messages"].items()
             data["messages"] = tuple(
-                (name, Message(bytes.fromhex(words[0]), tuple(words[1:]))) for name, words in messages
+                (name, Message(bytes.fromhex(items[0]), tuple(items[1:]))) for name, items in messages
             )
             runtime.typed(bool, data["internal"])
             runtime.integer(int(data["created"]))

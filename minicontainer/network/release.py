@@ -1,5 +1,4 @@
-"""Releases a lease by a plan, which the owner walks, or a container's monitor, or a process that finds the owner
-dead."""
+"""Releases a lease by a plan. The owner walks it, or a container's monitor, or a process that finds the owner dead."""
 
 from __future__ import annotations
 
@@ -28,15 +27,15 @@ Observe = Callable[[str, int], None]  # called for each primitive: the call, its
 def release_plan(record: Record) -> Plan:
     """The plan that releases a lease. Inputs: the directories ``leases`` and ``hosts``, and a socket ``netfilter``."""
     b = Builder()
-    leases, names, sock = b.input("leases"), b.input("hosts"), b.input("netfilter")
+    leases, hosts_directory, sock = b.input("leases"), b.input("hosts"), b.input("netfilter")
     b.phase = "network"
     for element in record.elements:
         message = firewall.removed(element)
         b.add(netlink(sock, message, f"NFT_MSG_DELSETELEM {element.map} {element}")._replace(tolerate=firewall.MISSING))
     b.add(*flows.ended(sock, record.address, record.elements))
-    b.add(*(comment_out(names, line) for line in record.lines))
+    b.add(*(comment_out(hosts_directory, line) for line in record.lines))
     if record.private:
-        b.add(p.call("unlinkat", names, str(record.address), 0, tolerate=(errno.ENOENT,)))
+        b.add(p.call("unlinkat", hosts_directory, str(record.address), 0, tolerate=(errno.ENOENT,)))
     b.add(p.call("unlinkat", leases, str(record.address), 0, tolerate=(errno.ENOENT,)))
     return b.plan()
 
@@ -46,7 +45,7 @@ _sockets: list[tuple[int, int]] = []
 
 
 def walk_here(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
-    """Walks a plan in this process, with a netfilter socket that no other thread uses meanwhile."""
+    """Walks a plan in this process, with a cached netfilter socket that no other thread uses meanwhile."""
     pid, fd = _sockets.pop() if _sockets else (os.getpid(), open_netfilter())
     if pid != os.getpid():  # inherited by fork(2)
         os.close(fd)
@@ -83,7 +82,7 @@ def reclaim(name: str) -> None:
 
 
 def release_dead(path: str) -> bool:
-    """Releases the lease of a file, if its owner was killed; whether it did."""
+    """Releases the lease of a lease file, if its owner was killed; returns whether it did."""
     name, _, address = path.removeprefix(f"{store.directory()}/").partition("/leases/")
     try:
         with store.lease_lock(name):
@@ -93,8 +92,8 @@ def release_dead(path: str) -> bool:
 
 
 def release_if_dead(name: str, address: str) -> bool:
-    """As ``release_dead``; the caller holds the network's lock. False also if a process of the container survives,
-    which has the address."""
+    """As ``release_dead``; the caller holds the network's lock. False also if a process of the container survives:
+    it still has the address."""
     path = store.path(name, "leases", address)
     if not is_dead(path):
         return False
@@ -124,8 +123,8 @@ def _is_copied(name: str) -> bool:
 
 
 def _kill_remaining(record: Record) -> bool:
-    """Kills processes that outlived the owner, since they have changed their ids (prctl(2), PR_SET_PDEATHSIG); whether
-    all have ended."""
+    """Kills processes that outlived the owner, since they have changed their ids (prctl(2), PR_SET_PDEATHSIG); returns
+    whether all have ended."""
     if not record.owner or not os.path.basename(record.cgroup).startswith(record.owner):
         return True
     try:

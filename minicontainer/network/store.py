@@ -26,7 +26,7 @@ def directory() -> str:
 
 
 def path(name: str, *parts: str) -> str:
-    """The path of a file of a network."""
+    """The path of a file of the network ``name``."""
     return "/".join((directory(), name, *parts))
 
 
@@ -118,8 +118,8 @@ def write(network: Network) -> None:
 
 
 def remove(name: str) -> None:
-    """Removes a network's directory: config.json first, so that the network exists or not. Error, without any change,
-    if a file cannot be removed."""
+    """Removes a network's directory: config.json first, which ends its existence. Error, without any change, if a
+    file cannot be removed."""
     try:
         attributes.check_removable(path(name))
     except StepError as e:

@@ -15,7 +15,7 @@ LEAST = 30  # the longest prefix: network address, host, one member, broadcast a
 
 
 def requested(subnet: str, used: Iterable[IPv4Network]) -> IPv4Network:
-    """The requested subnet. SpecError if it is invalid, too small, or overlaps one that is ``used``."""
+    """The requested subnet. SpecError if it is invalid, too small or too large, or overlaps one of ``used``."""
     try:
         parsed_subnet = IPv4Network(subnet)
     except ValueError as e:
@@ -32,7 +32,7 @@ def requested(subnet: str, used: Iterable[IPv4Network]) -> IPv4Network:
 
 
 def free(used: Iterable[IPv4Network]) -> IPv4Network:
-    """The first subnet of POOL that overlaps none that is ``used``."""
+    """The first subnet of POOL that overlaps none of ``used``."""
     taken = list(used)
     for candidate in POOL.subnets(new_prefix=PREFIX):
         if not any(other.overlaps(candidate) for other in taken):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
 
-# Imported on first use: most containers have none.
+# Imported on first use: most specs have none of these parts.
 PARTS = {"Device": "parts", "DeviceRate": "parts", "Mount": "parts", "Port": "network", "Ulimit": "parts"}
 
 __all__ = [

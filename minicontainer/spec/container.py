@@ -187,7 +187,7 @@ class Spec:
         if self.no_new_suid and "SETFCAP" in map(_capability, self.cap_add):
             raise SpecError("cap_add", "SETFCAP", "cannot be combined with no-new-suid", "no-new-suid=false")
         if isinstance(self.umask, str):
-            raise SpecError("umask", self.umask, "must be a number", "0o022")  # are its digits octal?
+            raise SpecError("umask", self.umask, "must be a number", "0o022")  # digits alone may be octal or decimal
         whole("umask", self.umask, 0, 0o777)
         if self.oom_score_adj is not None:
             self._put("oom_score_adj", whole("oom_score_adj", self.oom_score_adj, -1000, 1000))
@@ -254,7 +254,7 @@ class Spec:
 
     @property
     def attached(self) -> str:
-        """The name of the network on which the container gets an address; "" where none."""
+        """The name of the network on which the container gets an address; "" where there is none."""
         return network_name(self.network)
 
     @property

@@ -15,7 +15,7 @@ def flag(name: str, value: object) -> None:
 
 
 def sequence(what: str, value: object) -> tuple[Any, ...]:
-    """Converts a list or another iterable to a tuple. A single string is refused: its characters are no items."""
+    """Converts a list or another iterable to a tuple. A single string is refused: its characters are not the items."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise SpecError(what, value, f"must be a sequence, as a list, not {type(value).__name__}")
     return tuple(value)

@@ -20,7 +20,7 @@ class Limits:
     """The limits of the container's cgroup. None: no limit. Sizes in bytes (or ``"64M"``), ``cpus`` in CPUs."""
 
     memory: int | str | None = None
-    memory_swap: int | str | None = None  # memory and swap together, as docker's; -1 unlimited
+    memory_swap: int | str | None = None  # memory and swap together, as in docker; -1: unlimited
     memory_reservation: int | str | None = None
     cpus: float | str | None = None
     cpu_shares: int | str | None = None  # docker's 2 to 262144; 1024 is the default weight
@@ -31,7 +31,7 @@ class Limits:
     device_write_bps: tuple[DeviceRate, ...] = ()
     device_read_iops: tuple[DeviceRate, ...] = ()
     device_write_iops: tuple[DeviceRate, ...] = ()
-    oom_group: bool | None = None  # out of memory, kill all processes or one; None: all, with a memory limit
+    oom_group: bool | None = None  # when out of memory, kill all processes, or one; None: all, with a memory limit
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:

@@ -14,10 +14,10 @@ from minicontainer.spec.values import error_context, network_name, text
 
 PROTOCOLS = ("tcp", "udp")
 PORT_MAX = 65535
-HOST_GATEWAY = "host-gateway"  # of --add-host: the host, as the container reaches it
+HOST_GATEWAY = "host-gateway"  # in --add-host: the address at which the container reaches the host
 HOSTNAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
-FIELDS = ("ports", "ip", "mac_address", "dns", "add_hosts")  # of Spec
+FIELDS = ("ports", "ip", "mac_address", "dns", "add_hosts")  # the fields of Spec for networks
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from minicontainer.errors import SpecError, quote
 
 RANGE = re.compile(r"[0-9]{1,10}:[0-9]{1,10}:[1-9][0-9]{0,9}")  # user id, group id, count
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
-NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # reserved: no names of networks
+NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # reserved words
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
 OUTSIDE_MAX = 2**31 - 1  # the last id outside that can be mapped to: inputs of a plan are int32_t (struct mc_run)
@@ -65,7 +65,8 @@ DEFAULT_CAPABILITIES = frozenset(
 
 
 def network_name(network: str) -> str:
-    """The name of the network, of the field ``network``, on which the container gets an address; "" where none."""
+    """The name of the network on which the container gets an address, from the field ``network``; "" where there is
+    none."""
     return "" if network in ("none", "host") or ":" in network else network
 
 
@@ -87,7 +88,7 @@ def text(what: str, value: object, *, empty: bool = False) -> str:
 
 
 def size(what: str, value: int | str, *, least: int = 1) -> int:
-    """The bytes of ``1024``, ``64M``, ``1.5g``: units are powers of 1024, as docker's."""
+    """The bytes of ``1024``, ``64M``, ``1.5g``: units are powers of 1024, as in docker."""
     number = value
     if isinstance(value, str):
         match = SIZE.fullmatch(value.strip())
@@ -142,7 +143,7 @@ def absolute(what: str, value: object) -> str:
 
 
 def distinct(what: str, targets: list[str]) -> None:
-    """SpecError where a path occurs twice: one mount would hide the other."""
+    """SpecError where a path occurs twice: the second mount would hide the first."""
     for target in targets:
         if targets.count(target) > 1:
             raise SpecError(what, target, "is given more than once", "each once")
@@ -160,7 +161,7 @@ def cpu_list(what: str, value: object) -> str:
 
 @contextmanager
 def error_context(what: str, value: str) -> Iterator[None]:
-    """Raises a SpecError about a part of an option's value again, as an error of the whole value."""
+    """Turns a SpecError about a part of an option's value into one about the whole value."""
     try:
         yield
     except SpecError as e:
@@ -203,7 +204,7 @@ def check_id(what: str, value: object) -> str:
 
 
 def check_user(what: str, value: object) -> str:
-    """``[NAME|UID][:GROUP|GID]``, or a number. The default user is root, the default group the user's, as docker's."""
+    """``[NAME|UID][:GROUP|GID]``, or a number. The default user is root, the default group the user's, as in docker."""
     user, _, group = _id_text(what, value).partition(":")
     if ":" in group or not (user or group):
         raise SpecError(what, value, "must be NAME|UID[:GROUP|GID]", "or :GROUP for root with another group")
