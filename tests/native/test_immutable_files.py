@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from box import Box, Operator, refusal, until
+from box import CLI, Box, Operator, refusal, until
 from supplies import Run
 
 from minicontainer import runtime, volumes
@@ -85,7 +85,7 @@ def test_a_container_in_the_foreground(box: Box, minicontainer_cli: Run, tmp_pat
     """Its maker says why it stays."""
     words = ["run", "--cidfile", str(tmp_path / "id"), "-v", f"{tmp_path}:/told", str(box.rootfs)]
     waiting = subprocess.Popen(
-        ["minicontainer", *words, "sh", "-c", "until [ -e /told/go ]; do sleep 0.05; done; exit 3"],
+        [*CLI, *words, "sh", "-c", "until [ -e /told/go ]; do sleep 0.05; done; exit 3"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -93,7 +93,7 @@ def test_a_container_in_the_foreground(box: Box, minicontainer_cli: Run, tmp_pat
     one = (tmp_path / "id").read_text().strip()
     with fixed(directory(one) / "config.json") as remedy:
         (tmp_path / "go").touch()
-        _, said = waiting.communicate(timeout=60)
+        _, said = waiting.communicate(timeout=120)
         assert f"({remedy})" in said
         assert waiting.returncode == 125
         assert listed(minicontainer_cli)[one] == "exited"
