@@ -1,8 +1,8 @@
 """The cffi builder of ``minicontainer._native`` (out-of-line API mode, one extension).
 
-What stands between the CDEF marks of the headers is the declaration. Names of kernel constants, which have a list in
-``plan/constants.h`` and ``kvm/kvm.h``, are declared as ``#define NAME ...``, so that the compiler fills in the kernel's
-values and none is typed here. Virtual machines (``kvm/``) are for x86_64 alone.
+The declarations are the text between the CDEF marks of the headers, and the names between the NAMES marks: kernel
+constants, declared as ``#define NAME ...``, whose values the C compiler fills in. Virtual machines (``kvm/``) are for
+x86_64 alone.
 """
 
 import platform
@@ -25,7 +25,7 @@ if platform.machine() == "x86_64":
 
 
 def marked(name: str, kind: str) -> str:
-    """What lies between the marks of a header; nothing where it has none of this kind."""
+    """The text between the marks ``kind`` of a header; empty if it has no such marks."""
     text = (HERE / name).read_text(encoding="utf-8")
     return text.partition(f"/* {kind} BEGIN */")[2].partition(f"/* {kind} END */")[0]
 

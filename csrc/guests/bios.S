@@ -11,7 +11,7 @@
 	.code16
 	.globl _start
 _start:
-	.word	video           /* the first two words: the handlers of INT 10h and of all others */
+	.word	video           /* two words: the handler of INT 10h, and that of all other interrupts */
 	.word	other
 
 video:

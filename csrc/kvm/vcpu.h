@@ -40,7 +40,7 @@ struct mc_exit {
 	uint32_t count;         /* IO: items (rep prefix), else 1                                   */
 	uint32_t write;         /* the guest writes (IO, MMIO, MSR)                                 */
 	uint64_t address;       /* IO: port; MMIO: guest physical address; MSR: index               */
-	uint64_t value;         /* of the current item: what the guest writes, or will read         */
+	uint64_t value;         /* the current item: the value that the guest writes, or will read  */
 	void *data;             /* size * count bytes in struct kvm_run                             */
 	uint32_t nwords;
 	uint32_t flags;         /* KVM_EXIT_SYSTEM_EVENT: its type; INTERNAL_ERROR: its suberror    */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * monitor/control.c: the socket `control` of the state directory, and the requests that clients send on it (enum
- * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Whoever has
- * access to the directory may send requests. Input stays in its client's socket until the program has read the input
- * before it; other requests do not wait.
+ * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Every process
+ * with access to the directory may send requests. Input stays in its client's socket until the program has read the
+ * input before it; other requests do not wait.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,8 +30,8 @@ void control_open(struct control *c)
 }
 
 /* Returns the entry for a new client. If the table is full, or descriptors run out, the client that has been idle for
- * the longest time is disconnected (it may connect again). So clients of any number neither keep out a new client, nor
- * keep the monitor from writing its files. */
+ * the longest time is disconnected (it may connect again). So no number of clients keeps out a new client, or keeps the
+ * monitor from writing its files. */
 static struct client *take_client_entry(struct control *c)
 {
 	for (;;) {

@@ -64,7 +64,7 @@ static long ensure_open(struct log *log)
 	return 0;
 }
 
-/* Writes all of `data`, or nothing: half an entry would make the next one unreadable. */
+/* Writes all of `data`, or nothing: an incomplete entry would make the next one unreadable. */
 static long append(struct log *log, const char *data, size_t size)
 {
 	long r = ensure_open(log);

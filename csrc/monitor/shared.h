@@ -18,7 +18,7 @@
 #define MC_NAME 128
 #define MC_NO_BYTE 0xffffffffffffffff /* the container has no range of ids of its own */
 
-/* One run of a plan, as offsets. `initial_slots` is what `slots` hold before the run. */
+/* One run of a plan, as offsets. `initial_slots` are the values of `slots` before the run. */
 struct mc_run_offsets {
 	uint32_t plan, records, slots, initial_slots, strings;
 };
@@ -58,12 +58,12 @@ struct mc_monitor {
 	/* out: of the first start */
 	int32_t result;        /* of mc_spawn                                                           */
 	int32_t program_error; /* -errno of init's report; the rest of it is in spawn.run.program       */
-	int32_t state_error;   /* of writing `state`: nothing runs then                                 */
+	int32_t state_error;   /* of writing `state`; if it is not 0, no program runs                   */
 	struct mc_spawn spawn;
 	struct mc_parent parent_side;
 };
 
-/* What csrc/helpers/enter.c maps: the plan of an exec, and its result. */
+/* The memfd that csrc/helpers/enter.c maps begins with it: the plan of an exec, and its result. */
 struct mc_enter {
 	uint32_t magic, size;
 	struct mc_run_offsets child;

@@ -81,7 +81,7 @@ struct mc_step {
 struct mc_record {
 	uint64_t start_ns;      /* CLOCK_MONOTONIC; 0: the step was not started                     */
 	uint64_t end_ns;
-	int64_t result;         /* what the call returned, or -errno                                */
+	int64_t result;         /* the call's return value, or -errno                               */
 };
 
 #define MC_HEAD 1024

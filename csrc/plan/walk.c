@@ -2,10 +2,10 @@
  *
  * walk.c: walks a plan (see native.h).
  *
- * Theory of operation. mc_plan_walk() runs in a child that shares its creator's memory (CLONE_VM), so from
- * the first step to exec only async-signal-safe code runs: no malloc, no stdio, no errno, no libc wrapper,
- * raw system calls only. The plan is read-only; a walk writes only to its mc_run: records, slots, the
- * pointer table for exec. It knows nothing of containers: the plan defines them.
+ * Theory of operation. mc_plan_walk() runs in a child that shares its creator's memory (CLONE_VM), so from the first
+ * step to exec only async-signal-safe code runs: no malloc, no stdio, no errno, no libc wrapper, raw system calls only.
+ * The plan is read-only; a walk writes only to its mc_run: records, slots, the pointer table for exec. This file has no
+ * notion of a container: the plan defines it.
  */
 #define _GNU_SOURCE
 #include <errno.h>

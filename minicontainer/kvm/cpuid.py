@@ -9,7 +9,7 @@ from minicontainer.native import ffi, lib
 
 HTT = 1 << 28  # leaf 1, EDX: the count of processors in leaf 1 is valid
 HYPERVISOR, TSC_DEADLINE, X2APIC = 1 << 31, 1 << 24, 1 << 21  # leaf 1, ECX
-PDCM = 1 << 15  # leaf 1, ECX: IA32_PERF_CAPABILITIES, an MSR that KVM does not emulate for this guest
+PDCM = 1 << 15  # leaf 1, ECX: announces IA32_PERF_CAPABILITIES, which not every KVM emulates
 LEVEL_THREAD, LEVEL_CORE = 1, 2  # leaf 0xb, ECX[15:8]
 
 _supported: list[Any] = []

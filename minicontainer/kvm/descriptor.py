@@ -45,8 +45,8 @@ class Descriptor:
         return self.fd
 
     def ioctl(self, name: str, argument: Any = ffi.NULL, *what: object) -> int:
-        """ioctl(2) ``name`` (``"KVM_GET_REGS"``) with a structure. StepError (an OSError): its message names the ioctl
-        and ``what``."""
+        """ioctl(2) ``name`` (``"KVM_GET_REGS"``) with a structure. StepError (an OSError): its message has the ioctl
+        and ``what``, the arguments as text."""
         return self._watched(lib.mc_ioctl, name, argument, what)
 
     def ioctl_value(self, name: str, argument: int = 0) -> int:

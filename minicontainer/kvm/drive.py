@@ -139,7 +139,7 @@ class Processor:
                 self._hooks.on_access(self)
             return False, None
         if reason == lib.MC_STOP_OUTPUT:
-            self._serial.flush(wait=False)  # without a descriptor: empties C's buffer. Raises the error of a write
+            self._serial.flush(wait=False)  # empties C's buffer, or raises the error of its write(2)
             return False, None
         if reason < lib.MC_STOP_SIGNAL or reason == lib.MC_STOP_DEBUG_EXIT:
             self._trace(e)

@@ -9,7 +9,7 @@ man page writes them::
 
 Arguments are ints, ``Const("MS_NOSUID|MS_NODEV")``, strings and bytes (passed by address), ``Struct`` (bytes with a
 printable form), and ``Slot("name")``: a descriptor that the caller passes or that an earlier step opened (``into=``).
-Pure: nothing here makes a system call.
+Pure: no function here makes a system call.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A step of a plan: one primitive with its arguments. Each type of argument defines how it is printed.
 
-Pure: nothing here makes a system call.
+Pure: no function here makes a system call.
 """
 
 from __future__ import annotations

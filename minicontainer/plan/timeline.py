@@ -24,7 +24,7 @@ class Event(NamedTuple):
     call: str
     start: int
     end: int
-    result: int  # what the call returned, or -errno
+    result: int  # the call's return value, or -errno
 
     @property
     def seconds(self) -> float:

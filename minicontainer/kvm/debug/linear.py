@@ -40,7 +40,7 @@ def read(vcpu: Vcpu, memory: GuestMemory, address: int, length: int) -> bytes:
 
 
 def write(vcpu: Vcpu, memory: GuestMemory, address: int, data: bytes) -> None:
-    """Writes at a linear address, also to read-only pages. GuestMemoryError: not all is mapped; nothing is written."""
+    """Writes at a linear address, also to read-only pages. GuestMemoryError: a byte is not mapped; none is written."""
     pieces = list(_pieces(vcpu, address, len(data)))
     for physical, size in pieces:
         memory.offset(physical, size)
