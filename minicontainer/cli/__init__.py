@@ -108,13 +108,13 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 
 def _end_dead() -> None:
-    """End the containers whose monitors were killed: every command does it first."""
+    """End the containers whose monitors were killed, before every command."""
     from minicontainer.container.registry import names
 
     try:
         unmonitored = names.without_owner()
     except (Error, OSError):
-        return  # the command itself reports what is wrong with the state directory
+        return  # the command itself reports the error of the state directory
     if unmonitored:
         from minicontainer.detached.container import end_dead
 
@@ -132,7 +132,7 @@ def main() -> None:
     except BaseException as e:
         code = report(e)
     _flush()
-    os._exit(code if isinstance(code, int) else 0)  # finalizing the interpreter would take a tenth of a short run
+    os._exit(code if isinstance(code, int) else 0)  # finalization of the interpreter takes a tenth of a short run
 
 
 def _open_streams() -> None:
@@ -141,7 +141,7 @@ def _open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            fd = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            fd = os.open(os.devnull, os.O_RDWR)  # gets ``number``, the lowest that is free
             setattr(sys, name, open(fd, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - for ever
 
 

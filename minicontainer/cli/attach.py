@@ -1,7 +1,7 @@
 """``minicontainer attach``: connect the caller's streams to those of a container, until it ends or the caller detaches.
 
-Theory of operation. One poll loop moves bytes both ways; the caller's terminal is in raw mode meanwhile. Input that
-the program does not read yet is held back, and its output is shown all the same.
+Theory of operation. One poll loop moves bytes both ways; the caller's terminal is in raw mode meanwhile. Input that the
+program does not read yet is held back, while its output is still shown.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def command(no_stdin: bool, container: str) -> int:
     If the container has a terminal, Ctrl-P Ctrl-Q detaches from it and leaves it running. Signals are forwarded to
     the container; SIGTERM and SIGHUP end this command too. The exit code is the container's.
     """
-    found = find(container)
+    target = find(container)
     try:
-        with found.attach() as attached:
-            config = found.config
+        with target.attach() as attached:
+            config = target.config
             passes = not no_stdin and (config.interactive or config.spec.tty)
-            session = Session(found, attached, passes, raw=passes and config.spec.tty and os.isatty(0))
+            session = Session(target, attached, passes, raw=passes and config.spec.tty and os.isatty(0))
             with session:
                 left = session.run()
             code = 0 if left else attached.end_code()
     except _Ended as ended:
-        os._exit(128 + ended.number)  # at once: a flush could block on a full pipe
+        os._exit(128 + ended.number)  # without a flush, which could block on a full pipe
     return 255 if code is None else code
 
 
@@ -62,7 +62,7 @@ class Session:
     def __init__(self, container: Any, attached: Any, passes: bool, *, raw: bool) -> None:
         self._container, self._attached, self._raw = container, attached, raw
         self._stdin_open = passes
-        self._pending, self._ends = b"", False  # input, and its end, not sent yet
+        self._pending, self._ends = b"", False  # input, and the end of input, that are not sent yet
         self._partial = b""  # the first byte of DETACH, if it was typed last
         self._left = False
 
@@ -143,8 +143,8 @@ class Session:
     def _keys(self, data: bytes) -> bytes:
         """The input without the detach keys."""
         data, self._partial = self._partial + data, b""
-        before, found, _ = data.partition(DETACH)
-        if found:
+        before, detach, _ = data.partition(DETACH)
+        if detach:
             self._left = True
             return before
         if data.endswith(DETACH[:1]):

@@ -1,4 +1,4 @@
-"""``minicontainer run -d`` and ``create``: a container that runs under its monitor, or is started later."""
+"""``minicontainer run -d`` and ``create``: containers with a monitor, started now or later."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def make(spec: Spec, options: dict[str, Any], timeout: float | None, how: Callab
             write_id(container.id)
             click.echo(container.id)
         except BrokenPipeError:
-            raise  # the reader of stdout has gone: no error
+            raise  # the reader has closed stdout: the container stays
         except OSError:
-            container.remove(force=True)  # its id could not be printed
+            container.remove(force=True)  # the caller does not get its id
             raise
     return container

@@ -206,7 +206,7 @@ def _measured(
     warm_up: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Measure with a progress bar; the report, or {} if it was printed as JSON. ``common``: the options of
+    """Measure with a progress bar; return the report, or {} if it was printed as JSON. ``common``: the options of
     ``figures``."""
     from minicontainer.cli.options import writable
     from minicontainer.compare.rounds import WARM_UP
@@ -225,7 +225,8 @@ def _measured(
 
 
 def _written(report: dict[str, Any], meta: str | None, format_: str) -> bool:
-    """Write the report to the file of ``--meta``; whether it was printed as JSON."""
+    """Write the report to the file of ``--meta``, and print it with ``--format json``; return whether it was
+    printed."""
     from minicontainer.cli.options import write_json
 
     if meta is not None:

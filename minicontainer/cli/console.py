@@ -21,7 +21,7 @@ from minicontainer.kvm.threads import start
 
 ESCAPE = 0x01  # Ctrl-A
 CHUNK = 1024
-PATIENCE = 0.01  # seconds until input is offered again to a full FIFO
+PATIENCE = 0.01  # seconds between two attempts to write to a full FIFO
 HELP = (
     "\r\nCtrl-A x   end the machine\r\nCtrl-A h   this help\r\nCtrl-A Ctrl-A   send Ctrl-A\r\n"
     "Everything else, Ctrl-C too, goes to the guest.\r\n"
@@ -29,7 +29,7 @@ HELP = (
 
 
 class Console:
-    """``with Console(machine): machine.run()``. The machine has been started."""
+    """``with Console(machine): machine.run()``, after ``machine.start()``."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -92,7 +92,7 @@ class Console:
                 return
 
     def _take(self) -> bool:
-        """Move the bytes that can be read now; False at the end of input."""
+        """Move the bytes that can be read now to the serial port; False at the end of input."""
         try:
             data = os.read(0, CHUNK)
         except OSError:

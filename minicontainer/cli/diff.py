@@ -15,9 +15,9 @@ from minicontainer.cli.tables import printable
 @container_argument()
 def command(container: str, format_: str) -> int:
     """Show the paths that an ephemeral container has added (A), changed (C) and deleted (D), one per line."""
-    found = find(container).changes()
-    rows = [Row({"Kind": change.kind, "Path": change.path}) for change in found]
-    lines = [f"{change.kind} {printable(change.path)}" for change in found]
+    changes = find(container).changes()
+    rows = [Row({"Kind": change.kind, "Path": change.path}) for change in changes]
+    lines = [f"{change.kind} {printable(change.path)}" for change in changes]
     if rows or format_ != "table":
         click.echo(rows_text(rows, format_, {}, lambda: "\n".join(lines)), nl=False)
     return 0

@@ -20,7 +20,7 @@ COLORS = {"ok": "green", "no": "red", "note": "yellow"}
 @click.option(
     "--format", "format_", default="text", type=click.Choice(["text", "json"]), help="json: the report as JSON."
 )
-@click.option("--json", "as_json", is_flag=True, hidden=True)  # the same, as it was called first
+@click.option("--json", "as_json", is_flag=True, hidden=True)  # the older name of --format json
 @click.option("--clean", is_flag=True, help="First remove what killed minicontainer processes left behind.")
 @click.argument("rootfs", default=".", type=click.Path(exists=True, file_okay=False))
 def command(format_: str, as_json: bool, clean: bool, rootfs: str) -> int:
@@ -45,7 +45,7 @@ def command(format_: str, as_json: bool, clean: bool, rootfs: str) -> int:
 
 
 def as_data(report: Report, removed: Iterable[Finding]) -> dict[str, Any]:
-    """The report for programs: sections as lists, since a name may come more than once (what was left behind)."""
+    """The report for programs. Sections are lists, since a name may occur more than once (leftovers)."""
     system = os.uname()
     return {
         "host": {"kernel": system.release, "machine": system.machine, "user": os.geteuid()},

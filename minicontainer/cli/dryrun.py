@@ -11,11 +11,11 @@ from minicontainer.spec import Spec
 
 def describe(spec: Spec) -> str:
     """The parent's steps, then the child's plan, phase by phase."""
-    what = compile_spec(resolve(spec, create=False), create=False)
+    compiled = compile_spec(resolve(spec, create=False), create=False)
     lines = ["# parent"]
     lines += [f'  write("{setting.file}", "{setting.data}")' for setting in limits.settings(spec.limits)]
-    lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{what.flags.text})")
-    if what.parent_plan is not None:
-        lines += what.parent_plan.plan.describe().splitlines()
-    plan = placeholders.with_id(what.plan, "<its-own-id>")
+    lines.append(f"  clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND|{compiled.flags.text})")
+    if compiled.parent_plan is not None:
+        lines += compiled.parent_plan.plan.describe().splitlines()
+    plan = placeholders.with_id(compiled.plan, "<its-own-id>")
     return "\n".join([*lines, "# child", plan.describe()])

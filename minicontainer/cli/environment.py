@@ -10,7 +10,7 @@ from minicontainer.errors import SpecError, quote
 from minicontainer.linux.files import read_whole
 
 BOM = b"\xef\xbb\xbf"
-MOST = 16 << 20  # bytes of a file: an exec takes 6 MiB of variables and arguments (execve(2), "Limits on size")
+FILE_MAX = 16 << 20  # bytes: an exec takes at most 6 MiB of variables and arguments (execve(2), "Limits on size")
 
 
 def environment(options: dict[str, Any]) -> dict[str, str]:
@@ -25,7 +25,7 @@ def environment(options: dict[str, Any]) -> dict[str, str]:
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     """Number and content of each line that sets a variable, by docker's rules (docker/cli, pkg/kvfile): a byte order
     mark and blanks before a name are ignored; trailing blanks and quotes belong to the value."""
-    data = read_whole("env-file", path, MOST)
+    data = read_whole("env-file", path, FILE_MAX)
     for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
         line = line.removesuffix(b"\r").lstrip()
         if line and not line.startswith(b"#"):

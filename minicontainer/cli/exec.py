@@ -40,20 +40,20 @@ def command(container: str, **options: Any) -> int:
     args = options["command"]
     settings = {"env": environment(options), "cwd": options["workdir"], "user": options["user"]}
     s.Spec(args, rootfs="/", **{name: value for name, value in settings.items() if value is not None})  # validates
-    found = find(container)
+    target = find(container)
     if options["detach"]:
-        found.exec_detached(args, **settings)
+        target.exec_detached(args, **settings)
         return 0
-    return _attached(found, args, settings, options)
+    return _attached(target, args, settings, options)
 
 
-def _attached(found: Any, args: Sequence[str], settings: dict[str, Any], options: dict[str, Any]) -> int:
+def _attached(target: Any, args: Sequence[str], settings: dict[str, Any], options: dict[str, Any]) -> int:
     from minicontainer.cli.foreground import foreground
     from minicontainer.container.process import DEVNULL
 
     stdin = None if options["interactive"] or options["tty"] else DEVNULL
-    spec = s.Spec(args, rootfs="/", tty=options["tty"], stop_timeout=found.config.spec.stop_timeout)
+    spec = s.Spec(args, rootfs="/", tty=options["tty"], stop_timeout=target.config.spec.stop_timeout)
     explain = "" if options["explain"] else None
     return foreground(
-        spec, explain=explain, start=lambda _: found.exec(args, tty=options["tty"], stdin=stdin, **settings)
+        spec, explain=explain, start=lambda _: target.exec(args, tty=options["tty"], stdin=stdin, **settings)
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 TIMED_OUT = 124
-LONGEST = 10**9  # ms: the longest time-out passed to poll(2)
+LONGEST = 10**9  # milliseconds: the longest time-out of one poll(2)
 
 
 def foreground(
@@ -55,7 +55,7 @@ def foreground(
 
 
 def registered(options: dict[str, Any]) -> Callable[[Spec], Popen[Any]]:
-    """A start function for a container that ps lists: with its labels and --cidfile."""
+    """A start function for a container that ps lists, with the options --label and --cidfile."""
 
     def start(spec: Spec) -> Popen[Any]:
         from minicontainer.cli.options import cidfile, pairs
@@ -140,7 +140,7 @@ class Signals:
         self.kill_at = self.kill_at or monotonic() + self._spec.stop_timeout
 
     def drain(self) -> None:
-        """Empties the wakeup pipe."""
+        """Empty the wakeup pipe."""
         try:
             while os.read(self.fd, 512):
                 pass
@@ -155,7 +155,7 @@ def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | N
         signals.terminal = terminal
         try:
             timed_out = watch(process, signals, timeout)
-            process.wait()  # nothing of the container is left while its last output is shown
+            process.wait()  # the container is removed before its last output is shown
             signals.urgent = False
             while not terminal.finished(signals.fd) and not signals.urgent:
                 signals.drain()
@@ -165,7 +165,7 @@ def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | N
 
 
 def watch(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
-    """Wait for the end while forwarding signals and, with a terminal, bytes. True: ``timeout`` was reached."""
+    """Wait for the end while forwarding signals and, with a terminal, bytes. Return whether ``timeout`` was reached."""
     end = None if timeout is None else monotonic() + timeout
     terminal, interrupts = signals.terminal, Interrupts(process)
     poller = poll()
@@ -203,7 +203,7 @@ def _left(*deadlines: float | None) -> int | None:
 
 
 def _print_reason(process: Popen[Any], timeout: float | None) -> None:
-    """Print why the container ended, if its exit code does not tell."""
+    """Print why the container ended, if the exit code does not show it."""
     if timeout is not None:
         print(f"minicontainer: {sentence('--timeout', f'{timeout:g}', 'the container was killed')}", file=sys.stderr)
     elif process.reason == "oom":

@@ -6,8 +6,8 @@
     inspect -f '{{.State.Status}} {{json .Mounts}}'
 
 The JSON data: field names are docker's where docker has the field; null means absent or unknown; times are RFC 3339 in
-UTC; bytes, seconds and percentages are numbers; lists and objects stay such where docker packs them into a string.
-A template renders what docker's does: text where docker has text ("1.2 MiB / 64 MiB").
+UTC; bytes, seconds and percentages are numbers; lists and objects stay lists and objects, even where docker packs them
+into a string. A template renders the same as in docker: text where docker has text ("1.2 MiB / 64 MiB").
 
 Of Go's text/template, fields ({{.A.B}}), {{json .A}} and {{index .A "key"}} are supported; all else is an error.
 """
@@ -101,10 +101,10 @@ class Template:
         return text.replace("\\t", "\t").replace("\\n", "\n")
 
     def _expression(self, action: re.Match[str]) -> re.Match[str]:
-        found = EXPRESSION.fullmatch(action[2])
-        if found is None:
+        expression = EXPRESSION.fullmatch(action[2])
+        if expression is None:
             raise SpecError("format", f"{{{{{action[2]}}}}}", "is not supported", SUPPORTED)
-        return found
+        return expression
 
     def render(self, row: Row) -> str:
         """The text for one row. SpecError if a field does not exist."""

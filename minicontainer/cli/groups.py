@@ -9,7 +9,7 @@ from minicontainer.errors import Error
 
 
 class Group(click.Group):
-    """A group that refuses an unknown command in one line, with what to do instead."""
+    """A group that refuses an unknown command with a one-line suggestion."""
 
     command_class = Command
 

@@ -20,8 +20,8 @@ def command(ctx: click.Context, words: Sequence[str]) -> int:
         group = context.command
         if not isinstance(group, click.Group):
             raise SpecError("help", " ".join(words), f"{context.command_path} has no commands of its own")
-        name, found, _ = group.resolve_command(context, [word])
-        assert found is not None
-        context = click.Context(found, info_name=name, parent=context, **found.context_settings)
+        name, subcommand, _ = group.resolve_command(context, [word])
+        assert subcommand is not None
+        context = click.Context(subcommand, info_name=name, parent=context, **subcommand.context_settings)
     click.echo(context.command.get_help(context))
     return 0

@@ -24,15 +24,16 @@ def command(format_: str, containers: Sequence[str]) -> int:
 
 
 def inspect_each(names: Sequence[str], look: Callable[[str], dict[str, Any]], format_: str) -> int:
-    """Print the details of each; report the error of each, with exit code 1, as docker does."""
+    """Print the details of each name; report each error, with exit code 1, as docker does. ``look`` returns the
+    details."""
     from minicontainer.cli import report
 
-    found, status = [], 0
+    entries, status = [], 0
     for name in names:
         try:
-            found.append(look(name))
+            entries.append(look(name))
         except Error as e:
             report(e)
             status = 1
-    click.echo(list_text(found, format_), nl=False)
+    click.echo(list_text(entries, format_), nl=False)
     return status

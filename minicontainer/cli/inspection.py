@@ -15,7 +15,7 @@ from minicontainer.cli.times import format_time
 from minicontainer.detached.records import Config, State
 from minicontainer.spec import Limits, Mount, Port, Spec
 
-SAME = {  # of Spec -> of HostConfig
+SAME = {  # field of Spec -> field of HostConfig
     "cap_add": "CapAdd",
     "cap_drop": "CapDrop",
     "cgroupns": "CgroupnsMode",
@@ -36,7 +36,7 @@ SAME = {  # of Spec -> of HostConfig
     "userns": "UsernsMode",
     "uts": "UTSMode",
 }
-LIMITS = {  # of Limits -> of HostConfig
+LIMITS = {  # field of Limits -> field of HostConfig
     "memory": "Memory",
     "memory_swap": "MemorySwap",
     "memory_reservation": "MemoryReservation",
@@ -117,14 +117,14 @@ def _config(config: Config) -> dict[str, Any]:
 def _host_config(config: Config) -> dict[str, Any]:
     spec = config.spec
     policy, _, count = config.restart.partition(":")
-    found = {name: _plain(getattr(spec, field)) for field, name in SAME.items()}
+    same = {name: _plain(getattr(spec, field)) for field, name in SAME.items()}
     return {
         "Binds": [_bind(mount) for mount in spec.mounts if mount.type != "tmpfs"],
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": int(count) if count else None},
         "AutoRemove": config.remove,
         "LogConfig": {"Config": {"max-size": config.log_size, "max-file": config.log_files}},
         "Timeout": config.timeout or None,
-        **found,
+        **same,
         **_limits(spec.limits),
         "PortBindings": _ports(spec.ports),
         "ExtraHosts": [f"{name}:{address}" for name, address in spec.add_hosts.items()],
@@ -145,12 +145,12 @@ def _plain(value: Any) -> Any:
 
 def _limits(limits: Limits) -> dict[str, Any]:
     cpus = limits.cpus
-    found = {name: getattr(limits, field) for field, name in LIMITS.items()}
+    same = {name: getattr(limits, field) for field, name in LIMITS.items()}
     rates = {
         name: [{"Path": rate.path, "Rate": rate.rate} for rate in getattr(limits, field)]
         for field, name in RATES.items()
     }
-    return {**found, "NanoCpus": None if cpus is None else round(float(cpus) * 10**9), **rates}
+    return {**same, "NanoCpus": None if cpus is None else round(float(cpus) * 10**9), **rates}
 
 
 def _security(spec: Spec) -> list[str]:
@@ -162,9 +162,9 @@ def _security(spec: Spec) -> list[str]:
 def _options(mount: Mount) -> str:
     """The mount options as configured: ``ro,size=65536``."""
     own = {name: getattr(mount, name) for name in ("size", "uid", "gid", "nr_inodes")}
-    words = [f"{name}={value}" for name, value in own.items() if value is not None]
+    options = [f"{name}={value}" for name, value in own.items() if value is not None]
     mode = [] if mount.mode is None else [f"mode={mount.mode:o}"]
-    return ",".join(["ro" if mount.readonly else "rw", *words, *mode, *sorted(mount.options)])
+    return ",".join(["ro" if mount.readonly else "rw", *options, *mode, *sorted(mount.options)])
 
 
 def _bind(mount: Mount) -> str:
@@ -184,11 +184,11 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
 
 def _ports(ports: tuple[Port, ...]) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
+    bindings: dict[str, list[dict[str, str]]] = {}
     for port in ports:
         at = {"HostIp": port.address or "0.0.0.0", "HostPort": str(port.host)}
-        found.setdefault(f"{port.number}/{port.protocol}", []).append(at)
-    return found
+        bindings.setdefault(f"{port.number}/{port.protocol}", []).append(at)
+    return bindings
 
 
 def _network(spec: Spec, container: Any) -> dict[str, Any]:

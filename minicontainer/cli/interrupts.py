@@ -21,14 +21,14 @@ LFLAG, CC = 3, 6  # of tcgetattr
 
 
 class Interrupts:
-    """Counts the interrupts that are typed for ``process`` and ignored by it."""
+    """Counts the interrupts that the user types and ``process`` ignores."""
 
     def __init__(self, process: Popen[bytes]) -> None:
         self._process = process
         self._times: deque[float] = deque(maxlen=2)
 
     def is_second(self, typed: bytes) -> bool:
-        """Whether ``typed``, which was just sent to the container's terminal, has the second ignored interrupt."""
+        """Whether ``typed``, which was just sent to the container's terminal, contains the second ignored interrupt."""
         if not typed:
             return False
         try:

@@ -112,7 +112,7 @@ class Boot:
         self.observers: list[Any] = []
 
     def _check(self, options: dict[str, Any]) -> None:
-        """Check the options before there is a machine."""
+        """Check the options before the machine is made."""
         self.places = {name: number(name, options[name]) for name in ("load_address", "entry")}
         boot.check_mode(options["mode"])
         bounds(options["timeout"], options["max_exits"])
@@ -123,7 +123,7 @@ class Boot:
             parse_address(options["gdb"])
 
     def run(self) -> int:
-        """The exit code."""
+        """Run the command; return the exit code."""
         with ExitStack() as stack:
             output = self._output(stack)
             machine = self._machine(stack, output)

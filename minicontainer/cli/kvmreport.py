@@ -32,7 +32,7 @@ def write(text: str) -> None:
 
 
 def end(kernel: str, result: Result, options: dict[str, Any]) -> None:
-    """Print why the machine ended, if its exit code does not tell."""
+    """Print why the machine ended, if the exit code does not show it."""
     if result.reason not in TEXTS:
         return
     option, name = OPTIONS.get(result.reason, (None, None))

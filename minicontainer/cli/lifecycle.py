@@ -57,7 +57,7 @@ def restart(seconds: str | None, containers: Sequence[str]) -> int:
 @containers_argument()
 def wait(containers: Sequence[str]) -> int:
     """Wait until containers have ended, and print the exit code of each."""
-    return each(containers, lambda c: c.wait(), shown=lambda word, code: code)
+    return each(containers, lambda c: c.wait(), shown=lambda name, code: code)
 
 
 @click.command("pause", cls=Command)
@@ -81,13 +81,13 @@ def rm(force: bool, containers: Sequence[str]) -> int:
     """Remove stopped containers and their logs."""
     from minicontainer.detached.store import NotFoundError
 
-    def remove(word: str) -> int:
+    def remove(name: str) -> int:
         try:
-            find(word)
+            find(name)
         except NotFoundError:
             if force:
                 return 0
-        return each([word], lambda c: c.remove(force=force))
+        return each([name], lambda c: c.remove(force=force))
 
     return max(map(remove, containers))
 

@@ -1,4 +1,4 @@
-"""``minicontainer logs``: the output of a container, stdout and stderr apart."""
+"""``minicontainer logs``: the output of a container; stdout and stderr are separate."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Text:
 
     def __init__(self, timestamps: bool) -> None:
         self._timestamps = timestamps
-        self._within: set[str] = set()  # streams whose last line has no end yet
+        self._within: set[str] = set()  # streams whose last line is incomplete
 
     def __call__(self, entry: Any) -> None:
         if entry.stream == "lost":

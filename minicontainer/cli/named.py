@@ -32,8 +32,8 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
 
 
 class Listing(NamedTuple):
-    """How ``ls`` lists entries: ``row`` gives the data of one, ``cells`` its line of the table below ``head``;
-    ``headings`` are those of a template's columns."""
+    """How ``ls`` lists entries. ``row``: the data of an entry; ``cells``: its line of the table below ``head``;
+    ``headings``: column headings for templates."""
 
     filters: Mapping[str, Callable[[str], f.Test]]
     headings: Mapping[str, str]
@@ -48,17 +48,17 @@ class Listing(NamedTuple):
         function = click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=text)(function)
         return click.option("-q", "--quiet", is_flag=True, help="Print names only.")(function)
 
-    def show(self, things: Iterable[Any], *, quiet: bool, filters: Sequence[str], format_: str) -> int:
+    def show(self, entries: Iterable[Any], *, quiet: bool, filters: Sequence[str], format_: str) -> int:
         """Print the entries that match."""
         chosen = f.Filters(filters, self.filters)
-        found = [thing for thing in things if chosen.fit(thing)]
+        matching = [entry for entry in entries if chosen.fit(entry)]
         if quiet:
-            click.echo("".join(f"{thing.name}\n" for thing in found), nl=False)
+            click.echo("".join(f"{entry.name}\n" for entry in matching), nl=False)
             return 0
-        rows = [self.row(thing) for thing in found]
+        rows = [self.row(entry) for entry in matching]
 
         def as_table() -> str:
-            return table(self.head, [self.cells(thing, row.data) for thing, row in zip(found, rows, strict=True)])
+            return table(self.head, [self.cells(entry, row.data) for entry, row in zip(matching, rows, strict=True)])
 
         click.echo(rows_text(rows, format_, self.headings, as_table), nl=False)
         return 0

@@ -24,7 +24,7 @@ class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since
         from minicontainer.container.registry import names
         from minicontainer.detached import store
 
-        found = []
+        items = []
         for entry in map(store.Entry, names.ids()):
             try:
                 config = entry.config()
@@ -32,8 +32,8 @@ class ContainerName(click.ParamType):  # type: ignore[type-arg]  # generic since
                 continue
             word = config.name or entry.id[:12]
             if word.startswith(incomplete):
-                found.append(CompletionItem(word, help=" ".join(config.spec.args)[:40]))
-        return found
+                items.append(CompletionItem(word, help=" ".join(config.spec.args)[:40]))
+        return items
 
 
 class ContainerPath(ContainerName):
@@ -44,8 +44,8 @@ class ContainerPath(ContainerName):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
-        found = super().shell_complete(ctx, param, incomplete)
-        named = [CompletionItem(f"{item.value}:", help=item.help) for item in found]
+        items = super().shell_complete(ctx, param, incomplete)
+        named = [CompletionItem(f"{item.value}:", help=item.help) for item in items]
         return named or [CompletionItem(incomplete, type="file")]
 
 
@@ -69,8 +69,8 @@ def find(text: str) -> Any:
 def each(
     words: Iterable[str], do: Callable[[Any], Any], shown: Callable[[str, Any], object] = lambda word, done: word
 ) -> int:
-    """Call ``do`` for each container and print its name as it was typed, or what ``shown`` makes of the name and the
-    result. Errors are reported for each, with exit code 1, as docker does."""
+    """Call ``do`` for each container and print its name as it was typed, or ``shown(name, result)``. Errors are
+    reported for each container, with exit code 1, as docker does."""
     from minicontainer.cli import report
 
     status, context = 0, click.get_current_context()

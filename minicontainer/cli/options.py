@@ -13,7 +13,7 @@ import click
 from minicontainer.cli.outputs import to_write
 from minicontainer.errors import Error, SpecError, UnsupportedError, quote
 
-# Options whose name differs from that of their field in Spec or Limits.
+# Field of Spec or Limits -> its option, where the names differ.
 OPTIONS = {
     "cwd": "workdir",
     "mounts": "volume",
@@ -91,7 +91,7 @@ class OptionalValues(Command):
 
 
 def _cluster_takes_next(word: str, valued: set[str]) -> bool:
-    """Whether the value is the next argument: it is for ``-m``, not for ``-m64M`` or ``-it``."""
+    """Whether the value is the next argument: true for ``-m``, false for ``-m64M`` and ``-it``."""
     for position, letter in enumerate(word[1:], 2):
         if f"-{letter}" in valued:
             return position == len(word)
@@ -100,7 +100,7 @@ def _cluster_takes_next(word: str, valued: set[str]) -> bool:
 
 @contextmanager
 def named_options(ctx: click.Context) -> Iterator[None]:
-    """Errors about a field of Spec are raised again with the option and the value as they were typed."""
+    """Turns an error about a field of Spec into one with the option and the value as they were typed."""
     try:
         yield
     except (SpecError, UnsupportedError) as e:
@@ -118,7 +118,7 @@ def named_options(ctx: click.Context) -> Iterator[None]:
 
 
 def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[object, str]:
-    """The value as typed, and the reason with the wrong part of it (``rest`` says which part that is)."""
+    """The value as typed, and the reason with the wrong part of the value (``rest`` names that part)."""
     wrong = "" if e.value is None else str(e.value)
     word = re.compile(rf"(?<![\w.]){re.escape(wrong)}(?![\w.])")
     if isinstance(typed, tuple):
@@ -126,7 +126,7 @@ def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[o
         best = max(ranks, key=ranks.__getitem__, default=None)
         value: object = best if best is not None and wrong in best else e.value
     elif isinstance(typed, str):
-        value = wrong if typed and typed in wrong else typed  # 64M, and not its bytes
+        value = wrong if typed and typed in wrong else typed  # 64M instead of a number of bytes
     else:
         value = e.value
     part = quote(wrong) if wrong and wrong != str(value) and wrong in str(value) else ""
@@ -135,19 +135,19 @@ def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[o
 
 def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
     """The NAME=VALUE (or NAME) pairs of an option that may be repeated."""
-    found = {}
+    values = {}
     for item in items:
         key, _, value = item.partition("=")
         if not key:
             raise SpecError(what, item, "must be NAME=VALUE")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 @contextmanager
 def cidfile(path: str | None) -> Iterator[Callable[[str], object]]:
-    """A function that writes the container's id into the file of --cidfile. The file must be new; it is made before the
-    container, and removed if the start fails."""
+    """A function that writes the container's id into the file of --cidfile. The file must be new; it is created before
+    the container, and removed if the start fails."""
     if path is None:
         yield lambda _: None
         return

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 
 class Output(io.FileIO):
-    """A file whose write errors carry its name; Python's own write errors carry none (a full disk)."""
+    """A file whose write errors (a full disk) contain its name; those of io.FileIO do not."""
 
     def __init__(self, file: str | int, mode: str = "w", *, called: str = "") -> None:
         super().__init__(file, mode, closefd=isinstance(file, str))
@@ -28,7 +28,7 @@ def to_write(path: str, mode: str = "w") -> IO[str]:
 
 
 def name_stdout() -> None:
-    """Make write errors of stdout name it."""
+    """Replace sys.stdout by a file whose write errors name stdout."""
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):
         return  # replaced by the caller

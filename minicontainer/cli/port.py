@@ -25,15 +25,15 @@ def command(format_: str, container: str, port: str | None) -> int:
     the host at which PORT is published, one per line; an error if it is not published.
     """
     wanted = None if port is None else _wanted(port)
-    found = find(container)
+    target = find(container)
     if wanted is not None:
-        rows = [row for row in _published(found) if (row["PrivatePort"], row["Type"]) == wanted]
+        rows = [row for row in _published(target) if (row["PrivatePort"], row["Type"]) == wanted]
         if not rows:
             inside = f"port {wanted[0]}/{wanted[1]}"
             raise Error(f"{inside} of container {container}: is not published (run -p {port} publishes it)")
         click.echo(rows_text([Row(row) for row in rows], format_, {}, lambda: "\n".join(map(_host, rows))), nl=False)
         return 0
-    rows = list(_rows(found))
+    rows = list(_rows(target))
     if rows or format_ != "table":
         click.echo(rows_text([Row(row) for row in rows], format_, {}, lambda: "\n".join(map(_line, rows))), nl=False)
     return 0
@@ -58,19 +58,19 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['PrivatePort']}/{row['Type']}{where}"
 
 
-def _published(found: Any) -> Iterator[dict[str, Any]]:
-    for port in found.published():
+def _published(target: Any) -> Iterator[dict[str, Any]]:
+    for port in target.published():
         inside = "::" if ":" in port.address else "0.0.0.0"
         yield _row(port.number, port.protocol, inside, (port.address or "0.0.0.0", port.host))
 
 
-def _rows(found: Any) -> Iterator[dict[str, Any]]:
-    lease, published = found.lease(), found.published()
-    yield from _published(found)
+def _rows(target: Any) -> Iterator[dict[str, Any]]:
+    lease, published = target.lease(), target.published()
+    yield from _published(target)
     known = {(port.number, port.protocol) for port in published}
-    for port in _listening(found, alone=not published):
+    for port in _listening(target, alone=not published):
         if (port.number, port.protocol) not in known:
-            yield _row(port.number, port.protocol, port.address, _reached(found, lease, port))
+            yield _row(port.number, port.protocol, port.address, _reached(target, lease, port))
 
 
 def _row(number: int, protocol: str, address: str, host: tuple[str, int] | None) -> dict[str, Any]:
@@ -79,19 +79,20 @@ def _row(number: int, protocol: str, address: str, host: tuple[str, int] | None)
     return {"PrivatePort": number, "Type": protocol, "Address": address, "HostIp": at, "HostPort": port}
 
 
-def _listening(found: Any, *, alone: bool) -> list[Any]:
-    """The container's listening sockets; [] if they cannot be read, an error if nothing is published (``alone``)."""
+def _listening(target: Any, *, alone: bool) -> list[Any]:
+    """The container's listening sockets. If they cannot be read: [], or an error with ``alone`` (nothing is
+    published)."""
     try:
-        return list(found.ports())
+        return list(target.ports())
     except Error:
         if alone:
             raise
         return []
 
 
-def _reached(found: Any, lease: Any, port: Any) -> tuple[str, int] | None:
+def _reached(target: Any, lease: Any, port: Any) -> tuple[str, int] | None:
     """The address and port on which the host reaches an unpublished port; None: not reachable."""
-    if found.config.spec.network == "host":
+    if target.config.spec.network == "host":
         return port.address, port.number
     if lease is None or port.address.startswith(("127.", "::1", "[::1")):
         return None

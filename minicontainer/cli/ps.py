@@ -26,7 +26,7 @@ STATES = ("created", "running", "restarting", "paused", "exited", "dead", "corru
 HEADINGS = {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"}
 COMMAND, ROOTFS = 20, 30  # widths of these columns; that of COMMAND is docker's
 TABLE = ("ID", "Rootfs", "Command", "RunningFor", "Status", "Ports", "Names")
-CUT = ("ROOTFS", "COMMAND", "PORTS")  # columns that are shortened for a narrow terminal
+CUT = ("ROOTFS", "COMMAND", "PORTS")  # columns that are shortened on a narrow terminal
 
 
 class Summary:
@@ -89,9 +89,8 @@ class Summary:
 
 FILTERS: dict[str, Callable[[str], f.Test]] = {
     "id": f.matches("id", lambda c: c.id),
-    "name": lambda value: f.matches("name", lambda c: c.name)(
-        re.sub(r"^(\^?)/", r"\1", value)
-    ),  # a name in docker begins with a slash
+    # a name in docker begins with a slash
+    "name": lambda value: f.matches("name", lambda c: c.name)(re.sub(r"^(\^?)/", r"\1", value)),
     "label": f.label(lambda c: c.labels),
     "status": f.one_of("status", STATES, lambda c: c.state.status),
     "exited": lambda value: _exited(f.number("exited", lambda c: c.state.exit_code)(value)),
@@ -137,15 +136,15 @@ def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: s
     most = 1 if options["latest"] else None if options["last"] is None else s.whole("last", options["last"], -1, 10**9)
     most = None if most == -1 else most
     everything |= most is not None or "status" in chosen or "exited" in chosen
-    found = [one for one in map(read_summary, names.ids()) if one is not None]
-    found = [one for one in found if (everything or one.state.is_running) and chosen.fit(one)]
-    found = sorted(found, key=lambda one: -one.created)[:most]
+    summaries = [one for one in map(read_summary, names.ids()) if one is not None]
+    summaries = [one for one in summaries if (everything or one.state.is_running) and chosen.fit(one)]
+    summaries = sorted(summaries, key=lambda one: -one.created)[:most]
     if options["size"] or ".Size" in format_:
-        _measure(found)
+        _measure(summaries)
     if quiet:
-        click.echo("".join(f"{one.id if options['no_trunc'] else one.id[:12]}\n" for one in found), nl=False)
+        click.echo("".join(f"{one.id if options['no_trunc'] else one.id[:12]}\n" for one in summaries), nl=False)
         return 0
-    rows = [row_of(one, whole=options["no_trunc"]) for one in found]
+    rows = [row_of(one, whole=options["no_trunc"]) for one in summaries]
     click.echo(
         rows_text(rows, format_, HEADINGS, lambda: _table(rows, options["no_trunc"], size=options["size"])), nl=False
     )
@@ -156,18 +155,18 @@ def read_summary(identifier: str) -> Summary | None:
     """The container's summary; None if it has been removed meanwhile."""
     entry = store.Entry(identifier)
     try:
-        found = Summary(entry, entry.config(), entry.state())
-        if found.state.status == "dead":
+        summary = Summary(entry, entry.config(), entry.state())
+        if summary.state.status == "dead":
             orphans.end_if_dead(identifier)
-        return None if _was_left(found) else found
+        return None if _remove_stale(summary) else summary
     except store.NotFoundError:
         return None
     except Error as e:
         return Summary(entry, None, State("corrupt"), str(e))
 
 
-def _was_left(one: Summary) -> bool:
-    """Whether it ran in the foreground and its owner process was killed: then it is removed."""
+def _remove_stale(one: Summary) -> bool:
+    """Removes a foreground container whose owner process was killed; returns whether it did."""
     if one.config is None or not one.config.foreground or one.state.status != "dead":
         return False
     from minicontainer.detached.container import Container
@@ -175,10 +174,10 @@ def _was_left(one: Summary) -> bool:
     return Container(one.id).remove_stale_foreground()
 
 
-def _measure(found: Sequence[Summary]) -> None:
+def _measure(summaries: Sequence[Summary]) -> None:
     from minicontainer.detached.container import Container
 
-    for one in found:
+    for one in summaries:
         try:
             one.sizes = Container(one.id).sizes()
         except (Error, OSError):
@@ -234,7 +233,7 @@ def row_of(one: Summary, *, whole: bool) -> Row:
 
 def _table(rows: Sequence[Row], whole: bool, *, size: bool) -> str:
     fields = [*TABLE, *(["Size"] if size else [])]
-    if not any(row.text["Ports"] for row in rows):  # leave the room to other columns
+    if not any(row.text["Ports"] for row in rows):  # leave the space to other columns
         fields.remove("Ports")
     head = [HEADINGS.get(field, field.upper()) for field in fields]
     cells = [[row.text.get(field, row.data.get(field)) or "" for field in fields] for row in rows]

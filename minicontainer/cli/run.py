@@ -1,4 +1,4 @@
-"""``minicontainer run``: docker's options with docker's meanings, and a few more; makes a Spec of them."""
+"""``minicontainer run``: docker's options with docker's meanings, and a few more; converts them to a Spec."""
 
 from __future__ import annotations
 
@@ -168,10 +168,10 @@ def command(**options: Any) -> int:
         raise SpecError("restart", options["restart"], "is for detached containers", "-d")
     from minicontainer.cli.foreground import foreground, registered
 
-    ways = (
+    keywords = (
         {"start": registered(options)} if spec.name or spec.attached or options["label"] or options["cidfile"] else {}
     )
-    return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", options["meta"]), **ways)
+    return foreground(spec, timeout=limit, explain=destination, meta=writable("meta", options["meta"]), **keywords)
 
 
 def note_ineffective(options: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def note_ineffective(options: dict[str, Any]) -> None:
 def spec_of(options: dict[str, Any]) -> s.Spec:
     """The Spec for the command line's options."""
     args = options["command"]
-    if options["entrypoint"]:  # "": none, as in docker
+    if options["entrypoint"]:  # "" is no entrypoint, as in docker
         args = (options["entrypoint"], *args)
     return s.Spec(
         args=args,
@@ -210,7 +210,7 @@ def spec_of(options: dict[str, Any]) -> s.Spec:
     )
 
 
-# Options whose value is the field's of the same name.
+# Options whose value is that of the field with the same name.
 SAME = (
     "name hostname user group_add read_only shm_size init cap_add cap_drop privileged pid ipc uts cgroupns"
     " timens userns stop_signal ephemeral"

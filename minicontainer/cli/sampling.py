@@ -1,4 +1,4 @@
-"""Repeated measurements of containers, as rows for ``stats`` and the screen."""
+"""Repeated measurements of containers, as rows for ``stats`` and for the screen of ``top`` (screen.py)."""
 
 from __future__ import annotations
 

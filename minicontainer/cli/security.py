@@ -16,7 +16,7 @@ COLORS = {"pass": "green", "fail": "red", "skip": "yellow"}
 
 
 def report(spec: Spec, file: str) -> int:
-    """Run the probe in a container of ``spec``; print its results, or write them as JSON. 1 if a check fails."""
+    """Run the probe in a container of ``spec``; print its results, or write them as JSON. Return 1 if a check fails."""
     from minicontainer.cli.options import write_json
     from minicontainer.container.security import examine
 
@@ -37,7 +37,7 @@ def as_data(checks: Iterable[Check]) -> dict[str, list[dict[str, str]]]:
 
 
 def counts(checks: Iterable[Check]) -> list[int]:
-    """How many pass, fail and are skipped."""
+    """The number of checks that pass, that fail, and that are skipped."""
     verdicts = [check.verdict for check in checks]
     return [verdicts.count(verdict) for verdict in VERDICTS]
 

@@ -55,10 +55,10 @@ def top(format_: str, containers: Sequence[str]) -> int:
         from minicontainer.cli.screen import show
 
         return show(())
-    for word in containers:
-        found = find(word).tasks()
-        whole = partial(table, TASKS, [_task_cells(task) for task in found], ("COMMAND",))
-        click.echo(rows_text([_task(task) for task in found], format_, TASK_HEADINGS, whole), nl=False)
+    for name in containers:
+        tasks = find(name).tasks()
+        whole = partial(table, TASKS, [_task_cells(task) for task in tasks], ("COMMAND",))
+        click.echo(rows_text([_task(task) for task in tasks], format_, TASK_HEADINGS, whole), nl=False)
     return 0
 
 

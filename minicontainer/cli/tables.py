@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 GAP = "   "
-LEAST = 6  # characters that a cut column keeps
+LEAST = 6  # the minimum width of a shortened column
 UNITS = ((31536000, "year"), (2592000, "month"), (604800, "week"), (86400, "day"), (3600, "hour"), (60, "minute"))
 COLORS = {"running": "green", "paused": "yellow", "restarting": "yellow", "dead": "red", "corrupt": "red"}
 

@@ -1,6 +1,6 @@
 """Passes the caller's terminal through to the container's pty: raw mode, window size, and restoration at the end.
 
-Theory of operation. One poll loop (foreground.watch) moves the bytes. It reads no more than it can hold (LIMIT), so a
+Theory of operation. One poll loop (foreground.watch) moves the bytes. It reads no more than it can buffer (LIMIT), so a
 fast writer waits for a slow reader. It writes to the caller's terminal through a second, non-blocking file
 description: a stopped terminal (Ctrl-S) does not delay signals or the time-out. It also holds the container's end of
 the pty open, so that the pty lives as long as the container.
@@ -19,7 +19,7 @@ from typing import Any
 from minicontainer.native import lib
 
 CHUNK = 65536
-LIMIT = 1 << 20  # bytes held for a side that does not read
+LIMIT = 1 << 20  # bytes that are buffered for a side that does not read
 
 
 class Terminal:
@@ -63,11 +63,11 @@ class Terminal:
         try:
             tty.setraw(0, termios.TCSANOW)
         except termios.error:
-            pass  # the terminal is gone: hung_up will be set
+            pass  # the terminal is gone: ``move`` will set hung_up
         self.resize()
 
     def resize(self) -> None:
-        """Give the pty the size of the caller's terminal (the kernel sends SIGWINCH inside)."""
+        """Set the pty to the size of the caller's terminal (the kernel sends SIGWINCH in the container)."""
         try:
             size = fcntl.ioctl(1, termios.TIOCGWINSZ, struct.pack("4H", 0, 0, 0, 0))
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
@@ -105,7 +105,7 @@ class Terminal:
             self.hung_up = True
 
     def finished(self, interrupt: int) -> bool:
-        """After the end: write the remaining output. False if ``interrupt`` becomes readable before that is done."""
+        """Write the remaining output after the end. False if ``interrupt`` becomes readable before all is written."""
         while data := _read(self._master):
             self._to_out += data
         poller = poll()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-_NAMES = {  # module -> its public names; a module is imported when one of its names is first used
+_NAMES = {  # module -> its public names; it is imported when one of its names is first used
     "caps": "CapSets cap_ambient capabilities capbset_drop capbset_read capset",
     "cgroup": "Cgroup",
     "files": "close_range openat2 sealed_memfd",

@@ -1,4 +1,4 @@
-"""Obstacles to the removal of a file that even root meets: the attributes of chattr(1), and mounts (statx(2))."""
+"""Obstacles that keep even root from removing a file: the attributes of chattr(1), and mounts (statx(2))."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ STATX = struct.Struct("@IIQ240x")  # struct statx: mask, block size, attributes,
 
 
 def _attributes(path: str) -> int:
-    found = bytearray(STATX.size)
+    buffer = bytearray(STATX.size)
     try:
-        syscall("statx", lib.SYS_statx, lib.AT_FDCWD, os.fsencode(path) + b"\0", lib.AT_SYMLINK_NOFOLLOW, 0, found)
+        syscall("statx", lib.SYS_statx, lib.AT_FDCWD, os.fsencode(path) + b"\0", lib.AT_SYMLINK_NOFOLLOW, 0, buffer)
     except OSError:
         return 0  # there is no such file
-    _, _, attributes = STATX.unpack(found)
+    _, _, attributes = STATX.unpack(buffer)
     return int(attributes)
 
 
 def obstacle(path: str) -> tuple[int, str]:
     """Why no process can remove, rename or replace ``path``: the errno, and the command that removes the obstacle;
-    (0, "") where there is none. ext4, XFS and Btrfs have the attributes of chattr(1), tmpfs since Linux 6.6."""
+    (0, "") where nothing prevents it. ext4, XFS and Btrfs have the attributes of chattr(1), tmpfs since Linux 6.6."""
     if _attributes(path) & lib.STATX_ATTR_MOUNT_ROOT:
         return errno.EBUSY, f"umount {quote(path)}"
     for each in (path, os.path.dirname(path)):
-        found = _attributes(each)
-        if found & lib.STATX_ATTR_IMMUTABLE:
+        attributes = _attributes(each)
+        if attributes & lib.STATX_ATTR_IMMUTABLE:
             return errno.EPERM, f"chattr -i {quote(each)}"
-        if found & lib.STATX_ATTR_APPEND:
+        if attributes & lib.STATX_ATTR_APPEND:
             return errno.EPERM, f"chattr -a {quote(each)}"
     return 0, ""
 
@@ -56,7 +56,7 @@ def check_removable(path: str, *, leave: str = "") -> None:
 def remove_tree(path: str) -> None:
     """Removes the file or directory tree ``path``; a missing file is no error. StepError names the file that remains.
 
-    Follows paths, so only for trees that no container can write to; for others there is rootfs.removal."""
+    Resolves paths, so it is safe only for trees that no container can write to; for others use rootfs.removal."""
     try:
         try:
             os.unlink(path)

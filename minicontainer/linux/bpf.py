@@ -93,7 +93,7 @@ def constant_answer(program: bytes, number: int, arch: int) -> int | None:
     also for a program with instructions that libseccomp does not use."""
     try:
         outcome = _run(_View(program), arch, number)
-    except (KeyError, struct.error):  # an unknown instruction, or beyond the end
+    except (KeyError, struct.error):  # an unknown instruction, or one beyond the end
         return None
     return outcome.answer if outcome.at < 0 else None
 
@@ -126,7 +126,7 @@ def answer_newer(newest: Iterable[tuple[int, int]], answer: int, program: bytes)
 
 
 def optimize(program: bytes) -> bytes:
-    """A shorter program with the same result for every call; ``program`` itself if none is found."""
+    """A shorter program with the same result for every call, or ``program`` itself."""
     instructions = parse(program)
     held = _accumulator(instructions)
     if held is None:
@@ -140,7 +140,7 @@ def optimize(program: bytes) -> bytes:
 
 def _accumulator(instructions: list[Instruction]) -> list[int | None] | None:
     """The content of the accumulator at each instruction: ARCH, NR, or None for anything else. None instead of a list
-    if the content of a compared accumulator is ambiguous, or computed: no program of libseccomp's kind."""
+    if a comparison uses an accumulator whose content is ambiguous or computed, which libseccomp does not emit."""
     held: list[set[int | None]] = [set() for _ in instructions]
     held[0] = {None}
     for pc, i in enumerate(instructions):

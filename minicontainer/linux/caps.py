@@ -22,19 +22,19 @@ class CapSets(NamedTuple):
     ambient: int
 
     def names(self) -> dict[str, list[str]]:
-        """Set -> names of its capabilities."""
+        """The names of the capabilities in each set."""
         return {field: names(value) for field, value in self._asdict().items()}
 
 
 def capabilities(pid: int | str = "thread-self") -> CapSets:
     """The sets of a process (/proc/PID/status), by default of the calling thread."""
-    found = {}
+    sets = {}
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as f:
         for line in f:
             if line.startswith("Cap"):
                 key, value = line.split(":")
-                found[key] = int(value, 16)
-    return CapSets(*(found[key] for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")))
+                sets[key] = int(value, 16)
+    return CapSets(*(sets[key] for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")))
 
 
 def number(capability: str) -> int:
@@ -64,9 +64,9 @@ def mask(names: Iterable[str]) -> int:
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of the calling thread."""
     header = struct.pack("=Ii", lib._LINUX_CAPABILITY_VERSION_3, 0)
-    words = (effective, permitted, inheritable)
-    data = struct.pack("=6I", *(w & 0xFFFFFFFF for w in words), *(w >> 32 for w in words))
-    syscall("capset", lib.SYS_capset, header, data, what=tuple(f"{w:#x}" for w in words))
+    masks = (effective, permitted, inheritable)
+    data = struct.pack("=6I", *(w & 0xFFFFFFFF for w in masks), *(w >> 32 for w in masks))
+    syscall("capset", lib.SYS_capset, header, data, what=tuple(f"{w:#x}" for w in masks))
 
 
 def capbset_drop(capability: str) -> None:

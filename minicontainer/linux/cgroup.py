@@ -4,9 +4,9 @@
         group.add(pid)
         group.freeze()
         print(group.usage(), group.pressure("cpu")["some"].total)
-    # leaving it kills what is inside and removes the directory
+    # the end of the block kills its processes and removes the directory
 
-A primitive without policy: ``container.cgroup`` decides where containers' cgroups are and what a limit means.
+A primitive without policy: ``container.cgroup`` decides where containers' cgroups are, and which files enforce a limit.
 Each failure is an OSError that names the call and the file. Units are bytes and seconds; ``None`` stands for "max".
 
 Creation and removal are part of a container's start and must be fast: paths are relative to the parent's descriptor,
@@ -44,7 +44,7 @@ Observe = Callable[[str, int], None]  # called with each call and its start (nan
 
 
 class Setting(Generic[T]):
-    """A file of the cgroup as an attribute: ``parse`` reads its content, ``show`` gives the lines to write."""
+    """A file of the cgroup as an attribute: ``parse`` converts its content to a value, ``show`` a value to lines."""
 
     def __init__(self, file: str, parse: Callable[[str], T], show: Callable[[T], str]) -> None:
         self.file, self.parse, self.show = file, parse, show
@@ -62,7 +62,7 @@ class Setting(Generic[T]):
 
 
 class Cgroup:
-    """A cgroup v2 directory. ``create`` or ``open`` one; ``fd`` is its directory (what CLONE_INTO_CGROUP takes).
+    """A cgroup v2 directory. ``create`` or ``open`` one; ``fd`` is a descriptor of it, as CLONE_INTO_CGROUP takes it.
 
     As a context manager: at the end, a created one is killed and removed with all its children; an opened one is
     only closed. Limits are attributes; reading or writing one whose controller is not enabled is ENOENT.
@@ -151,14 +151,14 @@ class Cgroup:
     # ---- files
 
     def read(self, name: str) -> str:
-        """A file of the cgroup, whole."""
+        """The whole content of a file of the cgroup."""
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
         except OSError as error:
             self._fail(error.errno or 0, "open", name)
         try:
             parts = []
-            while part := os.read(fd, ROOM):  # a list of processes comes in pages
+            while part := os.read(fd, ROOM):  # the kernel returns a list of processes in parts
                 parts.append(part)
         except OSError as error:
             self._fail(error.errno or 0, "read", name)
@@ -167,7 +167,7 @@ class Cgroup:
         return b"".join(parts).decode()
 
     def write(self, name: str, data: str) -> None:
-        """One write to a file of the cgroup."""
+        """Write to a file of the cgroup, by one write(2)."""
         line = data.encode() + b"\n"
         result: int = lib.mc_write_at(self.fd, name.encode(), line, len(line))
         if result < 0:
@@ -178,11 +178,11 @@ class Cgroup:
         raise StepError(number, f"{call}({shown})", hint=file_hint(number, name, *what)) from None
 
     def _optional(self, name: bytes, buffer: Any, observe: Observe | None = None) -> bytes | None:
-        """A small file in three system calls; None if it does not exist (EOPNOTSUPP: psi=0 at boot)."""
-        begin = now()
+        """Read a small file by three system calls; None if it does not exist (EOPNOTSUPP: psi=0 at boot)."""
+        start_ns = now()
         size: int = _read_at(self.fd, name, buffer, ROOM)
         if observe is not None:
-            observe(f'read("{name.decode()}")', begin)
+            observe(f'read("{name.decode()}")', start_ns)
         if size < 0:
             if -size in (errno.ENOENT, errno.EOPNOTSUPP):
                 return None
@@ -240,7 +240,7 @@ class Cgroup:
 
         Use it only before removing the cgroup. After a cgroup.kill, Linux 6.18 kills every process that
         CLONE_INTO_CGROUP starts there: it compares the cgroup's kill_seq with that of the parent's cgroup (commit
-        b69bb476dee9, 6.14, and the stable kernels that have it). So ``birth_fd`` refuses it from then on."""
+        b69bb476dee9, 6.14, and the stable kernels that have it). So ``birth_fd`` refuses the cgroup from then on."""
         self.was_killed = True
         with ignore_removed():
             self._kill()
@@ -361,11 +361,12 @@ class Cgroup:
         return 0
 
     def _empty(self, kill: bool, timeout: float) -> None:
-        """Make rmdir possible. A cgroup is populated until the last of its processes has been through exit."""
+        """Wait until no process is left, and remove the children: then rmdir is possible. A cgroup is populated until
+        the last of its processes has exited."""
         end = time.monotonic() + timeout
         while True:
             if kill:
-                self.kill()  # repeated: a survivor of one kill may have forked
+                self.kill()  # repeated: a process that survived one kill may have forked
             left = end - time.monotonic()
             if self.wait("populated", 0, min(left, AGAIN) if kill else left):
                 break

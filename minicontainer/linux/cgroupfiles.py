@@ -18,7 +18,7 @@ class Pressure(NamedTuple):
 
 
 class Usage(TypedDict):
-    """Resource usage of a cgroup since it was made: seconds and bytes; None if this host does not account it.
+    """Resource usage of a cgroup since its creation: seconds and bytes; None if this host does not account it.
 
     ``io_read`` and ``io_write`` sum over devices, so stacked devices (dm on a disk) count twice. ``pressure_*_some``
     is the time for which at least one task was stalled.
@@ -65,11 +65,11 @@ def parse_flat(text: str) -> dict[str, int]:
 
 def parse_nested(text: str) -> dict[str, dict[str, int | None]]:
     """Nested keyed: ``KEY SUB=VALUE ...`` lines, as in io.max and io.stat."""
-    found: dict[str, dict[str, int | None]] = {}
+    parsed: dict[str, dict[str, int | None]] = {}
     for line in text.splitlines():
         key, *items = line.split()
-        found[key] = {name: parse_number(value) for name, _, value in (item.partition("=") for item in items)}
-    return found
+        parsed[key] = {name: parse_number(value) for name, _, value in (item.partition("=") for item in items)}
+    return parsed
 
 
 def show_nested(value: dict[str, dict[str, int | None]]) -> str:
@@ -81,12 +81,12 @@ def show_nested(value: dict[str, dict[str, int | None]]) -> str:
 
 def parse_pressure(text: str) -> dict[str, Pressure]:
     """Pressure files: ``some`` and, mostly, ``full``; ``total`` is microseconds there."""
-    found = {}
+    parsed = {}
     for line in text.splitlines():
         kind, *items = line.split()
         *averages, total = (float(item.partition("=")[2]) for item in items)
-        found[kind] = Pressure(averages[0], averages[1], averages[2], total / 1e6)
-    return found
+        parsed[kind] = Pressure(averages[0], averages[1], averages[2], total / 1e6)
+    return parsed
 
 
 def parse_default_weight(text: str) -> int:

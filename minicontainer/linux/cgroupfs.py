@@ -49,19 +49,19 @@ KERNEL_OPTIONS = {
 
 def parse_mounts(mountinfo: str) -> list[CgroupMount]:
     """The cgroup mounts among the lines of ``/proc/PID/mountinfo``, in the order of mounting."""
-    found = []
+    parsed = []
     for line in mountinfo.splitlines():
         mount, separator, filesystem = line.partition(" - cgroup")
         if not separator:
             continue
         fields, kind = mount.split(" "), filesystem.split(" ")
         version = 2 if kind[0] == "2" else 1
-        found.append(CgroupMount(version, _unescape(fields[4]), _unescape(fields[3]), tuple(kind[-1].split(","))))
-    return found
+        parsed.append(CgroupMount(version, _unescape(fields[4]), _unescape(fields[3]), tuple(kind[-1].split(","))))
+    return parsed
 
 
 def mounts() -> list[CgroupMount]:
-    """The cgroup mounts that this process sees."""
+    """The cgroup mounts in this process's mount namespace."""
     return parse_mounts(_proc("self/mountinfo"))
 
 
@@ -70,10 +70,10 @@ def unified() -> CgroupMount:
 
     Hybrid hosts have it at ``/sys/fs/cgroup/unified``. Raises UnsupportedError if there is none.
     """
-    found = [mount for mount in mounts() if mount.version == 2 and os.path.exists(mount.path + "/cgroup.procs")]
-    if not found:
+    usable = [mount for mount in mounts() if mount.version == 2 and os.path.exists(mount.path + "/cgroup.procs")]
+    if not usable:
         raise UnsupportedError("cgroup v2", None, "no cgroup2 file system is mounted here", MOUNT_HINT)
-    return next((mount for mount in found if mount.root == "/"), found[0])
+    return next((mount for mount in usable if mount.root == "/"), usable[0])
 
 
 def parse_membership(text: str) -> str | None:
@@ -104,7 +104,8 @@ def has(controller: str) -> bool:
 
 
 def absence(controller: str) -> Absence:
-    """Why ``controller`` is not in the root's ``cgroup.controllers``: on version 1, switched off, or not built."""
+    """Why ``controller`` is not in the root's ``cgroup.controllers``: it is bound to version 1, switched off, or not
+    built."""
     return explain_absence(controller, mounts(), _optional("cgroups"))
 
 

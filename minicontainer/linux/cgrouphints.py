@@ -10,7 +10,7 @@ CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc
 
 
 def mkdir_hint(error: OSError) -> str:
-    """Why a cgroup could not be made."""
+    """Why a cgroup could not be created."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return "this cgroup is not yours: systemd-run --user --scope -p Delegate=yes"
     if error.errno == errno.EAGAIN:

@@ -23,7 +23,7 @@ FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
 def kill_all(fd: int) -> bool:
-    """Write to ``cgroup.kill``. False if there is none (before Linux 5.14). OSError."""
+    """Write to ``cgroup.kill``. False if the file does not exist (before Linux 5.14). OSError for another failure."""
     result: int = lib.mc_write_at(fd, b"cgroup.kill", b"1", 1)
     if result < 0 and result != -errno.ENOENT:
         raise OSError(-result, os.strerror(-result))
@@ -75,7 +75,7 @@ def _numbers(directory: int, *, hidden: bool = False) -> set[int]:
 
 
 def describe_processes(fd: int) -> str:
-    """A sentence that names the processes that are still in the cgroup."""
+    """A sentence that lists the processes in the cgroup."""
     pids: Iterator[int] = iter(sorted(all_processes(fd)))
     shown = " ".join(str(pid) if pid else "one of another pid namespace" for pid in islice(pids, 5))
     return f"processes are still in it: {shown}{' ...' if next(pids, None) is not None else ''}"

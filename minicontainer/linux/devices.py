@@ -1,4 +1,5 @@
-"""Which devices the processes of a cgroup may use: an eBPF program on it (cgroup-v2.rst "Device controller", bpf(2)).
+"""The eBPF program that decides which devices the processes of a cgroup may use (cgroup-v2.rst "Device controller",
+bpf(2)).
 
 The kernel runs the program whenever a device node is opened or made, with the requested access and the device in struct
 bpf_cgroup_dev_ctx. The program returns 1 to allow, or 0 for EPERM. Programs of the cgroups above must allow it, too.

@@ -19,7 +19,7 @@ LEASE_TIMEOUT = 0.5  # seconds to wait for the holder of a lease to release it
 def openat2(dirfd: int, path: StrPath, flags: int | str, mode: int = 0, resolve: int | str = 0) -> int:
     """openat2(2): a descriptor of ``path`` below ``dirfd`` (AT_FDCWD: the current directory).
 
-    ``resolve`` is of RESOLVE_*; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached.
+    ``resolve``: RESOLVE_* flags; with RESOLVE_IN_ROOT or RESOLVE_BENEATH nothing outside can be reached.
     OSError: ELOOP for a forbidden link, EXDEV for a way out, and those of open(2)."""
     how = OPEN_HOW.pack(number(flags) | lib.O_CLOEXEC, mode, number(resolve))
     what = (dirfd, os.fspath(path))
@@ -66,7 +66,8 @@ def reopen(fd: int, flags: int) -> int:
 
 
 def read_whole(what: str, path: str, most: int) -> bytes:
-    """The content of the option's (``what``) file. SpecError if it is unreadable or larger than ``most`` bytes."""
+    """The content of the file that the option ``what`` names. SpecError if it is unreadable, or larger than ``most``
+    bytes."""
     try:
         with open(path, "rb") as file:
             data = file.read(most + 1)

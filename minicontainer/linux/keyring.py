@@ -11,7 +11,7 @@ def join_session_keyring(name: str | None = None) -> int:
     """keyctl(KEYCTL_JOIN_SESSION_KEYRING): the serial number of this process's new session keyring.
 
     Without a name, the keyring is new and anonymous; with a name, an existing keyring that the caller may search is
-    joined, or else a new one is made."""
+    joined, or else a new one is created."""
     operation = const("KEYCTL_JOIN_SESSION_KEYRING")
     value = None if name is None else path(name)
     return syscall("keyctl", lib.SYS_keyctl, operation, value, what=(operation, name))
@@ -19,6 +19,6 @@ def join_session_keyring(name: str | None = None) -> int:
 
 def keyring_id(special: str) -> int:
     """keyctl(KEYCTL_GET_KEYRING_ID): the serial number of ``KEY_SPEC_SESSION_KEYRING`` and the like; a missing keyring
-    is not made."""
+    is not created."""
     operation, keyring = const("KEYCTL_GET_KEYRING_ID"), const(special)
     return syscall("keyctl", lib.SYS_keyctl, operation, keyring, 0, what=(operation, keyring))

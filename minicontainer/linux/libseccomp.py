@@ -48,8 +48,8 @@ def _library() -> tuple[Any, Any]:
 def version() -> str:
     """seccomp_version(3), such as ``2.5.4``."""
     _, library = _library()
-    found = library.seccomp_version()
-    return f"{found.major}.{found.minor}.{found.micro}"
+    parts = library.seccomp_version()
+    return f"{parts.major}.{parts.minor}.{parts.micro}"
 
 
 def path() -> str:
@@ -63,8 +63,8 @@ def path() -> str:
 def number(name: str) -> int:
     """The number of a system call on this architecture; negative if there is none."""
     _, library = _library()
-    found: int = library.seccomp_syscall_resolve_name(os.fsencode(name))
-    return found
+    value: int = library.seccomp_syscall_resolve_name(os.fsencode(name))
+    return value
 
 
 def newest(names: Iterable[str], architecture: str = "") -> tuple[int, int]:
@@ -82,7 +82,7 @@ def compile(default: int, rules: Iterable[Rule], architectures: Sequence[str] = 
 
     ``architectures`` (``x86``, ``x32`` ...) are supported in addition to this process's own; a call of any other kills
     the process. Calls unknown to the library are left out, and so are rules whose action is ``default``.
-    StepError for what the library refuses, such as two conditions on one argument in one rule."""
+    StepError where the library refuses a rule, such as one with two conditions on one argument."""
     ffi, library = _library()
     context = library.seccomp_init(default)
     if context == ffi.NULL:
@@ -90,13 +90,13 @@ def compile(default: int, rules: Iterable[Rule], architectures: Sequence[str] = 
     try:
         _set_up(library, context, architectures)
         for rule in dict.fromkeys(rules):
-            found = number(rule.name)
-            if found == library.NR_SCMP_ERROR or rule.action == default:
+            call = number(rule.name)
+            if call == library.NR_SCMP_ERROR or rule.action == default:
                 continue
             compared = [_comparison(library, condition) for condition in rule.conditions]
             array = ffi.new("struct scmp_arg_cmp[]", compared or 1)
-            done = library.seccomp_rule_add_array(context, rule.action, found, len(compared), array)
-            _check(done, f"seccomp_rule_add_array({rule.name})")
+            result = library.seccomp_rule_add_array(context, rule.action, call, len(compared), array)
+            _check(result, f"seccomp_rule_add_array({rule.name})")
         return _exported(library, context)
     finally:
         library.seccomp_release(context)

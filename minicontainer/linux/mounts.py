@@ -84,7 +84,7 @@ def fsconfig(
 
 
 def fsmount(fd: int, attrs: int | str = 0) -> int:
-    """fsmount(2): a detached mount of what ``fsconfig`` made; attrs of MOUNT_ATTR_*."""
+    """fsmount(2): a detached mount of the file system that ``fsconfig`` created; attrs of MOUNT_ATTR_*."""
     value = number(attrs)
     try:
         return syscall("fsmount", lib.SYS_fsmount, fd, lib.FSMOUNT_CLOEXEC, value, what=(fd, value))
@@ -96,11 +96,11 @@ def _with_messages(error: StepError, fd: int) -> StepError:
     """The error with the file system's messages, read from its configuration descriptor (fsopen(2))."""
     messages: list[str] = []
     try:
-        is_context = os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[fscontext]"  # never read from anything else
+        is_context = os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[fscontext]"  # never read another file
         while is_context and len(messages) < 8:  # the kernel keeps eight
             messages.append(os.read(fd, 4096).decode(errors="replace").strip()[2:])  # after the level: "e "
     except OSError:
-        pass  # ENODATA: no more messages; or no such descriptor, as the error itself tells
+        pass  # ENODATA: no more messages; EBADF, which is then the error itself
     return StepError(error.errno or 0, error.call, hint="; ".join(messages) or error.hint)
 
 
@@ -114,14 +114,14 @@ def mount_setattr(
     userns_fd: int | None = None,
     recursive: bool = False,
 ) -> None:
-    """mount_setattr(2) of ``target`` below ``dirfd``, or with "" of the mount that ``dirfd`` is.
+    """mount_setattr(2) of ``target`` below ``dirfd``; with "", of the mount of the descriptor ``dirfd``.
 
-    ``userns_fd`` makes it an ID-mapped mount (MOUNT_ATTR_IDMAP); the mount must then be detached."""
+    ``userns_fd`` makes the mount an ID-mapped mount (MOUNT_ATTR_IDMAP); the mount must then be detached."""
     flags = (lib.AT_EMPTY_PATH if not os.fspath(target) else 0) | (lib.AT_RECURSIVE if recursive else 0)
-    words = (number(attr_set), number(attr_clr), number(propagation), userns_fd or 0)
+    values = (number(attr_set), number(attr_clr), number(propagation), userns_fd or 0)
     idmap = 0 if userns_fd is None else lib.MOUNT_ATTR_IDMAP
-    attr = MOUNT_ATTR.pack(words[0] | idmap, *words[1:])
-    what = (os.fspath(target) or dirfd, *words)
+    attr = MOUNT_ATTR.pack(values[0] | idmap, *values[1:])
+    what = (os.fspath(target) or dirfd, *values)
     syscall("mount_setattr", lib.SYS_mount_setattr, dirfd, path(target), flags, attr, len(attr), what=what)
 
 
@@ -156,7 +156,7 @@ def is_kernel_filesystem(target: StrPath | int) -> bool:
 
 
 def mountinfo(pid: int | str = "self") -> list[MountInfo]:
-    """The mounts that a process sees."""
+    """The mounts in the mount namespace of a process."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
         return [parse_mountinfo(line) for line in f]
 

@@ -78,9 +78,9 @@ def _kinds(pid: int | str) -> list[str]:
 
 
 def is_first_user_namespace() -> bool:
-    """Whether this process is in the initial user namespace; assumed without /proc."""
+    """Whether this process is in the initial user namespace; True without /proc."""
     try:
-        return os.readlink("/proc/self/ns/user") == f"user:[{lib.FIRST_USER_NS}]"  # stat(2) would make an inode
+        return os.readlink("/proc/self/ns/user") == f"user:[{lib.FIRST_USER_NS}]"  # stat(2) would create an inode
     except OSError:
         return True
 

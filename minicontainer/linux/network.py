@@ -51,8 +51,8 @@ def _links(netns: int | StrPath | None) -> list[Link]:
 
         setns(netns, "CLONE_NEWNET")
     with IPRoute() as ip:
-        found = [_link(message, ip.get_addr(index=message["index"])) for message in ip.get_links()]
-    return sorted(found)
+        interfaces = [_link(message, ip.get_addr(index=message["index"])) for message in ip.get_links()]
+    return sorted(interfaces)
 
 
 def _link(message: Any, addresses: Any) -> Link:

@@ -1,5 +1,5 @@
 """Netfilter messages (netlink(7), linux/netfilter/nfnetlink.h) as bytes: changes of nftables maps, and deletion of
-tracked connections. Nothing is sent here.
+tracked connections. This module sends nothing.
 
 All messages of one datagram have the sequence number SEQUENCE; one of them requests an acknowledgement.
 """
@@ -13,7 +13,7 @@ from minicontainer.native import lib
 
 SEQUENCE = 1
 HEAD = struct.Struct("=IHHII")  # struct nlmsghdr
-GENERIC = struct.Struct("=BBH")  # struct nfgenmsg; the last is big-endian
+GENERIC = struct.Struct("=BBH")  # struct nfgenmsg; the last field is big-endian
 NESTED = 0x8000  # NLA_F_NESTED
 
 

@@ -42,7 +42,7 @@ def pidfd_wait(pidfd: int, timeout: float | None = None) -> bool:
         milliseconds = -1 if left == math.inf else min(math.ceil(left), INT_MAX)
         ended = lib.mc_pidfd_wait(pidfd, milliseconds)
         if ended == -errno.EINTR or (ended == 0 and left > INT_MAX):
-            continue  # a signal: Python has run its handler by now
+            continue  # EINTR: Python runs the signal handler before the next call
         return bool(check(ended, "ppoll", pidfd))
 
 
@@ -83,7 +83,7 @@ def stat(pid: int | str) -> Stat:
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
             data = f.read()
-    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between open and read
+    except (FileNotFoundError, ProcessLookupError):  # the latter where the process ends between open and read
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/stat") from None
     fields = data[data.rindex(b")") + 2 :].split()  # from field 3 on; starttime is field 22
     return Stat(int(data[: data.index(b" ")]), fields[0].decode(), int(fields[19]), int(fields[17]))
@@ -96,7 +96,7 @@ def start_time(pid: int) -> int:
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Another one after each boot (random(4))."""
+    """The boot id (random(4)), which differs after each boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
         return f.read().strip()
 
@@ -116,16 +116,17 @@ class Process:
         return hash((self.pid, self.start))
 
     def is_alive(self) -> bool:
-        """Whether it is still that one."""
+        """Whether the process still runs, and its pid was not reused."""
         check_proc()
         try:
-            found = stat(self.pid)
+            current = stat(self.pid)
         except ProcessLookupError:
             return False
-        return found.start == self.start and not found.has_ended
+        return current.start == self.start and not current.has_ended
 
     def pidfd(self) -> int:
-        """A descriptor of it; -1 where it has ended. What it stands for was looked at after it was opened."""
+        """A pidfd of the process; -1 where it has ended. The start time is compared after the pidfd was opened, so the
+        pidfd is not that of a later process with the same pid."""
         check_proc()
         try:
             fd = os.pidfd_open(self.pid)
@@ -138,9 +139,9 @@ class Process:
 
 
 def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
-    """prlimit64(2): (soft, hard) as it was, then set to ``limits`` if there are any; -1 is unlimited.
+    """prlimit64(2): returns the old (soft, hard), and sets ``limits`` unless they are None; -1 is unlimited.
 
-    ``resource`` is of the standard library's ``resource.RLIMIT_*``; pid 0 is the calling process."""
+    ``resource`` is one of ``resource.RLIMIT_*`` of the standard library; pid 0 is the calling process."""
     old = bytearray(RLIMIT.size)
     new = None if limits is None else RLIMIT.pack(limits[0] & UNLIMITED, limits[1] & UNLIMITED)
     syscall("prlimit64", lib.SYS_prlimit64, pid, resource, new, old, what=(pid, resource, limits))
@@ -149,7 +150,7 @@ def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> t
 
 
 def personality(persona: int | str = 0xFFFFFFFF) -> int:
-    """personality(2) of the calling thread: as it was, and set to ``persona``, as ``"ADDR_NO_RANDOMIZE"``."""
+    """personality(2) of the calling thread: returns the old one, and sets ``persona``, as ``"ADDR_NO_RANDOMIZE"``."""
     return syscall("personality", lib.SYS_personality, number(persona))
 
 
@@ -160,7 +161,7 @@ def prctl(option: int | str, *args: int) -> int:
 
 
 def set_name(name: str) -> None:
-    """The name of this thread (prctl(PR_SET_NAME)); ValueError above 15 bytes, which the kernel would cut."""
+    """Set the name of this thread (prctl(PR_SET_NAME)). ValueError above 15 bytes, which the kernel would cut."""
     if len(os.fsencode(name)) > 15:
         raise ValueError(f"{name!r} is longer than 15 bytes")
     import prctl

@@ -13,13 +13,13 @@ GONE = (FileNotFoundError, ProcessLookupError)  # the latter if the process ends
 
 
 def check_proc() -> None:
-    """UnsupportedError if /proc belongs to another pid namespace, as after ``unshare --pid --fork``: its pids would
-    name other processes, whose id maps would be written and whose start times read (pid_namespaces(7))."""
+    """UnsupportedError if /proc belongs to another pid namespace, as after ``unshare --pid --fork``
+    (pid_namespaces(7)): the pids in it name other processes, whose id maps would be written."""
     try:
-        seen = os.readlink("/proc/self")
+        own = os.readlink("/proc/self")
     except OSError:
         raise UnsupportedError("/proc", None, "is not mounted", "mount -t proc proc /proc") from None
-    if seen != str(os.getpid()):
+    if own != str(os.getpid()):
         hint = "mount -t proc proc /proc, as unshare --mount-proc does"
         raise UnsupportedError("/proc", None, "is that of another pid namespace", hint)
 
@@ -47,11 +47,12 @@ def namespace(pid: int | str, kind: str) -> str:
 
 
 def used(pids: Iterable[int]) -> Used:
-    """Their usage: CPU time, resident memory as proportional set size (PSS), bytes of storage read and written."""
+    """The usage of processes: CPU time, resident memory (proportional set size), bytes read from and written to
+    storage."""
     ticks, memory, read, written = 0, [], [], []
     for pid in pids:
         if not (numbers := _numbers(pid)):
-            continue  # it has ended
+            continue  # the process has ended
         ticks += sum(numbers[10:14])  # utime, stime, cutime, cstime
         memory.append(_value(pid, "smaps_rollup", "Pss:", 1024))
         read.append(_value(pid, "io", "read_bytes:"))

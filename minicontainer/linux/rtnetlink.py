@@ -1,4 +1,4 @@
-"""rtnetlink(7) messages as bytes, made by pyroute2, for plans to send: a veth pair, addresses, a route.
+"""rtnetlink(7) messages as bytes, encoded by pyroute2 and sent by plans: a veth pair, addresses, a route.
 
 Values that are known only when a message is sent (a pid, an interface, an address) have offsets in it
 (``Message.places``), where C writes them. The offsets are found by unique placeholder values.
@@ -87,22 +87,22 @@ def route(gateway: IPv4Address | IPv6Address) -> Message:
     return _message(rtmsg(), lib.RTM_NEWROUTE, fields, [("RTA_GATEWAY", str(gateway)), ("RTA_OIF", NUMBER)])
 
 
-def _message(made: Any, kind: int, fields: dict[str, int], attrs: list[tuple[str, Any]], flags: int = NEW) -> Message:
-    made["header"]["type"], made["header"]["flags"] = kind, flags
-    made["header"]["sequence_number"] = SEQUENCE
+def _message(msg: Any, kind: int, fields: dict[str, int], attrs: list[tuple[str, Any]], flags: int = NEW) -> Message:
+    msg["header"]["type"], msg["header"]["flags"] = kind, flags
+    msg["header"]["sequence_number"] = SEQUENCE
     for name, value in fields.items():
-        made[name] = value
-    made["attrs"] = attrs
-    made.encode()
-    data = bytes(made.data)
+        msg[name] = value
+    msg["attrs"] = attrs
+    msg.encode()
+    data = bytes(msg.data)
     pids = _places(data, NUMBER.to_bytes(4, sys.byteorder))
     addresses = _places(data, ADDRESS.packed)
     return Message(data, (pids[0] if pids else 0, *addresses) if pids or addresses else ())
 
 
 def _places(data: bytes, what: bytes) -> list[int]:
-    found, at = [], data.find(what)
+    offsets, at = [], data.find(what)
     while at >= 0:
-        found.append(at)
+        offsets.append(at)
         at = data.find(what, at + 1)
-    return found
+    return offsets

@@ -1,5 +1,5 @@
-"""seccomp(2) filters in classic BPF: a small assembler of deny lists, and loading. Filters for many calls and several
-architectures are made by ``linux.libseccomp``."""
+"""seccomp(2) filters in classic BPF: a small assembler of deny lists, and loading. ``linux.libseccomp`` compiles
+filters for many calls and several architectures."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ def deny(names: Iterable[str], error: int = errno.EPERM) -> bytes:
 
 
 def _number(name: str) -> int:
-    found = getattr(lib, f"SYS_{name}", None)
-    if not isinstance(found, int):
+    value = getattr(lib, f"SYS_{name}", None)
+    if not isinstance(value, int):
         raise ValueError(f"{name!r} is an unknown system call (csrc/plan/constants.h lists them)")
-    return found
+    return value
 
 
 def load(program: bytes, flags: int | str = 0) -> None:
-    """seccomp(SECCOMP_SET_MODE_FILTER) of the calling thread, for good; needs no_new_privs or CAP_SYS_ADMIN.
+    """seccomp(SECCOMP_SET_MODE_FILTER) of the calling thread, which cannot be undone; needs no_new_privs or
+    CAP_SYS_ADMIN.
 
     ``flags`` of SECCOMP_FILTER_FLAG_* that return no descriptor."""
     count, rest = divmod(len(program), INSTRUCTION.size)
