@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
  * monitor/control.c: the socket `control` of the state directory, and the requests that clients send on it (enum
- * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Every process
- * with access to the directory may send requests. Input stays in its client's socket until the program has read the
- * input before it; other requests do not wait.
+ * mc_request_type). There is no reply: the result is in `state`, and the connection ends with the monitor. Every
+ * process with access to the directory may send requests. Input stays in its client's socket until the program has read
+ * the input before it; other requests do not wait.
  */
 #define _GNU_SOURCE
 #include <errno.h>

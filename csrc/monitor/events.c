@@ -2,7 +2,8 @@
  *
  * monitor/events.c: appends an event of the container, one line, to the file `events` of the runtime's state directory,
  * two levels above the container's own (minicontainer/events.py, which limits its size). One write(2) with O_APPEND is
- * atomic, also while other processes write to the file. An event that cannot be written is lost: the container does not wait.
+ * atomic, also while other processes write to the file. An event that cannot be written is lost: the container does not
+ * wait.
  */
 #include <fcntl.h>
 #include <string.h>
