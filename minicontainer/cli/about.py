@@ -86,7 +86,7 @@ def _counts() -> dict[str, int]:
     from minicontainer.cli.ps import read_summary
     from minicontainer.container.registry import names
 
-    states = [one.state for one in map(read_summary, names.ids()) if one is not None]
+    states = [summary.state for summary in map(read_summary, names.ids()) if summary is not None]
     paused = sum(state.status == "paused" for state in states)
     running = sum(state.is_running for state in states) - paused
     return {

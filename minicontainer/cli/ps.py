@@ -136,15 +136,17 @@ def command(*, everything: bool, quiet: bool, filters: Sequence[str], format_: s
     most = 1 if options["latest"] else None if options["last"] is None else s.whole("last", options["last"], -1, 10**9)
     most = None if most == -1 else most
     everything |= most is not None or "status" in chosen or "exited" in chosen
-    summaries = [one for one in map(read_summary, names.ids()) if one is not None]
-    summaries = [one for one in summaries if (everything or one.state.is_running) and chosen.fit(one)]
-    summaries = sorted(summaries, key=lambda one: -one.created)[:most]
+    summaries = [summary for summary in map(read_summary, names.ids()) if summary is not None]
+    summaries = [summary for summary in summaries if (everything or summary.state.is_running) and chosen.fit(summary)]
+    summaries = sorted(summaries, key=lambda summary: -summary.created)[:most]
     if options["size"] or ".Size" in format_:
         _measure(summaries)
     if quiet:
-        click.echo("".join(f"{one.id if options['no_trunc'] else one.id[:12]}\n" for one in summaries), nl=False)
+        click.echo(
+            "".join(f"{summary.id if options['no_trunc'] else summary.id[:12]}\n" for summary in summaries), nl=False
+        )
         return 0
-    rows = [row_of(one, whole=options["no_trunc"]) for one in summaries]
+    rows = [row_of(summary, whole=options["no_trunc"]) for summary in summaries]
     click.echo(
         rows_text(rows, format_, HEADINGS, lambda: _table(rows, options["no_trunc"], size=options["size"])), nl=False
     )
@@ -165,44 +167,44 @@ def read_summary(identifier: str) -> Summary | None:
         return Summary(entry, None, State("corrupt"), str(e))
 
 
-def _remove_stale(one: Summary) -> bool:
+def _remove_stale(summary: Summary) -> bool:
     """Removes a foreground container whose owner process was killed; returns whether it did."""
-    if one.config is None or not one.config.foreground or one.state.status != "dead":
+    if summary.config is None or not summary.config.foreground or summary.state.status != "dead":
         return False
     from minicontainer.detached.container import Container
 
-    return Container(one.id).remove_stale_foreground()
+    return Container(summary.id).remove_stale_foreground()
 
 
 def _measure(summaries: Sequence[Summary]) -> None:
     from minicontainer.detached.container import Container
 
-    for one in summaries:
+    for summary in summaries:
         try:
-            one.sizes = Container(one.id).sizes()
+            summary.sizes = Container(summary.id).sizes()
         except (Error, OSError):
             pass  # removed meanwhile, or unreadable: the size is unknown
 
 
-def row_of(one: Summary, *, whole: bool) -> Row:
+def row_of(summary: Summary, *, whole: bool) -> Row:
     """The row of one container; ``whole``: without shortening."""
-    config, state = one.config, one.state
+    config, state = summary.config, summary.state
     args = config.spec.args if config is not None else ()
     rootfs = config.spec.rootfs if config is not None else ""
-    written, size = one.sizes
+    written, size = summary.sizes
     data = {
-        "ID": one.id,
-        "Names": one.name or None,
+        "ID": summary.id,
+        "Names": summary.name or None,
         "Rootfs": rootfs or None,
         "Command": shlex.join(args) if args else None,
-        "CreatedAt": format_time(one.created or None),
-        "RunningFor": ago(one.created or None),
+        "CreatedAt": format_time(summary.created or None),
+        "RunningFor": ago(summary.created or None),
         "State": state.status,
-        "Status": status_text(one),
-        "Ports": one.ports,
-        "Labels": one.labels,
-        "Networks": one.networks,
-        "Mounts": one.mounts,
+        "Status": status_text(summary),
+        "Ports": summary.ports,
+        "Labels": summary.labels,
+        "Networks": summary.networks,
+        "Mounts": summary.mounts,
         "SizeRw": written,
         "SizeRootFs": size,
         "Pid": state.process.pid if state.process is not None else None,
@@ -212,20 +214,20 @@ def row_of(one: Summary, *, whole: bool) -> Row:
         "OOMKilled": state.oom_killed,
         "RestartCount": state.restarts,
         "RestartPolicy": config.restart if config is not None else None,
-        "Error": one.error or None,
+        "Error": summary.error or None,
     }
     command = printable(" ".join(args))
     return Row(
         data,
         {
-            "ID": one.id if whole else one.id[:12],
-            "Names": one.name,
+            "ID": summary.id if whole else summary.id[:12],
+            "Names": summary.name,
             "Rootfs": rootfs if whole else shortened(rootfs, ROOTFS, keep_end=True),
             "Command": f'"{command if whole else shortened(command, COMMAND)}"',
-            "Labels": ",".join(f"{name}={value}" for name, value in sorted(one.labels.items())),
-            "Ports": ", ".join(one.ports),
-            "Networks": ",".join(one.networks),
-            "Mounts": ",".join(one.mounts),
+            "Labels": ",".join(f"{name}={value}" for name, value in sorted(summary.labels.items())),
+            "Ports": ", ".join(summary.ports),
+            "Networks": ",".join(summary.networks),
+            "Mounts": ",".join(summary.mounts),
             "Size": f"{bytes_text(written)} (virtual {bytes_text(size)})",
         },
     )
@@ -244,9 +246,9 @@ def _table(rows: Sequence[Row], whole: bool, *, size: bool) -> str:
     return "\n".join([lines[0], *(colored(line, state) for line, state in zip(lines[1:], colours, strict=True))])
 
 
-def status_text(one: Summary) -> str:
+def status_text(summary: Summary) -> str:
     """``Up 3 minutes`` or ``Exited (1) 2 hours ago``, as in docker."""
-    state = one.state
+    state = summary.state
     if state.status in ("running", "paused"):
         up = f"Up {duration(time.time() - (state.started or 0))}"
         return f"{up} (paused)" if state.status == "paused" else up
@@ -258,5 +260,5 @@ def status_text(one: Summary) -> str:
     return {
         "dead": "Dead (its monitor was killed)",
         "stopping": "Stopping (not all of it has ended)",
-        "corrupt": f"Corrupt: {one.error}",
+        "corrupt": f"Corrupt: {summary.error}",
     }.get(state.status, "Created")

@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """A directory of both layers; ``lower`` is -1 if it is in the upper layer alone."""
+    """A directory of both layers; ``lower`` is -1 if only the upper layer has the directory."""
 
     upper: int
     lower: int

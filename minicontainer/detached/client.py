@@ -146,7 +146,7 @@ class Client:
         return state
 
     def _await_end(self, timeout: float | None) -> State | None:
-        """Waits for the end of the monitor; the final state, or None if it is lost."""
+        """Waits for the end of the container; returns the final state, or None if the state is lost."""
         try:
             state = self.state
             if state.monitor is None or not state.is_running:
@@ -158,7 +158,7 @@ class Client:
             return None
 
     def _await_monitor(self, monitor: Process, timeout: float | None) -> State | None:
-        """Waits for the end of a monitor; the final state, or None if the monitor was killed."""
+        """Waits for the end of a monitor; returns the final state, or None if the monitor was killed."""
         with ExitStack() as stack:
             pidfd = monitor.pidfd()
             if pidfd < 0:

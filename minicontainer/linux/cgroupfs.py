@@ -155,25 +155,25 @@ def _optional(name: str) -> str:
 
 def walk(fd: int) -> Iterator[int]:
     """Descriptors of the cgroup and all its descendants, one open at a time: the nesting can be deep."""
-    here = os.dup(fd)
+    current = os.dup(fd)
     try:
-        left = [_directories(here)]
-        yield here
+        left = [_directories(current)]
+        yield current
         while left:
             name = left[-1].pop() if left[-1] else ".."
             try:
-                there = os.open(name, DIRECTORY, dir_fd=here)
+                entered = os.open(name, DIRECTORY, dir_fd=current)
             except FileNotFoundError:
                 continue  # removed meanwhile
-            os.close(here)
-            here = there
+            os.close(current)
+            current = entered
             if name == "..":
                 left.pop()
             else:
-                left.append(_directories(here))
-                yield here
+                left.append(_directories(current))
+                yield current
     finally:
-        os.close(here)
+        os.close(current)
 
 
 def _directories(fd: int) -> list[str]:
@@ -208,27 +208,27 @@ def wait(fd: int, wanted: bytes, timeout: float) -> bool:
 
 def remove_children(fd: int) -> None:
     """rmdir(2) of all descendants, leaves first, with one open descriptor: the nesting can be deep."""
-    here, names = os.dup(fd), list[str]()
+    current, names = os.dup(fd), list[str]()
     try:
         while True:
-            child = _first_directory(here)
+            child = _first_directory(current)
             if child is None and not names:
                 return
             try:
-                there = os.open(child or "..", DIRECTORY, dir_fd=here)
+                entered = os.open(child or "..", DIRECTORY, dir_fd=current)
             except FileNotFoundError:
                 if child is None:
                     raise
                 continue  # removed by another process
-            os.close(here)
-            here = there
+            os.close(current)
+            current = entered
             if child is None:
                 with suppress(FileNotFoundError):
-                    os.rmdir(names.pop(), dir_fd=here)
+                    os.rmdir(names.pop(), dir_fd=current)
             else:
                 names.append(child)
     finally:
-        os.close(here)
+        os.close(current)
 
 
 def _first_directory(fd: int) -> str | None:

@@ -35,8 +35,8 @@ def kill_listed(fd: int) -> None:
     and those of another pid namespace."""
     for directory in cgroupfs.walk(fd):
         pids = iter(_numbers(directory))
-        while some := list(islice(pids, AT_ONCE)):
-            _kill(directory, some)
+        while batch := list(islice(pids, AT_ONCE)):
+            _kill(directory, batch)
 
 
 def all_processes(fd: int) -> list[int]:

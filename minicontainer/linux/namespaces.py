@@ -73,8 +73,8 @@ def open_namespaces(pid: int | str = "self", kinds: Iterable[str] | None = None)
 
 
 def _kinds(pid: int | str) -> list[str]:
-    there = set(os.listdir(f"/proc/{pid}/ns"))
-    return [kind for kind in KINDS if kind in there]
+    available = set(os.listdir(f"/proc/{pid}/ns"))
+    return [kind for kind in KINDS if kind in available]
 
 
 def is_first_user_namespace() -> bool:
@@ -103,8 +103,8 @@ def is_chrooted() -> bool:
 
     A thread finds the true root by setns(2) to its own mount namespace. False if that is not permitted: a process
     without CAP_SYS_CHROOT cannot leave its root."""
-    here = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    roots: list[int] = [here]
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    roots: list[int] = [root]
     failed: list[OSError] = []
     try:
         ended = allocate_lock()

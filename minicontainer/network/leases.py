@@ -114,12 +114,12 @@ def take(network: Network, request: LeaseRequest, observe: Observe) -> Lease:
         if request.address is None:
             _write_last(network, address)
         failpoint("address taken")
-        held = ports.bind(request.ports, fds, ipv6=network.subnet6 is not None)
+        bound = ports.bind(request.ports, fds, ipv6=network.subnet6 is not None)
         record = Record(
             request.owner,
             address,
             request.names,
-            held,
+            bound,
             (),
             bool(request.add_hosts),
             network.address6(address),

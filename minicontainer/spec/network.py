@@ -102,7 +102,7 @@ def _range(value: str, ports: str) -> list[int]:
 
 
 def address(what: str, value: object) -> IPv4Address | IPv6Address:
-    """An IP address. SpecError where it is none."""
+    """Parses an IP address. SpecError where the value is none."""
     try:
         return ip_address(text(what, value))
     except ValueError:

@@ -73,7 +73,8 @@ def group_extents(spec: Spec, userns: str) -> list[tuple[int, int]]:
 
 
 def subordinate(path: str, uid: int) -> tuple[int, int] | None:
-    """The first range (start, count) of /etc/subuid or /etc/subgid for the user ``uid``; None where it has none."""
+    """The first range (start, count) of /etc/subuid or /etc/subgid for the user ``uid``; None where the user has
+    none."""
     names = {str(uid)}
     try:
         names.add(pwd.getpwuid(uid).pw_name)

@@ -54,7 +54,7 @@ def check_mapped(spec: Spec, identity: Identity, maps: tuple[str, str]) -> None:
 
 
 def _read(view: View, path: str) -> Lines:
-    """The fields of each line of a colon-separated file of the container; [] where it is missing.
+    """The fields of each line of a colon-separated file of the container; [] where the file is missing.
 
     Only a regular file is opened, and none of the kernel's: opening a device can have effects. A file with a lease
     (fcntl(2), F_SETLEASE) is an UnsupportedError: the open would wait for its holder."""

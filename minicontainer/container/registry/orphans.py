@@ -36,8 +36,8 @@ def reserve_name(name: str, identifier: str, *, persistent: bool = True) -> int:
 
 
 def end_if_dead(identifier: str) -> None:
-    """Ends the container if it is an orphan and no other process changes it now. One that does not end within SOON is
-    left to the command that asks for its end."""
+    """Ends the container if it is an orphan and no other process changes it now. If it does not end within SOON,
+    a later command ends it."""
     try:
         fd = os.open(names.detached(identifier), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

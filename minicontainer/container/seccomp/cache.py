@@ -20,7 +20,8 @@ PRIME = 2**30 - 35  # a checksum is the remainder by this prime: needs no module
 
 
 def load(name: bytes, key: bytes) -> bytes | None:
-    """The program that was stored under ``name`` with this key; None where there is none, or it is not trusted."""
+    """The program that was stored under ``name`` with this key; None where there is none, or the file is not
+    trusted."""
     path = directory()
     if path is None:
         return None
@@ -38,7 +39,8 @@ def load(name: bytes, key: bytes) -> bytes | None:
 
 
 def store(name: bytes, key: bytes, program: bytes, sources: Iterable[str]) -> None:
-    """Stores a program, with the paths of the files that compiled it. Errors are ignored: then it is not cached."""
+    """Stores a program, with the paths of the files that compiled it. Errors are ignored: then the program is not
+    cached."""
     path = directory()
     if path is None:
         return

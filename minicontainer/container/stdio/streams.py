@@ -81,8 +81,8 @@ def _is(argument: Any, constant: int) -> bool:
 
 
 def _inherited(number: int) -> int:
-    """The caller's own stream, where exec would keep it open. If the caller closed it, its number may have been reused
-    for an internal descriptor (of a cgroup, say), which is close-on-exec and not for the container."""
+    """The caller's own stream, if it is inheritable; else CLOSED. If the caller closed it, its number may have been
+    reused for an internal descriptor (of a cgroup, say), which is close-on-exec and not for the container."""
     try:
         return number if os.get_inheritable(number) else CLOSED
     except OSError:
