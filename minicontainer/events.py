@@ -28,7 +28,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer import runtime
-from minicontainer.linux.inotify import inotify_add_watch, inotify_init1
+from minicontainer.linux.inotify import watching
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -116,8 +116,7 @@ class _Follower:
 
     def __init__(self) -> None:
         runtime.make_directory(runtime.directory())
-        self._inotify = inotify_init1()
-        inotify_add_watch(self._inotify, runtime.directory(), "IN_MODIFY|IN_CREATE")
+        self._inotify = watching(runtime.directory(), "IN_MODIFY|IN_CREATE")
         self._file = -1
         self._partial = b""
 

@@ -126,7 +126,11 @@ def use(name: str, identifier: str) -> int:
             fd = runtime.open_regular(use_file, os.O_RDWR | os.O_CREAT)
         except ValueError as e:
             raise Error(sentence("volume", name, f"{use_file} {e}", "remove it")) from None
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
 

@@ -114,6 +114,21 @@ static const char *last_line(const struct job *job)
 	return *text ? (line ? line + 1 : text) : "ended without a message";
 }
 
+static void remove_api_directory(const struct job *job)
+{
+	if (*job->directory) {
+		unlink(job->path);
+		rmdir(job->directory);
+	}
+}
+
+/* Reports an error as fail(), and leaves nothing behind. */
+__attribute__((noreturn)) static void give_up(const struct job *job, const char *what, const char *reason)
+{
+	remove_api_directory(job);
+	fail(what, reason);
+}
+
 static pid_t start(const struct job *job)
 {
 	int ready[2];
@@ -122,10 +137,10 @@ static pid_t start(const struct job *job)
 	struct pollfd polled;
 
 	if (pipe2(ready, O_CLOEXEC) < 0)
-		fail("pipe2", strerror(errno));
+		give_up(job, "pipe2", strerror(errno));
 	pid = fork();
 	if (pid < 0)
-		fail("fork", strerror(errno));
+		give_up(job, "fork", strerror(errno));
 	if (pid == 0)
 		execute(job, ready[1]);
 	close(ready[1]);
@@ -133,7 +148,7 @@ static pid_t start(const struct job *job)
 	if (poll(&polled, 1, TIMEOUT) <= 0 || read(ready[0], &byte, 1) != 1) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
-		fail(job->program, last_line(job));
+		give_up(job, job->program, last_line(job));
 	}
 	close(ready[0]);
 	return pid;
@@ -147,12 +162,6 @@ static void create_api_directory(struct job *job)
 	if (!mkdtemp(job->directory))
 		fail(job->directory, strerror(errno));
 	snprintf(job->path, sizeof(job->path), "%s/api", job->directory);
-}
-
-static void remove_api_directory(const struct job *job)
-{
-	unlink(job->path);
-	rmdir(job->directory);
 }
 
 /* Sends one request to slirp4netns's API: NULL, or the reason of a failure. */
@@ -184,8 +193,7 @@ static void forward(const struct job *job, pid_t program)
 
 		if (reason) {
 			kill(program, SIGKILL);
-			remove_api_directory(job);
-			fail(*request, reason);
+			give_up(job, *request, reason);
 		}
 	}
 }
@@ -214,8 +222,7 @@ static void supervise(struct job *job, int container, int done)
 		create_api_directory(job);
 	program = start(job);
 	forward(job, program);
-	if (job->requests && *job->requests)
-		remove_api_directory(job);
+	remove_api_directory(job);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
@@ -243,7 +250,7 @@ int main(int argc, char **argv)
 		job.requests = argv + 4;
 	else
 		job.options = argv + 4;
-	job.output = memfd_create("slirp4netns", MFD_CLOEXEC);
+	job.output = memfd_create("usernet-output", MFD_CLOEXEC);
 	container = (int)syscall(SYS_pidfd_open, atoi(argv[1]), 0);
 	if (container < 0 || pipe2(done, O_CLOEXEC) < 0)
 		fail("usernet", strerror(errno));

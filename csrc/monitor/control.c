@@ -17,16 +17,19 @@
 #include "monitor/monitor.h"
 
 /* The state directory is the working directory, so the socket's name fits into sun_path (unix(7)). */
-void control_open(struct control *c)
+int control_open(struct control *c)
 {
 	const struct sockaddr_un address = { AF_UNIX, "control" };
+	long r;
 
 	for (int i = 0; i < MC_CLIENTS; i++)
 		c->clients[i].fd = -1;
 	mc_sys3(SYS_unlinkat, MC_FD(AT_FDCWD), MC_PTR("control"), 0);
 	c->listener = (int)mc_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	mc_sys3(SYS_bind, MC_FD(c->listener), MC_PTR(&address), sizeof(address));
-	mc_sys2(SYS_listen, MC_FD(c->listener), 128);
+	if (c->listener < 0)
+		return c->listener;
+	r = mc_sys3(SYS_bind, MC_FD(c->listener), MC_PTR(&address), sizeof(address));
+	return (int)(r < 0 ? r : mc_sys2(SYS_listen, MC_FD(c->listener), 128));
 }
 
 /* Returns the entry for a new client. If the table is full, or descriptors run out, the client that has been idle for

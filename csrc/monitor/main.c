@@ -371,11 +371,14 @@ static void report_start(int r)
 		end(1); /* the creator reports the error, and cleans up */
 }
 
-/* A container whose state could not be written is not started. */
+/* A container whose socket or state file could not be created is not started. */
 static int start_first(void)
 {
-	int r = self.shared->state_error = state_reserve(self.shared);
+	int r = self.shared->control_error = control_open(&self.control);
 
+	failpoint("listening");
+	if (r == 0)
+		r = self.shared->state_error = state_reserve(self.shared);
 	return r < 0 ? r : start(&self);
 }
 
@@ -386,8 +389,6 @@ __attribute__((noreturn, used)) static void monitor_main(long *stack)
 	self.signals = block_signals();
 	map_shared();
 	mc_sys1(SYS_fchdir, MC_FD(self.shared->directory));
-	control_open(&self.control);
-	failpoint("listening");
 	report_start(start_first());
 	serve();
 	failpoint("ended");

@@ -111,7 +111,7 @@ struct control {
 	int64_t kill_at;   /* mc_now(); 0: never */
 };
 
-void control_open(struct control *c);
+int control_open(struct control *c); /* 0, or -errno */
 int control_accept(struct control *c); /* the index of a new client; -1: none */
 int control_drop(struct control *c);   /* whether there were clients */
 void control_receive(struct control *c, struct client *client, struct mc_monitor *shared, struct streams *s);

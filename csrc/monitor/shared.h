@@ -58,6 +58,7 @@ struct mc_monitor {
 	/* out: of the first start */
 	int32_t result;        /* of mc_spawn                                                           */
 	int32_t program_error; /* -errno of init's report; the rest of it is in spawn.run.program       */
+	int32_t control_error; /* -errno of creating the socket; if it is not 0, no program runs         */
 	int32_t state_error;   /* of writing `state`; if it is not 0, no program runs                   */
 	struct mc_spawn spawn;
 	struct mc_parent parent_side;

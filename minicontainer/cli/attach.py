@@ -99,9 +99,13 @@ class Session:
             raise _Ended(number)
 
     def _resize(self) -> None:
+        """Set the container's terminal to the size of the caller's; also the handler of SIGWINCH."""
         if self._raw:
-            columns, rows = os.get_terminal_size(0)
-            self._attached.resize(rows, columns)
+            try:
+                columns, rows = os.get_terminal_size(0)
+                self._attached.resize(rows, columns)
+            except (Error, OSError):
+                pass  # the terminal is gone, or the monitor does not answer: the loop reports it
 
     def run(self) -> bool:
         """Move bytes until the container has ended (False) or the caller detaches (True)."""

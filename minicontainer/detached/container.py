@@ -135,8 +135,9 @@ class Container(Terminable):
     def _start(self, lock: int) -> None:
         """Starts the container under a monitor. The caller holds the lock; the monitor holds it too until the first
         start is over."""
-        opened = [self._entry.open(), names.open_directory()]
+        opened = [self._entry.open()]
         try:
+            opened.append(names.open_directory())
             launcher = MonitorLauncher(
                 self.config,
                 directory=opened[0],

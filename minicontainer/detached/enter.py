@@ -162,9 +162,8 @@ class Exec(Popen[AnyStr]):
 
     def _inputs(self, child: Child, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
         opened: list[int] = []
+        stack.callback(lambda: list(map(os.close, opened)))
         inputs = {**for_child(self.spec, stdio, opened), "process": self._process, "cgroup": -1}
-        for fd in opened:
-            stack.callback(os.close, fd)
         if (cgroup := self._open_cgroup()) is not None:
             stack.callback(cgroup.close)
             inputs["cgroup"] = cgroup.birth_fd()

@@ -80,12 +80,13 @@ def replaced(path: str) -> Iterator[IO[bytes]]:
     """A new file, mode 0600, that replaces ``path`` at the end. If ``path`` is no regular file (a FIFO, /dev/null),
     that file itself, open for writing."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            with open(path, "wb", buffering=0) as file:
-                yield file
-            return
+        in_place = not stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
-        pass
+        in_place = False
+    if in_place:
+        with open(path, "wb", buffering=0) as file:
+            yield file
+        return
     part = os.path.join(os.path.dirname(path), f".{os.urandom(4).hex()}.tar")
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

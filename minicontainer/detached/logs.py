@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer import runtime
 from minicontainer.detached.records import CorruptError
-from minicontainer.linux.inotify import inotify_add_watch, inotify_init1
+from minicontainer.linux.inotify import watching
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -81,8 +81,7 @@ class Log:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._inotify = inotify_init1()
-        inotify_add_watch(self._inotify, directory, "IN_MODIFY|IN_CREATE")
+        self._inotify = watching(directory, "IN_MODIFY|IN_CREATE")
         self._file = -1
         self._partial = b""
 

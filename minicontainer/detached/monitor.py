@@ -163,12 +163,15 @@ class MonitorLauncher:
                 child.parent_run.struct.run.failed = header.parent_side.run.failed
                 copy_records(child.parent_run.records, view, header.parent.records)
             result, error, unwritten = int(header.result), int(header.program_error), int(header.state_error)
+            no_socket = int(header.control_error)
             del header
         run = spawn.struct.run
         spawn.struct.parent = ffi.NULL
         spawn.struct.pidfd = -1
         spawn.struct.reaped = 1  # the monitor reaps it
         spawn.pid, spawn.result = spawn.struct.pid, result
+        if no_socket:
+            raise StepError(-no_socket, f"bind({names.detached(self.config.id)}/control)")
         if unwritten:
             raise StepError(-unwritten, f"write({names.detached(self.config.id)}/state)")
         if error:

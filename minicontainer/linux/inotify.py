@@ -19,3 +19,14 @@ def inotify_add_watch(fd: int, path: StrPath, mask: int | str) -> int:
     """inotify_add_watch(2)."""
     what = (fd, os.fspath(path), mask)
     return syscall("inotify_add_watch", lib.SYS_inotify_add_watch, fd, encoded(path), number(mask), what=what)
+
+
+def watching(path: StrPath, mask: int | str) -> int:
+    """A new descriptor, nonblocking and close-on-exec, that watches ``path``."""
+    fd = inotify_init1()
+    try:
+        inotify_add_watch(fd, path, mask)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -175,7 +175,7 @@ def _take_address(network: Network, request: str | None, fds: list[int]) -> IPv4
         if not (_create(network, address, fds) or _reclaim(network, address, fds)):
             raise SpecError("ip", request, f"is taken by {members.owner(network.name, address)}")
         return address
-    leased = set(os.listdir(store.path(network.name, "leases")))
+    leased = set(members.addresses(network.name))
     for address in _candidates(network):
         if str(address) not in leased and _create(network, address, fds):
             return address

@@ -63,10 +63,22 @@ class Record(NamedTuple):
             raise ValueError(f"no lease: {e}") from None
 
 
+def addresses(name: str) -> list[str]:
+    """The names of the lease files of a network: addresses. Files of other names are no leases. FileNotFoundError."""
+    return [file for file in os.listdir(store.path(name, "leases")) if _is_address(file)]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return str(IPv4Address(text)) == text
+    except ValueError:
+        return False
+
+
 def of(name: str) -> list[Record]:
     """The leases of a network, by address."""
     try:
-        listed = os.listdir(store.path(name, "leases"))
+        listed = addresses(name)
     except FileNotFoundError:
         return []
     records = (at(store.path(name, "leases", address)) for address in listed)  # None: being taken or released
@@ -143,6 +155,6 @@ def dead() -> list[str]:
     paths = []
     for name in store.names():
         with store.lease_lock(name):
-            leases = os.listdir(store.path(name, "leases")) if os.path.isdir(store.path(name, "leases")) else []
+            leases = addresses(name) if os.path.isdir(store.path(name, "leases")) else []
             paths += [path for path in (store.path(name, "leases", lease) for lease in leases) if is_dead(path)]
     return paths

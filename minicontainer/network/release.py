@@ -14,7 +14,7 @@ from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import lib
 from minicontainer.network import firewall, flows, hosts, store
 from minicontainer.network.bridge import is_own
-from minicontainer.network.members import Record, at, is_dead
+from minicontainer.network.members import Record, addresses, at, is_dead
 from minicontainer.network.record import CorruptNetworkError
 from minicontainer.plan import Builder, Plan, Slot
 from minicontainer.plan.netlink import comment_out, netlink
@@ -77,7 +77,7 @@ def reclaim(name: str) -> None:
     if not os.path.isdir(store.path(name, "leases")):
         return
     with store.lease_lock(name):
-        for address in os.listdir(store.path(name, "leases")):
+        for address in addresses(name):
             release_if_dead(name, address)
 
 

@@ -109,3 +109,13 @@ def test_from_python(rootfs: Path, minicontainer_cli: Run, tmp_path: Path) -> No
     wrong: Callable[..., mc.Container] = mc.Container.create
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         wrong(["true"], rootfs=str(rootfs), colour="red")
+
+
+def test_without_its_socket_it_is_not_started(op: Operator, minicontainer_cli: Run) -> None:
+    """A container that nobody could stop."""
+    box = created(op, "sleep", "1000")
+    control = Path(names.detached(box), "control")
+    control.mkdir()
+    refusal(minicontainer_cli("start", box), code=1, says=[f"bind({control}): Address already in use"])
+    control.rmdir()
+    assert minicontainer_cli("start", box).returncode == 0

@@ -60,7 +60,7 @@ def test_why_a_limit_cannot_be_had(op: UserOperator) -> None:
     """update and run say the same: the user's cgroup is not delegated, so the container has none."""
     running = op.out("run", "-d", op.rootfs, "sleep", "1000")
     ran = op.do("run", "-m", "64m", op.rootfs, "true", code=125)
-    refusal(ran, 125, ["--memory 64m: ", f"is not delegated to user {USER_ID}", "systemd-run --user"])
+    refusal(ran, 125, ["-m 64m: ", f"is not delegated to user {USER_ID}", "systemd-run --user"])
     assert op.do("update", "-m", "64m", running, code=1).stderr == ran.stderr
     op.out("stop", "-t", "0", running)
     assert op.do("update", "-m", "64m", running, code=1).stderr == ran.stderr

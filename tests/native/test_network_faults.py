@@ -309,3 +309,13 @@ def test_each_step_of_a_start_on_a_network(
             refused(spec, detached, whole._replace(parent_plan=parent_plan), parent_plan.plan.steps[index], monkeypatch)
     monkeypatch.undo()
     check_nothing_is_left()
+
+
+def test_a_file_that_is_no_lease_is_left_out(network: Network) -> None:
+    Path(store.path(network.name, "leases", "notes.txt")).write_text("mine", encoding="utf-8")
+    try:
+        assert members.of(network.name) == []
+        assert members.dead() == []
+        release.reclaim(network.name)
+    finally:
+        os.unlink(store.path(network.name, "leases", "notes.txt"))
