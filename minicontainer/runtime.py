@@ -9,6 +9,7 @@ once (ranges of ids, IP forwarding) are recorded in HOST."""
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
 import os
 import stat
@@ -160,6 +161,17 @@ def open_regular(path: str, flags: int = os.O_RDONLY, *, at: int | None = None) 
 
 
 NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory or socket
+
+
+def is_unlocked(fd: int) -> bool:
+    """Whether no process holds an exclusive lock (flock(2)) on a file or directory. Closes ``fd``."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def read(path: str, *, at: int | None = None) -> str:

@@ -23,6 +23,7 @@ from minicontainer.container.start import Compiled, reusable_inputs
 from minicontainer.detached.sharedmemory import Layout, copy_records, copy_result, dup_above, map_shared
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
+from minicontainer.linux.files import owned
 from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
 from minicontainer.plan.spawn import Spawn
@@ -77,9 +78,9 @@ class MonitorLauncher:
             self.link("lease", child.lease.path)
         failpoint("lease linked")
         with ExitStack() as stack:
-            memfd = _owned(stack, os.memfd_create("minicontainer", os.MFD_CLOEXEC))
+            memfd = owned(stack, os.memfd_create("minicontainer", os.MFD_CLOEXEC))
             read, write = os.pipe2(os.O_CLOEXEC)
-            _owned(stack, read)
+            owned(stack, read)
             with os.fdopen(write, "wb", buffering=0):
                 inherited = Descriptors(memfd, write)
                 numbers = {name: inherited.add(fd) for name, fd in reusable_inputs(spec, compiled, stack).items()}
@@ -191,11 +192,6 @@ def policy(restart: str) -> tuple[int, int]:
     """enum mc_policy and retries of ``on-failure:3``."""
     name, _, retries = restart.partition(":")
     return POLICIES[name], int(retries or 0)
-
-
-def _owned(stack: ExitStack, fd: int) -> int:
-    stack.callback(os.close, fd)
-    return fd
 
 
 _plans: dict[tuple[int, str], Plan] = {}  # cached plans that start a monitor (a dict's methods are atomic)

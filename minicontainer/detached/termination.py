@@ -16,6 +16,7 @@ from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroupkill import describe_processes
+from minicontainer.linux.files import owned
 from minicontainer.native import lib
 
 
@@ -26,12 +27,6 @@ def _peer(s: socket.socket) -> int:
         return os.pidfd_open(pid) if pid > 0 else -1
     except ProcessLookupError:
         return -1
-
-
-def _closed_by(stack: ExitStack, fd: int) -> int:
-    if fd >= 0:
-        stack.callback(os.close, fd)
-    return fd
 
 
 class Terminable(ExecTarget):
@@ -64,10 +59,10 @@ class Terminable(ExecTarget):
         with ExitStack() as stack:
             try:
                 with self.connect() as s:
-                    pidfd = _closed_by(stack, _peer(s))
+                    pidfd = owned(stack, _peer(s))
                     s.send(request(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
             except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
-                pidfd = _closed_by(stack, orphans.monitor(self.id))  # a monitor that ends does not listen any more
+                pidfd = owned(stack, orphans.monitor(self.id))  # a monitor that ends does not listen any more
             except BlockingIOError:
                 raise self._survival_error("rm") from None
             if pidfd >= 0 and not has_ended(pidfd, MONITOR_TIMEOUT):

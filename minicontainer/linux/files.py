@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import ExitStack
 
 from minicontainer.errors import SpecError
 from minicontainer.linux.arguments import StrPath
@@ -29,6 +30,13 @@ def openat2(dirfd: int, path: StrPath, flags: int | str, mode: int = 0, resolve:
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int | str = 0) -> None:
     """close_range(2): closes (or with CLOSE_RANGE_CLOEXEC marks) every descriptor from ``first`` to ``last``."""
     syscall("close_range", lib.SYS_close_range, first, last, number(flags))
+
+
+def owned(stack: ExitStack, fd: int) -> int:
+    """Returns ``fd``, which ``stack`` closes; -1 (no descriptor) is left alone."""
+    if fd >= 0:
+        stack.callback(os.close, fd)
+    return fd
 
 
 def sealed_memfd(name: str, data: bytes) -> int:

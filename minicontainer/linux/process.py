@@ -132,10 +132,13 @@ class Process:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return -1
-        if self.is_alive():
-            return fd
-        os.close(fd)
-        return -1
+        is_alive = False
+        try:
+            is_alive = self.is_alive()
+        finally:
+            if not is_alive:
+                os.close(fd)
+        return fd if is_alive else -1
 
 
 def prlimit(pid: int, resource: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:

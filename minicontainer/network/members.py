@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
@@ -141,13 +140,7 @@ def is_dead(path: str) -> bool:
         fd = runtime.open_regular(path)
     except (OSError, ValueError):
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
+    return runtime.is_unlocked(fd)
 
 
 def dead() -> list[str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+from graphs import circles
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 ROOMS: dict[str, set[str]] = {
@@ -67,21 +68,6 @@ def calls(name: str) -> set[str]:
 
 def edges() -> dict[str, set[str]]:
     return {name: includes(name) | (calls(name) if name.endswith(".c") else set()) for name in texts()}
-
-
-def circles(graph: Mapping[str, set[str]]) -> list[str]:
-    """The files from which a way leads back to themselves."""
-
-    def reached(start: str) -> set[str]:
-        seen: set[str] = set()
-        waiting = [start]
-        while waiting:
-            new = graph.get(waiting.pop(), set()) - seen
-            seen |= new
-            waiting += new
-        return seen
-
-    return [name for name in graph if name in reached(name)]
 
 
 def test_there_are_files_and_functions_to_look_at() -> None:

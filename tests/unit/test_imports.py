@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from graphs import circles
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "minicontainer"
@@ -156,21 +157,6 @@ def module_edges() -> dict[str, set[str]]:
                 imported |= names & set(modules()) or {str(node.module)}
         found[name] = imported & set(modules())
     return found
-
-
-def circles(graph: Mapping[str, set[str]]) -> list[str]:
-    """The nodes from which a way leads back to themselves."""
-
-    def reached(start: str) -> set[str]:
-        seen: set[str] = set()
-        waiting = [start]
-        while waiting:
-            new = graph[waiting.pop()] - seen
-            seen |= new
-            waiting += new
-        return seen
-
-    return [node for node in graph if node in reached(node)]
 
 
 def test_a_circle_is_found() -> None:

@@ -103,13 +103,7 @@ def _is_left_behind(identifier: str) -> bool:
         fd = os.open(detached(identifier), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
+    return runtime.is_unlocked(fd)
 
 
 def ids() -> list[str]:
