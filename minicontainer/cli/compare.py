@@ -141,8 +141,6 @@ def boot(exits: int, machines: int, **common: Any) -> None:
         _rows(compared, part)
     if report["exits"]:
         _rows(report["exits"], "one exit", 2)
-        for what, difference in report["exits"]["differences_us"].items():
-            click.echo(f"{what}: {difference:.2f} us (median over the rounds of each round's difference)")
     if report["idle"]:
         _idle(report["idle"])
     _unable(report)
@@ -255,7 +253,7 @@ def _rows(compared: dict[str, Any], heading: str = "contender", digits: int = 0,
     for what, ratio in compared["paired"].items():
         click.echo(f"{what}: {ratio:.2f} (median over the rounds of each round's ratio)")
     for what, microseconds in compared.get("differences_us", {}).items():
-        click.echo(f"{what}: {microseconds:.0f} us (median over the rounds of each round's difference)")
+        click.echo(f"{what}: {microseconds:.{digits}f} us (median over the rounds of each round's difference)")
 
 
 def _network(report: dict[str, Any]) -> None:

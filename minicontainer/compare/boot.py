@@ -21,7 +21,7 @@ from minicontainer.compare import contenders, machine
 from minicontainer.compare.bootworker import PYTHON_PORT
 from minicontainer.compare.contenders import TOTAL, Contender, Server
 from minicontainer.compare.rounds import interleave, one_processor
-from minicontainer.compare.statistics import Samples, compared, paired_difference
+from minicontainer.compare.statistics import Samples, compared, differences
 from minicontainer.errors import Error
 from minicontainer.kvm import cpuid, guests
 from minicontainer.kvm.system import Kvm
@@ -126,8 +126,8 @@ def _exits(samples: list[Samples]) -> dict[str, Any]:
     if not samples:
         return {}
     bare, *others = samples
-    differences = {f"{s.name} - {bare.name}": paired_difference(s, bare) / 1000 for s in others}
-    return {**compared(samples, bare.name, PAIRS), "differences_us": differences}
+    pairs = [(other.name, bare.name) for other in others]
+    return {**compared(samples, bare.name, PAIRS), "differences_us": differences(samples, pairs)}
 
 
 def _idle(count: int) -> dict[str, Any]:
