@@ -5,9 +5,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-APT    := gcc libc6-dev python3-dev python3-venv libcap-dev libseccomp2 libnftables1 busybox-static
+APT    := gcc libc6-dev python3-dev python3-venv libcap-dev libseccomp2 libnftables1 libzstd1 busybox-static
 APT_TEST := slirp4netns passt qemu-system-x86 kmod e2fsprogs iproute2 iputils-ping uidmap strace gdb
-SOURCES := $(wildcard csrc/*.* csrc/*/*) setup.py pyproject.toml
+SOURCES := $(wildcard csrc/*.* csrc/*/*) bin/minicontainer setup.py pyproject.toml
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint clean
 
@@ -57,4 +57,4 @@ $(VENV)/.test: $(VENV)/.built
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info rootfs minicontainer/_native.abi3.so minicontainer/_libseccomp.py minicontainer/_libnftables.py minicontainer/libexec
+	rm -rf $(VENV) build *.egg-info rootfs minicontainer/_native.abi3.so minicontainer/_libseccomp.py minicontainer/_libnftables.py minicontainer/_libzstd.py minicontainer/libexec

@@ -17,15 +17,23 @@ WALK = [
     f"csrc/plan/{name}.c" for name in ("walk", "exec", "mountpoint", "clone", "parent", "spawn", "netlink", "program")
 ]
 WALK += ["csrc/helpers/freestanding.c"]
-MONITOR = [*WALK, *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
+EXECUTE = ["csrc/helpers/execute.c", "csrc/plan/exec.c"]
+CLOCK = "csrc/helpers/clock.c"
+MONITOR = [*WALK, CLOCK, "csrc/helpers/received.c", *sorted(map(str, Path("csrc/monitor").glob("*.c")))]
+COMPILED = [*WALK, "csrc/plan/check.c", "csrc/plan/lay.c", "csrc/helpers/received.c"]
+COMPILED += [f"csrc/start/{name}.c" for name in ("measure", "place")]
+COMPILED += [f"csrc/monitor/{name}.c" for name in ("cgroup", "remove", "text")]
+COMPILED += sorted(map(str, Path("csrc/compiled").glob("*.c")))
 HELPERS = {
-    "enter": (["csrc/helpers/enter.c", *WALK], FREESTANDING),
+    "compiled": (COMPILED, [*FREESTANDING, "-Os", "-Wl,-z,noseparate-code"]),
+    "enter": (["csrc/helpers/enter.c", CLOCK, *WALK], FREESTANDING),
     "floor": (["csrc/floors/floor.c", "csrc/floors/floorchild.c", "csrc/plan/clone.c"], []),
-    "init": (["csrc/helpers/init.c", "csrc/plan/exec.c"], FREESTANDING),
+    "init": (["csrc/helpers/init.c", *EXECUTE], FREESTANDING),
     "monitor": (MONITOR, FREESTANDING),
     "mark": (["csrc/floors/mark.c"], FREESTANDING),
     "pause": (["csrc/floors/pause.c"], FREESTANDING),
     "usernet": (["csrc/helpers/usernet.c"], []),
+    "ready": (["csrc/helpers/ready.c", *EXECUTE], FREESTANDING),
     "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),
 }
 if platform.machine() == "x86_64":
@@ -37,7 +45,9 @@ GUESTS = {
     "bios": "bios",
     "bootsector": "sector",
     **dict.fromkeys(["exits", "flood", "hello", "loop", "pio-storm", "self-modifying"], "real"),
-    **dict.fromkeys(["echo", "hello32", "hole", "mmio-nowhere", "smp", "timer", "triple-fault"], "protected"),
+    **dict.fromkeys(
+        ["echo", "hello32", "hole", "mmio-nowhere", "multiboot", "smp", "timer", "triple-fault"], "protected"
+    ),
     **dict.fromkeys(["hello64", "memory", "sieve"], "long"),
 }
 FLAT = ["-m32", "-Wl,-T,csrc/guests/flat.ld"]
@@ -101,7 +111,7 @@ class BuildWithHelpers(build_ext):
 
 
 setup(
-    cffi_modules=["csrc/build.py:ffibuilder", "csrc/libseccomp.py:ffibuilder", "csrc/libnftables.py:ffibuilder"],
+    cffi_modules=[f"csrc/{name}.py:ffibuilder" for name in ("build", "libseccomp", "libnftables", "libzstd")],
     cmdclass={"build_ext": BuildWithHelpers},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -11,9 +11,9 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-PLAN = ["check", "clone", "dumpable", "exec", "identity", "mountpoint", "netlink", "parent", "program", "spawn", "walk"]
-SOURCES = [f"plan/{name}.c" for name in PLAN]
-HEADERS = ["plan/native.h", "monitor/shared.h", "plan/constants.h"]
+PLAN = "check clone dumpable exec identity lay mountpoint netlink parent program spawn walk".split()
+SOURCES = [f"plan/{name}.c" for name in PLAN] + [f"start/{name}.c" for name in ("caller", "measure", "place")]
+HEADERS = ["plan/native.h", "start/start.h", "monitor/shared.h", "compiled/payload.h", "plan/constants.h"]
 FLAGS = [
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=incompatible-pointer-types",
     "-Werror=implicit-function-declaration", "-Werror=int-conversion", "-Wno-missing-field-initializers",

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 
 import minicontainer as mc
-from minicontainer.container.start import compile_spec
+from minicontainer.container.compilation import compile_spec
 
 spec = mc.Spec(["/bin/true"], rootfs=sys.argv[1] if len(sys.argv) > 1 else "rootfs", hostname="box")
 plan = compile_spec(spec).plan

@@ -23,8 +23,6 @@ imported at first use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
 _HOME = {
@@ -39,6 +37,7 @@ _HOME = {
     "Mount": "minicontainer.spec",
     "PIPE": "minicontainer.container.process",
     "Plan": "minicontainer.plan",
+    "Pool": "minicontainer.pool.pool",
     "Popen": "minicontainer.container.process",
     "Port": "minicontainer.spec",
     "ProgramError": "minicontainer.errors",
@@ -51,19 +50,24 @@ _HOME = {
     "Ulimit": "minicontainer.spec",
     "UnsupportedError": "minicontainer.errors",
     "Usage": "minicontainer.container.result",
+    "compile": "minicontainer.compiled.compilation",
     "containers": "minicontainer.detached.container",
     "create_container_exec": "minicontainer.container.asyncio",
     "run": "minicontainer.container.running",
 }
 __all__ = [
     "__version__", "CalledProcessError", "Container", "DEVNULL", "Device", "DeviceRate", "Error", "Limits", "Machine",
-    "Mount", "PIPE", "Plan", "Popen", "Port", "ProgramError", "Result", "STDOUT", "Spec", "SpecError", "StepError",
-    "TimeoutExpired", "Ulimit", "UnsupportedError", "Usage", "containers", "create_container_exec", "run",
+    "Mount", "PIPE", "Plan", "Pool", "Popen", "Port", "ProgramError", "Result", "STDOUT", "Spec", "SpecError",
+    "StepError", "TimeoutExpired", "Ulimit", "UnsupportedError", "Usage", "compile", "containers",
+    "create_container_exec", "run",
 ]  # fmt: skip
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import CalledProcessError, TimeoutExpired
+    from typing import Any
 
+    from minicontainer.compiled.compilation import compile
     from minicontainer.container.asyncio import create_container_exec
     from minicontainer.container.process import DEVNULL, PIPE, STDOUT, Popen
     from minicontainer.container.result import Result, Usage
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from minicontainer.errors import Error, ProgramError, SpecError, StepError, UnsupportedError
     from minicontainer.kvm.machine import Machine
     from minicontainer.plan import Plan
+    from minicontainer.pool.pool import Pool
     from minicontainer.spec import Device, DeviceRate, Limits, Mount, Port, Spec, Ulimit
 
 

@@ -27,10 +27,30 @@ class _Lib:
     MC_EXEC_FD: int
     MC_FAIL: int
     MC_OPS: int
+    MC_PLACE_LOCK: int
+    MC_PLACE_MKDIR: int
+    MC_PLACE_OPEN: int
+    MC_PLACE_PIDS: int
+    MC_PLACE_DEVICES: int
+    MC_PLACINGS: int
+    MC_CPU_STAT: int
+    MC_IO_STAT: int
+    MC_MEMORY_PEAK: int
+    MC_PIDS_PEAK: int
+    MC_CPU_PRESSURE: int
+    MC_MEMORY_PRESSURE: int
+    MC_IO_PRESSURE: int
+    MC_WAITED: int
+    MC_REMOVED: int
+    MC_MEASURINGS: int
+    MC_ID_DIGITS: int
+    MC_CGROUP_NAME: int
     MC_IMM: int
     MC_BYTES: int
     MC_SLOT: int
     MC_PLAN_MAGIC: int
+    MC_HANDOVER_ROOM: int
+    MC_NO_DIRECTORY: int
     MC_NO_FILTER: int
     MC_ARGS: int
     MC_GO: int
@@ -58,6 +78,28 @@ class _Lib:
     MC_REQUEST_STOP: int
     MC_REQUEST_NAME: int
     MC_REQUEST_POLICY: int
+    MC_COMPILED_MAGIC: int
+    MC_COMPILED_VERSION: int
+    MC_CHECKS: int
+    MC_CHECKSUM_FACTOR: int
+    MC_SETTINGS_MAX: int
+    MC_CHECK_ROOT: int
+    MC_CHECK_DIRECTORY: int
+    MC_CHECK_FILE: int
+    MC_CHECK_DEVICE: int
+    MC_CHECK_CONTENT: int
+    MC_CHECK_PRESENT: int
+    MC_CHECK_ABSENT: int
+    MC_IDS_NONE: int
+    MC_IDS_POOL: int
+    MC_IDS_SHARED: int
+    MC_COMPILED_FIRST_USERNS: int
+    MC_COMPILED_CAPABILITIES: int
+    MC_COMPILED_ROOT_GIVEN: int
+    MC_COMPILED_MUST_HAVE_CGROUP: int
+    MC_COMPILED_CGROUP_OF_CALLER: int
+    MC_COMPILED_INIT: int
+    MC_COMPILED_HOST_DEVICES: int
     MC_REASONS: int
     MC_WORDS: int
     MC_PORTS: int
@@ -83,12 +125,24 @@ class _Lib:
     def mc_pidfd_reap(self, pidfd: int, status: Any, rusage_us: Any, /) -> int: ...
     def mc_syscall(self, nr: int, a: int, b: int, c: int, d: int, e: int, f: int, /) -> int: ...
     def mc_syscall_as(self, uid: int, gid: int, nr: int, a: int, b: int, c: int, d: int, e: int, /) -> int: ...
+    def mc_caller(self, rootfs: Any, out: Any, /) -> None: ...
+    def mc_is_caller(self, rootfs: Any, known: Any, /) -> int: ...
+    def mc_lock(self, fd: int, type: int, start: int, length: int, /) -> int: ...
+    def mc_is_locked(self, fd: int, start: int, /) -> int: ...
+    def mc_place_like(self, place: Any, like: Any, id: Any, /) -> None: ...
+    def mc_place(self, place: Any, /) -> int: ...
+    def mc_measure(self, cgroup: int, files: int, out: Any, /) -> None: ...
+    def mc_finish(self, spawn: Any, place: Any, files: int, out: Any, /) -> int: ...
+    def mc_run_room(self, plan: Any, /) -> int: ...
+    def mc_spawn_lay(self, memory: Any, plan: Any, /) -> Any: ...
+    def mc_parent_lay(self, memory: Any, like: Any, /) -> Any: ...
     def mc_read_at(self, dirfd: int, name: Any, buffer: Any, size: int, /) -> int: ...
     def mc_write_at(self, dirfd: int, name: Any, data: Any, size: int, /) -> int: ...
     def mc_ioctl(self, fd: int, request: int, argument: Any, /) -> int: ...
     def mc_ioctl_value(self, fd: int, request: int, argument: int, /) -> int: ...
     def mc_exit_decode(self, run: Any, exit: Any, /) -> None: ...
-    def mc_run_map(self, fd: int, size: int, run: Any, /) -> int: ...
+    def mc_run_map(self, fd: int, size: int, offset: int, run: Any, /) -> int: ...
+    def mc_run_answer_msr(self, run: Any, value: int, fault: int, /) -> None: ...
     def mc_run_unmap(self, run: Any, size: int, /) -> int: ...
     def mc_run_sync(self, run: Any, valid: int, dirty: int, /) -> Any: ...
     def mc_run_immediate(self, run: Any, on: int, /) -> None: ...
@@ -109,6 +163,7 @@ class _Lib:
     def __getattr__(self, constant: str) -> int: ...  # the names of csrc/plan/constants.h
 
 class _FFI:
+    CData: type
     NULL: Any
     def new(self, ctype: Any, init: Any = ..., /) -> Any: ...
     def cast(self, ctype: str, value: Any, /) -> Any: ...

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, TypeVar
 
-E = TypeVar("E", bound="Error")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    E = TypeVar("E", bound="Error")
+
 
 # Temporary lack of resources: never a reason to isolate a container less.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)

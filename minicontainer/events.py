@@ -23,15 +23,19 @@ import os
 import re
 import select
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer import runtime
 from minicontainer.linux.inotify import watching
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import suppress
     from fractions import Fraction
+    from typing import NamedTuple
+else:
+    from minicontainer.light import suppress
+    from minicontainer.records import NamedTuple
 
 LIMIT = 1 << 20  # bytes of one file
 CHUNK = 1 << 16

@@ -6,17 +6,21 @@ C returns results or ``-errno``; ``check`` turns the latter into an ``OSError`` 
 from __future__ import annotations
 
 import os.path
-from typing import Any
+from time import monotonic_ns
 
 from minicontainer._native import ffi, lib
 from minicontainer.errors import StepError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["LIBEXEC", "check", "ffi", "lib", "now", "syscall", "syscall_as"]
 
 LIBEXEC = os.path.join(
     os.path.dirname(__file__), "libexec"
 )  # directory of the static programs, built with the extension
-now = lib.mc_now  # CLOCK_MONOTONIC in nanoseconds, as in every record
+now = monotonic_ns  # CLOCK_MONOTONIC, as in every record
 
 
 def check(result: int, call: str, *what: object) -> int:

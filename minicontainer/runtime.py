@@ -9,21 +9,32 @@ once (ranges of ids, IP forwarding) are recorded in HOST."""
 from __future__ import annotations
 
 import errno
-import fcntl
-import math
 import os
 import stat
-import zlib
-from functools import lru_cache
-from typing import Any, NoReturn, TypeVar
 
 from minicontainer.errors import EXHAUSTED, StepError, UnsupportedError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from functools import lru_cache
+    from typing import Any, NoReturn, TypeVar
+
+    T = TypeVar("T")
+else:
+    from minicontainer.light import lru_cache
+
 VARIABLE = "MINICONTAINER_ROOT"
+_ENCODED = VARIABLE.encode()
+_variables: Mapping[bytes, bytes] = getattr(os.environ, "_data", os.environb)  # a dict below os.environ, in CPython
 HOST = "/run/minicontainer"
 PERSISTENT = "/var/lib/minicontainer"
 SALT_DIGITS = 8  # hexadecimal digits in the file ``mark``
-T = TypeVar("T")
+
+
+def chosen() -> bytes | None:
+    """``$MINICONTAINER_ROOT``. A start asks for it, and does without the four functions of os.environ."""
+    return _variables.get(_ENCODED)
 
 
 def directory() -> str:
@@ -136,7 +147,17 @@ def _read(path: str) -> str:
         raise UnsupportedError("state directory", path, f"{e}", "remove it when no container runs") from None
     if len(data) != SALT_DIGITS or not set(data) <= set(b"0123456789abcdef"):
         raise UnsupportedError("state directory", path, f"{data!r} is no mark", "remove it when no container runs")
-    return f"{zlib.crc32(b'%b %d %d' % (data, status.st_dev, status.st_ino)):08x}"
+    return f"{_crc32(b'%b %d %d' % (data, status.st_dev, status.st_ino)):08x}"
+
+
+def _crc32(data: bytes) -> int:
+    """As zlib.crc32, for a few bytes: zlib takes longer to load."""
+    remainder = 0xFFFFFFFF
+    for byte in data:
+        remainder ^= byte
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (0xEDB88320 if remainder & 1 else 0)
+    return remainder ^ 0xFFFFFFFF
 
 
 # ---- files of the state directory
@@ -165,6 +186,8 @@ NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a directory or soc
 
 def is_unlocked(fd: int) -> bool:
     """Whether no process holds an exclusive lock (flock(2)) on a file or directory. Closes ``fd``."""
+    import fcntl
+
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -222,15 +245,49 @@ def write(path: str, data: str | bytes, mode: int = 0o600) -> None:
 def parse_object(text: str) -> dict[str, Any]:
     """Parses a JSON object (RFC 8259). ValueError; also for NaN and infinities, and nesting beyond Python's recursion
     limit."""
-    import json
-
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = _parse(text)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("is no object of JSON")
     return value
+
+
+def _parse(text: str) -> Any:
+    try:
+        value, end = _scanner()(text, 0)
+        if not text[end:].strip(" \t\r\n"):
+            return value
+    except (StopIteration, ValueError, SystemError):  # the last where json, which has the exception, is not imported
+        pass
+    import json  # says what is wrong
+
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < float("inf") else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+class _Numbers:
+    """The attributes that make_scanner reads, as of json.JSONDecoder."""
+
+    strict, object_hook, object_pairs_hook, parse_int = True, None, None, int
+    parse_float, parse_constant = staticmethod(_finite), staticmethod(_no_number)
+    memo: dict[str, str] = {}  # noqa: RUF012 - C empties it after each text
+
+
+@lru_cache(maxsize=1)
+def _scanner() -> Callable[[str, int], tuple[Any, int]]:
+    from _json import make_scanner  # json imports re
+
+    return make_scanner(_Numbers)  # type: ignore[arg-type]
 
 
 def integer(value: object, most: int = 2**63 - 1) -> int:
@@ -245,12 +302,3 @@ def typed(kind: type[T], value: object) -> T:
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise ValueError(f"{value!r:.40} is no {kind.__name__}")
     return value
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")

@@ -30,7 +30,7 @@ from minicontainer import events, runtime
 from minicontainer.errors import Error, SpecError, StepError, sentence
 from minicontainer.linux.attributes import check_removable
 from minicontainer.rootfs import removal
-from minicontainer.spec.values import NAME, text
+from minicontainer.spec.values import NAME_PATTERN, is_name, text
 
 DATA, METADATA, USERS = "_data", "volume.json", "users"
 ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -73,8 +73,8 @@ def owns(path: str) -> bool:
 
 def check_name(name: str) -> str:
     """Returns the name; SpecError if it is invalid."""
-    if not NAME.fullmatch(text("volume", name, empty=True)):
-        raise SpecError("volume", name, f"must match {NAME.pattern}")
+    if not is_name(text("volume", name, empty=True)):
+        raise SpecError("volume", name, f"must match {NAME_PATTERN}")
     return name
 
 
@@ -235,7 +235,7 @@ def _remove(parent: int, name: str) -> None:
 
 def _names() -> list[str]:
     try:
-        return sorted(name for name in os.listdir(directory()) if NAME.fullmatch(name))
+        return sorted(name for name in os.listdir(directory()) if is_name(name))
     except FileNotFoundError:
         return []
 

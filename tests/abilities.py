@@ -272,6 +272,8 @@ PROBES: dict[str, Callable[[], str]] = {
     "kvm": _kvm,
     "kvm-hardware": _kvm_hardware,
     "gdb": lambda: "" if shutil.which("gdb") else "no gdb",
+    "gcc": lambda: "" if shutil.which("gcc") else "no gcc",
+    "qemu": lambda: "" if shutil.which("qemu-system-x86_64") else "no qemu-system-x86_64",
     "immutable": _immutable,
     "iputils-ping": iputils.why_not,
     "rig": _rig,

@@ -1,15 +1,16 @@
 """Records where each test ran and its outcome: a report per pytest run, and a summary. A plugin and a command.
 
     pytest --report native.json ...                     writes the outcome of each test
-    pytest --only-from native.json ...                  runs tests that an earlier report shows as skipped
+    pytest --only-from native.json ...                  runs what an earlier report shows as skipped or unfinished
     python tests/accounting.py summary REPORT...        the parts, what failed, what ran nowhere
 
-Theory of operation. A report is written after the collection, with every outcome "unfinished", and again at the end; so
-a killed run leaves a report that shows it. With --collect-only the outcomes are "skipped" (an ability is missing) or
-"collected". Each part of the suite has a report, whose file has its name.
+Theory of operation. A report is written after the collection, with every outcome "unfinished", then between tests, and
+at the end; so a killed run leaves a report that shows how far it came. With --collect-only the outcomes are "skipped"
+(an ability is missing) or "collected". Each part of the suite has a report, whose file has its name.
 
-A test counts as passed if it passed in one part and failed in none. The summary's status is 1 if any test has not
-passed, so a skip cannot hide. An expected failure (xfail) has not passed either.
+A test counts as passed if it passed in one part and failed in none; where it was unfinished it does not count. The
+summary's status is 1 if any test has not passed, so a skip cannot hide. An expected failure (xfail) has not passed
+either.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ import pytest
 from abilities import missing
 
 SEVERITY = ("collected", "unfinished", "passed", "skipped", "failed")
+VERDICTS = {"failed": "failed", "passed": "passed", "unfinished": "failed"}  # over all parts; the first that occurs
+OFTEN = 1  # seconds between two writings of a report
 
 
 class Entry(TypedDict):
@@ -51,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="REPORT",
         action="append",
         default=[],
-        help="select the tests that this report shows as skipped for a missing ability (may be repeated)",
+        help="select the tests that this report shows as skipped for a missing ability, or unfinished (repeatable)",
     )
 
 
@@ -65,9 +69,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     paths = config.getoption("only_from")
     if not paths:
         return
-    wanted = {name for path in paths for name in lacking(load(path))}
+    wanted = {name: number for number, name in enumerate(name for path in paths for name in open_in(load(path)))}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
-    items[:] = [item for item in items if item.nodeid in wanted]
+    items[:] = sorted((item for item in items if item.nodeid in wanted), key=lambda item: wanted[item.nodeid])
 
 
 class Recorder:
@@ -76,6 +80,7 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.report: Report = {}
+        self.written = 0.0
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -100,6 +105,8 @@ class Recorder:
             self._add(report.nodeid, report.outcome, reason, report.duration)
         else:
             self._add(report.nodeid, "unfinished", "", report.duration)
+        if report.when == "teardown" and time.monotonic() - self.written >= OFTEN:
+            self._write()
 
     def pytest_sessionfinish(self) -> None:
         self._write()
@@ -115,6 +122,7 @@ class Recorder:
         temporary = self.path.with_name(self.path.name + ".tmp")
         temporary.write_text(json.dumps(self.report, indent=1), encoding="utf-8")
         temporary.replace(self.path)
+        self.written = time.monotonic()
 
 
 def _skip_reason(report: pytest.TestReport) -> str:
@@ -142,13 +150,23 @@ def lacking(report: Report) -> list[str]:
     return [name for name, e in report.items() if e["outcome"] == "skipped" and e["reason"].startswith("needs ")]
 
 
+def unfinished(report: Report) -> list[str]:
+    """The tests that were not finished; the one in which the run stopped comes last."""
+    names = [name for name, entry in report.items() if entry["outcome"] == "unfinished"]
+    return names[1:] + names[:1]
+
+
+def open_in(report: Report) -> list[str]:
+    """The tests that another run is needed for."""
+    return lacking(report) + unfinished(report)
+
+
 def classify(parts: dict[str, Report]) -> dict[str, str]:
     """The outcome of each test over all parts: passed, failed or skipped (ran nowhere)."""
     union: dict[str, str] = {}
     for name in dict.fromkeys(name for report in parts.values() for name in report):
         outcomes = {report[name]["outcome"] for report in parts.values() if name in report}
-        failed = outcomes & {"failed", "unfinished"}
-        union[name] = "failed" if failed else "passed" if "passed" in outcomes else "skipped"
+        union[name] = next((verdict for outcome, verdict in VERDICTS.items() if outcome in outcomes), "skipped")
     return union
 
 
@@ -157,7 +175,7 @@ def summary(paths: Sequence[Path]) -> int:
     absent = [path for path in paths if not path.exists()]
     parts = {path.stem: load(path) for path in paths if path not in absent}
     union = classify(parts)
-    print(f"{'part':<10}{'tests':>7}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    print(f"{'part':<10}{'tests':>7}{'passed':>8}{'failed':>8}{'unfinished':>12}{'skipped':>9}{'seconds':>9}")
     for part, report in parts.items():
         _print_part(part, report)
     for path in absent:
@@ -174,8 +192,9 @@ def summary(paths: Sequence[Path]) -> int:
 
 def _print_part(part: str, report: Report) -> None:
     count = Counter(entry["outcome"] for entry in report.values())
-    failed, seconds = count["failed"] + count["unfinished"], sum(entry["duration"] for entry in report.values())
-    print(f"{part:<10}{len(report):>7}{count['passed']:>8}{failed:>8}{count['skipped']:>9}{seconds:>9.1f}")
+    seconds = sum(entry["duration"] for entry in report.values())
+    counts = f"{count['passed']:>8}{count['failed']:>8}{count['unfinished']:>12}{count['skipped']:>9}"
+    print(f"{part:<10}{len(report):>7}{counts}{seconds:>9.1f}")
 
 
 def _reasons(name: str, parts: dict[str, Report]) -> str:

@@ -124,11 +124,11 @@ def python() -> str:
 
 
 @contextlib.contextmanager
-def started(*words: Word, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(*words: Word, program: Sequence[Word] = CLI, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A command in the background; at the end two interrupts kill its container, if it still runs."""
     pipe = subprocess.PIPE
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
-    with subprocess.Popen([*HEEDING, *CLI, *map(str, words)], text=True, **streams) as process:
+    with subprocess.Popen([*HEEDING, *map(str, program), *map(str, words)], text=True, **streams) as process:
         try:
             yield process
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from minicontainer.cli import cli
+from minicontainer.cli.root import cli
 
 
 def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:

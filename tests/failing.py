@@ -8,8 +8,8 @@ import pytest
 
 import minicontainer as mc
 from minicontainer import plan as p
-from minicontainer.container import start
-from minicontainer.container.start import Compiled
+from minicontainer.container import compilation, start
+from minicontainer.container.compilation import Compiled
 from minicontainer.plan import Plan
 
 ERRORS = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EPERM)
@@ -31,7 +31,8 @@ def begin(spec: mc.Spec, detached: bool) -> None:
 
 def refused(spec: mc.Spec, detached: bool, what: Compiled, step: p.Step, monkeypatch: pytest.MonkeyPatch) -> None:
     """The start fails with a one-line error."""
-    monkeypatch.setattr(start, "compile_spec", lambda *_: what)
+    for module in (start, compilation):  # start has imported it by name
+        monkeypatch.setattr(module, "compile_spec", lambda *_: what)
     with pytest.raises(mc.Error) as raised:
         begin(spec, detached)
     message = str(raised.value)

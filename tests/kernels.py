@@ -111,6 +111,7 @@ def bzimage(payload: bytes = b"") -> bytes:
         (0x202, "<4s", b"HdrS"),
         (0x206, "<H", 0x20F),  # version
         (0x211, "<B", 1),  # loadflags: LOADED_HIGH
+        (0x214, "<I", 0x100000),  # code32_start
         (0x22C, "<I", INITRD_MAX),
         (0x236, "<H", 1),  # xloadflags: XLF_KERNEL_64
         (0x238, "<I", COMMAND_LINE_MAX),
@@ -146,13 +147,52 @@ def lz4(content: bytes) -> bytes:
     return b"\x02\x21\x4c\x18" + b"".join(struct.pack("<I", len(b)) + b for b in blocks)
 
 
+def zstd(content: bytes) -> bytes:
+    """A frame of blocks that pack nothing (RFC 8878, 3.1.1): a single segment, with its size in four bytes."""
+    parts = [content[at : at + (128 << 10)] for at in range(0, len(content), 128 << 10)]
+    heads = [(len(part) << 3 | (i == len(parts) - 1)).to_bytes(3, "little") for i, part in enumerate(parts)]
+    frame = b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(content))
+    return frame + b"".join(head + part for head, part in zip(heads, parts, strict=True))
+
+
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip,
     "bzip2": lambda content: with_size(bz2.compress(content), content),
     "xz": lambda content: with_size(lzma.compress(content, check=lzma.CHECK_CRC32), content),
     "lzma": lambda content: with_size(lzma.compress(content, lzma.FORMAT_ALONE), content),
     "lz4": lambda content: with_size(lz4(content), content),
+    "zstd": lambda content: with_size(zstd(content), content),
 }
+
+
+# ---- multiboot
+
+
+def multiboot(flags: int = 0, *addresses: int, head: bytes = b"") -> bytes:
+    """A header of version 1 behind ``head``, then CODE. With ``addresses`` (header, load, load end, bss end, entry)."""
+    flags |= (1 << 16) * bool(addresses)
+    return (
+        head
+        + struct.pack(f"<III{len(addresses)}I", 0x1BADB002, flags, -(0x1BADB002 + flags) % 2**32, *addresses)
+        + CODE
+    )
+
+
+def multiboot2(*tags: tuple[int, int, bytes], architecture: int = 0, end: bool = True) -> bytes:
+    """A header of version 2 with these tags (type, flags, content), then CODE."""
+    raw = b""
+    for kind, flags, content in (*tags, *[(0, 0, b"")] * end):
+        raw += struct.pack("<HHI", kind, flags, 8 + len(content)) + content + bytes(-len(content) % 8)
+    size = 16 + len(raw)
+    return (
+        struct.pack("<IIII", 0xE85250D6, architecture, size, -(0xE85250D6 + architecture + size) % 2**32) + raw + CODE
+    )
+
+
+def elf_with(header: bytes, bits: int = 32) -> bytes:
+    """An ELF file whose first segment, at AT, is a header that ends with CODE; entered there."""
+    content = bytes(-(HEADER[bits].size + PROGRAM[bits].size) % 8) + header
+    return elf(bits, [Segment(content, AT, len(content) + 0x1000)], AT + len(content) - len(CODE))
 
 
 # ---- others

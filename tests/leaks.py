@@ -70,6 +70,7 @@ def descriptors() -> Iterator[str]:
         "anon_inode:bpf-prog",
         "/memfd:minicontainer-init (deleted)",
         "/memfd:minicontainer-enter (deleted)",
+        "/memfd:minicontainer-ready (deleted)",
         *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *homes())),
     }
     endings = sys.modules.get("minicontainer.network.release")

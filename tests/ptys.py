@@ -136,9 +136,9 @@ def _is_job(pid: int, name: str) -> bool:
 
 
 @contextlib.contextmanager
-def session(*words: Word, rows: int = 24, columns: int = 80) -> Iterator[Session]:
-    """``minicontainer`` with ``words`` at a terminal."""
-    opened = Session([*CLI, *words], rows, columns)
+def session(*words: Word, rows: int = 24, columns: int = 80, program: Sequence[Word] = CLI) -> Iterator[Session]:
+    """``minicontainer`` (or another program) with ``words`` at a terminal."""
+    opened = Session([*program, *words], rows, columns)
     try:
         yield opened
     finally:

@@ -4,9 +4,9 @@
     tests/run.py [--keep DIR] [PART...] [-- PYTEST-ARGUMENT...]        PART: unit, native, rig (default: all)
 
 Theory of operation. A part is a pytest run that leaves a report (accounting.py). First each native part is only
-collected, which tells the tests that lack an ability here. The rig runs those, beside the native parts: it takes the
-longest, and is niced so that it disturbs them little. A part that fails does not keep the others from running. The
-status is that of the summary: 0 if every test passed somewhere, and failed nowhere.
+collected, which tells the tests that lack an ability here. The rig runs those, beside the native parts, since it takes
+the longest (rigpart.py). A part that fails does not keep the others from running. The status is that of the summary:
+0 if every test passed somewhere, and failed nowhere.
 
 Tests of tests/native and tests/rig run as root, by sudo where we are not. Without sudo, the rig runs what needs root.
 """
@@ -28,11 +28,10 @@ from typing import BinaryIO
 
 import accounting
 import pytest
+from rigpart import RigPart
 
 TESTS = Path(__file__).resolve().parent
 PARTS = {"unit": ("tests/unit",), "native": ("tests/native", "tests/rig")}
-# Without its search for plugins, pytest starts 7 seconds sooner in the rig.
-RIG_OPTIONS = ("--time", "--memory=3072", "--timeout=3600", "--env=PYTEST_DISABLE_PLUGIN_AUTOLOAD=1")
 SUDO = ["sudo", "--preserve-env", "env", f"PATH={os.environ.get('PATH', os.defpath)}", "PYTHONDONTWRITEBYTECODE=1"]
 EXPECTED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -49,21 +48,21 @@ class Suite:
         with ExitStack() as stack:
             rig = self.start_rig() if "rig" in chosen else None
             if rig is not None:
-                stack.callback(rig.terminate)  # if we are stopped before it
+                stack.callback(rig.stop)  # if we are stopped before it
             for part in [part for part in PARTS if part in chosen]:
                 print(f"---- {part}", flush=True)
                 status[part] = subprocess.run(self.pytest(part), check=False).returncode
             if rig is not None:
                 print("---- rig", flush=True)
-                status["rig"] = self.follow(rig)
-        return self.sum_up(status)
+                status["rig"] = follow(rig)
+        return self.sum_up(status, rig.reports if rig is not None else [])
 
-    def sum_up(self, status: dict[str, int]) -> int:
+    def sum_up(self, status: dict[str, int], of_rig: Sequence[Path]) -> int:
         print("---- summary", flush=True)
         for part, code in status.items():
             if code not in EXPECTED:
                 print(f"{part} ended with status {code}")
-        failed = accounting.summary([self.report(part) for part in status])
+        failed = accounting.summary([*(self.report(part) for part in status if part != "rig"), *of_rig])
         return int(failed or any(code not in EXPECTED for code in status.values()))
 
     def report(self, part: str) -> Path:
@@ -75,7 +74,7 @@ class Suite:
         become_root = SUDO if part == "native" and os.geteuid() != 0 and shutil.which("sudo") else []
         return [*become_root, sys.executable, "-m", "pytest", *options, *(where or PARTS[part]), *self.extra]
 
-    def start_rig(self) -> subprocess.Popen[bytes] | None:
+    def start_rig(self) -> RigPart | None:
         """The rig, begun with the tests that lack an ability here; None where there are no such."""
         collected = self.collect()
         lacking = [name for path in collected for name in accounting.lacking(accounting.load(path))]
@@ -83,11 +82,12 @@ class Suite:
             return None
         print(f"---- rig: begun with {len(lacking)} tests", flush=True)
         files = list(dict.fromkeys(name.partition("::")[0] for name in lacking))
-        selection = [f"--only-from={path}" for path in collected]
-        machine = [sys.executable, str(TESTS / "rig/vm.py"), *RIG_OPTIONS, "--output", str(self.reports), "--"]
-        command = ["nice", *machine, *self.pytest("rig", "-p", "pytest_timeout", *selection, where=files)]
-        with open(self.reports / "rig.log", "wb") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        def command(before: Sequence[Path], report: Path) -> list[str]:
+            selection = [f"--only-from={path}" for path in before]
+            return self.pytest("rig", "-p", "pytest_timeout", *selection, where=files, report=report.stem)
+
+        return RigPart(self.reports, collected, command)
 
     def collect(self) -> list[Path]:
         """Reports of what each native part would run and skip."""
@@ -97,14 +97,15 @@ class Suite:
             running.wait()
         return [self.report(name) for name in names.values() if self.report(name).exists()]
 
-    def follow(self, rig: subprocess.Popen[bytes]) -> int:
-        """Shows what the rig has said and says, to its end; its status."""
-        with open(self.reports / "rig.log", "rb") as log:
-            while rig.poll() is None:
-                _copy(log)
-                time.sleep(0.1)
+
+def follow(rig: RigPart) -> int:
+    """Shows what the rig has said and says, to its end; its status."""
+    with open(rig.log, "rb") as log:
+        while rig.running():
             _copy(log)
-        return rig.returncode
+            time.sleep(0.1)
+        _copy(log)
+    return rig.status
 
 
 def _copy(log: BinaryIO) -> None:

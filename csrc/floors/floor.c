@@ -110,7 +110,13 @@ static long clone_child(long cgroup, int *pidfd)
 	long r;
 
 	CALL(rt_sigprocmask, SIG_SETMASK, &all, &before, 8, 0);
+	for (int i = 1; i < 3; i++) {
+		CALL(fcntl, i, F_GETFD, 0, 0, 0);
+		config.streams[i] = (int)CALL(fcntl, i, F_DUPFD_CLOEXEC, 3, 0, 0);
+	}
 	r = must(mc_clone3_call(&args, sizeof(args), floor_child, &config));
+	for (int i = 1; i < 3; i++)
+		CALL(close, config.streams[i], 0, 0, 0, 0);
 	CALL(rt_sigprocmask, SIG_SETMASK, &before, 0, 8, 0);
 	return r;
 }
@@ -150,7 +156,7 @@ static void container(long parent, const char *owners, const char *mark)
 {
 	struct rusage rusage;
 	siginfo_t info;
-	int pidfd, pipe[2], *streams = config.streams;
+	int pidfd, pipe[2];
 	struct pollfd p = { .events = POLLIN };
 	char name[64];
 	long cgroup, owner = take_ownership(owners);
@@ -160,17 +166,13 @@ static void container(long parent, const char *owners, const char *mark)
 	cgroup = CALL(openat, parent, name, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0, 0);
 	bound_processes(cgroup);
 	restrict_devices(cgroup);
-	streams[0] = null;
-	for (int i = 1; i < 3; i++)
-		streams[i] = (int)CALL(fcntl, i, F_DUPFD_CLOEXEC, 3, 0, 0);
+	config.streams[0] = null;
 	CALL(pipe2, pipe, O_CLOEXEC, 0, 0, 0);
 	config.report = (int)CALL(fcntl, pipe[1], F_DUPFD_CLOEXEC, 6, 0, 0);
 	CALL(close, pipe[1], 0, 0, 0, 0);
 	clone_child(cgroup, &pidfd);
 	CALL(close, config.report, 0, 0, 0, 0);
 	read_report(pipe[0]);
-	for (int i = 2; i > 0; i--)
-		CALL(close, streams[i], 0, 0, 0, 0);
 	p.fd = pidfd;
 	CALL(ppoll, &p, 1, 0, 0, 0);
 	CALL(waitid, P_PIDFD, pidfd, &info, WEXITED, &rusage);

@@ -72,7 +72,7 @@ static void *map(size_t size, int flags, int fd)
 
 static void load(struct machine *m)
 {
-	char code[4096];
+	char code[36 << 10]; /* as much as the library reads first, of a file of any size */
 	struct stat status;
 	int fd = (int)must(open(guest, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
 
@@ -124,8 +124,8 @@ static void read_registers(int vcpu)
 
 static void destroy(struct machine *m)
 {
-	munmap(m->run, m->run_size);
 	close(m->vcpu);
+	munmap(m->run, m->run_size);
 	close(m->vm);
 	close(m->kvm);
 	munmap(m->memory, MEMORY);

@@ -4,10 +4,8 @@
  * shared with the extension call.
  */
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
-#include <time.h>
-
-#include "plan/syscalls.h"
 
 void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
@@ -39,9 +37,4 @@ size_t strlen(const char *text)
 	while (text[n])
 		n++;
 	return n;
-}
-
-int clock_gettime(clockid_t clock, struct timespec *time)
-{
-	return (int)mc_sys2(SYS_clock_gettime, (uint64_t)clock, MC_PTR(time));
 }

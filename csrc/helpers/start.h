@@ -3,8 +3,8 @@
  * start.h: the entry point of programs without libc. The kernel stores argc, argv and the environment on the stack,
  * which the ABI requires to be aligned at a call. `function` gets the address of argc, and never returns.
  */
-#ifndef MC_START_H
-#define MC_START_H
+#ifndef MC_HELPERS_START_H
+#define MC_HELPERS_START_H
 
 #ifdef __x86_64__
 #define MC_START(function) \

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <linux/kvm.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -27,10 +28,11 @@ int mc_ioctl_value(int fd, unsigned long request, unsigned long argument)
 
 /* ---- struct kvm_run */
 
-/* Maps the struct kvm_run of a virtual CPU. Returns 0, or -errno. (Python's mmap would duplicate the descriptor.) */
-int mc_run_map(int fd, size_t size, void **run)
+/* Maps `size` bytes of a virtual CPU's pages: struct kvm_run at 0, its dirty ring behind. Returns 0, or -errno.
+ * (Python's mmap would duplicate the descriptor.) */
+int mc_run_map(int fd, size_t size, size_t offset, void **run)
 {
-	*run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	*run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
 	return *run == MAP_FAILED ? -errno : 0;
 }
 
@@ -44,15 +46,24 @@ void mc_run_immediate(void *run, int on)
 	((struct kvm_run *)run)->immediate_exit = (uint8_t)on;
 }
 
-/* Returns struct kvm_sync_regs of `run`. KVM writes its parts `valid` at each exit, and reads its parts `dirty` at the
- * next run (KVM_SYNC_X86_*). */
-void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty)
+/* The answer to KVM_EXIT_X86_RDMSR and _WRMSR, before the next run: the value read, or #GP if `fault` is not 0. */
+void mc_run_answer_msr(void *run, uint64_t value, int fault)
+{
+	struct kvm_run *r = run;
+
+	r->msr.data = value;
+	r->msr.error = fault != 0;
+}
+
+/* Returns the offset of struct kvm_sync_regs in `run`. KVM writes its parts `valid` at each exit, and reads its parts
+ * `dirty` at the next run (KVM_SYNC_X86_*). */
+size_t mc_run_sync(void *run, uint64_t valid, uint64_t dirty)
 {
 	struct kvm_run *r = run;
 
 	r->kvm_valid_regs = valid;
 	r->kvm_dirty_regs = dirty;
-	return &r->s.regs;
+	return offsetof(struct kvm_run, s.regs);
 }
 
 static void copy_words(struct mc_exit *e, const void *from, uint32_t n)
@@ -83,6 +94,7 @@ static void decode_access(struct kvm_run *r, struct mc_exit *e)
 		e->write = r->mmio.is_write;
 		e->data = r->mmio.data;
 	}
+	e->offset = (uint64_t)((char *)e->data - (char *)r);
 }
 
 void mc_exit_decode(void *run, struct mc_exit *e)
@@ -91,7 +103,7 @@ void mc_exit_decode(void *run, struct mc_exit *e)
 
 	e->reason = r->exit_reason;
 	e->nwords = e->flags = e->size = e->count = e->write = 0;
-	e->address = 0;
+	e->address = e->offset = 0;
 	e->data = NULL;
 	switch (r->exit_reason) {
 	case KVM_EXIT_IO:

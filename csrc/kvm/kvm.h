@@ -9,6 +9,49 @@
 #include <asm/kvm_para.h>
 #include <linux/kvm.h>
 
+/* Of Linux 6.8 and 6.18, for the headers of older ones (include/uapi/linux/kvm.h). */
+#ifndef KVM_MEM_GUEST_MEMFD
+#define KVM_MEM_GUEST_MEMFD (1UL << 2)
+#endif
+#ifndef GUEST_MEMFD_FLAG_MMAP
+#define GUEST_MEMFD_FLAG_MMAP (1ULL << 0)
+#define GUEST_MEMFD_FLAG_INIT_SHARED (1ULL << 1)
+#endif
+#ifndef KVM_MEMORY_ATTRIBUTE_PRIVATE
+#define KVM_MEMORY_ATTRIBUTE_PRIVATE (1ULL << 3)
+#endif
+#ifndef KVM_SET_USER_MEMORY_REGION2
+struct kvm_userspace_memory_region2 {
+	__u32 slot;
+	__u32 flags;
+	__u64 guest_phys_addr;
+	__u64 memory_size;
+	__u64 userspace_addr;
+	__u64 guest_memfd_offset;
+	__u32 guest_memfd;
+	__u32 pad1;
+	__u64 pad2[14];
+};
+#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#endif
+#ifndef KVM_SET_MEMORY_ATTRIBUTES
+struct kvm_memory_attributes {
+	__u64 address;
+	__u64 size;
+	__u64 attributes;
+	__u64 flags;
+};
+#define KVM_SET_MEMORY_ATTRIBUTES _IOW(KVMIO, 0xd2, struct kvm_memory_attributes)
+#endif
+#ifndef KVM_CREATE_GUEST_MEMFD
+struct kvm_create_guest_memfd {
+	__u64 size;
+	__u64 flags;
+	__u64 reserved[6];
+};
+#define KVM_CREATE_GUEST_MEMFD _IOWR(KVMIO, 0xd4, struct kvm_create_guest_memfd)
+#endif
+
 #if 0 /* for csrc/build.py alone */
 /* CDEF BEGIN */
 typedef uint8_t __u8;
@@ -20,9 +63,31 @@ typedef unsigned long long __u64;
 struct kvm_userspace_memory_region {
 	__u32 slot; __u32 flags; __u64 guest_phys_addr; __u64 memory_size; __u64 userspace_addr; ...;
 };
+struct kvm_userspace_memory_region2 {
+	__u32 slot; __u32 flags; __u64 guest_phys_addr; __u64 memory_size; __u64 userspace_addr;
+	__u64 guest_memfd_offset; __u32 guest_memfd; ...;
+};
+struct kvm_create_guest_memfd { __u64 size; __u64 flags; ...; };
+struct kvm_memory_attributes { __u64 address; __u64 size; __u64 attributes; ...; };
 struct kvm_dirty_log { __u32 slot; void *dirty_bitmap; ...; };
+struct kvm_clear_dirty_log { __u32 slot; __u32 num_pages; __u64 first_page; void *dirty_bitmap; ...; };
+struct kvm_dirty_gfn { __u32 flags; __u32 slot; __u64 offset; ...; };
+struct kvm_coalesced_mmio_zone { __u64 addr; __u32 size; __u32 pio; ...; };
+struct kvm_coalesced_mmio { __u64 phys_addr; __u32 len; __u32 pio; __u8 data[8]; ...; };
+struct kvm_coalesced_mmio_ring { __u32 first; __u32 last; struct kvm_coalesced_mmio coalesced_mmio[]; ...; };
 struct kvm_irq_level { __u32 irq; __u32 level; ...; };
 struct kvm_msi { __u32 address_lo; __u32 address_hi; __u32 data; __u32 flags; ...; };
+struct kvm_irq_routing_irqchip { __u32 irqchip; __u32 pin; };
+struct kvm_irq_routing_msi { __u32 address_lo; __u32 address_hi; __u32 data; __u32 pad; };
+struct kvm_irq_routing_entry { /* whole: cffi takes no nameless union with "..." */
+	__u32 gsi; __u32 type; __u32 flags; __u32 pad;
+	union { struct kvm_irq_routing_irqchip irqchip; struct kvm_irq_routing_msi msi; __u64 pad[4]; } u;
+};
+struct kvm_irq_routing { __u32 nr; __u32 flags; struct kvm_irq_routing_entry entries[]; ...; };
+struct kvm_msr_filter_range { __u32 flags; __u32 nmsrs; __u32 base; __u8 *bitmap; ...; };
+struct kvm_msr_filter { __u32 flags; struct kvm_msr_filter_range ranges[16]; ...; };
+struct kvm_device_attr { __u32 flags; __u32 group; __u64 attr; __u64 addr; ...; };
+struct kvm_create_device { __u32 type; __u32 fd; __u32 flags; ...; };
 struct kvm_pit_config { __u32 flags; ...; };
 struct kvm_irqfd { __u32 fd; __u32 gsi; __u32 flags; __u32 resamplefd; ...; };
 struct kvm_ioeventfd { __u64 datamatch; __u64 addr; __u32 len; __s32 fd; __u32 flags; ...; };
@@ -47,6 +112,14 @@ struct kvm_sregs {
 	struct kvm_dtable idt;
 	__u64 cr0; __u64 cr2; __u64 cr3; __u64 cr4; __u64 cr8; __u64 efer; __u64 apic_base;
 	__u64 interrupt_bitmap[4]; ...;
+};
+struct kvm_sregs2 {
+	struct kvm_segment cs; struct kvm_segment ds; struct kvm_segment es; struct kvm_segment fs;
+	struct kvm_segment gs;
+	struct kvm_segment ss; struct kvm_segment tr; struct kvm_segment ldt; struct kvm_dtable gdt;
+	struct kvm_dtable idt;
+	__u64 cr0; __u64 cr2; __u64 cr3; __u64 cr4; __u64 cr8; __u64 efer; __u64 apic_base;
+	__u64 flags; __u64 pdptrs[4]; ...;
 };
 struct kvm_fpu {
 	__u8 fpr[8][16]; __u16 fcw; __u16 fsw; __u8 ftwx; __u16 last_opcode; __u64 last_ip; __u64 last_dp;
@@ -80,6 +153,12 @@ struct kvm_translation {
 /* NAMES BEGIN */
 KVM_GET_API_VERSION KVM_CREATE_VM KVM_CHECK_EXTENSION KVM_GET_VCPU_MMAP_SIZE KVM_GET_SUPPORTED_CPUID
 KVM_GET_MSR_INDEX_LIST
+KVM_SET_USER_MEMORY_REGION2 KVM_CREATE_GUEST_MEMFD KVM_SET_MEMORY_ATTRIBUTES KVM_CLEAR_DIRTY_LOG
+KVM_RESET_DIRTY_RINGS
+KVM_REGISTER_COALESCED_MMIO KVM_UNREGISTER_COALESCED_MMIO KVM_SET_GSI_ROUTING KVM_X86_SET_MSR_FILTER
+KVM_CREATE_DEVICE
+KVM_HAS_DEVICE_ATTR KVM_GET_DEVICE_ATTR KVM_SET_DEVICE_ATTR KVM_GET_STATS_FD
+KVM_GET_XSAVE2 KVM_GET_SREGS2 KVM_SET_SREGS2 KVM_KVMCLOCK_CTRL
 KVM_CREATE_VCPU KVM_SET_USER_MEMORY_REGION KVM_GET_DIRTY_LOG KVM_SET_TSS_ADDR KVM_SET_IDENTITY_MAP_ADDR
 KVM_CREATE_IRQCHIP
 KVM_CREATE_PIT2 KVM_IRQ_LINE KVM_SIGNAL_MSI KVM_IRQFD KVM_IOEVENTFD KVM_GET_CLOCK KVM_SET_CLOCK KVM_GET_IRQCHIP
@@ -90,17 +169,20 @@ KVM_GET_XCRS KVM_SET_XCRS KVM_GET_MSRS KVM_SET_MSRS KVM_GET_CPUID2 KVM_SET_CPUID
 KVM_GET_VCPU_EVENTS KVM_SET_VCPU_EVENTS KVM_GET_DEBUGREGS KVM_SET_DEBUGREGS KVM_GET_MP_STATE KVM_SET_MP_STATE
 KVM_SET_GUEST_DEBUG KVM_TRANSLATE KVM_INTERRUPT KVM_NMI KVM_GET_TSC_KHZ KVM_SET_TSC_KHZ
 KVM_API_VERSION
-KVM_CAP_NR_VCPUS KVM_CAP_MAX_VCPUS KVM_CAP_MAX_VCPU_ID KVM_CAP_NR_MEMSLOTS KVM_CAP_IRQCHIP KVM_CAP_PIT2
-KVM_CAP_IMMEDIATE_EXIT
-KVM_CAP_SYNC_REGS KVM_CAP_READONLY_MEM KVM_CAP_IRQFD KVM_CAP_IOEVENTFD KVM_CAP_XSAVE KVM_CAP_XSAVE2 KVM_CAP_XCRS
-KVM_CAP_VCPU_EVENTS KVM_CAP_DEBUGREGS KVM_CAP_MP_STATE KVM_CAP_ADJUST_CLOCK KVM_CAP_SET_GUEST_DEBUG KVM_CAP_USER_MEMORY
-KVM_CAP_EXT_CPUID KVM_CAP_SET_TSS_ADDR KVM_CAP_SET_IDENTITY_MAP_ADDR KVM_CAP_TSC_DEADLINE_TIMER KVM_CAP_X2APIC_API
-KVM_CAP_SIGNAL_MSI KVM_CAP_TSC_CONTROL KVM_CAP_GET_TSC_KHZ KVM_CAP_SPLIT_IRQCHIP KVM_CAP_DESTROY_MEMORY_REGION_WORKS
-KVM_MEM_LOG_DIRTY_PAGES KVM_MEM_READONLY
+KVM_MEM_LOG_DIRTY_PAGES KVM_MEM_READONLY KVM_MEM_GUEST_MEMFD KVM_MEMORY_ATTRIBUTE_PRIVATE
+GUEST_MEMFD_FLAG_MMAP GUEST_MEMFD_FLAG_INIT_SHARED
+KVM_DIRTY_LOG_PAGE_OFFSET KVM_DIRTY_GFN_F_DIRTY KVM_DIRTY_GFN_F_RESET
+KVM_IRQ_ROUTING_IRQCHIP KVM_IRQ_ROUTING_MSI
+KVM_MSR_FILTER_READ KVM_MSR_FILTER_WRITE KVM_MSR_FILTER_DEFAULT_DENY KVM_MSR_FILTER_MAX_RANGES
+KVM_MSR_FILTER_MAX_BITMAP_SIZE
+KVM_MSR_EXIT_REASON_INVAL KVM_MSR_EXIT_REASON_UNKNOWN KVM_MSR_EXIT_REASON_FILTER
+KVM_DEV_TYPE_VFIO KVM_CREATE_DEVICE_TEST KVM_VCPU_TSC_CTRL KVM_VCPU_TSC_OFFSET KVM_X86_XCOMP_GUEST_SUPP
+KVM_SREGS2_FLAGS_PDPTRS_VALID
 KVM_EXIT_UNKNOWN KVM_EXIT_EXCEPTION KVM_EXIT_IO KVM_EXIT_HYPERCALL KVM_EXIT_DEBUG KVM_EXIT_HLT KVM_EXIT_MMIO
 KVM_EXIT_IRQ_WINDOW_OPEN KVM_EXIT_SHUTDOWN KVM_EXIT_FAIL_ENTRY KVM_EXIT_INTR KVM_EXIT_SET_TPR KVM_EXIT_TPR_ACCESS
 KVM_EXIT_NMI
-KVM_EXIT_INTERNAL_ERROR KVM_EXIT_SYSTEM_EVENT KVM_EXIT_IOAPIC_EOI KVM_EXIT_X86_RDMSR KVM_EXIT_X86_WRMSR
+KVM_EXIT_INTERNAL_ERROR KVM_EXIT_DIRTY_RING_FULL
+KVM_EXIT_SYSTEM_EVENT KVM_EXIT_IOAPIC_EOI KVM_EXIT_X86_RDMSR KVM_EXIT_X86_WRMSR
 KVM_INTERNAL_ERROR_EMULATION KVM_INTERNAL_ERROR_SIMUL_EX KVM_INTERNAL_ERROR_DELIVERY_EV
 KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON
 KVM_SYSTEM_EVENT_SHUTDOWN KVM_SYSTEM_EVENT_RESET KVM_SYSTEM_EVENT_CRASH

@@ -67,8 +67,10 @@ static int start_timer(struct mc_vcpu *v)
 	return timer_settime(timer, 0, &when, NULL) < 0 ? -errno : 0;
 }
 
+/* Returns 0; -EBUSY: a thread is attached, perhaps this one; or another -errno. */
 int mc_vcpu_attach(struct mc_vcpu *v)
 {
+	int32_t none = 0, thread = (int32_t)syscall(SYS_gettid);
 	sigset_t kick;
 	int r;
 
@@ -78,9 +80,10 @@ int mc_vcpu_attach(struct mc_vcpu *v)
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	if (!__atomic_compare_exchange_n(&v->thread, &none, thread, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return -EBUSY;
 	v->outer = current;
 	v->left_ns = 0; /* the time since an earlier run is not part of an exit */
-	v->thread = (int32_t)syscall(SYS_gettid);
 	current = v;
 	r = v->board->deadline_ns ? start_timer(v) : 0;
 	if (r < 0)
@@ -88,8 +91,15 @@ int mc_vcpu_attach(struct mc_vcpu *v)
 	return r;
 }
 
+/* Detaches this thread; does nothing if another one is attached, or none. */
 int mc_vcpu_detach(struct mc_vcpu *v)
 {
+	const struct mc_vcpu *attached = current;
+
+	while (attached && attached != v)
+		attached = attached->outer;
+	if (!attached)
+		return 0;
 	if (v->has_timer)
 		timer_delete((timer_t)(uintptr_t)v->timer);
 	v->has_timer = 0;

@@ -44,6 +44,7 @@ struct mc_exit {
 	void *data;             /* size * count bytes in struct kvm_run                             */
 	uint32_t nwords;
 	uint32_t flags;         /* KVM_EXIT_SYSTEM_EVENT: its type; INTERNAL_ERROR: its suberror    */
+	uint64_t offset;        /* of data, from the beginning of struct kvm_run                    */
 	uint64_t words[MC_WORDS]; /* other fields, in the order of struct kvm_run                   */
 };
 
@@ -89,9 +90,10 @@ int mc_ioctl(int fd, unsigned long request, void *argument);
 int mc_ioctl_value(int fd, unsigned long request, unsigned long argument);
 
 void mc_exit_decode(void *run, struct mc_exit *exit);
-int mc_run_map(int fd, size_t size, void **run);
+int mc_run_map(int fd, size_t size, size_t offset, void **run);
 int mc_run_unmap(void *run, size_t size);
-void *mc_run_sync(void *run, uint64_t valid, uint64_t dirty);
+size_t mc_run_sync(void *run, uint64_t valid, uint64_t dirty);
+void mc_run_answer_msr(void *run, uint64_t value, int fault);
 void mc_run_immediate(void *run, int on);
 
 int mc_vcpu_attach(struct mc_vcpu *vcpu);

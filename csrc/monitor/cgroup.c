@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "monitor/monitor.h"
+#include "monitor/cgroup.h"
+#include "plan/native.h"
+#include "plan/syscalls.h"
 
 /* The number that follows `key` in a file of "key number" lines; 0 without such a line. */
 static uint64_t read_key(int cgroup, const char *file, const char *key)
@@ -33,25 +35,25 @@ static uint64_t read_key(int cgroup, const char *file, const char *key)
 	return 0;
 }
 
-uint64_t cgroup_oom_kills(const struct mc_monitor *shared)
+uint64_t cgroup_oom_kills(int cgroup)
 {
-	return read_key(shared->cgroup, "memory.events", "oom_kill ");
+	return read_key(cgroup, "memory.events", "oom_kill ");
 }
 
-static void write_file(const struct mc_monitor *shared, const char *file, const char *value)
+static void write_file(int cgroup, const char *file, const char *value)
 {
-	if (shared->cgroup >= 0)
-		mc_write_at(shared->cgroup, file, value, strlen(value));
+	if (cgroup >= 0)
+		mc_write_at(cgroup, file, value, strlen(value));
 }
 
-void cgroup_thaw(const struct mc_monitor *shared)
+void cgroup_thaw(int cgroup)
 {
-	write_file(shared, "cgroup.freeze", "0");
+	write_file(cgroup, "cgroup.freeze", "0");
 }
 
-int cgroup_is_populated(const struct mc_monitor *shared)
+int cgroup_is_populated(int cgroup)
 {
-	return read_key(shared->cgroup, "cgroup.events", "populated ") != 0;
+	return read_key(cgroup, "cgroup.events", "populated ") != 0;
 }
 
 static int next_number(const char *data, long size, long *at)
@@ -141,20 +143,21 @@ static void kill_tree(int directory)
  * CLONE_INTO_CGROUP puts into the cgroup (the kill_seq of the cgroup differs from that of the parent's cgroup; Linux
  * 6.18). A cgroup that will be used again is therefore frozen instead, so that no fork is missed, and each process is
  * killed by a signal of its own. */
-void cgroup_kill(const struct mc_monitor *shared, int reuse)
+void cgroup_kill(int cgroup, int reuse)
 {
-	write_file(shared, reuse ? "cgroup.freeze" : "cgroup.kill", "1");
-	if (shared->cgroup >= 0)
-		kill_tree(shared->cgroup);
-	cgroup_thaw(shared);
+	write_file(cgroup, reuse ? "cgroup.freeze" : "cgroup.kill", "1");
+	if (cgroup >= 0)
+		kill_tree(cgroup);
+	cgroup_thaw(cgroup);
 }
 
-void cgroup_remove(const struct mc_monitor *shared)
+long cgroup_remove(int cgroup, int parent, const char *name)
 {
-	const char *name = (const char *)shared + shared->cgroup_name;
+	long r = cgroup < 0 ? 0 : mc_sys3(SYS_unlinkat, MC_FD(parent), MC_PTR(name), AT_REMOVEDIR);
 
-	if (shared->cgroup < 0 || mc_sys3(SYS_unlinkat, MC_FD(shared->cgroup_parent), MC_PTR(name), AT_REMOVEDIR) == 0)
-		return;
-	remove_entries(shared->cgroup, 0);
-	mc_sys3(SYS_unlinkat, MC_FD(shared->cgroup_parent), MC_PTR(name), AT_REMOVEDIR);
+	if (r < 0) {
+		remove_entries(cgroup, 0);
+		r = mc_sys3(SYS_unlinkat, MC_FD(parent), MC_PTR(name), AT_REMOVEDIR);
+	}
+	return r;
 }

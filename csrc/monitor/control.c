@@ -88,7 +88,7 @@ void control_stop(struct control *c, struct mc_monitor *shared, int signal, int6
 {
 	c->stopping = 1;
 	send_signal(shared, signal ? signal : shared->stop_signal);
-	cgroup_thaw(shared);
+	cgroup_thaw(shared->cgroup);
 	if (timeout_ms >= 0)
 		c->kill_at = (int64_t)mc_now() + timeout_ms * MS;
 }

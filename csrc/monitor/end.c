@@ -61,7 +61,7 @@ void end_release(const struct mc_monitor *shared)
 {
 	const char none = 0;
 
-	cgroup_remove(shared);
+	cgroup_remove(shared->cgroup, shared->cgroup_parent, (const char *)shared + shared->cgroup_name);
 	failpoint("cgroup removed");
 	if (shared->ids_byte != MC_NO_BYTE)
 		mc_sys4(SYS_pwrite64, MC_FD(shared->ids), MC_PTR(&none), 1, shared->ids_byte);

@@ -249,8 +249,8 @@ static void kill_remaining(void)
 	int64_t start = (int64_t)mc_now(), interval = MS;
 	int is_recorded = 0;
 
-	while (cgroup_is_populated(self.shared)) {
-		cgroup_kill(self.shared, self.restart);
+	while (cgroup_is_populated(self.shared->cgroup)) {
+		cgroup_kill(self.shared->cgroup, self.restart);
 		poll_until(polled, (int64_t)mc_now() + interval);
 		forward_output(polled);
 		receive_requests(polled);
@@ -275,7 +275,7 @@ static void record_exit(void)
 	kill_remaining();
 	failpoint("killed");
 	drain();
-	self.run.oom_killed = cgroup_oom_kills(self.shared) > self.oom_kills;
+	self.run.oom_killed = cgroup_oom_kills(self.shared->cgroup) > self.oom_kills;
 	is_oom = self.run.oom_killed && self.run.exit_code == 128 + SIGKILL;
 	self.run.reason = self.expired ? "timeout" : is_oom ? "oom" : spawn->status < 0 ? "signal" : "exited";
 	if (self.run.oom_killed)

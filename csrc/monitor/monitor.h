@@ -8,21 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "monitor/cgroup.h"
 #include "monitor/shared.h"
+#include "monitor/text.h"
 #include "plan/syscalls.h"
-
-/* ---- text.c: appends to a buffer; text that does not fit as a whole is left out */
-
-struct text {
-	char *at;
-	const char *end;
-};
-
-void put(struct text *t, const char *text);
-void put_bytes(struct text *t, const char *data, size_t size);
-void put_number(struct text *t, int64_t number);
-void put_time(struct text *t, int64_t realtime_ns); /* 2026-11-23T16:51:08.123456789Z */
-int64_t realtime(void);
 
 /* ---- log.c: the program's output as a log with rotation */
 
@@ -58,24 +47,6 @@ void state_unreserve(const struct mc_monitor *shared);
 /* `key` is NULL, or the attribute that has the value `number` */
 void event_write(const struct mc_monitor *shared, const char *action, const char *key, int64_t number);
 
-/* ---- cgroup.c */
-
-uint64_t cgroup_oom_kills(const struct mc_monitor *shared);
-void cgroup_thaw(const struct mc_monitor *shared);
-int cgroup_is_populated(const struct mc_monitor *shared);
-void cgroup_kill(const struct mc_monitor *shared, int reuse); /* `reuse`: a child will be cloned into the cgroup */
-void cgroup_remove(const struct mc_monitor *shared);
-
-/* ---- remove.c */
-
-void remove_entries(int directory, int files); /* subdirectories, and if `files` the files too */
-int is_removable(int directory);               /* with its entries: no immutable file, no mount point */
-int open_directory(int at, const char *name);
-uint64_t inode_of(int fd);
-long next_entries(int directory, void *entries, size_t size); /* getdents64(2) */
-struct dirent64;
-int is_subdirectory(const struct dirent64 *entry); /* not "." or ".." */
-
 /* ---- streams.c: the monitor's ends of the program's streams */
 
 struct streams {
@@ -92,7 +63,6 @@ int streams_receive(struct mc_monitor *shared, struct streams *s, int socket);
 int streams_read(int fd, const char *name, struct log *log); /* 2: data; 1: none yet; 0: end of file */
 void streams_write_input(struct streams *s);
 void streams_close(struct streams *s);
-void close_fd(int *fd);
 
 /* ---- control.c: the clients of the monitor */
 

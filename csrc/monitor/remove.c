@@ -13,7 +13,15 @@
 #include <linux/stat.h>
 #include <unistd.h>
 
-#include "monitor/monitor.h"
+#include "monitor/cgroup.h"
+#include "plan/syscalls.h"
+
+void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		mc_sys1(SYS_close, MC_FD(*fd));
+	*fd = -1;
+}
 
 int open_directory(int at, const char *name)
 {

@@ -6,41 +6,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 
+#include "helpers/received.h"
 #include "monitor/monitor.h"
 #include "monitor/map.h"
-
-/* Reads struct report of init.c. The pipe is empty, or the error is 0, if the program runs. Init may write more than
- * once before it closes the pipe, so the pipe is read only then. */
-static int read_report(struct mc_monitor *shared, int fd)
-{
-	struct {
-		int32_t error;
-		struct mc_program program;
-	} report = { 0 };
-	struct pollfd end = { .fd = fd }; /* POLLHUP alone */
-	long n;
-
-	do
-		n = mc_sys5(SYS_ppoll, MC_PTR(&end), 1, 0, 0, 0);
-	while (n == -EINTR);
-	do
-		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
-	while (n == -EINTR);
-	if (n > 0)
-		shared->spawn.run.program = report.program;
-	return n > 0 ? -report.error : 0;
-}
-
-/* -errno of the step that failed; 0 if the plan was walked to its end. */
-static int plan_error(const struct mc_run *run)
-{
-	if (run->failed >= 0)
-		return (int)run->records[run->failed].result;
-	return run->at + 1 < (int64_t)run->plan->nsteps ? -ECANCELED : 0;
-}
 
 void kill_and_reap(struct mc_spawn *spawn)
 {
@@ -73,9 +43,9 @@ static int spawn_child(struct mc_monitor *shared, int report[2])
 	r = shared->result = mc_spawn(&shared->spawn);
 	close_fd(&report[1]);
 	if (r == 0)
-		r = plan_error(&shared->spawn.run);
+		r = mc_walk_error(&shared->spawn.run);
 	if (r == 0 && shared->report >= 0)
-		r = shared->program_error = read_report(shared, report[0]);
+		r = shared->program_error = mc_receive_report(report[0], &shared->spawn.run.program);
 	if (r < 0)
 		kill_and_reap(&shared->spawn);
 	return r;
@@ -95,7 +65,7 @@ int start(struct monitor *m)
 		r = (int)mc_sys2(SYS_pipe2, MC_PTR(report), O_CLOEXEC);
 	if (r == 0 && !fds_available(MC_SPARE_FDS))
 		r = -EMFILE; /* the monitor could not write its files */
-	m->oom_kills = cgroup_oom_kills(shared);
+	m->oom_kills = cgroup_oom_kills(shared->cgroup);
 	shared->result = r;
 	if (r == 0)
 		r = spawn_child(shared, report);

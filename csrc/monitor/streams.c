@@ -10,18 +10,12 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "helpers/received.h"
 #include "monitor/monitor.h"
 
 #ifndef TIOCGPTPEER
 #include <asm/ioctls.h>
 #endif
-
-void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		mc_sys1(SYS_close, MC_FD(*fd));
-	*fd = -1;
-}
 
 static void nonblocking(int fd)
 {
@@ -77,33 +71,13 @@ int streams_open(struct mc_monitor *shared, struct streams *s, int child_ends[4]
 	return r < 0 ? (int)r - 1 : sockets[0];
 }
 
-static int receive_fd(int socket)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
-	int fd = -1;
-
-	if (mc_sys3(SYS_recvmsg, MC_FD(socket), MC_PTR(&msg), MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0 &&
-	    msg.msg_controllen >= CMSG_LEN(sizeof(int)))
-		memcpy(&fd, CMSG_DATA(&control.align), sizeof(fd));
-	return fd;
-}
-
 /* Receives the descriptors that the child has sent before its exec. */
 int streams_receive(struct mc_monitor *shared, struct streams *s, int socket)
 {
-	if (shared->flags & MC_UPPER && (s->upper = receive_fd(socket)) < 0)
+	if (shared->flags & MC_UPPER && (s->upper = mc_receive_fd(socket)) < 0)
 		return -EPROTO;
 	if (shared->flags & MC_TERMINAL) {
-		s->out = receive_fd(socket);
+		s->out = mc_receive_fd(socket);
 		if (s->out < 0)
 			return -EPROTO;
 		nonblocking(s->out);

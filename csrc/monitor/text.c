@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "monitor/monitor.h"
+#include "monitor/text.h"
 
 void put_bytes(struct text *t, const char *data, size_t size)
 {
@@ -34,6 +34,15 @@ void put_number(struct text *t, int64_t number)
 	if (number < 0)
 		put(t, "-");
 	put_digits(t, number < 0 ? -(uint64_t)number : (uint64_t)number, 1);
+}
+
+void put_hex(struct text *t, uint64_t number, int digits)
+{
+	char hex[16];
+
+	for (int i = digits - 1; i >= 0; i--, number >>= 4)
+		hex[i] = "0123456789abcdef"[number & 15];
+	put_bytes(t, hex, (size_t)digits);
 }
 
 /* Days since 1970 as a date of the Gregorian calendar. Years begin in March here, so a leap day is the last day. */

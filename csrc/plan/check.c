@@ -83,6 +83,7 @@ static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 		return exec_is_sound(plan, s);
 	case MC_RUN:
 		return run_is_sound(plan, s);
+	case MC_CHDIR:
 	case MC_IF_INDEX:
 	case MC_MOUNT_POINT:
 		return kind_of(s, 0) == MC_BYTES;

@@ -8,11 +8,26 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <linux/stat.h>
 
 #include "plan/syscalls.h"
 #include "plan/walk.h"
+
+/* chdir(2) follows magic links, so a path can leave the root through a descriptor; getcwd(2) detects it. */
+long mc_enter_directory(const char *path)
+{
+	char cwd[PATH_MAX];
+	long r = mc_sys1(SYS_chdir, MC_PTR(path));
+
+	if (r < 0)
+		return r;
+	r = mc_sys2(SYS_getcwd, MC_PTR(cwd), sizeof(cwd));
+	if (r < 0)
+		return r;
+	return cwd[0] == '/' ? 0 : -EXDEV; /* outside the root it is "(unreachable)/..." */
+}
 
 void mc_string_table(const char **table, const char *list, uint64_t count)
 {

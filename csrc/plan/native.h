@@ -85,14 +85,26 @@ struct mc_record {
 };
 
 #define MC_HEAD 1024
-#define MC_NO_FILTER -2 /* init could not load the program's seccomp filter */
+#define MC_NO_FILTER -2 /* a helper could not load the program's seccomp filter */
+#define MC_NO_DIRECTORY -3 /* a helper could not enter the program's working directory */
 
 /* The executable that exec failed on, as the child saw it: the parent derives its error message from this. */
 struct mc_program {
-	int32_t path;           /* index among the paths of MC_EXEC; -1: none existed; or MC_NO_FILTER */
+	int32_t path;           /* index among the paths of MC_EXEC; -1: none existed; or MC_NO_... */
 	uint32_t mode;          /* st_mode                                                          */
 	uint32_t length;        /* bytes in head                                                    */
 	unsigned char head[MC_HEAD];
+};
+
+#define MC_HANDOVER_ROOM 16384 /* bytes; more are in shared memory */
+
+/* The program for a waiting container of a pool (helpers/ready.c). Strings follow, each with its NUL: the working
+ * directory, the paths to try, the arguments, the environment; then, aligned, room for the pointers of argv and
+ * envp. */
+struct mc_handover {
+	uint32_t room;          /* bytes of all that                                                */
+	uint32_t pointers;      /* their offset in it                                               */
+	uint32_t npaths, argc, envc;
 };
 
 /* One run of a plan. The caller owns all of it; `slots` and `strings` are scratch memory of the walk. */
@@ -130,13 +142,21 @@ struct mc_spawn {
 	int32_t pid;            /* out: in the caller's pid namespace; set before the child runs    */
 	uint64_t start_ns;      /* out: around clone3; the end is the child's exec or exit          */
 	uint64_t end_ns;
+	int32_t started;        /* out: every step was performed, those of the parent-side plan and the exec too */
 	int32_t reaped;         /* out, of mc_spawn_reap: `status` and `rusage` are valid           */
 	int32_t status;         /* exit code, or minus the signal                                   */
 	uint64_t rusage[3];     /* user and system microseconds, peak resident set in KiB           */
 	uint64_t caller_kib;    /* out: the caller's peak resident set; exec counts it as the child's too */
 	struct mc_parent *parent; /* or NULL                                                        */
+	int32_t streams;        /* slot of stdin, which those of stdout and stderr follow, plus 1; 0: none. Where they
+				 * hold 0, 1 or 2, which are the caller's own streams, mc_spawn puts copies */
 	struct mc_run run;
 };
+
+/* lay.c: the structures of one run in zeroed memory of sizeof(structure) + mc_run_room() + 8 bytes. */
+size_t mc_run_room(const struct mc_plan *plan);
+struct mc_spawn *mc_spawn_lay(void *memory, const struct mc_plan *plan);
+struct mc_parent *mc_parent_lay(void *memory, const struct mc_parent *like);
 
 /* All return 0 or a result, or -errno; none touches errno, stdio or the heap. */
 uint64_t mc_now(void);

@@ -8,7 +8,7 @@
  * Therefore a thread, created before with all signals blocked, waits for the child's MC_READY and walks the second
  * part, in which steps send MC_GO to the child. Without CLONE_VFORK no thread would be needed; but then the OOM
  * killer, invoked for the child's memory limit, would kill the caller too (oom_badness: in_vfork). The child never
- * waits for ever: it reads MC_GO, another byte after a failure, or end of file when this process dies.
+ * waits for ever: it reads MC_GO, another byte after a failure, or end of file when this process dies (see do_wait()).
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -123,6 +123,8 @@ static int clone_child(struct mc_spawn *spawn)
 	spawn->start_ns = mc_now();
 	r = mc_clone3_call(&args, sizeof(args), child_main, &spawn->run);
 	spawn->end_ns = mc_now();
+	if (r < 0) /* at a limit of processes, the kernel has stored a pidfd, and closed it (copy_process()) */
+		spawn->pidfd = spawn->pid = -1;
 	mc_sys2(SYS_getrusage, RUSAGE_SELF, MC_PTR(&usage));
 	spawn->caller_kib = (uint64_t)usage.ru_maxrss;
 	return r < 0 ? (int)r : 0;
@@ -141,6 +143,65 @@ static int clone_with_parent_plan(struct mc_spawn *spawn)
 	return r;
 }
 
+/* Whether the walk of the child has reached its exec, or the plan's end. */
+static int has_started(const struct mc_spawn *spawn)
+{
+	const struct mc_run *run = &spawn->run;
+	const struct mc_step *last = step_at(run->plan, (uint32_t)run->at);
+
+	if (run->failed >= 0 || (spawn->parent && spawn->parent->run.failed >= 0))
+		return 0;
+	return run->at >= run->plan->nsteps || last->op == MC_EXEC || last->op == MC_EXEC_FD;
+}
+
+/* ---- the caller's own streams */
+
+/* A copy above 2, which no dup3 of the plan overwrites. For a stream that is closed or close-on-exec, /dev/null: if the
+ * caller closed it, its number may be that of another file, which is not for the child. */
+static long copy_stream(int fd)
+{
+	long flags = mc_sys2(SYS_fcntl, MC_FD(fd), F_GETFD), opened = -1, r;
+
+	if (flags < 0 || flags & FD_CLOEXEC) {
+		opened = mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR("/dev/null"), O_RDWR | O_CLOEXEC, 0);
+		if (opened < 0 || opened > 2)
+			return opened;
+		fd = (int)opened;
+	}
+	r = mc_sys3(SYS_fcntl, MC_FD(fd), F_DUPFD_CLOEXEC, 3);
+	if (opened >= 0)
+		mc_sys1(SYS_close, MC_FD(opened));
+	return r;
+}
+
+static int copy_streams(struct mc_spawn *spawn, int32_t copies[3])
+{
+	int32_t *slots = spawn->run.slots + spawn->streams - 1;
+
+	for (int i = 0; spawn->streams && i < 3; i++) {
+		long r = slots[i] < 3 ? copy_stream(slots[i]) : 0;
+
+		if (r < 0)
+			return (int)r;
+		if (r > 0)
+			slots[i] = copies[i] = (int32_t)r;
+	}
+	return 0;
+}
+
+static int spawn_with_streams(struct mc_spawn *spawn)
+{
+	int32_t copies[3] = { -1, -1, -1 };
+	int r = copy_streams(spawn, copies);
+
+	if (r == 0)
+		r = spawn->parent ? clone_with_parent_plan(spawn) : clone_child(spawn);
+	for (int i = 0; i < 3; i++)
+		if (copies[i] >= 0)
+			mc_sys1(SYS_close, MC_FD(copies[i]));
+	return r;
+}
+
 int mc_spawn(struct mc_spawn *spawn)
 {
 	const uint64_t all = ~0ull;
@@ -154,11 +215,12 @@ int mc_spawn(struct mc_spawn *spawn)
 	spawn->run.sigmask = before;
 	spawn->run.blocked = 1;
 	mc_dumpable_save();
-	r = spawn->parent ? clone_with_parent_plan(spawn) : clone_child(spawn);
+	r = spawn_with_streams(spawn);
 	mc_dumpable_restore();
 	mc_sys4(SYS_rt_sigprocmask, SIG_SETMASK, MC_PTR(&before), 0, 8);
 	if (r == 0 && spawn->run.sibling > 0)
 		r = adopt_sibling(spawn);
+	spawn->started = r == 0 && has_started(spawn);
 	return r;
 }
 

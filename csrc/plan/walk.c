@@ -56,20 +56,6 @@ static const void *bytes(const struct mc_run *run, const struct mc_step *s, int 
 
 /* ---- the steps that are more than one call */
 
-/* chdir(2) follows magic links, so a path can leave the root through a descriptor; getcwd(2) detects it. */
-static long do_chdir(const struct mc_run *run, const struct mc_step *s)
-{
-	char cwd[PATH_MAX];
-	long r = mc_sys1(SYS_chdir, value(run, s, 0));
-
-	if (r < 0)
-		return r;
-	r = mc_sys2(SYS_getcwd, MC_PTR(cwd), sizeof(cwd));
-	if (r < 0)
-		return r;
-	return cwd[0] == '/' ? 0 : -EXDEV; /* outside the root it is "(unreachable)/..." */
-}
-
 /* The kernel's own structure for rt_sigaction; libc's differs. Eight-byte sets on both architectures. */
 struct kernel_sigaction {
 	uint64_t handler, flags, restorer, mask;
@@ -200,11 +186,29 @@ static long retry(long nr, uint64_t a, uint64_t b, uint64_t c)
 	return r;
 }
 
-/* End of file: the process that should send MC_GO has ended. */
+/* Closes every descriptor that is in no slot, streams excepted. */
+static void close_others(const struct mc_run *run)
+{
+	for (int64_t first = 3, next; first <= INT32_MAX; first = next + 1) {
+		next = (int64_t)INT32_MAX + 1;
+		for (uint32_t i = 0; i < run->plan->nslots; i++)
+			if (run->slots[i] >= first && run->slots[i] < next)
+				next = run->slots[i];
+		if (next > first)
+			mc_sys3(SYS_close_range, (uint64_t)first, (uint64_t)next - 1, 0);
+	}
+}
+
+/* End of file: the process that should send MC_GO has ended. Other children that it started at the same time, in other
+ * threads, have copies of its end of the pipe: none of them keeps it while it waits itself, or two would wait for each
+ * other. */
 static long do_wait(const struct mc_run *run, const struct mc_step *s)
 {
 	char go = 0;
-	long r = retry(SYS_read, value(run, s, 0), MC_PTR(&go), 1);
+	long r;
+
+	close_others(run);
+	r = retry(SYS_read, value(run, s, 0), MC_PTR(&go), 1);
 
 	if (r < 0)
 		return r;
@@ -272,7 +276,7 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return mc_syscall(s->nr, value(run, s, 0), value(run, s, 1), value(run, s, 2), value(run, s, 3),
 				  value(run, s, 4), value(run, s, 5));
 	case MC_CHDIR:
-		return do_chdir(run, s);
+		return mc_enter_directory(bytes(run, s, 0));
 	case MC_SIGNALS:
 		return do_signals(run, s);
 	case MC_CAPBSET:

@@ -57,6 +57,10 @@ long mc_mount_point(const char *path, int is_file);
 long mc_exec(const char *path, uint32_t count, const char **argv, const char **envp, struct mc_program *program,
 	     int inspect);
 int mc_program_inspect(const char *path, uint32_t count, struct mc_program *program);
+
+/* exec.c: chdir(2). -EXDEV: the path leads outside the root. */
+long mc_enter_directory(const char *path);
+
 void mc_string_table(const char **table, const char *list, uint64_t count);
 
 #endif

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from minicontainer import __version__
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import Row, Template, format_option
-from minicontainer.cli.options import Command
 
 
 def show(data: dict[str, Any], format_: str, text: str) -> int:
@@ -60,8 +60,8 @@ def _plain(value: Any) -> str:
 
 def _info() -> dict[str, Any]:
     from minicontainer import runtime
-    from minicontainer.linux import namespaces
     from minicontainer.linux.cgroup import hierarchy
+    from minicontainer.linux.userns import is_root
 
     system = os.uname()
     return {
@@ -77,7 +77,7 @@ def _info() -> dict[str, Any]:
         "CgroupVersion": "2",
         "CgroupControllers": sorted(hierarchy().controllers),
         "RootDir": runtime.directory(),
-        "Rootless": not namespaces.is_root(),
+        "Rootless": not is_root(),
     }
 
 

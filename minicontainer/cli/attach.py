@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.command import Command
 from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import Command
 from minicontainer.errors import Error
 
 DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q, docker's

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from minicontainer.cli.foreground import show_timeline
 from minicontainer.cli.options import cidfile, pairs
+from minicontainer.cli.outputs import show
 from minicontainer.detached.container import Container
 from minicontainer.errors import SpecError
 from minicontainer.spec import Spec
@@ -41,7 +40,7 @@ def make(spec: Spec, options: dict[str, Any], timeout: float | None, how: Callab
         )
         try:
             write_id(container.id)
-            click.echo(container.id)
+            show(container.id)
         except BrokenPipeError:
             raise  # the reader has closed stdout: the container stays
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,6 +67,7 @@ def startup(rootfs: str | None, **common: Any) -> None:
         return
     _machine(report)
     _rows(report)
+    _targets(report)
     _unable(report)
 
 
@@ -143,6 +145,7 @@ def boot(exits: int, machines: int, **common: Any) -> None:
         _rows(report["exits"], "one exit", 2)
     if report["idle"]:
         _idle(report["idle"])
+    _targets(report)
     _unable(report)
 
 
@@ -150,19 +153,24 @@ def boot(exits: int, machines: int, **common: Any) -> None:
 @figures(10)
 @click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Memory of each machine.")
 @click.option("--append", metavar="TEXT", help="The kernel command line. [default: options for a fast boot]")
+@click.option("--against", metavar="PATH", help="Measure the command minicontainer of another build, too.")
 @click.argument("kernel")
-def linux(kernel: str, memory: str, append: str | None, **common: Any) -> None:
+def linux(kernel: str, memory: str, append: str | None, against: str | None, **common: Any) -> None:
     """Measure the boot of a Linux KERNEL (a bzImage) up to its first process, beside QEMU's microvm."""
     from minicontainer.compare.linux import APPEND, NAMES, WARM_UP, measure
 
     size("memory", memory)
-    options = {"kernel": kernel, "memory": memory, "append": APPEND if append is None else append}
+    if against is not None and not os.access(against, os.X_OK):
+        raise SpecError("against", against, "cannot be executed", "the path of another build's command minicontainer")
+    text = APPEND if append is None else append
+    options = {"kernel": kernel, "memory": memory, "append": text, "against": against}
     report = _measured(measure, NAMES, common, WARM_UP, **options)
     if not report:
         return
     _machine(report)
     for part, compared in report["boot"].items():
         _rows(compared, part, versus="qemu")
+    _targets(report)
     _unable(report)
 
 
@@ -189,6 +197,13 @@ def security(meta: str | None, format_: str, only: Sequence[str]) -> int:
         click.echo("\n".join(compared(report)))
         _unable(report)
     return int(bool(report["worse"]))
+
+
+def _targets(report: dict[str, Any]) -> None:
+    from minicontainer.compare.targets import lines
+
+    click.echo()
+    click.echo("\n".join(lines(report["targets"])))
 
 
 def _known(only: Sequence[str], names: Sequence[str]) -> None:

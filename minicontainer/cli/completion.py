@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from minicontainer.cli.options import Command
+from minicontainer.cli.command import Command
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -21,7 +21,7 @@ def command(shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from minicontainer.cli import cli
+    from minicontainer.cli.root import cli
 
     completion_class = get_completion_class(shell)
     assert completion_class is not None

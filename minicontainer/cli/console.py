@@ -7,38 +7,45 @@ file it reads only as much as the guest takes, so nothing is lost.
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import os
-import signal
 import sys
-import termios
-import threading
-import tty
 from select import POLLIN, poll
-from typing import Any
 
-from minicontainer.kvm.machine import Machine
-from minicontainer.kvm.threads import start
+from minicontainer.kvm.threads import block_signals, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Event, Thread
+    from typing import Any
+
+    from minicontainer.cli.vgascreen import Display
+    from minicontainer.kvm.machine import Machine
+else:
+    from minicontainer.light import Event, Thread
 
 ESCAPE = 0x01  # Ctrl-A
 CHUNK = 1024
 PATIENCE = 0.01  # seconds between two attempts to write to a full FIFO
+WELCOME = "minicontainer: Ctrl-A x ends the machine, Ctrl-A h helps"
 HELP = (
-    "\r\nCtrl-A x   end the machine\r\nCtrl-A h   this help\r\nCtrl-A Ctrl-A   send Ctrl-A\r\n"
-    "Everything else, Ctrl-C too, goes to the guest.\r\n"
+    "Ctrl-A x   end the machine\nCtrl-A h   this help\nCtrl-A Ctrl-A   send Ctrl-A\n"
+    "Everything else, Ctrl-C too, goes to the guest."
 )
 
 
 class Console:
-    """``with Console(machine): machine.run()``, after ``machine.start()``."""
+    """``with Console(machine): machine.run()``, after ``machine.start()``. ``display``: what draws on the terminal, if
+    something does, and so has to show help and to be told when the terminal was used by others."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, machine: Machine, display: Display | None = None) -> None:
+        self._machine, self._display = machine, display
         self._terminal = os.isatty(0)
         self._saved: list[Any] | None = None
         self._escaped = False
-        self._over = threading.Event()
+        self._over = Event()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread = Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Console:
         start(self._thread)
@@ -57,22 +64,43 @@ class Console:
         os.close(self._wake)
         os.close(self._waker)
         if self._saved is not None:
-            signal.signal(signal.SIGCONT, self._before)
+            import termios
+
+            _signal.signal(_signal.SIGCONT, self._before)
             try:
                 termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             except termios.error:
                 pass  # the terminal is gone
 
     def _take_terminal(self) -> None:
-        self._before = signal.getsignal(signal.SIGCONT)
+        import termios
+
+        self._before = _signal.getsignal(_signal.SIGCONT)
         self._saved = termios.tcgetattr(0)
-        signal.signal(signal.SIGCONT, lambda *_: self._raw())
+        _signal.signal(_signal.SIGCONT, lambda *_: self._resume())
         self._raw()
-        print("minicontainer: Ctrl-A x ends the machine, Ctrl-A h helps", file=sys.stderr, flush=True)
+        if self._display is not None:
+            self._display.note(WELCOME)
+        else:
+            print(WELCOME, file=sys.stderr, flush=True)
+
+    def _resume(self) -> None:
+        self._raw()
+        if self._display is not None:
+            self._display.redraw()
+
+    def _help(self) -> None:
+        if self._display is not None:
+            self._display.note(HELP)
+        else:
+            os.write(2, f"\n{HELP}\n".replace("\n", "\r\n").encode())
 
     def _raw(self) -> None:
         """Set raw input, with output processing left on for guests that end lines with \\n alone. Repeated after a
         stop (SIGCONT)."""
+        import termios
+        import tty
+
         try:
             tty.setraw(0, termios.TCSANOW)
             mode = termios.tcgetattr(0)
@@ -82,7 +110,7 @@ class Console:
             pass
 
     def _read(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        block_signals()
         poller = poll()
         poller.register(0, POLLIN)
         poller.register(self._wake, POLLIN)
@@ -121,7 +149,7 @@ class Console:
             if byte in b"xX":
                 self._machine.stop()
             elif byte in b"hH?":
-                os.write(2, HELP.encode())
+                self._help()
             elif byte == ESCAPE:
                 passed.append(byte)
         return bytes(passed)

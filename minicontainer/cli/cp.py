@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from minicontainer.cli.command import Command
 from minicontainer.cli.names import ContainerPath, find
-from minicontainer.cli.options import Command
 from minicontainer.errors import Error, SpecError
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from copy import copy
 from typing import Any
-
-import click
 
 from minicontainer import spec as s
 from minicontainer.cli import run
-from minicontainer.cli.options import OptionalValues
+from minicontainer.cli.syntax import Option, Syntax
 
 OTHERS = ("detach", "no_tty", "explain", "explain_to", "dry_run", "meta", "security_report", "security_report_to")
 
@@ -31,21 +28,14 @@ def create(**options: Any) -> int:
     return 0
 
 
-def _own(parameter: click.Parameter) -> click.Parameter:
+def _own(option: Option) -> Option:
     """An option of run, with the help that applies to create, where nothing runs in the foreground."""
-    if not isinstance(parameter, click.Option) or not parameter.help:
-        return parameter
-    own = copy(parameter)
-    text = re.sub(r" \(without -d, .*\)| \[default: if stdin and stdout are one\]", "", parameter.help)
+    if "help" not in option.settings:
+        return option
+    text = re.sub(r" \(without -d, .*\)| \[default: if stdin and stdout are one\]", "", option.settings["help"])
     text = text.removeprefix("With -d: ")
-    own.help = text[0].upper() + text[1:]
-    return own
+    return Option(*option.names, **{**option.settings, "help": text[0].upper() + text[1:]})
 
 
-command = OptionalValues(
-    "create",
-    callback=create,
-    params=[_own(parameter) for parameter in run.command.params if parameter.name not in OTHERS],
-    help=create.__doc__,
-    context_settings=run.command.context_settings,
-)
+OPTIONS = tuple(_own(option) for option in run.OPTIONS if option.name not in OTHERS)
+SYNTAX = Syntax("create", create, OPTIONS, run.ARGUMENTS, interspersed=False, width=100)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import Command
 from minicontainer.cli.tables import printable
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from minicontainer.cli.options import Command
+from minicontainer.cli.command import Command
 
 if TYPE_CHECKING:
     from minicontainer.doctor import Finding, Report

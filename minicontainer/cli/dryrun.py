@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from minicontainer.container import placeholders
 from minicontainer.container.cgroup import limits
+from minicontainer.container.compilation import compile_spec
 from minicontainer.container.references import resolve
-from minicontainer.container.start import compile_spec
 from minicontainer.spec import Spec
 
 

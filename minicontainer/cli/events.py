@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from minicontainer.cli import filters as f
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import Row, Template, format_option
-from minicontainer.cli.options import Command
 from minicontainer.cli.times import parse_time, rfc3339
 
 KINDS = ("container", "network", "volume")

@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
-
-import click
 
 from minicontainer import spec as s
 from minicontainer.cli.environment import environment
-from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import Command
+from minicontainer.cli.syntax import Argument, Option, Syntax
 from minicontainer.errors import SpecError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-@click.command("exec", cls=Command, context_settings={"allow_interspersed_args": False})
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for COMMAND; its streams are /dev/null.")
-@click.option("-i", "--interactive", is_flag=True, help="Pass stdin. [default: /dev/null]")
-@click.option("-t", "--tty", is_flag=True, help="Allocate a terminal.")
-@click.option(
-    "-e", "--env", multiple=True, metavar="VALUE", help="Environment variable KEY=VALUE; KEY alone copies the caller's."
+OPTIONS = (
+    Option("-d", "--detach", is_flag=True, help="Do not wait for COMMAND; its streams are /dev/null."),
+    Option("-i", "--interactive", is_flag=True, help="Pass stdin. [default: /dev/null]"),
+    Option("-t", "--tty", is_flag=True, help="Allocate a terminal."),
+    Option(
+        "-e",
+        "--env",
+        multiple=True,
+        metavar="VALUE",
+        help="Environment variable KEY=VALUE; KEY alone copies the caller's.",
+    ),
+    Option(
+        "--env-file",
+        multiple=True,
+        metavar="VALUE",
+        help="File of environment variables, one per line; # begins a comment.",
+    ),
+    Option("-w", "--workdir", help="Working directory in the container."),
+    Option("-u", "--user", help="User [NAME|UID][:GROUP|GID], from the container's /etc/passwd."),
+    Option("--explain", is_flag=True, help="Show every step with its time."),
 )
-@click.option(
-    "--env-file",
-    multiple=True,
-    metavar="VALUE",
-    help="File of environment variables, one per line; # begins a comment.",
-)
-@click.option("-w", "--workdir", help="Working directory in the container.")
-@click.option("-u", "--user", help="User [NAME|UID][:GROUP|GID], from the container's /etc/passwd.")
-@click.option("--explain", is_flag=True, help="Show every step with its time.")
-@container_argument()
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(container: str, **options: Any) -> int:
+
+
+def exec_(container: str, **options: Any) -> int:
     """Run COMMAND in CONTAINER: in its namespaces and its cgroup, with the confinement of its first process."""
     if options["tty"] and not (os.isatty(0) and os.isatty(1)):
         raise SpecError("tty", None, "stdin and stdout are not both a terminal", "leave -t out to pass the streams")
     args = options["command"]
     settings = {"env": environment(options), "cwd": options["workdir"], "user": options["user"]}
     s.Spec(args, rootfs="/", **{name: value for name, value in settings.items() if value is not None})  # validates
-    target = find(container)
+    from minicontainer.detached.container import Container
+
+    target = Container.find(container)
     if options["detach"]:
         target.exec_detached(args, **settings)
         return 0
@@ -57,3 +63,7 @@ def _attached(target: Any, args: Sequence[str], settings: dict[str, Any], option
     return foreground(
         spec, explain=explain, start=lambda _: target.exec(args, tty=options["tty"], stdin=stdin, **settings)
     )
+
+
+ARGUMENTS = (Argument("container", completes="container"), Argument("command", nargs=-1, required=True))
+SYNTAX = Syntax("exec", exec_, OPTIONS, ARGUMENTS, interspersed=False)

@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from minicontainer.cli.command import Command
 from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import Command, writable
+from minicontainer.cli.options import writable
 from minicontainer.errors import Error, SpecError
 
 

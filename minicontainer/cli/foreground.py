@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import os
-import signal
 import sys
-from collections.abc import Callable
-from math import inf
 from select import POLLIN, poll
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
-from minicontainer.cli.interrupts import Interrupts
+from minicontainer.cli import print_error
 from minicontainer.cli.options import write_json
 from minicontainer.container.process import Popen
 from minicontainer.errors import sentence
-from minicontainer.spec import Spec, signal_number
+from minicontainer.spec import signal_number
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from minicontainer.cli.interrupts import Interrupts
     from minicontainer.cli.terminal import Terminal
     from minicontainer.plan.timeline import Timeline
+    from minicontainer.spec import Spec
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 TIMED_OUT = 124
+NEVER = float("inf")
 LONGEST = 10**9  # milliseconds: the longest time-out of one poll(2)
 
 
@@ -85,17 +89,19 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._wakeup = _signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for name in (*FORWARDED, "SIGWINCH"):
-            number = getattr(signal, name)
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
+            number = getattr(_signal, name)
+            if _signal.getsignal(number) is not _signal.SIG_IGN:
+                self._before[number] = _signal.signal(number, self._handle)
+        if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_IGN:  # the kernel would discard the status of process 1
+            self._before[_signal.SIGCHLD] = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
+            _signal.signal(number, handler)
+        _signal.set_wakeup_fd(self._wakeup)
         os.close(self.fd)
         os.close(self._write)
 
@@ -107,8 +113,8 @@ class Signals:
             self._forward(number)
 
     def _handle(self, number: int, _frame: object) -> None:
-        self.urgent |= number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-        if number == signal.SIGWINCH:
+        self.urgent |= number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
+        if number == _signal.SIGWINCH:
             if self.terminal is not None:
                 self.terminal.resize()
         elif self.process is None:
@@ -118,14 +124,14 @@ class Signals:
 
     def _forward(self, number: int) -> None:
         assert self.process is not None
-        if number == signal.SIGINT:
+        if number == _signal.SIGINT:
             self._interrupts += 1
             if self._interrupts > 1:
                 self.process.kill()
                 return
-        if number == signal.SIGCONT and self.terminal is not None:
+        if number == _signal.SIGCONT and self.terminal is not None:
             self.terminal.resume()
-        if number == signal.SIGTERM:
+        if number == _signal.SIGTERM:
             self._kill_later()
             number = self._stop
         self.process.send_signal(number)
@@ -134,7 +140,7 @@ class Signals:
         """The terminal is gone: send SIGHUP, and SIGKILL after ``stop_timeout``."""
         if self.kill_at is None and self.process is not None:
             self._kill_later()
-            self.process.send_signal(signal.SIGHUP)
+            self.process.send_signal(_signal.SIGHUP)
 
     def _kill_later(self) -> None:
         self.kill_at = self.kill_at or monotonic() + self._spec.stop_timeout
@@ -149,12 +155,13 @@ class Signals:
 
 
 def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
+    from minicontainer.cli.interrupts import Interrupts
     from minicontainer.cli.terminal import Terminal
 
     with Terminal(process.terminal) as terminal:
         signals.terminal = terminal
         try:
-            timed_out = watch(process, signals, timeout)
+            timed_out = watch(process, signals, timeout, Interrupts(process))
             process.wait()  # the container is removed before its last output is shown
             signals.urgent = False
             while not terminal.finished(signals.fd) and not signals.urgent:
@@ -164,10 +171,10 @@ def _watch_at_terminal(process: Popen[Any], signals: Signals, timeout: float | N
             signals.terminal = None
 
 
-def watch(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
+def watch(process: Popen[Any], signals: Signals, timeout: float | None, interrupts: Interrupts | None = None) -> bool:
     """Wait for the end while forwarding signals and, with a terminal, bytes. Return whether ``timeout`` was reached."""
     end = None if timeout is None else monotonic() + timeout
-    terminal, interrupts = signals.terminal, Interrupts(process)
+    terminal = signals.terminal
     poller = poll()
     poller.register(process.pidfd, POLLIN)
     poller.register(signals.fd, POLLIN)
@@ -179,14 +186,15 @@ def watch(process: Popen[Any], signals: Signals, timeout: float | None) -> bool:
         if signals.fd in ready:
             signals.drain()
         if terminal is not None:
-            if interrupts.is_second(terminal.move(ready)):
+            typed = terminal.move(ready)
+            if interrupts is not None and interrupts.is_second(typed):
                 process.kill()
             if terminal.hung_up:
                 signals.hang_up()
         if process.pidfd in ready:
             return timed_out
         if signals.kill_at is not None and monotonic() >= signals.kill_at:
-            signals.kill_at = inf
+            signals.kill_at = NEVER
             process.kill()
         if end is not None and monotonic() >= end:
             end, timed_out = None, True
@@ -205,11 +213,11 @@ def _left(*deadlines: float | None) -> int | None:
 def _print_reason(process: Popen[Any], timeout: float | None) -> None:
     """Print why the container ended, if the exit code does not show it."""
     if timeout is not None:
-        print(f"minicontainer: {sentence('--timeout', f'{timeout:g}', 'the container was killed')}", file=sys.stderr)
+        print_error(sentence("--timeout", f"{timeout:g}", "the container was killed"), 0)
     elif process.reason == "oom":
         limit = process.spec.limits.memory
         reason = "the container ran out of memory and was killed"
-        print(f"minicontainer: {sentence('--memory', limit, reason)}", file=sys.stderr)
+        print_error(sentence("--memory", limit, reason), 0)
 
 
 def show_timeline(timeline: Timeline, explain: str) -> None:
@@ -224,10 +232,4 @@ def _write_reports(process: Popen[Any], explain: str | None, meta: str | None) -
     if explain is not None:
         show_timeline(process.timeline, explain)
     if meta is not None:
-        from minicontainer.container.result import Result
-
-        assert process.returncode is not None
-        result: Result[Any] = Result(
-            process.args, process.returncode, None, None, process.usage(), process.reason, process.timeline
-        )
-        write_json(meta, result.meta() | {"id": process.id, "name": process.spec.name})
+        write_json(meta, process.result().meta() | {"id": process.id, "name": process.spec.name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from minicontainer.cli.options import Command
+from minicontainer.cli.command import Command
 from minicontainer.errors import Error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from minicontainer.cli.options import Command
+from minicontainer.cli.command import Command
 from minicontainer.errors import SpecError
 
 

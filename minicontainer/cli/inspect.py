@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import format_option, list_text
 from minicontainer.cli.names import containers_argument, find
-from minicontainer.cli.options import Command
 from minicontainer.errors import Error
 
 

@@ -8,13 +8,14 @@ job in the foreground.
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import os
-import signal
 import termios
-from collections import deque
 from time import monotonic
 
-from minicontainer.container.process import Popen
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.process import Popen
 
 WITHIN = 1.0  # seconds
 LFLAG, CC = 3, 6  # of tcgetattr
@@ -25,7 +26,7 @@ class Interrupts:
 
     def __init__(self, process: Popen[bytes]) -> None:
         self._process = process
-        self._times: deque[float] = deque(maxlen=2)
+        self._times: list[float] = []  # of the last two
 
     def is_second(self, typed: bytes) -> bool:
         """Whether ``typed``, which was just sent to the container's terminal, contains the second ignored interrupt."""
@@ -37,7 +38,7 @@ class Interrupts:
                 return False
         except (OSError, termios.error):
             return False  # the container has ended
-        self._times.extend([monotonic()] * typed.count(key))
+        self._times = [*self._times, *[monotonic()] * typed.count(key)][-2:]
         return len(self._times) == 2 and self._times[1] - self._times[0] <= WITHIN
 
     def _key(self) -> bytes:
@@ -55,4 +56,4 @@ class Interrupts:
         if self._process.spec.init:
             program = int(status["PPid"]) == self._process.pid
         handled = int(status["SigCgt"], 16) | int(status["SigBlk"], 16)
-        return program and not handled >> (signal.SIGINT - 1) & 1
+        return program and not handled >> (_signal.SIGINT - 1) & 1

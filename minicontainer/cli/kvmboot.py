@@ -4,93 +4,124 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-
-import click
 
 from minicontainer.cli.console import Console
-from minicontainer.cli.options import OptionalValues, json_destination, writable, write_json
-from minicontainer.errors import SpecError
-from minicontainer.kvm import boot
+from minicontainer.cli.kvmsignals import Terminated, ended_by_signals
+from minicontainer.cli.options import json_destination, writable, write_json
+from minicontainer.cli.outputs import show
+from minicontainer.cli.syntax import Argument, Option, Syntax
+from minicontainer.errors import Error, SpecError
+from minicontainer.kvm import boot, bus, devices
 from minicontainer.kvm.boot.kernel import Kernel
-from minicontainer.kvm.boot.pc import APPEND
+from minicontainer.kvm.boot.pc import APPEND, SCREEN_APPEND
 from minicontainer.kvm.machine import Machine, bounds
 from minicontainer.kvm.memory import GuestMemoryError
-from minicontainer.kvm.result import Outcome, Result
-from minicontainer.kvm.threads import kick, start
+from minicontainer.kvm.result import Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+    from typing import Any
+
+    from minicontainer.cli.vgascreen import Display
+    from minicontainer.kvm.result import Result
+    from minicontainer.kvm.screen import Screen
+else:
+    from minicontainer.light import ExitStack
 
 EPILOG = """The format of KERNEL is detected: a flat 16-bit binary (loaded and entered at 0x1000), a boot sector, an ELF
-file for i386 or x86_64 (also with a PVH note), or a Linux bzImage. KERNEL may also be the name of a bundled guest
-(--list); ./NAME is always a file.
+file for i386 or x86_64 (also with a PVH note or a header of multiboot 1 or 2), or a Linux bzImage; what is packed
+with gzip is unpacked. KERNEL may also be the name of a bundled guest (--list); ./NAME is always a file.
 
 At a terminal, Ctrl-A x stops the machine and Ctrl-A h shows help. Exit codes: 0 halted with interrupts off, powered
 off or reset; the byte that the guest wrote to port 0xf4; 120 --max-exits; 121 triple fault; 122 internal error (an
 instruction that KVM cannot emulate); 123 the processor refused the guest's state; 124 --timeout; 125 an error of
 minicontainer; 126 KERNEL cannot be booted; 127 KERNEL was not found; 130 Ctrl-C."""
 
-option = click.option
+OPTIONS = (
+    Option("--list", "list_guests", is_flag=True, help="List the guests that come with minicontainer."),
+    Option(
+        "--mode",
+        help="Processor mode or boot protocol: real, protected, long, user64 (long mode at CPL 3), pvh, linux,"
+        " linux16, linux32, linux64, multiboot or multiboot2.",
+    ),
+    Option(
+        "--load-address",
+        metavar="ADDRESS",
+        help="Load address of a flat binary. [default: 0x1000 in real mode, else 0x100000]",
+    ),
+    Option("--entry", metavar="ADDRESS", help="Entry point. [default: from the file]"),
+    Option("-m", "--memory", metavar="SIZE", help="Memory, in bytes or with k, m, g. [default: 2m; 256m for Linux]"),
+    Option("--cpus", metavar="N", help="Number of processors. [default: as the guest asks for, mostly 1]"),
+    Option(
+        "--irqchip",
+        is_flag=True,
+        default=None,
+        help="Add interrupt controllers and a timer, if the guest does not ask for them.",
+    ),
+    Option(
+        "--initrd",
+        metavar="FILE",
+        help="Initial root file system for Linux (initramfs), or multiboot's modules: FILE[ ARGUMENTS][,FILE...].",
+    ),
+    Option(
+        "--append",
+        metavar="TEXT",
+        help=f"Kernel command line. [default of Linux: {APPEND}; {SCREEN_APPEND} with --screen]",
+    ),
+    Option(
+        "--bios-data",
+        is_flag=True,
+        help="Write a BIOS data area, and with interrupt controllers an MP table, for kernels that look for them.",
+    ),
+    Option(
+        "--firmware",
+        metavar="FILE",
+        help="Instead of KERNEL: an image that ends at 4 GiB and starts as a PC does, such as SeaBIOS or u-boot.rom.",
+    ),
+    Option(
+        "--fw-cfg",
+        metavar="NAME,file=FILE",
+        multiple=True,
+        help="A file for the guest to read from QEMU's fw_cfg device; also NAME,string=TEXT.",
+    ),
+    Option("--debug-exit", metavar="PORT", help="Another port that ends the machine as 0xf4 does, such as 0x501."),
+    Option("--timeout", metavar="SECONDS", help="Stop the machine after so many seconds (exit code 124)."),
+    Option("--max-exits", metavar="N", help="Stop the machine after so many exits (exit code 120)."),
+    Option(
+        "--serial",
+        metavar="WHERE",
+        help="Serial port: stdio, none, or a file for its output. [default: stdio; none with --screen]",
+    ),
+    Option(
+        "--screen",
+        is_flag=True,
+        help="Add a VGA in text mode, shown at a terminal while the machine runs, and as text at its end.",
+    ),
+    Option("--explain", is_flag=True, help="Show every ioctl with its time, then the exits; =json:FILE writes JSON."),
+    Option("--explain-to", hidden=True),
+    Option("--trace", is_flag=True, help="Show every exit as it happens; =FILE writes them to FILE."),
+    Option("--trace-to", hidden=True),
+    Option("--stats", is_flag=True, help="Show the number and time of exits by reason and port."),
+    Option("--step", is_flag=True, help="Single-step with registers and instructions; =N: only the first N."),
+    Option("--step-to", hidden=True),
+    Option("--dump-registers", is_flag=True, help="Show the registers at the end."),
+    Option("--dump-memory", metavar="A:N", multiple=True, help="Show N bytes at the address A at the end."),
+    Option("--meta", "--json", "meta", metavar="FILE", help="Write the result to FILE, as JSON."),
+    Option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb at this address before the first instruction."),
+)
 
 
-@click.command(
-    "kvm-boot",
-    cls=OptionalValues,
-    epilog=EPILOG,
-    context_settings={"max_content_width": 100},
-)
-@option("--list", "list_guests", is_flag=True, help="List the guests that come with minicontainer.")
-@option(
-    "--mode", help="Processor mode or boot protocol: real, protected, long, user64 (long mode at CPL 3), pvh or linux."
-)
-@option(
-    "--load-address",
-    metavar="ADDRESS",
-    help="Load address of a flat binary. [default: 0x1000 in real mode, else 0x100000]",
-)
-@option("--entry", metavar="ADDRESS", help="Entry point. [default: from the file]")
-@option("-m", "--memory", metavar="SIZE", help="Memory, in bytes or with k, m, g. [default: 2m; 256m for Linux]")
-@option("--cpus", metavar="N", help="Number of processors. [default: as the guest asks for, mostly 1]")
-@option(
-    "--irqchip",
-    is_flag=True,
-    default=None,
-    help="Add interrupt controllers and a timer, if the guest does not ask for them.",
-)
-@option("--initrd", metavar="FILE", help="Initial root file system for Linux (initramfs).")
-@option("--append", metavar="TEXT", help=f"Linux kernel command line. [default: {APPEND}]")
-@option("--timeout", metavar="SECONDS", help="Stop the machine after so many seconds (exit code 124).")
-@option("--max-exits", metavar="N", help="Stop the machine after so many exits (exit code 120).")
-@option(
-    "--serial",
-    default="stdio",
-    show_default=True,
-    metavar="WHERE",
-    help="Serial port: stdio, none, or a file for its output.",
-)
-@option("--explain", is_flag=True, help="Show every ioctl with its time, then the exits; =json:FILE writes JSON.")
-@option("--explain-to", hidden=True)
-@option("--trace", is_flag=True, help="Show every exit as it happens; =FILE writes them to FILE.")
-@option("--trace-to", hidden=True)
-@option("--stats", is_flag=True, help="Show the number and time of exits by reason and port.")
-@option("--step", is_flag=True, help="Single-step with registers and instructions; =N: only the first N.")
-@option("--step-to", hidden=True)
-@option("--dump-registers", is_flag=True, help="Show the registers at the end.")
-@option("--dump-memory", metavar="A:N", multiple=True, help="Show N bytes at the address A at the end.")
-@option("--meta", "--json", "meta", metavar="FILE", help="Write the result to FILE, as JSON.")
-@option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb at this address before the first instruction.")
-@click.argument("kernel", required=False)
-@click.pass_context
-def command(ctx: click.Context, /, **options: Any) -> int:
+def kvm_boot(**options: Any) -> int:
     """Boot KERNEL in a virtual machine (KVM)."""
     if options["list_guests"]:
         from minicontainer.kvm import guests
 
         width = max(map(len, guests.GUESTS))
-        click.echo("\n".join(f"{name:{width}}  {text}" for name, text in guests.GUESTS.items()))
+        show("\n".join(f"{name:{width}}  {text}" for name, text in guests.GUESTS.items()))
         return 0
-    if options["kernel"] is None:
-        raise click.UsageError("Missing argument 'KERNEL'.", ctx)
+    if options["kernel"] is None and options["firmware"] is None:
+        raise Error("Missing argument 'KERNEL'. (see minicontainer kvm-boot --help)")
     return Boot(options).run()
 
 
@@ -101,11 +132,12 @@ class Boot:
         from minicontainer.kvm import guests
 
         self.options = options
-        self.path = guests.find(options["kernel"])
+        self.path = guests.find(options["kernel"]) if options["firmware"] is None else options["firmware"]
         self.meta = writable("meta", options["meta"])
         self.explain = json_destination("explain", options["explain_to"]) if options["explain"] else None
         if options["gdb"] is not None and options["step"]:
             raise SpecError("step", None, "cannot be combined with --gdb, which steps itself")
+        self.serial = self._serial(options["serial"])
         self._check(options)
         self.dumps = [span(text) for text in options["dump_memory"]]
         self.recorder: Any = None
@@ -113,8 +145,21 @@ class Boot:
 
     def _check(self, options: dict[str, Any]) -> None:
         """Check the options before the machine is made."""
-        self.places = {name: number(name, options[name]) for name in ("load_address", "entry")}
+        self.load_address = number("load_address", options["load_address"], ADDRESS)
+        self.entry = number("entry", options["entry"], ADDRESS)
+        self.debug_exit = number("debug-exit", options["debug_exit"], PORT)
+        if self.debug_exit in (*bus.SERIAL, devices.DEBUG_CONSOLE):
+            raise SpecError("debug-exit", options["debug_exit"], "is a port that prints", "such as 0x501")
         boot.check_mode(options["mode"])
+        self.fw_cfg: dict[str, bytes] | None = None
+        if options["fw_cfg"]:
+            from minicontainer.cli import fwcfg
+
+            self.fw_cfg = fwcfg.files(options["fw_cfg"])
+        if options["firmware"] is not None:
+            from minicontainer.cli import fwcfg
+
+            fwcfg.check_firmware_options(options)
         bounds(options["timeout"], options["max_exits"])
         count("step", options["step_to"])
         if options["gdb"] is not None:
@@ -122,20 +167,32 @@ class Boot:
 
             parse_address(options["gdb"])
 
+    def _serial(self, where: str | None) -> str:
+        """Where the output of the serial port goes."""
+        has_screen = self.options["screen"]
+        if has_screen and where == "stdio":
+            raise SpecError("serial", where, "is where --screen is shown", "none, or a file")
+        if where is None:
+            return "none" if has_screen else "stdio"
+        return where
+
     def run(self) -> int:
         """Run the command; return the exit code."""
-        with ExitStack() as stack:
-            output = self._output(stack)
-            machine = self._machine(stack, output)
-            result = self._run(machine)
-            self._report(machine, result)
+        try:
+            with ExitStack() as stack:
+                output = self._output(stack)
+                machine = self._machine(stack, output)
+                result = self._run(machine)
+                self._report(machine, result)
+        except Terminated as ended:
+            return ended.exit_code
         return result.returncode
 
     # ---- before the run
 
     def _output(self, stack: ExitStack) -> int:
         """The descriptor for the output of the serial port."""
-        where = self.options["serial"]
+        where = self.serial
         if where == "stdio":
             return 1
         path = os.devnull if where == "none" else writable("serial", where)
@@ -149,24 +206,22 @@ class Boot:
 
             self.recorder = Recorder()
         with Kernel(self.path) as kernel:
-            memory = options["memory"] if options["memory"] is not None else boot.memory_wanted(kernel)
             machine = stack.enter_context(
                 Machine(
-                    memory,
+                    self._memory(kernel),
                     options["cpus"],
                     irqchip=options["irqchip"],
                     serial=output,
                     want_ports=options["stats"],
+                    bios_data=options["bios_data"],
+                    fw_cfg=self.fw_cfg,
+                    screen=options["screen"],
                     watch=self.recorder,
                 )
             )
-            machine.load(
-                kernel,
-                mode=options["mode"],
-                **self.places,
-                initrd=options["initrd"],
-                append=options["append"],
-            )
+            self._load(machine, kernel)
+            if self.debug_exit is not None:
+                machine.bus.add_ports(self.debug_exit, 1, devices.debug_exit)
         for address, length in self.dumps:
             try:
                 machine.memory.offset(address, length)
@@ -175,6 +230,21 @@ class Boot:
                 raise SpecError("dump-memory", f"{address:#x}:{length}", reason) from None
         self._observe(stack, machine)
         return machine
+
+    def _memory(self, kernel: Kernel) -> int | str:
+        wanted: int | str | None = self.options["memory"]
+        if wanted is not None:
+            return wanted
+        if self.options["firmware"] is not None:
+            return boot.LINUX_MEMORY
+        return boot.memory_wanted(kernel, self.options["mode"])
+
+    def _load(self, machine: Machine, kernel: Kernel) -> None:
+        if self.options["firmware"] is not None:
+            machine.load_firmware(kernel)
+            return
+        given = {name: self.options[name] for name in ("mode", "initrd", "append")}
+        machine.load(kernel, load_address=self.load_address, entry=self.entry, **given)
 
     def _observe(self, stack: ExitStack, machine: Machine) -> None:
         """Install the observers of exits."""
@@ -204,12 +274,25 @@ class Boot:
                 stack.enter_context(ended_by_signals(machine))
                 if self.options["gdb"] is not None:
                     self._serve_gdb(stack, machine)
-                if self.options["serial"] == "stdio":
-                    stack.enter_context(Console(machine))
+                display = self._show_screen(stack, machine.screen)
+                if self.serial == "stdio" or machine.screen is not None:
+                    stack.enter_context(Console(machine, display))
                 return machine.run(timeout, most)
         except KeyboardInterrupt:
             rip = machine.processors[0].vcpu.get_regs().rip
             return machine.result(Outcome("interrupted", detail=f"rip {rip:#x}"))
+
+    def _show_screen(self, stack: ExitStack, screen: Screen | None) -> Display | None:
+        """Show the screen; returns what draws it on the terminal. Nothing does if exits are reported there."""
+        if screen is None:
+            return None
+        from minicontainer.cli import vgascreen
+
+        traces = self.options["trace"] and self.options["trace_to"] is None
+        reports = os.isatty(2) and (traces or self.options["step"])
+        display = vgascreen.Display(screen, draws=vgascreen.is_terminal() and not reports)
+        stack.enter_context(display)
+        return display if display.draws else None
 
     def _serve_gdb(self, stack: ExitStack, machine: Machine) -> None:
         from minicontainer.kvm.debug import gdb
@@ -235,65 +318,24 @@ class Boot:
             write_json(self.meta, {"kernel": self.path, **result.as_dict()})
 
 
-class Terminated(BaseException):
-    """A signal ends this process; the machine and the terminal are restored while the stack unwinds."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-
-
-@contextmanager
-def ended_by_signals(machine: Machine) -> Iterator[None]:
-    """SIGTERM and SIGHUP raise Terminated, unless the caller ignores them; the exit code is then 128 and the signal.
-
-    Python runs the handler of a signal that arrives just before KVM_RUN only after KVM_RUN. So a thread reads each
-    signal (signal.set_wakeup_fd) and kicks the processors out of KVM_RUN."""
-    import signal
-    from threading import Thread
-
-    def end(number: int, _frame: object) -> None:
-        raise Terminated(number)
-
-    def kick_out() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while os.read(signals, 1):
-            kick(machine.processors)
-
-    signals, wakeup = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(wakeup, False)
-    listener = Thread(target=kick_out, daemon=True)
-    start(listener)
-    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-    before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, end)
-    try:
-        yield
-    except Terminated as ended:
-        raise click.exceptions.Exit(ended.exit_code) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(-1)
-        os.close(wakeup)
-        listener.join()
-        os.close(signals)
-
-
 # ---- values of options
 
+# What a number is, its limit, and an example.
+ADDRESS = "address", 1 << 52, "0x100000"
+PORT = "port", 1 << 16, "0x501"
 
-def number(what: str, text: str | None) -> int | None:
-    """An address: decimal, or hexadecimal with 0x."""
+
+def number(what: str, text: str | None, kind: tuple[str, int, str]) -> int | None:
+    """An ADDRESS or a PORT: decimal, or hexadecimal with 0x."""
     if text is None:
         return None
+    name, limit, example = kind
     try:
         value = int(text, 0)
     except ValueError:
         value = -1
-    if not 0 <= value < 1 << 52:
-        raise SpecError(what, text, "is no address", "such as 0x100000")
+    if not 0 <= value < limit:
+        raise SpecError(what, text, f"is no {name}", f"such as {example}")
     return value
 
 
@@ -309,7 +351,10 @@ def span(text: str) -> tuple[int, int]:
     address, colon, length = text.partition(":")
     if not colon:
         raise SpecError("dump-memory", text, "must be ADDRESS:BYTES", "such as 0x1000:64")
-    values = number("dump-memory", address), number("dump-memory", length)
+    values = number("dump-memory", address, ADDRESS), number("dump-memory", length, ADDRESS)
     assert values[0] is not None
     assert values[1] is not None
     return values[0], values[1]
+
+
+SYNTAX = Syntax("kvm-boot", kvm_boot, OPTIONS, [Argument("kernel", required=False)], width=100, epilog=EPILOG)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 from minicontainer.cli.options import write_json
 from minicontainer.errors import sentence
-from minicontainer.kvm.machine import Machine
-from minicontainer.kvm.result import CONTROLS, REGISTERS, SEGMENTS, ExitCount, Result
+from minicontainer.kvm.result import CONTROLS, REGISTERS, SEGMENTS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from minicontainer.kvm.debug.explain import Recorder
+    from minicontainer.kvm.machine import Machine
+    from minicontainer.kvm.result import ExitCount, Result
 
 TEXTS = {
     "max-exits": "the limit of exits is reached",

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from minicontainer import spec as s
+from minicontainer.cli.command import Command, OptionalValues, confirm
 from minicontainer.cli.names import container_argument, containers_argument, each, find
-from minicontainer.cli.options import Command, OptionalValues, confirm, yes_or_no
+from minicontainer.cli.options import yes_or_no
 from minicontainer.errors import Error
 
 time_option = click.option("-t", "--time", "seconds", help="Seconds from the stop signal to SIGKILL; -1: never.")

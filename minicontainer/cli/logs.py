@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from minicontainer import spec as s
+from minicontainer.cli.command import Command
 from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import Command
 from minicontainer.cli.times import parse_time, rfc3339
 
 

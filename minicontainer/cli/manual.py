@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from minicontainer import __version__
-from minicontainer.cli.options import Command
+from minicontainer.cli.command import Command
 
 EXIT_STATUS = (
     ("0 to 123", "the exit code of the program"),
@@ -32,7 +32,7 @@ FILES = (
 @click.command("manual", cls=Command)
 def command() -> int:
     """Print the man page: minicontainer manual | man -l -"""
-    from minicontainer.cli import cli
+    from minicontainer.cli.root import cli
 
     click.echo("\n".join(page(cli)))
     return 0

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from minicontainer.cli.options import named_options
+from minicontainer.cli.command import named
 from minicontainer.errors import Error
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,7 +76,7 @@ def each(
     status, context = 0, click.get_current_context()
     for word in words:
         try:
-            with named_options(context):
+            with named(context):
                 click.echo(shown(word, do(find(word))))
         except (Error, OSError) as e:
             report(e)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from minicontainer.cli import filters as f
+from minicontainer.cli.command import confirm
 from minicontainer.cli.formats import Row, format_option
 from minicontainer.cli.groups import Group
 from minicontainer.cli.named import Listing, Name, each_name
-from minicontainer.cli.options import confirm
 from minicontainer.cli.times import format_time
 
 

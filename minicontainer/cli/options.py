@@ -1,17 +1,16 @@
-"""Shared by commands: options with an optional value, errors that name options, output files."""
+"""Shared by commands: errors that name options, values of options, output files."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
-
-import click
 
 from minicontainer.cli.outputs import to_write
-from minicontainer.errors import Error, SpecError, UnsupportedError, quote
+from minicontainer.errors import SpecError, UnsupportedError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO, Any
 
 # Field of Spec or Limits -> its option, where the names differ.
 OPTIONS = {
@@ -28,98 +27,37 @@ OPTIONS = {
 }
 
 
-class Command(click.Command):
-    """A command whose errors name an option as it was typed (``-n`` or ``--tail``)."""
+class named_options:
+    """Turns an error about a field of Spec into one with the option and the value as they were typed.
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set ``ctx.obj`` to the spelling of each option on the command line, by parameter."""
-        names = {name: p.name for p in self.get_params(ctx) for name in (*p.opts, *p.secondary_opts)}
-        spelled = [name for i in self._options(ctx, args) for name in self._spelled(args[i], ctx)]
-        ctx.obj = {names[name]: name for name in spelled if name in names}
-        with named_options(ctx):
-            return super().parse_args(ctx, args)
+    ``names``: the parameter of each option; ``spelled``: how a parameter's option was typed; ``values``: those of
+    parameters."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        with named_options(ctx):
-            return super().invoke(ctx)
+    def __init__(self, names: Mapping[str, str], spelled: Mapping[str, str], values: Mapping[str, Any]) -> None:
+        self.names, self.spelled, self.values = names, spelled, values
 
-    def _spelled(self, argument: str, ctx: click.Context) -> list[str]:
-        """The options in one argument: for ``-itn5``, ``-i``, ``-t`` and ``-n``."""
-        if argument.startswith("--"):
-            return [argument.partition("=")[0]]
-        valued, names = self._valued(ctx), []
-        for letter in argument[1:]:
-            names.append(f"-{letter}")
-            if names[-1] in valued:
-                break
-        return names
+    def __enter__(self) -> None:
+        pass
 
-    def _options(self, ctx: click.Context, args: Sequence[str]) -> Iterator[int]:
-        """Indices of the options: before the first positional argument or, if they may be interspersed, ``--``."""
-        valued = self._valued(ctx)
-        i = 0
-        while i < len(args) and args[i] != "--":
-            word = args[i]
-            if not word.startswith("-") or word == "-":
-                if not ctx.allow_interspersed_args:
-                    return
-                i += 1
-                continue
-            yield i
-            takes = word in valued if word.startswith("--") else _cluster_takes_next(word, valued)
-            i += 2 if takes else 1
-
-    def _valued(self, ctx: click.Context) -> set[str]:
-        """The options that take a value."""
-        return {o for p in self.get_params(ctx) if isinstance(p, click.Option) and not p.is_flag for o in p.opts}
-
-
-class OptionalValues(Command):
-    """A command with options whose value is optional: if there is a hidden option ``--explain-to`` beside a flag
-    ``--explain``, then ``--explain=X`` sets the flag, and the hidden option to X.
-
-    click's own way (``is_flag=False, flag_value=...``) would also take the next argument, often ROOTFS, as the value;
-    click 8.3.0 and 8.3.1 take even ``--`` (findings/click-optional-value.sh). So it is not used here."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        names = {name for p in self.get_params(ctx) for name in p.opts}
-        for i in reversed(list(self._options(ctx, args))):
-            flag, equals, value = args[i].partition("=")
-            if equals and f"{flag}-to" in names:
-                args[i : i + 1] = [flag, f"{flag}-to", value]
-        return super().parse_args(ctx, args)
-
-
-def _cluster_takes_next(word: str, valued: set[str]) -> bool:
-    """Whether the value is the next argument: true for ``-m``, false for ``-m64M`` and ``-it``."""
-    for position, letter in enumerate(word[1:], 2):
-        if f"-{letter}" in valued:
-            return position == len(word)
-    return False
-
-
-@contextmanager
-def named_options(ctx: click.Context) -> Iterator[None]:
-    """Turns an error about a field of Spec into one with the option and the value as they were typed."""
-    try:
-        yield
-    except (SpecError, UnsupportedError) as e:
+    def __exit__(self, _kind: object, e: object, _trace: object) -> None:
+        if not isinstance(e, (SpecError, UnsupportedError)):
+            return
         first, _, rest = e.what.partition(" ")
         field = first.partition("[")[0]
         name = f"--{OPTIONS.get(field, field.replace('_', '-'))}"
-        by_name = {name: p for p in ctx.command.params for name in p.opts}
-        if name == "--seccomp" and "--security-opt" in by_name and e.value is not None:
+        if name == "--seccomp" and "--security-opt" in self.names and e.value is not None:
             raise type(e)("--security-opt", f"seccomp={e.value}", e.reason, e.hint) from None
-        if name not in by_name:
-            raise
-        parameter = by_name[name]
-        what = (ctx.obj or {}).get(parameter.name, name)
-        raise type(e)(what, *_as_typed(ctx.params.get(parameter.name or ""), rest, e), e.hint) from None
+        if name in self.names:
+            parameter = self.names[name]
+            what = self.spelled.get(parameter, name)
+            raise type(e)(what, *_as_typed(self.values.get(parameter), rest, e), e.hint) from None
 
 
 def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[object, str]:
     """The value as typed, and the reason with the wrong part of the value (``rest`` names that part)."""
     wrong = "" if e.value is None else str(e.value)
+    import re
+
     word = re.compile(rf"(?<![\w.]){re.escape(wrong)}(?![\w.])")
     if isinstance(typed, tuple):
         ranks = {text: (text == wrong, bool(word.search(text)), wrong in text) for text in typed if wrong}
@@ -144,38 +82,36 @@ def pairs(what: str, items: Sequence[str]) -> dict[str, str]:
     return values
 
 
-@contextmanager
-def cidfile(path: str | None) -> Iterator[Callable[[str], object]]:
+class cidfile:
     """A function that writes the container's id into the file of --cidfile. The file must be new; it is created before
     the container, and removed if the start fails."""
-    if path is None:
-        yield lambda _: None
-        return
-    if not path:
-        raise SpecError("cidfile", path, "is empty", "the path of a new file")
-    try:
-        f = to_write(path, "x")
-    except FileExistsError:
-        raise SpecError("cidfile", path, "already exists", "remove it, or give another") from None
-    except OSError as e:
-        raise SpecError("cidfile", path, (e.strerror or str(e)).lower()) from None
-    with f:
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Callable[[str], object]:
+        path = self._path
+        if path is None:
+            return lambda _: None
+        if not path:
+            raise SpecError("cidfile", path, "is empty", "the path of a new file")
         try:
-            yield lambda identifier: print(identifier, end="", file=f, flush=True)
-        except BaseException:
-            os.unlink(path)
-            raise
+            file = self._file = to_write(path, "x")
+        except FileExistsError:
+            raise SpecError("cidfile", path, "already exists", "remove it, or give another") from None
+        except OSError as e:
+            raise SpecError("cidfile", path, (e.strerror or str(e)).lower()) from None
+        return lambda identifier: print(identifier, end="", file=file, flush=True)
 
-
-def confirm(question: str) -> None:
-    """Ask for confirmation; abort unless the answer is yes. Error if stdin has ended."""
-    try:
-        click.confirm(question, abort=True)
-    except click.Abort as e:
-        if isinstance(e.__context__, EOFError):
-            click.echo()  # after the question
-            raise Error(f"{question} stdin has ended without an answer (-f does not ask)") from None
-        raise
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._path is None or self._file is None:
+            return
+        try:
+            if kind is not None:
+                os.unlink(self._path)
+        finally:
+            self._file.close()
 
 
 def yes_or_no(what: str, flag: bool | None, value: str | None) -> bool | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from typing import IO, Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 
 class Output(io.FileIO):
@@ -41,3 +45,15 @@ def name_stdout() -> None:
         line_buffering=before.line_buffering,
         write_through=before.write_through,
     )
+
+
+def show(text: str) -> None:
+    """Print a line on stdout, with the bytes of names that are not UTF-8."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Print a line on stderr, after the name of this program."""
+    print(f"minicontainer: {text}", file=sys.stderr, flush=True)

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from minicontainer import spec as s
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import container_argument, find
-from minicontainer.cli.options import Command
 from minicontainer.errors import Error, SpecError
 
 

@@ -13,8 +13,8 @@ import click
 
 from minicontainer import spec as s
 from minicontainer.cli import filters as f
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import Row, format_option, rows_text
-from minicontainer.cli.options import Command
 from minicontainer.cli.tables import ago, bytes_text, colored, duration, printable, shortened, table
 from minicontainer.cli.times import format_time
 from minicontainer.container.registry import names, orphans

@@ -3,141 +3,151 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
-from typing import Any
-
-import click
 
 from minicontainer import spec as s
 from minicontainer.cli.environment import environment
-from minicontainer.cli.options import OptionalValues, json_destination, writable, yes_or_no
+from minicontainer.cli.options import json_destination, writable, yes_or_no
+from minicontainer.cli.outputs import note, show
+from minicontainer.cli.syntax import Argument, Option, Syntax
 from minicontainer.errors import SpecError, sentence
 
-option = click.option
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 many: dict[str, Any] = {"multiple": True, "metavar": "VALUE"}
+OPTIONS = (
+    # ---- options of docker
+    Option(
+        "-i",
+        "--interactive",
+        is_flag=True,
+        help="With -d: keep stdin open for attach (without -d, stdin is always passed).",
+    ),
+    Option(
+        "-t",
+        "--tty",
+        "tty",
+        is_flag=True,
+        default=None,
+        help="Allocate a terminal. [default: if stdin and stdout are one]",
+    ),
+    Option("--no-tty", is_flag=True, help="Do not allocate a terminal; pass the streams unchanged."),
+    Option("-d", "--detach", is_flag=True, help="Run in the background, and print the container's id."),
+    Option("--name", help="Name of the container, unique until it is removed."),
+    Option("--rm", is_flag=True, help="With -d: remove the container when it ends (without -d, always)."),
+    Option("--cidfile", help="Write the container's id to this new file."),
+    Option("--label", help="Label NAME=VALUE, for ps --filter.", **many),
+    Option(
+        "--restart",
+        default="no",
+        show_default=True,
+        help="With -d: restart policy no, on-failure[:N], always or unless-stopped.",
+    ),
+    Option(
+        "--log-opt", help="With -d: log rotation, max-size=SIZE of a file and max-file=N. [default: 10m, 3]", **many
+    ),
+    Option("-e", "--env", help="Environment variable KEY=VALUE; KEY alone copies the caller's.", **many),
+    Option("--env-file", help="File of environment variables, one per line; # begins a comment.", **many),
+    Option("-w", "--workdir", default="/", help="Working directory in the container."),
+    Option("-u", "--user", help="User [NAME|UID][:GROUP|GID], from the container's /etc/passwd."),
+    Option("--group-add", help="Supplementary group, by name or id.", **many),
+    Option("-h", "--hostname", help="Host name of the container."),
+    Option(
+        "-v",
+        "--volume",
+        help="Mount SOURCE:TARGET[:ro,nosuid,noexec,dev]; SOURCE is a path or the name of a volume.",
+        **many,
+    ),
+    Option("--mount", help="Mount type=bind|volume|tmpfs,source=,target=,readonly,tmpfs-size=,tmpfs-mode=.", **many),
+    Option("--tmpfs", help="Mount a tmpfs: TARGET[:size=64m|50%,mode=1777,uid=,gid=,nr_inodes=,ro,exec].", **many),
+    Option("--read-only", is_flag=True, help="Mount ROOTFS read-only."),
+    Option("--shm-size", default="64m", show_default=True, help="Size of /dev/shm."),
+    Option("--device", help="Host device: /dev/x[:/dev/y[:rwm]].", **many),
+    Option("--init", is_flag=True, help="Run a small init as process 1; it reaps zombies and forwards signals."),
+    Option("--entrypoint", help="Program to run; COMMAND is then its arguments."),
+    Option("-m", "--memory", help="Memory limit, in bytes or with k, m, g."),
+    Option("--memory-swap", help="Limit of memory and swap together; -1: unlimited."),
+    Option("--memory-reservation", help="Memory protected from reclaim (memory.low)."),
+    Option("--cpus", help="Number of CPUs, such as 0.5."),
+    Option("--cpu-shares", help="CPU weight, 2 to 262144."),
+    Option("--cpuset-cpus", help="CPUs to run on, such as 0-2,5."),
+    Option(
+        "--pids-limit", help="Maximum number of processes; -1: unlimited. [default: 2048 if there is a pids controller]"
+    ),
+    Option("--blkio-weight", help="Block I/O weight, 10 to 1000."),
+    Option("--device-read-bps", help="Read limit /dev/x:RATE, in bytes per second.", **many),
+    Option("--device-write-bps", help="Write limit /dev/x:RATE, in bytes per second.", **many),
+    Option("--device-read-iops", help="Read limit /dev/x:RATE, in operations per second.", **many),
+    Option("--device-write-iops", help="Write limit /dev/x:RATE, in operations per second.", **many),
+    Option("--ulimit", help="Resource limit NAME=SOFT[:HARD] (getrlimit(2)).", **many),
+    Option("--sysctl", help="Kernel parameter NAME=VALUE of the container's namespaces.", **many),
+    Option("--cap-add", help="Add a capability, or ALL.", **many),
+    Option("--cap-drop", help="Drop a capability, or ALL.", **many),
+    Option(
+        "--security-opt",
+        help="Security option: no-new-privileges[=false], no-new-suid[=false], seccomp=unconfined|FILE (JSON, BPF).",
+        **many,
+    ),
+    Option(
+        "--privileged", is_flag=True, help="All capabilities and host devices; no masked paths and no seccomp filter."
+    ),
+    Option(
+        "--network",
+        "--net",
+        help="Network: none, host, NAME (bridge), container:NAME, ns:PATH or pid:N. [default: none]",
+    ),
+    Option("-p", "--publish", help="Publish [[IP:]HOSTPORT:]PORT[/udp], or ranges; implies --network bridge.", **many),
+    Option("-P", "--publish-all", is_flag=True, help="Publish the ports of --expose at free ports of the host."),
+    Option("--expose", help="PORT[-PORT][/udp] for -P; without -P, no effect.", **many),
+    Option("--ip", help="IPv4 address on the network. [default: a free one]"),
+    Option("--mac-address", help="MAC address of the container's interface."),
+    Option("--dns", help="Address of a DNS server, instead of the host's.", **many),
+    Option("--add-host", help="Add NAME:ADDRESS to /etc/hosts; the ADDRESS host-gateway is the host.", **many),
+    Option("--pid", default="private", show_default=True, help="PID namespace: private, host, ns:PATH or pid:N."),
+    Option("--ipc", default="private", show_default=True, help="IPC namespace: private, host, ns:PATH or pid:N."),
+    Option("--uts", default="private", show_default=True, help="UTS namespace: private, host, ns:PATH or pid:N."),
+    Option(
+        "--cgroupns", default="private", show_default=True, help="Cgroup namespace: private, host, ns:PATH or pid:N."
+    ),
+    Option("--timens", default="auto", show_default=True, help="Time namespace: auto, host or private."),
+    Option(
+        "--userns",
+        help="User namespace: auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]",
+    ),
+    Option(
+        "--stop-signal",
+        default="TERM",
+        show_default=True,
+        help="Signal that stops the container; SIGTERM is forwarded as it.",
+    ),
+    Option("--stop-timeout", default="10", show_default=True, help="Seconds from the stop signal to SIGKILL."),
+    Option(
+        "--oom-group/--no-oom-group",
+        default=None,
+        help="When out of memory, kill the whole container [default with -m] or one process.",
+    ),
+    Option("--oom-group-to", hidden=True),
+    Option("--oom-score-adj", help="OOM killer score adjustment, -1000 to 1000."),
+    Option("--umask", default="022", show_default=True, help="File mode creation mask, in octal."),
+    Option("--timeout", help="Kill the container after so many seconds (exit code 124)."),
+    # ---- options of minicontainer
+    Option("--ephemeral", is_flag=True, help="Discard changes to ROOTFS at the end (overlay)."),
+    Option("--explain", is_flag=True, help="Show every step with its time; =json:FILE writes them as JSON."),
+    Option("--explain-to", hidden=True),
+    Option("--dry-run", is_flag=True, help="Show the plan without running it."),
+    Option("--meta", metavar="FILE", help="Write the result to FILE, as JSON."),
+    Option(
+        "--security-report",
+        is_flag=True,
+        help="Run the security probe instead of COMMAND and show its results; =json:FILE.",
+    ),
+    Option("--security-report-to", hidden=True),
+)
 
 
-@click.command(
-    "run",
-    cls=OptionalValues,
-    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
-)
-# ---- options of docker
-@option(
-    "-i",
-    "--interactive",
-    is_flag=True,
-    help="With -d: keep stdin open for attach (without -d, stdin is always passed).",
-)
-@option(
-    "-t", "--tty", "tty", is_flag=True, default=None, help="Allocate a terminal. [default: if stdin and stdout are one]"
-)
-@option("--no-tty", is_flag=True, help="Do not allocate a terminal; pass the streams unchanged.")
-@option("-d", "--detach", is_flag=True, help="Run in the background, and print the container's id.")
-@option("--name", help="Name of the container, unique until it is removed.")
-@option("--rm", is_flag=True, help="With -d: remove the container when it ends (without -d, always).")
-@option("--cidfile", help="Write the container's id to this new file.")
-@option("--label", help="Label NAME=VALUE, for ps --filter.", **many)
-@option(
-    "--restart",
-    default="no",
-    show_default=True,
-    help="With -d: restart policy no, on-failure[:N], always or unless-stopped.",
-)
-@option("--log-opt", help="With -d: log rotation, max-size=SIZE of a file and max-file=N. [default: 10m, 3]", **many)
-@option("-e", "--env", help="Environment variable KEY=VALUE; KEY alone copies the caller's.", **many)
-@option("--env-file", help="File of environment variables, one per line; # begins a comment.", **many)
-@option("-w", "--workdir", default="/", help="Working directory in the container.")
-@option("-u", "--user", help="User [NAME|UID][:GROUP|GID], from the container's /etc/passwd.")
-@option("--group-add", help="Supplementary group, by name or id.", **many)
-@option("-h", "--hostname", help="Host name of the container.")
-@option(
-    "-v",
-    "--volume",
-    help="Mount SOURCE:TARGET[:ro,nosuid,noexec,dev]; SOURCE is a path or the name of a volume.",
-    **many,
-)
-@option("--mount", help="Mount type=bind|volume|tmpfs,source=,target=,readonly,tmpfs-size=,tmpfs-mode=.", **many)
-@option("--tmpfs", help="Mount a tmpfs: TARGET[:size=64m|50%,mode=1777,uid=,gid=,nr_inodes=,ro,exec].", **many)
-@option("--read-only", is_flag=True, help="Mount ROOTFS read-only.")
-@option("--shm-size", default="64m", show_default=True, help="Size of /dev/shm.")
-@option("--device", help="Host device: /dev/x[:/dev/y[:rwm]].", **many)
-@option("--init", is_flag=True, help="Run a small init as process 1; it reaps zombies and forwards signals.")
-@option("--entrypoint", help="Program to run; COMMAND is then its arguments.")
-@option("-m", "--memory", help="Memory limit, in bytes or with k, m, g.")
-@option("--memory-swap", help="Limit of memory and swap together; -1: unlimited.")
-@option("--memory-reservation", help="Memory protected from reclaim (memory.low).")
-@option("--cpus", help="Number of CPUs, such as 0.5.")
-@option("--cpu-shares", help="CPU weight, 2 to 262144.")
-@option("--cpuset-cpus", help="CPUs to run on, such as 0-2,5.")
-@option(
-    "--pids-limit", help="Maximum number of processes; -1: unlimited. [default: 2048 if there is a pids controller]"
-)
-@option("--blkio-weight", help="Block I/O weight, 10 to 1000.")
-@option("--device-read-bps", help="Read limit /dev/x:RATE, in bytes per second.", **many)
-@option("--device-write-bps", help="Write limit /dev/x:RATE, in bytes per second.", **many)
-@option("--device-read-iops", help="Read limit /dev/x:RATE, in operations per second.", **many)
-@option("--device-write-iops", help="Write limit /dev/x:RATE, in operations per second.", **many)
-@option("--ulimit", help="Resource limit NAME=SOFT[:HARD] (getrlimit(2)).", **many)
-@option("--sysctl", help="Kernel parameter NAME=VALUE of the container's namespaces.", **many)
-@option("--cap-add", help="Add a capability, or ALL.", **many)
-@option("--cap-drop", help="Drop a capability, or ALL.", **many)
-@option(
-    "--security-opt",
-    help="Security option: no-new-privileges[=false], no-new-suid[=false], seccomp=unconfined|FILE (JSON, BPF).",
-    **many,
-)
-@option("--privileged", is_flag=True, help="All capabilities and host devices; no masked paths and no seccomp filter.")
-@option(
-    "--network", "--net", help="Network: none, host, NAME (bridge), container:NAME, ns:PATH or pid:N. [default: none]"
-)
-@option("-p", "--publish", help="Publish [[IP:]HOSTPORT:]PORT[/udp], or ranges; implies --network bridge.", **many)
-@option("-P", "--publish-all", is_flag=True, help="Publish the ports of --expose at free ports of the host.")
-@option("--expose", help="PORT[-PORT][/udp] for -P; without -P, no effect.", **many)
-@option("--ip", help="IPv4 address on the network. [default: a free one]")
-@option("--mac-address", help="MAC address of the container's interface.")
-@option("--dns", help="Address of a DNS server, instead of the host's.", **many)
-@option("--add-host", help="Add NAME:ADDRESS to /etc/hosts; the ADDRESS host-gateway is the host.", **many)
-@option("--pid", default="private", show_default=True, help="PID namespace: private, host, ns:PATH or pid:N.")
-@option("--ipc", default="private", show_default=True, help="IPC namespace: private, host, ns:PATH or pid:N.")
-@option("--uts", default="private", show_default=True, help="UTS namespace: private, host, ns:PATH or pid:N.")
-@option("--cgroupns", default="private", show_default=True, help="Cgroup namespace: private, host, ns:PATH or pid:N.")
-@option("--timens", default="auto", show_default=True, help="Time namespace: auto, host or private.")
-@option(
-    "--userns", help="User namespace: auto, private, host, keep-id, UID:GID:COUNT, ns:PATH or pid:N. [default: auto]"
-)
-@option(
-    "--stop-signal",
-    default="TERM",
-    show_default=True,
-    help="Signal that stops the container; SIGTERM is forwarded as it.",
-)
-@option("--stop-timeout", default="10", show_default=True, help="Seconds from the stop signal to SIGKILL.")
-@option(
-    "--oom-group/--no-oom-group",
-    default=None,
-    help="When out of memory, kill the whole container [default with -m] or one process.",
-)
-@option("--oom-group-to", hidden=True)
-@option("--oom-score-adj", help="OOM killer score adjustment, -1000 to 1000.")
-@option("--umask", default="022", show_default=True, help="File mode creation mask, in octal.")
-@option("--timeout", help="Kill the container after so many seconds (exit code 124).")
-# ---- options of minicontainer
-@option("--ephemeral", is_flag=True, help="Discard changes to ROOTFS at the end (overlay).")
-@option("--explain", is_flag=True, help="Show every step with its time; =json:FILE writes them as JSON.")
-@option("--explain-to", hidden=True)
-@option("--dry-run", is_flag=True, help="Show the plan without running it.")
-@option("--meta", metavar="FILE", help="Write the result to FILE, as JSON.")
-@option(
-    "--security-report",
-    is_flag=True,
-    help="Run the security probe instead of COMMAND and show its results; =json:FILE.",
-)
-@option("--security-report-to", hidden=True)
-@click.argument("rootfs")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def command(**options: Any) -> int:
+def run(**options: Any) -> int:
     """Run COMMAND (default: a shell) in a new container whose root file system is the directory ROOTFS.
 
     The container writes to ROOTFS itself, as with chroot, unless --ephemeral or --read-only is given.
@@ -152,12 +162,13 @@ def command(**options: Any) -> int:
     if options["dry_run"]:
         from minicontainer.cli.dryrun import describe
 
-        click.echo(os.fsencode(describe(spec)))
+        show(describe(spec))
         return 0
     if options["security_report"]:
         from minicontainer.cli.security import report
 
         return report(spec, json_destination("security-report", options["security_report_to"]))
+    _keep_plans()
     if options["detach"]:
         from minicontainer.cli.background import background
 
@@ -178,10 +189,18 @@ def note_ineffective(options: dict[str, Any]) -> None:
     """Print a note for an option that has no effect."""
     if options["expose"] and not options["publish_all"]:
         reason = "publishes nothing: containers of one network reach all ports of each other"
-        click.echo(f"minicontainer: {sentence('--expose', ' '.join(options['expose']), reason, '-P or -p')}", err=True)
+        note(sentence("--expose", " ".join(options["expose"]), reason, "-P or -p"))
     elif options["publish_all"] and not options["expose"]:
         reason = "publishes nothing: a ROOTFS does not declare ports"
-        click.echo(f"minicontainer: {sentence('--publish-all', None, reason, '--expose or -p')}", err=True)
+        note(sentence("--publish-all", None, reason, "--expose or -p"))
+
+
+def _keep_plans() -> None:
+    from minicontainer import bundle
+    from minicontainer.container import compilation, plancache
+
+    if bundle.version:
+        compilation.take_plans_from(lambda spec, host: plancache.plans(spec, host, bundle.version))
 
 
 def spec_of(options: dict[str, Any]) -> s.Spec:
@@ -304,10 +323,15 @@ def _pair(what: str, item: str) -> tuple[str, str]:
 
 
 def _octal(what: str, value: str) -> int:
-    if not re.fullmatch(r"(0o?)?[0-7]{1,3}", value):
+    digits = value[2:] if value.startswith("0o") else value.removeprefix("0") or value
+    if not 1 <= len(digits) <= 3 or not set(digits) <= set("01234567"):
         raise SpecError(what, value, "must be octal, from 0 to 777")
-    return int(value, 8)
+    return int(digits, 8)
 
 
 def _adjustment(value: str | None) -> int | None:
     return None if value is None else s.whole("oom-score-adj", value, -1000, 1000)
+
+
+ARGUMENTS = (Argument("rootfs"), Argument("command", nargs=-1))
+SYNTAX = Syntax("run", run, OPTIONS, ARGUMENTS, interspersed=False, width=100)

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from minicontainer.cli.command import Command
 from minicontainer.cli.formats import Row, format_option, rows_text
 from minicontainer.cli.names import find
-from minicontainer.cli.options import Command
 from minicontainer.cli.sampling import FIELDS, HEAD, PAUSE, Sampler, cells, text
 from minicontainer.cli.tables import bytes_text, printable, table
 from minicontainer.cli.times import format_time

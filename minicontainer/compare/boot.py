@@ -22,6 +22,7 @@ from minicontainer.compare.bootworker import PYTHON_PORT
 from minicontainer.compare.contenders import TOTAL, Contender, Server
 from minicontainer.compare.rounds import interleave, one_processor
 from minicontainer.compare.statistics import Samples, compared, differences
+from minicontainer.compare.targets import Target, judged
 from minicontainer.errors import Error
 from minicontainer.kvm import cpuid, guests
 from minicontainer.kvm.system import Kvm
@@ -36,6 +37,7 @@ NAMES = (*BOOTS, *EXITS)
 PARTS = ("create", "first exit", TOTAL)
 EXIT = "exit"  # the part that the contenders of exits measure
 SCRATCH_PORT = lib.MC_SERIAL_PORT + 7  # the scratch register of the serial port
+TARGETS = (Target("library", "floor", 1.25),)  # of the time until everything is closed
 PAIRS = (("library", "floor"), (LARGE, "library"), (IN_C, BARE), (IN_PYTHON, BARE))
 
 
@@ -47,8 +49,8 @@ def measure(
     machines: int = 1000,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The comparison as data: ``machine``; ``boot``: by part, and ``exits``: ``rows`` and ``paired`` ratios; ``idle``;
-    ``unable``; ``samples_ns`` by part.
+    """The comparison as data: ``machine``; ``boot``: by part, and ``exits``: ``rows`` and ``paired`` ratios;
+    ``targets``; ``idle``; ``unable``; ``samples_ns`` by part.
 
     ``only`` names the contenders; the floors of boots and exits are always measured. One sample of exits is the mean of
     ``exits`` exits. ``machines``: the number of idle machines; 0: none. ``progress`` as of interleave."""
@@ -73,6 +75,7 @@ def measure(
         "machine": {**machine.describe(), "pinned": f"to CPU {number}"},
         "boot": {part: compared(samples[part], "floor", PAIRS) for part in PARTS if part in samples},
         "exits": _exits(samples.get(EXIT, [])),
+        "targets": judged(TARGETS, samples.get(TOTAL, [])),
         "idle": idle,
         "unable": unable,
         "samples_ns": {part: {s.name: s.nanoseconds for s in each} for part, each in samples.items()},
@@ -111,7 +114,7 @@ def _entrant(name: str, table: str, exits: int) -> Contender | str:
     if name == "floor":
         return Server(name, floor_command(table), PARTS)
     if name == "command-line":
-        return contenders.command_line("kvm-boot", "hello")
+        return contenders.command_line("command-line", "kvm-boot", "hello")
     if name == BARE:
         return Server(name, floor_command(table, str(exits), str(PYTHON_PORT)), (EXIT,))
     if name in EXITS:

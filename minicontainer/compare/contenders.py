@@ -16,18 +16,10 @@ from minicontainer.container.network import ping
 from minicontainer.container.registry import ownership
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
+from minicontainer.linux.cgroupusage import FILES
 from minicontainer.native import LIBEXEC
 from minicontainer.spec import Spec
 
-USAGE = (  # the files that Cgroup.usage reads, in its order, with their controllers
-    ("cpu.stat", None),
-    ("io.stat", "io"),
-    ("memory.peak", "memory"),
-    ("pids.peak", "pids"),
-    ("cpu.pressure", None),
-    ("memory.pressure", None),
-    ("io.pressure", None),
-)
 TOTAL = "total"  # the part that all contenders measure
 
 
@@ -135,7 +127,7 @@ def floor_command(rootfs: str, program: str, home: str) -> list[str]:
     words += ["-p", groups] if groups else []
     with Cgroup.open(home) as group:
         words += [
-            w for name, controller in USAGE if not controller or controller in group.enabled for w in ("-u", name)
+            w for _, name, controller in FILES if not controller or controller in group.enabled for w in ("-u", name)
         ]
     head = [f"{LIBEXEC}/floor", rootfs, home, program, f"{LIBEXEC}/init", ownership.directory(), runtime.mark()]
     return head + words
@@ -146,9 +138,12 @@ def floor(rootfs: str, program: str, home: str) -> Server:
     return Server("floor", floor_command(rootfs, program, home))
 
 
-def library(name: str, rootfs: str, program: str, gib: int = 0, *words: str) -> Server:
-    """``mc.run`` of one spec, in a process with ``gib`` GiB of memory; ``words``: arguments of compare/worker.py."""
-    return Server(name, [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib), *words])
+def library(
+    name: str, rootfs: str, program: str, gib: int = 0, *words: str, parts: tuple[str, ...] = (TOTAL,)
+) -> Server:
+    """A way into the library, in a process with ``gib`` GiB of memory; ``words``: arguments of compare/worker.py."""
+    command = [sys.executable, "-m", "minicontainer.compare.worker", rootfs, program, str(gib), *words]
+    return Server(name, command, parts)
 
 
 def own_command(*words: str) -> list[str]:
@@ -158,7 +153,7 @@ def own_command(*words: str) -> list[str]:
     return [*head, *words]
 
 
-def command_line(*words: str) -> Command:
+def command_line(name: str, *words: str) -> Command:
     """The contender ``minicontainer WORDS``."""
     command = own_command(*words)
-    return Command("command-line", lambda _: command)
+    return Command(name, lambda _: command)

@@ -1,5 +1,6 @@
-"""``compare linux``: the time from a command's start to the first process of a Linux kernel, for ``kvm-boot`` and
-QEMU's microvm, with the same initrd (csrc/floors/mark.c), kernel command line and memory. Both take turns."""
+"""``compare linux``: the time from a command's start to the first process of a Linux kernel, for ``kvm-boot``, another
+build's ``kvm-boot`` and QEMU's microvm, with the same initrd (csrc/floors/mark.c), kernel command line and memory. All
+take turns."""
 
 from __future__ import annotations
 
@@ -16,20 +17,23 @@ from minicontainer.compare import machine
 from minicontainer.compare.contenders import TOTAL, Contender, own_command
 from minicontainer.compare.rounds import interleave
 from minicontainer.compare.statistics import compared
+from minicontainer.compare.targets import Target, judged
 from minicontainer.cpio import newc
 from minicontainer.errors import Error
 from minicontainer.native import LIBEXEC
 
 MARK = b"minicontainer: init"  # printed by csrc/floors/mark.c
-QEMU, OURS, OURS_64 = "qemu-microvm", "kvm-boot", "kvm-boot-64bit"
-NAMES = (QEMU, OURS, OURS_64)
+QEMU, OURS, OURS_64, AGAINST = "qemu-microvm", "kvm-boot", "kvm-boot-64bit", "against"
+NAMES = (QEMU, OURS, OURS_64, AGAINST)
 INIT = "init"  # the part until the mark
 PARTS = (INIT, TOTAL)
-PAIRS = ((OURS, QEMU), (OURS_64, QEMU))
+PAIRS = ((OURS, QEMU), (OURS_64, QEMU), (OURS, AGAINST))
+TARGETS = (Target(OURS, AGAINST, 0.4), Target(OURS, QEMU, 0.6))  # of the time until the mark
 APPEND = (
     "console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check 8250.nr_uarts=1 i8042.nokbd i8042.noaux"
     " cryptomgr.notests pci=off panic=-1"
 )
+UNABLE = {QEMU: "not installed", AGAINST: "no other build was named (--against)"}
 WARM_UP = 1  # rounds: each takes seconds
 
 
@@ -68,17 +72,20 @@ def measure(
     *,
     memory: str = "256M",
     append: str = APPEND,
+    against: str | None = None,
     rounds: int = 10,
     only: Collection[str] = NAMES,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The comparison as data: ``machine``, ``boot`` by part, ``unable``, ``samples_ns`` by part."""
+    """The comparison as data: ``machine``, ``boot`` by part, ``targets``, ``unable``, ``samples_ns`` by part.
+
+    ``against``: the command of another build, which is measured too."""
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="minicontainer-compare-"))
         initrd = os.path.join(scratch, "initrd")
         with open(initrd, "wb") as file:
             file.write(_initrd())
-        commands = _commands(kernel, initrd, memory, append)
+        commands = _commands(kernel, initrd, memory, append, against)
         entrants: list[Contender] = [
             Marked(name, commands[name]) for name in NAMES if name in only and name in commands
         ]
@@ -86,7 +93,8 @@ def measure(
     return {
         "machine": machine.describe(),
         "boot": {part: compared(samples[part], QEMU, PAIRS) for part in PARTS if part in samples},
-        "unable": {name: "not installed" for name in only if name not in commands},
+        "targets": judged(TARGETS, samples.get(INIT, [])),
+        "unable": {name: UNABLE[name] for name in only if name not in commands},
         "samples_ns": {part: {s.name: s.nanoseconds for s in each} for part, each in samples.items()},
     }
 
@@ -96,16 +104,18 @@ def _initrd() -> bytes:
         return newc(["dev"], {"init": file.read()})
 
 
-def _commands(kernel: str, initrd: str, memory: str, append: str) -> dict[str, list[str]]:
-    """The command of each installed contender."""
-    ours = own_command("kvm-boot", kernel, "--memory", memory, "--initrd", initrd, "--append", append)
+def _commands(kernel: str, initrd: str, memory: str, append: str, against: str | None) -> dict[str, list[str]]:
+    """The command of each contender that can be measured."""
+    boot = ["kvm-boot", kernel, "--memory", memory, "--initrd", initrd, "--append", append]
+    ours = own_command(*boot)
     found = {OURS: ours, OURS_64: [*ours, "--mode", "linux"]}
+    if against is not None:
+        found[AGAINST] = [against, *boot]
     qemu = shutil.which("qemu-system-x86_64")
     if qemu is not None:
         words = (
             "-M microvm,acpi=on,rtc=off,pit=on,pic=on,isa-serial=on -enable-kvm -cpu host -nodefaults -no-user-config"
         )
         words += " -display none -no-reboot -serial stdio"
-        boot = ["-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", append]
-        found[QEMU] = [qemu, *words.split(), *boot]
+        found[QEMU] = [qemu, *words.split(), "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", append]
     return found

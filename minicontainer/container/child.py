@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-import warnings
-from typing import TYPE_CHECKING
 
+from minicontainer.container.placeholders import buffer_with_id, with_id
 from minicontainer.errors import Error
-from minicontainer.linux.cgroup import Cgroup
+from minicontainer.light import warn
 from minicontainer.native import ffi, lib, now
-from minicontainer.plan import Plan
-from minicontainer.plan.spawn import ParentRun, Spawn
-from minicontainer.plan.timeline import Timeline
+from minicontainer.plan.spawn import Spawn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.container.cgroup.placement import ContainerCgroup, Place
     from minicontainer.container.deathsignal import CloneThread
     from minicontainer.container.ids import ranges
+    from minicontainer.linux.cgroup import Cgroup
     from minicontainer.network.leases import Lease
+    from minicontainer.plan import Plan
+    from minicontainer.plan.spawn import ParentRun
+    from minicontainer.plan.timeline import Call, Timeline
 
+
+USAGE = ffi.typeof("struct mc_usage *")
 
 _abandoned: list[Child] = []  # children without a Popen that run, or are not reaped yet
 
@@ -28,13 +35,18 @@ class Child:
     A Child that is garbage-collected is killed and cleaned up, unless ``disowned``: a signal handler can raise at any
     moment, also before the caller holds the new object.
 
+    namespaces     the CLONE_NEW* flags of its clone3 as they are printed; "" before the clone
+    place          its cgroup and ownership lock, until another owns them; None: there is no cgroup
+    placed         the struct mc_place, with the records of what made it
+    used           struct mc_usage, from the end of process 1 on
     ownership      descriptor of the ownership lock (registry/ownership.py), or -1
     helper_output  memfd with the error output of newuidmap, newgidmap or slirp4netns, or -1
     clone_thread   the thread that cloned it, for ``die_with_parent``
     volumes        descriptors that mark its volumes as in use (volumes.hold)"""
 
     __slots__ = (
-        "cgroup",
+        "_cgroup",
+        "_parent_cgroup",
         "clone_thread",
         "disowned",
         "helper_output",
@@ -42,38 +54,95 @@ class Child:
         "ids",
         "lease",
         "name_lock",
+        "namespaces",
         "notes",
         "ownership",
         "parent_run",
+        "place",
+        "placed",
+        "released",
         "spawn",
         "terminal",
+        "used",
         "volumes",
     )  # fmt: skip
 
     def __init__(self, identifier: str, plan: Plan) -> None:
+        """``plan``: with the placeholder for the id, if there is one."""
         self.id = identifier
         self.terminal = self.name_lock = self.helper_output = self.ownership = -1
-        self.cgroup: Cgroup | None = None
-        self.notes: list[tuple[str, str, int, int, int]] = []
+        self.place: Place | None = None
+        self.placed: Any = None
+        self._cgroup: ContainerCgroup | None = None
+        self._parent_cgroup: Cgroup | None = None
+        self.used: Any = None
+        self.namespaces = ""
+        self.notes: list[Call] = []
         self.ids: ranges.Lease | None = None
         self.lease: Lease | None = None
         self.parent_run: ParentRun | None = None
         self.clone_thread: CloneThread | None = None
         self.volumes: list[int] = []
-        self.disowned = False
-        self.spawn = Spawn(plan)
-        reap_abandoned()
+        self.disowned = self.released = False
+        if identifier:
+            self.spawn = Spawn(plan, buffer_with_id(plan, identifier), lambda: with_id(plan, identifier))
+        else:
+            self.spawn = Spawn(plan)
+        if _abandoned:
+            reap_abandoned()
 
     @property
     def is_running(self) -> bool:
         """Whether every step of the plan, exec included, has succeeded."""
-        return self.spawn.pid > 0 and self.spawn.failed is None and self.spawn.interrupted is None
+        return self.spawn.pid > 0 and self.spawn.succeeded
+
+    def take(self, place: Place | None) -> None:
+        """Takes the container's cgroup and ownership lock."""
+        if place is not None:  # first: it is what ``release`` looks at, also after an exception of a signal handler
+            self.placed, self._parent_cgroup = place.struct, place.home.parent
+        self.place = place
+
+    @property
+    def cgroup(self) -> ContainerCgroup | None:
+        """The container's cgroup; None where it has none, where it is removed, or another owns it."""
+        if self.place is None or self.placed.cgroup < 0:
+            return None
+        if self._cgroup is None:
+            self._cgroup = self.place.group
+        return self._cgroup
+
+    @property
+    def cgroup_path(self) -> str:
+        """The path of the cgroup, which may be removed; "" where there was none."""
+        if self._parent_cgroup is None:
+            return ""
+        return f"{self._parent_cgroup.path}/{ffi.string(self.placed.name).decode()}"
 
     def timeline(self) -> Timeline:
         """The timeline of every primitive so far."""
+        from minicontainer.plan.timeline import Timeline
+
+        return Timeline.later(self._timeline)
+
+    def _timeline(self) -> Timeline:
+        from minicontainer.container.calls import made
+        from minicontainer.plan.timeline import Timeline
+
         spawn, run = self.spawn, self.parent_run
-        parent_plan = None if run is None else (run.plan, bytes(ffi.buffer(run.records)))
-        return Timeline(self.notes, spawn.plan, bytes(ffi.buffer(spawn.records)), spawn.struct.end_ns, parent_plan)
+        parent_plan = None if run is None else (run.plan, run.written())
+        return Timeline(made(self), spawn.plan, spawn.written(), spawn.struct.end_ns, parent_plan)
+
+    def finish(self) -> int:
+        """Reaps process 1, which has ended; reads the usage of its cgroup into ``used``, and removes the cgroup unless
+        processes are left or process 1 was killed: ``release`` does it then. Returns 0, or -errno of the reap. A second
+        call, by a signal handler during the first, changes nothing."""
+        if self.used is None:
+            self.used = ffi.new(USAGE)
+        if self.place is None:
+            result: int = lib.mc_finish(self.spawn.struct, ffi.NULL, 0, self.used)
+        else:
+            result = lib.mc_finish(self.spawn.struct, self.placed, self.place.home.files, self.used)
+        return result
 
     def note(self, phase: str, call: str, start: int, result: int = 0) -> None:
         """Adds one primitive of the parent, which ends now, to the timeline."""
@@ -84,16 +153,11 @@ class Child:
         it), its ids, lease, volumes and name."""
         if self.clone_thread is not None and self.clone_thread.is_alive():
             self.clone_thread.join()
-        if self.cgroup is not None:
-            try:
-                self.cgroup.remove(kill=True)
-            except BaseException:
-                self.hand_over()  # processes are left: their ids and address stay reserved until a clean-up
-                raise
-            self.cgroup = None
+        if self.placed is not None and self.placed.cgroup >= 0:  # else ``finish`` has removed it
+            self._remove_cgroup()
         if self.ids is not None:
-            self.ids.release()
-            self.ids = None
+            ids, self.ids = self.ids, None  # first: after an exception of a signal handler this is called again
+            ids.release()
         if self.lease is not None:
             lease, self.lease = self.lease, None
             self.notes += [("network", *note) for note in lease.release()]
@@ -106,14 +170,26 @@ class Child:
 
             fd, self.name_lock = self.name_lock, -1
             names.release(fd)
+        self.released = True
+
+    def _remove_cgroup(self) -> None:
+        cgroup = self.cgroup
+        if cgroup is None:
+            return
+        try:
+            cgroup.remove(kill=True)
+        except BaseException:
+            self.hand_over()  # processes are left: their ids and address stay reserved until a clean-up
+            raise
 
     def close(self) -> None:
         """Closes the descriptors of this object."""
         self.spawn.close()
-        for fd in (self.terminal, self.helper_output, self.ownership):
+        fds = self.terminal, self.helper_output, self.ownership
+        self.terminal = self.helper_output = self.ownership = -1
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        self.terminal = self.helper_output = self.ownership = -1
 
     def discard(self) -> None:
         """Kills and reaps the process, and releases all that this object owns."""
@@ -138,13 +214,19 @@ class Child:
         for fd in self.volumes:
             os.close(fd)
         self.volumes.clear()
-        self.cgroup = None  # not closed: a caller may hold ``Popen.cgroup``
+        if self.place is not None:
+            self.place.maker = None
+        self.place = self._cgroup = None  # not closed: a caller may hold ``Popen.cgroup``
         self.close()
 
     def __del__(self) -> None:
+        try:
+            spawn = self.spawn
+        except AttributeError:
+            return  # a signal handler raised before it was whole
         if self.disowned:
             self.hand_over()
-        else:
+        elif not self.released or spawn.pidfd >= 0:
             self.discard()
 
 
@@ -159,7 +241,7 @@ def reap_abandoned() -> None:
             try:
                 child.discard()
             except Error as e:  # not an error of the start that calls this
-                warnings.warn(f"container {child.id}: {e}", ResourceWarning, stacklevel=2)
+                warn(f"container {child.id}: {e}", ResourceWarning, 2)
 
 
 os.register_at_fork(after_in_child=_abandoned.clear)  # they are children of the parent process, which reaps them

@@ -7,24 +7,26 @@ points are looked up name by name (csrc/plan/mountpoint.c), so that no magic lin
 
 from __future__ import annotations
 
+import _struct as struct  # struct is a module of Python that imports it
 import os
 import posixpath
-import struct
-from typing import TYPE_CHECKING
 
 from minicontainer import plan as p
 from minicontainer.container import placeholders
 from minicontainer.container.filesystem import dev, etc, kernelfs
 from minicontainer.container.filesystem.mounting import CLONE, create_fs, mount_on
-from minicontainer.container.host import Host
-from minicontainer.container.network import veth
 from minicontainer.container.program import execute
 from minicontainer.native import lib
-from minicontainer.plan import FDCWD, Builder, Plan, Slot
-from minicontainer.spec import Spec
+from minicontainer.plan import FDCWD, Builder, Slot
+from minicontainer.plan.encoding import exec_part
+from minicontainer.plan.step import os_bytes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.spec import Mount
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Plan
+    from minicontainer.plan.encoding import Part
+    from minicontainer.spec import Mount, Spec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = (  # field of Spec, CLONE flag; mnt is always new, user and time have their own rules
@@ -50,7 +52,10 @@ def compile(spec: Spec, host: Host) -> Plan:
     _map_ids(b, host)
     _take_sources(b, spec, host)
     _enter_root(b, spec, host)
-    veth.configure(b, host.endpoint)
+    if host.endpoint is not None:
+        from minicontainer.container.network import veth
+
+        veth.configure(b, host.endpoint)
     dev.populate(b, spec, host)
     kernelfs.attach_proc(b, spec, host)
     kernelfs.attach_sys(b, spec, host)
@@ -58,9 +63,43 @@ def compile(spec: Spec, host: Host) -> Plan:
     etc.attach(b, host.etc)
     _finish_root(b, spec, host)
     _stdio(b, spec, host)
-    execute.confine(b, spec, host, staged=execute.is_staged(spec, host))
-    execute.execute(b, spec, host, environment(spec, host))
+    if host.waits:
+        from minicontainer.container.program import wait
+
+        wait.confine_and_wait(b, spec, host)
+    else:
+        execute.confine(b, spec, host, staged=execute.is_staged(spec, host))
+        execute.execute(b, spec, host, environment(spec, host))
     return b.plan()
+
+
+def for_family(plan: Plan, spec: Spec, host: Host) -> Plan:
+    """The plan of ``spec``, from that of another spec of its family (spec/family.py) for the same host facts."""
+    names, cwd = [hostname(spec)] if spec.uts == "private" else [], spec.cwd
+    arguments = execute.exec_arguments(spec, host, environment(spec, host))
+    parts: list[Part] = []
+    for name in map(os_bytes, names):
+        parts.append((lib.MC_SYSCALL, lib.SYS_sethostname, (name, len(name)), 0))
+    parts += (lib.MC_CHDIR, 0, (os_bytes(cwd),), 0), exec_part(*arguments)
+    return plan.with_parts(
+        dict(zip(own_steps(plan), parts, strict=True)),
+        lambda: [*map(p.sethostname, names), p.chdir(cwd), execute.exec_step(*arguments)],
+    )
+
+
+def own_steps(plan: Plan) -> tuple[int, ...]:
+    """The indexes of the steps that depend on fields of family.CHANGING."""
+    indexes: tuple[int, ...] | None = plan.__dict__.get("_own")
+    if indexes is None:
+        own = (lib.MC_CHDIR, lib.MC_EXEC, lib.MC_EXEC_FD)
+        indexes = tuple(i for i, s in enumerate(plan.steps) if s.op in own or s.call == "sethostname")
+        plan.__dict__["_own"] = indexes
+    return indexes
+
+
+def keep_own_steps(plan: Plan, indexes: tuple[int, ...]) -> None:
+    """Takes what ``own_steps`` has returned for an equal plan."""
+    plan.__dict__["_own"] = indexes
 
 
 def clone_flags(spec: Spec, host: Host) -> p.Const:
@@ -302,6 +341,9 @@ def _stdio(b: Builder, spec: Spec, host: Host) -> None:
     b.add(p.call("setsid"))
     if spec.tty:
         dev.open_terminal(b, host)
+        return
+    if host.waits:
+        b.add(p.call("close_range", 0, 2, 0))  # the program's streams come with it
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         b.add(p.dup3(Slot(name), number))

@@ -11,10 +11,15 @@ from __future__ import annotations
 from minicontainer import plan as p
 from minicontainer.container import compiler
 from minicontainer.container.filesystem import dev, kernelfs
-from minicontainer.container.host import Host
 from minicontainer.container.program import execute
-from minicontainer.plan import FDCWD, Builder, Plan, Slot
-from minicontainer.spec import RLIMITS, Spec
+from minicontainer.plan import FDCWD, Builder, Slot
+from minicontainer.spec import RLIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Plan
+    from minicontainer.spec import Spec
 
 INPUTS = ("stdin", "stdout", "stderr", "process")
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from minicontainer.container import compiler
 from minicontainer.container.program import execute, failure
-from minicontainer.errors import Error, SpecError, StepError, UnsupportedError, hint_for
+from minicontainer.errors import SpecError, StepError, UnsupportedError, hint_for
 from minicontainer.linux import caps
 from minicontainer.native import ffi, lib
-from minicontainer.plan import Step
-from minicontainer.spec import RLIMITS, Mount, Spec
+from minicontainer.spec import RLIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.errors import Error
+    from minicontainer.plan import Step
+    from minicontainer.spec import Mount, Spec
 
 RANGES = "further ids need newuidmap, newgidmap and ranges in /etc/subuid and /etc/subgid"
 
@@ -26,6 +32,8 @@ def program_error(spec: Spec, number: int, file: Any) -> Error:
     file."""
     if file.path == lib.MC_NO_FILTER:
         return _seccomp(spec, None, number, os.strerror(number).lower())
+    if file.path == lib.MC_NO_DIRECTORY:
+        return _directory(spec, number, os.strerror(number).lower())
     paths = execute.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
     path = paths[file.path] if 0 <= file.path < len(paths) else None
     head = bytes(ffi.buffer(file.head, file.length))
@@ -70,8 +78,10 @@ def step_error(spec: Spec, step: Step, number: int) -> Error:
 
 
 def _workdir(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
-    if step.phase != "execute":
-        return None
+    return _directory(spec, number, reason) if step.phase == "execute" else None
+
+
+def _directory(spec: Spec, number: int, reason: str) -> Error:
     if number == errno.EXDEV:
         return SpecError("cwd", spec.cwd, "leads outside the container")
     return SpecError("cwd", spec.cwd, reason, "in the container")

@@ -5,22 +5,26 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container.ids.ranges import parse_range
 from minicontainer.errors import SpecError, UnsupportedError
-from minicontainer.linux import namespaces
+from minicontainer.linux.userns import is_root
 from minicontainer.native import LIBEXEC
 from minicontainer.plan import Plan, Slot, dup3, execve, unshare
 from minicontainer.plan.spawn import Spawn
-from minicontainer.spec import Spec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from functools import lru_cache
+    from typing import NamedTuple
+
     from minicontainer.container.filesystem.etc import EtcFile
     from minicontainer.container.network.veth import Endpoint
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.light import lru_cache
+    from minicontainer.records import NamedTuple
 
 # Hidden from the container, as docker hides them: files by /dev/null, directories by an empty tmpfs.
 MASKED = (
@@ -58,6 +62,7 @@ class Host(NamedTuple):
 
     userns        ``host``, ``range`` (a range of ids from root), ``private``, ``keep-id`` or ``join``
     maps          the ``uid_map`` and ``gid_map`` that the child writes itself; None: the parent-side plan writes them
+    outer_maps    what the parent-side plan maps ids by, where it does (ids/mappings.py)
     files         for each of spec.mounts, whether its source is no directory
     masked        (path, is a directory) for each of MASKED that exists on this host
     read_only     the paths of READ_ONLY that exist on this host
@@ -73,6 +78,7 @@ class Host(NamedTuple):
     timens        the container gets a time namespace of its own
     exe_reachable  the container's root could write to the caller's executable through /proc/PID/exe (CVE-2019-5736)
     idmapped      ROOTFS and volumes are ID-mapped mounts (mount_setattr(2)), which the parent hands to the child
+    waits         the child executes csrc/helpers/ready.c, which waits for the program (a pool)
     sends_upper   the child of an ephemeral container sends the upper layer of its overlay to the monitor
     nested        the caller is in a user namespace other than the first: its root is not root of the host
     groups        setgroups(2) is permitted
@@ -102,6 +108,7 @@ class Host(NamedTuple):
     timens: bool = False
     exe_reachable: bool = False
     idmapped: bool = False
+    waits: bool = False
     sends_upper: bool = False
     endpoint: Endpoint | None = None
     etc: tuple[EtcFile, ...] = ()
@@ -111,6 +118,7 @@ class Host(NamedTuple):
     groups: bool = True
     tty_group: bool = True
     suid: bytes = b""
+    outer_maps: tuple[tuple[str, ...], ...] = ()
 
     @property
     def in_host_userns(self) -> bool:
@@ -121,11 +129,6 @@ class Host(NamedTuple):
     def can_mknod(self) -> bool:
         """Whether the child, or the parent for it, can make device nodes: mknod(2) is refused in a user namespace."""
         return self.in_host_userns or self.userns == "range"
-
-    def is_current(self) -> bool:
-        """Whether the facts still hold, without reading them again."""
-        same = self.uid == os.geteuid() and self.gid == os.getegid() and self.chrooted == chrooted(self.userns)
-        return self.cacheable and same and self.nested != namespaces.is_first_user_namespace()
 
 
 def is_cacheable(spec: Spec, userns: str) -> bool:
@@ -221,7 +224,9 @@ def chrooted(userns: str) -> bool:
 @lru_cache(maxsize=1)
 def _is_chrooted(device: int, inode: int) -> bool:
     """Cached for each root directory."""
-    return namespaces.is_chrooted()
+    from minicontainer.linux.namespaces import is_chrooted
+
+    return is_chrooted()
 
 
 def permitted(spec: Spec, userns: str) -> int:
@@ -268,17 +273,17 @@ def userns_mode(spec: Spec) -> str:
     """``host``, ``range``, ``private``, ``keep-id`` or ``join``, from the spec and the caller's rights."""
     if spec.joined("userns"):
         return "join"
-    is_root = namespaces.is_root()
+    as_root = is_root()
     mode = spec.userns or "auto"
     if mode == "host" and os.geteuid() != 0:
         raise UnsupportedError("userns", "host", "an ordinary user needs a user namespace", "--userns private")
-    if ":" in mode and not is_root:
+    if ":" in mode and not as_root:
         raise UnsupportedError("userns", mode, "only root of the host gives ids away", "--userns private")
     if mode in ("host", "keep-id"):
         return mode
     if os.geteuid() == 0 and mode == "auto" and _needs_host_userns(spec):
         return "host"
-    return "range" if is_root else "private"
+    return "range" if as_root else "private"
 
 
 def _needs_host_userns(spec: Spec) -> bool:
@@ -295,11 +300,11 @@ def check_userns_allowed() -> None:
         ("kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
     ):
         try:
-            with open(f"/proc/sys/{name}", encoding="ascii") as f:
+            with open(f"/proc/sys/{name}", encoding="utf-8") as f:
                 value = f.read().strip()
         except OSError:
             continue
-        root_is_exempt = name.startswith("kernel/") and namespaces.is_root()
+        root_is_exempt = name.startswith("kernel/") and is_root()
         if value == refusing and not root_is_exempt:
             sysctl = name.replace("/", ".")
             raise UnsupportedError("userns", None, f"disabled by sysctl {sysctl}={value}", f"as root: {remedy}")
@@ -336,5 +341,5 @@ def has_time_namespace(spec: Spec) -> bool:
 
 @lru_cache(maxsize=1)
 def _is_linux_6_3() -> bool:
-    major, minor = re.findall(r"\d+", os.uname().release)[:2]
-    return (int(major), int(minor)) >= (6, 3) and os.path.exists("/proc/self/ns/time")
+    numbers = "".join(c if c.isdigit() else " " for c in os.uname().release).split()
+    return tuple(map(int, numbers[:2])) >= (6, 3) and os.path.exists("/proc/self/ns/time")

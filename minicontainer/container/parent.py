@@ -3,18 +3,17 @@ network (network/veth.py), or both."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from minicontainer.container import compiler
-from minicontainer.container.child import Child
-from minicontainer.container.host import Host
 from minicontainer.container.ids import idmapped
-from minicontainer.container.network import veth
-from minicontainer.plan import Plan
-from minicontainer.spec import Spec
+from minicontainer.plan.spawn import ParentPlan
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minicontainer.container.child import Child
+    from minicontainer.container.host import Host
     from minicontainer.network.record import Network
+    from minicontainer.plan import Plan
+    from minicontainer.spec import Spec
 
 
 def parent_plan(spec: Spec, host: Host) -> Plan:
@@ -22,11 +21,18 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     if host.userns == "range":
         return idmapped.parent_plan(spec, host)
     if not compiler.maps_outside(host):
+        from minicontainer.container.network import veth
+
         assert host.endpoint is not None
         return veth.parent_plan(host.endpoint)
     from minicontainer.container.ids import mappings
 
-    return mappings.parent_plan(host.userns, host.endpoint)
+    return mappings.parent_plan(host.outer_maps, host.endpoint)
+
+
+def template(spec: Spec, host: Host, plan: Plan) -> ParentPlan | None:
+    """The parent-side plan beside the child's plan; None where the child needs none."""
+    return ParentPlan(parent_plan(spec, host), plan) if compiler.needs_parent_plan(host) else None
 
 
 def prepare(child: Child, spec: Spec, host: Host, network: Network | None) -> dict[str, int]:

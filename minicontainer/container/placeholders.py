@@ -6,43 +6,41 @@ A start replaces these bytes in the encoded buffer, so that the plan is compiled
 
 from __future__ import annotations
 
-from typing import Any
-
 from minicontainer.plan import Plan
-from minicontainer.plan.step import Step, os_bytes
+from minicontainer.plan.builder import LikePlan
+from minicontainer.plan.encoding import Encoded
+from minicontainer.plan.step import os_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ID = "\x02its-own-id\x03"
+ID_BYTES = os_bytes(ID)
+LENGTH = len(ID_BYTES)
 
 
-class _WithId(Plan):
-    """A plan with an id. ``steps`` are made at their first use: a start that succeeds needs the buffer alone."""
-
-    def __init__(self, template: Plan, identifier: str, buffer: bytes) -> None:
-        encoded = template.encoded()._replace(buffer=buffer)
-        for name, value in (("inputs", template.inputs), ("_encoded", encoded), ("_of", (template, identifier))):
-            object.__setattr__(self, name, value)
-
-    def __getattr__(self, name: str) -> tuple[Step, ...]:
-        if name != "steps":
-            raise AttributeError(name)
-        template, identifier = self.__dict__["_of"]
-        steps = tuple(step._replace(args=_replaced(step.args, identifier)) for step in template.steps)
-        object.__setattr__(self, "steps", steps)
-        return steps
+def buffer_with_id(plan: Plan, identifier: str) -> bytes:
+    """The buffer of ``with_id``."""
+    pieces: list[bytes] | None = plan.__dict__.get("_pieces")
+    if pieces is None:
+        pieces = plan.__dict__["_pieces"] = plan.buffer.split(ID_BYTES)
+    new = identifier.encode()
+    if len(new) != LENGTH:
+        raise ValueError(f"{identifier!r} is no id of {LENGTH} characters")
+    return plan.buffer if len(pieces) == 1 else new.join(pieces)
 
 
 def with_id(plan: Plan, identifier: str) -> Plan:
     """The plan with this id (12 characters) instead of the placeholder."""
-    pieces: list[bytes] | None = plan.__dict__.get("_pieces")
-    if pieces is None:
-        pieces = plan.buffer.split(os_bytes(ID))
-        object.__setattr__(plan, "_pieces", pieces)
-    new = os_bytes(identifier)
-    if len(new) != len(ID):
-        raise ValueError(f"{identifier!r} is no id of {len(ID)} characters")
-    if len(pieces) == 1:
+    buffer, encoded = buffer_with_id(plan, identifier), plan.encoded()
+    if buffer is encoded.buffer:
         return plan
-    return _WithId(plan, identifier, new.join(pieces))
+    return LikePlan(
+        plan,
+        Encoded(buffer, *encoded[1:]),
+        lambda: lambda _, step: step._replace(args=_replaced(step.args, identifier)),
+    )
 
 
 def _replaced(arg: Any, identifier: str) -> Any:

@@ -7,29 +7,32 @@ leaves ``with Popen``; ``terminate`` sends the spec's stop signal to process 1.
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
+import _warnings
 import errno
-import signal
-import warnings
 from _thread import RLock
-from collections.abc import Sequence
-from functools import partial
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, overload
 
 from minicontainer.container.cgroup import limits
-from minicontainer.container.child import Child
-from minicontainer.container.result import Usage
+from minicontainer.container.result import Result, Usage
 from minicontainer.container.start import start
-from minicontainer.container.stdio.streams import DEVNULL, PIPE, STDOUT, Streams
+from minicontainer.container.stdio.streams import DEVNULL, INHERITED, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, as_step_error
+from minicontainer.linux.cgroupusage import as_usage
 from minicontainer.native import check, lib, now
-from minicontainer.plan.timeline import Timeline
-from minicontainer.spec import Spec, check_timeout, make, signal_number, size
+from minicontainer.spec import check_timeout, make, signal_number, size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import IO, Any, AnyStr, Generic, overload
+
     from typing_extensions import Self, Unpack
 
+    from minicontainer.container.child import Child
     from minicontainer.container.stdio.communicate import Exchange
+    from minicontainer.plan.timeline import Timeline
+    from minicontainer.spec import Spec
     from minicontainer.spec.keywords import (
         BytesPopenKeywords,
         EncodedPopenKeywords,
@@ -38,11 +41,13 @@ if TYPE_CHECKING:
         Stream,
         TextPopenKeywords,
     )
+else:
+    from minicontainer.records import AnyStr, Generic, overload
 
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "signal_number"]
 
 UNKNOWN_STATUS = 255  # the return code, as in asyncio, of a child whose status another wait took
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # of process 1; of its child, as init and shells report it
+KILLED = (-_signal.SIGKILL, 128 + _signal.SIGKILL)  # of process 1; of its child, as init and shells report it
 LONGEST = 2**31 - 1  # milliseconds: the longest time-out of one ppoll(2)
 
 
@@ -58,6 +63,8 @@ class Popen(Generic[AnyStr]):
     ``pid``, ``pidfd`` (ready to read when process 1 has ended), ``cgroup`` (None where the caller can create none, and
     after the end). Every method may be called from any thread, and from a signal handler.
     """
+
+    buffers = True
 
     @overload
     def __init__(self: Popen[str], args: Sequence[str] | Spec, **keywords: Unpack[TextPopenKeywords]) -> None: ...
@@ -103,14 +110,16 @@ class Popen(Generic[AnyStr]):
             raise as_step_error(e, "pipe2()") from None
         try:
             self._child = self._start(streams.child)
-            streams.assign(self, encoding, errors)
+            if streams.child is not INHERITED:
+                streams.assign(self, encoding, errors)
         except BaseException as e:
             self._abandon()
             if isinstance(e, OSError):
                 raise as_step_error(e, "container") from None
             raise
         finally:
-            streams.close()
+            if streams.child is not INHERITED:
+                streams.close()
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
         return start(self.spec, stdio)
@@ -183,9 +192,9 @@ class Popen(Generic[AnyStr]):
     def kill(self) -> None:
         """Kills every process of the container."""
         with self._lock:
-            if self.returncode is None and self.cgroup is not None:
+            if self.returncode is None and self.cgroup is not None and self.cgroup.fd >= 0:
                 self.cgroup.kill()
-            self.send_signal(signal.SIGKILL)
+            self.send_signal(_signal.SIGKILL)
 
     def freeze(self) -> None:
         """Freezes every process of the container until ``thaw``."""
@@ -206,7 +215,10 @@ class Popen(Generic[AnyStr]):
     def usage(self) -> Usage:
         """The container's usage so far; the total once it has ended."""
         with self._lock:
-            return self._usage or self._measure(None)
+            usage = self._usage or self._measure()
+            if self.returncode is not None:
+                self._usage = usage
+            return usage
 
     def poll(self) -> int | None:
         """The return code, or None while process 1 runs."""
@@ -216,7 +228,7 @@ class Popen(Generic[AnyStr]):
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits for process 1 to end. TimeoutExpired leaves the container running, as in subprocess."""
-        if self.returncode is None and not self._wait(check_timeout(timeout)):
+        if self.returncode is None and not self._wait(None if timeout is None else check_timeout(timeout)):
             import subprocess
 
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
@@ -227,9 +239,10 @@ class Popen(Generic[AnyStr]):
     def _wait(self, timeout: float | None) -> bool:
         """Whether the container has ended within ``timeout`` seconds. Python's signal handlers run meanwhile."""
         deadline = None if timeout is None else monotonic() + timeout
+        spawn = self._started.spawn
         while self.returncode is None:
             left = -1 if deadline is None else int(min(LONGEST, max(0.0, (deadline - monotonic()) * 1000 + 0.999)))
-            ready = lib.mc_pidfd_wait(self._started.spawn.pidfd, left)
+            ready = lib.mc_pidfd_wait(spawn.pidfd, left)
             if ready == 1:
                 return True
             if ready == 0 and left < LONGEST:
@@ -272,16 +285,17 @@ class Popen(Generic[AnyStr]):
     def _reap(self) -> None:
         """Reaps process 1: its status and final counters; removes the cgroup. Only the first call does so."""
         with self._lock:
-            child, struct = self._started, self._started.spawn.struct
-            start_ns = now()
-            result = lib.mc_spawn_reap(struct)
-            if self.returncode is not None:  # reaped before, or by a signal handler that has called this meanwhile
+            if self.returncode is not None:
                 return
-            self.returncode = struct.status if result == 0 else UNKNOWN_STATUS
-            child.note("wait", f"waitid(P_PIDFD, {child.spawn.pidfd}, WEXITED)", start_ns, result or child.spawn.pid)
+            child = self._started
+            result = child.finish()
+            if self.returncode is not None:  # a signal handler has called this meanwhile
+                return
+            self.returncode = status = child.spawn.struct.status if result == 0 else UNKNOWN_STATUS
             try:
-                self._usage = self._measure(struct.rusage if result == 0 else None)
-                self._reason = self._end_reason(self.returncode)
+                if child.used.failed and child.place is not None:
+                    child.place.group.as_usage(child.used)  # raises the error of the file
+                self._reason = self._end_reason(child, status)
             finally:
                 self._release(child)
             if result < 0:
@@ -289,27 +303,30 @@ class Popen(Generic[AnyStr]):
                 raise StepError(-result, f"waitid({self.pid})", hint=hint)
 
     def _release(self, child: Child) -> None:
-        start_ns = now()
-        path = child.cgroup.path if child.cgroup is not None else ""
+        start_ns, left = now(), child.placed is not None and child.placed.cgroup >= 0
         child.release()
-        if path:
-            child.note("remove", f'rmdir("{path}")', start_ns)
+        if left:
+            child.note("remove", f'rmdir("{child.cgroup_path}")', start_ns)
 
-    def _measure(self, rusage: Any) -> Usage:
-        child = self._started
-        walltime = (now() - child.spawn.struct.start_ns) / 1e9
-        max_rss = _max_rss(rusage[2], child.spawn.struct.caller_kib) if rusage is not None else None
-        if child.cgroup is None:
-            if rusage is None:
-                return Usage(walltime)
-            user, system = rusage[0] / 1e6, rusage[1] / 1e6
-            return Usage(walltime, user + system, user, system, max_rss=max_rss)
-        used = child.cgroup.usage(observe=partial(child.note, "measure"))
-        return Usage(walltime=walltime, max_rss=max_rss, **used)
+    def _measure(self) -> Usage:
+        """The usage so far; after the end, from the counters that C has read then."""
+        child, used = self._started, self._started.used
+        struct = child.spawn.struct
+        until = now() if used is None else used.records[lib.MC_WAITED].start_ns
+        walltime = (until - struct.start_ns) / 1e9
+        max_rss = _max_rss(struct.rusage[2], struct.caller_kib) if struct.reaped else None
+        if child.placed is not None:
+            group = child.cgroup
+            counters = group.usage() if used is None and group is not None else as_usage(used)
+            cputime, user, system, memory_peak, *others = counters.values()
+            return Usage(walltime, cputime, user, system, memory_peak, max_rss, *others)  # type: ignore[arg-type]
+        if not struct.reaped:
+            return Usage(walltime)
+        user, system = struct.rusage[0] / 1e6, struct.rusage[1] / 1e6
+        return Usage(walltime, user + system, user, system, max_rss=max_rss)
 
-    def _end_reason(self, status: int) -> str:
-        cgroup = self._started.cgroup
-        if status in KILLED and cgroup is not None and limits.oom_killed(cgroup):
+    def _end_reason(self, child: Child, status: int) -> str:
+        if status in KILLED and child.cgroup is not None and limits.oom_killed(child.cgroup):
             return "oom"
         if self._kill_reason and status:
             return self._kill_reason
@@ -319,6 +336,16 @@ class Popen(Generic[AnyStr]):
         """Kills the container because its time limit has passed: its ``reason`` is then ``timeout``."""
         self._kill_reason = "timeout"
         self.kill()
+
+    def result(self, stdout: Any = None, stderr: Any = None) -> Result[Any]:
+        """The Result of a container that has ended, with its output as ``communicate`` returned it."""
+        if self.returncode is None:
+            raise Error("container: has not ended")
+        lost = self.lost
+        return Result(
+            self.args, self.returncode, stdout, stderr, self.usage, self._reason, self.timeline, lost["stdout"],
+            lost["stderr"],
+        )  # fmt: skip
 
     # -- as a context
 
@@ -343,7 +370,7 @@ class Popen(Generic[AnyStr]):
         self.wait()
         self.close()
 
-    _warn = staticmethod(warnings.warn)  # at the interpreter's end globals are gone
+    _warn = staticmethod(_warnings.warn)  # at the interpreter's end globals are gone
 
     def __del__(self) -> None:
         """As in subprocess: a container whose Popen is garbage-collected runs on; a later start reaps it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from minicontainer.spec import Spec
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.spec import Spec
 
 
 def resolve(spec: Spec, *, create: bool = True) -> Spec:

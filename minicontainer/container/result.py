@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, AnyStr, Generic, NamedTuple
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, AnyStr, Generic, NamedTuple
+
     from minicontainer.plan.timeline import Timeline
+else:
+    from minicontainer.records import AnyStr, Generic, NamedTuple
 
 
 class Usage(NamedTuple):
@@ -38,22 +40,52 @@ class Usage(NamedTuple):
     pressure_io_some: float | None = None
 
 
-@dataclass
 class Result(Generic[AnyStr]):
     """As subprocess.CompletedProcess, and more. ``Result[str]`` where the streams are text, else ``Result[bytes]``.
 
     ``reason`` is ``exited``, ``signal``, ``timeout`` or ``oom``;
     ``stdout_lost`` and ``stderr_lost`` count the bytes after the first ``max_output``."""
 
-    args: Sequence[str]
-    returncode: int
     stdout: AnyStr  # None where it was no pipe; not in the type, as in Popen.communicate
     stderr: AnyStr
-    usage: Usage
-    reason: str
-    timeline: Timeline = field(repr=False)
-    stdout_lost: int = 0
-    stderr_lost: int = 0
+
+    def __init__(  # noqa: PLR0917 - as CompletedProcess
+        self,
+        args: Sequence[str],
+        returncode: int,
+        stdout: Any,
+        stderr: Any,
+        usage: Usage | Callable[[], Usage],
+        reason: str,
+        timeline: Timeline,
+        stdout_lost: int = 0,
+        stderr_lost: int = 0,
+    ) -> None:
+        self.args, self.returncode, self.stdout, self.stderr = args, returncode, stdout, stderr
+        self._usage, self.reason, self.timeline = usage, reason, timeline
+        self.stdout_lost, self.stderr_lost = stdout_lost, stderr_lost
+
+    @property
+    def usage(self) -> Usage:
+        """The container's usage; made from its counters at the first access."""
+        usage = self._usage
+        if not isinstance(usage, Usage):
+            usage = self._usage = usage()  # another thread may do the same
+        return usage
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_usage": self.usage}
+
+    def __eq__(self, other: object) -> bool:
+        return self.__getstate__() == other.__getstate__() if isinstance(other, Result) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = {"args": self.args, "returncode": self.returncode, "stdout": self.stdout, "stderr": self.stderr}
+        values |= {"usage": self.usage, "reason": self.reason}
+        values |= {"stdout_lost": self.stdout_lost, "stderr_lost": self.stderr_lost}
+        return f"Result({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def check_returncode(self) -> None:
         """Raises CalledProcessError, with both streams, unless the program ended with 0."""

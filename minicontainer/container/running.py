@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, AnyStr, overload
-
 from minicontainer.container.process import Popen
 from minicontainer.container.result import Result
 from minicontainer.container.stdio.streams import PIPE
-from minicontainer.spec import Spec, check_timeout
+from minicontainer.spec import check_timeout
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, AnyStr, overload
+
     from typing_extensions import Unpack
 
+    from minicontainer.spec import Spec
     from minicontainer.spec.keywords import BytesRunKeywords, EncodedRunKeywords, RunKeywords, TextRunKeywords
+else:
+    from minicontainer.records import AnyStr, overload
 
 
-class _Run(Popen[AnyStr]):
-    """The Popen of ``run``. If it is garbage-collected while the container runs (an exception came before ``run`` held
+class OfRun:
+    """A Popen of ``run``. If it is garbage-collected while the container runs (an exception came before ``run`` held
     it), the container is killed."""
+
+    buffers = False  # only ``communicate`` reads and writes its pipes
 
     def __del__(self) -> None:
         """Does nothing: the Child, which is not abandoned, kills the container."""
+
+
+class _Run(OfRun, Popen[AnyStr]):
+    """The Popen of ``run``."""
 
 
 @overload
@@ -46,7 +55,7 @@ def run(
 
     After ``timeout`` seconds the whole container is killed; TimeoutExpired has the output so far."""
     of_run = {"input": input, "capture_output": capture_output, "timeout": timeout, "check": check}
-    return finish(partial(_Run, args), **of_run, **keywords)  # type: ignore[arg-type]
+    return finish(lambda **fields: _Run(args, **fields), **of_run, **keywords)
 
 
 def finish(
@@ -59,7 +68,8 @@ def finish(
     **keywords: Any,
 ) -> Result[Any]:
     """``subprocess.run`` for a Popen that ``start`` creates from the other keywords."""
-    timeout = check_timeout(timeout)  # before anything is started
+    if timeout is not None:
+        timeout = check_timeout(timeout)  # before anything is started
     if capture_output:
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output")
@@ -82,12 +92,7 @@ def finish(
         raise
     finally:
         process.close()
-    assert process.returncode is not None
-    assert process._usage is not None
-    result: Result[Any] = Result(
-        process.args, process.returncode, stdout, stderr, process._usage, process.reason, process.timeline,
-        process.lost["stdout"], process.lost["stderr"],
-    )  # fmt: skip
+    result = process.result(stdout, stderr)
     if check:
         result.check_returncode()
     return result

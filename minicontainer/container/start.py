@@ -8,89 +8,40 @@ if any. Everything that was created for a failed child is removed before the err
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import warnings
 from _thread import get_native_id
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minicontainer.container import compiler, facts, host, parent, placeholders, references
+from minicontainer.container import compiler, host, parent
 from minicontainer.container.cgroup import devices, limits
 from minicontainer.container.child import Child
-from minicontainer.container.facts import CALLER
+from minicontainer.container.compilation import Compiled, compile_spec
 from minicontainer.container.ids import idmapped
-from minicontainer.container.network import veth
 from minicontainer.container.program import execute
 from minicontainer.container.registry import ownership
-from minicontainer.container.stdio.streams import for_child
-from minicontainer.errors import Error, IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
+from minicontainer.container.stdio.streams import NAMES
+from minicontainer.errors import IsolationWarning, RangeRefusedError, SpecError, StepError, UnsupportedError
 from minicontainer.failpoint import failpoint
-from minicontainer.linux.devices import Rule
-from minicontainer.linux.processes import check_proc
+from minicontainer.light import warn
 from minicontainer.native import lib, now
-from minicontainer.plan import Const, Plan
-from minicontainer.plan.spawn import ParentPlan, ParentRun
-from minicontainer.spec import Spec
+from minicontainer.plan.spawn import ParentRun
+from minicontainer.records import replace
+from minicontainer.spec.limits import NO_LIMITS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.network.record import Network
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from typing import Any
+
+    from minicontainer.errors import Error
+    from minicontainer.spec import Spec
+
+    Clone = Callable[[Child, Spec, "Compiled"], int]  # clones the child; returns the result of mc_spawn
+    Compile = Callable[[Spec], "Compiled"]
+else:
+    from minicontainer.light import ExitStack
 
 USERNS_REFUSED = "a process in a chroot gets no user namespace; else a seccomp filter or a security module forbids it"
-
-
-Clone = Callable[["Child", Spec, "Compiled"], int]  # clones the child; returns the result of mc_spawn
-
-
-class Compiled(NamedTuple):
-    """A spec compiled for this host.
-
-    plan             the child's plan
-    flags            the CLONE_NEW* flags of the child's clone3
-    parent_plan      the parent-side plan; None where the child needs none
-    common_inputs    number of plan inputs that are streams or come from the parent-side plan; ``_extra_inputs`` opens
-                     the others
-    allowed_devices  the devices that the container may use; None: any
-    network          the network that the container joins; None: none, or the user-space network of an ordinary user"""
-
-    host: host.Host
-    plan: Plan
-    flags: Const
-    parent_plan: ParentPlan | None
-    common_inputs: int
-    allowed_devices: tuple[Rule, ...] | None
-    network: Network | None
-
-
-def compile_spec(spec: Spec, exe: str = CALLER, *, create: bool = True) -> Compiled:
-    """Compiles a spec for this host; with ``create``, creates the network that the spec names where it is missing.
-
-    The result is cached in the spec, which is immutable, and stays valid while the host facts are the same."""
-    cached: Compiled | None = spec.__dict__.get("_compiled")
-    if cached is not None and cached.host.is_current():
-        host.check_rootfs(spec.rootfs)
-        return cached
-    network, endpoint = _endpoint(spec, create) if spec.attached else (None, None)
-    host_facts = facts.gather(spec, exe, endpoint)
-    if cached is None or cached.host != host_facts:
-        plan = compiler.compile(spec, host_facts)
-        plan.buffer  # noqa: B018 - encodes the plan once, before the first start
-        parent_plan = None
-        if compiler.needs_parent_plan(host_facts):
-            parent_plan = ParentPlan(parent.parent_plan(spec, host_facts), plan)
-        common_inputs = 3 + (len(parent_plan.names) if parent_plan is not None else 0)
-        flags, allowed = compiler.clone_flags(spec, host_facts), devices.rules(spec, host_facts)
-        cached = Compiled(host_facts, plan, flags, parent_plan, common_inputs, allowed, network)
-        object.__setattr__(spec, "_compiled", cached)
-    return cached
-
-
-def _endpoint(spec: Spec, create: bool) -> tuple[Network | None, veth.Endpoint]:
-    from minicontainer.container.network import attach
-
-    return attach.endpoint_of(spec, create=create)
 
 
 def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
@@ -101,27 +52,32 @@ def start(spec: Spec, stdio: tuple[int, int, int]) -> Child:
     return start_with(spec, lambda child, spec, compiled: clone_child(child, spec, compiled, stdio))
 
 
-def start_with(spec: Spec, clone: Clone, identifier: str = "", exe: str = CALLER) -> Child:
+def start_with(spec: Spec, clone: Clone, identifier: str = "", compile: Compile | None = None) -> Child:
     """``start`` with another ``clone`` function. With an ``identifier`` (12 hex digits) the caller has reserved the
-    container's name and volumes; else they are reserved here. ``exe`` is as in ``facts.gather``."""
-    check_proc()
-    volumes, spec = spec.volumes if not identifier else (), references.resolve(spec)
+    container's name and volumes; else they are reserved here. ``compile``: instead of ``compile_spec``."""
+    compile = compile or compile_spec
+    volumes: tuple[str, ...] = ()
+    if spec.mounts or spec.network != "none":
+        from minicontainer.container import references
+
+        volumes, spec = spec.volumes if not identifier else (), references.resolve(spec)
     fallback: Spec | None = spec.__dict__.get("_fallback")
     if fallback is None:
         try:
-            return _start(spec, compile_spec(spec, exe), clone, identifier, volumes)
+            return _start(spec, compile(spec), clone, identifier, volumes)
         except RangeRefusedError as refused:
             if spec.userns not in (None, "auto"):
                 raise
-            warnings.warn(f"userns {refused.value}: {refused.reason}; running as --userns host", IsolationWarning, 2)
+            warn(f"userns {refused.value}: {refused.reason}; running as --userns host", IsolationWarning, 2)
         fallback = replace(spec, userns="host")
         object.__setattr__(spec, "_fallback", fallback)
-    return _start(fallback, compile_spec(fallback, exe), clone, identifier, volumes)
+    return _start(fallback, compile(fallback), clone, identifier, volumes)
 
 
 def _start(spec: Spec, compiled: Compiled, clone: Clone, identifier: str, volumes: tuple[str, ...]) -> Child:
     child_id = identifier or os.urandom(6).hex()
-    child = Child(child_id, placeholders.with_id(compiled.plan, child_id))
+    child = Child(child_id, compiled.plan)
+    child.spawn.forgets = spec.__dict__.get("_compiled") is not compiled
     try:
         if spec.name and not identifier:
             from minicontainer.container.registry import orphans
@@ -133,32 +89,29 @@ def _start(spec: Spec, compiled: Compiled, clone: Clone, identifier: str, volume
             from minicontainer.container.filesystem.volumes import hold
 
             child.volumes = hold(volumes, child.id)
-        _make_cgroup(child, spec)
+        _make_cgroup(child, spec, compiled)
         failpoint("cgroup made")
-        if compiled.allowed_devices is not None:
-            _restrict_devices(child, spec, compiled)
         if compiled.parent_plan is not None:
             inputs = parent.prepare(child, spec, compiled.host, compiled.network)
             child.parent_run = ParentRun(compiled.parent_plan, inputs)
         failpoint("ids taken")
-        explain_failure(child, spec, compiled.host, clone(child, spec, compiled))
+        result = clone(child, spec, compiled)
+        if not child.spawn.struct.started:
+            explain_failure(child, spec, compiled.host, result)
     except BaseException:
         child.discard()
         raise
     return child
 
 
-def _make_cgroup(child: Child, spec: Spec) -> None:
-    start_ns = now()
-    child.cgroup = limits.place(spec.limits, child.id, owned=child.ownership >= 0)
-    if child.cgroup is None:
-        return
-    child.note("cgroup", f'mkdir("{child.cgroup.path}")', start_ns)
-    if spec.limits.pids is None:
-        start_ns = now()
-        if call := limits.limit_processes(child.cgroup):
-            child.note("cgroup", call, start_ns)
-    if spec.limits:
+def _make_cgroup(child: Child, spec: Spec, compiled: Compiled) -> None:
+    allowed = compiled.allowed_devices
+    program = devices.cached(allowed)
+    child.take(limits.place(spec.limits, child.id, owned=child.ownership >= 0, devices=program))
+    attached = program >= 0 and child.placed is not None and child.placed.records[lib.MC_PLACE_DEVICES].result == 0
+    if allowed is not None and not attached:
+        _restrict_devices(child, spec, compiled)
+    if spec.limits is not NO_LIMITS and child.cgroup is not None:
         limits.apply(child.cgroup, spec.limits, lambda call, start_ns: child.note("cgroup", call, start_ns))
 
 
@@ -172,7 +125,7 @@ def _restrict_devices(child: Child, spec: Spec, compiled: Compiled) -> None:
         return
     devices.refuse_partial_access(spec, reason)
     if compiled.host.in_host_userns:
-        warnings.warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
+        warn(f"devices: the container can use any of which it has a node: {reason}", IsolationWarning, 2)
 
 
 # ---- the clone
@@ -180,20 +133,17 @@ def _restrict_devices(child: Child, spec: Spec, compiled: Compiled) -> None:
 
 def clone_child(child: Child, spec: Spec, compiled: Compiled, stdio: tuple[int, int, int]) -> int:
     """Clones the container's first process as a child of this process."""
-    opened: list[int] = []
-    try:
-        inputs = for_child(spec, stdio, opened)
-        if len(compiled.plan.inputs) == compiled.common_inputs:
-            return _clone(child, spec, compiled, inputs)
-        with ExitStack() as stack:  # ends after the parent-side plan, if there is one
-            inputs.update(_extra_inputs(child, spec, compiled, stack))
-            return _clone(child, spec, compiled, inputs)
-    finally:
-        for fd in opened:
-            os.close(fd)
+    inputs = dict(zip(NAMES, stdio, strict=True))
+    child.spawn.struct.streams = compiled.streams
+    if len(compiled.plan.inputs) == compiled.common_inputs:
+        return clone_with(child, spec, compiled, inputs)
+    with ExitStack() as stack:  # ends after the parent-side plan, if there is one
+        inputs.update(_extra_inputs(child, spec, compiled, stack))
+        return clone_with(child, spec, compiled, inputs)
 
 
-def _clone(child: Child, spec: Spec, compiled: Compiled, inputs: dict[str, int]) -> int:
+def clone_with(child: Child, spec: Spec, compiled: Compiled, inputs: dict[str, int]) -> int:
+    """Clones the container's first process with all inputs of its plan."""
     flags = compiled.flags
     clone = child.spawn.clone
     if spec.die_with_parent and get_native_id() != os.getpid():
@@ -201,11 +151,8 @@ def _clone(child: Child, spec: Spec, compiled: Compiled, inputs: dict[str, int])
 
         child.clone_thread = CloneThread(child.spawn)
         clone = child.clone_thread.clone
-    result = clone(flags, inputs, -1 if child.cgroup is None else child.cgroup.birth_fd(), child.parent_run)
-    cgroup = "|CLONE_INTO_CGROUP" if child.cgroup is not None else ""
-    call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{flags.text})"
-    struct = child.spawn.struct
-    child.notes.append(("clone", call, struct.start_ns, struct.end_ns, result if result < 0 else child.spawn.pid))
+    result = clone(flags, inputs, -1 if child.placed is None else child.placed.cgroup, child.parent_run)
+    child.namespaces = flags.text
     return result
 
 
@@ -237,6 +184,8 @@ def _extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack
         stack.callback(receive_terminal, child, own_end, child_end)
         inputs["parent-socket"] = child_end.fileno()
     if "report" in compiled.plan.inputs:
+        import fcntl
+
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
             inputs["report"] = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, execute.LAST_FD + 1)
@@ -290,6 +239,8 @@ def _read_report(child: Child, spec: Spec, read: int, write: int) -> None:
 
 def explain_failure(child: Child, spec: Spec, host_facts: host.Host, result: int) -> None:
     """Raises the error of a start that failed; returns where the program runs."""
+    if child.spawn.struct.started:
+        return
     failed = child.spawn.failed
     waited = failed is None or child.spawn.plan.steps[failed].op == lib.MC_WAIT
     parent_run = child.parent_run
@@ -302,6 +253,8 @@ def explain_failure(child: Child, spec: Spec, host_facts: host.Host, result: int
         if new_userns and -result in (errno.EPERM, errno.ENOSPC):
             _check_userns(spec, host_facts, -result)
         call = f"clone3({compiler.clone_flags(spec, host_facts).text})"
+        if not child.spawn.struct.start_ns and result == -errno.EMFILE:
+            call = "fcntl(F_DUPFD_CLOEXEC), or pipe2(O_CLOEXEC)"
         raise StepError(-result, call, hint=USERNS_REFUSED if new_userns and result == -errno.EPERM else "")
     if failed is None and child.spawn.interrupted is None:
         return
@@ -324,14 +277,11 @@ def _parent_error(child: Child, spec: Spec, parent_run: ParentRun) -> Error:
     index = parent_run.failed or 0
     number = -parent_run.records[index].result
     step = parent_run.plan.steps[index]
-    if step.call == "run" and step.phase == veth.PHASE:
-        from minicontainer.container.network import usernet
-
-        return usernet.refusal(child, spec)
     if step.call == "run":
         from minicontainer.container.ids import mappings
+        from minicontainer.container.network import usernet, veth
 
-        return mappings.refusal(child, step)
+        return usernet.refusal(child, spec) if step.phase == veth.PHASE else mappings.refusal(child, step)
     return idmapped.refusal(spec, parent_run) or explain.step_error(spec, step, number)
 
 

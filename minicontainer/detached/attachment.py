@@ -13,15 +13,22 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import ExitStack
 
-from minicontainer.detached.client import Client
 from minicontainer.detached.finalstate import FinalState
-from minicontainer.detached.logs import Entry, Log
+from minicontainer.detached.logs import Log
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error
 from minicontainer.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import ExitStack
+
+    from minicontainer.detached.client import Client
+    from minicontainer.detached.logs import Entry
+else:
+    from minicontainer.light import ExitStack
 
 MESSAGE = 32768  # bytes of input in one request
 

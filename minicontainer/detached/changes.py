@@ -11,16 +11,21 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.detached.paths import verified
 from minicontainer.errors import Error, sentence
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import ExitStack, contextmanager
+    from typing import NamedTuple
+
     from minicontainer.detached.client import Client
     from minicontainer.spec import Spec
+else:
+    from minicontainer.light import ExitStack, contextmanager
+    from minicontainer.records import NamedTuple
 
 ADDED, CHANGED, DELETED = "A", "C", "D"
 OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")  # the second in a user namespace

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
-import select
-import socket
-import struct
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
 
-from minicontainer import events
 from minicontainer.detached.finalstate import FinalState, await_foreground
-from minicontainer.detached.records import Config, CorruptError, State
+from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import Entry, NotFoundError
 from minicontainer.errors import Error
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.linux.process import Process
+from minicontainer.linux.process import pidfd_wait
 from minicontainer.native import ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from contextlib import ExitStack, contextmanager
+    from typing import Any
+
+    from minicontainer.detached.records import Config, State
+    from minicontainer.linux.process import Process
+else:
+    from minicontainer.light import ExitStack, contextmanager
 
 
 def request(kind: int, first: int = 0, second: int = 0) -> bytes:
@@ -106,6 +109,8 @@ class Client:
             name = self.config.name
         except Error:
             name = ""  # the config is gone, or cannot be read
+        from minicontainer import events
+
         events.emit("container", action, self.id, name=name, **attributes)
 
     # -- the monitor
@@ -124,6 +129,9 @@ class Client:
     def connect(self) -> socket.socket:
         """A connection to the monitor. ConnectionRefusedError or FileNotFoundError if there is no monitor.
         BlockingIOError, of send too, if the monitor does not respond for MONITOR_TIMEOUT seconds."""
+        import socket
+        import struct
+
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(MONITOR_TIMEOUT), 0))  # socket(7)
         fd = -1
@@ -165,7 +173,7 @@ class Client:
                 return None
             stack.callback(os.close, pidfd)
             final = stack.enter_context(FinalState(self.directory, monitor))
-            if not has_ended(pidfd, timeout):
+            if not pidfd_wait(pidfd, timeout):
                 raise TimeoutError(f"container {self.id[:12]}: has not ended after {timeout:g} seconds")
             return final.read()
 
@@ -190,14 +198,3 @@ class Client:
         if pidfd < 0:
             raise Error(f"{what} {self.id[:12]}: is not running (its monitor is about to start it again, or to end)")
         return pidfd
-
-
-def has_ended(pidfd: int, timeout: float | None) -> bool:
-    """Whether the process has ended within ``timeout`` seconds."""
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    while not (ready := poll.poll(min(max(0.0, deadline - time.monotonic()) * 1000, 10**9))):
-        if time.monotonic() >= deadline:
-            return False
-    return bool(ready)

@@ -11,20 +11,13 @@ even if the caller dies.
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import os
-import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from minicontainer import runtime
-from minicontainer.container import start
-from minicontainer.container.filesystem.volumes import hold
 from minicontainer.container.registry import names, orphans
-from minicontainer.detached import creation, foreground, store
+from minicontainer.detached import foreground, store
 from minicontainer.detached.client import MONITOR_TIMEOUT
-from minicontainer.detached.monitor import MONITOR, MonitorLauncher, policy
 from minicontainer.detached.options import check_restart
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.detached.store import Entry, NotFoundError
@@ -34,13 +27,23 @@ from minicontainer.failpoint import failpoint
 from minicontainer.linux.process import boot_id
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import lib
-from minicontainer.plan.timeline import Timeline
-from minicontainer.spec import Spec, check_timeout, make, signal_number
+from minicontainer.spec import check_timeout, make, signal_number
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import suppress
+    from dataclasses import replace
+    from typing import Any
+
     from typing_extensions import Unpack
 
+    from minicontainer.plan.timeline import Timeline
+    from minicontainer.spec import Spec
     from minicontainer.spec.keywords import CreateKeywords, Fields
+else:
+    from minicontainer.light import suppress
+    from minicontainer.records import replace
 
 __all__ = ["Config", "Container", "CorruptError", "NotFoundError", "State", "containers"]
 
@@ -76,6 +79,8 @@ class Container(Terminable):
         timeout      seconds after which the container is killed
 
         Raises as ``run`` does, and then leaves nothing behind."""
+        from minicontainer.detached import creation
+
         spec = creation.detached_spec(make(args, **fields))
         options = creation.config_options(
             spec, labels=labels, restart=restart, log=log, interactive=interactive, remove=remove, timeout=timeout
@@ -86,6 +91,8 @@ class Container(Terminable):
     def create(cls, args: Sequence[str] | Spec, **options: Unpack[CreateKeywords]) -> Container:
         """Creates a container that does not run: its status is ``created`` until ``start_again``. ``options`` are those
         of ``start``; errors that can be detected before the start are raised now."""
+        from minicontainer.detached import creation
+
         fields: dict[str, Any] = dict(options)
         of_config = {name: fields.pop(name) for name in creation.CONFIG_OPTIONS if name in fields}
         spec = creation.detached_spec(make(args, **fields))
@@ -97,6 +104,8 @@ class Container(Terminable):
     def make(cls, spec: Spec, options: Mapping[str, Any], starter: Callable[[Container, int], None]) -> Container:
         """Creates the directory of a container, and calls ``starter`` with the container and the descriptor of its
         lock, which is held meanwhile."""
+        from minicontainer.detached import creation
+
         check_proc()
         try:
             entry, lock = Entry.create()
@@ -128,6 +137,8 @@ class Container(Terminable):
         failpoint("name taken")
         self._entry.write_config(config)
         failpoint("config written")
+        from minicontainer.container.filesystem.volumes import hold
+
         for fd in hold(config.spec.volumes, self.id):
             os.close(fd)
         self._emit("create")
@@ -135,6 +146,10 @@ class Container(Terminable):
     def _start(self, lock: int) -> None:
         """Starts the container under a monitor. The caller holds the lock; the monitor holds it too until the first
         start is over."""
+        from minicontainer.container import start
+        from minicontainer.container.compilation import compile_spec
+        from minicontainer.detached.monitor import MONITOR, MonitorLauncher
+
         opened = [self._entry.open()]
         try:
             opened.append(names.open_directory())
@@ -146,7 +161,9 @@ class Container(Terminable):
                 boot=boot_id(),
                 link=self._entry.link,
             )
-            child = start.start_with(self.config.spec, launcher.clone, self.id[:12], MONITOR)
+            child = start.start_with(
+                self.config.spec, launcher.clone, self.id[:12], lambda spec: compile_spec(spec, MONITOR)
+            )
         finally:
             for fd in opened:
                 os.close(fd)
@@ -198,7 +215,7 @@ class Container(Terminable):
             self._end_if_dead()
         self._emit("stop")
 
-    def kill(self, signal_: int | str = signal.SIGKILL) -> None:
+    def kill(self, signal_: int | str = int(_signal.SIGKILL)) -> None:
         """Sends a signal to process 1. After SIGKILL or the stop signal the container is not restarted."""
         number = signal_number("signal", str(int(signal_) if isinstance(signal_, int) else signal_))
         self.check_running("kill")
@@ -207,7 +224,7 @@ class Container(Terminable):
             foreground.send(self, number)
             return
         self.send_request(lib.MC_REQUEST_SIGNAL, number)
-        if number == signal.SIGKILL and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
+        if number == int(_signal.SIGKILL) and self.status == "paused" and (cgroup := self.open_cgroup()) is not None:
             with cgroup:
                 cgroup.kill()
 
@@ -288,6 +305,8 @@ class Container(Terminable):
                     cgroup_limits.change(cgroup, new, changed)
             config = replace(config, spec=replace(config.spec, limits=new))
             if restart is not None:
+                from minicontainer.detached.monitor import policy
+
                 config = replace(config, restart=check_restart(restart, config.spec))
                 self.send_request(lib.MC_REQUEST_POLICY, *policy(config.restart))
             self._entry.write_config(config)

@@ -11,20 +11,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.detached.filedata import copy_data
-from minicontainer.detached.paths import Root, container_root, host_root
+from minicontainer.detached.paths import container_root, host_root
 from minicontainer.errors import Error, sentence
 from minicontainer.linux.files import reopen
 from minicontainer.linux.mounts import is_kernel_filesystem
 from minicontainer.native import lib
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from contextlib import ExitStack, contextmanager
+    from typing import NamedTuple
+
     from minicontainer.detached.client import Client
+    from minicontainer.detached.paths import Root
+else:
+    from minicontainer.light import ExitStack, contextmanager
+    from minicontainer.records import NamedTuple
 
 DEPTH = 200  # nested directories: each takes two descriptors; the default limit is 1,024
 ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
 from minicontainer import runtime
 from minicontainer.container import host, seccomp
 from minicontainer.detached.options import check_labels, check_restart, log_sizes
 from minicontainer.detached.records import Config
-from minicontainer.detached.store import Entry
-from minicontainer.spec import Spec
 from minicontainer.spec.values import SECONDS_MAX, decimal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from dataclasses import replace
+    from typing import Any
+
+    from minicontainer.detached.store import Entry
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.records import replace
 
 CONFIG_OPTIONS = ("labels", "restart", "log", "interactive", "remove", "timeout")
 

@@ -12,11 +12,6 @@ caller is never under the container's limits."""
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any, AnyStr, NamedTuple
 
 from minicontainer import plan as p
 from minicontainer.container import execplan, host, seccomp, start
@@ -25,15 +20,27 @@ from minicontainer.container.host import Host
 from minicontainer.container.ids import users
 from minicontainer.container.process import Popen
 from minicontainer.container.program import init
-from minicontainer.container.stdio.streams import for_child
+from minicontainer.container.stdio.streams import for_helper
 from minicontainer.detached.sharedmemory import Layout, copy_result, dup_above, map_shared
 from minicontainer.errors import Error
 from minicontainer.linux import process
-from minicontainer.linux.cgroup import Cgroup
 from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
 from minicontainer.plan.spawn import Spawn
-from minicontainer.spec import Limits, Spec
+from minicontainer.spec import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import ExitStack
+    from dataclasses import replace
+    from typing import Any, AnyStr, NamedTuple
+
+    from minicontainer.linux.cgroup import Cgroup
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.light import ExitStack
+    from minicontainer.records import AnyStr, NamedTuple, replace
 
 ENTER = f"{LIBEXEC}/enter"
 KINDS = {  # name in /proc/PID/ns -> CLONE_NEW*
@@ -71,9 +78,9 @@ def inspect_process(pid: int, spec: Spec) -> tuple[str, Host]:
     directory = f"/proc/{pid}/ns"
     try:
         others = [kind for kind in KINDS if _link(f"{directory}/{kind}") != _link(f"/proc/self/ns/{kind}")]
-        with open(f"/proc/{pid}/setgroups", encoding="ascii") as f:
+        with open(f"/proc/{pid}/setgroups", encoding="utf-8") as f:
             denied = f.read().strip() == "deny"
-        with open(f"/proc/{pid}/uid_map", encoding="ascii") as f:
+        with open(f"/proc/{pid}/uid_map", encoding="utf-8") as f:
             has_root = any(line.split()[0] == "0" for line in f)
     except (FileNotFoundError, ProcessLookupError):
         raise Error(f"exec: {_no_namespaces_reason(pid)}") from None
@@ -163,11 +170,13 @@ class Exec(Popen[AnyStr]):
     def _inputs(self, child: Child, stdio: tuple[int, int, int], stack: ExitStack) -> dict[str, int]:
         opened: list[int] = []
         stack.callback(lambda: list(map(os.close, opened)))
-        inputs = {**for_child(self.spec, stdio, opened), "process": self._process, "cgroup": -1}
+        inputs = {**for_helper(self.spec, stdio, opened), "process": self._process, "cgroup": -1}
         if (cgroup := self._open_cgroup()) is not None:
             stack.callback(cgroup.close)
             inputs["cgroup"] = cgroup.birth_fd()
         if self.spec.tty:
+            import socket
+
             own_end, child_end = socket.socketpair()
             stack.callback(start.receive_terminal, child, own_end, child_end)
             inputs["parent-socket"] = child_end.fileno()

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
 
 from minicontainer.container.process import DEVNULL
-from minicontainer.container.result import Result
-from minicontainer.container.running import finish
 from minicontainer.detached import enter
-from minicontainer.detached.client import has_ended
 from minicontainer.detached.enter import Exec
 from minicontainer.detached.inspection import Inspectable
 from minicontainer.errors import Error, as_step_error
+from minicontainer.linux.process import pidfd_wait
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, overload
+
     from typing_extensions import Unpack
 
+    from minicontainer.container.result import Result
     from minicontainer.spec.keywords import (
         BytesExecKeywords,
         BytesExecRunKeywords,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         TextExecKeywords,
         TextExecRunKeywords,
     )
+else:
+    from minicontainer.records import overload
 
 PLANS_MAX = 64  # cached plans of one container
 # Errors of an exec while process 1 ends: the new process was killed (ECANCELED), or alloc_pid gives no pid any more
@@ -76,7 +79,7 @@ class ExecTarget(Inspectable):
             return Exec(plan, pidfd, self.open_cgroup, **streams)
         except (Error, OSError) as e:
             number = e.errno if isinstance(e, OSError) else None
-            if has_ended(pidfd, END_TIMEOUT if number in ENDING_ERRNOS else 0):
+            if pidfd_wait(pidfd, END_TIMEOUT if number in ENDING_ERRNOS else 0):
                 raise Error(f"exec {self.id[:12]}: the container has ended meanwhile") from None
             raise as_step_error(e, "exec") if isinstance(e, OSError) else e from None
         finally:
@@ -116,4 +119,6 @@ class ExecTarget(Inspectable):
     def run(self, args: Sequence[str], **keywords: Any) -> Result[Any]:
         """Runs another process in the container to its end; keywords are those of ``minicontainer.run`` and
         ``exec``."""
+        from minicontainer.container.running import finish
+
         return finish(lambda **streams: self.exec(args, **streams), **keywords)

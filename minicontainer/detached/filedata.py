@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHUNK = 64 << 20  # bytes of one call: signals are handled between calls
 COPY: Callable[[int, int, int, int, int], int] = os.copy_file_range

@@ -11,7 +11,11 @@ import os
 from minicontainer import runtime
 from minicontainer.detached.records import CorruptError, State
 from minicontainer.errors import EXHAUSTED, as_step_error
-from minicontainer.linux.process import Process, pidfd_wait
+from minicontainer.linux.process import pidfd_wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.linux.process import Process
 
 READ_SIZE = 4096  # bytes: more than a state file has
 

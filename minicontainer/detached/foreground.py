@@ -8,13 +8,16 @@ can read it.
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import os
-import signal
 import time
 
-from minicontainer.detached.client import Client
 from minicontainer.errors import Error
 from minicontainer.linux.process import pidfd_wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.detached.client import Client
 
 RELEASE_TIMEOUT = 20.0  # seconds that the creator may take to release the container's resources
 
@@ -32,10 +35,10 @@ def send(container: Client, number: int) -> None:
     process, cgroup = container.state.process, container.open_cgroup()
     pidfd = -1 if process is None else process.pidfd()
     try:
-        if number == signal.SIGKILL and cgroup is not None:
+        if number == _signal.SIGKILL and cgroup is not None:
             cgroup.kill()
         if pidfd >= 0:
-            signal.pidfd_send_signal(pidfd, number)
+            _signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass  # the process has just ended
     finally:
@@ -52,7 +55,7 @@ def stop(container: Client, number: int, timeout: float) -> None:
     try:
         send(container, number)
         if pidfd >= 0 and not pidfd_wait(pidfd, None if timeout < 0 else timeout):
-            send(container, signal.SIGKILL)
+            send(container, _signal.SIGKILL)
             pidfd_wait(pidfd, RELEASE_TIMEOUT)
     finally:
         if pidfd >= 0:

@@ -15,16 +15,20 @@ import re
 import select
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer import runtime
 from minicontainer.detached.records import CorruptError
 from minicontainer.linux.inotify import watching
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from fractions import Fraction
+    from functools import lru_cache
+    from typing import NamedTuple
+else:
+    from minicontainer.light import lru_cache
+    from minicontainer.records import NamedTuple
 
 ENTRY = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z (stdout|stderr|lost) ([FP]) ([^\n]*)\n")
 CHUNK = 1 << 16

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
 from minicontainer.errors import Error
 from minicontainer.linux import processes
-from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.cgroupkill import all_processes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+
     from minicontainer.detached.client import Client
+    from minicontainer.linux.cgroup import Cgroup
+else:
+    from minicontainer.light import contextmanager
 
 
 @contextmanager

@@ -8,18 +8,14 @@ the caller."""
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
 
 from minicontainer import plan as p
 from minicontainer.container import explain
 from minicontainer.container.cgroup import placement
 from minicontainer.container.registry import names
 from minicontainer.container.registry.orphans import NO_CGROUP
-from minicontainer.container.start import Compiled, reusable_inputs
+from minicontainer.container.start import reusable_inputs
 from minicontainer.detached.sharedmemory import Layout, copy_records, copy_result, dup_above, map_shared
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
@@ -27,12 +23,22 @@ from minicontainer.linux.files import owned
 from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
 from minicontainer.plan.spawn import Spawn
-from minicontainer.spec import Spec, signal_number
+from minicontainer.spec import signal_number
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from typing import Any
+
     from minicontainer.container.child import Child
+    from minicontainer.container.compilation import Compiled
     from minicontainer.detached.records import Config
     from minicontainer.network.leases import Lease
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.light import ExitStack
 
 MONITOR = f"{LIBEXEC}/monitor"
 FILES = ("helper-output", "hosts-file")  # inputs of a parent-side plan that are descriptors; other inputs are numbers
@@ -162,7 +168,7 @@ class MonitorLauncher:
             copy_result(spawn, view, header.child.records)
             if child.parent_run is not None:
                 child.parent_run.struct.run.failed = header.parent_side.run.failed
-                copy_records(child.parent_run.records, view, header.parent.records)
+                copy_records(child.parent_run, view, header.parent.records)
             result, error, unwritten = int(header.result), int(header.program_error), int(header.state_error)
             no_socket = int(header.control_error)
             del header

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from _collections_abc import Mapping  # collections.abc imports collections
 
 from minicontainer.errors import SpecError
-from minicontainer.spec import Spec, size, text, whole
+from minicontainer.spec import size, text, whole
+from minicontainer.spec.values import is_digits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.spec import Spec
 
 LOG_SIZE, LOG_FILES = 10 * 2**20, 3
 LOG_LEAST = 65536  # bytes: more than the entries of one read(2) of output
@@ -17,11 +22,16 @@ def check_restart(value: str, spec: Spec) -> str:
     """``no``, ``on-failure[:N]``, ``always``, ``unless-stopped`` (as ``always``: minicontainer does not start
     containers at boot). A container in the user namespace of another container cannot be restarted: its monitor has
     the ID-mapped ROOTFS for one start only."""
-    if not re.fullmatch(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,8})?", text("restart", value)):
+    policy, colon, times = text("restart", value).partition(":")
+    if policy not in ("no", "always", "unless-stopped", "on-failure") or (colon and not _is_count(policy, times)):
         raise SpecError("restart", value, "must be no, on-failure[:N], always or unless-stopped")
     if value != "no" and (spec.network.startswith("container:") or spec.joined("userns")):
         raise SpecError("restart", value, "cannot be in the namespaces of another container", "minicontainer start")
     return value
+
+
+def _is_count(policy: str, times: str) -> bool:
+    return policy == "on-failure" and is_digits(times, 9) and times[0] != "0"
 
 
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.errors import Error, sentence
 from minicontainer.linux.files import openat2
 from minicontainer.linux.process import pidfd_wait
 from minicontainer.native import lib, syscall_as
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import ExitStack, contextmanager
+    from typing import NamedTuple
+
     from minicontainer.detached.client import Client
     from minicontainer.linux.process import Process
+else:
+    from minicontainer.light import ExitStack, contextmanager
+    from minicontainer.records import NamedTuple
 
 Map = tuple[tuple[int, int, int], ...]  # (first id inside, first id outside, count): user_namespaces(7)
 

@@ -6,15 +6,19 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
-from minicontainer.linux import namespaces
+from minicontainer.linux.userns import is_root
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NamedTuple
+
     from minicontainer import spec as s
     from minicontainer.detached.records import Config, State
     from minicontainer.detached.store import Entry
+else:
+    from minicontainer.records import NamedTuple
 
 TABLES = (("tcp", "tcp", socket.AF_INET), ("tcp6", "tcp", socket.AF_INET6), ("udp", "udp", socket.AF_INET),
           ("udp6", "udp", socket.AF_INET6))  # fmt: skip
@@ -33,7 +37,7 @@ def published(entry: Entry, config: Config, state: State) -> tuple[s.Port, ...]:
     """The published ports of the host, while the container runs."""
     if not config.spec.ports or not state.is_running:
         return ()
-    if not namespaces.is_root():
+    if not is_root():
         return config.spec.ports  # slirp4netns or pasta publishes the ports of the spec
     from minicontainer.network import members
 

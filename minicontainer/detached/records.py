@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-
 from minicontainer import runtime
 from minicontainer.detached.options import check_labels, check_restart
 from minicontainer.errors import Error
 from minicontainer.linux.process import Process, boot_id
 from minicontainer.runtime import integer, typed
-from minicontainer.spec import Spec, decimal
+from minicontainer.spec import decimal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from dataclasses import dataclass, field, replace
+
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.records import dataclass, field, replace
 
 VERSION = 1
 
@@ -20,13 +25,19 @@ class CorruptError(Error):
     """A container whose files cannot be read. It can be removed."""
 
 
+def _json(data: object) -> str:
+    import json
+
+    return json.dumps(data)
+
+
 def _spec_json(spec: Spec) -> str:
     """The spec as JSON, cached in the spec."""
     cached: str | None = spec.__dict__.get("_json")
     if cached is None:
         from minicontainer.spec.data import to_data
 
-        cached = json.dumps(to_data(spec))
+        cached = _json(to_data(spec))
         object.__setattr__(spec, "_json", cached)
     return cached
 
@@ -80,7 +91,7 @@ class Config:
         """The content of config.json."""
         own = {"version": VERSION, **self.__dict__, "labels": dict(self.labels)}
         del own["spec"]
-        return f'{json.dumps(own)[:-1]}, "spec": {_spec_json(self.spec)}}}'
+        return f'{_json(own)[:-1]}, "spec": {_spec_json(self.spec)}}}'
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -148,7 +159,7 @@ class State:
         """The content of the state file of a container without processes."""
         assert self.monitor is None
         assert self.process is None
-        return f"{json.dumps({**vars(self), 'boot': boot_id()})}\n"
+        return f"{_json({**vars(self), 'boot': boot_id()})}\n"
 
     @classmethod
     def from_json(cls, text: str, *, owner_alive: bool) -> State:

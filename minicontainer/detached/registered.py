@@ -14,9 +14,9 @@ from typing import Any
 from minicontainer import events
 from minicontainer.container import start
 from minicontainer.container.child import Child
+from minicontainer.container.compilation import Compiled
 from minicontainer.container.process import Popen
 from minicontainer.container.registry.orphans import NO_CGROUP
-from minicontainer.container.start import Compiled
 from minicontainer.detached import creation
 from minicontainer.detached.container import Container
 from minicontainer.detached.store import Entry

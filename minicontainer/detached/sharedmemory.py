@@ -7,12 +7,16 @@ import errno
 import fcntl
 import mmap
 import os
-from typing import Any
 
 from minicontainer.errors import StepError
 from minicontainer.native import ffi
-from minicontainer.plan import Plan
-from minicontainer.plan.spawn import Spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.plan import Plan
+    from minicontainer.plan.spawn import ParentRun, Spawn
 
 RECORD, POINTER, SLOT = ffi.sizeof("struct mc_record"), ffi.sizeof("void *"), 4
 
@@ -74,10 +78,10 @@ def copy_result(spawn: Spawn, view: memoryview, offset: int) -> None:
     run = spawn.struct.run
     run.plan = run.slots = run.strings = ffi.NULL
     run.records = spawn.records
-    copy_records(spawn.records, view, offset)
+    copy_records(spawn, view, offset)
 
 
-def copy_records(records: Any, view: memoryview, offset: int) -> None:
-    """Fills ``records`` from ``offset``."""
-    size = ffi.sizeof(records)
-    ffi.memmove(records, view[offset : offset + size], size)
+def copy_records(run: Spawn | ParentRun, view: memoryview, offset: int) -> None:
+    """Fills the records of ``run`` from ``offset``."""
+    size = RECORD * len(run.plan.encoded().ops)
+    ffi.memmove(run.records, view[offset : offset + size], size)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from minicontainer.detached.changes import upper_layer
 from minicontainer.errors import Error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from minicontainer.detached.client import Client
 
 DEPTH = 200  # nested directories: each takes a descriptor

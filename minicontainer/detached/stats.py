@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
 
 from minicontainer.errors import StepError
 from minicontainer.linux import processes
-from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.processes import TICKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    from minicontainer.linux.cgroup import Cgroup
+else:
+    from minicontainer.records import NamedTuple
 
 
 class Stats(NamedTuple):

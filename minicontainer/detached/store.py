@@ -25,16 +25,21 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 
-from minicontainer import events, runtime
+from minicontainer import runtime
 from minicontainer.container.registry import names, orphans, ownership
 from minicontainer.detached.records import Config, CorruptError, State
 from minicontainer.errors import EXHAUSTED, Error, SpecError, StepError, as_step_error
 from minicontainer.failpoint import failpoint
-from minicontainer.linux import attributes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+    from dataclasses import replace
+else:
+    from minicontainer.light import contextmanager
+    from minicontainer.records import replace
 
 RECORDS = ("config.json", "state")  # the files that ``ps`` reads; removed last
 STATE_SIZE = 1024  # bytes of a state file, padded with blanks (csrc/monitor/state.c)
@@ -241,10 +246,14 @@ class Entry:
 
             volumes.forget(volume_names, self.id)
         if was_created:
+            from minicontainer import events
+
             events.emit("container", "destroy", self.id, name=name)
 
     def check_removable(self) -> None:
         """Error where a file of its state directory is immutable, append-only (chattr(1)) or a mount point."""
+        from minicontainer.linux import attributes
+
         try:
             attributes.check_removable(self.path)
         except FileNotFoundError:
@@ -255,6 +264,8 @@ class Entry:
     def _remove_files(self) -> None:
         """Removes the state directory. Removes nothing if ``check_removable`` finds an obstacle. The records are
         removed last: after any other failure the container still has its state."""
+        from minicontainer.linux import attributes
+
         self.check_removable()
         try:
             for name in sorted(os.listdir(self.path), key=lambda name: RECORDS.index(name) if name in RECORDS else -1):
@@ -292,9 +303,9 @@ def find(text: str) -> Entry:
 
 def left(text: str) -> str:
     """The id of the foreground container of this name whose creator was killed; "" if there is none."""
-    from minicontainer.spec import NAME
+    from minicontainer.spec import is_name
 
-    return names.left_in_foreground(text) if NAME.fullmatch(text) else ""
+    return names.left_in_foreground(text) if is_name(text) else ""
 
 
 LOCK_GRACE = 10.0  # seconds that may pass between mkdir(2) and the lock

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import struct
-from contextlib import ExitStack
+import _signal  # signal imports enum
 
 from minicontainer.container.registry import orphans
 from minicontainer.detached import foreground
-from minicontainer.detached.client import MONITOR_TIMEOUT, has_ended, request
+from minicontainer.detached.client import MONITOR_TIMEOUT, request
 from minicontainer.detached.execution import ExecTarget
 from minicontainer.detached.records import CorruptError
 from minicontainer.detached.store import NotFoundError
 from minicontainer.errors import Error
-from minicontainer.linux.cgroupkill import describe_processes
 from minicontainer.linux.files import owned
+from minicontainer.linux.process import open_pidfd, pidfd_wait
 from minicontainer.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from contextlib import ExitStack
+else:
+    from minicontainer.light import ExitStack
 
 
 def _peer(s: socket.socket) -> int:
     """A pidfd of the process that listens at the other end (unix(7), SO_PEERCRED)."""
+    import socket
+    import struct
+
     pid, _, _ = struct.unpack("iII", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
-    try:
-        return os.pidfd_open(pid) if pid > 0 else -1
-    except ProcessLookupError:
-        return -1
+    return open_pidfd(pid) if pid > 0 else -1
 
 
 class Terminable(ExecTarget):
@@ -52,7 +55,7 @@ class Terminable(ExecTarget):
         if orphans.is_copied(self.id):
             return
         if self._is_in_the_foreground():
-            foreground.stop(self, signal.SIGKILL, 0)
+            foreground.stop(self, _signal.SIGKILL, 0)
             if self._is_in_the_foreground():
                 raise self._survival_error("rm")
             return
@@ -60,16 +63,18 @@ class Terminable(ExecTarget):
             try:
                 with self.connect() as s:
                     pidfd = owned(stack, _peer(s))
-                    s.send(request(lib.MC_REQUEST_STOP, signal.SIGKILL, 0))
+                    s.send(request(lib.MC_REQUEST_STOP, _signal.SIGKILL, 0))
             except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, BrokenPipeError):
                 pidfd = owned(stack, orphans.monitor(self.id))  # a monitor that ends does not listen any more
             except BlockingIOError:
                 raise self._survival_error("rm") from None
-            if pidfd >= 0 and not has_ended(pidfd, MONITOR_TIMEOUT):
+            if pidfd >= 0 and not pidfd_wait(pidfd, MONITOR_TIMEOUT):
                 raise self._survival_error("rm")
 
     def _survival_error(self, what: str) -> Error:
         """The error of the command ``what``: which processes have survived SIGKILL."""
+        from minicontainer.linux.cgroupkill import describe_processes
+
         cgroup = self.open_cgroup()
         if cgroup is None:
             return Error(f"{what} {self.id[:12]}: has not ended {MONITOR_TIMEOUT:g} seconds after the kill")

@@ -109,10 +109,11 @@ def group() -> Iterator[Cgroup]:
         made = None
     if made is None:
         raise UnsupportedError("cgroup", None, "no cgroup can be created: see delegation")
+    cgroup = made.group
     try:
-        yield made
+        yield cgroup
     finally:
-        made.remove(kill=True)
+        cgroup.remove(kill=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from minicontainer import plan as p
 from minicontainer.doctor.findings import Probe, Verdict, no, ok
 from minicontainer.doctor.trial import held, mount_flags, own_map, private, walk
 from minicontainer.errors import StepError
-from minicontainer.linux.namespaces import is_root
+from minicontainer.linux.userns import is_root
 from minicontainer.plan import FDCWD, Slot, Step
 
 TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"

@@ -13,8 +13,8 @@ from minicontainer.container.ids import mappings
 from minicontainer.container.ids import ranges as root_ids
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
 from minicontainer.errors import StepError
-from minicontainer.linux.namespaces import is_root
 from minicontainer.linux.processes import check_proc
+from minicontainer.linux.userns import is_root
 from minicontainer.plan import Slot
 from minicontainer.plan.spawn import ParentPlan, ParentRun
 
@@ -80,7 +80,7 @@ def written() -> Verdict:
     )
     child = Child("", plan)
     try:
-        parent = ParentPlan(mappings.parent_plan("private", None), plan)
+        parent = ParentPlan(mappings.parent_plan(mappings.outer_maps("private"), None), plan)
         child.parent_run = ParentRun(parent, {"pid": -1, "answer": -1, **mappings.prepare(child)})
         result = child.spawn.clone(int(p.const("CLONE_NEWUSER")), {}, parent=child.parent_run)
         if child.parent_run is not None and child.parent_run.failed is not None:

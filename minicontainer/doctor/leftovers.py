@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from minicontainer.container.cgroup import placement
+from minicontainer.container.cgroup import orphans
 from minicontainer.container.registry import names
 from minicontainer.detached import store
 from minicontainer.detached.container import Container
@@ -48,7 +48,7 @@ def kinds(directory: str) -> list[Kind]:
         Kind("container", lambda: [entry.path for entry in store.left_behind()], _remove_container),
         Kind("address", members.dead, release.release_dead),
         Kind("network", networks.left_behind, networks.end_left_behind),
-        Kind("cgroup", placement.stale, placement.remove_stale),
+        Kind("cgroup", orphans.find, orphans.remove),
         Kind("name", names.stale, _remove_name),
         Kind("unfinished directory", lambda: stale_parts(places), _remove_part),
     ]

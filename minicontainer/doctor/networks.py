@@ -6,7 +6,7 @@ import os
 import shutil
 
 from minicontainer.doctor.findings import Probe, Verdict, no, note, ok
-from minicontainer.linux.namespaces import is_root
+from minicontainer.linux.userns import is_root
 from minicontainer.network.bridge import read_sysctl
 
 BRIDGED = "bridge/bridge-nf-call-iptables"

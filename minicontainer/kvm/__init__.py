@@ -15,24 +15,28 @@ use the kernel's structures; ``Vcpu.run`` returns a typed exit. Names are import
 
 from __future__ import annotations
 
-import platform
-from typing import TYPE_CHECKING, Any
+import os
 
 from minicontainer.errors import UnsupportedError
 from minicontainer.native import lib
 
 if not hasattr(lib, "KVM_RUN"):
-    raise UnsupportedError("KVM", platform.machine(), "virtual machines are for x86_64 hosts")
+    raise UnsupportedError("KVM", os.uname().machine, "virtual machines are for x86_64 hosts")
 
 _NAMES = {  # module -> the names that it defines
     "boot": "Entry Kernel KernelError",
     "bus": "Access Bus",
+    "coalesced": "CoalescedRing CoalescedWrite",
+    "dirty": "DirtyRing",
     "exits": "DebugExit Exit FailEntryExit HltExit HypercallExit InternalErrorExit InterruptedExit IoExit MmioExit"
     " MsrExit ShutdownExit SystemEventExit UnknownExit",
     "machine": "Machine",
     "memory": "GuestMemory GuestMemoryError",
     "result": "ExitCount Outcome Result",
+    "routes": "MsiRoute MsrRange PinRoute",
+    "screen": "Screen",
     "serial": "Serial",
+    "stats": "Stat",
     "system": "Kvm",
     "debug.trace": "Tracer",
     "vcpu": "Vcpu",
@@ -40,16 +44,22 @@ _NAMES = {  # module -> the names that it defines
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [
-    "Access", "Bus", "DebugExit", "Entry", "Exit", "ExitCount", "FailEntryExit", "GuestMemory", "GuestMemoryError",
-    "HltExit", "HypercallExit", "InternalErrorExit", "InterruptedExit", "IoExit", "Kernel", "KernelError", "Kvm",
-    "Machine", "MmioExit", "MsrExit", "Outcome", "Result", "Serial", "ShutdownExit", "SystemEventExit", "Tracer",
-    "UnknownExit", "Vcpu", "Vm",
+    "Access", "Bus", "CoalescedRing", "CoalescedWrite", "DebugExit", "DirtyRing", "Entry", "Exit", "ExitCount",
+    "FailEntryExit", "GuestMemory", "GuestMemoryError", "HltExit", "HypercallExit", "InternalErrorExit",
+    "InterruptedExit", "IoExit", "Kernel", "KernelError", "Kvm", "Machine", "MmioExit", "MsiRoute", "MsrExit",
+    "MsrRange", "Outcome", "PinRoute", "Result", "Screen", "Serial", "ShutdownExit", "Stat", "SystemEventExit",
+    "Tracer", "UnknownExit", "Vcpu", "Vm",
 ]  # fmt: skip
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minicontainer.kvm.boot import Entry, Kernel, KernelError
     from minicontainer.kvm.bus import Access, Bus
+    from minicontainer.kvm.coalesced import CoalescedRing, CoalescedWrite
     from minicontainer.kvm.debug.trace import Tracer
+    from minicontainer.kvm.dirty import DirtyRing
     from minicontainer.kvm.exits import (
         DebugExit,
         Exit,
@@ -68,7 +78,10 @@ if TYPE_CHECKING:
     from minicontainer.kvm.machine import Machine
     from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
     from minicontainer.kvm.result import ExitCount, Outcome, Result
+    from minicontainer.kvm.routes import MsiRoute, MsrRange, PinRoute
+    from minicontainer.kvm.screen import Screen
     from minicontainer.kvm.serial import Serial
+    from minicontainer.kvm.stats import Stat
     from minicontainer.kvm.system import Kvm
     from minicontainer.kvm.vcpu import Vcpu
     from minicontainer.kvm.vm import Vm

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import struct
 
-from minicontainer.kvm.memory import GuestMemory
 from minicontainer.kvm.ports import RESET_CONTROL, SLEEP_CONTROL, SLEEP_STATUS
 from minicontainer.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.kvm.memory import GuestMemory
 
 ADDRESS = 0xE0000  # of the RSDP; tables follow
 OEM = b"MINICT"
@@ -23,13 +26,13 @@ VGA_NOT_PRESENT, CMOS_RTC_NOT_PRESENT = 1 << 2, 1 << 5
 MADT_ENABLED, MADT_PCAT_COMPAT = 1, 1
 
 
-def write(memory: GuestMemory, cpus: int) -> int:
-    """Writes the tables for ``cpus`` processors to memory; returns the RSDP's address."""
+def write(memory: GuestMemory, cpus: int, *, vga: bool = False) -> int:
+    """Writes the tables for ``cpus`` processors to memory; returns the RSDP's address. ``vga``: there is one."""
     at = ADDRESS + 64
     addresses = []
     dsdt_address, at = at, at + len(dsdt())
     placed = [(dsdt_address, dsdt())]
-    for table in (fadt(dsdt_address), madt(cpus)):
+    for table in (fadt(dsdt_address, vga=vga), madt(cpus)):
         at = -(-at // 16) * 16
         addresses.append(at)
         placed.append((at, table))
@@ -70,7 +73,7 @@ def _register(port: int) -> bytes:
     return struct.pack("<BBBBQ", SYSTEM_IO, 8, 0, 1, port)
 
 
-def fadt(dsdt_address: int) -> bytes:
+def fadt(dsdt_address: int, *, vga: bool = False) -> bytes:
     """The Fixed ACPI Description Table (5.2.9), revision 6.5. Its only registers are those for sleep and reset."""
     body = bytearray(276 - 36)
 
@@ -78,7 +81,7 @@ def fadt(dsdt_address: int) -> bytes:
         body[offset - 36 : offset - 36 + len(data)] = data
 
     flags = PWR_BUTTON | SLP_BUTTON | RESET_REG_SUP | HW_REDUCED_ACPI
-    put(109, struct.pack("<H", VGA_NOT_PRESENT | CMOS_RTC_NOT_PRESENT))
+    put(109, struct.pack("<H", CMOS_RTC_NOT_PRESENT | (0 if vga else VGA_NOT_PRESENT)))
     put(112, struct.pack("<I", flags))
     put(116, _register(RESET_CONTROL) + bytes([RESET_VALUE]))
     put(131, b"\x05")  # minor version

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from minicontainer.kvm.system import Kvm
 from minicontainer.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.kvm.system import Kvm
 
 HTT = 1 << 28  # leaf 1, EDX: the count of processors in leaf 1 is valid
 HYPERVISOR, TSC_DEADLINE, X2APIC = 1 << 31, 1 << 24, 1 << 21  # leaf 1, ECX

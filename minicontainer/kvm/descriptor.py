@@ -1,17 +1,100 @@
-"""The base class of Kvm, Vm and Vcpu: it owns a descriptor, and names its ioctls in errors and timelines."""
+"""The base class of Kvm, Vm and Vcpu: it owns a descriptor, and names its ioctls in errors and timelines. Mappings."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from _collections_abc import Callable  # collections.abc imports collections
 
-from minicontainer.errors import StepError
-from minicontainer.native import ffi, lib, now
+from minicontainer.errors import SpecError, StepError
+from minicontainer.native import check, ffi, lib, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, TypeVar
+
+    from minicontainer.kvm.stats import Stat
+
+    Self = TypeVar("Self", bound="Descriptor")
+
+PAGE = 4096  # bytes: the unit of guest memory, and of what is mapped from descriptors
 
 # Called for every ioctl: (call, start, end in nanoseconds of CLOCK_MONOTONIC, result or -errno).
 Watch = Callable[[str, int, int, int], None]
-Self = TypeVar("Self", bound="Descriptor")
+
+
+def number(what: str, value: int, bits: int = 32) -> int:
+    """``value``. TypeError: it is no whole number; SpecError: it has more than ``bits`` bits, or is negative."""
+    if not isinstance(value, int) or not 0 <= value < 1 << bits:
+        from minicontainer.kvm.misfits import refuse_number
+
+        refuse_number(what, value, 0, (1 << bits) - 1)
+    return value
+
+
+def hexadecimal(value: object) -> object:
+    """A number in hexadecimal, for an error's message; what is none as it is."""
+    return hex(value) if isinstance(value, int) else value
+
+
+def listed(what: str, values: Iterable[Any]) -> list[Any]:
+    """The values as a list. TypeError: they are none."""
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{what} must be a sequence, not {type(values).__name__}") from None
+
+
+def structure(call: str, kind: str, values: object) -> Any:
+    """A pointer to a new ``kind`` of these values: by name, in order, or the value. SpecError: one does not fit;
+    TypeError: one is no number. Both name the call, the field, the value and what is allowed."""
+    try:
+        return ffi.new(f"{kind} *", values)
+    except (IndexError, OverflowError, TypeError):
+        from minicontainer.kvm.misfits import refuse_values
+
+        refuse_values(call, ffi.typeof(kind), values)
+        raise
+
+
+def must_be(call: str, kind: str, value: Any) -> None:
+    """TypeError: ``value`` is no pointer to a ``kind``, as much as the ioctl reads."""
+    if not isinstance(value, ffi.CData) or ffi.typeof(value).cname != f"{kind} *" or not value:
+        from minicontainer.kvm.misfits import kind_of
+
+        raise TypeError(f"{call} takes a {kind} *, not {kind_of(value)}")
+
+
+# What the destructors of mappings and of their parts need, by the id of the pointer that they are called with. They
+# hold nothing themselves: in cycles of garbage, what they hold could be cleared before they are called.
+_sizes: dict[int, int] = {}
+_wholes: dict[int, Any] = {}
+
+
+def mapped(fd: int, size: int, offset: int, what: str) -> Any:
+    """Maps ``size`` bytes of a descriptor, from ``offset`` on: a ``char *``. They are unmapped when nothing refers to
+    it any more, nor to a ``ffi.buffer`` or a ``part`` of it."""
+    page = ffi.new("void **")
+    check(lib.mc_run_map(fd, size, offset, page), "mmap", what, size)
+    pages = ffi.cast("char *", page[0])
+    _sizes[id(pages)] = size
+    return ffi.gc(pages, _unmap)
+
+
+def part(pages: Any, offset: int, kind: str) -> Any:
+    """A pointer of the type ``kind`` to what is at ``offset`` of a mapping."""
+    pointer = ffi.cast(kind, pages + offset)
+    _wholes[id(pointer)] = pages
+    return ffi.gc(pointer, _leave)
+
+
+def _unmap(pages: Any) -> None:
+    lib.mc_run_unmap(pages, _sizes.pop(id(pages)))
+
+
+def _leave(pointer: Any) -> None:
+    del _wholes[id(pointer)]
 
 
 class Descriptor:
@@ -50,25 +133,76 @@ class Descriptor:
         return self._watched(lib.mc_ioctl, name, argument, what)
 
     def ioctl_value(self, name: str, argument: int = 0) -> int:
-        """ioctl(2) ``name`` with a number."""
+        """ioctl(2) ``name`` with a number of 32 bits."""
+        number(name, argument)
         return self._watched(lib.mc_ioctl_value, name, argument, (argument,) if argument else ())
 
     def _watched(self, function: Callable[..., int], name: str, argument: Any, what: tuple[object, ...]) -> int:
+        request = getattr(lib, name, None)
+        if not isinstance(request, int):
+            raise SpecError("ioctl", name, "is none that is known here")
         if self.watch is None:
-            result = function(self.fd, getattr(lib, name), argument)
+            result = function(self.fd, request, argument)
         else:
             start = now()
-            result = function(self.fd, getattr(lib, name), argument)
+            result = function(self.fd, request, argument)
             self.watch(_call(name, what), start, now(), result)
         if result < 0:
             raise StepError(-result, _call(name, what))
         return result
+
+    def check_extension(self, capability: str | int) -> int:
+        """KVM_CHECK_EXTENSION, of the system or a machine: 0 if the capability (``"KVM_CAP_IRQCHIP"`` or a number) is
+        not supported, else 1 or a number that its documentation defines. SpecError: no such name."""
+        from minicontainer.kvm import capabilities
+
+        return self.ioctl_value("KVM_CHECK_EXTENSION", capabilities.number(capability))
+
+    def get_stats(self) -> dict[str, Stat]:
+        """KVM_GET_STATS_FD, of a machine or a processor: its statistics by name (KVM_CAP_BINARY_STATS_FD)."""
+        from minicontainer.kvm import stats
+
+        with Descriptor(self.ioctl_value("KVM_GET_STATS_FD")) as file:
+            return stats.read(file.fd)
+
+    def has_device_attr(self, group: int, attribute: int) -> bool:
+        """KVM_HAS_DEVICE_ATTR, which systems, machines, processors and devices have (KVM_CAP_SYS_ATTRIBUTES ...)."""
+        try:
+            self._device_attr("KVM_HAS_DEVICE_ATTR", group, attribute, 0)
+        except OSError as error:
+            if error.errno not in (errno.ENXIO, errno.ENODEV, errno.ENOTTY):
+                raise
+            return False
+        return True
+
+    def get_device_attr(self, group: int, attribute: int) -> int:
+        """KVM_GET_DEVICE_ATTR of an attribute of 64 bits."""
+        return self._device_attr("KVM_GET_DEVICE_ATTR", group, attribute, 0)
+
+    def set_device_attr(self, group: int, attribute: int, value: int) -> None:
+        """KVM_SET_DEVICE_ATTR of an attribute of 64 bits."""
+        self._device_attr("KVM_SET_DEVICE_ATTR", group, attribute, value)
+
+    def _device_attr(self, name: str, group: int, attribute: int, value: int) -> int:
+        room = structure(name, "uint64_t", value)
+        address = int(ffi.cast("uintptr_t", room))
+        self.send(name, "struct kvm_device_attr", (0, group, attribute, address), group, attribute)
+        return int(room[0])
 
     def get(self, name: str, struct: str) -> Any:
         """The ``struct`` that the ioctl fills in."""
         value = ffi.new(struct + " *")
         self.ioctl(name, value)
         return value
+
+    def send(self, name: str, kind: str, values: object, *what: object) -> int:
+        """The ioctl with a new ``structure`` of these values."""
+        return self.ioctl(name, structure(name, kind, values), *what)
+
+    def put(self, name: str, struct: str, value: Any) -> None:
+        """The ioctl with a ``struct`` of the caller's, such as ``get`` returns. TypeError: it is something else."""
+        must_be(name, struct, value)
+        self.ioctl(name, value)
 
 
 def _call(name: str, what: tuple[object, ...]) -> str:

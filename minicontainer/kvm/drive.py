@@ -6,30 +6,36 @@ C handles the frequent exits (csrc/kvm/vcpu.c). Any other access goes to the bus
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import Any, Protocol
 
-from minicontainer.kvm.bus import Access, Bus
+from minicontainer.errors import Error
+from minicontainer.kvm.bus import Access
 from minicontainer.kvm.exits import NAMES, DebugExit, GuestEnd, InternalErrorExit, IoExit, typed
 from minicontainer.kvm.result import Outcome
-from minicontainer.kvm.serial import Serial
-from minicontainer.kvm.vcpu import Vcpu
 from minicontainer.native import check, ffi, lib, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from minicontainer.kvm.bus import Bus
+    from minicontainer.kvm.serial import Serial
+    from minicontainer.kvm.vcpu import Vcpu
+
+    class Barrier(Protocol):
+        """A gate at which a processor can be made to wait before it enters its guest (debug/gate.py)."""
+
+        def wait(self, processor: Processor) -> None:
+            """Returns when the processor may go on; GuestEnd if the machine is to end."""
+
+        def wake(self) -> None:
+            """Makes all waiting processors check again: a run is over, or the board has changed."""
+
 
 IO, MMIO, DEBUG = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_DEBUG
 SIGNAL, TRACE = lib.MC_STOP_SIGNAL, lib.MC_STOP_TRACE
 ITEM_PENDING = 2  # mc_vcpu.open: the caller handles an item of the exit
 MASK = 0xFFFFFFFFFFFFFFFF
-
-
-class Barrier(Protocol):
-    """A gate at which a processor can be made to wait before it enters its guest (debug/gate.py)."""
-
-    def wait(self, processor: Processor) -> None:
-        """Returns when the processor may go on; GuestEnd if the machine is to end."""
-
-    def wake(self) -> None:
-        """Makes all waiting processors check again: a run is over, or the board has changed."""
 
 
 class Hooks:
@@ -59,28 +65,37 @@ class Processor:
     ) -> None:
         self.vcpu, self.number = vcpu, number
         self._bus, self._serial, self._hooks = bus, serial, hooks
-        self.control = ffi.new("struct mc_vcpu *", {"fd": vcpu.fd, "run": vcpu.run_page, "board": board})
+        page, _ = vcpu.mapped()
+        self.control = ffi.new("struct mc_vcpu *", {"fd": vcpu.fd, "run": page, "board": board})
+        self._board = board  # kept: ``control`` has but its address
+        vcpu.control = self.control
         self.ports = ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
         if self.ports:
             self.control.ports = self.ports
         self._last_traced = 0  # the KVM_RUN that was traced last, by its start
         self._previous_run = 0  # the last KVM_RUN of the previous run()
-        self.synced = vcpu.sync_regs(lib.KVM_SYNC_X86_REGS) if hooks.tracer is not None else None
+        if hooks.tracer is not None:
+            vcpu.sync_regs(lib.KVM_SYNC_X86_REGS)
 
     def run(self) -> Outcome | None:
-        """Runs until the machine ends; None: another processor or another thread has ended it."""
+        """Runs until the machine ends; None: another processor or another thread has ended it. ValueError: the vcpu is
+        closed; Error: it runs already."""
+        kept = self.vcpu.mapped()  # what ``control.run`` points to, for as long as this call, whoever closes the vcpu
+        if self.control.thread:
+            raise Error(f"cpu{self.number}: it runs already")
         self._previous_run = self.control.entered_ns
-        check(lib.mc_vcpu_attach(self.control), "mc_vcpu_attach")
-        try:
+        try:  # also if a signal handler raises right after it
+            check(lib.mc_vcpu_attach(self.control), "mc_vcpu_attach")
             self._pass_gate()
             return self._loop(self.control.exit)
         except GuestEnd as end:
             if self.control.open == ITEM_PENDING:
                 self._trace(self.control.exit)
-            return Outcome(end.reason, self.number)
+            return Outcome(end.reason, self.number, end.code)
         finally:
             lib.mc_vcpu_detach(self.control)
             self._wake_gate()
+            del kept  # an exception may have its traceback, and this frame, for long
 
     def tally(self) -> tuple[bytes, bytes]:
         """The counters of this processor, for ``Result.tallies``."""
@@ -103,6 +118,7 @@ class Processor:
 
     def _loop(self, e: Any) -> Outcome | None:
         run, control, number = lib.mc_vcpu_run, self.control, self.number
+        made = tuple.__new__  # of an Access: a record's own __new__ takes as long as the rest of the loop
         port_handler, address_handler = self._bus.ports.get, self._bus.at_address
         handler: Callable[[Access], int | None] | None
         while True:
@@ -123,11 +139,14 @@ class Processor:
             if handler is None:
                 continue  # no device: writes are lost, reads return all ones
             if e.write:
-                handler(Access(e.address, e.size, True, e.value, number))
+                handler(made(Access, (e.address, e.size, True, e.value, number)))
             else:
-                value = handler(Access(e.address, e.size, False, 0, number))
+                value = handler(made(Access, (e.address, e.size, False, 0, number)))
                 if value is not None:
-                    e.value = value & MASK
+                    try:
+                        e.value = value & MASK
+                    except TypeError:
+                        raise _no_value(e, value) from None
 
     def _handle_other(self, reason: int, e: Any) -> tuple[bool, Outcome | None]:
         """Whether the exit ends the run, and its outcome; None: another thread has ended the run."""
@@ -184,6 +203,11 @@ class Processor:
         assert not isinstance(exit_, IoExit)
         values = ", ".join(f"{k} {v:#x}" if isinstance(v, int) else f"{k} {v}" for k, v in exit_._asdict().items())
         return f"{NAMES.get(reason, f'exit {reason}')} at {rip}" + (f" ({values})" if values else "")
+
+
+def _no_value(e: Any, value: object) -> TypeError:
+    where, kind = "port" if e.reason == IO else "address", type(value).__name__
+    return TypeError(f"{where} {e.address:#x}: its handler must return a whole number or None, not {kind}")
 
 
 END_REASONS = {

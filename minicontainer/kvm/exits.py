@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
 from minicontainer.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from dataclasses import dataclass
+    from typing import Any, NamedTuple
+else:
+    from minicontainer.records import NamedTuple, dataclass
 
 NAMES = {  # KVM_EXIT_* -> its name in results
     getattr(lib, f"KVM_EXIT_{name}"): name.lower().replace("_", "-")
     for name in (
         "UNKNOWN EXCEPTION IO HYPERCALL DEBUG HLT MMIO IRQ_WINDOW_OPEN SHUTDOWN FAIL_ENTRY INTR SET_TPR TPR_ACCESS NMI"
-        " INTERNAL_ERROR SYSTEM_EVENT IOAPIC_EOI X86_RDMSR X86_WRMSR"
+        " INTERNAL_ERROR DIRTY_RING_FULL SYSTEM_EVENT IOAPIC_EOI X86_RDMSR X86_WRMSR"
     ).split()
 }
 SUBERRORS = {
@@ -26,7 +30,7 @@ SUBERRORS = {
 @dataclass(frozen=True)
 class IoExit:
     """KVM_EXIT_IO: ``count`` items of ``size`` bytes (rep outsb: many) to or from a port. ``data``: of a write, bytes;
-    of a read, a writable buffer that the caller fills before the next run, valid until the Vcpu is closed."""
+    of a read, a writable memoryview that the caller fills before the next run."""
 
     port: int
     size: int
@@ -136,35 +140,38 @@ def _words(e: Any) -> tuple[int, ...]:
     return tuple(ffi.unpack(e.words, e.nwords))
 
 
-def _data(e: Any) -> Any:
-    buffer = ffi.buffer(ffi.cast("char *", e.data), e.size * e.count)
-    return bytes(buffer) if e.write else buffer
+def _data(e: Any, pages: memoryview) -> Any:
+    data = pages[e.offset : e.offset + e.size * e.count]
+    return bytes(data) if e.write else data
 
 
-TYPES: dict[int, Callable[[Any], Exit]] = {
-    lib.KVM_EXIT_IO: lambda e: IoExit(e.address, e.size, e.count, bool(e.write), _data(e)),
-    lib.KVM_EXIT_MMIO: lambda e: MmioExit(e.address, e.size, bool(e.write), _data(e)),
-    lib.KVM_EXIT_HLT: lambda _: HltExit(),
-    lib.KVM_EXIT_SHUTDOWN: lambda _: ShutdownExit(),
-    lib.KVM_EXIT_DEBUG: lambda e: DebugExit(*_words(e)),
-    lib.KVM_EXIT_INTERNAL_ERROR: lambda e: InternalErrorExit(e.flags, _words(e)),
-    lib.KVM_EXIT_FAIL_ENTRY: lambda e: FailEntryExit(e.words[0]),
-    lib.KVM_EXIT_SYSTEM_EVENT: lambda e: SystemEventExit(e.flags, _words(e)),
-    lib.KVM_EXIT_HYPERCALL: lambda e: HypercallExit(e.address, _words(e)),
-    lib.KVM_EXIT_X86_RDMSR: lambda e: MsrExit(e.address, False, 0),
-    lib.KVM_EXIT_X86_WRMSR: lambda e: MsrExit(e.address, True, e.words[0]),
-    lib.KVM_EXIT_INTR: lambda _: InterruptedExit(),
+TYPES: dict[int, Callable[[Any, memoryview], Exit]] = {
+    lib.KVM_EXIT_IO: lambda e, pages: IoExit(e.address, e.size, e.count, bool(e.write), _data(e, pages)),
+    lib.KVM_EXIT_MMIO: lambda e, pages: MmioExit(e.address, e.size, bool(e.write), _data(e, pages)),
+    lib.KVM_EXIT_HLT: lambda e, _: HltExit(),
+    lib.KVM_EXIT_SHUTDOWN: lambda e, _: ShutdownExit(),
+    lib.KVM_EXIT_DEBUG: lambda e, _: DebugExit(*_words(e)),
+    lib.KVM_EXIT_INTERNAL_ERROR: lambda e, _: InternalErrorExit(e.flags, _words(e)),
+    lib.KVM_EXIT_FAIL_ENTRY: lambda e, _: FailEntryExit(e.words[0]),
+    lib.KVM_EXIT_SYSTEM_EVENT: lambda e, _: SystemEventExit(e.flags, _words(e)),
+    lib.KVM_EXIT_HYPERCALL: lambda e, _: HypercallExit(e.address, _words(e)),
+    lib.KVM_EXIT_X86_RDMSR: lambda e, _: MsrExit(e.address, False, 0),
+    lib.KVM_EXIT_X86_WRMSR: lambda e, _: MsrExit(e.address, True, e.words[0]),
+    lib.KVM_EXIT_INTR: lambda e, _: InterruptedExit(),
 }
+NO_PAGES = memoryview(b"")
 
 
-def typed(e: Any) -> Exit:
-    """A ``struct mc_exit`` as a typed exit."""
+def typed(e: Any, pages: memoryview = NO_PAGES) -> Exit:
+    """A ``struct mc_exit`` as a typed exit. ``pages``: those of struct kvm_run, of which it was decoded; an access to a
+    port or to memory has its data there."""
     make = TYPES.get(e.reason)
-    return make(e) if make is not None else UnknownExit(e.reason, _words(e))
+    return make(e, pages) if make is not None else UnknownExit(e.reason, _words(e))
 
 
 class GuestEnd(Exception):
-    """Raised by a device's handler: ends the machine. ``reason`` as in ``Result.reason``."""
+    """Raised by a device's handler: ends the machine. ``reason`` as in ``Result.reason``; ``code``: the exit code, if
+    it is not the reason's."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, code: int = 0) -> None:
+        self.reason, self.code = reason, code

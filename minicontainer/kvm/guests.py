@@ -20,11 +20,12 @@ GUESTS = {
     "hello32": "prints a line; protected mode",
     "hello64": "prints a line; long mode",
     "bootsector": "prints a line through the BIOS (INT 10h)",
+    "multiboot": "prints its command line and modules (--append, --initrd)",
     "echo": "sends back what it receives by the serial port, with interrupts; Ctrl-D ends it",
     "timer": "counts ten ticks of the timer, asleep between them",
     "sieve": "counts the primes below a million, in C; long mode at CPL 3",
     "smp": "starts a second processor; each prints its APIC id",
-    "memory": "writes and verifies a word in every page, and prints how much memory there is",
+    "memory": "writes and verifies a word in every page, and prints how much memory there is below 4 GiB",
     "exits": "for benchmarks: writes N times to a port (N is read from port 0x510, the port from 0x514)",
     "triple-fault": "misbehaves: an exception that cannot be delivered",
     "loop": "misbehaves: never leaves the processor",
@@ -60,5 +61,5 @@ def suggestion(path: str) -> str:
     """A hint for a path without a file: the guest with a similar name; "" if there is none."""
     from difflib import get_close_matches
 
-    close = [] if os.sep in path else get_close_matches(path, GUESTS, 1)
+    close = [] if os.sep in path else get_close_matches(path, GUESTS, 1, 0.75)
     return f"did you mean the guest {close[0]}? kvm-boot --list" if close else ""

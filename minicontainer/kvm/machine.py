@@ -16,38 +16,55 @@ thread, each other in its own, until one of them ends the machine; then all are 
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar
 
 from minicontainer.errors import Error, SpecError
-from minicontainer.kvm import acpi, boot, devices, guests, processor, threads
-from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, InMemory, Kernel
-from minicontainer.kvm.bus import Bus, Handler
-from minicontainer.kvm.descriptor import Watch
+from minicontainer.kvm import boot, devices, ports, processor, threads
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel, entry_error, opened
+from minicontainer.kvm.bus import Bus, check_addresses
 from minicontainer.kvm.drive import Hooks, Processor
 from minicontainer.kvm.exits import GuestEnd
 from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.registers import initial
 from minicontainer.kvm.result import CODES, Outcome, Result
+from minicontainer.kvm.rtc import Rtc
 from minicontainer.kvm.serial import Serial
 from minicontainer.kvm.system import Kvm
 from minicontainer.native import ffi, lib, now
 from minicontainer.spec import decimal, whole
 
-TSS_ADDRESS, IDENTITY_MAP_ADDRESS = 0xFFFBD000, 0xFFFBC000  # below 4 GiB (Linux Documentation/virt/kvm/api.rst)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+    from contextlib import suppress
+    from typing import TypeVar
+
+    from minicontainer.kvm.bus import Handler
+    from minicontainer.kvm.descriptor import Watch
+    from minicontainer.kvm.fwcfg import FwCfg
+    from minicontainer.kvm.screen import Screen
+
+    Self = TypeVar("Self", bound="Machine")
+else:
+    from minicontainer.light import suppress
+
+TSS_ADDRESS, IDENTITY_MAP_ADDRESS = 0xFEFFD000, 0xFEFFC000  # below firmware (Linux Documentation/virt/kvm/api.rst)
 SECONDS_MAX = 10**9
 RETRY_INTERVAL = 0.01  # seconds between two tries to write output that the reader did not take
-
-Self = TypeVar("Self", bound="Machine")
 
 
 def bounds(timeout: float | str | None, max_exits: int | str | None) -> tuple[float | None, int]:
     """The limits of a run: seconds (None: none), number of exits (0: no limit). SpecError: a value is not allowed."""
     limit = None if timeout is None else decimal("timeout", timeout, 0.001, SECONDS_MAX, "seconds")
     return limit, 0 if max_exits is None else whole("max_exits", max_exits, 1, 2**63 - 1)
+
+
+def flag(what: str, value: object) -> bool:
+    """True or False. SpecError: it is neither."""
+    if value not in (True, False):
+        raise SpecError(what, value, "must be True or False")
+    return bool(value)
 
 
 class Machine:
@@ -57,6 +74,9 @@ class Machine:
     cpus     number of processors; None: as many as the kernel requests, usually 1
     irqchip  interrupt controllers and a timer inside KVM; None: if the kernel requests them
     serial   descriptor for the guest's output; None: it is retained for ``result.output``
+    bios_data   the guest finds a BIOS data area, and with an irqchip an MP table
+    fw_cfg   files for the guest: name -> content
+    screen   a VGA in text mode, which ``machine.screen`` reads (kvm/screen.py); None without it
     want_ports  exits are also counted by port
     watch    called for every ioctl: (call, start, end, result), times in nanoseconds
     SpecError, UnsupportedError (no KVM here), StepError (an ioctl failed)."""
@@ -69,33 +89,49 @@ class Machine:
         irqchip: bool | None = None,
         serial: int | None = None,
         want_ports: bool = False,
+        bios_data: bool = False,
+        fw_cfg: Mapping[str, bytes] | None = None,
+        screen: bool = False,
         watch: Watch | None = None,
     ) -> None:
         self.cpus = None if cpus is None else whole("cpus", cpus, 1, CPUS_MAX)
-        self.irqchip = irqchip
-        self.want_ports = want_ports
+        self.irqchip = None if irqchip is None else flag("irqchip", irqchip)
+        self.want_ports, self.bios_data = flag("want_ports", want_ports), flag("bios_data", bios_data)
         self.entry: Entry | None = None
         self.processors: list[Processor] = []
         self.bus = Bus()
         self.hooks = Hooks()
         self.on_end: Callable[[Result], None] | None = None
         self.board = ffi.new("struct mc_board *")
-        self._serial_fd = serial
+        self._serial_fd = None if serial is None else whole("serial", serial, 0, 2**31 - 1)
         self._stop_reason = ""
-        self._running = threading.Lock()  # held by run
+        self._turns = threads.Turns()
+        self._has_begun = self._is_closed = False  # start, close
         self.bus.ports.update(devices.PORTS)
+        self.rtc = Rtc()
+        self.bus.ports.update(self.rtc.ports())
+        self._fw_cfg: FwCfg | None = None
         self._closers: list[Callable[[], None]] = []  # an ExitStack would cost 20 us with cold caches
         try:
             self.memory = GuestMemory(memory)
-            self.at_close(self.memory.close)
+            self.screen = self._make_screen() if screen else None
             self.kvm = Kvm(watch=watch)
             self.at_close(self.kvm.close)
             self.vm = self.kvm.create_vm()
             self.at_close(self.vm.close)
             self.memory.attach(self.vm)
+            if fw_cfg is not None:
+                self._add_fw_cfg(fw_cfg)
         except BaseException:
             self.close()
             raise
+
+    def _make_screen(self) -> Screen:
+        from minicontainer.kvm.screen import Screen
+
+        screen = Screen(self.memory)
+        self.bus.ports.update(screen.vga.ports())
+        return screen
 
     def __enter__(self: Self) -> Self:
         return self
@@ -104,14 +140,20 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Frees the machine and its memory. Error: it runs (``stop`` ends the run)."""
-        if not self._running.acquire(blocking=False):
-            raise Error("machine: it runs, and cannot be closed before that has ended (Machine.stop)")
+        """Frees the machine and its memory. Error: it runs (``stop`` ends the run), or a view of its memory is in use,
+        and all but the memory is free."""
+        turn = object()
         try:
+            self._turns.take(turn)
+            if not self._turns.is_mine(turn):
+                raise Error("machine: it runs, and cannot be closed before that has ended (Machine.stop)")
+            self._is_closed = True
             while self._closers:
                 self._closers.pop()()
+            if hasattr(self, "memory"):
+                self.memory.close()
         finally:
-            self._running.release()
+            self._turns.give_back(turn)
 
     def at_close(self, function: Callable[[], None]) -> None:
         """Registers a function that ``close()`` calls before it frees processors and memory."""
@@ -128,42 +170,68 @@ class Machine:
         entry: int | None = None,
         initrd: str | None = None,
         append: str | None = None,
+        registers: Mapping[str, int] | None = None,
     ) -> Entry:
-        """Copies a kernel to memory: a flat binary, boot sector, ELF or bzImage, recognised by its first bytes.
-        ``mode`` (real, protected, long, user64, pvh, linux), ``load_address`` and ``entry`` override the file's own
-        values. ``kernel``: a path, the name of a guest of this package ("hello"), or the bytes of the file.
+        """Copies a kernel to memory: a flat binary, boot sector, ELF (also with a PVH note or multiboot's header) or
+        bzImage, recognised by its first bytes. ``mode`` (real, protected, long, user64, pvh, linux, linux16, linux32,
+        linux64, multiboot, multiboot2), ``load_address`` and ``entry`` override the file's own values.
+        ``kernel``: a path, the name of a guest of this package ("hello"), or the bytes of the file.
+        ``registers``: initial values of the first processor, above those of the kernel's protocol.
 
         KernelError (also a FileNotFoundError ...); SpecError: an option does not apply to this kernel."""
-        options = boot.Options(mode, load_address, entry, initrd, append)
-        if isinstance(kernel, Kernel):
-            self.entry = boot.load(kernel, self.memory, options)
-        else:
-            with self._open_kernel(kernel) as file:
-                self.entry = boot.load(file, self.memory, options)
+        self._check_not_begun()
+        options = boot.Options(mode, load_address, entry, initrd, append, self.screen is not None)
+        wanted = initial(registers or {})
+        with opened(kernel) as file:
+            loaded = boot.load(file, self.memory, options)
+        self.entry = loaded._replace(registers=loaded.registers | wanted)
         return self.entry
 
-    def _open_kernel(self, kernel: object) -> Kernel:
-        if isinstance(kernel, (bytes, bytearray, memoryview)):
-            return InMemory("<bytes>", bytes(kernel))
-        if isinstance(kernel, str):
-            return Kernel(guests.find(kernel))
-        if isinstance(kernel, os.PathLike):
-            return Kernel(os.fsdecode(kernel))
-        raise SpecError("kernel", kernel, f"must be a path, a guest's name or bytes, not {type(kernel).__name__}")
+    def load_firmware(self, image: str | os.PathLike[str] | bytes | Kernel) -> Entry:
+        """Instead of ``load``: an image that ends at 4 GiB, where the processor begins after its reset, such as
+        SeaBIOS. It finds fw_cfg (QEMU docs/specs/fw_cfg.rst). KernelError: it is no firmware."""
+        from minicontainer.kvm import firmware
+
+        self._check_not_begun()
+        with opened(image) as file:
+            self.entry, unmap = firmware.load(file, self.memory, self.vm)
+        self.at_close(unmap)
+        self.bus.add_ports(ports.I8042_COMMAND, 1, devices.no_keyboard)
+        firmware.tell(self.memory, self.rtc, self._fw_cfg or self._add_fw_cfg({}))
+        return self.entry
+
+    def _check_not_begun(self) -> None:
+        """Error: it is too late to say what is booted."""
+        if self._has_begun:
+            state = "has started" if self.processors else "was not started in full"
+            raise Error(f"machine: it {state}, and cannot boot anything else (make another Machine)")
+
+    def _add_fw_cfg(self, files: Mapping[str, bytes]) -> FwCfg:
+        from minicontainer.kvm.fwcfg import FwCfg
+
+        if not hasattr(files, "items"):
+            raise SpecError("fw_cfg", files, "must be a dict of contents by name")
+        self._fw_cfg = FwCfg(self.memory, self.bus)
+        for name, content in files.items():
+            self._fw_cfg.add(name, content)
+        return self._fw_cfg
 
     def __repr__(self) -> str:
-        state = "closed" if not self._closers else self.entry.kind if self.entry is not None else "nothing loaded"
-        processors = f", {len(self.processors)} running" if self._running.locked() else ""
+        state = "closed" if self._is_closed else self.entry.kind if self.entry is not None else "nothing loaded"
+        processors = f", {len(self.processors)} running" if self._turns else ""
         return f"<minicontainer.Machine: {self.memory.size >> 10} KiB, {state}{processors}>"
 
-    def enter(self, rip: int, mode: str = "real") -> None:
+    def enter(self, rip: int, mode: str = "real", *, registers: Mapping[str, int] | None = None) -> None:
         """Instead of ``load``: the processors enter code that the caller has written to memory, at ``rip``, in real,
         protected, long or user64 mode. The tables for these modes are written above the first 8 KiB, but not to the
-        page of ``rip`` and the next one."""
+        page of ``rip`` and the next one. ``registers``: initial values by name."""
         if mode not in ("real", "protected", "long", "user64"):
             raise SpecError("mode", mode, "is no mode to enter without a file", "real, protected, long, user64")
+        self._check_not_begun()
         self.memory.offset(rip, 1)
-        self.entry = Entry("memory", mode, rip, {}, [(rip & ~0xFFF, 0x2000)])
+        if error := entry_error(self.memory, mode, rip):
+            raise SpecError("entry", hex(rip), error)
+        self.entry = Entry("memory", mode, rip, initial(registers or {}), [(rip & ~0xFFF, 0x2000)])
 
     def port(self, first: int, count: int = 1) -> Callable[[Handler], Handler]:
         """A decorator: the function handles ``count`` ports from ``first`` on. It is called with each Access, and
@@ -178,6 +246,7 @@ class Machine:
 
     def mmio(self, address: int, size: int = 4096) -> Callable[[Handler], Handler]:
         """A decorator: the function handles ``size`` bytes of guest physical addresses without memory."""
+        check_addresses(address, size)
         for region in self.memory.regions:
             if address < region.address + region.size and region.address < address + size:
                 raise SpecError("address", hex(address), f"would never be asked: memory is {self.memory.describe()}")
@@ -188,24 +257,26 @@ class Machine:
 
         return add
 
-    def end(self, reason: str = "stopped") -> None:
-        """Called by a device's handler: ends the run with this access."""
-        raise GuestEnd(reason)
+    def end(self, reason: str = "stopped", code: int = 0) -> None:
+        """Called by a device's handler: ends the run with this access. ``code``: the exit code, if not the reason's."""
+        raise GuestEnd(reason, code)
 
     # ---- running
 
     def start(self) -> None:
         """Creates interrupt controllers and processors, ready to enter the kernel. ``run`` calls it if necessary."""
-        if not self._closers:
+        if self._is_closed:
             raise Error("machine: it is closed")
         if self.processors:
             return
+        self._check_not_begun()
         entry = self.entry
         if entry is None:
             raise Error("machine: nothing was loaded into it (Machine.load)")
         self.irqchip = entry.irqchip if self.irqchip is None else self.irqchip
         count = max(entry.cpus, 1) if self.cpus is None else self.cpus
         self._check_count(count, entry)
+        self._has_begun = True
         if self.irqchip:
             self._make_irqchip()
         self.serial = Serial(self._serial_fd, self.vm.fd if self.irqchip else -1, eager=self.irqchip)
@@ -213,7 +284,19 @@ class Machine:
         board = self.board
         board.vm, board.irqchip, board.cpus, board.serial = self.vm.fd, self.irqchip, count, self.serial.control
         if entry.linux:
-            acpi.write(self.memory, count)
+            from minicontainer.kvm import acpi
+            from minicontainer.kvm.boot import pc
+
+            acpi.write(self.memory, count, vga=self.screen is not None)
+            pc.write_reset_code(self.memory)
+        if self._fw_cfg is not None:
+            self._fw_cfg.announce_cpus(count)
+        if self.bios_data:
+            from minicontainer.kvm import biosdata
+
+            entry = biosdata.write(entry, self.memory, count, irqchip=self.irqchip, screen=self.screen is not None)
+        if self.screen is not None:
+            entry = self.screen.reserve(entry)
         tables = processor.write_tables(entry, self.memory)
         initial = processor.InitialState(self.kvm, self.memory, entry, tables, count, self.irqchip)
         self.processors = [self._make_processor(initial, number) for number in range(count)]
@@ -252,12 +335,14 @@ class Machine:
         exits, the machine is stopped, and ``run`` can be called again to continue. An exception of a handler is raised
         here."""
         limit, most = bounds(timeout, max_exits)
-        if not self._running.acquire(blocking=False):
-            raise Error("machine: it runs already")
+        turn = object()
         try:
+            self._turns.take(turn)
+            if not self._turns.is_mine(turn):
+                raise Error("machine: it runs already")
             return self._run(limit, most)
         finally:
-            self._running.release()
+            self._turns.give_back(turn)
 
     def _run(self, limit: float | None, most: int) -> Result:
         self.start()
@@ -304,7 +389,7 @@ class Machine:
         return Result(
             reason=outcome.reason,
             returncode=outcome.code or CODES.get(outcome.reason, 0),
-            detail=outcome.detail,
+            detail=outcome.told(guessed=self.entry is not None and self.entry.guessed),
             vcpu=outcome.vcpu,
             output=self.serial.output,
             output_lost=self.serial.lost,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from minicontainer.errors import SpecError
 from minicontainer.kvm import cpuid, x86
-from minicontainer.kvm.boot.kernel import Entry
-from minicontainer.kvm.memory import GuestMemory
-from minicontainer.kvm.system import Kvm
-from minicontainer.kvm.vcpu import Vcpu
+from minicontainer.kvm.descriptor import PAGE
 from minicontainer.native import ffi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    from minicontainer.kvm.boot.kernel import Entry
+    from minicontainer.kvm.memory import GuestMemory
     from minicontainer.kvm.registers import Xcrs
+    from minicontainer.kvm.system import Kvm
+    from minicontainer.kvm.vcpu import Vcpu
+else:
+    from minicontainer.records import NamedTuple
 
 XSAVE = 1 << 26  # leaf 1, ECX
 AVX_STATE = 7  # XCR0: x87, SSE, AVX
@@ -34,7 +38,7 @@ def free_address(used: list[tuple[int, int]], memory: GuestMemory, size: int) ->
     for start, length in sorted(used):
         if start >= at + size:
             break
-        at = max(at, -(-(start + length) // x86.PAGE) * x86.PAGE)
+        at = max(at, -(-(start + length) // PAGE) * PAGE)
     if at + size > memory.regions[0].size:
         raise SpecError("memory", memory.size, f"leaves no room for {size} bytes of processor tables", "--memory")
     return at
@@ -42,7 +46,7 @@ def free_address(used: list[tuple[int, int]], memory: GuestMemory, size: int) ->
 
 def write_tables(entry: Entry, memory: GuestMemory) -> int:
     """Writes descriptor and page tables for the entry's mode; returns their address. Real mode has none: 0."""
-    if entry.mode == "real":
+    if entry.mode in ("real", "reset"):
         return 0
     wide = entry.mode in ("long", "user64")
     at = free_address(entry.used, memory, x86.tables_size(memory, wide))
@@ -73,11 +77,13 @@ class InitialState(NamedTuple):
 
     def _enter(self, vcpu: Vcpu) -> None:
         entry = self.entry
+        if entry.mode == "reset":
+            return  # KVM has just done that
         user = entry.mode == "user64"
         xsave = user and bool(cpuid.features(self.kvm, 1)[2] & XSAVE)
         sregs = vcpu.get_sregs()
         if entry.mode == "real":
-            x86.real(sregs, entry.segment)
+            x86.real(sregs, entry.segment, entry.code_segment)
         elif entry.mode == "protected":
             x86.protected(sregs, self.tables)
         else:

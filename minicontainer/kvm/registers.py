@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+from minicontainer.errors import SpecError
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import NamedTuple, Protocol, TypeVar, overload
+else:
+    from minicontainer.records import NamedTuple
 
 
 class Registers(dict[str, int]):
@@ -15,7 +19,33 @@ class Registers(dict[str, int]):
         return "{" + ", ".join(f"{name}: {value:#x}" for name, value in self.items()) + "}"
 
 
+INITIAL = "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rflags".split()
+
+
+def initial(values: Mapping[str, int]) -> dict[str, int]:
+    """The values of registers that a caller wants at the start. SpecError: an unknown name, or more than 64 bits."""
+    if not hasattr(values, "items"):
+        raise SpecError("registers", values, "must be a dict of values by name")
+    for name, value in values.items():
+        if name not in INITIAL:
+            remedy = "entry, or the argument rip of enter" if name == "rip" else ", ".join(INITIAL)
+            raise SpecError("registers", name, "is no register that can be set here", remedy)
+        if not isinstance(value, int) or not 0 <= value < 1 << 64:
+            raise SpecError(f"registers {name}", value, "must be a number from 0 to 2**64 - 1")
+    return dict(values)
+
+
+class Synced(NamedTuple):
+    """The parts of ``struct kvm_sync_regs``, inside struct kvm_run. Each can be used for as long as it is referred to,
+    also when the Vcpu is closed."""
+
+    regs: Regs
+    sregs: Sregs
+    events: Events
+
+
 if TYPE_CHECKING:
+    T = TypeVar("T")
 
     class Array(Protocol[T]):
         """A C array."""
@@ -72,8 +102,8 @@ if TYPE_CHECKING:
         base: int
         limit: int
 
-    class Sregs(Protocol):
-        """``struct kvm_sregs *``."""
+    class System(Protocol):
+        """What ``struct kvm_sregs`` and ``struct kvm_sregs2`` have in common."""
 
         cs: Segment
         ds: Segment
@@ -92,7 +122,17 @@ if TYPE_CHECKING:
         cr8: int
         efer: int
         apic_base: int
+
+    class Sregs(System, Protocol):
+        """``struct kvm_sregs *``."""
+
         interrupt_bitmap: Array[int]
+
+    class Sregs2(System, Protocol):
+        """``struct kvm_sregs2 *``."""
+
+        flags: int
+        pdptrs: Array[int]
 
     class Debugregs(Protocol):
         """``struct kvm_debugregs *``."""
@@ -160,10 +200,3 @@ if TYPE_CHECKING:
 
         flags: int
         sipi_vector: int
-
-    class Synced(Protocol):
-        """``struct kvm_sync_regs *``."""
-
-        regs: Regs
-        sregs: Sregs
-        events: Events

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
 
 from minicontainer.kvm.exits import NAMES
 from minicontainer.kvm.registers import Registers
-from minicontainer.native import ffi, lib
+from minicontainer.native import ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+    from functools import cached_property
+    from typing import Any, NamedTuple, TypeVar
+
+    Key = TypeVar("Key")
+else:
+    from minicontainer.light import cached_property
+    from minicontainer.records import NamedTuple, dataclass
 
 # reason -> exit code, with docker's conventions. A guest's own code comes from the debug-exit port.
 CODES = {
@@ -28,7 +36,6 @@ CODES = {
 REGISTERS = "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split()
 CONTROLS = "cr0 cr2 cr3 cr4 efer".split()
 SEGMENTS = "cs ds es fs gs ss".split()
-Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,14 @@ class Outcome(NamedTuple):
     code: int = 0
     detail: str = ""
 
+    def told(self, *, guessed: bool) -> str:
+        """The details; with the likely reason where something was run that may be no code (``guessed``)."""
+        if not guessed or self.reason not in ("triple-fault", "internal-error", "fail-entry"):
+            return self.detail
+        return "; ".join(filter(None, (self.detail, "its format was not recognised: it was entered as 16-bit code")))
 
-@dataclass(frozen=True, repr=False)
+
+@dataclass(frozen=True)
 class Result:
     """The result of ``Machine.run``.
 
@@ -89,10 +102,10 @@ class Result:
         """Exits by reason: "io", "mmio", "hlt" ..."""
         counts: dict[str, ExitCount] = {}
         for raw, _ in self.tallies:
-            vcpu = ffi.cast("struct mc_vcpu *", ffi.from_buffer(raw))
-            for reason in range(lib.MC_REASONS):
-                if vcpu.counts[reason]:
-                    _add(counts, NAMES.get(reason, f"exit-{reason}"), vcpu.counts[reason], vcpu.host_ns[reason])
+            vcpu = ffi.from_buffer("struct mc_vcpu[1]", raw)  # [1]: not less than that
+            for reason, count in enumerate(vcpu[0].counts):
+                if count:
+                    _add(counts, NAMES.get(reason, f"exit-{reason}"), count, vcpu[0].host_ns[reason])
         return counts
 
     @cached_property
@@ -108,11 +121,11 @@ class Result:
     @cached_property
     def registers(self) -> Registers:
         """General registers, control registers and selectors of ``state``, by name."""
-        raw = [ffi.from_buffer(part) for part in self.state]
-        regs, sregs = ffi.cast("struct kvm_regs *", raw[0]), ffi.cast("struct kvm_sregs *", raw[1])
-        values = {name: getattr(regs, name) for name in REGISTERS}
-        values |= {name: getattr(sregs, name) for name in CONTROLS}
-        return Registers(values | {name: getattr(sregs, name).selector for name in SEGMENTS})
+        regs = ffi.from_buffer("struct kvm_regs[1]", self.state[0])  # [1]: not less than that
+        sregs = ffi.from_buffer("struct kvm_sregs[1]", self.state[1])
+        values = {name: getattr(regs[0], name) for name in REGISTERS}
+        values |= {name: getattr(sregs[0], name) for name in CONTROLS}
+        return Registers(values | {name: getattr(sregs[0], name).selector for name in SEGMENTS})
 
     def as_dict(self) -> dict[str, Any]:
         """As data for JSON: times in seconds, the output as text."""
@@ -121,8 +134,8 @@ class Result:
             "returncode": self.returncode,
             "detail": self.detail,
             "vcpu": self.vcpu,
-            "exits": {name: asdict(e) for name, e in self.exits.items()},
-            "ports": {hex(port): asdict(e) for port, e in self.ports.items()},
+            "exits": {name: dict(vars(e)) for name, e in self.exits.items()},
+            "ports": {hex(port): dict(vars(e)) for port, e in self.ports.items()},
             "output": self.output.decode("utf-8", "replace"),
             "output_lost": self.output_lost,
             "registers": {name: hex(value) for name, value in self.registers.items()},

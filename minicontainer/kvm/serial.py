@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
+from _thread import RLock
 
 from minicontainer.errors import StepError, quote
 from minicontainer.native import ffi, lib
@@ -27,17 +27,20 @@ class Serial:
             raise MemoryError
         self.lost = 0  # bytes of output that were dropped
         self._output = bytearray()
-        self._lock = threading.RLock()  # of the output; reentrant, since a signal handler may read it
+        self._lock = RLock()  # of the output; reentrant, since a signal handler may read it
         self._fd = fd
 
     def close(self) -> None:
         """Stops using the descriptors, whose numbers may be reused. ``output`` stays readable."""
         lib.mc_serial_unplug(self.control)
 
-    def input(self, data: bytes, *, overrun: bool = False) -> int:
+    def input(self, data: bytes | bytearray | memoryview, *, overrun: bool = False) -> int:
         """Queues bytes for the guest to receive; returns how many. With ``overrun`` all are accepted, and those that do
         not fit are lost."""
-        return lib.mc_serial_input(self.control, data, len(data), overrun)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"serial input must be bytes, not {type(data).__name__}")
+        raw = bytes(data)
+        return lib.mc_serial_input(self.control, raw, len(raw), bool(overrun))
 
     def flush(self, *, wait: bool = True) -> bool:
         """Writes the buffered output to the descriptor, or moves it to ``output``; whether the buffer is empty then.

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
-from minicontainer.errors import UnsupportedError
-from minicontainer.kvm.descriptor import Descriptor, Watch
+from minicontainer.errors import SpecError, UnsupportedError
+from minicontainer.kvm.descriptor import Descriptor
+from minicontainer.kvm.vcpu import CPUID_MAX
 from minicontainer.kvm.vm import Vm
-from minicontainer.native import ffi, lib, now
+from minicontainer.native import ffi, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.kvm.descriptor import Watch
 
 DEVICE = "/dev/kvm"
-CPUID_MAX = 4096  # entries; KVM has 256 today (KVM_MAX_CPUID_ENTRIES)
 
 
 class Kvm(Descriptor):
@@ -22,10 +27,14 @@ class Kvm(Descriptor):
 
     def __init__(self, path: str = DEVICE, watch: Watch | None = None) -> None:
         start = now()
+        if not isinstance(path, (str, bytes, os.PathLike)) or "\0" in os.fsdecode(path):
+            raise SpecError("KVM", path, "must be a path")
+        if watch is not None and not callable(watch):
+            raise SpecError("watch", watch, "must be a function of (call, start, end, result)")
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise UnsupportedError("KVM", path, *why_unusable(error, path)) from None
+            raise UnsupportedError("KVM", path, *why_unusable(error, os.fsdecode(path))) from None
         super().__init__(fd, watch)
         if watch is not None:
             watch(f"open({path}, O_RDWR|O_CLOEXEC)", start, now(), fd)
@@ -34,11 +43,6 @@ class Kvm(Descriptor):
     def get_api_version(self) -> int:
         """KVM_GET_API_VERSION: always 12, since Linux 2.6.22."""
         return self.ioctl_value("KVM_GET_API_VERSION")
-
-    def check_extension(self, capability: str) -> int:
-        """KVM_CHECK_EXTENSION of ``"KVM_CAP_..."``: 0 if it is not supported, else 1 or a number that its documentation
-        defines."""
-        return self.ioctl_value("KVM_CHECK_EXTENSION", getattr(lib, capability))
 
     def create_vm(self, kind: int = 0) -> Vm:
         """KVM_CREATE_VM: a machine without memory, processors or devices."""

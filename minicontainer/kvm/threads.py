@@ -6,18 +6,44 @@ the calling thread, and ends its KVM_RUN.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Sequence
-from typing import Any
+import _signal  # signal imports enum
+from _thread import allocate_lock
 
 from minicontainer.errors import UnsupportedError
-from minicontainer.kvm.drive import Processor
-from minicontainer.kvm.result import Outcome
 from minicontainer.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from threading import Event, Thread
+    from typing import Any
+
+    from minicontainer.kvm.drive import Processor
+    from minicontainer.kvm.result import Outcome
+else:
+    from minicontainer.light import Event, Thread
 
 RETRY_INTERVAL = 0.01  # seconds until a thread that has not ended is kicked again
 IDLE, IDLE_MAX = 0.1, 2.0  # seconds between two checks for an idle machine
+
+
+class Turns:
+    """Whose turn a machine is, to run or to be closed: one caller's at a time, and nobody waits.
+
+    A signal handler may raise after any call. So what takes a turn is the first call of a ``try``, and what gives it
+    back is the first one of its ``finally``; a lock could stay held."""
+
+    def __init__(self) -> None:
+        self._callers: list[object] = []
+        self.take, self.give_back = self._callers.append, self._callers.remove
+
+    def is_mine(self, caller: object) -> bool:
+        """Whether the caller, who has called ``take``, was the first."""
+        return self._callers[0] is caller
+
+    def __bool__(self) -> bool:
+        """Whether it is anybody's."""
+        return bool(self._callers)
 
 
 def run(processors: Sequence[Processor], board: Any) -> Outcome | None:
@@ -26,8 +52,13 @@ def run(processors: Sequence[Processor], board: Any) -> Outcome | None:
     try:
         if not board.irqchip:
             return _run(processors, board)
-        with IdleWatcher(processors, board):
+        watcher = IdleWatcher(processors, board)
+        try:
+            watcher.start()
             return _run(processors, board)
+        finally:
+            watcher.is_over = True  # before a call, in which a signal handler may raise
+            watcher.end()
     finally:
         board.stop = 0
 
@@ -36,7 +67,7 @@ def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
     if len(processors) == 1:
         return processors[0].run()
     shared = _SharedRun(board)
-    threads = [threading.Thread(target=shared.thread_main, args=(p,), daemon=True) for p in processors[1:]]
+    threads = [Thread(target=shared.thread_main, args=(p,), daemon=True) for p in processors[1:]]
     try:
         for thread in threads:
             start(thread)
@@ -48,7 +79,12 @@ def _run(processors: Sequence[Processor], board: Any) -> Outcome | None:
     return shared.outcome
 
 
-def start(thread: threading.Thread) -> None:
+def block_signals() -> None:
+    """In a thread: signals for the process go to others."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+
+
+def start(thread: Thread) -> None:
     """Starts a thread. UnsupportedError: the system allows no more threads."""
     try:
         thread.start()
@@ -57,7 +93,7 @@ def start(thread: threading.Thread) -> None:
         raise UnsupportedError("threads", None, reason, "ulimit -u, ulimit -v, pids.max") from None
 
 
-def _join(shared: _SharedRun, threads: Sequence[threading.Thread]) -> None:
+def _join(shared: _SharedRun, threads: Sequence[Thread]) -> None:
     """Waits for all threads to end, even if signal handlers raise: a running processor must not outlive its memory."""
     raised: BaseException | None = None
     are_alive = True
@@ -80,21 +116,23 @@ class IdleWatcher:
 
     def __init__(self, processors: Sequence[Processor], board: Any) -> None:
         self._processors, self._board = processors, board
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.is_over = False
+        self._wakes = Event()
+        self._thread = Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> IdleWatcher:
+    def start(self) -> None:
+        """Starts its thread."""
         start(self._thread)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
+    def end(self) -> None:
+        """Waits for its thread, which otherwise would see ``is_over`` at its next check."""
+        self._wakes.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        block_signals()
         before, pause, checks = -1.0, IDLE, 0
-        while not self._is_over.wait(pause):
+        while not self._wakes.wait(pause) and not self.is_over:
             used = sum(lib.mc_vcpu_thread_ns(p.control) for p in self._processors) / 1e9
             if used - before > 0.01 * pause:
                 pause = IDLE
@@ -109,7 +147,7 @@ class IdleWatcher:
         kicked later for another reason must not be counted."""
         self._board.halted, self._board.halt_check = 0, number
         kick(self._processors)
-        self._is_over.wait(IDLE / 2)
+        self._wakes.wait(IDLE / 2)
         self._board.halt_check = 0
 
 
@@ -126,13 +164,13 @@ class _SharedRun:
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self._board = board
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._running: list[Processor] = []
         self._is_over = False
 
     def thread_main(self, processor: Processor) -> None:
         """The main function of a processor's thread."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        block_signals()
         try:
             self.run(processor)
         except BaseException as error:

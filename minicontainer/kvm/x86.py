@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.descriptor import PAGE
 
-PAGE = 4096
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.kvm.memory import GuestMemory
+
 CR0_PE, CR0_MP, CR0_ET, CR0_NE, CR0_PG = 1 << 0, 1 << 1, 1 << 4, 1 << 5, 1 << 31
 CR4_PAE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE = 1 << 5, 1 << 9, 1 << 10, 1 << 18
 EFER_LME, EFER_LMA = 1 << 8, 1 << 10
@@ -107,10 +111,11 @@ def _task(segment: Any) -> None:
     segment.present, segment.s, segment.g, segment.db, segment.l, segment.unusable = 1, 0, 0, 0, 0, 0
 
 
-def real(sregs: Any, segment: int = 0) -> None:
-    """16-bit real mode, every segment at ``segment`` (times 16)."""
+def real(sregs: Any, segment: int = 0, code: int = 0) -> None:
+    """16-bit real mode, every segment at ``segment`` (times 16), the code's at ``segment + code``."""
     for register in (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss):
         register.base, register.selector, register.limit = segment << 4, segment, 0xFFFF
+    sregs.cs.base, sregs.cs.selector = (segment + code) << 4, segment + code
 
 
 def _flat(sregs: Any, gdt: int, code: int, data: int, *, wide: bool) -> None:

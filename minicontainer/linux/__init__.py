@@ -3,8 +3,6 @@ the call and its object. Flags are ints (``linux.constants.X``) or names (``"CLO
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 _NAMES = {  # module -> its public names; it is imported when one of its names is first used
     "caps": "CapSets cap_ambient capabilities capbset_drop capbset_read capset",
     "cgroup": "Cgroup",
@@ -76,7 +74,10 @@ __all__ = [
     "waitid",
 ]
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minicontainer.linux import (
         caps,
         cgroup,
@@ -136,9 +137,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
+    module = __import__(f"{__name__}.{_HOME.get(name, name)}", fromlist=[name])
     value = getattr(module, name) if name in _HOME else module
     globals()[name] = value
     return value

@@ -11,10 +11,17 @@ arguments is copied unchanged.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
 
 from minicontainer.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import NamedTuple, TypeVar
+
+    T = TypeVar("T")
+else:
+    from minicontainer.records import NamedTuple
 
 INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
 LOAD, RETURN, JUMP, AND = 0x20, 0x06, 0x05, 0x54  # BPF_LD|BPF_W|BPF_ABS, BPF_RET|BPF_K, BPF_JMP|BPF_JA, BPF_ALU|BPF_AND
@@ -51,7 +58,6 @@ class Outcome(NamedTuple):
 
 
 Table = tuple[tuple[int, Outcome], ...]  # (first number of an interval, its outcome)
-T = TypeVar("T")
 
 
 def parse(program: bytes) -> list[Instruction]:

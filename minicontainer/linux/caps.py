@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from minicontainer.native import lib, syscall
 from minicontainer.plan.step import const
 from minicontainer.spec import CAPABILITIES
 from minicontainer.spec import capability as short_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NamedTuple
+else:
+    from minicontainer.records import NamedTuple
 
 
 class CapSets(NamedTuple):

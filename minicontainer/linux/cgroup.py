@@ -19,28 +19,36 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
-from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from minicontainer.errors import Error, StepError, sentence
 from minicontainer.linux import cgroupfiles as formats
 from minicontainer.linux import cgroupfs
-from minicontainer.linux.cgroupfiles import Pressure, Usage
+from minicontainer.linux.cgroupfs import ignore_removed
 from minicontainer.linux.cgrouphints import file_hint, mkdir_hint
-from minicontainer.linux.cgroupkill import describe_processes, ignore_removed, kill_all, kill_listed
-from minicontainer.native import ffi, lib, now
+
+# Here, and not where they are called: a signal handler that kills may interrupt the import in another kill.
+from minicontainer.linux.cgroupkill import describe_processes, kill_all, kill_listed
+from minicontainer.linux.cgroupusage import FILES, as_usage, files_of
+from minicontainer.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Generic, NoReturn, TypeVar, overload
+
+    from minicontainer.linux.cgroupfiles import Pressure
+    from minicontainer.linux.cgroupusage import Usage
+
+    T = TypeVar("T")
+    C = TypeVar("C", bound="Cgroup")
+else:
+    from minicontainer.records import Generic, T, overload
 
 AGAIN = 0.1  # seconds between two kills
 ROOM = 16384  # bytes for one file: memory.stat has about 2000, io.stat 100 for each device
 
 _CHARS = ffi.typeof("char[]")
 _new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
-_read_at = lib.mc_read_at
-_unpack = ffi.unpack
-
-T = TypeVar("T")
-C = TypeVar("C", bound="Cgroup")
-Observe = Callable[[str, int], None]  # called with each call and its start (nanoseconds)
 
 
 class Setting(Generic[T]):
@@ -177,19 +185,6 @@ class Cgroup:
         shown = ", ".join([repr(f"{self.path}/{name}"), *map(repr, what)])
         raise StepError(number, f"{call}({shown})", hint=file_hint(number, name, *what)) from None
 
-    def _optional(self, name: bytes, buffer: Any, observe: Observe | None = None) -> bytes | None:
-        """Read a small file by three system calls; None if it does not exist (EOPNOTSUPP: psi=0 at boot)."""
-        start_ns = now()
-        size: int = _read_at(self.fd, name, buffer, ROOM)
-        if observe is not None:
-            observe(f'read("{name.decode()}")', start_ns)
-        if size < 0:
-            if -size in (errno.ENOENT, errno.EOPNOTSUPP):
-                return None
-            self._fail(-size, "read", name.decode())
-        data: bytes = _unpack(buffer, size)
-        return data
-
     # ---- controllers
 
     @property
@@ -292,41 +287,34 @@ class Cgroup:
         return self._flat("cpu.stat") | self._flat("memory.stat")
 
     def _flat(self, name: str) -> dict[str, int]:
-        data = self._optional(name.encode(), _new_buffer(_CHARS, ROOM))
-        return {} if data is None else formats.parse_flat(data.decode())
+        buffer = _new_buffer(_CHARS, ROOM)
+        size: int = lib.mc_read_at(self.fd, name.encode(), buffer, ROOM)
+        if size < 0 and -size not in (errno.ENOENT, errno.EOPNOTSUPP):
+            self._fail(-size, "read", name)
+        return formats.parse_flat(ffi.unpack(buffer, size).decode()) if size > 0 else {}
 
     def pressure(self, resource: str) -> dict[str, Pressure]:
         """``some`` and ``full`` of ``cpu``, ``memory``, ``io`` or ``irq`` (the kernel's psi)."""
         return formats.parse_pressure(self.read(f"{resource}.pressure"))
 
-    def usage(self, *, pressure: bool = True, observe: Observe | None = None) -> Usage:
-        """The usage so far, read from as few files as possible: the first read of each costs about 10 us.
+    def usage(self, *, pressure: bool = True) -> Usage:
+        """The usage so far, read from as few files as possible: the first read of each costs about 10 us."""
+        used = ffi.new("struct mc_usage *")
+        lib.mc_measure(self.fd, self.usage_files(pressure=pressure), used)
+        return self.as_usage(used)
 
-        ``observe(call, start_ns)`` is called for each file.
-
-        Which of memory.peak, pids.peak and io.stat exist is known from the parent's ``enabled``, read once.
-        """
-        buffer = _new_buffer(_CHARS, ROOM)
+    def usage_files(self, *, pressure: bool = True) -> int:
+        """The files for ``usage``, as bits. Which of memory.peak, pids.peak and io.stat exist is known from the
+        parent's ``enabled``, read once."""
         parent = self._parent
-        has = self.controllers if parent is None or parent.fd < 0 else parent.enabled
+        return files_of(self.controllers if parent is None or parent.fd < 0 else parent.enabled, pressure=pressure)
 
-        def get(name: bytes) -> bytes | None:
-            return self._optional(name, buffer, observe)
-
-        total, user, system = formats.cpu_seconds(get(b"cpu.stat"))
-        read, written = formats.io_bytes(get(b"io.stat")) if "io" in has else (None, None)
-        return {
-            "cputime": total,
-            "cputime_user": user,
-            "cputime_system": system,
-            "memory_peak": formats.whole(get(b"memory.peak")) if "memory" in has else None,
-            "pids_peak": formats.whole(get(b"pids.peak")) if "pids" in has else None,
-            "io_read": read,
-            "io_write": written,
-            "pressure_cpu_some": formats.stalled(get(b"cpu.pressure")) if pressure else None,
-            "pressure_memory_some": formats.stalled(get(b"memory.pressure")) if pressure else None,
-            "pressure_io_some": formats.stalled(get(b"io.pressure")) if pressure else None,
-        }
+    def as_usage(self, used: Any) -> Usage:
+        """The usage that C has read (struct mc_usage). StepError where a read failed."""
+        if used.failed:
+            number, name, _ = FILES[used.failed - 1]
+            self._fail(-used.records[number].result, "read", name)
+        return as_usage(used)
 
     # ---- waiting and removal
 

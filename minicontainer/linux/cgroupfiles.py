@@ -5,7 +5,11 @@ cgroup-v2.rst "Format" and "Interface Files" of the kernel's documentation, acco
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from minicontainer.records import NamedTuple
 
 
 class Pressure(NamedTuple):
@@ -15,25 +19,6 @@ class Pressure(NamedTuple):
     avg60: float
     avg300: float
     total: float
-
-
-class Usage(TypedDict):
-    """Resource usage of a cgroup since its creation: seconds and bytes; None if this host does not account it.
-
-    ``io_read`` and ``io_write`` sum over devices, so stacked devices (dm on a disk) count twice. ``pressure_*_some``
-    is the time for which at least one task was stalled.
-    """
-
-    cputime: float | None
-    cputime_user: float | None
-    cputime_system: float | None
-    memory_peak: int | None
-    pids_peak: int | None
-    io_read: int | None
-    io_write: int | None
-    pressure_cpu_some: float | None
-    pressure_memory_some: float | None
-    pressure_io_some: float | None
 
 
 def parse_number(text: str) -> int | None:
@@ -92,35 +77,3 @@ def parse_pressure(text: str) -> dict[str, Pressure]:
 def parse_default_weight(text: str) -> int:
     """``default N`` of io.weight; older kernels give the number alone."""
     return int(text.split("\n", 1)[0].removeprefix("default "))
-
-
-# ---- for usage, from raw bytes; None (no file) gives None
-
-
-def cpu_seconds(data: bytes | None) -> tuple[float | None, float | None, float | None]:
-    """(total, user, system) seconds of cpu.stat."""
-    if data is None:
-        return None, None, None
-    fields = data.split(None, 6)  # usage_usec, user_usec, system_usec come first (cgroup_base_stat_cputime_show)
-    return int(fields[1]) / 1e6, int(fields[3]) / 1e6, int(fields[5]) / 1e6
-
-
-def whole(data: bytes | None) -> int | None:
-    """The number in a file that holds one number."""
-    return None if data is None else int(data)
-
-
-def io_bytes(data: bytes | None) -> tuple[int | None, int | None]:
-    """(read, written) over all devices of io.stat."""
-    if data is None:
-        return None, None
-    devices = parse_nested(data.decode()).values()
-    return sum(d.get("rbytes") or 0 for d in devices), sum(d.get("wbytes") or 0 for d in devices)
-
-
-def stalled(data: bytes | None) -> float | None:
-    """Total stall seconds of the line ``some`` of a pressure file."""
-    if data is None:
-        return None
-    start = data.index(b"total=") + 6  # the line "some" comes first
-    return int(data[start : data.index(b"\n", start)]) / 1e6

@@ -5,14 +5,20 @@ Read-only lookups in ``/proc/self/mountinfo``, ``/proc/self/cgroup`` and ``/proc
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import NamedTuple
 
 from minicontainer.errors import UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import suppress
+    from typing import NamedTuple
+else:
+    from minicontainer.light import suppress
+    from minicontainer.records import NamedTuple
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -99,7 +105,7 @@ def membership() -> str:
 
 def has(controller: str) -> bool:
     """Whether version 2 has the controller: whether the root's ``cgroup.controllers`` lists it."""
-    with open(f"{unified().path}/cgroup.controllers", encoding="ascii") as file:
+    with open(f"{unified().path}/cgroup.controllers", encoding="utf-8") as file:
         return controller in file.read().split()
 
 
@@ -135,7 +141,11 @@ def explain_absence(controller: str, mounted: list[CgroupMount], table: str) -> 
 
 
 def _unescape(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path) if "\\" in path else path
+    if "\\" not in path:
+        return path
+    import re
+
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
 
 
 def _proc(name: str) -> str:
@@ -237,3 +247,14 @@ def _first_directory(fd: int) -> str | None:
             return next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), None)
     except FileNotFoundError:
         return None  # removed meanwhile
+
+
+class ignore_removed:
+    """Ignore the errors of a cgroup that another process has removed meanwhile: its files are missing (ENOENT), or open
+    files have lost their node (kernfs: ENODEV)."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> bool:
+        return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENODEV)

@@ -9,11 +9,8 @@ read, the pidfd is opened first, and used only if the cgroup lists the pid after
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from itertools import islice
 
 from minicontainer.linux import cgroupfs
 from minicontainer.native import lib
@@ -34,9 +31,9 @@ def kill_listed(fd: int) -> None:
     """Send SIGKILL to each process listed in the cgroup or its descendants, except those that the caller may not signal
     and those of another pid namespace."""
     for directory in cgroupfs.walk(fd):
-        pids = iter(_numbers(directory))
-        while batch := list(islice(pids, AT_ONCE)):
-            _kill(directory, batch)
+        pids = list(_numbers(directory))
+        for first in range(0, len(pids), AT_ONCE):
+            _kill(directory, pids[first : first + AT_ONCE])
 
 
 def all_processes(fd: int) -> list[int]:
@@ -76,17 +73,6 @@ def _numbers(directory: int, *, hidden: bool = False) -> set[int]:
 
 def describe_processes(fd: int) -> str:
     """A sentence that lists the processes in the cgroup."""
-    pids: Iterator[int] = iter(sorted(all_processes(fd)))
-    shown = " ".join(str(pid) if pid else "one of another pid namespace" for pid in islice(pids, 5))
-    return f"processes are still in it: {shown}{' ...' if next(pids, None) is not None else ''}"
-
-
-@contextlib.contextmanager
-def ignore_removed() -> Iterator[None]:
-    """Ignore the errors of a cgroup that another process has removed meanwhile: its files are missing (ENOENT), or open
-    files have lost their node (kernfs: ENODEV)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV):
-            raise
+    pids = sorted(all_processes(fd))
+    shown = " ".join(str(pid) if pid else "one of another pid namespace" for pid in pids[:5])
+    return f"processes are still in it: {shown}{' ...' if len(pids) > 5 else ''}"

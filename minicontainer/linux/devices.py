@@ -7,12 +7,17 @@ bpf_cgroup_dev_ctx. The program returns 1 to allow, or 0 for EPERM. Programs of 
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
-from typing import NamedTuple
+import _struct as struct  # struct is a module of Python that imports it
 
 from minicontainer.native import ffi, lib, syscall
 from minicontainer.plan.step import Struct, const
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NamedTuple
+else:
+    from minicontainer.records import NamedTuple
 
 INSTRUCTION = struct.Struct("=BBhi")  # struct bpf_insn: code, registers, offset, immediate
 LOAD_ATTR = struct.Struct("=IIQQIIQII16sII")  # union bpf_attr of BPF_PROG_LOAD, to expected_attach_type
@@ -20,7 +25,9 @@ ATTACH_ATTR = struct.Struct("=IIII")  # of BPF_PROG_ATTACH: target_fd, attach_bp
 LICENSE = b"GPL\0"
 KINDS = {"c": lib.BPF_DEVCG_DEV_CHAR, "b": lib.BPF_DEVCG_DEV_BLOCK}
 ACCESS = {"m": lib.BPF_DEVCG_ACC_MKNOD, "r": lib.BPF_DEVCG_ACC_READ, "w": lib.BPF_DEVCG_ACC_WRITE}
-RESULT, CONTEXT, KIND, WANTED, MAJOR, MINOR = range(6)  # registers: r0 is the result, r1 points to the context
+# Registers: r0 is the result, r1 points to the context. DEVICE has both numbers of the device, as the kernel's dev_t.
+RESULT, CONTEXT, KIND, WANTED, MAJOR, MINOR, DEVICE = range(7)
+MINOR_BITS = 20
 
 
 class Rule(NamedTuple):
@@ -33,7 +40,10 @@ class Rule(NamedTuple):
 
 
 def program(rules: Iterable[Rule]) -> bytes:
-    """A program (struct bpf_insn[]) that allows what the rules allow, and nothing else."""
+    """A program (struct bpf_insn[]) that allows what the rules allow, and nothing else.
+
+    The kernel's check of a program takes some 10 us for each branch. So a device of which everything is allowed costs
+    one comparison, of both its numbers, and consecutive major numbers are compared together."""
     word = lib.BPF_LDX | lib.BPF_MEM | lib.BPF_W
     code = [
         _instruction(word, KIND, CONTEXT, 0),  # access_type: access << 16 | kind
@@ -42,27 +52,73 @@ def program(rules: Iterable[Rule]) -> bytes:
         _instruction(lib.BPF_ALU | lib.BPF_RSH | lib.BPF_K, WANTED, immediate=16),
         _instruction(word, MAJOR, CONTEXT, 4),
         _instruction(word, MINOR, CONTEXT, 8),
+        _instruction(lib.BPF_ALU64 | lib.BPF_MOV | lib.BPF_X, DEVICE, MAJOR),
+        _instruction(lib.BPF_ALU | lib.BPF_LSH | lib.BPF_K, DEVICE, immediate=MINOR_BITS),
+        _instruction(lib.BPF_ALU | lib.BPF_OR | lib.BPF_X, DEVICE, MINOR),
     ]
-    for rule in rules:
-        code += _matching(rule)
-    return b"".join([*code, *_answer(0)])
+    jumps: list[Jump] = []
+    spans = _spans(rules)
+    for kind, number in KINDS.items():
+        of_kind = [jump for span in spans if span.kind == kind for jump in _matching(span)]
+        jumps += [Jump(lib.BPF_JMP | lib.BPF_JNE, KIND, number, len(of_kind)), *of_kind] if of_kind else []
+    refusal, permission = _answer(0), _answer(1)
+    for left, (test, register, value, over) in zip(range(len(jumps) - 1, -1, -1), jumps, strict=True):
+        offset = left + len(refusal) if over is None else over
+        code.append(_instruction(test | lib.BPF_K, register, offset=offset, immediate=value))
+    return b"".join([*code, *refusal, *permission])
 
 
-def _matching(rule: Rule) -> list[bytes]:
-    """Code that returns 1 if the rule allows the access, and else falls through."""
-    tests = [(lib.BPF_JNE, KIND, KINDS[rule.kind]), (lib.BPF_JNE, MAJOR, rule.major)]
-    if rule.minor is not None:
-        tests.append((lib.BPF_JNE, MINOR, rule.minor))
-    refused = sum(bit for letter, bit in ACCESS.items() if letter not in rule.access)
+class Jump(NamedTuple):
+    """A comparison, and how many jumps it skips where it is true; None: the access is allowed."""
+
+    test: int
+    register: int
+    value: int
+    over: int | None = None
+
+
+class _Span(NamedTuple):
+    """The rules for consecutive major numbers as one."""
+
+    kind: str
+    first: int
+    last: int
+    minor: int | None
+    access: str
+
+
+def _spans(rules: Iterable[Rule]) -> list[_Span]:
+    spans: list[_Span] = []
+    for kind, major, minor, access in rules:
+        last = spans[-1] if spans else None
+        if last is not None and last[2:] == (major - 1, minor, access) and last.kind == kind:
+            spans[-1] = last._replace(last=major)
+        else:
+            spans.append(_Span(kind, major, major, minor, access))
+    return spans
+
+
+def _matching(span: _Span) -> list[Jump]:
+    """Comparisons that allow the access if the span does, and else fall through."""
+    refused = sum(bit for letter, bit in ACCESS.items() if letter not in span.access)
+    if not refused and span.minor is not None and span.first == span.last:
+        return [Jump(lib.BPF_JMP32 | lib.BPF_JEQ, DEVICE, _signed(span.first << MINOR_BITS | span.minor))]
+    tests = [(lib.BPF_JNE, MAJOR, span.first)]
+    if span.first != span.last:
+        tests = [(lib.BPF_JLT, MAJOR, span.first), (lib.BPF_JGT, MAJOR, span.last)]
+    if span.minor is not None:
+        tests.append((lib.BPF_JNE, MINOR, span.minor))
     if refused:
         tests.append((lib.BPF_JSET, WANTED, refused))
-    answer = _answer(1)
-    beyond = range(len(tests) - 1 + len(answer), len(answer) - 1, -1)
-    jumps = [
-        _instruction(lib.BPF_JMP | test | lib.BPF_K, register, offset=over, immediate=value)
-        for (test, register, value), over in zip(tests, beyond, strict=True)
+    skips = [
+        Jump(lib.BPF_JMP | test, register, value, len(tests) - i) for i, (test, register, value) in enumerate(tests)
     ]
-    return jumps + answer
+    return [*skips, Jump(lib.BPF_JMP | lib.BPF_JA, 0, 0)]
+
+
+def _signed(number: int) -> int:
+    """A number of 32 bits as the immediate value of an instruction."""
+    return number - 2**32 if number >= 2**31 else number
 
 
 def _answer(value: int) -> list[bytes]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from contextlib import ExitStack
 
 from minicontainer.errors import SpecError
-from minicontainer.linux.arguments import StrPath
 from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.arguments import path as encoded
 from minicontainer.native import lib, syscall
 from minicontainer.plan.language import OPEN_HOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from minicontainer.linux.arguments import StrPath
 
 LEASE_TIMEOUT = 0.5  # seconds to wait for the holder of a lease to release it
 
@@ -39,14 +42,26 @@ def owned(stack: ExitStack, fd: int) -> int:
     return fd
 
 
-def sealed_memfd(name: str, data: bytes) -> int:
-    """memfd_create(2) with ``data``, sealed against changes by any process (F_SEAL_WRITE ...)."""
-    flags = lib.MFD_CLOEXEC | lib.MFD_ALLOW_SEALING
+def memfd(name: str, data: bytes, flags: int | str = 0) -> int:
+    """memfd_create(2) with ``data``."""
+    flags = number(flags) | lib.MFD_CLOEXEC
     fd = syscall("memfd_create", lib.SYS_memfd_create, encoded(name), flags, what=(name,))
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def sealed_memfd(name: str, data: bytes) -> int:
+    """memfd_create(2) with ``data``, sealed against changes by any process (F_SEAL_WRITE ...)."""
+    fd = memfd(name, data, "MFD_ALLOW_SEALING")
+    try:
+        import fcntl
+
         seals = lib.F_SEAL_SEAL | lib.F_SEAL_SHRINK | lib.F_SEAL_GROW | lib.F_SEAL_WRITE
         fcntl.fcntl(fd, lib.F_ADD_SEALS, seals)
     except BaseException:

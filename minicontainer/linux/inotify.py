@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.linux.arguments import StrPath
 from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.arguments import path as encoded
 from minicontainer.native import lib, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.linux.arguments import StrPath
 
 
 def inotify_init1(flags: int | str = "IN_NONBLOCK") -> int:

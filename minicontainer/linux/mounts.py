@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
-from typing import NamedTuple
 
 from minicontainer.errors import StepError
-from minicontainer.linux.arguments import StrPath, path
 from minicontainer.linux.arguments import flags as number
+from minicontainer.linux.arguments import path
 from minicontainer.native import lib, syscall
 from minicontainer.plan.language import MOUNT_ATTR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    from minicontainer.linux.arguments import StrPath
+else:
+    from minicontainer.records import NamedTuple
 
 KERNEL_FILESYSTEMS = {  # statfs(2) types of file systems whose content the kernel generates
     getattr(lib, f"{name}_MAGIC")
@@ -184,5 +190,9 @@ def parse_mountinfo(line: str) -> MountInfo:
 
 def _unescape(text: str) -> str:
     """The kernel's octal escapes (space, tab, newline, backslash, #: mangle_path)."""
+    if "\\" not in text:
+        return text
+    import re
+
     data = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8) & 0xFF]), text.encode("utf-8", "surrogateescape"))
     return data.decode("utf-8", "surrogateescape")

@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import os
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from minicontainer.errors import StepError
-from minicontainer.linux.arguments import StrPath, path
 from minicontainer.linux.arguments import flags as number
+from minicontainer.linux.arguments import path
 from minicontainer.native import lib, syscall
-from minicontainer.plan import Plan, Step
+from minicontainer.plan import Plan
 from minicontainer.plan.spawn import Spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from minicontainer.linux.arguments import StrPath
+    from minicontainer.plan import Step
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -75,20 +81,6 @@ def open_namespaces(pid: int | str = "self", kinds: Iterable[str] | None = None)
 def _kinds(pid: int | str) -> list[str]:
     available = set(os.listdir(f"/proc/{pid}/ns"))
     return [kind for kind in KINDS if kind in available]
-
-
-def is_first_user_namespace() -> bool:
-    """Whether this process is in the initial user namespace; True without /proc."""
-    try:
-        return os.readlink("/proc/self/ns/user") == f"user:[{lib.FIRST_USER_NS}]"  # stat(2) would create an inode
-    except OSError:
-        return True
-
-
-def is_root() -> bool:
-    """Whether this process is root in the initial user namespace. Root of another user namespace has its capabilities
-    only there, not over device nodes, other users' files or bridges of the host (user_namespaces(7))."""
-    return os.geteuid() == 0 and is_first_user_namespace()
 
 
 def pivot_root(new_root: StrPath, put_old: StrPath) -> None:

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import struct
 import time
-from functools import lru_cache
-from typing import NamedTuple
 
 from minicontainer.linux.arguments import flags as number
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import check, ffi, lib, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from functools import lru_cache
+    from typing import NamedTuple
+else:
+    from minicontainer.light import lru_cache
+    from minicontainer.records import NamedTuple
+
 RLIMIT = struct.Struct("=QQ")  # struct rlimit64: soft, hard
 INT_MAX = 2**31 - 1
+INFINITE = float("inf")
 UNLIMITED = 2**64 - 1
 
 
 def pidfd_open(pid: int, flags: int | str = 0) -> int:
     """pidfd_open(2): readable when the process has ended; close-on-exec."""
     return syscall("pidfd_open", lib.SYS_pidfd_open, pid, number(flags), what=(pid,))
+
+
+def open_pidfd(pid: int) -> int:
+    """A pidfd of the process that has this number now; -1 where none has.
+
+    Not only ESRCH says so: where a process ends during the call, or has ended while its number is still that of a
+    session or process group, Linux 6.1 answers EINVAL: pidfd_create in kernel/pid.c finds the struct pid, but no
+    process. Linux 6.18 answers ESRCH."""
+    try:
+        return pidfd_open(pid)
+    except OSError as e:
+        if e.errno in (errno.ESRCH, errno.EINVAL):
+            return -1
+        raise
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
@@ -36,10 +56,10 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 
 def pidfd_wait(pidfd: int, timeout: float | None = None) -> bool:
     """Wait until the process has ended (ppoll(2)); False after ``timeout`` seconds. Does not reap it."""
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    deadline = INFINITE if timeout is None else time.monotonic() + timeout
     while True:
         left = max(0.0, deadline - time.monotonic()) * 1000
-        milliseconds = -1 if left == math.inf else min(math.ceil(left), INT_MAX)
+        milliseconds = -1 if left == INFINITE else min(int(left) + (left % 1 > 0), INT_MAX)
         ended = lib.mc_pidfd_wait(pidfd, milliseconds)
         if ended == -errno.EINTR or (ended == 0 and left > INT_MAX):
             continue  # EINTR: Python runs the signal handler before the next call
@@ -97,7 +117,7 @@ def start_time(pid: int) -> int:
 @lru_cache(maxsize=1)
 def boot_id() -> str:
     """The boot id (random(4)), which differs after each boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as f:
         return f.read().strip()
 
 
@@ -128,9 +148,8 @@ class Process:
         """A pidfd of the process; -1 where it has ended. The start time is compared after the pidfd was opened, so the
         pidfd is not that of a later process with the same pid."""
         check_proc()
-        try:
-            fd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
+        fd = open_pidfd(self.pid)
+        if fd < 0:
             return -1
         is_alive = False
         try:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from minicontainer.errors import UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NamedTuple
+else:
+    from minicontainer.records import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
 GONE = (FileNotFoundError, ProcessLookupError)  # the latter if the process ends between open and read
@@ -77,7 +82,7 @@ def _numbers(pid: int | str) -> list[int]:
 def _value(pid: int, file: str, key: str, unit: int = 1) -> int | None:
     """One value of a /proc file; 0 for a process that has ended or is a zombie; None without permission."""
     try:
-        with open(f"/proc/{pid}/{file}", encoding="ascii", errors="replace") as f:
+        with open(f"/proc/{pid}/{file}", encoding="utf-8", errors="replace") as f:
             return next((int(line.split()[1]) * unit for line in f if line.startswith(key)), 0)
     except GONE:
         return 0

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 
 from minicontainer import runtime
 from minicontainer.errors import Error, StepError, sentence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SHARED = "names"
 RESERVED = "\t#"  # the prefix of a line that is another member's private name; its address follows

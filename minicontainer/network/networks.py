@@ -9,18 +9,17 @@ network holds the lock on all networks.
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import replace
 
 from minicontainer import events, runtime
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.failpoint import failpoint
-from minicontainer.linux import namespaces
+from minicontainer.linux.userns import is_root
 from minicontainer.network import bridge, firewall, hosts, members, release, store, subnets
 from minicontainer.network.record import CorruptNetworkError, Network
 from minicontainer.network.store import NoNetworkError
-from minicontainer.spec.values import NAME, NO_NETWORKS
+from minicontainer.spec.values import NAME_PATTERN, NO_NETWORKS, is_name
 
 DEFAULT = "bridge"
 
@@ -37,8 +36,8 @@ def create(
     ``internal``: no route to the outside; ``ipv6``: also IPv6 addresses (None: if the host has IPv6). SpecError: the
     name exists, or the subnet is in use."""
     needs_root()
-    if not re.fullmatch(NAME, name) or name in NO_NETWORKS:
-        raise SpecError("network", name, f"must match {NAME.pattern}, and be none of {' '.join(NO_NETWORKS)}")
+    if not is_name(name) or name in NO_NETWORKS:
+        raise SpecError("network", name, f"must match {NAME_PATTERN}, and be none of {' '.join(NO_NETWORKS)}")
     with store.locked(exclusive=True):
         return _create(name, subnet, gateway, internal, ipv6)
 
@@ -157,7 +156,7 @@ def _adopt(network: Network, others: list[Network]) -> Network:
 
 def needs_root() -> None:
     """UnsupportedError for an ordinary user."""
-    if not namespaces.is_root():
+    if not is_root():
         raise UnsupportedError("network", None, "bridges are root's", "--network bridge or -p, by slirp4netns or pasta")
 
 
@@ -183,7 +182,7 @@ def remove(name: str) -> None:
 def left_behind() -> list[str]:
     """Incomplete networks, where a process was killed in ``create`` or ``remove``; bridges (of the host or the table)
     without a network; the table without networks."""
-    if not namespaces.is_root():
+    if not is_root():
         return []  # an ordinary user cannot create networks
     names = store.names()
     incomplete = [name for name in names if not os.path.exists(store.path(name, "config.json"))]

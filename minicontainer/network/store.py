@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +12,7 @@ from minicontainer.errors import Error, SpecError, StepError
 from minicontainer.failpoint import failpoint
 from minicontainer.linux import attributes
 from minicontainer.network.record import CorruptNetworkError, Network
-from minicontainer.spec import NAME
+from minicontainer.spec.values import is_name
 
 
 class NoNetworkError(SpecError, LookupError):
@@ -75,9 +74,7 @@ def lease_lock(name: str) -> Iterator[int]:
 def names() -> list[str]:
     """All networks, also incomplete ones."""
     try:
-        return sorted(
-            name for name in os.listdir(directory()) if re.fullmatch(NAME, name) and os.path.isdir(path(name))
-        )
+        return sorted(name for name in os.listdir(directory()) if is_name(name) and os.path.isdir(path(name)))
     except FileNotFoundError:
         return []
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
 from minicontainer.native import lib
-from minicontainer.plan.encoding import Encoded, encode
+from minicontainer.plan.encoding import Frame, encode
 from minicontainer.plan.step import Slot, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from dataclasses import dataclass
+
+    from minicontainer.plan.encoding import Encoded, Part
+else:
+    from minicontainer.records import dataclass
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,69 @@ class Plan:
         """The encoding, made and checked by C at the first call, then cached."""
         encoded: Encoded | None = self.__dict__["_encoded"]
         if encoded is None:
-            encoded = encode(self.steps, self.inputs)
-            if lib.mc_plan_check(encoded.buffer, len(encoded.buffer)) < 0:
-                raise ValueError("plan: its steps do not encode to a sound buffer")
+            encoded = _checked(encode(self.steps, self.inputs))
             object.__setattr__(self, "_encoded", encoded)
         return encoded
+
+    def forget_encoding(self) -> None:
+        """Frees the encoding, of some kilobytes; it is made anew when it is needed."""
+        self.__dict__["_encoded"] = None
+
+    def with_parts(self, parts: Mapping[int, Part], make: Callable[[], Sequence[Step]]) -> Plan:
+        """A plan with other steps at these indexes: ``parts`` is what C walks, and ``make`` returns the steps when they
+        are read. The plan's other steps are encoded once for all plans that differ at the same indexes."""
+        indexes = tuple(parts)
+        encoded = _checked(self.frame(indexes).complete(parts))
+        return LikePlan(self, encoded, lambda: dict(zip(indexes, make(), strict=True)).get)
+
+    def frame(self, indexes: tuple[int, ...]) -> Frame:
+        """The plan without the steps at these indexes; made at the first call."""
+        frames: dict[tuple[int, ...], Frame] = self.__dict__.setdefault("_frames", {})
+        frame = frames.get(indexes)
+        if frame is None:
+            frame = frames[indexes] = Frame(self.steps, self.inputs, indexes)
+        return frame
+
+    def keep_frame(self, indexes: tuple[int, ...], frame: Frame) -> None:
+        """Takes a frame that was made before, of an equal plan."""
+        self.__dict__.setdefault("_frames", {})[indexes] = frame
+
+
+def _checked(encoded: Encoded) -> Encoded:
+    if lib.mc_plan_check(encoded.buffer, len(encoded.buffer)) < 0:
+        raise ValueError("plan: its steps do not encode to a sound buffer")
+    return encoded
+
+
+class LikePlan(Plan):
+    """A plan whose encoding was made from that of ``other``. ``steps`` are made at their first use, from those of
+    ``other``: a start that succeeds needs the buffer alone."""
+
+    def __init__(self, other: Plan, encoded: Encoded, changed: Callable[[], Callable[[int, Step], Step]]) -> None:
+        """``changed`` returns a function of the index and the other plan's step."""
+        self.__dict__.update(inputs=other.inputs, _encoded=encoded, _other=other, _changed=changed)
+
+    def __getattr__(self, name: str) -> tuple[Step, ...]:
+        if name != "steps":
+            raise AttributeError(name)
+        make = self.__dict__["_changed"]()
+        steps = self.__dict__["steps"] = tuple(
+            make(i, step)._replace(phase=step.phase) for i, step in enumerate(self.__dict__["_other"].steps)
+        )
+        return steps
+
+
+class LatePlan(Plan):
+    """A plan whose steps are made when they are read."""
+
+    def __init__(self, inputs: tuple[str, ...], make: Callable[[], Plan], encoded: Encoded | None = None) -> None:
+        self.__dict__.update(inputs=inputs, _make=make, _encoded=None if encoded is None else _checked(encoded))
+
+    def __getattr__(self, name: str) -> tuple[Step, ...]:
+        if name != "steps":
+            raise AttributeError(name)
+        steps = self.__dict__["steps"] = self.__dict__["_make"]().steps
+        return steps  # type: ignore[no-any-return]
 
 
 class Builder:
@@ -80,7 +144,8 @@ class Builder:
 
     def add(self, *steps: Step) -> None:
         """Appends steps in the current phase."""
-        self.steps += [s._replace(phase=self.phase) for s in steps]
+        phase = (self.phase,)
+        self.steps += [tuple.__new__(Step, step[:-1] + phase) for step in steps]
 
     def optional(self, step: Step, *then: Step, missing: Sequence[int]) -> None:
         """Appends a step that may fail with an errno of ``missing``, and the steps ``then``, which run only if it

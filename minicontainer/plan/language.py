@@ -14,8 +14,7 @@ Pure: no function here makes a system call.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+import _struct as struct  # struct is a module of Python that imports it
 
 from minicontainer.native import lib
 from minicontainer.plan.builder import Builder, Plan
@@ -33,6 +32,10 @@ from minicontainer.plan.step import (
     show,
     string_list,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "Builder", "Const", "FDCWD", "Hex", "Octal", "Plan", "Slot", "Step", "Struct", "await_child", "call",
@@ -56,31 +59,32 @@ def call(name: str, *args: object, into: str | None = None, tolerate: Sequence[i
 
 
 FDCWD = const("AT_FDCWD")
+_call = call  # for the steps below, which have checked their own arguments
 
 
 def mount(source: str | None, target: str, fstype: str | None, flags: str = "0", data: str | None = None) -> Step:
     """mount(2)."""
-    return call("mount", source, target, fstype, const(flags), data)
+    return _call("mount", source, target, fstype, const(flags), data)
 
 
 def umount2(target: str, flags: str = "0") -> Step:
     """umount2(2)."""
-    return call("umount2", target, const(flags))
+    return _call("umount2", target, const(flags))
 
 
 def pivot_root(new_root: str, put_old: str) -> Step:
     """pivot_root(2)."""
-    return call("pivot_root", new_root, put_old)
+    return _call("pivot_root", new_root, put_old)
 
 
 def open_tree(path: str, flags: str, into: str, at: Slot | Const = FDCWD) -> Step:
     """open_tree(2): a detached copy of a mount (OPEN_TREE_CLONE), as a descriptor."""
-    return call("open_tree", at, path, const(flags), into=into)
+    return _call("open_tree", at, path, const(flags), into=into)
 
 
 def move_mount(tree: Slot, target: str, at: Slot | Const = FDCWD, flags: str = "MOVE_MOUNT_F_EMPTY_PATH") -> Step:
     """move_mount(2): attaches a detached mount."""
-    return call("move_mount", tree, "", at, target, const(flags))
+    return _call("move_mount", tree, "", at, target, const(flags))
 
 
 MOUNT_ATTR = struct.Struct("=QQQQ")  # struct mount_attr, MOUNT_ATTR_SIZE_VER0
@@ -91,7 +95,7 @@ def mount_setattr(tree: Slot | Const, path: str, attrs: str, *, clear: str = "",
     flags = "AT_EMPTY_PATH|AT_RECURSIVE" if recursive else "AT_EMPTY_PATH"
     packed = MOUNT_ATTR.pack(const(attrs), const(clear) if clear else 0, 0, 0)
     text = f"{{attr_set={attrs}{', attr_clr=' + clear if clear else ''}}}"
-    return call("mount_setattr", tree, path, const(flags), Struct(packed, text), MOUNT_ATTR.size)
+    return _call("mount_setattr", tree, path, const(flags), Struct(packed, text), MOUNT_ATTR.size)
 
 
 def idmap(tree: Slot, userns: Slot, *, recursive: bool = False) -> Step:
@@ -101,20 +105,20 @@ def idmap(tree: Slot, userns: Slot, *, recursive: bool = False) -> Step:
 
 def fsopen(fstype: str, into: str) -> Step:
     """fsopen(2)."""
-    return call("fsopen", fstype, const("FSOPEN_CLOEXEC"), into=into)
+    return _call("fsopen", fstype, const("FSOPEN_CLOEXEC"), into=into)
 
 
 def fsconfig(fs: Slot, key: str | None, value: str | None = None) -> Step:
     """fsconfig(2): FSCONFIG_SET_STRING; without a value FSCONFIG_SET_FLAG; without a key FSCONFIG_CMD_CREATE."""
     if key is None:
-        return call("fsconfig", fs, const("FSCONFIG_CMD_CREATE"), None, None, 0)
+        return _call("fsconfig", fs, const("FSCONFIG_CMD_CREATE"), None, None, 0)
     command = "FSCONFIG_SET_FLAG" if value is None else "FSCONFIG_SET_STRING"
-    return call("fsconfig", fs, const(command), key, value, 0)
+    return _call("fsconfig", fs, const(command), key, value, 0)
 
 
 def fsmount(fs: Slot, attrs: str, into: str) -> Step:
     """fsmount(2): the file system as a detached mount."""
-    return call("fsmount", fs, const("FSMOUNT_CLOEXEC"), const(attrs), into=into)
+    return _call("fsmount", fs, const("FSMOUNT_CLOEXEC"), const(attrs), into=into)
 
 
 OPEN_HOW = struct.Struct("=QQQ")  # struct open_how, OPEN_HOW_SIZE_VER0
@@ -124,82 +128,82 @@ def openat2(path: str, flags: str, resolve: str, into: str, *, at: Slot | Const 
     """openat2(2)."""
     how = OPEN_HOW.pack(const(flags), mode, const(resolve))
     text = f"{{flags={flags}, mode={mode:#o}, resolve={resolve}}}"
-    return call("openat2", at, path, Struct(how, text), OPEN_HOW.size, into=into)
+    return _call("openat2", at, path, Struct(how, text), OPEN_HOW.size, into=into)
 
 
 def openat(path: str, flags: str, into: str, *, at: Slot | Const = FDCWD, mode: int = 0) -> Step:
     """openat(2)."""
-    return call("openat", at, path, const(flags), mode, into=into)
+    return _call("openat", at, path, const(flags), mode, into=into)
 
 
 def mkdirat(at: Slot | Const, path: str, mode: int, *, tolerate: Sequence[int] = ()) -> Step:
     """mkdirat(2)."""
-    return call("mkdirat", at, path, Octal(mode), tolerate=tolerate)
+    return _call("mkdirat", at, path, Octal(mode), tolerate=tolerate)
 
 
 def mknodat(at: Slot | Const, path: str, mode: str, permissions: int, device: int) -> Step:
     """mknodat(2)."""
-    return call("mknodat", at, path, Const(f"{mode}|{permissions:#o}"), device)
+    return _call("mknodat", at, path, Const(f"{mode}|{permissions:#o}"), device)
 
 
 def symlinkat(target: str, at: Slot | Const, path: str) -> Step:
     """symlinkat(2)."""
-    return call("symlinkat", target, at, path)
+    return _call("symlinkat", target, at, path)
 
 
 def close(fd: Slot) -> Step:
     """close(2)."""
-    return call("close", fd)
+    return _call("close", fd)
 
 
 def fchdir(fd: Slot) -> Step:
     """fchdir(2)."""
-    return call("fchdir", fd)
+    return _call("fchdir", fd)
 
 
 def write(fd: Slot, data: str, *, tolerate: Sequence[int] = ()) -> Step:
     """write(2)."""
-    return call("write", fd, data, len(os_bytes(data)), tolerate=tolerate)
+    return _call("write", fd, data, len(os_bytes(data)), tolerate=tolerate)
 
 
 def dup3(fd: Slot, number: int) -> Step:
     """dup3(2); the copy is not close-on-exec."""
-    return call("dup3", fd, number, 0)
+    return _call("dup3", fd, number, 0)
 
 
 def setns(fd: Slot, kind: str) -> Step:
     """setns(2); kind is a CLONE_NEW* name."""
-    return call("setns", fd, const(kind))
+    return _call("setns", fd, const(kind))
 
 
 def unshare(flags: str) -> Step:
     """unshare(2)."""
-    return call("unshare", const(flags))
+    return _call("unshare", const(flags))
 
 
 def sethostname(name: str) -> Step:
     """sethostname(2)."""
-    return call("sethostname", name, len(os_bytes(name)))
+    return _call("sethostname", name, len(os_bytes(name)))
 
 
 def prctl(option: str, *args: int) -> Step:
     """prctl(2)."""
-    return call("prctl", const(option), *args, *([0] * (4 - len(args))))
+    return _call("prctl", const(option), *args, *([0] * (4 - len(args))))
 
 
 def setgroups(groups: Sequence[int]) -> Step:
     """setgroups(2), as a raw system call: for the calling thread alone."""
-    return call("setgroups", len(groups), Struct(struct.pack(f"={len(groups)}I", *groups), show(list(groups))))
+    return _call("setgroups", len(groups), Struct(struct.pack(f"={len(groups)}I", *groups), show(list(groups))))
 
 
 def setresgid(gid: int) -> Step:
     """setresgid(2), as a raw system call: for the calling thread alone."""
-    return call("setresgid", gid, gid, gid)
+    return _call("setresgid", gid, gid, gid)
 
 
 def setresuid(uid: int) -> Step:
     """setresuid(2), as a raw system call: for the calling thread alone."""
-    return call("setresuid", uid, uid, uid)
+    return _call("setresuid", uid, uid, uid)
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> Step:
@@ -208,7 +212,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> Step:
     masks = (effective, permitted, inheritable)
     data = struct.pack("=6I", *(m & 0xFFFFFFFF for m in masks), *(m >> 32 for m in masks))
     text = f"{{effective={effective:#x}, permitted={permitted:#x}, inheritable={inheritable:#x}}}"
-    return call("capset", Struct(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"), Struct(data, text))
+    return _call("capset", Struct(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"), Struct(data, text))
 
 
 def capbset_drop_all_but(keep: int) -> Step:
@@ -226,7 +230,7 @@ def prlimit64(resource: int, soft: int, hard: int) -> Step:
     """prlimit64(2) of the calling process; -1 is RLIM_INFINITY."""
     packed = struct.pack("=QQ", soft & (2**64 - 1), hard & (2**64 - 1))
     text = Struct(packed, f"{{{'RLIM_INFINITY' if soft < 0 else soft}, {'RLIM_INFINITY' if hard < 0 else hard}}}")
-    return call("prlimit64", 0, resource, text, None)
+    return _call("prlimit64", 0, resource, text, None)
 
 
 def prlimit64_raise(resource: int, hard: int, pid: Slot | int = 0) -> Step:
@@ -245,7 +249,7 @@ def prlimit64_all(limits: Sequence[tuple[int, int] | None]) -> Step:
 
 def close_range(first: int) -> Step:
     """close_range(2) of every descriptor from ``first`` up."""
-    return call("close_range", first, 0xFFFFFFFF, 0)
+    return _call("close_range", first, 0xFFFFFFFF, 0)
 
 
 def seccomp(program: bytes, flags: str = "0", *, strict: bool = False) -> Step:
@@ -272,12 +276,12 @@ def id_map(fd: Slot, first: Slot | int, count: Slot | int) -> Step:
 
 def call_parent(ready: Slot) -> Step:
     """In the child's plan: starts the second part of the parent-side plan (``await_child``)."""
-    return call("write", ready, chr(lib.MC_READY), 1)
+    return _call("write", ready, chr(lib.MC_READY), 1)
 
 
 def let_go(answer: Slot) -> Step:
     """In the parent-side plan: ends the child's ``wait_for_parent``."""
-    return call("write", answer, chr(lib.MC_GO), 1)
+    return _call("write", answer, chr(lib.MC_GO), 1)
 
 
 def run(path: str, argv: Sequence[str], pid: Slot, stderr: Slot) -> Step:
@@ -314,8 +318,8 @@ def fork_child() -> Step:
 
 def execve(paths: Sequence[str], argv: Sequence[str], envp: Sequence[str]) -> Step:
     """execve(2) of the first of ``paths`` that exists, as execvp(3)."""
-    arguments = [string_list(f"execve: {n}", v) for n, v in (("paths", paths), ("argv", argv), ("envp", envp))]
-    return Step("execve", tuple(arguments), lib.MC_EXEC, nr=len(paths))
+    lists = string_list("execve: paths", paths), string_list("execve: argv", argv), string_list("execve: envp", envp)
+    return Step("execve", lists, lib.MC_EXEC, len(lists[0]))
 
 
 def execveat(fd: Slot | int, argv: Sequence[str], envp: Sequence[str]) -> Step:

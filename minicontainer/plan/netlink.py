@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 
 from minicontainer.native import lib
 from minicontainer.plan.step import Hex, Slot, Step, Struct, check_arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def netlink(

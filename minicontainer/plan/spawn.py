@@ -14,47 +14,48 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from minicontainer.errors import SpecError, StepError
 from minicontainer.native import check, ffi, lib
 from minicontainer.plan.encoding import EXECS
 from minicontainer.plan.language import Plan, const
-from minicontainer.plan.timeline import Timeline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from minicontainer.plan.timeline import Timeline
 
 
-def fill(run: Any, plan: Plan, inputs: Mapping[str, int], records: Any) -> object:
-    """Fills in a struct mc_run. The caller must keep the result alive until the walk has ended (cffi)."""
-    encoded = plan.encoded()
-    slots = ffi.new("int32_t[]", [-1] * max(1, len(encoded.slots)))
-    for name in plan.inputs:
-        if name not in inputs:
+def _fill(slots: Any, plan: Plan, inputs: Mapping[str, int], others: tuple[str, ...] = ()) -> None:
+    """Writes the inputs to the first slots of a run; C fills those of ``others``."""
+    for i, name in enumerate(plan.inputs):
+        if name in inputs:
+            slots[i] = inputs[name]
+        elif name not in others:
             raise SpecError("plan input", name, "was not given", "inputs maps each name to a descriptor")
-        slots[encoded.slots[name]] = inputs[name]
-    strings = ffi.new("char *[]", max(1, encoded.nstrings))
-    buffer = ffi.from_buffer(encoded.buffer)
-    run.plan = ffi.cast("struct mc_plan *", buffer)
-    run.records, run.slots, run.strings = records, slots, ffi.cast("const char **", strings)
-    return slots, strings, buffer
 
 
 def walk(plan: Plan, inputs: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
     """Walks a plan in the calling thread, without a child; after a failed step it continues with the next one. Returns
     the calls that were made, each with its start and end (nanoseconds) and its result or -errno."""
-    run, records = ffi.new("struct mc_run *"), ffi.new("struct mc_record[]", max(1, len(plan.steps)))
-    buffers = fill(run, plan, inputs, records)
-    first = 0
+    spawn, first = Spawn(plan), 0
+    run = ffi.addressof(spawn.struct, "run")
+    _fill(run.slots, plan, inputs)
     while lib.mc_plan_walk_from(run, first) < 0:
         first = run.failed + 1
-    del buffers
     calls = []
-    for step, record in zip(plan.steps, records, strict=True):
+    for i, step in enumerate(plan.steps):
+        record = spawn.records[i]
         if record.start_ns:
             calls.append((step.describe(), record.start_ns, record.end_ns, record.result))
     return calls
 
 
+PLAN, MEMORY = ffi.typeof("struct mc_plan *"), ffi.typeof("char[]")
+RECORD_SIZE = ffi.sizeof("struct mc_record")
+SPAWN_SIZE, PARENT_SIZE = ffi.sizeof("struct mc_spawn") + 8, ffi.sizeof("struct mc_parent") + 8
 PIPE_ENDS = ("ready", "go", "go-write")  # inputs of the child's plan: ends of its pipes to the parent-side plan
 
 
@@ -63,7 +64,7 @@ class ParentPlan:
     its first part opens become the inputs with the same names of the child's plan. ``names``: these inputs, and
     PIPE_ENDS."""
 
-    __slots__ = ("names", "pipe_slots", "plan", "shared")
+    __slots__ = ("_buffer", "names", "pipe_slots", "plan", "room", "shared", "struct")
 
     def __init__(self, plan: Plan, child: Plan) -> None:
         self.plan = plan
@@ -72,26 +73,35 @@ class ParentPlan:
         pairs = [slot for name in shared for slot in (plan.slots[name], child.slots[name])]
         self.shared: Any = ffi.new("int32_t[]", pairs)
         self.pipe_slots = [child.slots[name] for name in PIPE_ENDS]
+        self._buffer: Any = ffi.from_buffer("struct mc_plan *", plan.buffer)
+        self.struct: Any = ffi.new("struct mc_parent *")
+        self.struct.run.plan, self.struct.ninputs = self._buffer, len(plan.inputs)
+        self.struct.nshared, self.struct.shared = len(shared), self.shared
+        self.struct.ready, self.struct.go, self.struct.answer = self.pipe_slots
+        self.room = PARENT_SIZE + plan.encoded().room
 
 
 class ParentRun:
     """One run of a parent-side plan. ``numbers``: the values of its inputs (C sets ``pid`` and ``answer``)."""
 
-    __slots__ = ("_buffers", "numbers", "plan", "records", "struct", "template")
+    __slots__ = ("_memory", "numbers", "plan", "records", "struct", "template")
 
     def __init__(self, template: ParentPlan, numbers: Mapping[str, int]) -> None:
         self.template, self.plan, self.numbers = template, template.plan, numbers
-        self.struct: Any = ffi.new("struct mc_parent *")
-        self.records: Any = ffi.new("struct mc_record[]", len(self.plan.steps))
-        self._buffers = fill(self.struct.run, self.plan, numbers, self.records)
-        self.struct.ninputs = len(self.plan.inputs)
-        self.struct.nshared, self.struct.shared = len(template.shared) // 2, template.shared
-        self.struct.ready, self.struct.go, self.struct.answer = template.pipe_slots
+        self._memory = ffi.new(MEMORY, template.room)
+        self.struct: Any = lib.mc_parent_lay(self._memory, template.struct)
+        run = self.struct.run
+        self.records: Any = run.records
+        _fill(run.slots, self.plan, numbers)
 
     @property
     def failed(self) -> int | None:
         """The index of the step that failed; None: none did."""
         return self.struct.run.failed if self.struct.run.failed >= 0 else None
+
+    def written(self) -> bytes:
+        """The records as they are now."""
+        return bytes(ffi.buffer(self.records, RECORD_SIZE * len(self.plan.encoded().ops)))
 
 
 class Spawn:
@@ -100,14 +110,40 @@ class Spawn:
     ``struct.pid`` is set as soon as the child exists: another thread can read it while ``start`` sleeps in clone3.
     """
 
-    __slots__ = ("pid", "pidfd", "plan", "records", "result", "struct")
+    __slots__ = (
+        "_buffer",
+        "_like",
+        "_memory",
+        "_ops",
+        "_own",
+        "forgets",
+        "pid",
+        "pidfd",
+        "records",
+        "result",
+        "struct",
+    )
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.struct: Any = ffi.new("struct mc_spawn *")
-        self.records: Any = ffi.new("struct mc_record[]", max(1, len(plan.encoded().ops)))
-        self.pid = self.pidfd = self.struct.pidfd = -1
+    def __init__(self, plan: Plan, buffer: bytes | None = None, own: Callable[[], Plan] | None = None) -> None:
+        """``buffer``: another encoding of the plan, equal but for strings; ``own`` makes the plan that it encodes."""
+        encoded = plan.encoded()
+        self._like, self._own, self._ops = plan, own, encoded.ops
+        self.forgets = False  # whether ``plan`` is for this run alone: its encoding is freed at the end
+        self._buffer: Any = ffi.from_buffer(PLAN, buffer or encoded.buffer)
+        self._memory = ffi.new(MEMORY, SPAWN_SIZE + encoded.room)
+        self.struct: Any = lib.mc_spawn_lay(self._memory, self._buffer)
+        self.records: Any = self.struct.run.records
+        self.pid = self.pidfd = -1
         self.result = 0
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that is walked."""
+        own, plan = self._own, self._like  # in this order: another thread may be here too
+        if own is not None:
+            self._like = plan = own()
+            self._own = None
+        return plan
 
     def clone(self, flags: int, inputs: Mapping[str, int], cgroup: int = -1, parent: ParentRun | None = None) -> int:
         """clone3; the child walks the plan. Returns when the child has exec'd or ended: 0, or -errno of clone3.
@@ -120,13 +156,13 @@ class Spawn:
             raise SpecError("flags", "CLONE_NEWTIME", "cannot be given to clone3 here", hint)
         spawn = self.struct
         spawn.flags, spawn.cgroup = flags, cgroup
-        if parent is not None:
+        if parent is None:
+            _fill(spawn.run.slots, self._like, inputs)
+        else:
+            _fill(spawn.run.slots, self._like, inputs, parent.template.names)
             spawn.parent = parent.struct
-            inputs = {**dict.fromkeys(parent.template.names, -1), **inputs}
-        buffers = fill(spawn.run, self.plan, inputs, self.records)
         self.result = lib.mc_spawn(spawn)
-        spawn.parent = spawn.run.plan = spawn.run.slots = ffi.NULL
-        del buffers
+        spawn.parent = ffi.NULL
         self.pid, self.pidfd = spawn.pid, spawn.pidfd
         return self.result
 
@@ -149,12 +185,16 @@ class Spawn:
         return self.struct.run.failed if self.struct.run.failed >= 0 else None
 
     @property
+    def succeeded(self) -> bool:
+        """Whether the child was cloned and every step was performed, the exec included."""
+        run, ops = self.struct.run, self._ops
+        return self.result >= 0 and run.failed < 0 and (run.at >= len(ops) or ops[run.at] in EXECS)
+
+    @property
     def interrupted(self) -> int | None:
         """The index of the step in which the child was killed; None: it reached its exec or the plan's end."""
-        run, ops = self.struct.run, self.plan.encoded().ops
-        if self.result < 0 or run.failed >= 0 or run.at >= len(ops) or ops[run.at] in EXECS:
-            return None
-        return int(run.at)
+        run = self.struct.run
+        return None if self.succeeded or self.result < 0 or run.failed >= 0 else int(run.at)
 
     def error(self, status: int = 0) -> StepError:
         """The error of the failed step; or that the child ended in a step, with ``status`` as ``wait`` returns it."""
@@ -196,13 +236,23 @@ class Spawn:
 
     def timeline(self) -> Timeline:
         """The events of clone3 and of the child's steps."""
+        from minicontainer.plan.timeline import Timeline
+
         call = f"clone3({self.struct.flags:#x})"
         result = self.result if self.result < 0 else self.pid
         clone = ("clone", call, self.struct.start_ns, self.struct.end_ns, result)
-        return Timeline([clone], self.plan, bytes(ffi.buffer(self.records)), self.struct.end_ns)
+        return Timeline([clone], self.plan, self.written(), self.struct.end_ns)
+
+    def written(self) -> bytes:
+        """The records as they are now."""
+        return bytes(ffi.buffer(self.records, RECORD_SIZE * len(self._ops)))
 
     def close(self) -> None:
         """Closes the pidfd."""
+        if self.struct.reaped:
+            self._buffer = None  # a result that is kept needs the records alone
+            if self.forgets:
+                self._like.forget_encoding()
         fd, self.pidfd = self.pidfd, -1
         self.struct.pidfd = -1
         if fd >= 0:

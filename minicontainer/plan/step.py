@@ -5,14 +5,25 @@ Pure: no function here makes a system call.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, wraps
-from types import FunctionType
-from typing import Any, NamedTuple
+from _collections_abc import Iterable, Mapping, Sequence  # collections.abc imports collections
 
 from minicontainer.errors import SpecError
 from minicontainer.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import struct
+    from collections.abc import Callable
+    from functools import lru_cache
+    from types import FunctionType
+    from typing import Any, NamedTuple
+else:
+    import _struct as struct  # struct is a module of Python that imports it
+
+    from minicontainer.light import lru_cache
+    from minicontainer.records import NamedTuple
+
+    FunctionType = type(lambda: None)
 
 
 def constant_value(name: str) -> int:
@@ -109,11 +120,14 @@ class Step(NamedTuple):
 
 def string_list(what: str, value: object) -> tuple[str, ...]:
     """``value`` as a tuple of strings. TypeError: it is not a list of strings; nor is a single string one."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if type(value) is list or type(value) is tuple:
+        items = tuple(value)
+    elif isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise TypeError(f"{what} must be a list of strings, not {type(value).__name__}")
-    items = tuple(value)
+    else:
+        items = tuple(value)
     for item in items:
-        if not isinstance(item, str):
+        if type(item) is not str and not isinstance(item, str):
             raise TypeError(f"{what} must be a list of strings, not of {type(item).__name__}")
     return items
 
@@ -153,23 +167,23 @@ def _type_name(value: object) -> str:
 
 def _with_checks(make: FunctionType) -> Callable[..., Step]:
     code, annotations = make.__code__, make.__annotations__
-    checks = {name: _type_check(annotations[name]) for name in annotations if name != "return"}
+    names = code.co_varnames[: code.co_argcount]
     varargs = code.co_varnames[code.co_argcount + code.co_kwonlyargcount :][: bool(code.co_flags & 4)]  # CO_VARARGS
-    rest = [name for name in varargs if annotations[name] != "object"] * lib.MC_ARGS
-    names = [*code.co_varnames[: code.co_argcount], *rest]
-    positional = [(name, checks[name]) for name in names]
+    if varargs and annotations[varargs[0]] != "object":
+        names += varargs * lib.MC_ARGS
 
-    def type_error(name: str, value: object) -> TypeError:
-        return TypeError(f"{make.__name__}: {name} must be {annotations[name]}, not {_type_name(value)}")
+    def check(name: str, value: object) -> None:
+        if not _type_check(annotations[name])(value):
+            raise TypeError(f"{make.__name__}: {name} must be {annotations[name]}, not {_type_name(value)}")
 
-    @wraps(make)
     def checking(*args: Any, **keywords: Any) -> Step:
-        for (name, accepts), value in zip(positional, args, strict=False):
-            if not accepts(value):
-                raise type_error(name, value)
-        for name, value in keywords.items():
-            if name in checks and not checks[name](value):
-                raise type_error(name, value)
+        for name, value in zip(names, args, strict=False):
+            if type(value).__name__ != annotations[name]:
+                check(name, value)
+        if keywords:
+            for name, value in keywords.items():
+                if name in annotations:
+                    check(name, value)
         try:
             step: Step = make(*args, **keywords)
         except struct.error as e:
@@ -177,14 +191,17 @@ def _with_checks(make: FunctionType) -> Callable[..., Step]:
             raise SpecError("step", f"{make.__name__}({', '.join(map(show, args))})", reason) from None
         return step
 
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):  # as functools.wraps
+        setattr(checking, name, getattr(make, name))
+    setattr(checking, "__wrapped__", make)  # noqa: B010 - a type checker forbids the plain form
     return checking
 
 
 def check_arguments(module: dict[str, Any]) -> None:
-    """Wraps every function of a module that returns a Step: it then checks its arguments against its annotations, and
-    raises a TypeError that names the step and the argument."""
+    """Wraps every public function of a module that returns a Step: it then checks its arguments against its
+    annotations, and raises a TypeError that names the step and the argument."""
     for name, value in list(module.items()):
-        if isinstance(value, FunctionType) and value.__annotations__.get("return") == "Step":
+        if name[0] != "_" and isinstance(value, FunctionType) and value.__annotations__.get("return") == "Step":
             module[name] = _with_checks(value)
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import _struct as struct  # struct is a module of Python that imports it
 import errno
 import os
-import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from _collections_abc import Sequence  # collections.abc imports collections
 
 from minicontainer.native import ffi
 from minicontainer.plan.language import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, NamedTuple, overload
+
+    Call = tuple[str, str, int, int, int]  # phase, call, start, end, result
+else:
+    from minicontainer.records import NamedTuple, overload
 
 RECORD = struct.Struct("=QQq")  # struct mc_record
 if RECORD.size != ffi.sizeof("struct mc_record"):
@@ -43,7 +51,7 @@ class Timeline(Sequence[Event]):
 
     def __init__(
         self,
-        parent: list[tuple[str, str, int, int, int]],
+        parent: Iterable[Call],
         plan: Plan | None,
         records: bytes,
         started: int,
@@ -54,11 +62,19 @@ class Timeline(Sequence[Event]):
         if plan is not None:
             self._walks.append(("child", plan, records))
         self._events: list[Event] | None = None
+        self._make: Callable[[], Timeline] | None = None
+
+    @classmethod
+    def later(cls, make: Callable[[], Timeline]) -> Timeline:
+        """A timeline that is made at the first access."""
+        timeline = cls.__new__(cls)
+        timeline._events, timeline._make = None, make
+        return timeline
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Timeline:
         """A timeline of these events."""
-        timeline = cls([], None, b"", 0)
+        timeline = cls((), None, b"", 0)
         timeline._events = list(events)
         return timeline
 
@@ -74,10 +90,15 @@ class Timeline(Sequence[Event]):
     @property
     def events(self) -> list[Event]:
         """All events, sorted by their start."""
-        if self._events is None:
-            events = [Event("parent", *call) for call in self._parent] + list(self._child_and_parent_plan())
-            self._events = sorted(events, key=lambda e: (e.start, -e.end))
-        return self._events
+        make, events = self._make, self._events  # in this order: another thread may be here too
+        if make is not None:
+            events = make().events
+        elif events is None:
+            unsorted = [Event("parent", *call) for call in self._parent] + list(self._child_and_parent_plan())
+            events = sorted(unsorted, key=lambda e: (e.start, -e.end))
+        self._events = events
+        self._make = None
+        return events
 
     def _child_and_parent_plan(self) -> Iterator[Event]:
         for side, plan, records in self._walks:

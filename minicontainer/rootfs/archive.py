@@ -200,4 +200,6 @@ def _xattrs(info: tarfile.TarInfo) -> Iterator[tuple[str, bytes]]:
         if keyword.startswith(XATTR):
             if len(keyword) - len(XATTR) > lib.XATTR_NAME_MAX or len(value) > lib.XATTR_SIZE_MAX:
                 raise _wrong(info, "an extended attribute is larger than the kernel supports (limits.h)")
+            if "\0" in keyword:
+                raise _wrong(info, "the name of an extended attribute holds a NUL byte")
             yield keyword.removeprefix(XATTR), _raw(value)

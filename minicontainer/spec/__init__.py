@@ -4,16 +4,14 @@ Strings are parsed as docker's command line does (``"64M"``, ``"src:dst:ro"``, `
 command line and the library accept the same values. Sizes are bytes, times seconds.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from minicontainer.spec.container import Spec, make
-from minicontainer.spec.limits import Limits
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
     DEFAULT_ULIMITS,
     ID_MAX,
-    NAME,
+    NAME_PATTERN,
     OUTSIDE_MAX,
     RLIMITS,
     SECONDS_MAX,
@@ -23,6 +21,7 @@ from minicontainer.spec.values import (
     check_user,
     cpu_list,
     decimal,
+    is_name,
     parse_env,
     signal_number,
     size,
@@ -30,12 +29,20 @@ from minicontainer.spec.values import (
     whole,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.spec.container import Spec, make
+    from minicontainer.spec.limits import Limits
     from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
 
-# Imported on first use: most specs have none of these parts.
-PARTS = {"Device": "parts", "DeviceRate": "parts", "Mount": "parts", "Port": "network", "Ulimit": "parts"}
+# Imported on first use: a virtual machine needs the checks of values alone, and most specs have none of the parts.
+HOME = {
+    "Device": "parts", "DeviceRate": "parts", "Limits": "limits", "Mount": "parts", "Port": "network",
+    "Spec": "container", "Ulimit": "parts", "make": "container",
+}  # fmt: skip
 
 __all__ = [
     "CAPABILITIES",
@@ -47,7 +54,7 @@ __all__ = [
     "OUTSIDE_MAX",
     "Limits",
     "Mount",
-    "NAME",
+    "NAME_PATTERN",
     "Port",
     "RLIMITS",
     "SECONDS_MAX",
@@ -57,6 +64,7 @@ __all__ = [
     "capability",
     "check_user",
     "cpu_list",
+    "is_name",
     "decimal",
     "check_timeout",
     "make",
@@ -69,8 +77,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in PARTS:
-        from importlib import import_module
-
-        return getattr(import_module(f"minicontainer.spec.{PARTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(__import__(f"{__name__}.{HOME[name]}", fromlist=[name]), name)
+    globals()[name] = value
+    return value

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
 from minicontainer.errors import SpecError
-from minicontainer.spec.convert import sequence
+from minicontainer.records import defaults, names, replace
+from minicontainer.spec import family
+from minicontainer.spec.convert import mapping, sequence
 from minicontainer.spec.limits import NO_LIMITS, Limits
-from minicontainer.spec.normalize import normalize
+from minicontainer.spec.normalize import limits, normalize
 from minicontainer.spec.values import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
     HOSTNAME_MAX,
-    NAME,
+    NAME_PATTERN,
     NO_NETWORKS,
     OUTSIDE_MAX,
-    RANGE,
     SECONDS_MAX,
     absolute,
     capability,
@@ -27,16 +24,28 @@ from minicontainer.spec.values import (
     check_user,
     decimal,
     distinct,
+    is_digits,
+    is_name,
+    is_range,
+    is_word,
     network_name,
+    parse_env,
     signal_number,
     size,
     text,
     whole,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from dataclasses import dataclass, field
+    from typing import Any
+
     from minicontainer.spec.network import Port
     from minicontainer.spec.parts import Device, Mount, Ulimit
+else:
+    from minicontainer.records import dataclass, field
 
 # (prefix of a namespaced sysctl, the field of the namespace that it belongs to)
 NAMESPACED_SYSCTLS = (
@@ -54,7 +63,8 @@ SYSCTLS = " ".join(f"{name}*" if name.endswith((".", "shm")) else name for name,
 
 @dataclass(frozen=True)
 class Spec:
-    """A container: immutable, checked when it is created. ``replace(spec, ...)`` returns a changed copy.
+    """A container: immutable, checked when it is created. ``replace(spec, ...)`` returns a changed copy. Its
+    mappings are read-only dicts: ``replace(spec, env={**spec.env, "A": "1"})``.
 
     args         the program and its arguments; args[0] is looked up in the container's PATH (empty: /bin/sh)
     executable   a static program of the host, executed from a sealed copy instead of args[0]
@@ -127,27 +137,64 @@ class Spec:
     die_with_parent: bool = False
 
     def __post_init__(self) -> None:
-        self._put_all(normalize(self.__dict__))
-        self._check_program()
-        self._check_identity()
-        self._check_environment()
-        self._check_kernel_settings()
-        self._check_namespaces()
+        key = family.key_of(self.__dict__, DEFAULTS)
+        shared = family.find(key)
+        if shared is None:
+            self.__dict__.update(normalize(self.__dict__))
+            self._check_files()
+            self._check_identity()
+            self._check_kernel_settings()
+            self._check_namespaces()
+            self._check_own()
+            shared = family.Family(self.__dict__)
+            family.add(key, shared)
+        else:
+            self.__dict__.update(shared.fields)
+            self._check_own()
+        self._put("_family", shared)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without the values that are cached beside them."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: getattr(self, name) for name in names(Spec)}
+
+    @property
+    def family(self) -> family.Family:
+        """What all specs share that differ from this one in family.CHANGING alone."""
+        if "_family" not in self.__dict__:  # a copy, or unpickled
+            self._put("_family", family.Family(self.__dict__))
+        shared: family.Family = self.__dict__["_family"]
+        return shared
 
     def _put(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _put_all(self, values: Mapping[str, object]) -> None:
-        for name, value in values.items():
-            self._put(name, value)
+    def _check_own(self) -> None:
+        """Checks the fields of family.CHANGING."""
+        args = tuple([text(f"args[{i}]", a, empty=True) for i, a in enumerate(sequence("args", self.args))])
+        env = mapping("env", self.env, parse_env)
+        self.__dict__.update(args=args or ("/bin/sh",), cwd=absolute("cwd", self.cwd), env=env)
+        self._check_names()
+        for key, value in env.items():
+            if "=" in text("env", key):
+                raise SpecError("env", key, "a name cannot hold =")
+            text(f"env {key}", value, empty=True)
+        if self.limits is not NO_LIMITS:
+            self._put("limits", limits(self.limits))
 
-    def _check_program(self) -> None:
-        args = tuple(text(f"args[{i}]", a, empty=True) for i, a in enumerate(sequence("args", self.args)))
-        self._put("args", args or ("/bin/sh",))
+    def _check_names(self) -> None:
+        if self.name is not None and not is_name(text("name", self.name, empty=True)):
+            raise SpecError("name", self.name, f"must match {NAME_PATTERN}")
+        if self.hostname is None:
+            return
+        if self.uts != "private":
+            raise SpecError("hostname", self.hostname, f"cannot be set with uts={self.uts}", "uts=private")
+        name = text("hostname", self.hostname)
+        if len(os.fsencode(name)) > HOSTNAME_MAX:
+            raise SpecError("hostname", name, f"is longer than {HOSTNAME_MAX} bytes")
+        if not (is_word(name, "._-") and is_word(name[0] + name[-1], "")):
+            raise SpecError("hostname", name, "must be of letters, digits, - _ and .")
+
+    def _check_files(self) -> None:
         rootfs = text("rootfs", self.rootfs, empty=True)
         if not rootfs:
             raise SpecError("rootfs", None, "none was given", "a directory to be its root, such as rootfs='/srv/x'")
@@ -156,33 +203,18 @@ class Spec:
             self._put("executable", absolute("executable", self.executable))
             if self.init:
                 raise SpecError("init", None, "cannot be combined with a program of the host's", "leave init out")
-        self._put("cwd", absolute("cwd", self.cwd))
         distinct("mounts", [os.path.normpath(mount.target) for mount in self.mounts])
         distinct("devices", [device.target for device in self.devices])
 
     def _check_identity(self) -> None:
-        if self.name is not None and not NAME.fullmatch(text("name", self.name, empty=True)):
-            raise SpecError("name", self.name, f"must match {NAME.pattern}")
-        if self.hostname is not None:
-            text("hostname", self.hostname)
-            if len(os.fsencode(self.hostname)) > HOSTNAME_MAX:
-                raise SpecError("hostname", self.hostname, f"is longer than {HOSTNAME_MAX} bytes")
-            if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", self.hostname):
-                raise SpecError("hostname", self.hostname, "must be of letters, digits, - _ and .")
         if self.user is not None:
             self._put("user", check_user("user", self.user))
         self._put("group_add", tuple(check_id(f"group_add[{i}]", group) for i, group in enumerate(self.group_add)))
 
-    def _check_environment(self) -> None:
-        for key, value in self.env.items():
-            if "=" in text("env", key):
-                raise SpecError("env", key, "a name cannot hold =")
-            text(f"env {key}", value, empty=True)
-
     def _check_kernel_settings(self) -> None:
         self._put("shm_size", size("shm_size", self.shm_size, least=4096))
-        for what, names in (("cap_add", self.cap_add), ("cap_drop", self.cap_drop)):
-            for i, name in enumerate(names):
+        for what, listed in (("cap_add", self.cap_add), ("cap_drop", self.cap_drop)):
+            for i, name in enumerate(listed):
                 capability(f"{what}[{i}]", name)
         if self.no_new_suid and "SETFCAP" in map(_capability, self.cap_add):
             raise SpecError("cap_add", "SETFCAP", "cannot be combined with no-new-suid", "no-new-suid=false")
@@ -209,16 +241,14 @@ class Spec:
                 continue
             if kind == "network" and _is_network(text(kind, value)):
                 continue
-            if value not in choices and not re.fullmatch(r"ns:/.+|pid:[1-9][0-9]{0,9}", text(kind, value)):
+            if value not in choices and not _is_joined(text(kind, value)):
                 raise SpecError(
                     kind, value, f"must be {', '.join((*choices, *further.get(kind, ())))}, ns:PATH or pid:N"
                 )
-        if self.hostname is not None and self.uts != "private":
-            raise SpecError("hostname", self.hostname, f"cannot be set with uts={self.uts}", "uts=private")
         if self.ports or self.ip or self.mac_address or self.dns or self.add_hosts:
             from minicontainer.spec import network
 
-            self._put_all(network.check_network(self.__dict__))
+            self.__dict__.update(network.check_network(self.__dict__))
         for key, value in self.sysctls.items():
             check_sysctl(key, value, self)
 
@@ -271,9 +301,20 @@ class Spec:
         return value[3:] if value.startswith("ns:") else None
 
 
+NAMES = frozenset(names(Spec))
+DEFAULTS = defaults(Spec)
+
+
 def _is_network(value: str) -> bool:
     """Whether the value is a name of a network, or ``container:NAME``."""
-    return bool(re.fullmatch(rf"(container:)?{NAME.pattern}", value)) and value not in NO_NETWORKS
+    return is_name(value.removeprefix("container:")) and value not in NO_NETWORKS
+
+
+def _is_joined(value: str) -> bool:
+    """Whether the value is ns:PATH or pid:N."""
+    number = value.removeprefix("pid:")
+    by_pid = number != value and is_digits(number, 10) and number[0] != "0"
+    return by_pid or (value.startswith("ns:/") and len(value) > 4 and "\n" not in value)
 
 
 def _capability(name: str) -> str:
@@ -282,7 +323,7 @@ def _capability(name: str) -> str:
 
 def _is_range(value: str) -> bool:
     """Whether the value is UID:GID:COUNT. SpecError where the range exceeds the valid ids."""
-    if not RANGE.fullmatch(value):
+    if not is_range(value):
         return False
     uid, gid, count = map(int, value.split(":"))
     if max(uid, gid) + count - 1 > OUTSIDE_MAX:
@@ -293,7 +334,7 @@ def _is_range(value: str) -> bool:
 def check_sysctl(key: str, value: str, spec: Spec) -> None:
     """SpecError unless the sysctl belongs to a namespace that the container does not share with the host."""
     text(f"sysctls {key}", value)
-    if not re.fullmatch(r"[a-zA-Z0-9_-]+([./][a-zA-Z0-9_-]+)*", text("sysctls", key)):
+    if not all(is_word(part, "_-") for part in text("sysctls", key).replace("/", ".").split(".")):
         raise SpecError("sysctls", key, "is no name of a sysctl", "such as net.ipv4.ip_forward")
     for prefix, kind in NAMESPACED_SYSCTLS:
         if key.replace("/", ".").startswith(prefix):
@@ -308,7 +349,7 @@ def make(args: Sequence[str] | Spec, **fields: Any) -> Spec:
     changes; or the arguments of the program, with the fields of a new Spec."""
     if isinstance(args, Spec):
         return replace(args, **fields) if fields else args
-    unknown = set(fields) - set(Spec.__dataclass_fields__)
+    unknown = fields.keys() - NAMES
     if unknown:
         raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
     return Spec(args, **fields)

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from _collections_abc import Mapping  # collections.abc imports collections
 
 from minicontainer.errors import SpecError
+from minicontainer.records import initial_values, is_record
 from minicontainer.spec.container import Spec
 from minicontainer.spec.limits import RATES, Limits
-from minicontainer.spec.network import Port
-from minicontainer.spec.parts import Device, DeviceRate, Mount, Ulimit
 
-PARTS = {"ports": Port, "mounts": Mount, "devices": Device, "ulimits": Ulimit}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PARTS = {"ports": "Port", "mounts": "Mount", "devices": "Device", "ulimits": "Ulimit"}
 
 
 def to_data(spec: Spec | Limits) -> dict[str, Any]:
     """The fields that differ from the defaults, as plain data."""
     data = {}
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        if value != _default(field):
-            data[field.name] = _plain(value)
+    for name, default in initial_values(type(spec)).items():
+        value = getattr(spec, name)
+        if value != default:
+            data[name] = _plain(value)
     return data
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Limits):
         return to_data(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if is_record(value):
+        return {name: _plain(getattr(value, name)) for name in initial_values(type(value))}
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, (list, tuple)):
@@ -52,6 +49,8 @@ def from_data(data: Mapping[str, Any]) -> Spec:
 
 def limits_from_data(data: Mapping[str, Any]) -> Limits:
     """The Limits of plain data."""
+    from minicontainer.spec.parts import DeviceRate
+
     rates = {name: tuple(DeviceRate(**rate) for rate in data[name]) for name in RATES if name in data}
     return Limits(**{**data, **rates})
 
@@ -59,6 +58,9 @@ def limits_from_data(data: Mapping[str, Any]) -> Limits:
 def _field(name: str, value: Any) -> Any:
     if name == "limits":
         return limits_from_data(value)
-    if name in PARTS:
-        return tuple(PARTS[name](**item) for item in value)
+    if name in PARTS and value:
+        from minicontainer import spec
+
+        kind = getattr(spec, PARTS[name])
+        return tuple(kind(**item) for item in value)
     return tuple(value) if isinstance(value, list) else value

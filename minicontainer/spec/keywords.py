@@ -116,6 +116,13 @@ class Bytes(ByteStreams, total=False):
     errors: None
 
 
+class PoolOptions(TypedDict, total=False):
+    """The fields that differ from program to program in a pool."""
+
+    env: Mapping[str, str] | Sequence[str] | None
+    cwd: Path | None
+
+
 class ExecOptions(TypedDict, total=False):
     """The keywords of ``Container.exec`` that override the container's spec."""
 
@@ -232,3 +239,35 @@ class EncodedExecRunKeywords(RunTextOptions, Encoded, ExecOptions, total=False):
 
 class BytesExecRunKeywords(RunBytesOptions, Bytes, ExecOptions, total=False):
     """Keywords of ``Container.run`` for a ``Result[bytes]``."""
+
+
+class PoolPopenKeywords(Streams, PoolOptions, total=False):
+    """Keywords of ``Pool.Popen``, whatever its streams are."""
+
+
+class TextPoolPopenKeywords(Text, PoolOptions, total=False):
+    """Keywords of ``Pool.Popen`` for a ``Popen[str]``."""
+
+
+class EncodedPoolPopenKeywords(Encoded, PoolOptions, total=False):
+    """Keywords of ``Pool.Popen`` for a ``Popen[str]``."""
+
+
+class BytesPoolPopenKeywords(Bytes, PoolOptions, total=False):
+    """Keywords of ``Pool.Popen`` for a ``Popen[bytes]``."""
+
+
+class PoolRunKeywords(RunAnyOptions, Streams, PoolOptions, total=False):
+    """Keywords of ``Pool.run``, whatever its streams are."""
+
+
+class TextPoolRunKeywords(RunTextOptions, Text, PoolOptions, total=False):
+    """Keywords of ``Pool.run`` for a ``Result[str]``."""
+
+
+class EncodedPoolRunKeywords(RunTextOptions, Encoded, PoolOptions, total=False):
+    """Keywords of ``Pool.run`` for a ``Result[str]``."""
+
+
+class BytesPoolRunKeywords(RunBytesOptions, Bytes, PoolOptions, total=False):
+    """Keywords of ``Pool.run`` for a ``Result[bytes]``."""

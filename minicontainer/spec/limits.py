@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from minicontainer.errors import SpecError
 from minicontainer.spec.values import cpu_list, decimal, size, whole
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     from minicontainer.spec.parts import DeviceRate
+else:
+    from minicontainer.records import dataclass
 
 
 RATES = ("device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops")

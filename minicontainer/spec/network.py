@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 from minicontainer.errors import SpecError
+from minicontainer.spec.convert import ReadOnly
 from minicontainer.spec.values import error_context, network_name, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+    from typing import Any
+else:
+    from minicontainer.records import dataclass
 
 PROTOCOLS = ("tcp", "udp")
 PORT_MAX = 65535
@@ -129,13 +135,13 @@ def check_network(fields: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _hosts(add_hosts: Mapping[str, str]) -> dict[str, str]:
+def _hosts(add_hosts: Mapping[str, str]) -> ReadOnly:
     hosts = {}
     for name, ip in add_hosts.items():
         if not HOSTNAME.fullmatch(text("add_hosts", name)):
             raise SpecError("add_hosts", name, "is no host name", "letters, digits, - _ and .")
         hosts[name] = ip if ip == HOST_GATEWAY else str(address("add_hosts", ip))
-    return hosts
+    return ReadOnly(hosts)
 
 
 def _mac(value: str) -> str:

@@ -1,24 +1,29 @@
 """Converts the fields of a spec to the types that the rest of the package expects: strings in the command line's form
-become parts, lists become tuples, mappings become dicts. Another type is a ``SpecError`` that names the field."""
+become parts, lists become tuples, mappings become read-only. Another type is a ``SpecError`` that names the field."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from signal import Signals
-from typing import Any
+from _collections_abc import Mapping  # collections.abc imports collections
 
 from minicontainer.errors import SpecError
+from minicontainer.records import names
 from minicontainer.spec.convert import flag, mapping, sequence
 from minicontainer.spec.limits import NO_LIMITS, Limits
-from minicontainer.spec.values import error_context, parse_env, text
+from minicontainer.spec.values import error_context, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 FLAGS = ("ephemeral", "read_only", "init", "tty", "no_new_privileges", "privileged", "die_with_parent")
 NAMES = ("group_add", "cap_add", "cap_drop", "dns")
 PARTS = ("mounts", "devices", "ulimits", "ports")
+NAMES_OF_LIMITS = names(Limits)
 
 
 def normalize(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The converted values of those fields of a Spec that accept several types."""
+    """The converted values of those fields of a Spec that accept several types; without those of family.CHANGING."""
     result: dict[str, Any] = {}
     for name in FLAGS:
         flag(name, fields[name])
@@ -29,13 +34,10 @@ def normalize(fields: Mapping[str, Any]) -> dict[str, Any]:
     for name in PARTS:
         if fields[name] != ():
             result[name] = _parts(name, fields[name])
-    result["env"] = mapping("env", fields["env"], parse_env)
     result["sysctls"] = mapping("sysctls", fields["sysctls"], _sysctls)
     result["add_hosts"] = mapping("add_hosts", fields["add_hosts"], _hosts)
-    if fields["limits"] is not NO_LIMITS:
-        result["limits"] = limits(fields["limits"])
     signal = fields["stop_signal"]
-    if isinstance(signal, (int, Signals)) and not isinstance(signal, bool):
+    if isinstance(signal, int) and not isinstance(signal, bool):
         result["stop_signal"] = str(int(signal))
     return result
 
@@ -47,8 +49,8 @@ def limits(value: object) -> Limits:
     if not isinstance(value, Mapping):
         raise SpecError("limits", value, f"must be Limits, or a mapping of their fields, not {type(value).__name__}")
     for name in value:
-        if name not in Limits.__dataclass_fields__:
-            raise SpecError("limits", name, "is no limit", " ".join(Limits.__dataclass_fields__))
+        if name not in NAMES_OF_LIMITS:
+            raise SpecError("limits", name, "is no limit", " ".join(NAMES_OF_LIMITS))
     return Limits(**value) if value else NO_LIMITS
 
 

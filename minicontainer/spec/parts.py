@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass
-from typing import Any
 
 from minicontainer.errors import SpecError
 from minicontainer.spec.convert import flag, sequence
-from minicontainer.spec.values import ID_MAX, NAME, RLIMITS, absolute, error_context, size, text, whole
+from minicontainer.spec.values import (
+    ID_MAX,
+    NAME_PATTERN,
+    RLIMITS,
+    absolute,
+    error_context,
+    is_digits,
+    is_name,
+    size,
+    text,
+    whole,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+    from typing import Any
+else:
+    from minicontainer.records import dataclass
 
 
 @dataclass(frozen=True)
@@ -57,13 +72,13 @@ class Mount:
         text("mount source", self.source)
         if any(value is not None for value in (self.size, self.mode, self.uid, self.gid, self.nr_inodes)):
             raise SpecError("mount target", self.target, "a bind has no size, mode or owner of its own", "type=tmpfs")
-        if self.type == "volume" and not NAME.fullmatch(self.source or ""):
-            raise SpecError("volume", self.source, f"must match {NAME.pattern}", "a path begins with / or ./")
+        if self.type == "volume" and not is_name(self.source or ""):
+            raise SpecError("volume", self.source, f"must match {NAME_PATTERN}", "a path begins with / or ./")
 
     def _check_tmpfs(self) -> None:
         if self.source is not None and text("mount source", self.source, empty=True):
             raise SpecError("mount source", self.source, "a tmpfs has none")
-        if self.size is not None and not re.fullmatch("([1-9][0-9]?|100)%", str(self.size)):
+        if self.size is not None and not _is_share(str(self.size)):
             object.__setattr__(self, "size", self._tmpfs_size(self.size))
         for name in ("uid", "gid"):
             if getattr(self, name) is not None:
@@ -114,7 +129,7 @@ class Mount:
                 fields[key] = setting
             elif key == "tmpfs-size" and equals:
                 fields["size"] = setting
-            elif key == "tmpfs-mode" and re.fullmatch(r"[0-7]{1,4}", setting):
+            elif key == "tmpfs-mode" and _is_mode(setting):
                 fields["mode"] = int(setting, 8)
             else:
                 raise SpecError("mount", value, f"unknown item {item!r}", "type, source, target, readonly, tmpfs-size")
@@ -137,9 +152,9 @@ class Mount:
             key, _, number = item.partition("=")
             if key in ("size", "nr_inodes"):
                 fields[key] = number
-            elif key in ("uid", "gid") and re.fullmatch("[0-9]{1,10}", number):
+            elif key in ("uid", "gid") and is_digits(number, 10):
                 fields[key] = int(number)
-            elif key == "mode" and re.fullmatch(r"[0-7]{1,4}", number):
+            elif key == "mode" and _is_mode(number):
                 fields["mode"] = int(number, 8)
             elif item in ("ro", "rw"):
                 fields["readonly"] = item == "ro"
@@ -151,6 +166,16 @@ class Mount:
                 )
         with error_context("tmpfs", value):
             return cls(target, type="tmpfs", options=frozenset(options), **fields)
+
+
+def _is_share(value: str) -> bool:
+    """Whether the value is 1% to 100%."""
+    return value[-1:] == "%" and is_digits(value[:-1], 3) and value[0] != "0" and int(value[:-1]) <= 100
+
+
+def _is_mode(value: str) -> bool:
+    """Whether the value is a file mode in octal."""
+    return is_digits(value, 4) and not {"8", "9"} & set(value)
 
 
 @dataclass(frozen=True)
@@ -211,7 +236,7 @@ class Ulimit:
         """docker's ``--ulimit nofile=1024[:2048]``; ``unlimited`` is -1."""
         name, equals, limits = text("ulimit", value).partition("=")
         numbers = [("-1" if part == "unlimited" else part) for part in limits.split(":")]
-        if not equals or len(numbers) > 2 or not all(re.fullmatch(r"-1|[0-9]{1,19}", n) for n in numbers):
+        if not equals or len(numbers) > 2 or not all(n == "-1" or is_digits(n, 19) for n in numbers):
             raise SpecError("ulimit", value, "must be NAME=SOFT[:HARD]", "whole numbers or unlimited")
         with error_context("ulimit", value):
             return cls(name, int(numbers[0]), int(numbers[-1]))

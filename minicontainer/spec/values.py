@@ -5,24 +5,25 @@ Each check takes the name of the field, for the error, and returns the value in 
 
 from __future__ import annotations
 
-import math
 import os
-import re
-import signal
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 
 from minicontainer.errors import SpecError, quote
 
-RANGE = re.compile(r"[0-9]{1,10}:[0-9]{1,10}:[1-9][0-9]{0,9}")  # user id, group id, count
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable, Mapping
+else:
+    import _signal as signal  # without enum, as signal needs
+
+NAME_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"  # of names of containers, networks and volumes: ``is_name``
 NO_NETWORKS = ("none", "host", "private", "default", "container", "ns", "pid")  # reserved words
 HOSTNAME_MAX = 64  # sethostname(2): HOST_NAME_MAX
 ID_MAX = 2**32 - 2  # 2^32-1 is "no change" to setresuid(2)
 OUTSIDE_MAX = 2**31 - 1  # the last id outside that can be mapped to: inputs of a plan are int32_t (struct mc_run)
-UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
-DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
+FACTORS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+UNITS = {unit + bytes_: factor for unit, factor in FACTORS.items() for bytes_ in ("", "b", "ib")}
+DIGITS_MAX = 20  # in a number
 SIGNAL_MAX = 64  # signal(7): the highest real-time signal
 SECONDS_MAX = 10**9
 
@@ -61,7 +62,35 @@ DEFAULT_CAPABILITIES = frozenset(
 )
 
 
-# ---- strings and numbers
+# ---- strings and numbers; without re, which takes longer to import than all of these modules
+
+
+def is_digits(text: str, most: int = DIGITS_MAX) -> bool:
+    """Whether the text is 1 to ``most`` ASCII digits."""
+    return len(text) <= most and text.isascii() and text.isdigit()
+
+
+def is_integer(text: str) -> bool:
+    """Whether the text is digits, with or without a sign."""
+    return is_digits(text[1:] if text[:1] in ("+", "-") else text)
+
+
+def is_word(text: str, marks: str) -> bool:
+    """Whether the text consists of ASCII letters, digits and ``marks``."""
+    for mark in marks:
+        text = text.replace(mark, "a")
+    return text.isascii() and text.isalnum()
+
+
+def is_name(text: str) -> bool:
+    """Whether the text matches NAME_PATTERN."""
+    return len(text) <= 64 and is_word(text[:1], "") and is_word(text, "_.-")
+
+
+def is_range(text: str) -> bool:
+    """Whether the text is UID:GID:COUNT."""
+    parts = text.split(":")
+    return len(parts) == 3 and all(is_digits(part, 10) for part in parts) and parts[2][0] != "0"
 
 
 def network_name(network: str) -> str:
@@ -72,6 +101,8 @@ def network_name(network: str) -> str:
 
 def text(what: str, value: object, *, empty: bool = False) -> str:
     """A string without NUL bytes, as system calls need it."""
+    if type(value) is str and value and value.isascii() and "\0" not in value:
+        return value  # nearly always
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
@@ -89,16 +120,23 @@ def text(what: str, value: object, *, empty: bool = False) -> str:
 
 def size(what: str, value: int | str, *, least: int = 1) -> int:
     """The bytes of ``1024``, ``64M``, ``1.5g``: units are powers of 1024, as in docker."""
-    number = value
-    if isinstance(value, str):
-        match = SIZE.fullmatch(value.strip())
-        unit = UNITS[match[2].lower()] if match else 1
-        number = (int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit) if match else "no number"
+    number = _bytes(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int):
         raise SpecError(what, value, "is no size", "bytes, or a number with b, k, m, g or t")
     if not least <= number < 2**63:
         raise SpecError(what, value, f"must be at least {least} and below 2^63 bytes")
     return number
+
+
+def _bytes(value: str) -> int | None:
+    """The bytes of a number with a unit; None where it is none."""
+    stripped = value.strip()
+    digits = stripped.rstrip("bkmgtiBKMGTI")
+    unit, digits = stripped[len(digits) :].lower(), digits.rstrip()
+    whole_part, dot, fraction = digits.partition(".")
+    if unit not in UNITS or not is_digits(whole_part) or (dot and not is_digits(fraction)):
+        return None
+    return int(float(digits) * UNITS[unit]) if dot else int(digits) * UNITS[unit]
 
 
 def whole(what: str, value: object, least: int, most: int, unit: str = "") -> int:
@@ -107,7 +145,7 @@ def whole(what: str, value: object, least: int, most: int, unit: str = "") -> in
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,20}", value):
+    elif isinstance(value, str) and is_integer(value):
         number = int(value)
     if number is None or not least <= number <= most:
         raise SpecError(what, value, f"must be a whole number{unit} from {least} to {most}")
@@ -116,12 +154,14 @@ def whole(what: str, value: object, least: int, most: int, unit: str = "") -> in
 
 def decimal(what: str, value: object, least: float, most: float, unit: str) -> float:
     """A number from ``least`` to ``most``, or a string such as ``1.5``."""
-    number: float = math.nan
+    number: float | None = None
     if isinstance(value, str):
-        number = float(value) if DECIMAL.fullmatch(value) else math.nan
+        whole_part, _, fraction = value.partition(".")
+        if is_digits(whole_part or "0") and is_digits(fraction or "0") and (whole_part or fraction):
+            number = float(value)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         number = value
-    if not least <= number <= most:
+    if number is None or not least <= number <= most:
         raise SpecError(what, value, f"must be a number of {unit} from {least} to {most}")
     return float(number)
 
@@ -131,6 +171,8 @@ def check_timeout(timeout: float | None) -> float | None:
     subprocess."""
     if timeout is not None and not isinstance(timeout, (int, float)):
         raise SpecError("timeout", timeout, f"must be a number of seconds, or None, not {type(timeout).__name__}")
+    if timeout is not None and str(timeout) == "nan":
+        raise SpecError("timeout", timeout, "is no number of seconds")
     return timeout
 
 
@@ -153,21 +195,27 @@ def cpu_list(what: str, value: object) -> str:
     """``0-2,5``, as in cpuset(7) "List format"."""
     value = text(what, value)
     for part in value.split(","):
-        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
+        first, dash, last = part.partition("-")
+        numbers = is_digits(first, 5) and is_digits(last if dash else first, 5)
+        if not numbers or (dash and int(last) < int(first)):
             raise SpecError(what, value, "is no list of CPUs", "for example 0-2,5")
     return value
 
 
-@contextmanager
-def error_context(what: str, value: str) -> Iterator[None]:
+class error_context:
     """Turns a SpecError about a part of an option's value into one about the whole value."""
-    try:
-        yield
-    except SpecError as e:
-        part = e.what.split()[-1]
-        detail = e.reason if e.value is None or str(e.value) == value else f"{part} {quote(str(e.value))} {e.reason}"
-        raise SpecError(what, value, detail, e.hint) from None
+
+    def __init__(self, what: str, value: str) -> None:
+        self.what, self.value = what, value
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, e: object, _trace: object) -> None:
+        if isinstance(e, SpecError):
+            part, same = e.what.split()[-1], e.value is None or str(e.value) == self.value
+            detail = e.reason if same else f"{part} {quote(str(e.value))} {e.reason}"
+            raise SpecError(self.what, self.value, detail, e.hint) from None
 
 
 # ---- names
@@ -184,21 +232,21 @@ def capability(what: str, name: str) -> str:
 def signal_number(what: str, name: str) -> int:
     """The number of a signal: ``TERM``, ``SIGTERM``, ``15``, ``RTMIN+3``."""
     short = text(what, name).upper().removeprefix("SIG")
-    if re.fullmatch(r"[0-9]{1,2}", short):
+    if is_digits(short, 2):
         return whole(what, name, 1, SIGNAL_MAX)
-    if match := re.fullmatch(r"RTMIN\+([0-9]{1,2})", short):
-        number = signal.SIGRTMIN + int(match[1])
+    if short.startswith("RTMIN+") and is_digits(short[6:], 2):
+        number = int(signal.SIGRTMIN) + int(short[6:])
     else:
-        number = getattr(signal.Signals, f"SIG{short}", 0)
+        number = int(getattr(signal, f"SIG{short}", 0)) if is_word(short, "") else 0
     if not 1 <= number <= SIGNAL_MAX:
         raise SpecError(what, name, "is no signal", "such as TERM, SIGINT, 15 or RTMIN+3")
-    return int(number)
+    return number
 
 
 def check_id(what: str, value: object) -> str:
     """A numeric id in range, or a name, which a start looks up."""
     name = _id_text(what, value)
-    if re.fullmatch(r"[+-]?[0-9]+", name):
+    if is_digits(name[1:] if name[:1] in ("+", "-") else name, len(name)):
         whole(what, name, 0, ID_MAX)
     return name
 

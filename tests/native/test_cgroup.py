@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
-from minicontainer.container.cgroup import limits, placement
+from minicontainer import runtime
+from minicontainer.container.cgroup import limits, orphans, placement
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
+from minicontainer.native import lib
 from minicontainer.spec import Limits
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.needs("cgroup2")]
@@ -134,7 +137,7 @@ def test_kill_reaches_what_is_below(group: Cgroup, sleeper: subprocess.Popen[byt
         kill(group)
         assert (sleeper.wait(120), other.wait(120)) == (-9, -9)
         assert group.wait("populated", 0, 10)
-        assert group.events["frozen"] == 0
+        assert group.wait("frozen", 0, 10)
 
 
 def test_usage_and_stat(group: Cgroup) -> None:
@@ -236,32 +239,60 @@ def test_remove_what_was_made_inside(group: Cgroup) -> None:
 
 
 def test_a_container_without_limits_has_a_place() -> None:
-    group = limits.place(Limits(), IDENT)
-    assert group is not None
-    with group:
-        assert group.path == f"{hierarchy().path}/{placement.parent_name()}/{placement.name_of(IDENT)}"
-        assert group.path not in limits.stale()
+    place = limits.place(Limits(), IDENT)
+    assert place is not None
+    with place.group as group:
+        assert group.path == f"{hierarchy().path}/{placement.parent_name()}/{IDENT}-{runtime.mark()}"
+        assert group.path not in orphans.find()
         limits.apply(group, Limits())
         assert not limits.oom_killed(group)
 
 
 def test_a_home_that_was_removed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "parent_name", lambda: f"test-home-{os.getpid()}")
-    monkeypatch.setattr(placement, "_parent", None)
+    monkeypatch.setattr(placement, "_home", None)
     for _ in range(3):
-        group = limits.place(Limits(), IDENT)
-        assert group is not None
+        place = limits.place(Limits(), IDENT)
+        assert place is not None
+        group = place.group
         group.remove()
         os.rmdir(os.path.dirname(group.path))
+
+
+def test_an_exception_closes_descriptors_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal handler may raise it when the cgroup has just been made."""
+    true, made = lib.mc_place, []
+
+    class Interrupting:
+        def __getattr__(self, name: str) -> Any:
+            return interrupted if name == "mc_place" else getattr(lib, name)
+
+    def interrupted(struct: Any) -> None:
+        assert true(struct) == 0
+        made.append(struct)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(placement, "lib", Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        limits.place(Limits(), IDENT)
+    (struct,) = made
+    assert (struct.cgroup, struct.lock) == (-1, -1)
+    parent = f"{hierarchy().path}/{placement.parent_name()}"
+    assert not [name for name in os.listdir(parent) if name.startswith(IDENT)]
+    fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(4)]  # they get the numbers that were closed
+    made.clear()
+    del struct
+    for fd in fds:
+        os.close(fd)
 
 
 def test_places_are_made_from_many_threads() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def one(number: int) -> int:
-        group = limits.place(Limits(), f"{number:012x}")
-        assert group is not None
-        with group:
+        place = limits.place(Limits(), f"{number:012x}")
+        assert place is not None
+        with place.group as group:
             return len(group.usage())
 
     with ThreadPoolExecutor(8) as pool:
@@ -271,9 +302,9 @@ def test_places_are_made_from_many_threads() -> None:
 def test_leftovers_of_a_killed_owner_are_found_and_removed() -> None:
     code = f"""
 import os, subprocess
-from minicontainer.container.cgroup import limits
+from minicontainer.container.cgroup import limits, orphans
 from minicontainer.spec import Limits
-group = limits.place(Limits(), "{IDENT}")
+group = limits.place(Limits(), "{IDENT}").group
 group.add(subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
 print(group.path, flush=True)
 os.kill(os.getpid(), 9)
@@ -281,8 +312,8 @@ os.kill(os.getpid(), 9)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     path = done.stdout.strip()
     assert done.returncode == -9, done.stderr
-    assert path in limits.stale()
-    assert path in limits.clean()
+    assert path in orphans.find()
+    assert path in orphans.clean()
     assert not os.path.exists(path)
 
 
@@ -305,9 +336,9 @@ def test_a_limit_is_enforced_or_refused(wanted: Limits, controller: str, message
         assert str(caught.value).startswith(message)
         assert "systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all" in caught.value.hint
     else:
-        group = limits.place(wanted, IDENT)
-        assert group is not None
-        with group:
+        place = limits.place(wanted, IDENT)
+        assert place is not None
+        with place.group as group:
             assert controller in group.controllers
 
 
@@ -324,7 +355,8 @@ def test_several_remove_the_same_nested_ones() -> None:
         for name in ("a", "b"):
             os.mkdir(f"{below}/{name}")
         below += "/a"
+    groups = [Cgroup.open(group.path) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: Cgroup.open(group.path).remove(), range(4)))
+        list(pool.map(Cgroup.remove, groups))
     group.close()
     assert not os.path.exists(group.path)

@@ -15,9 +15,10 @@ from minicontainer.native import LIBEXEC
 
 pytestmark = pytest.mark.needs("root", "cgroup2")
 
-# What the library's side does beyond the floor's, in this order: whether the kept init is still the one that was made;
-# and the caller's dumpable flag (before and after) and memory, which the child's could change.
-LIBRARY_ALONE = ["newfstatat", "prctl", "getrusage", "prctl"]
+# What the library's side does beyond the floor's, in this order: whether the user is the same; whether the kept init is
+# still the one that was made; and the caller's dumpable flag (before and after) and memory, which the child's could
+# change.
+LIBRARY_ALONE = ["geteuid", "newfstatat", "prctl", "getrusage", "prctl"]
 
 
 @pytest.fixture
@@ -101,8 +102,10 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     names = [row["name"] for row in data["rows"]]
     assert names[:3] == ["floor", "library-bare", "library"]
     assert re.search(r"^library - library-bare: -?[0-9]+ us", done.stdout, re.MULTILINE)
-    assert "command-line" in names
-    assert all(len(samples) == 3 and min(samples) > 0 for samples in data["samples_ns"].values())
+    assert {*startup.OURS} - {*data["unable"]} <= set(names)
+    assert {startup.ONE, startup.MANY} <= set(data["samples_ns"])
+    assert len(re.findall(r"^(kept|MISSED|not measured): .*at most", done.stdout, re.MULTILINE)) == len(startup.TARGETS)
+    assert all(len(samples) in (1, 3) and min(samples) > 0 for samples in data["samples_ns"].values())
     assert data["rows"][0]["ratio"] == 1
     assert set(data["machine"]) >= {"processor", "kernel", "cgroups", "load average"}
     for name in names:

@@ -87,6 +87,7 @@ def test_a_small_run_gives_whole_data(tmp_path: Path) -> None:
     for what in [*data["boot"], "one exit"]:
         assert re.search(rf"^{what} .* x floor$", done.stdout, re.MULTILINE)
     assert "3 idle machines in one process" in done.stdout
+    assert re.search(r"^(kept|MISSED): library / floor [0-9.]+ \(at most 1.25\)$", done.stdout, re.M)
     assert not data["unable"]
 
 

@@ -16,9 +16,11 @@ from supplies import Run
 from tars import snapshot
 
 import minicontainer as mc
-from minicontainer.container import facts, start
+from minicontainer.container import facts
+from minicontainer.container.compilation import compile_spec
 from minicontainer.detached.container import Container
 from minicontainer.detached.monitor import MONITOR
+from minicontainer.records import replace
 
 pytestmark = pytest.mark.needs("root", "overlay")
 
@@ -160,11 +162,13 @@ def test_others_have_none(make: Make, own: Path, minicontainer_cli: Run) -> None
 def test_only_one_with_a_monitor_sends_its_layer(own: Path) -> None:
     spec = mc.Spec(["true"], rootfs=str(own), ephemeral=True)
 
-    def sends(maker: str) -> bool:
-        return "send_fd" in [step.call for step in start.compile_spec(mc.Spec(**spec.__dict__), maker).plan.steps]
+    def sends(maker: str, of: mc.Spec) -> bool:
+        return "send_fd" in [step.call for step in compile_spec(of, maker).plan.steps]
 
-    assert not sends(facts.CALLER)
-    assert sends(MONITOR)
+    for _ in range(2):  # also where the spec, or one of its family, was compiled for the other
+        for one in (spec, replace(spec, args=("false",))):
+            assert not sends(facts.CALLER, one)
+            assert sends(MONITOR, one)
 
 
 def test_the_command_line(make: Make, own: Path, minicontainer_cli: Run) -> None:

@@ -61,7 +61,7 @@ def test_it_is_restarted_into_the_same_limits(make: Make) -> None:
 
 def test_a_fork_bomb_ends_with_its_container(make: Make) -> None:
     c = make("sh", "-c", "b() { b | b & }; echo ready; b; while :; do sleep 1; done", limits=mc.Limits(pids=50))
-    until(lambda: c.stats().pids >= 45, 60)
+    until(lambda: c.stats().pids >= 45, 180)
     assert c.stats().pids_max == 50
     c.stop(0.1)
     assert c.state.exit_code == 137

@@ -17,7 +17,9 @@ def needs(example: Path) -> pytest.MarkDecorator:
     text = example.read_text(encoding="utf-8")
     if GIVEN_A_KERNEL in text:
         return pytest.mark.needs("rig", "kvm-hardware")
-    return pytest.mark.needs("kvm") if "minicontainer.kvm" in text else pytest.mark.needs("root", "cgroup2", "overlay")
+    if "minicontainer.kvm" in text:
+        return pytest.mark.needs("kvm", "gcc") if "gcc" in text else pytest.mark.needs("kvm")
+    return pytest.mark.needs("root", "cgroup2", "overlay")
 
 
 @pytest.mark.timeout(150)
@@ -26,7 +28,7 @@ def test_example(example: Path, rootfs: Path) -> None:
     text = example.read_text(encoding="utf-8")
     expected = re.findall(r"^# expect: (.*)$", text, re.MULTILINE)
     assert expected, f"{example.name} says nothing of what it prints"
-    given = os.environ["RIG_LINUX"] if GIVEN_A_KERNEL in text else str(rootfs)
+    given = os.environ["RIG_GUESTS"] + "/vmlinuz" if GIVEN_A_KERNEL in text else str(rootfs)
     done = subprocess.run(
         [sys.executable, str(example), given], capture_output=True, text=True, timeout=120, check=False
     )

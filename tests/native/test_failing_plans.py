@@ -10,7 +10,7 @@ import pytest
 from failing import ERRORS, broken, refused
 
 import minicontainer as mc
-from minicontainer.container import start
+from minicontainer.container import compilation
 from minicontainer.container.registry import names
 from minicontainer.plan.spawn import ParentPlan
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs("root")
 @pytest.mark.parametrize("userns", ["private", "host"])
 def test_each_step_of_the_child(rootfs: Path, monkeypatch: pytest.MonkeyPatch, userns: str, detached: bool) -> None:
     spec = mc.Spec(["true"], rootfs=str(rootfs), userns=userns, ulimits=(mc.Ulimit("core", 0, 0),), hostname="box")
-    whole = start.compile_spec(spec)
+    whole = compilation.compile_spec(spec)
     for index, step in enumerate(whole.plan.steps):
         for number in ERRORS:
             if number not in step.tolerate:
@@ -35,7 +35,7 @@ def test_each_step_of_the_child(rootfs: Path, monkeypatch: pytest.MonkeyPatch, u
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "detached"])
 def test_each_step_of_the_parent_side_plan(rootfs: Path, monkeypatch: pytest.MonkeyPatch, detached: bool) -> None:
     spec = mc.Spec(["true"], rootfs=str(rootfs), userns="private", ulimits=(mc.Ulimit("core", 0, 0),))
-    whole = start.compile_spec(spec)
+    whole = compilation.compile_spec(spec)
     assert whole.parent_plan is not None
     for index, step in enumerate(whole.parent_plan.plan.steps):
         for number in ERRORS:

@@ -60,7 +60,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=100,mode=700", "none", path], check=True)
     monkeypatch.setenv(runtime.VARIABLE, str(path))
-    monkeypatch.setattr(placement, "_parent", None)
+    monkeypatch.setattr(placement, "_home", None)
     try:
         yield Disk(path)
         for container in containers():

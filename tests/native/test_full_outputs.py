@@ -90,6 +90,13 @@ def test_a_report(minicontainer_cli: Run, rootfs: Path, full: Path, option: str)
         assert f"{path}: {FULL}" in refusal(minicontainer_cli("run", f"{option}{path}", rootfs, "true"))
 
 
+def test_the_reason_of_an_end(minicontainer_cli: Run, rootfs: Path) -> None:
+    """The exit code says it, too."""
+    with open("/dev/full", "w") as full:
+        done = minicontainer_cli("run", "--timeout", "0.2", rootfs, "sleep", "1000", stderr=full)
+    assert done.returncode == 124
+
+
 def test_an_archive(op: Operator, minicontainer_cli: Run, full: Path) -> None:
     box = op.run("sleep", "1000")
     for path in (f"{full}/box.tar", "/dev/full"):

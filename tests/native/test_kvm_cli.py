@@ -20,7 +20,7 @@ from ptys import Session, session
 from supplies import Run
 
 from minicontainer.kvm import guests
-from minicontainer.kvm.boot import linux
+from minicontainer.kvm.boot import setup
 
 pytestmark = pytest.mark.needs("kvm")
 
@@ -82,10 +82,38 @@ def test_a_guest_chooses_its_own_code(boot: Boot, write: Callable[[bytes], Path]
     assert (done.returncode, done.stdout, done.stderr) == (42, "", "")
 
 
+def test_a_guest_finds_a_bios_data_area(boot: Boot, write: Callable[[bytes], Path]) -> None:
+    code = write(b"\xa0\x01\x04\xe6\xf4")  # mov al, [0x401]; out 0xf4, al: the port of COM1, 0x3f8
+    assert boot(code).returncode == 0
+    assert boot(code, "--bios-data").returncode == 3
+    done = boot(code, "--bios-data", "--memory", "64k")
+    refusal(done, 125, ["--bios-data: needs 1 MiB of memory (--memory 1m)"])
+
+
+@pytest.mark.parametrize(
+    ("code", "returncode"),
+    [
+        (b"\xba\x01\x05\xb0\x2a\xee\xf4", 42),  # mov dx, 0x501; mov al, 42; out dx, al; hlt
+        (b"\xba\x01\x05\xb8\x2a\x01\xef\xf4", 42),  # ... ax, 0x12a; out dx, ax
+        (b"\xba\x01\x05\x31\xc0\xee\xeb\xfe", 0),  # xor ax, ax; out dx, al; jmp to itself
+        (b"\xba\x01\x05\xec\x04\x07\xe6\xf4", 7),  # in al, dx; add al, 7; out 0xf4, al: reads are 0
+    ],
+)
+def test_a_guest_has_its_own_port_for_its_code(
+    boot: Boot, write: Callable[[bytes], Path], code: bytes, returncode: int
+) -> None:
+    done = boot(write(code), "--debug-exit", "0x501", "--timeout", "20")
+    assert (done.returncode, done.stdout, done.stderr) == (returncode, "", "")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
         ((), 125, ["KERNEL"]),
+        (("hello", "--debug-exit", "0x10000"), 125, ["--debug-exit 0x10000: is no port (such as 0x501)"]),
+        (("hello", "--debug-exit", "0x3f8"), 125, ["--debug-exit 0x3f8: is a port that prints (such as 0x501)"]),
+        (("hello", "--debug-exit", "0xe9"), 125, ["--debug-exit 0xe9: is a port that prints"]),
+        (("hello", "--debug-exit", "exit"), 125, ["--debug-exit exit: is no port"]),
         (("no-such-guest",), 127, ["no-such-guest", "No such file"]),
         (("helo",), 127, ["kernel helo: No such file", "(did you mean the guest hello? kvm-boot --list)"]),
         (("/",), 126, ["/", "is a directory"]),
@@ -108,10 +136,13 @@ def test_mistakes_are_one_line(boot: Boot, words: tuple[str, ...], code: int, sa
     refusal(boot(*words), code, says)
 
 
-def test_a_packed_kernel_is_not_run_as_code(boot: Boot, tmp_path: Path) -> None:
-    """1f 8b is ``pop ds; mov``."""
-    with open(guests.path("hello64"), "rb") as guest:
-        (tmp_path / "hello.gz").write_bytes(gzip.compress(guest.read()))
+def test_a_kernel_that_gzip_has_packed_is_unpacked(boot: Boot, tmp_path: Path) -> None:
+    """If its format is known: else nobody says that it is one, and 1f 8b is ``pop ds; mov``."""
+    for name in ("hello64", "hello"):
+        with open(guests.path(name), "rb") as guest:
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(guest.read()))
+    done = boot(tmp_path / "hello64.gz")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello from long mode.\n", "")
     refusal(boot(tmp_path / "hello.gz"), 126, [f"kernel {tmp_path}/hello.gz: is packed by gzip (gunzip)"])
 
 
@@ -119,7 +150,7 @@ def test_a_bzimage_whose_last_paragraph_is_not_full(boot: Boot, write: Callable[
     """As memtest86+ is made: its size in paragraphs of 16 bytes is rounded up, and it has no payload to unpack."""
     code = b"\x66\xba\xf8\x03\xb0M\xee\xb0\x0a\xee\xfa\xf4"  # mov dx, 0x3f8; M, newline; cli; hlt
     image = bytearray(k.bzimage())
-    at = k.SETUP_SIZE + linux.ENTRY_64
+    at = k.SETUP_SIZE + setup.ENTRY_64
     image[at : at + len(code)] = code
     done = boot(write(bytes(image[:-8])))
     assert (done.returncode, done.stdout, done.stderr) == (0, "M\n", "")

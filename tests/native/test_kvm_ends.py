@@ -41,7 +41,7 @@ pytestmark = pytest.mark.needs("kvm")
         ("hello --cpus 2", 125, "--cpus 2: need interrupts to be started by (--irqchip)"),
         ("hello --mode pvh", 125, "--mode pvh: "),
         ("hello --timeout 0", 125, "--timeout 0: must be a number of seconds"),
-        ("hello --initrd x", 125, "--initrd x: a flat file takes none"),
+        ("hello --initrd x", 125, "--initrd x: a kernel of kind flat takes none"),
         ("hello --entry 0xfffff", 125, "--entry 0xfffff: is beyond the first 64 KiB"),
         ("hello --step --gdb 0", 125, "--step: cannot be combined with --gdb"),
         ("hello --dump-memory 16", 125, "--dump-memory 16: must be ADDRESS:BYTES"),
@@ -71,6 +71,24 @@ def test_what_kvm_cannot_emulate_is_said(minicontainer_cli: Run) -> None:
     assert done.returncode == 122, done.stderr
     assert "KVM cannot go on, an instruction that KVM cannot emulate" in done.stderr
     assert "rip 0xd0000000" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "mode", "is_said"),
+    [
+        (b"\xea\x00\x00\xff\xff", [], True),  # a jump to where nothing is
+        (b"\xea\x00\x00\xff\xff", ["--mode", "real"], False),
+        (b"\xb0\x2a\xe6\xf4\xf4", [], False),  # mov al, 42; out 0xf4, al; hlt
+    ],
+)
+def test_a_file_of_no_known_format_may_be_no_code(
+    minicontainer_cli: Run, tmp_path: Path, code: bytes, mode: list[str], is_said: bool
+) -> None:
+    (tmp_path / "kernel").write_bytes(code)
+    done = minicontainer_cli("kvm-boot", *mode, tmp_path / "kernel", "--timeout", "60")
+    assert done.returncode in ((121, 122) if code[0] == 0xEA else (42,)), done.stderr
+    assert ("its format was not recognised: it was entered as 16-bit code" in done.stderr) == is_said
+    assert ", ;" not in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

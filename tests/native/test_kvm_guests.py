@@ -105,6 +105,26 @@ def test_memory_finds_all_there_is(memory: str, kib: int) -> None:
     assert (result.reason, result.returncode, result.output) == ("debug-exit", 0, b"%d KiB\n" % kib), result.detail
 
 
+@pytest.mark.parametrize(
+    ("mode", "name"), [(None, "multiboot2"), ("multiboot2", "multiboot2"), ("multiboot", "multiboot")]
+)
+def test_multiboot_is_handed_its_command_line_and_modules(tmp_path: Path, mode: str | None, name: str) -> None:
+    (tmp_path / "one").write_bytes(b"first\n")
+    (tmp_path / "two").write_bytes(bytes(10_000) + b"\n")
+    modules = f"{tmp_path}/one x=1,{tmp_path}/two"
+    with Machine("32M") as machine:
+        machine.load("multiboot", mode=mode, append="a b", initrd=modules)
+        output = machine.run(timeout=PATIENCE).output
+    first, second = (text.encode() for text in modules.split(","))
+    assert output == f"{name}: a b\n".encode() + first + b": first\n" + second + b": " + bytes(10_000) + b"\n"
+
+
+def test_multiboot_tells_another_loader() -> None:
+    with Machine() as machine:
+        machine.load("multiboot", mode="protected")
+        assert machine.run(timeout=PATIENCE).output == b"not loaded by multiboot\n"
+
+
 def test_echo_ends_with_what_was_there_before_it_ran() -> None:
     with Machine() as machine:
         machine.load(guests.path("echo"))

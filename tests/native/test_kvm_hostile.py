@@ -20,6 +20,7 @@ import pytest
 from box import CLI, Done, refusal, until
 from supplies import Run
 
+from minicontainer import light
 from minicontainer.errors import Error, SpecError, StepError, UnsupportedError
 from minicontainer.kvm import Access, KernelError, Machine, Vm, guests
 from minicontainer.kvm.result import CODES
@@ -180,7 +181,7 @@ def test_two_that_loop_are_ended_each_by_itself() -> None:
 @pytest.mark.parametrize("room", [0, 1, 2])
 def test_threads_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     before = held()
-    true: Callable[..., Any] = threading._start_new_thread  # type: ignore[attr-defined]
+    true: Callable[..., Any] = light.start_new_thread  # type: ignore[attr-defined]
     made: list[int] = []
 
     def start(*words: Any) -> Any:
@@ -191,7 +192,7 @@ def test_threads_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, room: int) 
 
     with Machine(cpus=3, irqchip=True) as m:
         m.load(guests.path("hello"))
-        monkeypatch.setattr(threading, "_start_new_thread", start)
+        monkeypatch.setattr(light, "start_new_thread", start)
         with pytest.raises(UnsupportedError, match=r"^threads: the system gives no more of them \(ulimit -u"):
             m.run(timeout=PATIENCE)
         monkeypatch.undo()

@@ -6,6 +6,8 @@ the host and once with minicontainer, and must give the same value.
 
 from __future__ import annotations
 
+import gc
+import math
 import os
 import signal
 import subprocess
@@ -14,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signalling import NO_CHILD, interrupting
 
 import minicontainer as mc
+from minicontainer.container import compiler
+from minicontainer.plan.builder import LikePlan
+from minicontainer.records import replace
 
 pytestmark = pytest.mark.needs("root")
 
@@ -305,11 +311,13 @@ def test_as_subprocess(name: str, rootfs: Path, tmp_path: Path) -> None:
     def popen(args: Any, **keywords: Any) -> Any:
         return mc.Popen(args, rootfs=rootfs, **keywords)
 
-    places = [tmp_path / "host", tmp_path / "container"]
+    places = [tmp_path / name for name in ("host", "container", "pool")]
     for place in places:
         place.mkdir()
     expected = TABLE[name](Runner(subprocess.run, subprocess.Popen), places[0])
     assert TABLE[name](Runner(run, popen), places[1]) == expected
+    with mc.Pool(mc.Spec([SH], rootfs=str(rootfs)), size=1, thread=False) as pool:
+        assert TABLE[name](Runner(pool.run, pool.Popen), places[2]) == expected
 
 
 # ---- what subprocess has not
@@ -441,13 +449,39 @@ def test_a_spec_and_changes_to_it(rootfs: Path) -> None:
 
 
 def test_a_spec_is_compiled_once(rootfs: Path) -> None:
-    from minicontainer.container.start import compile_spec
+    from minicontainer.container.compilation import compile_spec
 
     spec = mc.Spec(("/bin/true",), rootfs=str(rootfs))
     mc.run(spec)
     plan = compile_spec(spec)[1]
     mc.run(spec)
     assert compile_spec(spec)[1] is plan
+
+
+def test_a_command_never_seen_before_compiles_nothing(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mc.run(["/bin/true"], rootfs=rootfs)
+    monkeypatch.setattr(compiler, "compile", lambda *_: pytest.fail("compiled again"))
+    kept: list[Any] = []
+    for number in range(300):
+        spec = mc.Spec(["sh", "-c", 'echo "$0 $A $(pwd) $(hostname)"', str(number)], rootfs=str(rootfs))
+        kept.append(replace(spec, env={"A": f"a{number}"}, cwd=("/", "/tmp")[number % 2], hostname=f"h{number}"))
+    assert len({id(spec.family) for spec in kept}) == 1
+    for number in (0, 1, 299):
+        shown = mc.run(kept[number], capture_output=True, text=True).stdout
+        assert shown == f"{number} a{number} {('/', '/tmp')[number % 2]} h{number}\n"
+    assert mc.run(["echo", "x"], rootfs=rootfs, capture_output=True, limits={}).stdout == b"x\n"
+
+
+def test_many_commands_leave_no_plans(rootfs: Path) -> None:
+    """Whoever keeps their specs and results keeps no encoded plan of each."""
+    specs = [mc.Spec(["echo", str(number)], rootfs=str(rootfs)) for number in range(30)]
+    results = [mc.run(spec, capture_output=True) for spec in specs]
+    gc.collect()
+    plans = [thing for thing in gc.get_objects() if isinstance(thing, LikePlan)]
+    assert sum(plan.__dict__["_encoded"] is not None for plan in plans) <= 5
+    assert [result.stdout for result in results] == [b"%d\n" % number for number in range(30)]
+    assert f'"echo", "{29}"' in results[29].timeline.format()
+    assert all(result.usage.walltime > 0 for result in results)
 
 
 def test_no_limits_is_as_none_given(rootfs: Path) -> None:
@@ -668,30 +702,62 @@ with mc.Popen(["/bin/sleep", "60"], rootfs=sys.argv[1]) as p:
 
 def test_an_exception_from_a_signal_handler_leaves_no_container(rootfs: Path) -> None:
     """At any moment of a run, Ctrl-C for one: 60 interrupted runs, then a good one, and no child is left."""
-    code = """
-import random
+    call = 'mc.run(["/bin/sleep", "0.001"], rootfs=sys.argv[1], capture_output=True)'
+    code = f"once()\n{interrupting(call, 0.006)}\nassert once().returncode == 0\n{NO_CHILD}"
+    assert caller(rootfs, code).stdout == "no child is left\n"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_closed_stream_that_was_asked_for_is_named(rootfs: Path, number: int) -> None:
+    name = ("stdin", "stdout", "stderr")[number]
+    code = f"""
+kept = os.dup({number})
+os.close({number})
+try:
+    once({name}={number})
+except OSError as error:
+    said = str(error)
+os.dup2(kept, {number})
+print(said)
+"""
+    assert caller(rootfs, code).stdout == f"{name}: descriptor {number}: Bad file descriptor\n"
+
+
+AT_EACH_LINE = """
 class Interrupt(Exception):
     pass
-def interrupt(*args):
-    raise Interrupt
-signal.signal(signal.SIGALRM, interrupt)
-rng, interrupted = random.Random(1), 0
-once()
-for _ in range(60):
+
+def raise_at(number):
+    left = [number]
+    def trace(frame, event, _):
+        if "minicontainer" not in frame.f_code.co_filename or frame.f_code.co_name == "__del__":
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                raise Interrupt
+        return trace
+    sys.settrace(trace)
     try:
-        signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0001, 0.006))
-        mc.run(["/bin/sleep", "0.001"], rootfs=sys.argv[1], capture_output=True)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        mc.run(["/bin/true"], rootfs=sys.argv[1])
     except Interrupt:
-        interrupted += 1
-signal.setitimer(signal.ITIMER_REAL, 0)
-try:
-    os.waitpid(-1, os.WNOHANG)
-    print("a child is left")
-except ChildProcessError:
-    print(interrupted > 5, once().returncode)
+        return True
+    finally:
+        sys.settrace(None)
+    return left[0] <= 0
+
+streams = [os.fstat(fd)[:3] for fd in range(3)]
+for number in range(1, 601):
+    raised = raise_at(number)
+    assert raised or number > 300, number
+    assert [os.fstat(fd)[:3] for fd in range(3)] == streams, number
+assert once().returncode == 0
 """
-    assert caller(rootfs, code).stdout == "True 0\n"
+
+
+def test_an_exception_at_any_line_of_a_run_closes_no_stream_of_the_caller(rootfs: Path) -> None:
+    warm = "for _ in range(3):  # until its plan is kept\n    once()\n"
+    assert caller(rootfs, warm + AT_EACH_LINE + NO_CHILD).stdout == "no child is left\n"
 
 
 # ---- max_output
@@ -733,21 +799,21 @@ def test_max_output_where_nothing_is_captured_is_a_mistake(rootfs: Path) -> None
 
 
 def test_a_timeout_that_is_no_number_is_named(rootfs: Path) -> None:
-    soon: Any = "1"
     kept = mc.Container.start(["/bin/sleep", "1000"], rootfs=rootfs)
     with mc.Popen(["/bin/sleep", "1000"], rootfs=rootfs) as process:
-        calls: list[Callable[[], object]] = [
-            lambda: mc.run(["/bin/sleep", "1000"], rootfs=rootfs, timeout=soon),
-            lambda: kept.run(["/bin/sleep", "1000"], timeout=soon),
-            lambda: process.wait(soon),
-            lambda: process.communicate(timeout=soon),
-            lambda: kept.wait(soon),
-            lambda: kept.stop(soon),
-            lambda: kept.restart(soon),
+        calls: list[Callable[[Any], object]] = [
+            lambda soon: mc.run(["/bin/sleep", "1000"], rootfs=rootfs, timeout=soon),
+            lambda soon: kept.run(["/bin/sleep", "1000"], timeout=soon),
+            process.wait,
+            lambda soon: process.communicate(timeout=soon),
+            kept.wait,
+            kept.stop,
+            kept.restart,
         ]
-        for call in calls:
-            with pytest.raises(mc.SpecError, match="timeout 1: must be a number of seconds, or None, not str"):
-                call()
+        for soon, says in (("1", "1: must be a number of seconds, or None, not str"), (math.nan, "nan: is no number")):
+            for call in calls:
+                with pytest.raises(mc.SpecError, match=f"timeout {says}"):
+                    call(soon)
         process.kill()
         kept.remove(force=True)
 

@@ -29,8 +29,9 @@ def place() -> Iterator[Place]:
     made: list[Cgroup] = []
 
     def one(wanted: Limits) -> Cgroup:
-        group = limits.place(wanted, f"{len(made):012x}")
-        assert group is not None
+        found = limits.place(wanted, f"{len(made):012x}")
+        assert found is not None
+        group = found.group
         made.append(group)
         limits.apply(group, wanted)
         return group
@@ -236,7 +237,7 @@ def delegated() -> Iterator[Cgroup]:
 
 def as_user_in(group: Cgroup, code: str) -> subprocess.CompletedProcess[str]:
     """Python code of an ordinary user whose cgroup is ``group``."""
-    imports = "from minicontainer.container.cgroup import limits\nfrom minicontainer.spec import Limits"
+    imports = "from minicontainer.container.cgroup import limits, orphans\nfrom minicontainer.spec import Limits"
     command = [sys.executable, "-c", f"import os, subprocess\n{imports}\n{code}"]
     start = f'echo 0 > "{group.path}/cgroup.procs"; exec "$@"'
     return subprocess.run(
@@ -250,13 +251,13 @@ def as_user_in(group: Cgroup, code: str) -> subprocess.CompletedProcess[str]:
 def test_a_user_limits_below_a_delegated_cgroup(delegated: Cgroup) -> None:
     code = """
 wanted = Limits(memory="64M", pids=20)
-group = limits.place(wanted, "0123456789ab")
+group = limits.place(wanted, "0123456789ab").group
 limits.apply(group, wanted)
 child = subprocess.Popen(["sleep", "1000"])
 group.add(child.pid)
 print(group.path.rpartition("-")[0], group.memory_max, group.pids_max, group.procs == [child.pid])
 print(open("/proc/self/cgroup").read().strip())
-print(limits.place(Limits(), "ba9876543210").usage()["memory_peak"])
+print(limits.place(Limits(), "ba9876543210").group.usage()["memory_peak"])
 group.remove(kill=True)
 print(os.path.exists(group.path), child.wait())
 """
@@ -273,7 +274,7 @@ print(os.path.exists(group.path), child.wait())
 @pytest.mark.needs("user")
 def test_a_user_without_a_delegated_cgroup_runs_without_limits_only() -> None:
     code = """
-print(limits.place(Limits(), "0123456789ab"), limits.place(Limits(), "0123456789ab"), limits.stale())
+print(limits.place(Limits(), "0123456789ab"), limits.place(Limits(), "0123456789ab"), orphans.find())
 from minicontainer.errors import UnsupportedError
 try:
     limits.place(Limits(memory="64M"), "0123456789ab")
@@ -295,7 +296,7 @@ except UnsupportedError as error:
 @pytest.mark.needs("user")
 def test_a_user_without_limits_uses_a_delegated_cgroup(delegated: Cgroup) -> None:
     code = """
-group = limits.place(Limits(), "0123456789ab")
+group = limits.place(Limits(), "0123456789ab").group
 print(group.path.rpartition("-")[0])
 print(open("/proc/self/cgroup").read().strip().splitlines()[-1])
 group.remove()

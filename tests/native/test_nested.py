@@ -14,7 +14,7 @@ import pytest
 import userns
 from box import CLI, Box, Done, copy_of, python, python_options, refusal
 
-from minicontainer.linux import namespaces
+from minicontainer.linux.userns import is_root
 
 pytestmark = pytest.mark.needs("root", "userns")
 
@@ -165,8 +165,8 @@ def test_where_no_user_namespace_is_to_be_had(ids: tuple[str, str], root: Path) 
 
 
 def test_facts(ids: tuple[str, str]) -> None:
-    assert namespaces.is_root()
-    code = "from minicontainer.linux import namespaces as n; print(n.is_root(), n.is_first_user_namespace())"
+    assert is_root()
+    code = "from minicontainer.linux import userns as n; print(n.is_root(), n.is_first_user_namespace())"
     command = [*userns.inside(ids), CLI[0], "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False False\n"
 

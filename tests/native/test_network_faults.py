@@ -21,7 +21,7 @@ from packets import ask, server
 
 import minicontainer as mc
 from minicontainer import doctor
-from minicontainer.container import start
+from minicontainer.container import compilation
 from minicontainer.detached import store as containers
 from minicontainer.linux import nftables
 from minicontainer.network import bridge, firewall, members, networks, release, store
@@ -296,7 +296,7 @@ def test_each_step_of_a_start_on_a_network(
 ) -> None:
     networks.create(NAME)
     spec = mc.Spec(["true"], rootfs=str(rootfs), network=NAME, userns=userns, ports=mc.Port.option("80"))
-    whole = start.compile_spec(spec)
+    whole = compilation.compile_spec(spec)
     assert whole.parent_plan is not None
     for index, step in enumerate(whole.plan.steps):
         if step.phase in ("network", "/etc") and errno.ENOMEM not in step.tolerate:

@@ -30,7 +30,7 @@ BOOT = (
     'mount -t tmpfs boot /boot && touch "/boot/vmlinuz-$(uname -r)" && mount --bind {} "/boot/vmlinuz-$(uname -r)" && '
 )
 
-pytestmark = [pytest.mark.needs("root", "cgroup2", "overlay", "kvm", "bridge"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.needs("root", "cgroup2", "overlay", "kvm", "bridge", "gcc"), pytest.mark.timeout(1200)]
 
 
 @cache
@@ -62,6 +62,7 @@ def read(tmp_path: Path, rootfs: Path) -> Callable[..., None]:
         (tmp_path / "bin" / name).chmod(0o755)
     reader = tmp_path / "reader"
     reader.mkdir()
+    (reader / "examples").symlink_to(PROJECT / "examples")
 
     def do(page: Path, *without: str, before: str = "") -> None:
         if page != README:  # which makes its own
@@ -94,7 +95,7 @@ def test_page(read: Callable[..., None], page: Path) -> None:
 @pytest.mark.parametrize("page", LINUX, ids=lambda page: page.stem)
 def test_page_that_boots_linux(read: Callable[..., None], page: Path) -> None:
     """The reader's own kernel is the one that the rig has for its guests."""
-    read(page, *SET_UP, before=BOOT.format(os.environ["RIG_LINUX"]))
+    read(page, *SET_UP, before=BOOT.format(os.environ["RIG_GUESTS"] + "/vmlinuz"))
 
 
 def test_linux_is_booted_by_the_pages_that_newcomers_read() -> None:

@@ -206,7 +206,7 @@ MODULES = """
 import os, sys
 import click
 before = set(sys.modules)  # it is not ours what click takes (before Python 3.11, by uuid, subprocess)
-from minicontainer.cli import main
+from minicontainer.__main__ import main
 leave = os._exit
 os._exit = lambda code: leave(print(*set(sys.modules) - before, flush=True) or code)
 main()
@@ -246,5 +246,5 @@ def test_the_container_dies_with_its_parent(rootfs: Path) -> None:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGKILL)
     until(lambda: not processes(f"sleep\0{seconds}"))
-    clean = "from minicontainer.container.cgroup import placement; placement.clean()"
+    clean = "from minicontainer.container.cgroup import orphans; orphans.clean()"
     subprocess.run([CLI[0], "-c", clean], check=True)

@@ -488,7 +488,7 @@ def test_name(box: Box, rootfs: Path) -> None:
 
 def _clean() -> None:
     """What a killed process could not remove: its container's cgroup."""
-    code = "from minicontainer.container.cgroup import placement; placement.clean()"
+    code = "from minicontainer.container.cgroup import orphans; orphans.clean()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

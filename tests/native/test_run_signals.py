@@ -10,21 +10,23 @@ from pathlib import Path
 
 import pytest
 from box import CLI, HEEDING, line_of, processes, started, until
+from signalling import (
+    LOOP,
+    TRAPS,
+    is_killed_after_the_stop_timeout,
+    is_killed_by_the_second_interrupt,
+    is_told_of_each,
+    leaves_another,
+    refuses,
+)
 
 pytestmark = pytest.mark.needs("root")
-
-NAMES = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ALRM", "CONT")
-TRAPS = "; ".join(f"trap 'echo got {name}' {name}" for name in NAMES)
-LOOP = "echo ready; while :; do sleep 0.05; done"
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["plain", "init"])
 def test_forwarded(rootfs: Path, init: tuple[str, ...]) -> None:
     with started("run", *init, rootfs, "sh", "-c", f"{TRAPS}; {LOOP}") as process:
-        assert line_of(process) == "ready"
-        for name in NAMES:
-            process.send_signal(signal.Signals[f"SIG{name}"])
-            assert line_of(process) == f"got {name}"
+        is_told_of_each(process)
 
 
 @pytest.mark.parametrize("init", [(), ("--init",)], ids=["plain", "init"])
@@ -56,25 +58,15 @@ def test_stop_signal(rootfs: Path) -> None:
 def test_stop_timeout(rootfs: Path) -> None:
     """Who does not heed it is killed, with all of the container."""
     seconds = f"80{os.getpid()}"
-    script = f"trap 'echo no' TERM; (trap '' TERM; setsid sleep {seconds} &) ; {LOOP}"
+    script = f"{leaves_another(seconds)}; {refuses('TERM')}"
     with started("run", "--stop-timeout", "0.4", rootfs, "sh", "-c", script) as process:
-        assert line_of(process) == "ready"
-        process.terminate()
-        assert line_of(process) == "no"
-        time.sleep(0.1)
-        process.terminate()  # a second one does not make it longer
-        assert process.wait(60) == 137
+        is_killed_after_the_stop_timeout(process)
     until(lambda: not processes(f"sleep\0{seconds}"))
 
 
 def test_a_second_interrupt_kills(rootfs: Path) -> None:
-    with started("run", rootfs, "sh", "-c", f"trap 'echo no' INT; {LOOP}") as process:
-        assert line_of(process) == "ready"
-        process.send_signal(signal.SIGINT)
-        assert line_of(process) == "no"
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 137
+    with started("run", rootfs, "sh", "-c", refuses("INT")) as process:
+        is_killed_by_the_second_interrupt(process)
 
 
 def test_a_storm_of_signals(rootfs: Path) -> None:
@@ -129,6 +121,12 @@ def test_what_the_caller_ignores_stays_ignored(rootfs: Path, name: str, number: 
             assert process.stdout.read() == ""
         finally:
             process.kill()
+
+
+def test_a_caller_that_ignores_its_children(rootfs: Path) -> None:
+    """The kernel would discard the status of process 1, as for a child of the caller."""
+    words = ["env", "--ignore-signal=CHLD", *CLI, "run", str(rootfs), "sh", "-c", "exit 7"]
+    assert subprocess.run(words, check=False).returncode == 7
 
 
 def test_signals_of_a_container_with_the_hosts_processes(rootfs: Path) -> None:

@@ -172,6 +172,7 @@ def test_an_interactive_shell_is_never_lost(shell: Session) -> None:
         shell.expect(PROMPT)
     shell.type("echo u''p; cat\r")
     shell.expect("up\r\n")
+    shell.await_job("cat")
     shell.type("\x03\x03\x03\r")
     shell.expect(PROMPT)
     shell.type("echo still $((40 + 2))\r")

@@ -118,7 +118,7 @@ def test_detached_and_entered(small_box: Box, minicontainer_cli: Run, tmp_path: 
     for init in ([], ["--init"]):
         path = tmp_path / "profile"
         options = ["-d", *init, *strict(path, "ppoll")]
-        started = minicontainer_cli("run", *options, small_box.rootfs, "/bin/pause", "for ever")
+        started = minicontainer_cli("run", *options, small_box.rootfs, "/bin/pause", "for-ever")
         assert (started.returncode, started.stderr) == (0, "")
         container = mc.Container.find(started.stdout.strip())
         try:

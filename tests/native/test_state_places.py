@@ -49,10 +49,11 @@ KINDS: dict[str, Callable[[Path], None]] = {
 MANY = """
 import json, os, sys
 from minicontainer import cli
+from minicontainer.cli.root import cli as group
 for words in json.loads(sys.argv[1]):
     print("$", *words, file=sys.stderr, flush=True)
     try:
-        code = cli.cli.main(words, prog_name="minicontainer", standalone_mode=False)
+        code = group.main(words, prog_name="minicontainer", standalone_mode=False)
     except BaseException as e:
         code = cli.report(e)
     sys.stdout.flush()

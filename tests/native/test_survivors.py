@@ -16,7 +16,7 @@ from supplies import Run
 import minicontainer as mc
 from minicontainer import doctor
 from minicontainer import plan as p
-from minicontainer.container.cgroup import placement
+from minicontainer.container.cgroup import orphans
 from minicontainer.detached import client, termination
 from minicontainer.detached import container as detached
 from minicontainer.detached.container import Container
@@ -365,4 +365,4 @@ def test_what_does_not_end_in_the_foreground_is_told(
     freezer.let_go()
     until(lambda: not Cgroup.open(path).populated)
     os.rmdir(path)
-    assert path not in placement.stale()
+    assert path not in orphans.find()

@@ -18,7 +18,7 @@ from minicontainer.kvm import guests
 pytestmark = pytest.mark.timeout(600)
 
 PROJECT = Path(__file__).parents[2]
-MADE = ("__pycache__", "*.so", "*.egg-info", "libexec", "_native.c", "_libseccomp.py", "_libnftables.py")
+MADE = ("__pycache__", "*.so", "*.egg-info", "libexec", "_native.c", "_libseccomp.py", "_libnftables.py", "_libzstd.py")
 SHARED = {
     "share/man/man1/minicontainer.1": ("manual",),
     "share/bash-completion/completions/minicontainer": ("completion", "bash"),
@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it is checked out, but for what is hidden."""
     place = tmp_path_factory.mktemp("source") / "minicontainer"
     place.mkdir()
-    for name in ("minicontainer", "csrc", "docs", "tests", "examples", "findings"):
+    for name in ("bin", "minicontainer", "csrc", "docs", "tests", "examples", "findings"):
         shutil.copytree(PROJECT / name, place / name, symlinks=True, ignore=shutil.ignore_patterns(*MADE))
     for file in PROJECT.iterdir():
         if file.is_file() and not file.name.startswith("."):
@@ -94,7 +94,8 @@ def test_the_wheel_has_helpers_guests_man_page_and_completion(wheel: Path) -> No
         assert [path for path in names if path.endswith(f".data/data/{name}")], name
     for name in ("init", "monitor", "enter", "probe", *(f"guests/{guest}" for guest in guests.names())):
         assert f"minicontainer/libexec/{name}" in names
-    for name in ("_libseccomp.py", "_libnftables.py", "_native.abi3.so", "container/seccomp/default.json", "py.typed"):
+    files = "_libseccomp.py _libnftables.py _libzstd.py _native.abi3.so container/seccomp/default.json py.typed"
+    for name in files.split():
         assert f"minicontainer/{name}" in names
 
 
@@ -108,6 +109,20 @@ def test_what_is_installed_says_what_the_command_says(installed: Path) -> None:
         done("man", "-l", installed / "share/man/man1/minicontainer.1", cwd=installed) if shutil.which("man") else ""
     )
     assert not shown or "kvm-boot" in shown
+
+
+def test_the_installed_command_is_a_light_script_of_its_own_python(installed: Path) -> None:
+    """What pip writes for an entry point may import re (findings/pip-scripts.sh)."""
+    first, *lines = (installed / "bin/minicontainer").read_text(encoding="utf-8").splitlines()
+    assert re.fullmatch(rf"#!{installed}/bin/python[0-9.]*", first)
+    assert [line for line in lines if "import" in line and line[0] != "#"] == [
+        "from minicontainer.__main__ import main"
+    ]
+    link = installed.parent / "link"
+    link.symlink_to(installed / "bin/minicontainer")
+    assert done(link, "version", cwd=installed) == done(
+        installed / "bin/python", "-m", "minicontainer", "version", cwd=installed
+    )
 
 
 @pytest.mark.needs("root", "cgroup2")

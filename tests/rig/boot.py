@@ -4,13 +4,12 @@ Theory of operation. The cache holds four things:
 
     kernel/        of the package: ``release``, ``image`` (an ELF vmlinux, where we can unpack it: its PVH entry spares
                    the guest the decompression), and lib/modules with what depmod says of them
-    guest/         ``vmlinuz`` of GUEST_PACKAGE, as it is: what tests boot inside the rig
+    guests-HASH/   what tests boot inside the rig (guestkernels.py)
     initrd-HASH    busybox, init.sh, and the modules that init.sh loads; HASH is of all that it is made of
     disk.img       an empty ext4 file system, sparse; runs write to a snapshot of it
 
 Each is made below ``making/`` and renamed when it is whole, by one process at a time (flock on ``lock``). So what is
-there is whole, and what a killed process left in ``making/`` is thrown away by the next. The package is downloaded by
-apt-get, with whatever proxy and mirrors apt is configured for, and never installed.
+there is whole, and what a killed process left in ``making/`` is thrown away by the next.
 """
 
 from __future__ import annotations
@@ -21,20 +20,19 @@ import lzma
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))  # this may be run by any Python, before the package is built
 
+import guestkernels  # noqa: E402
+from packages import Apt, Origin, RigError, call, extract  # noqa: E402
+
 from minicontainer.cpio import newc  # noqa: E402
 
 PACKAGE = "linux-image-amd64"
-GUEST_PACKAGE = "linux-image-cloud-amd64"
 DISK_SIZE = 1 << 30
 
 # program -> the Debian package that has it
@@ -63,10 +61,6 @@ UNUSED = re.compile(
 )
 
 
-class RigError(Exception):
-    """The rig cannot start; the text says why."""
-
-
 class Boot(NamedTuple):
     """Files for one VM."""
 
@@ -74,7 +68,7 @@ class Boot(NamedTuple):
     initrd: Path
     disk: Path
     modules: Path
-    guest: Path
+    guests: Path
 
     @property
     def release(self) -> str:
@@ -115,15 +109,19 @@ def _find(cache: Path) -> Boot | None:
     except FileNotFoundError:
         return None
     boot = _boot(cache, release)
-    return boot if all(path.exists() for path in (boot.initrd, boot.disk, boot.guest)) else None
+    return boot if all(path.exists() for path in (boot.initrd, boot.disk, boot.guests)) else None
 
 
 def _boot(cache: Path, release: str) -> Boot:
     busybox = os.stat(tool("busybox"))
     parts = (release, ROOT_MODULES, MODULES, busybox.st_size, busybox.st_mtime_ns, (HERE / "init.sh").read_bytes())
-    name = "initrd-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    name, guests = f"initrd-{_hash(parts)}", f"guests-{_hash(guestkernels.GUESTS)}"
     modules = cache / "kernel/lib/modules" / release
-    return Boot(cache / "kernel/image", cache / name, cache / "disk.img", modules, cache / "guest/vmlinuz")
+    return Boot(cache / "kernel/image", cache / name, cache / "disk.img", modules, cache / guests)
+
+
+def _hash(of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:16]
 
 
 def _fill(cache: Path) -> Boot:
@@ -132,96 +130,37 @@ def _fill(cache: Path) -> Boot:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
     if not (cache / "kernel").exists():
-        _unpack(_download(PACKAGE, making), making / "kernel")
+        _unpack(Apt(Origin(), making).download(PACKAGE, "linux-image-", making), making / "kernel")
         (making / "kernel").rename(cache / "kernel")
-    if not (cache / "guest").exists():
-        _unpack_guest(_download(GUEST_PACKAGE, making), making / "guest")
-        (making / "guest").rename(cache / "guest")
     boot = _boot(cache, (cache / "kernel/release").read_text(encoding="ascii"))
+    if not boot.guests.exists():
+        (making / "guests").mkdir()
+        guestkernels.fetch(making / "guests", making)
+        (making / "guests").rename(boot.guests)
     (making / "initrd").write_bytes(initramfs(boot))
     (making / "initrd").rename(boot.initrd)
     with open(making / "disk.img", "wb") as disk:
         disk.truncate(DISK_SIZE)
-    _call(tool("mke2fs"), "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", str(making / "disk.img"))
+    call(tool("mke2fs"), "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", str(making / "disk.img"))
     (making / "disk.img").rename(boot.disk)
     making.rmdir()
     return boot
 
 
-def _call(*command: str, cwd: Path | None = None) -> str:
-    """Runs a command for its output; RigError with what it said when it fails."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    try:
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise RigError(f"{command[0]} is missing") from None
-    if done.returncode:
-        raise RigError(f"{' '.join(command)} failed ({done.returncode}):\n{(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
 # ---- the kernel
-
-
-def _download(package: str, into: Path) -> Path:
-    """Downloads the kernel's package that this one depends on; with apt's lists made anew if it cannot otherwise."""
-    try:
-        return _download_once(package, into)
-    except RigError:
-        _call(*(() if os.geteuid() == 0 else ("sudo", "-n")), "apt-get", "-q", "update")
-        return _download_once(package, into)
-
-
-def _download_once(package: str, into: Path) -> Path:
-    lines = _call("apt-cache", "depends", package).splitlines()
-    names = [line.split()[1] for line in lines if line.strip().startswith("Depends: linux-image-")]
-    if not names:
-        raise RigError(f"apt's lists have no {package}")
-    _call("apt-get", "download", "-q", names[0], cwd=into)
-    return next(into.glob("*.deb"))
 
 
 def _unpack(package: Path, into: Path) -> None:
     """Takes the kernel and its modules out of the package, which is removed."""
-    _extract(package, into, _is_wanted)
+    extract(package, into, _is_wanted)
     package.unlink()
     (modules,) = (into / "lib/modules").iterdir()
     (into / "usr").mkdir()
     (into / "usr/lib").symlink_to("../lib")  # where depmod looks depends on the release
-    _call(tool("depmod"), "-b", str(into), modules.name)
+    call(tool("depmod"), "-b", str(into), modules.name)
     (image,) = (into / "boot").glob("vmlinuz-*")
     (into / "image").write_bytes(unpack_image(image.read_bytes()))
     (into / "release").write_text(modules.name, encoding="ascii")
-
-
-def _unpack_guest(package: Path, into: Path) -> None:
-    """Takes the kernel alone, packed as it is."""
-    _extract(package, into, lambda name: name.startswith("boot/vmlinuz-"))
-    package.unlink()
-    (image,) = (into / "boot").glob("vmlinuz-*")
-    image.rename(into / "vmlinuz")
-
-
-def _extract(package: Path, into: Path, is_wanted: Callable[[str], bool]) -> None:
-    """The files that are wanted; those below usr/ as if they were not."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
-        assert unpacking.stdout is not None
-        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
-            for member in archive:
-                name = member.name.removeprefix("./").removeprefix("usr/")
-                if member.isfile() and is_wanted(name):
-                    _copy_member(archive, member, into / name)
-        unpacking.stdout.read()  # padding; a closed pipe would kill dpkg-deb
-    if unpacking.returncode:
-        raise RigError(f"{package.name} cannot be unpacked")
-
-
-def _copy_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    content = archive.extractfile(member)
-    assert content is not None  # it is a file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as file:
-        shutil.copyfileobj(content, file)
 
 
 def _is_wanted(name: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -42,7 +43,7 @@ SHELL = "exec /bin/busybox setsid /bin/busybox cttyhack /bin/busybox sh"
 
 @pytest.fixture
 def linux() -> str:
-    return os.environ["RIG_LINUX"]
+    return os.environ["RIG_GUESTS"] + "/vmlinuz"
 
 
 def initrd(directory: Path, body: str) -> str:
@@ -81,10 +82,10 @@ def test_the_64_bit_protocol_and_reboot(linux: str, tmp_path: Path) -> None:
     assert result.reason == "triple-fault", "reboot=t is a triple fault"
 
 
-@pytest.mark.parametrize("way", ["k", "acpi"])
+@pytest.mark.parametrize("way", ["", "reboot=k", "reboot=acpi", "reboot=bios"])
 def test_reboot_is_an_end_without_an_error(linux: str, way: str) -> None:
     """Without a root file system the kernel panics, and restarts at once (panic=-1)."""
-    command = [*CLI, "kvm-boot", linux, "--memory", "128M", "--append", f"{QUICK} reboot={way}", "--timeout", str(BOOT)]
+    command = [*CLI, "kvm-boot", linux, "--memory", "128M", "--append", f"{QUICK} {way}", "--timeout", str(BOOT)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert "Unable to mount root fs" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
@@ -113,12 +114,18 @@ def test_a_shell_on_the_serial_line(linux: str, tmp_path: Path) -> None:
 def test_the_comparison_boots_it_under_both(linux: str, tmp_path: Path) -> None:
     """No figure is asserted."""
     target = tmp_path / "figures.json"
-    words = ["compare", "linux", linux, "-n", "1", "--only", "kvm-boot", "--only", "qemu-microvm", "--meta", target]
+    other = tmp_path / "minicontainer"
+    other.write_text(f'#!/bin/sh\nexec {shlex.join(CLI)} "$@"\n', encoding="utf-8")
+    other.chmod(0o755)
+    names = ("kvm-boot", "qemu-microvm", "against")
+    chosen = [word for name in names for word in ("--only", name)]
+    words = ["compare", "linux", linux, "-n", "1", *chosen, "--against", other, "--meta", target]
     done = subprocess.run([*CLI, *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "kvm-boot / qemu-microvm: " in done.stdout
+    assert re.search(r"^(kept|MISSED): kvm-boot / against [0-9.]+ \(at most 0.40\)$", done.stdout, re.M)
     samples = json.loads(target.read_text(encoding="utf-8"))["samples_ns"]
-    for name in ("kvm-boot", "qemu-microvm"):
+    for name in names:
         (init,), (total,) = samples["init"][name], samples["total"][name]
         assert 0 < init < total
 

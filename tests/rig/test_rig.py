@@ -108,6 +108,12 @@ def test_timeout() -> None:
     assert done.stderr == "rig: timeout after 0.5 s, before the command was started\n"
 
 
+def test_a_command_that_has_stopped() -> None:
+    done = vm("--silence", "15", "--", "sh", "-c", "sleep 5; echo said; sleep 1000")
+    assert done.returncode == 124
+    assert (done.stdout, done.stderr) == ("said\n", "rig: nothing was said for 15 s\n")
+
+
 def test_a_missing_program() -> None:
     done = vm("--", "true", PATH="/nonexistent")
     assert done.returncode == 125
@@ -124,18 +130,13 @@ def test_the_cache_heals(tmp_path: Path) -> None:
     assert vm("--prepare").returncode == 0
     shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     real = Path(os.environ.get("MINICONTAINER_CACHE") or Path(shared) / "minicontainer")
-    for name in ("kernel", "guest"):
-        (tmp_path / name).symlink_to(real.absolute() / name)
+    for made in (real / "kernel", *real.glob("guests-*")):
+        (tmp_path / made.name).symlink_to(made.absolute())
     (tmp_path / "making/kernel").mkdir(parents=True)
     command = [sys.executable, str(HERE / "vm.py"), "--prepare"]
     environment = {**os.environ, "MINICONTAINER_CACHE": str(tmp_path)}
     callers = [subprocess.Popen(command, env=environment) for _ in range(3)]
     assert [caller.wait(timeout=60) for caller in callers] == [0, 0, 0]
-    assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == [
-        "disk.img",
-        "guest",
-        "initrd",
-        "kernel",
-        "lock",
-    ]
+    names = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
+    assert names == {"disk.img", "guests", "initrd", "kernel", "lock"}
     assert not (real / "making").exists()

@@ -6,7 +6,7 @@
 Theory of operation. QEMU emulates the whole processor (TCG, with AMD's SVM), so that neither /dev/kvm nor privilege is
 needed here. The guest boots a Debian kernel (boot.py), and its root is the host's: shared read-only over 9p, with an
 overlay on a tmpfs above, so that writes vanish (init.sh). It has pure cgroup v2 with every controller, /dev/kvm, tun,
-fuse, nft, an ext4 disk at $RIG_DISK, a kernel to boot inside at $RIG_LINUX, a user `rig` (uid 1000), a TMPDIR that can
+fuse, nft, an ext4 disk at $RIG_DISK, kernels to boot inside in $RIG_GUESTS, a user `rig` (uid 1000), a TMPDIR that can
 be an overlay's upper directory, and no network but lo (setup.sh). $RIG is 1 there.
 
 The command runs as root, in the current directory and with the caller's environment (what PASSED names). Guest and host
@@ -29,10 +29,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
-from boot import HERE, Boot, RigError, prepare, tool
+from boot import HERE, Boot, prepare, tool
+from packages import RigError
 
 TIMED_OUT, BROKEN = 124, 125
 BOOT, BOOTS = 120, 3  # seconds for a boot (8 where nothing else runs), and how many are tried
@@ -47,12 +49,13 @@ APPEND = (
 
 @dataclass(frozen=True)
 class Job:
-    """What to run, and in which machine. ``memory`` in MiB, ``timeout`` in seconds."""
+    """What to run, and in which machine. ``memory`` in MiB, ``timeout`` and ``silence`` (without output) in seconds."""
 
     command: Sequence[str]
     memory: int = 2048
     cpus: int = field(default_factory=lambda: min(len(os.sched_getaffinity(0)), 4))
     timeout: float = 600
+    silence: float = inf
     output: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     modules: Sequence[str] = ()
@@ -73,7 +76,7 @@ def run(job: Job, stdout: BinaryIO | None = None, stderr: BinaryIO | None = None
         if job.verbose:
             streams.append(Stream(control / "console", err))
         started = time.monotonic()
-        in_time = _run_machine(_qemu(control, job, boot), control, started + job.timeout, streams)
+        in_time = _run_machine(_qemu(control, job, boot), control, started + job.timeout, streams, job.silence)
         return _result(control, job, in_time, time.monotonic() - started)
 
 
@@ -82,7 +85,7 @@ class Stream:
 
     def __init__(self, path: Path, sink: BinaryIO) -> None:
         path.touch()
-        self.path, self.sink, self.offset = path, sink, 0
+        self.path, self.sink, self.offset, self.heard = path, sink, 0, time.monotonic()
 
     def copy(self) -> None:
         with open(self.path, "rb") as source:
@@ -90,6 +93,7 @@ class Stream:
             while chunk := source.read(1 << 16):
                 self.offset += len(chunk)
                 self.sink.write(chunk)
+                self.heard = time.monotonic()
         self.sink.flush()
 
 
@@ -114,7 +118,7 @@ def _write_control(control: Path, job: Job, boot: Boot) -> None:
 def _environment(job: Job, boot: Boot) -> dict[str, str]:
     passed = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
     passed["PATH"] = passed.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    own = {"RIG": "1", "RIG_DISK": "/run/disk", "RIG_LINUX": str(boot.guest), "TMPDIR": "/run/disk/tmp"}
+    own = {"RIG": "1", "RIG_DISK": "/run/disk", "RIG_GUESTS": str(boot.guests), "TMPDIR": "/run/disk/tmp"}
     if job.output is not None:
         own["RIG_OUTPUT"] = str(job.output.resolve())
     return {**passed, **own, **job.env}
@@ -161,19 +165,25 @@ def _escape(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _run_machine(command: list[str], control: Path, deadline: float, streams: list[Stream]) -> bool:
-    """Runs QEMU to its end, copying what the guest writes; False if it had to be killed when the time was over.
+def _run_machine(
+    command: list[str], control: Path, deadline: float, streams: list[Stream], silence: float = inf
+) -> bool:
+    """Runs QEMU to its end, copying what the guest writes; False if it had to be killed when the time was over, or when
+    the command had said nothing for ``silence`` seconds.
 
     A boot that takes too long is given up, reported, and started again: beside another one, an emulated machine was
     once not ready after 200 seconds."""
     for boot in range(1, BOOTS + 1):
         with open(control / "qemu", "wb") as log:
             qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        give_up = min(deadline, time.monotonic() + BOOT) if boot < BOOTS else deadline
+        give_up, begun = (min(deadline, time.monotonic() + BOOT) if boot < BOOTS else deadline), 0.0
         try:
-            while qemu.poll() is None and time.monotonic() < (deadline if (control / "booted").exists() else give_up):
+            while qemu.poll() is None and time.monotonic() < give_up:
                 for stream in streams:
                     stream.copy()
+                if (control / "booted").exists():
+                    begun = begun or time.monotonic()
+                    give_up = min(deadline, max(begun, *(stream.heard for stream in streams)) + silence)
                 time.sleep(0.02)
             in_time = qemu.poll() is not None
         finally:
@@ -194,7 +204,9 @@ def _result(control: Path, job: Job, in_time: bool, seconds: float) -> int:
     except FileNotFoundError:
         if not in_time:
             when = "" if (control / "booted").exists() else ", before the command was started"
-            print(f"rig: timeout after {job.timeout:g} s{when}", file=sys.stderr)
+            late = seconds >= job.timeout
+            why = f"timeout after {job.timeout:g} s{when}" if late else f"nothing was said for {job.silence:g} s"
+            print(f"rig: {why}", file=sys.stderr)
             return TIMED_OUT
         said = (control / "qemu").read_text(errors="replace") + (control / "console").read_text(errors="replace")
         raise RigError("the VM ended without a result\n" + "\n".join(said.splitlines()[-60:])) from None
@@ -218,6 +230,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--memory", type=int, default=Job.memory, metavar="MIB", help="of the guest (default %(default)s)")
     add("--cpus", type=int, metavar="N", help="virtual processors (default: as many as here, at most 4)")
     add("--timeout", type=float, default=Job.timeout, metavar="SECONDS", help="default %(default)s")
+    add("--silence", type=float, default=inf, metavar="SECONDS", help="give up a command that says nothing for so long")
     add("--output", type=Path, metavar="DIR", help="made here, and writable in the guest at the same path")
     add("--env", action="append", default=[], metavar="NAME[=VALUE]", help="one more variable for the command")
     add("--module", action="append", default=[], metavar="NAME", help="one more kernel module")
@@ -244,6 +257,7 @@ def _job(options: argparse.Namespace) -> Job:
         command=options.command,
         memory=options.memory,
         timeout=options.timeout,
+        silence=options.silence,
         output=options.output,
         env=env,
         modules=options.module,

@@ -140,6 +140,20 @@ def test_a_run_that_died_is_a_failure(project: Project) -> None:
     assert "native     wrote no report" in done.stdout
 
 
+def test_what_was_unfinished_is_run_again_with_the_test_that_stopped_it_last(project: Project) -> None:
+    kinds = {"ends": "time.sleep(1.1)", "stops": "os._exit(0)", "a": "pass", "b": "time.sleep(1.1)"}
+    tests = "".join(f"def test_{name}(): {body}\n" for name, body in kinds.items())
+    (project.path / "test_a.py").write_text(f"import os, time\n{tests}", encoding="ascii")
+    project.pytest("--report", "rig.json")
+    assert [entry["outcome"] for entry in project.report("rig.json").values()] == ["passed", *["unfinished"] * 3]
+    project.pytest("--report", "rig-2.json", "--only-from", "rig.json")
+    assert list(project.report("rig-2.json")) == [f"test_a.py::test_{name}" for name in ("a", "b", "stops")]
+    done = project.summary("rig.json", "rig-2.json")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "3 passed, 1 failed, 0 skipped"
+    assert "test_a.py::test_stops\n      rig: unfinished\n      rig-2: unfinished" in done.stdout
+
+
 def test_a_missing_ability_is_a_failure_when_all_must_work(project: Project) -> None:
     done = project.pytest("--report", "native.json", MINICONTAINER_MUST_WORK="1")
     assert done.returncode == 1

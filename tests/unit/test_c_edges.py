@@ -17,9 +17,11 @@ from graphs import circles
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 ROOMS: dict[str, set[str]] = {
     "plan": set(),
+    "start": {"plan"},
     "kvm": {"plan"},
     "monitor": {"plan", "helpers"},
     "helpers": {"plan", "monitor"},
+    "compiled": {"plan", "start", "monitor", "helpers"},
     "floors": {"plan", "helpers"},
     "probe": {"plan"},
     "guests": set(),

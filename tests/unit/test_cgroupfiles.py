@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +13,8 @@ from hypothesis import strategies as st
 from minicontainer.errors import UnsupportedError
 from minicontainer.linux import cgroupfiles as files
 from minicontainer.linux import cgroupfs
+from minicontainer.linux.cgroup import Cgroup
+from minicontainer.native import ffi, lib
 
 numbers = st.none() | st.integers(0, 2**63)
 devices = st.tuples(st.integers(0, 4095), st.integers(0, 2**20)).map(lambda d: f"{d[0]}:{d[1]}")
@@ -55,22 +61,55 @@ def test_pressure_is_percent_and_seconds() -> None:
         "some": files.Pressure(1.5, 0.25, 0.0, 2.5),
         "full": files.Pressure(0.0, 0.0, 0.0, 7e-6),
     }
-    assert files.stalled(text.encode()) == 2.5
-    assert files.stalled(None) is None
 
 
-def test_cpu_stat_of_kernels_with_and_without_more_fields() -> None:
-    short = b"usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\n"
-    assert files.cpu_seconds(short) == (3.0, 2.0, 1.0)
-    assert files.cpu_seconds(short + b"nice_usec 5\nnr_periods 7\n") == (3.0, 2.0, 1.0)
-    assert files.cpu_seconds(None) == (None, None, None)
+def usage(directory: Path, contents: dict[str, str]) -> dict[str, Any]:
+    """The usage that is read of files with these contents."""
+    for name, text in contents.items():
+        (directory / name).write_text(text)
+    with Cgroup.open(directory) as group:
+        used = ffi.new("struct mc_usage *")
+        lib.mc_measure(group.fd, 2**lib.MC_WAITED - 1, used)
+        return dict(group.as_usage(used))
 
 
-def test_io_stat_sums_over_devices_and_nothing_transferred_is_zero() -> None:
-    text = b"8:0 rbytes=10 wbytes=1 rios=1 wios=1 dbytes=0 dios=0\n8:16 rbytes=5 wbytes=2 rios=1 wios=1\n252:0 \n"
-    assert files.io_bytes(text) == (15, 3)
-    assert files.io_bytes(b"") == (0, 0)
-    assert files.io_bytes(None) == (None, None)
+PRESSURE = "some avg10=1.50 avg60=0.25 avg300=0.00 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+
+
+def test_usage_is_seconds_and_bytes(tmp_path: Path) -> None:
+    io = "8:0 rbytes=10 wbytes=1 rios=1 wios=1 dbytes=0 dios=0\n8:16 rbytes=5 wbytes=2 rios=1 wios=1\n252:0 \n"
+    contents = {
+        "cpu.stat": "usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\nnice_usec 5\nnr_periods 7\n",
+        "io.stat": io,
+        "memory.peak": "4096\n",
+        "pids.peak": "3\n",
+        **{f"{what}.pressure": PRESSURE.format(n) for what, n in (("cpu", 2500000), ("memory", 1), ("io", 0))},
+    }
+    assert usage(tmp_path, contents) == {
+        "cputime": 3.0,
+        "cputime_user": 2.0,
+        "cputime_system": 1.0,
+        "memory_peak": 4096,
+        "pids_peak": 3,
+        "io_read": 15,
+        "io_write": 3,
+        "pressure_cpu_some": 2.5,
+        "pressure_memory_some": 1e-6,
+        "pressure_io_some": 0.0,
+    }
+
+
+def test_what_the_kernel_does_not_account_is_none(tmp_path: Path) -> None:
+    found = usage(tmp_path, {"io.stat": "", "cpu.stat": "usage_usec 5\n"})
+    assert (found.pop("io_read"), found.pop("io_write"), found.pop("cputime")) == (0, 0, 5e-6)
+    assert set(found.values()) == {None}
+
+
+@given(st.text(st.sampled_from("0123456789 \n=totalusgercdbyw_"), max_size=200))
+def test_any_content_is_read(text: str) -> None:
+    with TemporaryDirectory() as directory:
+        found = usage(Path(directory), dict.fromkeys(("cpu.stat", "io.stat", "memory.peak", "io.pressure"), text))
+    assert all(value is None or value >= 0 for value in found.values())
 
 
 def test_the_default_weight() -> None:

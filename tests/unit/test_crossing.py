@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, get_type_hints
 
@@ -115,7 +115,7 @@ VALUES: dict[str, Any] = {
     "Port": mc.Port(80),
     "Ulimit": mc.Ulimit("core", 0, 0),
 }
-HANDLES = {"Popen", "Machine"}  # of what runs in this process, as subprocess.Popen
+HANDLES = {"Pool", "Popen", "Machine"}  # of what runs in this process, as subprocess.Popen
 
 
 def test_no_class_is_forgotten() -> None:
@@ -176,7 +176,7 @@ EXITS = [getattr(kvm, name) for name in kvm.__all__ if name.endswith("Exit") and
 def test_every_exit(kind: type[Any], crossed: Callable[[Any], Any]) -> None:
     """Where its data is the place of what is read, it crosses as bytes."""
     names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else list(kind._fields)
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, localns={"Any": Any, "Callable": Callable, "Mapping": Mapping})  # of type checkers
     values = {int: 3, bool: False, tuple[int, ...]: (1, 2)}
     given = [ffi.buffer(ffi.new("char[3]")) if name == "data" else values[hints[name]] for name in names]
     other = crossed(kind(*given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +11,31 @@ from hypothesis import strategies as st
 from minicontainer.container.cgroup.devices import ALWAYS
 from minicontainer.linux.devices import INSTRUCTION, Rule, program
 
-numbers = st.integers(0, 300)
+numbers = st.integers(0, 300) | st.integers(2040, 4094)
 accesses = st.sets(st.sampled_from("rwm"), min_size=1).map(lambda letters: "".join(sorted(letters)))
 rules = st.builds(Rule, st.sampled_from("cb"), numbers, st.none() | numbers, accesses)
 WORDS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*
 KINDS = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
+
+
+ARITHMETIC: dict[
+    int, Callable[[int, int, int], int]
+] = {  # opcode -> the result of (register, immediate value, other register)
+    0xBF: lambda _to, _immediate, source: source,  # mov64 register
+    0xB7: lambda _to, immediate, _source: immediate,  # mov64
+    0x54: lambda to, immediate, _source: to & immediate,  # and32
+    0x74: lambda to, immediate, _source: to >> immediate,  # rsh32
+    0x64: lambda to, immediate, _source: to << immediate & 0xFFFFFFFF,  # lsh32
+    0x4C: lambda to, _immediate, source: (to | source) & 0xFFFFFFFF,  # or32 register
+}
+COMPARISONS: dict[int, Callable[[int, int], bool]] = {  # opcode -> whether it jumps
+    0x05: lambda _to, _immediate: True,  # ja
+    0x16: lambda to, immediate: to == immediate & 0xFFFFFFFF,  # jeq32
+    0x25: lambda to, immediate: to > immediate,  # jgt
+    0x45: lambda to, immediate: to & immediate != 0,  # jset
+    0x55: lambda to, immediate: to != immediate,  # jne
+    0xA5: lambda to, immediate: to < immediate,  # jlt
+}
 
 
 def answer(code: bytes, kind: str, major: int, minor: int, wanted: str) -> int:
@@ -29,18 +50,10 @@ def answer(code: bytes, kind: str, major: int, minor: int, wanted: str) -> int:
         if opcode == 0x61:  # ldxw
             assert registers[source] == 0, "only the context is read"
             (registers[to],) = struct.unpack_from("=I", context, offset)
-        elif opcode == 0xBF:  # mov64 register
-            registers[to] = registers[source]
-        elif opcode == 0xB7:  # mov64 immediate
-            registers[to] = immediate
-        elif opcode == 0x54:  # and32
-            registers[to] &= immediate
-        elif opcode == 0x74:  # rsh32
-            registers[to] >>= immediate
-        elif opcode == 0x55:  # jne
-            at += offset if registers[to] != immediate else 0
-        elif opcode == 0x45:  # jset
-            at += offset if registers[to] & immediate else 0
+        elif opcode in ARITHMETIC:
+            registers[to] = ARITHMETIC[opcode](registers[to], immediate, registers[source])
+        elif opcode in COMPARISONS:
+            at += offset if COMPARISONS[opcode](registers[to], immediate) else 0
         else:
             assert opcode == 0x95, hex(opcode)  # exit
             return registers[0]

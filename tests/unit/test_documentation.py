@@ -10,7 +10,7 @@ import click
 import pytest
 from pages import PAGES, PROJECT, README, blocks
 
-from minicontainer.cli import cli
+from minicontainer.cli.root import cli
 
 LINKING = [*PAGES, PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md"]
 OTHERS = {"--variant": "debootstrap"}  # options of other programs

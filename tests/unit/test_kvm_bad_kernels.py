@@ -7,6 +7,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import socket
 import struct
 import tracemalloc
@@ -42,6 +43,9 @@ def test_a_file_that_is_cut_off_anywhere_is_refused(load: Load) -> None:
         assert caught.value.exit_code == 126
 
 
+PARTITIONED = bytearray(2048)
+PARTITIONED[446:462] = struct.pack("<BBHBBHII", 0x80, 0, 0, 0x83, 0, 0, 1, 2)
+PARTITIONED[510:512] = b"\x55\xaa"
 DEFECTS = [
     ("empty", b"", ["is empty"]),
     ("elf class", k.changed(ELF64, 4, "B", 7), ["class 7"]),
@@ -78,8 +82,7 @@ DEFECTS = [
     ("pvh over tables", k.elf(64, [Segment(bytes(9), 0x6100), k.pvh_note(0x6100)], 0), ["0x6100", "tables are"]),
     ("pvh over acpi", k.elf(64, [Segment(bytes(9), 0xE0000), k.pvh_note(0xE0000)], 0), ["0xe0000", "tables are"]),
     ("setup header", k.bzimage()[:0x240], ["setup header is cut off at 576 bytes"]),
-    ("old protocol", k.changed(k.bzimage(), 0x206, "<H", 0x20B), ["protocol 2.11"]),
-    ("32-bit kernel", k.changed(k.bzimage(), 0x236, "<H", 0), ["no 64-bit entry"]),
+    ("old protocol", k.changed(k.bzimage(), 0x206, "<H", 0x201), ["no command line in 32 bits", "protocol 2.01"]),
     ("zImage", k.changed(k.bzimage(), 0x211, "B", 0), ["zImage"]),
     ("short header", k.changed(k.bzimage(), 0x201, "B", 0x10), ["setup header ends at 0x212"]),
     ("long set-up", k.changed(k.bzimage(), 0x1F1, "B", 255), ["cut off at 3072 bytes"]),
@@ -90,7 +93,11 @@ DEFECTS = [
     ("preferred", k.changed(k.bzimage(), 0x258, "<Q", 2**64 - 1), ["of memory and has 32"]),
     ("payload beyond", k.changed(k.bzimage(), 0x24C, "<I", 2**31), ["its payload", "beyond its 3072 bytes"]),
     ("payload offset", k.changed(BZIMAGE_OF_ANY_PVH, 0x248, "<I", 2**32 - 1), ["its payload", "0x1000003ff"]),
-    ("gzip", gzip.compress(k.bzimage()), ["is packed by gzip (gunzip)"]),
+    ("gzip", gzip.compress(CODE), ["is packed by gzip (gunzip)"]),
+    ("gzip of an initrd", gzip.compress(b"070701" + CODE), ["is packed by gzip (gunzip)"]),
+    ("cut gzip", gzip.compress(k.bzimage())[:-9], ["is packed by gzip, and"]),
+    ("damaged gzip", k.changed(gzip.compress(k.simple()), 40, "B", 7), ["is packed by gzip, and"]),
+    ("huge gzip", gzip.compress(CODE)[:-4] + b"\xff" * 4, ["is packed by gzip, and says", "4294967295 bytes"]),
     ("xz", lzma.compress(ELF64), ["is packed by xz (unxz)"]),
     ("bzip2", bz2.compress(CODE), ["is packed by bzip2 (bunzip2)"]),
     ("lz4", k.lz4(CODE), ["is packed by lz4 (unlz4)"]),
@@ -102,6 +109,36 @@ DEFECTS = [
     ("script", b"#!/bin/sh\n", ["is a script"]),
     ("qcow2", b"QFI\xfb" + CODE, ["is a disk image"]),
     ("u-boot", b"\x27\x05\x19\x56" + CODE, ["is packed for U-Boot"]),
+    ("text", b"a word and more\n", ["is plain text (--mode real runs it as it is)"]),
+    ("utf-8", "Käse\n".encode() * 2000, ["is plain text"]),
+    ("arm64", CODE.ljust(0x38, b"\0") + b"ARM\x64" + bytes(99), ["is a kernel for arm64"]),
+    ("deb", b"!<arch>\ndebian-binary", ["is a package of Debian"]),
+    ("rpm", b"\xed\xab\xee\xdb" + CODE, ["is a package of rpm"]),
+    ("tar", CODE.ljust(257, b"\0") + b"ustar", ["is a tar archive"]),
+    ("iso", bytes(0x8001) + b"CD001", ["is an image of a CD"]),
+    ("gpt", bytes(512) + b"EFI PART" + CODE, ["is a disk image"]),
+    ("mbr", bytes(PARTITIONED), ["is a disk image", "--mode real"]),
+    ("ext4", bytes(0x438) + b"\x53\xef" + CODE, ["is a file system (ext4)"]),
+    ("core", k.changed(ELF64, k.TYPE, "<H", 4), ["is a core dump"]),
+    ("multiboot flags", k.elf_with(k.multiboot(0x88)), ["asks its loader for", "flags 0x88"]),
+    ("multiboot, no place", k.multiboot(3), ["multiboot header does not say where it goes"]),
+    ("multiboot, cut", k.multiboot(1 << 16)[:20], ["multiboot header", "beyond its 20 bytes"]),
+    ("multiboot before the file", k.multiboot(0, AT + 9, AT, 0, 0, AT), ["lies in the file at -0x9"]),
+    ("multiboot beyond", k.multiboot(0, AT, AT, AT + 99, 0, AT), ["lies in the file at 0x0 to 0x63"]),
+    ("multiboot backwards", k.multiboot(0, AT, AT, AT - 1, 0, AT), ["lies in the file at"]),
+    ("multiboot bss", k.multiboot(0, AT, AT, 0, 2**32 - 1, AT), ["do not fit into memory", "--memory"]),
+    ("multiboot entry", k.multiboot(0, AT, AT, 0, 0, 2**31), ["its entry 0x80000000 is outside memory"]),
+    ("multiboot low", k.multiboot(0, 0x6000, 0x6000, 0, 0, 0x6000), ["0x6000 lies where the machine's tables are"]),
+    ("multiboot2 for mips", k.multiboot2(architecture=4), ["another processor (architecture 4)"]),
+    ("multiboot2 screen", k.elf_with(k.multiboot2((5, 0, bytes(12)))), ["asks for a frame buffer"]),
+    ("multiboot2 unknown", k.elf_with(k.multiboot2((77, 0, bytes(3)))), ["does not know (tag 77 of 3 bytes)"]),
+    ("multiboot2 wish", k.elf_with(k.multiboot2((1, 0, struct.pack("<II", 6, 11)))), ["not given here (type 11)"]),
+    ("multiboot2 endless", k.elf_with(k.multiboot2(end=False)), ["multiboot2 header has 16 bytes"]),
+    ("multiboot2 no end", k.elf_with(k.multiboot2((6, 1, b""), end=False)), ["multiboot2 header has no end"]),
+    ("multiboot2 tag", k.changed(k.multiboot2((6, 1, b"")), 20, "<I", 99), ["a tag of 99 bytes at 0x10"]),
+    ("multiboot2 small tag", k.changed(k.multiboot2((6, 1, b"")), 20, "<I", 7), ["a tag of 7 bytes"]),
+    ("multiboot2 no entry", k.multiboot2((2, 0, bytes(16))), ["has addresses, and no entry"]),
+    ("multiboot2, no place", k.multiboot2(), ["multiboot2 header does not say where it goes"]),
     ("flat", bytes(33 * MIB), ["its 34603008 bytes at 0x1000 do not fit"]),
 ]
 
@@ -136,17 +173,30 @@ def test_where_memory_goes_on_above_the_hole_32_bits_do_not_reach(load: Load, bi
         (k.pvh(), {"mode": "long", "append": "x"}, ["append x", "elf64"]),
         (ELF64, {"load_address": 4096}, ["load-address 0x1000", "elf64"]),
         (k.bzimage(), {"load_address": 4096}, ["load-address 0x1000", "bzimage"]),
-        (k.bzimage(), {"entry": 4096}, ["entry 0x1000", "bzImage"]),
-        (k.pvh(), {"entry": 4096}, ["entry 0x1000", "PVH"]),
+        (k.bzimage(), {"entry": 4096}, ["entry 0x1000", "bzimage"]),
+        (k.pvh(), {"entry": 4096}, ["entry 0x1000", "pvh"]),
+        (k.elf_with(k.multiboot()), {"entry": 4096}, ["entry 0x1000", "multiboot"]),
+        (k.elf_with(k.multiboot()), {"mode": "multiboot2"}, ["mode multiboot2", "multiboot or protected"]),
+        (k.elf_with(k.multiboot()), {"append": "x" * 0x8000}, ["append", "this kernel takes 32767"]),
+        (k.elf_with(k.multiboot()), {"initrd": "/dev"}, ["initrd /dev: is a directory"]),
+        (k.elf_with(k.multiboot2()), {"initrd": "/nowhere/a b,c"}, ["initrd /nowhere/a: No such file"]),
+        (ELF32, {"mode": "linux64"}, ["mode linux64", "elf32", "protected"]),
+        (CODE, {"mode": "linux64"}, ["mode linux64", "does not say where it goes (--load-address, and --entry)"]),
+        (CODE, {"mode": "linux64", "load_address": AT, "entry": 2**40}, ["entry 0x10000000000: is outside memory"]),
+        (k.bzimage(), {"mode": "linux32", "append": "x" * 256}, ["this kernel takes 255"]),
         (ELF64, {"entry": 2**50}, ["entry 0x4000000000000: is outside memory"]),
         (CODE, {"entry": 2**51}, ["entry 0x8000000000000: is outside memory"]),
-        (CODE, {"mode": "unreal"}, ["mode unreal", "real, protected, long, user64, pvh, linux"]),
+        (
+            CODE,
+            {"mode": "unreal"},
+            ["mode unreal", ", ".join(boot.MODES)],
+        ),
         (CODE, {"mode": "linux"}, ["mode linux", "flat"]),
         (k.boot_sector(), {"mode": "pvh"}, ["mode pvh"]),
-        (ELF64, {"mode": "protected"}, ["mode protected", "elf64", "long or user64 or pvh"]),
+        (ELF64, {"mode": "protected"}, ["mode protected", "elf64", "long or user64"]),
         (ELF32, {"mode": "long"}, ["mode long", "elf32"]),
-        (ELF64, {"mode": "pvh"}, ["mode pvh", "no PVH note"]),
-        (k.bzimage(), {"mode": "real"}, ["mode real", "bzimage"]),
+        (ELF64, {"mode": "pvh"}, ["mode pvh", "elf64"]),
+        (k.bzimage(), {"mode": "long"}, ["mode long", "bzimage", "linux or pvh or linux32 or linux16"]),
         (k.bzimage(), {"append": "x" * 256}, ["append", "has 256 bytes; this kernel takes 255"]),
         (k.pvh(), {"append": "é" * 1024}, ["append", "has 2048 bytes; this kernel takes 2047"]),
         (k.pvh(), {"append": "a\0b"}, ["append", "NUL"]),
@@ -182,13 +232,32 @@ def test_an_initrd_that_would_lie_over_the_kernel(
         load(content, "16M", initrd=str(path))
 
 
+def test_the_remedy_for_an_initrd_helps(load: Load, tmp_path: Path) -> None:
+    """The memory that is named is enough; where none is, that is said."""
+    path = sparse(tmp_path / "initrd", 20 * MIB)
+    with pytest.raises(SpecError) as caught:
+        load(k.pvh(), "16M", initrd=str(path))
+    (enough,) = re.findall(r"\(--memory (\d+m)\)$", str(caught.value))
+    load(k.pvh(), enough, initrd=str(path))
+    sparse(tmp_path / "initrd", 5 * GIB // 2)
+    with pytest.raises(SpecError, match=r"\(a smaller or packed one: at most \d+ MiB, whatever the memory\)$"):
+        load(k.pvh(), "4G", initrd=str(path))
+
+
+def test_multiboot_needs_2_mib(load: Load) -> None:
+    low = k.elf(32, [Segment(bytes(4) + k.multiboot(3), 0x30000)], 0x30000)
+    with pytest.raises(KernelError, match="needs 2 MiB of memory and has 0"):
+        load(low, MIB // 2)
+    assert load(low, 2 * MIB)[0].kind == "multiboot"
+
+
 def test_linux_needs_16_mib(load: Load) -> None:
     for content in (k.pvh(), k.bzimage()):
         with pytest.raises(KernelError, match="needs 16 MiB of memory and has 15"):
             load(content, 16 * MIB - 4096)
 
 
-@pytest.mark.parametrize("mode", boot.MODES)
+@pytest.mark.parametrize("mode", [mode for mode in boot.MODES if mode != "real"])
 def test_what_is_packed_is_entered_in_no_mode(load: Load, mode: str) -> None:
     with pytest.raises(KernelError, match="is packed by gzip"):
         load(gzip.compress(CODE), mode=mode, load_address=0x1000)
@@ -299,7 +368,7 @@ def test_a_sparse_initrd_is_judged_before_it_is_read(load: Load, tmp_path: Path)
 @pytest.mark.parametrize("packer", k.PACKERS)
 def test_a_payload_that_unpacks_to_more_than_it_says(load: Load, packer: str) -> None:
     """The size that it says bounds what is unpacked."""
-    bomb = k.PACKERS[packer](bytes(64 * MIB if packer != "lz4" else 8 * MIB))
+    bomb = k.PACKERS[packer](bytes(8 * MIB if packer in ("lz4", "zstd") else 64 * MIB))
     payload = bomb[:-4] + struct.pack("<I", MIB)
     with allocating_less_than(20 * MIB), pytest.raises(SpecError, match=r"mode pvh: .*damaged"):
         load(k.bzimage(payload), mode="pvh")  # lzma takes 8 MiB for its dictionary
@@ -340,6 +409,25 @@ def test_memory_that_the_host_will_not_map(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("minicontainer.kvm.memory.host_memory", lambda: 2**63)
     with pytest.raises(SpecError, match=r"^memory \d+: cannot be mapped: Cannot allocate memory \(ulimit -v\)$"):
         GuestMemory(2**62)
+
+
+@pytest.mark.parametrize("size", [4096, 32 * MIB - 4096, 32 * MIB, 33 * MIB + 4096, 5 * GIB])
+def test_large_memory_is_of_huge_pages(size: int) -> None:
+    memory = GuestMemory(size)
+    try:
+        large = size >= 32 * MIB
+        assert len(memory) == size
+        for region in memory.regions:
+            host = memory.host + region.offset
+            assert host % (2 * MIB) == region.address % (2 * MIB) or not large
+            last = region.address + region.size - 8
+            memory[last : last + 8] = b"the last"
+            assert memory.read(last, 8) == b"the last"
+        maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
+        advised = [m for m in maps.split("VmFlags:")[1:] if " hg" in m.split("\n")[0]]
+        assert bool(advised) == (large and os.path.exists("/sys/kernel/mm/transparent_hugepage"))
+    finally:
+        memory.close()
 
 
 def test_memory_is_touched_only_where_it_is() -> None:

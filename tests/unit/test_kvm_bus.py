@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from minicontainer.errors import SpecError
 from minicontainer.kvm import devices
 from minicontainer.kvm.bus import PORTS, Access, Bus, Handler
 from minicontainer.kvm.exits import GuestEnd
+from minicontainer.kvm.rtc import Rtc
 
 
 def device(name: str) -> Handler:
@@ -98,7 +102,8 @@ def write(port: int, value: int) -> int | None:
 
 
 @pytest.mark.parametrize(
-    ("port", "value", "reason"), [(0x64, 0xFE, "reset"), (0xCF9, 0x06, "reset"), (0x600, 0x20 | 5 << 2, "poweroff")]
+    ("port", "value", "reason"),
+    [(0x64, 0xFE, "reset"), (0x92, 0x01, "reset"), (0xCF9, 0x06, "reset"), (0x600, 0x20 | 5 << 2, "poweroff")],
 )
 def test_ends(port: int, value: int, reason: str) -> None:
     with pytest.raises(GuestEnd) as end:
@@ -113,5 +118,30 @@ def test_no_ends(port: int, value: int) -> None:
     assert write(port, value) == 0
 
 
-def test_reading_them_gives_zero() -> None:
-    assert [handler(Access(port, 1, False, 0xFE, 0)) for port, handler in devices.PORTS.items()] == [0, 0, 0, 0]
+def test_the_clock_tells_the_time() -> None:
+    ports = Rtc().ports()
+
+    def read(register: int) -> int:
+        for nmi in (0x80, 0):
+            ports[0x70](Access(0x70, 1, True, register | nmi, 0))
+        value = ports[0x71](Access(0x71, 1, False, 0, 0))
+        assert value is not None
+        return value
+
+    def told() -> int:
+        digits = [f"{read(register):02x}" for register in (0x32, 9, 8, 7, 4, 2, 0)]
+        return calendar.timegm(time.strptime("".join(digits), "%Y%m%d%H%M%S"))
+
+    before, readings = int(time.time()), [told(), told()]  # a minute may end while one is read
+    assert any(before <= reading <= time.time() for reading in readings)
+    assert read(6) == (time.gmtime().tm_wday + 1) % 7 + 1
+    assert [read(register) for register in (10, 11, 12, 13)] == [0x26, 0x02, 0, 0x80]
+    assert read(10) & 0x80 == 0, "no update is in progress"
+    assert read(0x40) == 0
+    ports[0x71](Access(0x71, 1, True, 0x1AB, 0))
+    assert read(0x40) == 0xAB
+
+
+def test_reading_them_changes_nothing() -> None:
+    found = {port: handler(Access(port, 1, False, 0xFE, 0)) for port, handler in devices.PORTS.items()}
+    assert found == {0x64: 0, 0x92: 2, 0xCF9: 0, 0x600: 0, 0x601: 0}

@@ -25,6 +25,13 @@ def test_a_result_is_a_line() -> None:
     assert len(shown) < 250
 
 
+def test_a_result_whose_parts_are_cut_off_is_not_read_beyond_them() -> None:
+    result = Result("halt", 0, "", 0, b"", 0, (STATE[0], STATE[1][:-1]), [(b"x", b"")], 0.25, 0.2)
+    for read in (lambda: result.registers, lambda: result.exits):
+        with pytest.raises(ValueError, match="too small"):
+            read()
+
+
 def test_registers_are_hexadecimal() -> None:
     assert repr(Registers(rip=0x7C00, rax=10)) == "{rip: 0x7c00, rax: 0xa}"
     assert Registers(rip=1) == {"rip": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import mmap
 import os
 import struct
@@ -17,10 +18,10 @@ from hypothesis import strategies as st
 from kernels import AT, CODE, MIB, Segment
 from refusals import TEXTS, or_refused
 
-from minicontainer.cli.kvmboot import number, span
+from minicontainer.cli.kvmboot import ADDRESS, number, span
 from minicontainer.errors import Error, SpecError
 from minicontainer.kvm import acpi, boot, processor
-from minicontainer.kvm.boot import elf, payload
+from minicontainer.kvm.boot import elf, unpack
 from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError
 from minicontainer.kvm.memory import GuestMemory
 
@@ -40,6 +41,11 @@ IMAGES = [
     k.bzimage(),
     *(k.bzimage(pack(k.pvh())) for pack in k.PACKERS.values()),
     k.boot_sector(),
+    k.elf_with(k.multiboot(3)),
+    k.multiboot(0, AT, AT, 0, AT + 0x1000, AT + 32),
+    k.elf_with(k.multiboot2((1, 0, b"\x01\0\0\0"), (4, 1, bytes(4)), (5, 1, bytes(12))), 64),
+    k.multiboot2((2, 0, struct.pack("<IIII", AT, AT, 0, 0)), (3, 0, struct.pack("<I", AT + 0x40))),
+    gzip.compress(k.simple()),
     CODE,
 ]
 EDGES = [0, 1, 2, 0x1000, 0x9FC00, AT, MIB, 32 * MIB - 1, 32 * MIB, 3 << 30, 1 << 32]
@@ -60,6 +66,7 @@ ANY_OPTIONS = st.builds(
     entry=st.one_of(st.none(), st.none(), VALUES),
     initrd=st.sampled_from([None, None, "kernel", "/nowhere", "/dev"]),
     append=st.one_of(st.none(), st.none(), st.sampled_from(["", "quiet", "x" * 300, "x" * 3000]), TEXTS),
+    screen=st.booleans(),
 )
 OPTIONS = mostly(st.just(boot.Options()), ANY_OPTIONS, 4)  # with any two options most images are refused
 MEMORIES = st.sampled_from([*[32 * MIB] * 8, 4096, 0xF0000, MIB, 2 * MIB, 16 * MIB, (3 << 30) + 4096, 5 << 30])
@@ -134,7 +141,8 @@ def test_every_image_is_entered_as_it_is() -> None:
     """So that the fuzzing begins with what is right."""
     found = [attempt(image, 32 * MIB, boot.Options()) for image in IMAGES]
     assert [entry.kind for entry in found if entry] == [
-        "elf32", "elf64", "elf64", "pvh", "pvh", "bzimage", *["pvh"] * 5, "boot-sector", "flat",
+        "elf32", "elf64", "elf64", "pvh", "pvh", "bzimage", *["pvh"] * 6, "boot-sector", "multiboot", "multiboot",
+        "multiboot2", "multiboot2", "elf64", "flat",
     ]  # fmt: skip
 
 
@@ -189,7 +197,7 @@ def test_notes_are_read_as_they_were_written(written: list[tuple[str, int, bytes
     assert list(elf.notes(b"".join(k.note(*one).content for one in written))) == written
 
 
-UNPACKERS = list(payload.FORMATS.items())
+UNPACKERS = list(unpack.FORMATS.items())
 
 
 @examples(400)
@@ -209,13 +217,13 @@ def test_no_payload_breaks_what_unpacks_it(data: st.DataObject) -> None:
 
 
 def blocks(raw: list[bytes]) -> bytes:
-    return payload.LZ4_LEGACY + b"".join(struct.pack("<I", len(b)) + b for b in raw) + bytes(4)
+    return unpack.LZ4_LEGACY + b"".join(struct.pack("<I", len(b)) + b for b in raw) + bytes(4)
 
 
 @examples(150)
 @given(st.lists(st.binary(max_size=50), max_size=6), st.integers(0, 300))
 def test_any_lz4_frame(raw: list[bytes], size: int) -> None:
-    content = payload.lz4(blocks(raw), size)
+    content = unpack.lz4(blocks(raw), size)
     if content is not None:
         assert len(content) == (size or 1)
         content.close()
@@ -224,7 +232,7 @@ def test_any_lz4_frame(raw: list[bytes], size: int) -> None:
 @examples(150)
 @given(st.lists(st.binary(min_size=15, max_size=600), min_size=1, max_size=4))
 def test_an_lz4_frame_is_unpacked_as_it_was_packed(parts: list[bytes]) -> None:
-    content = payload.lz4(blocks([k.lz4_literals(p) for p in parts]), sum(map(len, parts)))
+    content = unpack.lz4(blocks([k.lz4_literals(p) for p in parts]), sum(map(len, parts)))
     assert content is not None
     assert content[:] == b"".join(parts)
     content.close()
@@ -245,7 +253,7 @@ WORDS = st.one_of(
 @given(WORDS)
 def test_any_address(text: str) -> None:
     with or_refused():
-        value = number("entry", text)
+        value = number("entry", text, ADDRESS)
         assert value is not None
         assert 0 <= value < 1 << 52
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
 from itertools import pairwise
@@ -14,8 +15,9 @@ from kernels import AT, CODE, GIB, MIB, Load, Segment, one_line, sparse
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm import acpi, boot, processor
-from minicontainer.kvm.boot import elf, flat, pc
+from minicontainer.kvm.boot import bios, elf, pc, zstd
 from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError
+from minicontainer.kvm.memory import GuestMemory
 
 # ---- ELF
 
@@ -34,6 +36,12 @@ def test_an_entry_may_be_a_virtual_address(load: Load, bits: int) -> None:
     entry, memory = load(k.elf(bits, segments, high + 5))
     assert entry.rip == AT + 5
     assert memory[AT + 0x3000 : AT + 0x3004] == b"data"
+
+
+def test_a_kernel_may_name_a_loader_that_cannot_exist(load: Load) -> None:
+    """As Solo5's do, so that Linux does not run them."""
+    loader = Segment(b"/nonexistent/solo5/\0", 0, type=k.PT_INTERP)
+    assert load(k.elf(64, [Segment(CODE, AT), loader], AT))[0].rip == AT
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -165,7 +173,9 @@ def test_linux_gets_its_zero_page(load: Load, initrd: Path) -> None:
     ("payload", "why"),
     [
         (b"", "does not say where its payload is"),
-        (b"\x28\xb5\x2f\xfd" + bytes(60), r"\(it begins with 28 b5 2f fd\) is unknown"),
+        (b"\x01\x02\x03\x04" + bytes(60), r"\(it begins with 01 02 03 04\) is unknown"),
+        (b"\x28\xb5\x2f\xfd" + bytes(60), "is damaged"),
+        (k.zstd(k.pvh()) + b"\1\0\0\0", "is damaged"),
         (k.gzip(k.simple()), "no PVH note"),
         (k.gzip(k.pvh(32)), "no ELF file"),
         (k.gzip(b"text"), "no ELF file"),
@@ -185,6 +195,14 @@ def test_a_payload_that_cannot_be_entered_is_left_to_the_kernel(load: Load, payl
     assert one_line(caught.value, "(--mode linux)")
 
 
+def test_zstd_needs_a_library(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zstd, "SONAME", "libnowhere.so.1")
+    image = k.bzimage(k.PACKERS["zstd"](k.pvh()))
+    assert load(image)[0].kind == "bzimage"
+    with pytest.raises(SpecError, match=r"mode pvh: .*needs libzstd, which cannot be opened: .*\(install libzstd1\)"):
+        load(image, mode="pvh")
+
+
 def test_linux_moves_itself_and_nothing_is_put_in_its_way(load: Load, initrd: Path) -> None:
     """Not even where its header says that it needs less than it has."""
     small = k.changed(k.changed(k.bzimage(bytes(8 * MIB)), 0x260, "<I", 0), 0x258, "<Q", 0)
@@ -195,6 +213,219 @@ def test_linux_moves_itself_and_nothing_is_put_in_its_way(load: Load, initrd: Pa
     with pytest.raises(SpecError, match=r"^initrd .*do not fit between the kernel's end 0x900800 and 0x1000000"):
         load(small, "16M", initrd=str(initrd))
     assert_disjoint(entry.used)
+
+
+def without_64_bits(version: int = 0x20B) -> bytes:
+    return k.changed(k.changed(k.bzimage(), 0x236, "<H", 0), 0x206, "<H", version)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "initrd_max"),
+    [
+        (without_64_bits(), None, k.INITRD_MAX),
+        (without_64_bits(), "linux", k.INITRD_MAX),
+        (without_64_bits(0x202), None, 0x37FFFFFF),
+        (k.bzimage(k.PACKERS["gzip"](k.pvh())), "linux32", k.INITRD_MAX),
+    ],
+)
+def test_linux_by_its_32_bit_entry(load: Load, initrd: Path, content: bytes, mode: str | None, initrd_max: int) -> None:
+    entry, memory = load(content, mode=mode, append="a", initrd=str(initrd))
+    assert (entry.kind, entry.mode, entry.rip) == ("bzimage", "protected", MIB)
+    assert memory.read(MIB, 16) == b"\xcc" * 16
+    page = memory.read(entry.registers["rsi"], 4096)
+    assert page[0x202:0x206] == b"HdrS"
+    address, size = struct.unpack_from("<II", page, 0x218)
+    assert memory.read(address, size) == initrd.read_bytes()
+    assert address + size <= min(initrd_max + 1, 32 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "expected"),
+    [
+        (k.simple(), {}, ("vmlinux", AT + 1)),
+        (k.simple(), {"entry": AT + 2}, ("vmlinux", AT + 2)),
+        (CODE, {"load_address": AT, "entry": AT + 2}, ("image", AT + 2)),
+        (CODE, {"load_address": AT}, ("image", AT)),
+    ],
+)
+def test_linux_that_is_not_packed(
+    load: Load, initrd: Path, content: bytes, options: dict[str, Any], expected: tuple[str, int]
+) -> None:
+    entry, memory = load(content, mode="linux64", append="a b", initrd=str(initrd), **options)
+    assert ((entry.kind, entry.rip), entry.mode, entry.linux) == (expected, "long", True)
+    assert memory.read(AT, len(CODE)) == CODE
+    page = memory.read(entry.registers["rsi"], 4096)
+    assert (page[0x1FE:0x200], page[0x202:0x206], page[0x210]) == (b"\x55\xaa", b"HdrS", 0xFF)
+    assert text_at(memory, struct.unpack_from("<I", page, 0x228)[0]) == "a b"
+    address, size = struct.unpack_from("<II", page, 0x218)
+    assert memory.read(address, size) == initrd.read_bytes()
+    assert page[0x1E8] == len(pc.memory_map(memory))
+
+
+# ---- multiboot
+
+
+def text_at(memory: GuestMemory, address: int) -> str:
+    return memory.read(address, 200).partition(b"\0")[0].decode()
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> str:
+    """Two files as --initrd takes them, the first with an argument."""
+    (tmp_path / "one").write_bytes(b"first")
+    (tmp_path / "a,b").write_bytes(b"second" * 1000)
+    return f"{tmp_path}/one x=1,{tmp_path}/a,,b"
+
+
+ADDRESSED = k.multiboot(0, AT + 8, AT, 0, AT + 0x1000, AT + 40, head=bytes(8))
+
+
+@pytest.mark.parametrize("content", [k.elf_with(k.multiboot(7)), k.elf_with(k.multiboot(3), 64), ADDRESSED])
+def test_multiboot_gets_its_information(load: Load, modules: str, content: bytes) -> None:
+    entry, memory = load(content, append="a b", initrd=modules)
+    assert (entry.kind, entry.mode, entry.irqchip) == ("multiboot", "protected", True)
+    assert memory.read(entry.rip, len(CODE)) == CODE
+    assert entry.registers["rax"] == 0x2BADB002
+    info = struct.unpack("<30I", memory.read(entry.registers["rbx"], 120))
+    flags, lower, upper, _, command_line, count, at = info[:7]
+    assert flags == 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9
+    assert (lower, upper) == (639, 31 * 1024)
+    assert text_at(memory, command_line) == "a b"
+    assert text_at(memory, info[16]) == "minicontainer"
+    found = {}
+    for number in range(count):
+        start, end, text, _ = struct.unpack("<4I", memory.read(at + 16 * number, 16))
+        assert start % 4096 == 0
+        found[text_at(memory, text)] = memory.read(start, end - start)
+    assert list(found.values()) == [b"first", b"second" * 1000]
+    assert [text.rpartition("/")[2] for text in found] == ["one x=1", "a,b"]
+    raw = memory.read(info[12], info[11])
+    ranges = [r[1:] for r in struct.iter_unpack("<IQQI", raw)]
+    assert ranges == [tuple(r) for r in pc.memory_map(memory)]
+    assert {size for size, *_ in struct.iter_unpack("<IQQI", raw)} == {20}
+
+
+def test_a_kernel_at_its_addresses(load: Load) -> None:
+    """The a.out kludge: what is loaded begins before the header, and ends where the header says."""
+    entry, memory = load(ADDRESSED + b"not this", mode="multiboot")
+    assert entry.used[0] == (AT, 0x1000)
+    short = k.multiboot(0, AT, AT, AT + 34, 0, AT + 32)
+    entry, memory = load(short)
+    assert memory.read(AT, 36) == short[:34] + bytes(2)
+    assert entry.rip == AT + 32
+
+
+PLACE2 = (2, 0, struct.pack("<IIII", AT, AT, 0, AT + 0x2000)), (3, 0, struct.pack("<I", AT + 0x40))
+
+
+@pytest.mark.parametrize(
+    ("content", "rip"),
+    [
+        (k.elf_with(k.multiboot2((1, 0, struct.pack("<II", 1, 6)), (1, 1, struct.pack("<I", 99)), (5, 1, b""))), None),
+        (k.elf_with(k.multiboot2((3, 0, struct.pack("<I", AT + 8)), (10, 0, bytes(16))), 64), AT + 8),
+        (k.multiboot2(*PLACE2), AT + 0x40),
+    ],
+)
+def test_multiboot2_gets_its_tags(load: Load, modules: str, content: bytes, rip: int | None) -> None:
+    entry, memory = load(content, append="a b", initrd=modules)
+    assert (entry.kind, entry.mode, entry.irqchip) == ("multiboot2", "protected", True)
+    assert entry.registers["rax"] == 0x36D76289
+    assert memory.read(entry.rip, len(CODE)) == CODE if rip is None else entry.rip == rip
+    at = entry.registers["rbx"]
+    total, reserved = struct.unpack("<II", memory.read(at, 8))
+    raw, tags, here = memory.read(at, total), [], 8
+    while here < total:
+        kind, size = struct.unpack_from("<II", raw, here)
+        tags.append((kind, raw[here + 8 : here + size]))
+        here += -(-size // 8) * 8
+    assert (at % 8, reserved, here, tags[-1]) == (0, 0, total, (0, b""))
+    content_of = dict(tags)
+    assert (content_of[1], content_of[2]) == (b"a b\0", b"minicontainer\0")
+    assert struct.unpack("<II", content_of[4]) == (639, 31 * 1024)
+    assert struct.unpack_from("<II", content_of[6]) == (24, 0)
+    ranges = [r[:3] for r in struct.iter_unpack("<QQII", content_of[6][8:])]
+    assert ranges == [tuple(r) for r in pc.memory_map(memory)]
+    loaded = [struct.unpack_from("<II", content) for kind, content in tags if kind == 3]
+    assert [memory.read(start, end - start) for start, end in loaded] == [b"first", b"second" * 1000]
+
+
+# ---- the screen
+
+
+def test_linux_is_told_of_the_screen(load: Load) -> None:
+    """struct screen_info: mode, columns, video memory, lines, VGA, scan lines of a character."""
+    shown = bytes.fromhex("0000 0000 0000 03 50 00 00 0300 0000 19 01 1000")
+    for content, options in ((k.bzimage(), {}), (k.bzimage(), {"mode": "linux32"}), (k.simple(), {"mode": "linux64"})):
+        for screen, found, line in ((True, shown, "console=tty0"), (False, bytes(18), "console=ttyS0")):
+            entry, memory = load(content, screen=screen, **options)
+            page = memory.read(entry.registers["rsi"], 4096)
+            assert page[: len(shown)] == found
+            assert text_at(memory, struct.unpack_from("<I", page, 0x228)[0]) == line
+    entry, memory = load(k.bzimage(), screen=True, append="quiet")
+    assert text_at(memory, pc.COMMAND_LINE) == "quiet"
+
+
+def test_pvh_which_tells_of_no_screen_is_taken_only_where_it_is_asked_for(load: Load) -> None:
+    image = k.bzimage(k.PACKERS["gzip"](k.pvh()))
+    assert load(image)[0].kind == "pvh"
+    assert load(image, screen=True)[0].kind == "bzimage"
+    assert load(image, screen=True, mode="pvh")[0].kind == "pvh"
+
+
+def test_multiboot_is_told_of_the_screen(load: Load) -> None:
+    entry, memory = load(k.elf_with(k.multiboot(7)), screen=True)
+    raw = memory.read(entry.registers["rbx"], 120)
+    assert int.from_bytes(raw[:4], "little") & 1 << 12
+    assert struct.unpack_from("<QIIIBB", raw, 88) == (0xB8000, 160, 80, 25, 16, 2)
+    assert text_at(memory, int.from_bytes(raw[64:68], "little")) == "minicontainer"
+    entry, memory = load(k.elf_with(k.multiboot(7)))
+    assert not any(memory.read(entry.registers["rbx"] + 88, 32))
+
+
+def test_multiboot2_is_told_of_the_screen(load: Load) -> None:
+    asked = (1, 0, struct.pack("<I", 8)), (5, 0, struct.pack("<III", 1024, 768, 32))
+    entry, memory = load(k.elf_with(k.multiboot2(*asked)), screen=True)
+    raw = memory.read(entry.registers["rbx"], 1024)
+    at = raw.index(struct.pack("<II", 8, 32))
+    assert at % 8 == 0
+    assert struct.unpack_from("<QIIIBBH", raw, at + 8) == (0xB8000, 160, 80, 25, 16, 2, 0)
+    for one, says in zip(asked, ("information that is not given here .type 8", "a frame buffer"), strict=True):
+        with pytest.raises(KernelError, match=says) as caught:
+            load(k.elf_with(k.multiboot2(one)))
+        assert one_line(caught.value, "(--screen has text)" if one[0] == 5 else "type 8")
+
+
+def test_the_bios_data_area_agrees_with_the_screen(load: Load) -> None:
+    for content in (k.elf_with(k.multiboot(3)), k.boot_sector()):
+        _, memory = load(content, screen=True)
+        assert memory[0x449] == b"\x03"
+        assert struct.unpack("<HHH", memory[0x44A:0x450]) == (80, 4096, 0)
+        assert struct.unpack("<HBH", memory[0x460:0x465]) == (0x0D0E, 0, 0x3D4)
+        assert struct.unpack("<BH", memory[0x484:0x487]) == (24, 16)
+        assert memory[0x410] == b"\x20"
+        _, memory = load(content)
+        assert not any(memory[0x449:0x487])
+
+
+def test_acpi_says_whether_there_is_a_vga() -> None:
+    found = [int.from_bytes(acpi.fadt(0, vga=vga)[109:111], "little") & acpi.VGA_NOT_PRESENT for vga in (False, True)]
+    assert found == [4, 0]
+
+
+def test_of_several_formats_the_first_is_taken(load: Load) -> None:
+    both = k.multiboot2()[: -len(CODE)] + k.multiboot(3)
+    content = k.elf(32, [Segment(bytes(4) + both, AT, 0x1000), k.pvh_note(AT)], AT)
+    for mode, kind in ((None, "pvh"), ("multiboot2", "multiboot2"), ("multiboot", "multiboot"), ("protected", "elf32")):
+        assert load(content, mode=mode)[0].kind == kind
+    assert load(content, mode="real")[0].kind == "flat"
+
+
+@pytest.mark.parametrize("content", [k.simple(32), k.bzimage(), k.pvh(), k.elf_with(k.multiboot())])
+def test_what_gzip_has_packed_is_unpacked(load: Load, content: bytes) -> None:
+    plain, memory = load(content)
+    entry, unpacked = load(gzip.compress(content))
+    assert entry == plain
+    assert [unpacked.read(*place) for place in entry.used] == [memory.read(*place) for place in plain.used]
 
 
 # ---- flat binaries and boot sectors
@@ -233,7 +464,7 @@ def test_a_boot_sector_gets_a_bios(load: Load) -> None:
     entry, memory = load(k.boot_sector(), "1M")
     assert entry[:4] == ("boot-sector", "real", 0x7C00, {"rsp": 0x7C00, "rdx": 0x80})
     assert memory[0x7C00:0x7E00] == k.boot_sector()
-    code = Path(flat.BIOS).read_bytes()
+    code = Path(bios.PATH).read_bytes()
     assert memory[0xF0000 : 0xF0000 + len(code)] == code
     vectors = list(struct.iter_unpack("<HH", memory[0:0x400]))
     video, other = struct.unpack_from("<HH", code)
@@ -296,3 +527,25 @@ def test_processor_tables_are_written_beside_all_that_was_loaded(
     before = [memory.read(*place) for place in entry.used]
     assert processor.write_tables(entry, memory) > 0
     assert [memory.read(*place) for place in entry.used] == before
+
+
+@pytest.mark.parametrize("mode", [None, "linux16"])
+def test_a_kernel_of_setup_code_alone_is_entered_in_real_mode(load: Load, tmp_path: Path, mode: str | None) -> None:
+    """As iPXE, whose code32_start is 0 (boot.rst, "Loading The Rest of The Kernel", "Running the Kernel")."""
+    content = k.bzimage() if mode else k.changed(k.bzimage(), 0x214, "<I", 0)
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(b"initrd")
+    entry, memory = load(content, mode=mode, memory=32 * MIB, append="a b", initrd=str(initrd))
+    assert (entry.kind, entry.mode, entry.rip) == ("bzimage", "real", 0)
+    assert (entry.segment, entry.code_segment, entry.registers) == (0x9000, 0x20, {"rsp": 0xE000})
+    assert (entry.irqchip, entry.linux) == (True, False)
+    setup = memory[0x90000 : 0x90000 + k.SETUP_SIZE]
+    assert setup[0x200:0x206] == content[0x200:0x206]
+    assert (setup[0x210], setup[0x211]) == (0xFF, 0x81)
+    assert struct.unpack_from("<H", setup, 0x224) == (0xDE00,)
+    (line,) = struct.unpack_from("<I", setup, 0x228)
+    assert memory[line : line + 4] == b"a b\0"
+    at, size = struct.unpack_from("<II", setup, 0x218)
+    assert memory[at : at + size] == b"initrd"
+    assert memory[0x100000 : 0x100000 + k.LOADED_SIZE] == b"\xcc" * k.LOADED_SIZE
+    assert memory[0x40:0x44][2:] == b"\x00\xf0"  # INT 10h is the BIOS's

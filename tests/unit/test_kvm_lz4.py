@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sanitizers import SANITIZED
 
-from minicontainer.kvm.boot.payload import LZ4_LEGACY, lz4
+from minicontainer.kvm.boot.unpack import LZ4_LEGACY, lz4
 from minicontainer.native import ffi, lib
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 from commands import COMMANDS
 
 import minicontainer as mc
-from minicontainer.cli import cli
+from minicontainer.cli.root import cli
 from minicontainer.errors import Error, SpecError
 
 # ---- the library: a field, a value, and the line
@@ -70,7 +70,8 @@ WRONG = {
     "--group-add": "-7", "--max-members": "-x", "--serial": "/none/x",
 }  # fmt: skip
 ARGUMENTS = {
-    "create": ["ROOTFS"], "run": ["-d", "ROOTFS"], "exec": ["C", "true"], "export": ["C"], "kvm-boot": ["hello"],
+    "compile": ["-o", "/none/x", "/tmp"], "create": ["ROOTFS"], "run": ["-d", "ROOTFS"], "exec": ["C", "true"],
+    "export": ["C"], "kvm-boot": ["hello"],
     "rootfs tar": ["/dev/null", "DIR"], "network create": ["N"], "compare linux": ["KERNEL"],
 }  # fmt: skip
 ALONE = ("ps", "events", "info", "version", "doctor", "network ls", "volume ls")
@@ -101,6 +102,8 @@ def test_of_an_option(name: str, spelled: str, names: list[str], capsys: pytest.
     arguments = ARGUMENTS.get(name, [] if name in ALONE or name.startswith("compare") else ["C"])
     if "--meta" in names:
         arguments = arguments[-1:]  # it is for what is waited for
+    if "--output" in names:
+        arguments = arguments[-1:]  # it is given once
     before = ["--network", "bridge"] if {"--ip", "--mac-address", "--dns", "--add-host"} & {*names} else []
     said = refusal([*name.split(), *before, spelled, value, *arguments], capsys)
     assert re.search(rf"(^|'){re.escape(spelled)}(?![\w-])", said), said

@@ -19,7 +19,7 @@ PACKAGE = Path(minicontainer.__file__).parent
 STUB = ast.parse((PACKAGE / "_native.pyi").read_text(encoding="utf-8"))
 NATIVE_H = "".join(
     (ROOT / "csrc" / name).read_text(encoding="utf-8").split("CDEF BEGIN")[1].split("CDEF END")[0]
-    for name in ("plan/native.h", "kvm/vcpu.h")
+    for name in ("plan/native.h", "start/start.h", "kvm/vcpu.h")
 )
 
 

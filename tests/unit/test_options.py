@@ -12,14 +12,14 @@ import click
 import pytest
 from commands import COMMANDS
 
-from minicontainer.cli.options import OptionalValues
+from minicontainer.cli.command import OptionalValues
 
 OPTIONAL = [
     (name, option.opts[0].removesuffix("-to"))
     for name, command in COMMANDS.items()
     if isinstance(command, OptionalValues)
     for option in command.params
-    if isinstance(option, click.Option) and option.hidden
+    if isinstance(option, click.Option) and option.hidden and option.opts[0].endswith("-to")
 ]
 FLAGS = [
     (name, option)
@@ -28,16 +28,20 @@ FLAGS = [
     if isinstance(option, click.Option) and option.is_flag
 ]
 ARGUMENTS = {"run": ["ROOTFS", "PROGRAM", "--explain=x"], "kvm-boot": ["KERNEL"], "update": ["CONTAINER"]}
-ARGUMENTS["create"] = ARGUMENTS["run"]
+ARGUMENTS["create"] = ARGUMENTS["compile"] = ARGUMENTS["run"]
+REQUIRED = {"compile": ["-o", "FILE"]}
 
 
 def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
-    with COMMANDS[name].make_context(name, list(words)) as context:
+    with COMMANDS[name].make_context(name, [*REQUIRED.get(name, []), *words]) as context:
         return context.params
 
 
 def test_there_are_such_options() -> None:
     assert OPTIONAL == [
+        ("compile", "--oom-group"),
+        ("compile", "--explain"),
+        ("compile", "--security-report"),
         ("create", "--oom-group"),
         ("kvm-boot", "--explain"),
         ("kvm-boot", "--trace"),

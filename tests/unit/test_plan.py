@@ -236,6 +236,7 @@ def test_offsets_used_here() -> None:
         pytest.param((10, 2, "=H", 1 << 2 | 1), id="envp that is no bytes"),
         pytest.param((10, 2, "=H", 1 << 6 | 1 << 2), id="paths that are no bytes"),
         pytest.param((5, 2, "=H", 0), id="a filter that is no bytes"),
+        pytest.param((0, 0, "=H", lib.MC_CHDIR), id="a directory that is no bytes"),
     ],
 )
 def test_c_refuses(change: tuple[int, int, str, int]) -> None:

@@ -442,6 +442,9 @@ def test_what_is_remembered_of_members_is_bounded(jail: Path, monkeypatch: pytes
     refused(jail, "File name too long", pax({b"linkpath": long}) + entry(b"x", LINK, link=b"y"))
     refused(jail, "larger than the kernel supports", pax({b"SCHILY.xattr.user.a": long}) + entry(b"d/", DIRECTORY))
     refused(jail, "larger than the kernel supports", pax({b"SCHILY.xattr.user." + long: b"v"}) + entry(b"f"))
+    refused(
+        jail, "name of an extended attribute holds a NUL byte", pax({b"SCHILY.xattr.user.a\0b": b"v"}) + entry(b"f")
+    )
     monkeypatch.setattr(extract, "MEMORY", 2 << 20)
     attribute = {b"SCHILY.xattr.user.a": b"v" * 1000}
     for members in (

@@ -199,6 +199,7 @@ def test_the_default_never_allows(capabilities: int) -> None:
     for number in (600, 1000, 2**20):
         assert bpf.evaluate(program, number, lib.AUDIT_ARCH_NATIVE) == ENOSYS
     assert bpf.evaluate(program, 1, I386) == KILL
+    assert not seccomp.is_strict(program)
 
 
 @pytest.mark.parametrize("high", [0, 2**32, 2**63])

@@ -15,7 +15,7 @@ from minicontainer.errors import SpecError
 from minicontainer.spec import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
-    NAME,
+    NAME_PATTERN,
     Device,
     Mount,
     Spec,
@@ -54,7 +54,7 @@ def test_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", "-a", "_a", "x" * 65, "é", "a\n", "a\0"])
 def test_no_name(name: str) -> None:
-    refused(lambda: spec(name=name), "name", NAME.pattern if "\0" not in name else "NUL")
+    refused(lambda: spec(name=name), "name", NAME_PATTERN if "\0" not in name else "NUL")
 
 
 @given(TEXTS)

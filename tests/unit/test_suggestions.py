@@ -11,7 +11,7 @@ from box import refusal
 from supplies import Run
 
 import minicontainer
-from minicontainer.cli import COMMANDS
+from minicontainer.cli.root import COMMANDS
 from minicontainer.cli.suggestions import ALTERNATIVES
 
 DOCKERS = (  # of `docker help` (27) and `podman help` (5)

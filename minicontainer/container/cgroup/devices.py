@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from minicontainer.container.host import NODES, Host
 from minicontainer.errors import StepError, UnsupportedError
@@ -16,6 +15,7 @@ from minicontainer.linux import devices
 from minicontainer.linux.devices import Rule
 from minicontainer.spec import Spec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.linux.cgroup import Cgroup
 
@@ -42,6 +42,8 @@ def rules(spec: Spec, host: Host) -> tuple[Rule, ...] | None:
     for device, (major, minor, mode) in zip(spec.devices, host.device_nodes, strict=True):
         kind = "b" if stat.S_ISBLK(mode) else "c"
         in_spec.append(Rule(kind, major, minor, "".join(sorted({*device.access, "m"}))))  # m: the plan creates it
+    if not in_spec:
+        return ALWAYS
     numbers = {(rule.kind, rule.major, rule.minor) for rule in in_spec}
     return (*(rule for rule in ALWAYS if rule[:3] not in numbers), *in_spec)
 
@@ -54,18 +56,24 @@ def refuse_partial_access(spec: Spec, reason: str) -> None:
             raise UnsupportedError("devices", value, reason, "leave out the access")
 
 
+def cached(allowed: tuple[Rule, ...] | None) -> int:
+    """The descriptor of a program for these rules; -1 where none is cached. It may have been closed meanwhile: the
+    kernel refuses another file (EBADF, EINVAL)."""
+    return _cache.get("program", -1) if allowed is ALWAYS else -1
+
+
 def restrict(cgroup: Cgroup | None, allowed: tuple[Rule, ...]) -> str:
     """Attaches the BPF program to the container's cgroup. Returns the reason where that failed, else ""."""
     if cgroup is None:
         return "there is no cgroup v2 hierarchy to put the container into"
     try:
-        if allowed == ALWAYS and _attach_cached(cgroup):
+        if allowed is ALWAYS and _attach_cached(cgroup):
             return ""
         loaded = devices.load(devices.program(allowed))
         try:
             devices.attach(cgroup.fd, loaded)
         finally:
-            if allowed != ALWAYS or _cache.setdefault("program", loaded) != loaded:
+            if allowed is not ALWAYS or _cache.setdefault("program", loaded) != loaded:
                 os.close(loaded)
     except StepError as e:
         return str(e)

@@ -11,24 +11,29 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer.container.cgroup import placement
-from minicontainer.container.cgroup.placement import ContainerCgroup, clean, stale
+from minicontainer.container.cgroup.placement import Place
 from minicontainer.errors import SpecError, StepError, UnsupportedError
 from minicontainer.linux.cgroup import Cgroup
-from minicontainer.native import lib, now
+from minicontainer.native import ffi, lib, now
 from minicontainer.spec import Limits
+from minicontainer.spec.limits import NO_LIMITS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NamedTuple
+
     from minicontainer.spec import DeviceRate
 
-__all__ = ["Setting", "apply", "change", "check", "clean", "controllers", "oom_killed", "place", "settings", "stale"]
+    Observe = Callable[[str, int], None]
+else:
+    from minicontainer.records import NamedTuple
 
-Observe = Callable[[str, int], None]
+__all__ = ["Setting", "apply", "change", "check", "controllers", "oom_killed", "place", "settings"]
 
-PIDS_DEFAULT = b"2048"  # podman's
+PIDS_DEFAULT = ffi.new("char[]", b"2048")  # podman's
 UNLIMITED = -1  # docker's
 CPU_PERIOD = 100_000  # us, the kernel's default and docker's
 CPU_QUOTA_LEAST = 1_000  # us: the kernel refuses less (min_cfs_quota_period)
@@ -74,17 +79,16 @@ class Setting(NamedTuple):
     data: str
 
 
-def place(limits: Limits, ident: str, *, owned: bool = False) -> ContainerCgroup | None:
-    """Creates the cgroup of container ``ident`` (12 hex digits), as ``placement.place``.
+def place(limits: Limits, ident: str, *, owned: bool = False, devices: int = -1) -> Place | None:
+    """Creates the cgroup of container ``ident`` (12 hex digits), as ``placement.place``; ``apply`` sets the limits, but
+    for the default of ``pids``.
 
     None where the caller can create no cgroup and there is no limit; UnsupportedError, with the reason and a remedy,
     where there is a limit. With ``owned`` the caller holds the ownership lock already.
     """
-    try:
-        return placement.place(ident, controllers(limits) if limits else {}, owned=owned)
-    except BaseException:
-        placement.discard(ident)
-        raise
+    needed = {} if limits is NO_LIMITS else controllers(limits)
+    pids = PIDS_DEFAULT if limits.pids is None else ffi.NULL
+    return placement.place(ident, needed, owned=owned, pids=pids, devices=devices)
 
 
 def check(limits: Limits) -> None:
@@ -99,7 +103,7 @@ def change(cgroup: Cgroup, limits: Limits, fields: Iterable[str]) -> None:
     part = Limits(**{field: getattr(limits, field) for field, controller in FIELDS if controller in touched})
     placement.provide(cgroup, controllers(part))
     if part.pids == UNLIMITED:
-        limit_processes(cgroup, b"max")
+        lib.mc_write_at(cgroup.fd, b"pids.max", b"max", 3)  # without a pids controller there is no limit
     apply(cgroup, part)
 
 
@@ -125,13 +129,6 @@ def apply(cgroup: Cgroup, limits: Limits, observe: Observe | None = None) -> Non
                 setting.file, (f"this kernel's controller has no {setting.file}", "a newer kernel")
             )
             raise UnsupportedError(field, setting.value, reason, hint)
-
-
-def limit_processes(cgroup: Cgroup, most: bytes = PIDS_DEFAULT) -> str:
-    """Writes pids.max of a container whose spec has no limit. Returns the call; "" without a pids controller."""
-    if lib.mc_write_at(cgroup.fd, b"pids.max", most, len(most)) < 0:
-        return ""
-    return f'write("pids.max", "{most.decode()}")'
 
 
 def oom_killed(cgroup: Cgroup) -> bool:

@@ -1,4 +1,4 @@
-"""Creates a container's cgroup below a parent that all containers share; finds and removes cgroups without an owner.
+"""Creates a container's cgroup below a parent that all containers share.
 
 Theory of operation. All containers of one base share a parent cgroup:
 
@@ -13,10 +13,6 @@ with limits is refused. Controllers are enabled from BASE down when a limit firs
 processes cannot enable controllers for its children ("no internal processes"), so these processes move to the leaf
 beside the parent. CLONE_INTO_CGROUP needs write access to cgroup.procs of BASE, the common ancestor, only.
 
-The process that started a container, or its monitor, holds the container's ownership lock (registry/ownership.py).
-A cgroup is removed as left behind only if its name has the mark of this state directory: the locks of other state
-directories are not visible here.
-
 The parent's descriptor stays open; the parent is looked up again when it was removed or is no longer writable.
 """
 
@@ -24,18 +20,25 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
 
 from minicontainer import runtime
 from minicontainer.container.registry import ownership
 from minicontainer.errors import StepError, UnsupportedError
 from minicontainer.linux import cgroupfs
 from minicontainer.linux.cgroup import Cgroup, hierarchy
+from minicontainer.linux.cgrouphints import mkdir_hint
+from minicontainer.linux.cgroupusage import files_of
+from minicontainer.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Needs = Mapping[str, tuple[str, object]]  # controller -> the option that needs it, and its value
 
 MONITORS = "monitors"
 CALLER = "minicontainer.caller"
-NAME = re.compile(r"([0-9a-f]{12})-([0-9a-f]{8})")
 
 # Enabled in the parent where BASE has them: they cost a container next to nothing, and measure its peaks.
 ACCOUNTING = frozenset({"memory", "pids", "io"})
@@ -46,75 +49,174 @@ GONE = (errno.ENOENT, errno.ENODEV, errno.EBADF, errno.ENOTDIR, errno.EACCES, er
 SCOPE_HINT = "run it under: systemd-run --user --scope -p Delegate=yes"
 SERVICE_HINT = "systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids"
 
-Needs = Mapping[str, tuple[str, object]]  # controller -> the option that needs it, and its value
+PLACE = ffi.typeof("struct mc_place *")
 
-_parent: Cgroup | None = None
 _unavailable = False
+_home: Home | None = None
+_process: object = object()  # another one after a fork: getpid(2) would be one call more
+
+
+def _forked() -> None:
+    global _process  # noqa: PLW0603
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class Home:
+    """What the cgroups of all containers of one state directory and user share."""
+
+    __slots__ = ("_owners", "files", "like", "mark", "parent", "whose")
+
+    def __init__(self, parent: Cgroup, whose: tuple[bytes | None, int]) -> None:
+        self.parent, self.whose, self.mark = parent, whose, runtime.mark()
+        self.files = files_of(parent.enabled, pressure=True)  # ``Cgroup.usage_files`` of a container's cgroup
+        self._owners = ffi.new("char[]", os.fsencode(ownership.directory()))
+        self.like: Any = ffi.new("struct mc_place *")  # struct mc_place of a container, without its id
+        self.like.owners, self.like.parent, self.like.name = self._owners, parent.fd, f"-{self.mark}".encode()
+
+
+class Place:
+    """A container's ownership lock and cgroup.
+
+    struct  struct mc_place: C closes both descriptors when it has removed the cgroup (mc_finish); ``struct.lock`` is -1
+            where another object holds the lock
+    home    what it shares with others
+    maker   ``_process`` of the process that removes the cgroup when it drops this object unclosed, as where a signal
+            handler raised before anybody had it; None: another owns the cgroup"""
+
+    __slots__ = ("home", "maker", "struct")
+
+    def __init__(self, home: Home, ident: str) -> None:
+        struct = ffi.new(PLACE)  # its descriptors are 0 until the next line; __del__ would close them
+        lib.mc_place_like(struct, home.like, ident.encode())
+        self.home, self.maker, self.struct = home, _process, struct
+
+    @property
+    def name(self) -> str:
+        """The name of the cgroup."""
+        name: bytes = ffi.string(self.struct.name)
+        return name.decode()
+
+    @property
+    def path(self) -> str:
+        """The path of the cgroup."""
+        return f"{self.home.parent.path}/{self.name}"
+
+    @property
+    def group(self) -> ContainerCgroup:
+        """A new object for the cgroup, which keeps this one alive."""
+        return ContainerCgroup(self)
+
+    def close(self, close: Callable[[int], None] = os.close) -> None:
+        """Closes both descriptors, each once, also where a signal handler raises meanwhile; the cgroup stays."""
+        struct = self.struct
+        for name in ("cgroup", "lock"):
+            fd = getattr(struct, name)
+            setattr(struct, name, -1)
+            if fd >= 0:
+                close(fd)
+
+    def drop(self, close: Callable[[int], None] = os.close, rmdir: Callable[[str], None] = os.rmdir) -> None:
+        """Removes the cgroup, if it is this process's and no process is in it, and closes the descriptors."""
+        if self.struct.cgroup >= 0 and self.maker is _process:
+            try:
+                rmdir(self.path)
+            except Exception:  # EBUSY; at the end of the interpreter this module's names may be gone
+                pass
+        self.close(close)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        try:
+            struct = self.struct
+        except AttributeError:
+            return  # a signal handler raised before it was whole
+        if struct.cgroup >= 0 or struct.lock >= 0:
+            self.drop(close)
 
 
 class ContainerCgroup(Cgroup):
-    """The cgroup of a container, with its ownership lock (a descriptor); -1 where another object holds the lock."""
+    """The cgroup of a container, whose descriptor is that of its place."""
 
-    __slots__ = ("ownership",)
-    ownership: int
+    __slots__ = ("place",)
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        super().__init__(place.struct.cgroup, place.path, place.name, place.home.parent, True)
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the directory; -1: closed."""
+        fd: int = self.place.struct.cgroup
+        return fd
+
+    @fd.setter
+    def fd(self, fd: int) -> None:
+        self.place.struct.cgroup = fd
 
     def close(self) -> None:
         """Closes the descriptors, and so releases the ownership lock; the cgroup stays."""
-        super().close()
-        lock, self.ownership = self.ownership, -1
-        if lock >= 0:
-            os.close(lock)
+        self.place.close()
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        super().__del__(close)
-        if getattr(self, "ownership", -1) >= 0:
-            close(self.ownership)
+    def __del__(self, _: Callable[[int], None] = os.close) -> None:
+        """Does nothing: the place closes the descriptors."""
 
 
-def place(ident: str, needed: Needs, *, owned: bool = False) -> ContainerCgroup | None:
+def place(ident: str, needed: Needs, *, owned: bool = False, pids: Any = ffi.NULL, devices: int = -1) -> Place | None:
     """Creates the cgroup of container ``ident`` (12 hex digits), with the controllers ``needed``.
 
     None where the caller can create no cgroup and no controller is needed; UnsupportedError where a controller is.
-    With ``owned`` the caller holds the ownership lock already.
+    With ``owned`` the caller holds the ownership lock already. ``pids`` (char *) is written to pids.max, where that
+    exists; ``devices`` is a BPF program to attach, or -1: the results are in ``struct.records``.
     """
-    if _parent is None:
+    whose = (runtime.chosen(), os.geteuid())
+    home = _home
+    if home is None:
         if _unavailable and not needed:
             return None
-    elif _parent.name == parent_name():
+    elif home.whose == whose:
         try:
-            if _parent.enabled.issuperset(needed):
-                return _create(ident, _parent, owned)
+            if not needed or home.parent.enabled.issuperset(needed):
+                return _create(ident, home, owned, pids, devices)
         except StepError as error:
             if error.errno not in GONE:
                 raise
-    parent = _create_parent(needed)
-    return None if parent is None else _create(ident, parent, owned)
+    home = _create_home(needed, whose)
+    return None if home is None else _create(ident, home, owned, pids, devices)
 
 
-def _create(ident: str, parent: Cgroup, owned: bool) -> ContainerCgroup:
+def _create(ident: str, home: Home, owned: bool, pids: Any, devices: int) -> Place:
     """Takes the ownership lock before the cgroup is visible."""
-    lock = -1 if owned else ownership.acquire(ident)
+    place = Place(home, ident)
+    struct = place.struct
+    struct.devices, struct.pids = devices, pids
+    if owned:
+        struct.owners = ffi.NULL
     try:
-        group = ContainerCgroup.create(name_of(ident), parent)
+        result = lib.mc_place(struct)
+        if result < 0 and struct.records[lib.MC_PLACE_LOCK].result < 0:  # waits for the lock, or makes its directory
+            lock, struct.owners = ownership.acquire(ident), ffi.NULL
+            try:
+                result = lib.mc_place(struct)
+            finally:
+                struct.lock = lock
+        if result < 0:
+            what = "mkdir" if struct.records[lib.MC_PLACE_MKDIR].result < 0 else "open"
+            hint = mkdir_hint(OSError(-result, "")) if what == "mkdir" else ""
+            raise StepError(-result, f"{what}({place.path!r})", hint=hint)
     except BaseException:
-        if lock >= 0:
-            os.close(lock)
+        place.drop()
         raise
-    group.ownership = lock
-    return group
-
-
-def name_of(ident: str) -> str:
-    """The name of a container's cgroup."""
-    return f"{ident}-{runtime.mark()}"
+    return place
 
 
 def monitors() -> Cgroup | None:
     """The cgroup of the monitors of detached containers: the caller's own may be removed before they end."""
-    if _parent is None:
+    if _home is None:
         return None
     try:
-        return Cgroup.create(MONITORS, _parent, exist_ok=True)
+        return Cgroup.create(MONITORS, _home.parent, exist_ok=True)
     except StepError as error:
         if error.errno not in GONE:
             raise
@@ -126,21 +228,12 @@ def parent_name() -> str:
     return "minicontainer" + runtime.suffix()
 
 
-def discard(ident: str) -> None:
-    """Removes the cgroup that an interrupted ``place`` may have created."""
-    if _parent is not None:
-        try:
-            os.rmdir(name_of(ident), dir_fd=_parent.fd)
-        except OSError:
-            pass  # not created
-
-
 # ---- the parent cgroup
 
 
-def _create_parent(needed: Needs) -> Cgroup | None:
+def _create_home(needed: Needs, whose: tuple[bytes | None, int]) -> Home | None:
     """Finds the base, creates the parent in it, and enables controllers in both."""
-    global _parent, _unavailable  # noqa: PLW0603
+    global _home, _unavailable  # noqa: PLW0603
     try:
         base_cgroup = check(needed)
     except UnsupportedError:
@@ -152,8 +245,8 @@ def _create_parent(needed: Needs) -> Cgroup | None:
     _enable(base_cgroup, needed)
     _enable(parent, needed)
     _account(parent)
-    _parent = parent
-    return parent
+    _home = Home(parent, whose)
+    return _home
 
 
 def check(needed: Needs) -> Cgroup:
@@ -253,54 +346,3 @@ def _account(parent: Cgroup) -> None:
 def _refusal(controller: str, needed: Needs, reason: str, hint: str) -> UnsupportedError:
     option, value = needed[controller]
     return UnsupportedError(option, value, reason, hint)
-
-
-# ---- cgroups that are left behind
-
-
-def stale() -> list[str]:
-    """The paths of the cgroups of this state directory's containers that have no owner."""
-    paths = [path for parent in _parents() for path in _members(parent)]
-    return [path for path in paths if not ownership.is_owned(_ident(path))]
-
-
-def remove_stale(path: str) -> bool:
-    """Removes a cgroup of ``stale`` with the processes in it; False where it has an owner by now, or is gone."""
-    lock = ownership.try_acquire(_ident(path))
-    if lock < 0:
-        return False
-    try:
-        Cgroup.open(path).remove(kill=True)
-    except StepError as error:
-        if error.errno != errno.ENOENT:  # another process has removed it
-            raise
-        return False
-    finally:
-        os.close(lock)
-    return True
-
-
-def clean() -> list[str]:
-    """Removes all of ``stale``; returns the paths that were removed."""
-    return [path for path in stale() if remove_stale(path)]
-
-
-def _ident(path: str) -> str:
-    return path.rpartition("/")[2][:12]
-
-
-def _parents() -> Iterator[str]:
-    try:
-        top, own = hierarchy().path, cgroupfs.membership().removesuffix("/" + CALLER)
-    except UnsupportedError:
-        return
-    for base in dict.fromkeys((top, own)):
-        parent = f"{base}/{parent_name()}"
-        if os.access(parent, os.W_OK, effective_ids=True):
-            yield parent
-
-
-def _members(parent: str) -> list[str]:
-    """The cgroups in a parent whose names have the mark of this state directory."""
-    named = ((entry.path, NAME.fullmatch(entry.name)) for entry in os.scandir(parent))
-    return sorted(path for path, match in named if match is not None and match[2] == runtime.mark())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import _struct as struct  # struct is a module of Python that imports it
 import os
 import stat
-import struct
 
 from minicontainer import plan as p
 from minicontainer.container.filesystem.mounting import CLONE, DEV, EXISTING, NODE, create_dev, create_fs
-from minicontainer.container.host import NODES, Host
-from minicontainer.plan import FDCWD, Builder, Slot
-from minicontainer.spec import Spec
+from minicontainer.container.host import NODES
+from minicontainer.plan import FDCWD, Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Builder
+    from minicontainer.spec import Spec
 
 
 def prepare(b: Builder, spec: Spec, host: Host) -> None:
@@ -110,6 +115,7 @@ def open_terminal(b: Builder, host: Host) -> None:
 
 
 PTMX, MASTER = "O_RDWR|O_NOCTTY|O_CLOEXEC", Slot("master")
+WINDOW = struct.Struct("=4H")  # struct winsize: rows, columns, and two unused fields
 
 
 def attach_terminal(b: Builder, host: Host, open_master: p.Step) -> None:
@@ -121,7 +127,7 @@ def attach_terminal(b: Builder, host: Host, open_master: p.Step) -> None:
         open_master,
         p.call("ioctl", MASTER, p.const("TIOCSPTLCK"), p.Struct(struct.pack("=i", 0), "{0}")),
         p.call("ioctl", MASTER, p.const("TIOCGPTPEER"), p.const(PTMX), into=tty),
-        p.call("ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(struct.pack("=4H", *size, 0, 0), text)),
+        p.call("ioctl", tty, p.const("TIOCSWINSZ"), p.Struct(WINDOW.pack(*size, 0, 0), text)),
         p.call("fchown", tty, host.identity.uid, -1),
         p.send_fd(b.input("parent-socket"), MASTER),
         p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),

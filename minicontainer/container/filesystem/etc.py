@@ -3,17 +3,20 @@ container has a network. The hosts file of a network is written by network/hosts
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from minicontainer import plan as p
 from minicontainer.container.filesystem.mounting import CLONE, DEV, mount_on
-from minicontainer.container.filesystem.view import View
 from minicontainer.errors import SpecError
-from minicontainer.linux import namespaces
-from minicontainer.network.hosts import LOCALHOST, text
-from minicontainer.plan import Builder, Slot
-from minicontainer.spec import Spec
-from minicontainer.spec.network import HOST_GATEWAY
+from minicontainer.linux.userns import is_root
+from minicontainer.plan import Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    from minicontainer.plan import Builder
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.records import NamedTuple
 
 UPLINK = "/run/systemd/resolve/resolv.conf"  # the servers that systemd-resolved forwards to (its stub is 127.0.0.53)
 BYTES_MAX = 1 << 20  # bytes that are read of a file of the host
@@ -38,6 +41,8 @@ def files(spec: Spec, hostname: str) -> tuple[EtcFile, ...]:
     etc_files = tuple(EtcFile(name, content) for name, content in texts.items())
     if not etc_files or not spec.mounts:
         return etc_files
+    from minicontainer.container.filesystem.view import View
+
     with View(spec) as view:
         return tuple(file for file in etc_files if not view.is_mounted_on(file.path))
 
@@ -49,7 +54,7 @@ def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
         texts["resolv.conf"] = resolv_conf(spec)
     if spec.attached:
         texts["hostname"] = f"{hostname}\n"
-    if spec.attached and namespaces.is_root():
+    if spec.attached and is_root():
         texts["hosts"] = None
     elif spec.attached or spec.add_hosts or spec.network == "host":
         texts["hosts"] = _hosts(spec, hostname)
@@ -59,6 +64,9 @@ def contents(spec: Spec, hostname: str) -> dict[str, str | None]:
 def _hosts(spec: Spec, hostname: str) -> str:
     """hosts(5) of a container without the hosts file of a network: localhost (with the host's network, the host's
     lines), the container's host name, and ``spec.add_hosts``."""
+    from minicontainer.network.hosts import LOCALHOST, text
+    from minicontainer.spec.network import HOST_GATEWAY
+
     lines = [] if spec.joined("uts") else [("127.0.1.1", hostname)]
     for name, address in spec.add_hosts.items():
         if address == HOST_GATEWAY and spec.network != "host":

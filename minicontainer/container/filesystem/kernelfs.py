@@ -10,10 +10,14 @@ import errno
 
 from minicontainer import plan as p
 from minicontainer.container.filesystem.mounting import CLONE, EXISTING, NODE, create_fs
-from minicontainer.container.host import Host
 from minicontainer.container.network import ping
-from minicontainer.plan import FDCWD, Builder, Slot
-from minicontainer.spec import Spec
+from minicontainer.plan import FDCWD, Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Builder
+    from minicontainer.spec import Spec
 
 PROC, SYS = Slot("proc"), Slot("sys")
 

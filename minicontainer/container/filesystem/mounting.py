@@ -6,7 +6,11 @@ import errno
 
 from minicontainer import plan as p
 from minicontainer.native import lib
-from minicontainer.plan import Builder, Slot
+from minicontainer.plan import Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.plan import Builder
 
 CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC"
 NODE = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"  # of a bind mount of a device node

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack, suppress
-from typing import NamedTuple
 
-from minicontainer.spec import Spec
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack, suppress
+    from typing import NamedTuple
+
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.light import ExitStack, suppress
+    from minicontainer.records import NamedTuple
 
 LINKS_MAX = 40  # links in one path, as path_resolution(7)
 OPEN_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -3,9 +3,13 @@ container runs."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import replace
 
-from minicontainer.spec import Spec
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.records import replace
 
 
 def as_binds(spec: Spec, *, create: bool) -> Spec:

@@ -9,19 +9,25 @@ namespace. Then the child continues, and attaches the trees.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from minicontainer import plan as p
-from minicontainer.container.child import Child
 from minicontainer.container.filesystem import dev, kernelfs, mounting
-from minicontainer.container.host import NOT_PERMITTED, Host
+from minicontainer.container.host import NOT_PERMITTED
 from minicontainer.container.ids.ranges import allocate, allocate_shared, parse_range
-from minicontainer.container.network import veth
 from minicontainer.errors import EXHAUSTED, RangeRefusedError
 from minicontainer.native import now
-from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.plan.spawn import ParentRun
-from minicontainer.spec import RLIMITS, Spec
+from minicontainer.plan import Builder, Slot
+from minicontainer.spec import RLIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from minicontainer.container.child import Child
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Plan
+    from minicontainer.plan.spawn import ParentRun
+    from minicontainer.spec import Spec
 
 TREE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE"
 
@@ -41,6 +47,8 @@ def parent_plan(spec: Spec, host: Host) -> Plan:
     b.add(*(p.open_tree(path, TREE, name) for name, path in sources(spec).items()))
     mounting.create_dev(b)
     if host.endpoint is not None:
+        from minicontainer.container.network import veth
+
         veth.prepare(b, host.endpoint)
     b.phase = "user namespace"
     b.add(p.await_child(), p.open_proc(pid, proc))
@@ -70,7 +78,7 @@ def _raise_limits(b: Builder, spec: Spec, pid: Slot, proc: Slot) -> None:
 
 def prepare(child: Child, spec: Spec) -> dict[str, int]:
     """Allocates ids for the child; returns the inputs of its parent-side plan."""
-    start_ns, ids = now(), parse_range(spec.userns)
+    start_ns, ids = now(), None if spec.userns in (None, "auto") else parse_range(spec.userns)
     child.ids = lease = allocate() if ids is None else allocate_shared(ids)
     uid, gid, count = lease.ids
     child.notes.append(("user namespace", f"lock ids {uid} to {uid + count - 1}", start_ns, now(), 0))

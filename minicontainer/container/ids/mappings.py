@@ -9,28 +9,31 @@ monitor of a detached container.
 from __future__ import annotations
 
 import os
-import pwd
-import re
 
 from minicontainer import plan as p
-from minicontainer.container.child import Child
 from minicontainer.container.ids.ranges import subid_entries
-from minicontainer.container.network import veth
 from minicontainer.errors import UnsupportedError
-from minicontainer.linux import namespaces
-from minicontainer.plan import Builder, Plan, Slot
-from minicontainer.plan.step import Step
-from minicontainer.spec import Spec
+from minicontainer.linux.userns import is_first_user_namespace
+from minicontainer.plan import Builder, Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.child import Child
+    from minicontainer.container.network import veth
+    from minicontainer.plan import Plan
+    from minicontainer.plan.step import Step
+    from minicontainer.spec import Spec
 
 OWN_MAPS = ("/proc/self/uid_map", "/proc/self/gid_map")
 Extent = tuple[int, int, int]  # inside, outside, count
+Outer = tuple[tuple[str, ...], ...]  # see outer_maps
 
 
 def own_maps(userns: str) -> tuple[str, str] | None:
     """The maps that the child writes itself, of one id; None where the parent-side plan can map ranges."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
-        return None if namespaces.is_first_user_namespace() or _has_further_ids() else ("0 0 1", "0 0 1")
+        return None if is_first_user_namespace() or _has_further_ids() else ("0 0 1", "0 0 1")
     if subordinate("/etc/subuid", uid) and _which("newuidmap") and _which("newgidmap"):
         return None
     inside = (uid, gid) if userns == "keep-id" else (0, 0)
@@ -49,7 +52,7 @@ def _has_further_ids() -> bool:
 
 def may_set_groups() -> bool:
     """Whether this process's user namespace, and so those made in it, permit setgroups(2) (user_namespaces(7))."""
-    with open("/proc/self/setgroups", encoding="ascii") as f:
+    with open("/proc/self/setgroups", encoding="utf-8") as f:
         return f.read().strip() != "deny"
 
 
@@ -65,16 +68,18 @@ def group_extents(spec: Spec, userns: str) -> list[tuple[int, int]]:
         return [(inside, count) for inside, _, count in extents(userns, os.getegid(), ranges)]
     process = "self"  # the maps of root's containers map each group to itself
     if userns == "join":
-        match = re.fullmatch(r"/proc/(\d+)/ns/user", spec.joined("userns") or "")
-        if not match:
+        joined = spec.joined("userns") or ""
+        process = joined.removeprefix("/proc/").removesuffix("/ns/user")
+        if joined != f"/proc/{process}/ns/user" or not process.isdigit():
             return [(0, 1)]
-        process = match[1]
     return [(inside, count) for inside, _, count in identity_extents(f"/proc/{process}/gid_map")] or [(0, 1)]
 
 
 def subordinate(path: str, uid: int) -> tuple[int, int] | None:
     """The first range (start, count) of /etc/subuid or /etc/subgid for the user ``uid``; None where the user has
     none."""
+    import pwd
+
     names = {str(uid)}
     try:
         names.add(pwd.getpwuid(uid).pw_name)
@@ -97,34 +102,20 @@ def extents(userns: str, own: int, ranges: tuple[int, int]) -> list[Extent]:
 def identity_extents(path: str) -> list[Extent]:
     """The extents that map every id of a user namespace to itself, from its map at ``path`` (files keep their
     owners)."""
-    with open(path, encoding="ascii") as f:
+    with open(path, encoding="utf-8") as f:
         rows = [line.split() for line in f]
     return [(int(inside), int(inside), int(count)) for inside, _, count in rows]
 
 
-def parent_plan(userns: str, endpoint: veth.Endpoint | None) -> Plan:
-    """The parent-side plan that writes the maps of the new user namespace. Inputs: ``pid answer helper-output`` (the
-    file for the error output of newuidmap and newgidmap). UnsupportedError: the caller has no range."""
-    b = Builder()
-    pid, answer, output, proc = b.input("pid"), b.input("answer"), b.input("helper-output"), Slot("proc")
-    if endpoint is not None:
-        veth.prepare(b, endpoint)
-    b.phase = "user namespace"
-    b.add(p.await_child())
+def outer_maps(userns: str) -> Outer:
+    """What maps the ids of the container from outside. For root: each file of /proc/PID and what is written to it; else
+    the path of newuidmap and of newgidmap, and their arguments. UnsupportedError: the caller has no range."""
     if os.geteuid() == 0:
-        b.add(p.open_proc(pid, proc))
-        for name in ("uid_map", "gid_map"):
-            text = "\n".join("{} {} {}".format(*e) for e in identity_extents(f"/proc/self/{name}"))
-            b.add(p.openat(name, "O_WRONLY|O_CLOEXEC", name, at=proc), p.write(Slot(name), text), p.close(Slot(name)))
-        b.add(p.close(proc))
-    else:
-        for tool, path, own in TOOLS:
-            b.add(p.run(_which(tool) or tool, _argv(tool, userns, path, own()), pid, output))
-    if endpoint is not None:
-        veth.connect(b, endpoint, pid)
-    b.phase = "user namespace"
-    b.add(*[p.let_go(answer)] * (1 if endpoint is None else 2))
-    return b.plan()
+        names = ("uid_map", "gid_map")
+        return tuple(
+            (name, "\n".join("{} {} {}".format(*e) for e in identity_extents(f"/proc/self/{name}"))) for name in names
+        )
+    return tuple((_which(tool) or tool, *_argv(tool, userns, path, own())) for tool, path, own in TOOLS)
 
 
 TOOLS = (("newuidmap", "/etc/subuid", os.geteuid), ("newgidmap", "/etc/subgid", os.getegid))
@@ -136,6 +127,32 @@ def _argv(tool: str, userns: str, path: str, own: int) -> list[str]:
     if not ranges:
         raise UnsupportedError("userns", userns, f"no range for user id {os.geteuid()} in {path}")
     return [tool, "PID", *(str(number) for extent in extents(userns, own, ranges) for number in extent)]
+
+
+def parent_plan(outer: Outer, endpoint: veth.Endpoint | None) -> Plan:
+    """The parent-side plan that writes the maps of the new user namespace. Inputs: ``pid answer helper-output`` (the
+    file for the error output of newuidmap and newgidmap)."""
+    from minicontainer.container.network import veth
+
+    b = Builder()
+    pid, answer, output, proc = b.input("pid"), b.input("answer"), b.input("helper-output"), Slot("proc")
+    if endpoint is not None:
+        veth.prepare(b, endpoint)
+    b.phase = "user namespace"
+    b.add(p.await_child())
+    if len(outer[0]) == 2:
+        b.add(p.open_proc(pid, proc))
+        for name, text in outer:
+            b.add(p.openat(name, "O_WRONLY|O_CLOEXEC", name, at=proc), p.write(Slot(name), text), p.close(Slot(name)))
+        b.add(p.close(proc))
+    else:
+        for path, *argv in outer:
+            b.add(p.run(path, argv, pid, output))
+    if endpoint is not None:
+        veth.connect(b, endpoint, pid)
+    b.phase = "user namespace"
+    b.add(*[p.let_go(answer)] * (1 if endpoint is None else 2))
+    return b.plan()
 
 
 def prepare(child: Child) -> dict[str, int]:

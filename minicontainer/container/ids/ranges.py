@@ -14,17 +14,24 @@ any entry of /etc/subuid or /etc/subgid has.
 
 from __future__ import annotations
 
+import atexit
 import errno
-import fcntl
 import os
-import struct
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import NamedTuple
 
 from minicontainer import runtime
 from minicontainer.errors import EXHAUSTED, RangeRefusedError, UnsupportedError, as_step_error
+from minicontainer.native import lib
 from minicontainer.spec import OUTSIDE_MAX
+
+TYPE_CHECKING = False
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from functools import lru_cache
+    from typing import NamedTuple
+else:
+    from minicontainer.light import lru_cache
+    from minicontainer.records import NamedTuple
 
 WIDTH = 65536
 CACHE_LEAST = 256  # a process caches a released range if the host has at least so many ranges
@@ -32,10 +39,18 @@ DIRECTORY = "/run/minicontainer/id-ranges"
 IDS_PER_FILE = 64 * WIDTH  # ids whose locks are on one file
 OWNERS = ("containers", "root", "0")
 FALLBACK = range(0x80000, 0x70000000, WIDTH)
-FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 
+_forks = 0  # how many fork(2) lie between this process and the one that imported this module
 _next = 0  # where the next search starts: after the range that was allocated last
 _cache: dict[str, Lease] = {}  # at most one, for the next container of this process (a dict's methods are atomic)
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 class Range(NamedTuple):
@@ -54,10 +69,16 @@ def parse_range(userns: str | None) -> Range | None:
 class Lease:
     """A range that belongs to one container until ``release()``. ``fds`` hold its locks."""
 
-    __slots__ = ("fds", "ids", "pid")
+    __slots__ = ("fds", "forks", "ids", "was_cached")
 
     def __init__(self, fds: list[int], ids: Range) -> None:
-        self.fds, self.ids, self.pid = fds, ids, os.getpid()
+        self.fds, self.ids, self.forks = fds, ids, _forks
+        self.was_cached = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process took it, and not a process that forked this one."""
+        return self.forks == _forks
 
     @property
     def byte(self) -> int | None:
@@ -66,9 +87,13 @@ class Lease:
 
     def release(self) -> None:
         """Frees the range, which no process has mapped any more; or caches it for the next container of this process,
-        if the host has many ranges."""
-        self.set_byte(0)
-        if self.pid != os.getpid() or pool().size < CACHE_LEAST or _cache.setdefault("lease", self) is not self:
+        if the host has many ranges. The byte of a range that was cached before stays set until the process exits: if
+        this process is killed, the next one that wants the range looks whether a process has it mapped."""
+        if not self.was_cached:
+            self.set_byte(0)
+        if not self.is_own or pool().size < CACHE_LEAST or _cache.setdefault("lease", self) is not self:
+            if self.was_cached:
+                self.set_byte(0)
             self.close()
 
     def close(self) -> None:
@@ -77,7 +102,7 @@ class Lease:
 
     def set_byte(self, allocated: int) -> None:
         """Writes to the file whether the range is allocated."""
-        if self.pid == os.getpid():  # after fork(2) the lease belongs to the parent
+        if self.is_own:
             os.pwrite(self.fds[0], bytes([allocated]), self.ids.uid // WIDTH)
 
 
@@ -95,12 +120,25 @@ class Shared(Lease):
         self.close()
 
 
+def _free_cached() -> None:
+    """At the exit of the process."""
+    cached = _cache.pop("lease", None)
+    if cached is not None:
+        cached.set_byte(0)
+        cached.close()
+
+
+atexit.register(_free_cached)
+
+
 def allocate() -> Lease:
     """Allocates a free range. UnsupportedError where none is free; RangeRefusedError where no file can be locked."""
     global _next  # noqa: PLW0603 - a hint: a race does no harm
     cached = _cache.pop("lease", None)
-    if cached is not None and cached.pid == os.getpid():
-        cached.set_byte(1)
+    if cached is not None and cached.forks == _forks:
+        if not cached.was_cached:
+            cached.set_byte(1)
+            cached.was_cached = True
         return cached
     if cached is not None:
         cached.close()
@@ -116,7 +154,7 @@ def allocate() -> Lease:
 
 def _try_allocate(ids: Range) -> Lease | None:
     """Allocates this range where it is free; else None."""
-    fds = _locked(ids, fcntl.F_WRLCK)
+    fds = _locked(ids, lib.F_WRLCK)
     if not fds:
         return None
     lease = Lease(fds, ids)
@@ -130,7 +168,7 @@ def _try_allocate(ids: Range) -> Lease | None:
 def allocate_shared(ids: Range) -> Lease:
     """Allocates a range of the caller's choice. Other callers may share it; ``allocate`` does not return it as long as
     it is locked, or a process that outlived the lock has it mapped."""
-    fds = _locked(ids, fcntl.F_RDLCK)
+    fds = _locked(ids, lib.F_RDLCK)
     try:
         if fds and _mark_shared(ids):
             return Shared(fds, ids)
@@ -199,13 +237,10 @@ def _open(number: int) -> int:
 
 
 def _lock(fd: int, ids: Range, kind: int) -> bool:
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, ids.uid, ids.width, 0))
-    except OSError as e:
-        if e.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        return False
-    return True
+    result = lib.mc_lock(fd, kind, ids.uid, ids.width)
+    if result not in (0, -errno.EAGAIN, -errno.EACCES):
+        raise OSError(-result, os.strerror(-result))
+    return bool(result == 0)
 
 
 def _is_left_behind(fd: int, ids: Range) -> bool:
@@ -224,7 +259,7 @@ def _mapped() -> Iterator[tuple[int, int]]:
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/uid_map", encoding="ascii") as f:
+            with open(f"/proc/{name}/uid_map", encoding="utf-8") as f:
                 rows = [line.split() for line in f]
         except OSError:
             continue  # the process has ended

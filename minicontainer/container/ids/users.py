@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 
-from minicontainer.container.filesystem.view import MISSING, View
 from minicontainer.container.host import Identity
 from minicontainer.errors import SpecError, UnsupportedError
-from minicontainer.linux.files import reopen
-from minicontainer.linux.mounts import is_kernel_filesystem
-from minicontainer.spec import ID_MAX, Spec
+from minicontainer.spec.values import ID_MAX, is_digits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.filesystem.view import View
+    from minicontainer.spec import Spec
 
 Lines = list[list[str]]
 BYTES_MAX = 2**20  # bytes that are read of each file
@@ -24,6 +25,8 @@ def identity(spec: Spec, userns: str) -> Identity:
     of /etc/group that list the user. A group without a user is root's."""
     if spec.user is None and not spec.group_add and userns != "keep-id":
         return Identity()
+    from minicontainer.container.filesystem.view import View
+
     with View(spec) as view:
         users, groups = _read(view, "/etc/passwd"), _read(view, "/etc/group")
     default = f"{os.geteuid()}:{os.getegid()}" if userns == "keep-id" else "0"
@@ -58,6 +61,10 @@ def _read(view: View, path: str) -> Lines:
 
     Only a regular file is opened, and none of the kernel's: opening a device can have effects. A file with a lease
     (fcntl(2), F_SETLEASE) is an UnsupportedError: the open would wait for its holder."""
+    from minicontainer.container.filesystem.view import MISSING
+    from minicontainer.linux.files import reopen
+    from minicontainer.linux.mounts import is_kernel_filesystem
+
     try:
         place = view.find(path)
         if place.fd == MISSING or not stat.S_ISREG(os.fstat(place.fd).st_mode) or is_kernel_filesystem(place.fd):
@@ -73,7 +80,7 @@ def _read(view: View, path: str) -> Lines:
 
 
 def _is_id(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,10}", text) is not None and int(text) <= ID_MAX
+    return is_digits(text, 10) and int(text) <= ID_MAX
 
 
 def _user(name: str, users: Lines) -> list[str] | None:

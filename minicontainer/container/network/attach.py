@@ -8,8 +8,8 @@ from dataclasses import replace
 from minicontainer.container.child import Child
 from minicontainer.container.network import peer
 from minicontainer.container.network.veth import PHASE, Endpoint
-from minicontainer.linux import namespaces
 from minicontainer.linux.rtnetlink import Message
+from minicontainer.linux.userns import is_root
 from minicontainer.network import leases, networks
 from minicontainer.network.leases import LeaseRequest
 from minicontainer.network.record import Network
@@ -33,7 +33,7 @@ def endpoint_of(spec: Spec, *, create: bool = True) -> tuple[Network | None, End
 
     With ``create``, the network is created or repaired; else only described. For an ordinary user: None, and the
     endpoint of a user-space network stack (usernet.py)."""
-    if not namespaces.is_root():
+    if not is_root():
         from minicontainer.container.network import usernet
 
         return None, usernet.endpoint_of(spec)

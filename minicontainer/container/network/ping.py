@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 
 from minicontainer import plan as p
-from minicontainer.container.ids import mappings
 from minicontainer.container.ids.ranges import WIDTH, parse_range
-from minicontainer.plan import Builder, Slot
-from minicontainer.spec import Spec
+from minicontainer.plan import Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.plan import Builder
+    from minicontainer.spec import Spec
 
 SYSCTL = "net.ipv4.ping_group_range"
 GROUP_MAX = 2**31 - 1  # net/ipv4/sysctl_net_ipv4.c, ip_ping_group_range_max
@@ -28,6 +31,8 @@ def groups(spec: Spec, userns: str, maps: tuple[str, str] | None) -> str:
     if userns == "range":
         ids = parse_range(spec.userns)
         return f"0 {(ids.width if ids is not None else WIDTH) - 1}"
+    from minicontainer.container.ids import mappings
+
     extents = mappings.group_extents(spec, userns)
     first, last = min(inside for inside, _ in extents), max(inside + count - 1 for inside, count in extents)
     return f"{first} {min(last, GROUP_MAX)}"

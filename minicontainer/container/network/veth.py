@@ -9,14 +9,18 @@ namespace.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from minicontainer import plan as p
-from minicontainer.plan import Builder, Plan, Slot
+from minicontainer.plan import Builder, Slot
 from minicontainer.plan.netlink import if_index, netlink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NamedTuple
+
     from minicontainer.linux.rtnetlink import Message
+    from minicontainer.plan import Plan
+else:
+    from minicontainer.records import NamedTuple
 
 PHASE = "network"
 CLONE = "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH"
@@ -84,9 +88,9 @@ def _open(sock: Slot) -> p.Step:
 # ---- the child's plan
 
 
-def configure(b: Builder, endpoint: Endpoint | None) -> None:
+def configure(b: Builder, endpoint: Endpoint) -> None:
     """Steps of the child: brings eth0 up, with its addresses and the default routes."""
-    if endpoint is None or endpoint.program:
+    if endpoint.program:
         return
     b.phase = PHASE
     sock, index = Slot("rtnetlink"), Slot("eth0")

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from collections.abc import Mapping
 
 from minicontainer import plan as p
-from minicontainer.container.host import NOT_PERMITTED, Host
-from minicontainer.container.seccomp import is_strict
-from minicontainer.linux.bpf import INSTRUCTION
-from minicontainer.plan import Builder
-from minicontainer.spec import CAPABILITIES, DEFAULT_ULIMITS, RLIMITS, Spec
+from minicontainer.container.host import NOT_PERMITTED
+from minicontainer.spec import CAPABILITIES, DEFAULT_ULIMITS, RLIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Builder
+    from minicontainer.spec import Spec
 
 PROGRAM_FD, INIT_FD, FILTER_FD = 3, 4, 5
 LAST_FD = FILTER_FD
@@ -92,22 +97,41 @@ def execute(b: Builder, spec: Spec, host: Host, env: Mapping[str, str]) -> None:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))
     b.add(p.reset_signals())
     if staged:
-        b.add(*_without_suid(host), _stage(spec, host, env))
+        b.add(*without_suid(host), exec_step(*exec_arguments(spec, host, env)))
     else:
         b.add(*execute_program(spec, host, env))
 
 
-def _stage(spec: Spec, host: Host, env: Mapping[str, str]) -> p.Step:
-    """The exec of csrc/helpers/init.c, which loads the filter and executes the program."""
+def exec_arguments(spec: Spec, host: Host, env: Mapping[str, str]) -> tuple[Any, Sequence[str], list[str]]:
+    """What the last step of a start executes: a descriptor or paths, argv, envp. With csrc/helpers/init.c in between,
+    that is init, which loads the filter and executes the program."""
+    if not is_staged(spec, host):
+        return _program_arguments(spec, env)
     paths = program_paths(spec.args[0], env["PATH"])
+    argv = [*stage_arguments(spec, host), str(len(paths)), *paths, *spec.args]
+    return INIT_FD, argv, [f"{k}={v}" for k, v in env.items()]
+
+
+def _program_arguments(spec: Spec, env: Mapping[str, str]) -> tuple[Any, Sequence[str], list[str]]:
+    target = PROGRAM_FD if spec.executable else program_paths(spec.args[0], env["PATH"])
+    return target, spec.args, [f"{k}={v}" for k, v in env.items()]
+
+
+def exec_step(target: Any, argv: Sequence[str], envp: Sequence[str]) -> p.Step:
+    """The exec of a descriptor, or of the first path that exists."""
+    return p.execveat(target, argv, envp) if isinstance(target, int) else p.execve(target, argv, envp)
+
+
+def stage_arguments(spec: Spec, host: Host) -> list[str]:
+    """The first arguments of csrc/helpers/init.c; the number of paths, the paths and the program's arguments follow."""
+    from minicontainer.linux.bpf import INSTRUCTION
+
     name = "minicontainer-init" if spec.init else "minicontainer-exec"
-    instructions = len(host.seccomp) // INSTRUCTION.size
-    argv = [name, _limits(spec), str(instructions), str(len(paths)), *paths, *spec.args]
-    return p.execveat(INIT_FD, argv, [f"{k}={v}" for k, v in env.items()])
+    return [name, limits_argument(spec), str(len(host.seccomp) // INSTRUCTION.size)]
 
 
-def _limits(spec: Spec) -> str:
-    """The resource limits as an argument of csrc/helpers/init.c: a letter for each, then soft and hard limit in
+def limits_argument(spec: Spec) -> str:
+    """The resource limits as an argument of csrc/helpers/execute.c: a letter for each, then soft and hard limit in
     hexadecimal."""
     limits = [(RLIMITS[limit.name], limit.soft % 2**64, limit.hard % 2**64) for limit in spec.ulimits]
     return "".join(f"{chr(ord('a') + number)}{soft:016x}{hard:016x}" for number, soft, hard in limits)
@@ -116,16 +140,18 @@ def _limits(spec: Spec) -> str:
 def execute_program(spec: Spec, host: Host, env: Mapping[str, str]) -> list[p.Step]:
     """The last steps: ``spec.ulimits``, the seccomp filters, and the exec of the program."""
     limits = [p.prlimit64(RLIMITS[limit.name], limit.soft, limit.hard) for limit in spec.ulimits]
-    envp = [f"{k}={v}" for k, v in env.items()]
-    if spec.executable:
-        execute = p.execveat(PROGRAM_FD, spec.args, envp)
-    else:
-        execute = p.execve(program_paths(spec.args[0], env["PATH"]), spec.args, envp)
-    load = [p.seccomp(host.seccomp, strict=is_strict(host.seccomp))] if host.seccomp else []
-    return [*limits, *_without_suid(host), *load, execute]
+    load = [p.seccomp(host.seccomp, strict=spec.seccomp is not None and _is_strict(host))] if host.seccomp else []
+    return [*limits, *without_suid(host), *load, exec_step(*_program_arguments(spec, env))]
 
 
-def _without_suid(host: Host) -> list[p.Step]:
+def _is_strict(host: Host) -> bool:
+    """Whether the spec's own filter is strict; the default profile is not (tests/unit/test_seccomp_profile.py)."""
+    from minicontainer.container.seccomp import is_strict
+
+    return is_strict(host.seccomp)
+
+
+def without_suid(host: Host) -> list[p.Step]:
     """Loads the filter of ``no_new_suid``, which refuses no system call of the steps after it."""
     return [p.seccomp(host.suid)] if host.suid else []
 

@@ -8,25 +8,34 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import struct
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import Any
 
 from minicontainer.container.program.execute import LAST_FD
 from minicontainer.errors import StepError
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.native import LIBEXEC, ffi
-from minicontainer.plan import Plan
-from minicontainer.spec import Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack, suppress
+    from typing import Any
+
+    from minicontainer.plan import Plan
+    from minicontainer.spec import Spec
+else:
+    from minicontainer.light import suppress
 
 INIT = f"{LIBEXEC}/init"
 
 
 def descriptor(program: str = INIT) -> int:
     """A copy of a program as a new sealed memfd, numbered above the descriptors that the plan assigns."""
-    return sealed(f"minicontainer-{os.path.basename(program)}", Path(program).read_bytes())
+    return sealed(f"minicontainer-{os.path.basename(program)}", _content(program))
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as f:
+        return f.readall()
 
 
 def sealed(name: str, data: bytes) -> int:
@@ -80,6 +89,8 @@ def report(fd: int) -> tuple[int, Any]:
 
     The pipe shares a page of init's memory (vmsplice(2)): its content is final when init has exec'd or ended, which is
     POLLHUP (csrc/helpers/init.c)."""
+    import select
+
     size = 4 + ffi.sizeof("struct mc_program")
     data = b""
     end = select.poll()

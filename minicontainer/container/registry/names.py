@@ -5,17 +5,18 @@ after that. The name of a detached container is taken while the container's dire
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-from collections.abc import Callable
 
 from minicontainer import runtime
 from minicontainer.container.registry import ownership
 from minicontainer.errors import SpecError, StepError
-from minicontainer.spec import NAME
+from minicontainer.spec import is_name
 
-ID = re.compile(r"[0-9a-f]{64}")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ID_DIGITS = 64  # hexadecimal
 
 
 def directory() -> str:
@@ -61,6 +62,8 @@ def reserve(name: str, identifier: str, *, persistent: bool = True) -> int:
 
 def _locked(name: str) -> int:
     """Opens and locks the file of ``name``, which is created where it is missing."""
+    import fcntl
+
     path = f"{directory()}/{name}"
     while True:
         try:
@@ -109,7 +112,7 @@ def _is_left_behind(identifier: str) -> bool:
 def ids() -> list[str]:
     """The ids of all containers with a directory: detached ones, and those in the foreground."""
     try:
-        return [name for name in os.listdir(os.path.dirname(detached(""))) if ID.fullmatch(name)]
+        return [name for name in os.listdir(os.path.dirname(detached(""))) if _is_id(name)]
     except FileNotFoundError:
         return []
 
@@ -122,11 +125,19 @@ def without_owner() -> list[str]:
 
 def find(text: str) -> list[str]:
     """The ids of the containers that ``text`` can mean: an id, else a name, else the start of ids, as in docker."""
-    if ID.fullmatch(text) and os.path.isdir(detached(text)):
+    if _is_id(text) and os.path.isdir(detached(text)):
         return [text]
-    if NAME.fullmatch(text) and (identifier := owner(text)):
+    if is_name(text) and (identifier := owner(text)):
         return [identifier]
-    return [name for name in ids() if name.startswith(text)] if re.fullmatch(r"[0-9a-f]{1,63}", text) else []
+    return [name for name in ids() if name.startswith(text)] if text and _is_hex(text) else []
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == ID_DIGITS and _is_hex(text)
+
+
+def _is_hex(text: str) -> bool:
+    return set(text) <= set("0123456789abcdef")
 
 
 def owner(name: str) -> str:
@@ -169,6 +180,8 @@ def all_names() -> list[str]:
 
 def stale() -> list[str]:
     """The paths of names whose owner ended without releasing them."""
+    import fcntl
+
     paths = []
     for name in all_names():
         path = f"{directory()}/{name}"

@@ -7,17 +7,22 @@ container, ends it: process 1 by its pidfd, the others by the cgroup, then the l
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import fcntl
 import os
-import signal
-from contextlib import suppress
-from typing import Any
 
 from minicontainer import runtime
 from minicontainer.container.registry import names, ownership
 from minicontainer.errors import EXHAUSTED, Error, SpecError, as_step_error, sentence
 from minicontainer.linux.cgroup import Cgroup
 from minicontainer.linux.process import Process, boot_id, pidfd_wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import suppress
+    from typing import Any
+else:
+    from minicontainer.light import suppress
 
 RUNNING = ("running", "restarting", "stopping")  # the statuses in the file `state` before the end
 PATIENCE = 20.0  # seconds that processes may take to end after a kill
@@ -80,7 +85,7 @@ def end(identifier: str, timeout: float = PATIENCE) -> None:
     pidfd = _pidfd(identifier, "process")
     if pidfd >= 0:
         try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
             if not pidfd_wait(pidfd, timeout):
                 raise Error(f"container {identifier[:12]}: its first process does not end, though killed")
         except ProcessLookupError:

@@ -11,15 +11,13 @@ the kernel's fs/locks.c).
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
 import time
 
 from minicontainer import runtime
 from minicontainer.errors import EXHAUSTED, Error, StepError
+from minicontainer.native import check, lib
 
-FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 PATIENCE = 10.0  # seconds that ``acquire`` waits for an owner whose container has ended
 
 
@@ -38,13 +36,16 @@ def try_acquire(ident: str) -> int:
     """``acquire`` without waiting; -1 where another process holds the lock."""
     fd = _open(ident, os.O_CREAT)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(ident))
-    except OSError as e:
+        result = lib.mc_lock(fd, lib.F_WRLCK, int(ident, 16), 1)
+    except BaseException:  # of a signal handler
         os.close(fd)
-        if e.errno in (errno.EAGAIN, errno.EACCES):
-            return -1
-        raise StepError(e.errno or 0, f"fcntl({_path(ident)!r}, F_OFD_SETLK)") from None
-    return fd
+        raise
+    if result == 0:
+        return fd
+    os.close(fd)
+    if result in (-errno.EAGAIN, -errno.EACCES):
+        return -1
+    raise StepError(-result, f"fcntl({_path(ident)!r}, F_OFD_SETLK)")
 
 
 def is_owned(ident: str) -> bool:
@@ -54,14 +55,9 @@ def is_owned(ident: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock(ident))
+        return bool(check(lib.mc_is_locked(fd, int(ident, 16)), "fcntl", _path(ident), "F_OFD_GETLK"))
     finally:
         os.close(fd)
-    return bool(FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-
-
-def _lock(ident: str) -> bytes:
-    return FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, int(ident, 16), 1, 0)
 
 
 def directory() -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-import selectors
-from collections.abc import Mapping
+from select import POLLIN, POLLOUT, poll
 from time import monotonic
-from typing import Any
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+LONGEST = 2**31 - 1  # milliseconds: the longest time-out of one poll(2)
 CHUNK = 65536
 
 
@@ -47,18 +51,19 @@ class Exchange:
     def run(self, deadline: float | None) -> bool:
         """Writes and reads until both outputs have ended, then closes the pipes; False at the deadline (monotonic
         seconds)."""
-        with selectors.PollSelector() as selector:
-            self._register(selector)
-            while selector.get_map():
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    return False
-                for key, _ in selector.select(left):
-                    ended = self._write(key.fd) if key.data == "stdin" else self._read(key.fd, key.data)
-                    if ended:
-                        selector.unregister(key.fileobj)
-                        if key.data == "stdin":
-                            _close_input(key.fileobj)
+        poller = poll()
+        names = self._register(poller)
+        while names:
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return False
+            for fd, _ in poller.poll(None if left is None else min(left * 1000 + 0.999, LONGEST)):
+                name = names[fd]
+                if self._write(fd) if name == "stdin" else self._read(fd, name):
+                    poller.unregister(fd)
+                    del names[fd]
+                    if name == "stdin":
+                        _close_input(self._stdin)
         for stream in self._outputs.values():
             stream.close()
         return True
@@ -80,17 +85,22 @@ class Exchange:
             decoded = data.decode(stream.encoding, stream.errors)
         return decoded.replace("\r\n", "\n").replace("\r", "\n")
 
-    def _register(self, selector: selectors.BaseSelector) -> None:
+    def _register(self, poller: poll) -> dict[int, str]:
+        """Registers the open pipes; returns their names by descriptor."""
+        names = {}
         if self._stdin is not None and not self._stdin.closed:
             _flush(self._stdin)
             if self._input:
                 os.set_blocking(self._stdin.fileno(), False)
-                selector.register(self._stdin, selectors.EVENT_WRITE, "stdin")
+                names[self._stdin.fileno()] = "stdin"
+                poller.register(self._stdin, POLLOUT)
             else:
                 _close_input(self._stdin)
         for name, stream in self._outputs.items():
             if not stream.closed:
-                selector.register(stream, selectors.EVENT_READ, name)
+                names[stream.fileno()] = name
+                poller.register(stream, POLLIN)
+        return names
 
     def _write(self, fd: int) -> bool:
         """Writes as much as the pipe takes; True when all is written, or the pipe has no reader."""

@@ -1,103 +1,121 @@
-"""Kernels: recognised by their first bytes, checked, and loaded into guest memory."""
+"""Kernels: recognised by what is in their files, checked, and loaded into guest memory. Each format has a file."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.boot import elf, flat
+from minicontainer.kvm.boot.format import LINUX_MEMORY, MEMORY, Options
 from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError
-from minicontainer.kvm.memory import GuestMemory
 
-__all__ = ["MODES", "Entry", "Kernel", "KernelError", "Options", "load", "memory_wanted"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
-MODES = ("real", "protected", "long", "user64", "pvh", "linux")
-MEMORY, LINUX_MEMORY = 2 << 20, 256 << 20  # default memory in bytes
-ALLOWED = {  # kind of file -> modes in which it can be entered; the first is the default
-    "flat": ("real", "protected", "long", "user64"),
-    "boot-sector": ("real",),
-    "elf32": ("protected", "pvh"),
-    "elf64": ("long", "user64", "pvh"),
-    "bzimage": ("linux", "pvh"),
+    from minicontainer.kvm.boot.format import Format
+    from minicontainer.kvm.memory import GuestMemory
+
+__all__ = ["LINUX_MEMORY", "MEMORY", "MODES", "Entry", "Kernel", "KernelError", "Options", "load", "memory_wanted"]
+
+GZIP = b"\x1f\x8b\x08"  # RFC 1952, 2.3.1
+MODES = tuple("real protected long user64 pvh linux linux16 linux32 linux64 multiboot multiboot2".split())
+FORMATS = (  # module, and bytes that are among the first ones of each of its kernels; the first that fits is taken
+    ("linux", b"HdrS"),
+    ("pvh", b"\x7fELF"),
+    ("multiboot2", b"\xd6\x50\x52\xe8"),
+    ("multiboot", b"\x02\xb0\xad\x1b"),
+    ("elf", b"\x7fELF"),
+    ("sector", b"\x55\xaa"),
+    ("foreign", b""),
+    ("flat", b""),
+)
+BY_MODE = {"linux64": "vmlinux"}  # mode -> module of formats that are taken only where it is asked for
+REASONS = {  # why a format does not take an option
+    "load_address": "a kernel of kind {} says where it goes",
+    "entry": "a kernel of kind {} says itself where it is entered",
+    "initrd": "a kernel of kind {} takes none: Linux (bzImage, ELF with PVH) and multiboot kernels do",
+    "append": "a kernel of kind {} takes none: Linux (bzImage, ELF with PVH) and multiboot kernels do",
 }
 
 
-class Options(NamedTuple):
-    """Options for loading a kernel; None: the file's own value."""
-
-    mode: str | None = None
-    load_address: int | None = None
-    entry: int | None = None
-    initrd: str | None = None
-    append: str | None = None
-
-
 def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> Entry:  # noqa: B008 - immutable
-    """Copies the kernel, its initrd and its command line to memory; returns the kernel's entry."""
-    kernel.check()
-    _check(kernel, options)
-    if kernel.kind in ("elf32", "elf64"):
-        return _load_elf(kernel, memory, options)
-    if kernel.kind == "bzimage":
-        from minicontainer.kvm.boot import linux
-
-        return linux.load_bzimage(kernel, memory, options.mode, options.initrd, options.append)
-    _no_linux(kernel, options)
-    if kernel.kind == "boot-sector" and options.load_address is None and options.entry is None:
-        return flat.load_sector(kernel, memory)
-    return flat.load(kernel, memory, options.mode or "real", options.load_address, options.entry)
+    """Copies the kernel, its initrd and its command line to memory; returns the kernel's entry. SpecError: an option
+    is not for this kernel, or of another type."""
+    chosen, kernel = choose(kernel, options.mode)
+    options = _checked(options)
+    for name, reason in REASONS.items():
+        value = getattr(options, name)
+        if value is not None and name not in chosen.options:
+            shown = hex(value) if isinstance(value, int) else value
+            raise SpecError(name.replace("_", "-"), shown, reason.format(chosen.name))
+    return chosen.load(kernel, memory, options)
 
 
-def memory_wanted(kernel: Kernel) -> int:
+def _checked(options: Options) -> Options:
+    """The options, with ``initrd`` as a string."""
+    for name in ("load_address", "entry"):
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, int):
+            raise SpecError(name.replace("_", "-"), value, f"must be a whole number, not {type(value).__name__}")
+    if isinstance(options.initrd, os.PathLike):
+        options = options._replace(initrd=os.fsdecode(options.initrd))
+    for name in ("initrd", "append"):
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, str):
+            raise SpecError(name, value, f"must be a string, not {type(value).__name__}")
+    return options
+
+
+def memory_wanted(kernel: Kernel, mode: str | None = None) -> int:
     """The default size of memory for a kernel, in bytes: 2 MiB, or more if its segments need it; 256 MiB for Linux."""
-    kernel.check()
-    if kernel.kind == "bzimage":
-        return LINUX_MEMORY
-    if kernel.kind in ("elf32", "elf64"):
-        headers = elf.parse(kernel)
-        end = max(s.paddr + s.memsz for s in headers.segments)
-        return LINUX_MEMORY if headers.pvh is not None else max(MEMORY, min(-(-end >> 20) << 20, LINUX_MEMORY))
-    return max(MEMORY, min(-(-(kernel.size + flat.ADDRESS) >> 20) << 20, LINUX_MEMORY))
+    chosen, kernel = choose(kernel, mode)
+    return chosen.memory(kernel)
 
 
-def _load_elf(kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
-    headers = elf.parse(kernel)
-    if options.mode == "pvh" and headers.pvh is None:
-        raise SpecError("mode", "pvh", f"{kernel.path} has no PVH note")
-    if options.mode == "pvh" or (options.mode is None and headers.pvh is not None):
-        if options.entry is not None:
-            raise SpecError("entry", hex(options.entry), "a PVH kernel says itself where it is entered")
-        from minicontainer.kvm.boot import pvh
+def choose(kernel: Kernel, mode: str | None) -> tuple[Format, Kernel]:
+    """The format in which a kernel is loaded, and the kernel, or what is packed in it. ``mode`` real runs any file as
+    it is. KernelError: it is no kernel; SpecError: it cannot be entered in this mode."""
+    check_mode(mode)
+    if mode != "real":
+        kernel = _unpacked(kernel)
+    found = list(_formats(kernel, mode))
+    if not found[0].modes and mode != "real":
+        found[0].memory(kernel)  # says why it is no kernel
+    if mode is None:
+        return found[0], kernel
+    if mode != "real" and not all(f.as_flat for f in found):
+        found.pop()
+    for f in found:
+        if mode in f.modes:
+            return f, kernel
+    modes = dict.fromkeys(m for f in found for m in f.modes)
+    raise SpecError("mode", mode, f"a kernel of kind {found[0].name} is entered in {' or '.join(modes)}")
 
-        return pvh.load(kernel, memory, headers, options.initrd, options.append)
-    _no_linux(kernel, options)
-    default = ALLOWED[kernel.kind][0]
-    mode = options.mode or ("user64" if default == "long" and headers.flags & elf.WANTS_USER64 else default)
-    return elf.load(kernel, memory, headers, mode, options.entry)
+
+def _formats(kernel: Kernel, mode: str | None = None) -> Iterator[Format]:
+    """The formats that the kernel has; the last is the flat one, which any file has."""
+    names = [name for name, magic in FORMATS if magic in kernel.head]
+    if mode in BY_MODE:
+        names.insert(-1, BY_MODE[mode])
+    for name in names:
+        module: Any = getattr(__import__(__name__, fromlist=[name]), name)
+        yield from (f for f in module.FORMATS if f.is_mine(kernel))
+
+
+def _unpacked(kernel: Kernel) -> Kernel:
+    """The kernel that is packed in the file, if one is; else the file itself."""
+    if not kernel.head.startswith(GZIP):
+        return kernel
+    from minicontainer.kvm.boot import unpack
+
+    if kernel.inner is None:
+        kernel.inner = unpack.whole(kernel)
+    inner = kernel.inner
+    return kernel if next(_formats(inner)).name in ("foreign", "flat") else inner
 
 
 def check_mode(mode: str | None) -> None:
     """SpecError: there is no such mode."""
     if mode is not None and mode not in MODES:
         raise SpecError("mode", mode, "is no mode", ", ".join(MODES))
-
-
-def _check(kernel: Kernel, options: Options) -> None:
-    """SpecError: an option does not apply to this kind of file."""
-    allowed = ALLOWED[kernel.kind]
-    if kernel.kind == "boot-sector" and options.mode not in (None, "real"):
-        kernel.kind, allowed = "flat", ALLOWED["flat"]
-    check_mode(options.mode)
-    if options.mode is not None and options.mode not in allowed:
-        raise SpecError("mode", options.mode, f"a kernel of kind {kernel.kind} is entered in {' or '.join(allowed)}")
-    if options.load_address is not None and kernel.kind not in ("flat", "boot-sector"):
-        raise SpecError("load-address", hex(options.load_address), f"a kernel of kind {kernel.kind} says where it goes")
-    if options.entry is not None and kernel.kind == "bzimage":
-        raise SpecError("entry", hex(options.entry), "a bzImage says itself where it is entered")
-
-
-def _no_linux(kernel: Kernel, options: Options) -> None:
-    """SpecError: an option is for Linux alone."""
-    for name, value in (("initrd", options.initrd), ("append", options.append)):
-        if value is not None:
-            raise SpecError(name, value, f"a {kernel.kind} file takes none: only Linux (bzImage, ELF with PVH) does")

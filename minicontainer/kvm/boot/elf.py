@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import NamedTuple
 
 from minicontainer.errors import SpecError
-from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, Kernel, entry_error
-from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
+from minicontainer.kvm.boot.format import Usual, memory_up_to
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, entry_error
+from minicontainer.kvm.memory import GuestMemoryError
 
-ET_EXEC = 2
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NamedTuple
+
+    from minicontainer.kvm.boot.format import Options
+    from minicontainer.kvm.boot.kernel import Kernel
+    from minicontainer.kvm.memory import GuestMemory
+else:
+    from minicontainer.records import NamedTuple
+
+ET_EXEC, ET_CORE = 2, 4
 PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
-MACHINES = {"elf32": 3, "elf64": 62}  # EM_386, EM_X86_64
+MACHINES = {32: 3, 64: 62}  # EM_386, EM_X86_64
 NAMES = {
     3: "i386",
     8: "mips",
@@ -25,8 +34,10 @@ NAMES = {
     183: "aarch64",
     243: "riscv",
 }
-HEADER = {"elf32": struct.Struct("<HHIIIIIHHH"), "elf64": struct.Struct("<HHIQQQIHHH")}  # from e_type to e_phnum
-PROGRAM = {"elf32": struct.Struct("<IIIIIIII"), "elf64": struct.Struct("<IIQQQQQQ")}
+MAGIC = b"\x7fELF"
+HEADER = {32: struct.Struct("<HHIIIIIHHH"), 64: struct.Struct("<HHIQQQIHHH")}  # from e_type to e_phnum
+PROGRAM = {32: struct.Struct("<IIIIIIII"), 64: struct.Struct("<IIQQQQQQ")}
+NO_LOADER = b"/nonexistent/"
 NOTES_MAX = 1 << 20  # bytes, of all note segments
 HEADERS_MAX = 1024
 
@@ -56,10 +67,25 @@ class Elf(NamedTuple):
     flags: int
     cpus: int
 
+    @property
+    def end(self) -> int:
+        """The end of the last segment in memory."""
+        return max(s.paddr + s.memsz for s in self.segments)
+
+
+def is_elf(kernel: Kernel, bits: int) -> bool:
+    """Whether the file is an ELF file of 32 or 64 bits; what is neither counts as 64."""
+    return kernel.head.startswith(MAGIC) and bits == bits_of(kernel)
+
+
+def bits_of(kernel: Kernel) -> int:
+    """32, or 64."""
+    return 32 if kernel.head[4:5] == b"\x01" else 64
+
 
 def parse(kernel: Kernel) -> Elf:
     """Reads and checks headers and notes. KernelError: the kernel cannot be loaded."""
-    layout = HEADER[kernel.kind]
+    layout = HEADER[bits_of(kernel)]
     if len(kernel.head) < 16 + layout.size:
         raise kernel.error(f"its ELF header is cut off at {kernel.size} bytes")
     if kernel.head[4] not in (1, 2):
@@ -67,11 +93,13 @@ def parse(kernel: Kernel) -> Elf:
     if kernel.head[5] != 1:
         raise kernel.error("is big-endian: not for x86")
     kind, machine, _, entry, table, _, _, _, entsize, count = layout.unpack_from(kernel.head, 16)
-    if machine != MACHINES[kernel.kind]:
+    if machine != MACHINES[bits_of(kernel)]:
         raise kernel.error(f"is built for {NAMES.get(machine, f'machine {machine}')}, not for x86")
     segments = list(_segments(kernel, table, entsize, count))
-    if any(s.type == PT_INTERP for s in segments):
+    if any(s.type == PT_INTERP and not _names_no_loader(kernel, s) for s in segments):
         raise kernel.error("is a program for Linux, not a kernel: it wants a loader")
+    if kind == ET_CORE:
+        raise kernel.error("is a core dump (ELF type 4)")
     if kind != ET_EXEC:
         raise kernel.error(f"is no executable at fixed addresses (ELF type {kind})", "link it with -no-pie")
     loaded = [s for s in segments if s.type == PT_LOAD and s.memsz]
@@ -82,15 +110,20 @@ def parse(kernel: Kernel) -> Elf:
     return Elf(entry, loaded, pvh, flags, cpus)
 
 
+def _names_no_loader(kernel: Kernel, segment: Segment) -> bool:
+    """Whether the loader that a program asks for is none: Solo5's kernels name one that cannot exist."""
+    return kernel.read(segment.offset, min(segment.filesz, 64), "its loader's name").startswith(NO_LOADER)
+
+
 def _segments(kernel: Kernel, table: int, entsize: int, count: int) -> Iterator[Segment]:
-    layout = PROGRAM[kernel.kind]
+    layout = PROGRAM[bits_of(kernel)]
     if count and entsize != layout.size:
         raise kernel.error(f"its program headers have {entsize} bytes each, not {layout.size}")
     if count > HEADERS_MAX:
         raise kernel.error(f"its program header table has {count} entries: at most {HEADERS_MAX} are read")
     raw = kernel.read(table, count * entsize, "its program header table")
     for fields in layout.iter_unpack(raw):
-        if kernel.kind == "elf32":
+        if layout is PROGRAM[32]:
             kind, offset, vaddr, paddr, filesz, memsz, *_ = fields
         else:
             kind, _, offset, vaddr, paddr, filesz, memsz, _ = fields
@@ -100,7 +133,8 @@ def _segments(kernel: Kernel, table: int, entsize: int, count: int) -> Iterator[
 def _no_overlap(kernel: Kernel, segments: list[Segment]) -> None:
     """KernelError: two segments overlap."""
     ordered = sorted(segments, key=lambda s: s.paddr)
-    for one, other in pairwise(ordered):
+    for i, other in enumerate(ordered[1:]):
+        one = ordered[i]
         if one.paddr + one.memsz > other.paddr:
             raise kernel.error(f"its segments at {one.paddr:#x} ({one.memsz} bytes) and {other.paddr:#x} overlap")
 
@@ -144,6 +178,33 @@ def notes(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
 # ---- loading
 
 
+class ElfFormat(Usual):
+    """The format of ELF files that are entered at their entry point."""
+
+    options = ("entry",)
+
+    def __init__(self, bits: int) -> None:
+        self.bits, self.name = bits, f"elf{bits}"
+        self.modes = ("protected",) if bits == 32 else ("long", "user64")
+
+    def is_mine(self, kernel: Kernel) -> bool:
+        """As Format."""
+        return is_elf(kernel, self.bits)
+
+    def memory(self, kernel: Kernel) -> int:
+        """As Format."""
+        return memory_up_to(parse(kernel).end)
+
+    def load(self, kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
+        """As Format."""
+        headers = parse(kernel)
+        default = "user64" if self.bits == 64 and headers.flags & WANTS_USER64 else self.modes[0]
+        return load(kernel, memory, headers, options.mode or default, options.entry)
+
+
+FORMATS = (ElfFormat(32), ElfFormat(64))
+
+
 def load(kernel: Kernel, memory: GuestMemory, elf: Elf, mode: str, entry: int | None) -> Entry:
     """Copies the segments to their physical addresses. The rest of each segment (.bss) is zero: memory is new."""
     for segment in elf.segments:
@@ -154,7 +215,7 @@ def load(kernel: Kernel, memory: GuestMemory, elf: Elf, mode: str, entry: int | 
             raise kernel.error(f"its entry {elf.entry:#x} {reason}")
         raise SpecError("entry", hex(start), reason)
     used = [(s.paddr, s.memsz) for s in elf.segments]
-    return Entry(kernel.kind, mode, start, {}, used, irqchip=bool(elf.flags & WANTS_IRQCHIP), cpus=elf.cpus)
+    return Entry(f"elf{bits_of(kernel)}", mode, start, {}, used, irqchip=bool(elf.flags & WANTS_IRQCHIP), cpus=elf.cpus)
 
 
 def _load_segment(kernel: Kernel, memory: GuestMemory, s: Segment) -> None:

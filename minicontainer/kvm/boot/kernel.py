@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
-from typing import NamedTuple, TypeVar
 
-from minicontainer.errors import Error, sentence, with_errno_class
+from minicontainer.errors import Error, SpecError, sentence, with_errno_class
 from minicontainer.kvm import guests
-from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
+from minicontainer.kvm.memory import GuestMemoryError
 
-HEAD = 4096
-SECTOR = 512
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+    from typing import NamedTuple, TypeVar
+
+    from minicontainer.kvm.memory import GuestMemory
+
+    Self = TypeVar("Self", bound="Kernel")
+else:
+    from minicontainer.light import contextmanager
+    from minicontainer.records import NamedTuple
+
+HEAD = 36 << 10  # bytes that are read first: a multiboot2 header is in the first 32 KiB, a CD's mark behind them
 CPUS_MAX = 254  # 8-bit APIC ids; 255 is the broadcast id
-Self = TypeVar("Self", bound="Kernel")
-
-# First bytes of files that are not kernels -> (description, remedy). Otherwise they would be loaded as flat binaries.
-FOREIGN = {
-    b"\x1f\x8b\x08": ("is packed by gzip", "gunzip"),  # RFC 1952, 2.3.1
-    b"\xfd7zXZ\0": ("is packed by xz", "unxz"),
-    b"\x28\xb5\x2f\xfd": ("is packed by zstd", "unzstd"),  # RFC 8878, 3.1.1
-    b"BZh": ("is packed by bzip2", "bunzip2"),
-    b"\x04\x22\x4d\x18": ("is packed by lz4", "unlz4"),  # lz4's doc/lz4_Frame_format.md
-    b"\x02\x21\x4c\x18": ("is packed by lz4", "unlz4"),
-    b"PK\3\4": ("is a zip archive", "unzip"),
-    b"MZ": ("is a program for EFI, DOS or Windows", "the bzImage, or an ELF file"),  # Linux's bzImages have HdrS too
-    b"0707": ("is a cpio archive", "--initrd"),  # as Linux's initial root file systems are; cpio(5)
-    b"#!": ("is a script", "a kernel, or a guest of --list"),
-    b"QFI\xfb": ("is a disk image", "the kernel that is on it"),
-    b"\x27\x05\x19\x56": ("is packed for U-Boot", "dumpimage"),
-}
 
 
 class KernelError(Error):
@@ -56,12 +50,14 @@ class KernelError(Error):
 class Entry(NamedTuple):
     """How a processor enters a loaded kernel.
 
-    mode       real, protected, long, user64
+    mode       real, protected, long, user64, reset (as a processor is after it)
     registers  initial values by name, beside rip and rflags
+    segment    of real mode; the code's is ``code_segment`` above it
     used       (address, size) of the memory that the kernel occupies; tables are written elsewhere
     irqchip    the guest needs interrupt controllers
     cpus       the number of processors that the kernel requests
-    linux      the kernel is Linux: it needs ACPI tables and initialised MSRs"""
+    linux      a kernel that expects a PC's firmware to have run, as Linux does: ACPI tables, initialised MSRs
+    guessed    the file is of no known format, and nobody said how to enter it"""
 
     kind: str
     mode: str
@@ -69,16 +65,19 @@ class Entry(NamedTuple):
     registers: dict[str, int]
     used: list[tuple[int, int]]
     segment: int = 0
+    code_segment: int = 0
     irqchip: bool = False
     cpus: int = 1
     linux: bool = False
+    guessed: bool = False
 
 
 class Kernel:
-    """A kernel file. ``kind``: flat, boot-sector, elf32, elf64, bzimage, or foreign (not a kernel)."""
+    """A kernel file. ``inner``: what is packed in it, once that was unpacked."""
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.inner: InMemory | None = None
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -92,7 +91,6 @@ class Kernel:
         try:
             self.size = self._regular_size()
             self.head = os.pread(self.fd, HEAD, 0)
-            self.kind = recognise(self.head, self.size)
         except BaseException:
             os.close(self.fd)
             raise
@@ -114,11 +112,6 @@ class Kernel:
     def error(self, reason: str, hint: str = "") -> KernelError:
         """A KernelError for this file."""
         return KernelError(self.path, reason, hint)
-
-    def check(self) -> None:
-        """KernelError: the file is not a kernel."""
-        if self.kind == "foreign":
-            raise self.error(*next(message for magic, message in FOREIGN.items() if self.head.startswith(magic)))
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """``length`` bytes at ``offset``; ``what`` names them in the error."""
@@ -147,13 +140,14 @@ class InMemory(Kernel):
     """A kernel in memory instead of in a file."""
 
     def __init__(self, path: str, content: bytes | mmap.mmap) -> None:
-        self.path, self.content, self.size, self.head = path, content, len(content), content[:4096]
-        self.kind = recognise(self.head, self.size)
+        self.path, self.content, self.size, self.head = path, content, len(content), content[:HEAD]
+        self.inner = None
         if not content:
             raise self.error("is empty")
 
     def __exit__(self, *_: object) -> None:
-        pass
+        if not isinstance(self.content, bytes):
+            self.content.close()
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """As Kernel."""
@@ -167,6 +161,26 @@ class InMemory(Kernel):
             view[:] = part
 
 
+@contextmanager
+def opened(kernel: object) -> Iterator[Kernel]:
+    """The kernel of this path, of this guest's name, or of these bytes, for as long as the context; a Kernel itself."""
+    if isinstance(kernel, Kernel):
+        yield kernel
+    else:
+        with _open(kernel) as file:
+            yield file
+
+
+def _open(kernel: object) -> Kernel:
+    if isinstance(kernel, (bytes, bytearray, memoryview)):
+        return InMemory("<bytes>", bytes(kernel))
+    if isinstance(kernel, str):
+        return Kernel(guests.find(kernel))
+    if isinstance(kernel, os.PathLike):
+        return Kernel(os.fsdecode(kernel))
+    raise SpecError("kernel", kernel, f"must be a path, a guest's name or bytes, not {type(kernel).__name__}")
+
+
 def entry_error(memory: GuestMemory, mode: str, address: int) -> str:
     """Why a processor cannot enter at ``address`` in this mode; "": it can."""
     try:
@@ -178,16 +192,3 @@ def entry_error(memory: GuestMemory, mode: str, address: int) -> str:
     if mode == "protected" and address > 0xFFFFFFFF:
         return "is beyond the 4 GiB of protected mode"
     return ""
-
-
-def recognise(head: bytes, size: int) -> str:
-    """The kind of a file, by its first bytes; "flat" if they match nothing else."""
-    if head[:4] == b"\x7fELF":
-        return "elf32" if head[4:5] == b"\x01" else "elf64"
-    if head[0x202:0x206] == b"HdrS":  # Linux Documentation/arch/x86/boot.rst
-        return "bzimage"
-    if size == SECTOR and head[510:512] == b"\x55\xaa":
-        return "boot-sector"
-    if head.startswith(tuple(FOREIGN)):
-        return "foreign"
-    return "flat"

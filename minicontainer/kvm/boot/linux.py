@@ -7,112 +7,138 @@ is faster, and the kernel is entered through PVH.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
-from minicontainer.errors import SpecError
+from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.kvm import acpi
-from minicontainer.kvm.boot import pc
-from minicontainer.kvm.boot.kernel import Entry, Kernel
+from minicontainer.kvm.boot import pc, realmode
+from minicontainer.kvm.boot.format import LINUX_MEMORY, Options, Usual
+from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError
+from minicontainer.kvm.boot.setup import (
+    COMMAND_LINE,
+    ENTRY_64,
+    HEADER,
+    LOAD_ADDRESS,
+    LOADER_TYPE,
+    RAMDISK,
+    UNDEFINED_LOADER,
+    Setup,
+    parse,
+)
 from minicontainer.kvm.memory import GuestMemory
 
-SECTOR = 512
-OLDEST = 0x020C  # the first protocol with a 64-bit entry
-XLF_KERNEL_64, LOADED_HIGH = 1, 1
-LOAD_ADDRESS = 0x100000
-ENTRY_64 = 0x200  # offset from the load address
-# Offsets in the zero page, which are those of the setup header in the file (boot.rst, "Details of header fields").
-HEADER, LOADER_TYPE, RAMDISK, COMMAND_LINE = 0x1F1, 0x210, 0x218, 0x228
+# Offsets in the zero page.
 RSDP, E820_ENTRIES, E820_TABLE = 0x070, 0x1E8, 0x2D0
-UNDEFINED_LOADER = 0xFF
-E820 = struct.Struct("<QQI")
-HEADER_LEAST, HEADER_MOST = 0x268, 0x290  # end of the header: in protocol 2.12; the most that fits the zero page
+# struct screen_info (Linux include/uapi/linux/screen_info.h), the first of the zero page: mode, columns, what INT 10h
+# with BL = 10h returns in BX (colour, 256 KiB), lines, that it is a VGA, scan lines of a character.
+SCREEN_INFO = struct.Struct("<6xBB2xH2xBBH")
+EGA_BX = 0x0003
 
 
-class Setup(NamedTuple):
-    """The values of the setup header."""
+class BzImage(Usual):
+    """The format. Modes: pvh (unpacked here) where that is possible, linux (the 64-bit protocol, or the 32-bit one of a
+    kernel without a 64-bit entry), linux32, and linux16 for a kernel that has no other entry."""
 
-    protected: int  # offset in the file of the protected-mode kernel
-    size: int  # its bytes
-    needed: int  # end of the memory that the kernel uses before it reads the memory map (init_size)
-    initrd_max: int
-    command_line_max: int
-    payload: tuple[int, int]  # offset in the file, bytes
-    header: bytes
+    name, modes, options = "bzimage", ("linux", "pvh", "linux32", "linux16"), ("initrd", "append")
 
+    def is_mine(self, kernel: Kernel) -> bool:
+        """As Format."""
+        return kernel.head[0x202:0x206] == b"HdrS"  # Linux Documentation/arch/x86/boot.rst
 
-def parse(kernel: Kernel) -> Setup:
-    """Reads and checks the setup header."""
-    head = kernel.head
-    if len(head) < HEADER_LEAST:
-        raise kernel.error(f"its setup header is cut off at {len(head)} bytes")
-    (version,) = struct.unpack_from("<H", head, 0x206)
-    (xload,) = struct.unpack_from("<H", head, 0x236)
-    if version < OLDEST or not xload & XLF_KERNEL_64:
-        raise kernel.error(f"has no 64-bit entry (boot protocol {version >> 8}.{version & 0xFF:02})", "a 64-bit kernel")
-    if not head[0x211] & LOADED_HIGH:
-        raise kernel.error("is a zImage, to be loaded below 1 MiB")
-    protected = ((head[0x1F1] or 4) + 1) * SECTOR
-    (syssize,) = struct.unpack_from("<I", head, 0x1F4)
-    # boot.rst: syssize is "in 16-byte paragraphs"; the last may be incomplete (memtest86+ 6.10 and 7.20 of Debian).
-    least = protected + max(16 * syssize - 15, ENTRY_64 + 1)
-    if kernel.size < least:
-        raise kernel.error(f"is cut off at {kernel.size} bytes: it says that it has at least {least}")
-    (initrd_max,) = struct.unpack_from("<I", head, 0x22C)
-    (command_line_max,) = struct.unpack_from("<I", head, 0x238)
-    offset, length = struct.unpack_from("<II", head, 0x248)
-    (preferred,) = struct.unpack_from("<Q", head, 0x258)
-    (init_size,) = struct.unpack_from("<I", head, 0x260)
-    end = 0x202 + head[0x201]  # boot.rst, "The real-mode kernel header": the jump over it encodes its length
-    if end < HEADER_LEAST:
-        raise kernel.error(f"its setup header ends at {end:#x}, before {HEADER_LEAST:#x}")
-    size = kernel.size - protected
-    return Setup(
-        protected,
-        size,
-        max(max(preferred, LOAD_ADDRESS) + init_size, LOAD_ADDRESS + size),
-        initrd_max,
-        command_line_max + 1,
-        (protected + offset, length),
-        head[HEADER : min(end, HEADER_MOST)],
-    )
+    def memory(self, kernel: Kernel) -> int:
+        """As Format."""
+        parse(kernel)
+        return LINUX_MEMORY
+
+    def load(self, kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
+        """As Format."""
+        setup = parse(kernel)
+        if options.mode == "pvh" or (options.mode is None and not options.screen):  # PVH tells nothing of a screen
+            entry = _load_payload(kernel, setup.payload, memory, options)
+            if isinstance(entry, Entry):
+                return entry
+            if options.mode == "pvh":
+                raise SpecError("mode", "pvh", f"{kernel.path}: {entry}", "--mode linux")
+        pc.check_memory(kernel, memory, setup.needed)
+        with memory.view(LOAD_ADDRESS, setup.size) as view:
+            kernel.read_into(view, setup.protected, "the kernel")
+        if options.mode == "linux16" or (options.mode is None and realmode.is_only_way(kernel)):
+            entry = realmode.load(kernel, setup, memory, options)
+        else:
+            entry = _prepare(setup, memory, options, wide=setup.wide and options.mode != "linux32")
+        return entry._replace(used=[(LOAD_ADDRESS, setup.needed - LOAD_ADDRESS), *entry.used])
 
 
-def load_bzimage(
-    kernel: Kernel, memory: GuestMemory, mode: str | None, initrd: str | None, append: str | None
-) -> Entry:
-    """``mode``: linux (64-bit protocol), pvh (unpacked here), or None: pvh if possible, else linux."""
-    setup = parse(kernel)
-    if mode != "linux":
-        from minicontainer.kvm.boot import payload
-
-        entry = payload.load(kernel, setup.payload, memory, initrd, append)
-        if isinstance(entry, Entry):
-            return entry
-        if mode == "pvh":
-            raise SpecError("mode", "pvh", f"{kernel.path}: {entry}", "--mode linux")
-    return _load_64(kernel, setup, memory, initrd, append)
+FORMATS = (BzImage(),)
 
 
-def _load_64(kernel: Kernel, setup: Setup, memory: GuestMemory, initrd: str | None, append: str | None) -> Entry:
-    pc.check_memory(kernel, memory, setup.needed)
-    with memory.view(LOAD_ADDRESS, setup.size) as view:
-        kernel.read_into(view, setup.protected, "the kernel")
+def _load_payload(kernel: Kernel, payload: tuple[int, int], memory: GuestMemory, options: Options) -> Entry | str:
+    """Unpacks the payload at (offset, length) of the file and loads it. A string: why it cannot be loaded."""
+    from minicontainer.kvm.boot import kept, unpack
+
+    offset, length = payload
+    if length < 8:
+        return "it does not say where its payload is"
+    start = kernel.read(offset, 8, "its payload")
+    end = kernel.read(offset + length - 4, 4, "its payload")  # appended by Linux's build (boot.rst, "payload_length")
+    size = int.from_bytes(end, "little")
+    if not start.startswith(tuple(unpack.FORMATS)):
+        return f"its payload's format (it begins with {start[:4].hex(' ')}) is unknown here"
+    if max(size, length) > memory.size:
+        sizes = f"its payload of {length >> 20} MiB unpacks to {size >> 20}"
+        return f"{sizes} MiB, and there are {memory.size >> 20} MiB of memory"
+    try:
+        packed = kernel.read(offset, length, "its payload")
+        inner = kept.unpacked(kernel.path, packed, size)
+    except UnsupportedError as error:
+        return str(error)
+    if inner is None:
+        return "its payload is damaged"
+    with inner:
+        return _enter_payload(inner, memory, options)
+
+
+def _enter_payload(inner: Kernel, memory: GuestMemory, options: Options) -> Entry | str:
+    from minicontainer.kvm.boot import elf, pvh
+
+    try:
+        if not elf.is_elf(inner, 64):
+            return "its payload is no ELF file"
+        headers = elf.parse(inner)
+        if headers.pvh is None:
+            return "it has no PVH note (CONFIG_PVH)"
+        return pvh.load(inner, memory, headers, options.initrd, options.append)
+    except KernelError as error:
+        return error.reason
+
+
+def _prepare(setup: Setup, memory: GuestMemory, options: Options, *, wide: bool) -> Entry:
+    """Prepares the entry of what is packed, and unpacks itself, by the 64-bit or by the 32-bit protocol."""
+    page, used = zero_page(setup, memory, options)
+    memory.write(pc.INFO, page)
+    mode, entry = ("long", LOAD_ADDRESS + ENTRY_64) if wide else ("protected", LOAD_ADDRESS)
+    return Entry("bzimage", mode, entry, {"rsi": pc.INFO}, used, irqchip=True, linux=True)
+
+
+def zero_page(setup: Setup, memory: GuestMemory, options: Options) -> tuple[bytes, list[tuple[int, int]]]:
+    """struct boot_params (Linux Documentation/arch/x86/zero-page.rst), for pc.INFO. Writes the command line and loads
+    the initrd; returns the memory that all this uses, too."""
+    append = pc.default_append(options.screen) if options.append is None else options.append
     command_line, _ = pc.write_command_line(memory, append, setup.command_line_max)
-    address, size = pc.load_initrd(memory, initrd, setup.needed, setup.initrd_max + 1)
-    memory.write(pc.INFO, _zero_page(setup, memory, command_line, address, size))
-    used = [*pc.USED, (LOAD_ADDRESS, setup.needed - LOAD_ADDRESS), (address, size)]
-    return Entry("bzimage", "long", LOAD_ADDRESS + ENTRY_64, {"rsi": pc.INFO}, used, irqchip=True, linux=True)
-
-
-def _zero_page(setup: Setup, memory: GuestMemory, command_line: int, initrd: int, initrd_size: int) -> bytes:
-    """struct boot_params (Linux Documentation/arch/x86/zero-page.rst)."""
+    initrd, size = pc.load_initrd(memory, options.initrd, setup.needed, setup.initrd_max + 1)
     page = bytearray(4096)
+    if options.screen:
+        page[: SCREEN_INFO.size] = screen_info()
     page[HEADER : HEADER + len(setup.header)] = setup.header
     page[LOADER_TYPE] = UNDEFINED_LOADER
-    struct.pack_into("<II", page, RAMDISK, initrd, initrd_size)
+    struct.pack_into("<II", page, RAMDISK, initrd, size)
     struct.pack_into("<I", page, COMMAND_LINE, command_line)
     struct.pack_into("<Q", page, RSDP, acpi.ADDRESS)
     ranges = pc.memory_map(memory)
     page[E820_ENTRIES] = len(ranges)
-    page[E820_TABLE : E820_TABLE + E820.size * len(ranges)] = b"".join(E820.pack(*r) for r in ranges)
-    return bytes(page)
+    page[E820_TABLE : E820_TABLE + pc.E820.size * len(ranges)] = b"".join(pc.E820.pack(*r) for r in ranges)
+    return bytes(page), [*pc.USED, (initrd, size)]
+
+
+def screen_info() -> bytes:
+    """struct screen_info of the screen, by which Linux finds its VGA (drivers/video/console/vgacon.c)."""
+    return SCREEN_INFO.pack(pc.VIDEO_MODE, pc.COLUMNS, EGA_BX, pc.LINES, 1, pc.POINTS)

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import struct
 
-from minicontainer.kvm import acpi
-from minicontainer.kvm.boot import elf, pc
-from minicontainer.kvm.boot.kernel import Entry, Kernel
-from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.boot import elf
+from minicontainer.kvm.boot.format import LINUX_MEMORY, Usual
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.kvm.boot.format import Options
+    from minicontainer.kvm.boot.kernel import Entry, Kernel
+    from minicontainer.kvm.memory import GuestMemory
 
 START_MAGIC = 0x336EC578  # "xEn3"
 START_INFO = struct.Struct("<IIIIQQQQII")  # struct hvm_start_info, version 1 (Xen public/arch-x86/hvm/start_info.h)
@@ -18,11 +22,35 @@ COMMAND_LINE_MAX = 2048  # Linux: COMMAND_LINE_SIZE
 HIGHEST_INITRD = 0x7FFFFFFF
 
 
+class Pvh(Usual):
+    """The format of ELF kernels with a PVH note: Linux, and others."""
+
+    name, modes, options = "pvh", ("pvh",), ("initrd", "append")
+
+    def is_mine(self, kernel: Kernel) -> bool:
+        """As Format."""
+        return kernel.head.startswith(elf.MAGIC) and elf.parse(kernel).pvh is not None
+
+    def memory(self, kernel: Kernel) -> int:
+        """As Format."""
+        elf.parse(kernel)
+        return LINUX_MEMORY
+
+    def load(self, kernel: Kernel, memory: GuestMemory, options: Options) -> Entry:
+        """As Format."""
+        return load(kernel, memory, elf.parse(kernel), options.initrd, options.append)
+
+
+FORMATS = (Pvh(),)
+
+
 def load(kernel: Kernel, memory: GuestMemory, headers: elf.Elf, initrd: str | None, append: str | None) -> Entry:
     """Loads an ELF kernel with a PVH note, its initrd and its command line."""
-    end = max(s.paddr + s.memsz for s in headers.segments)
+    from minicontainer.kvm.boot import pc
+
+    end = headers.end
     pc.check_memory(kernel, memory, end)
-    _check_low(kernel, headers.segments)
+    pc.check_low(kernel, [(s.paddr, s.memsz) for s in headers.segments])
     assert headers.pvh is not None
     entry = elf.load(kernel, memory, headers._replace(entry=headers.pvh), "protected", None)
     command_line, _ = pc.write_command_line(memory, append, COMMAND_LINE_MAX)
@@ -32,15 +60,10 @@ def load(kernel: Kernel, memory: GuestMemory, headers: elf.Elf, initrd: str | No
     return entry._replace(kind="pvh", registers={"rbx": pc.INFO}, used=used, irqchip=True, linux=True)
 
 
-def _check_low(kernel: Kernel, segments: list[elf.Segment]) -> None:
-    """KernelError: a segment overlaps the machine's tables below 1 MiB."""
-    for s in segments:
-        for address, size in pc.USED:
-            if s.paddr < address + size and address < s.paddr + s.memsz:
-                raise kernel.error(f"its segment at {s.paddr:#x} lies where the machine's tables are, at {address:#x}")
-
-
 def _write_start_info(memory: GuestMemory, command_line: int, initrd: int, size: int) -> None:
+    from minicontainer.kvm import acpi
+    from minicontainer.kvm.boot import pc
+
     modules = pc.INFO + START_INFO.size
     ranges = pc.memory_map(memory)
     memory.write(modules, MODULE.pack(initrd, size, 0, 0))

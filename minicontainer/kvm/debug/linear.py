@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from minicontainer.kvm.descriptor import PAGE
 from minicontainer.kvm.memory import GuestMemory, GuestMemoryError
 from minicontainer.kvm.vcpu import Vcpu
-from minicontainer.kvm.x86 import CR0_PE, CR0_PG, EFER_LMA, PAGE
+from minicontainer.kvm.x86 import CR0_PE, CR0_PG, EFER_LMA
 
 TOP = 1 << 64
 

@@ -59,7 +59,7 @@ class Tracer:
 
     def _exit(self, processor: Processor, e: Any) -> Exit:
         access = e.reason in (lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO)
-        synced = processor.synced
+        synced = processor.vcpu.synced
         return Exit(
             number=self._number,
             vcpu=processor.number,

@@ -1,53 +1,45 @@
-"""The kernel inside a bzImage: unpacked by the host instead of the guest, and entered through its PVH note."""
+"""Unpacks kernels: whole files, and what is in a bzImage."""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
-from typing import Any
 
-from minicontainer.kvm.boot import elf, pvh
-from minicontainer.kvm.boot.kernel import Entry, InMemory, Kernel, KernelError
-from minicontainer.kvm.memory import GuestMemory
+from minicontainer.kvm.boot.kernel import InMemory, Kernel
 from minicontainer.native import ffi, lib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+ZSTD = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1
 LZ4_LEGACY = b"\x02\x21\x4c\x18"  # lz4's doc/lz4_Frame_format.md, "Legacy frame"
 LZ4_BLOCK = 8 << 20  # bytes of a legacy frame's block, unpacked
 LZMA_MEMORY = 256 << 20  # limit for the decompressor, in bytes; Linux's dictionaries have 128 MiB at most
+WHOLE_MAX = 1 << 30  # bytes of a file, unpacked
 
 
-def load(
-    kernel: Kernel, payload: tuple[int, int], memory: GuestMemory, initrd: str | None, append: str | None
-) -> Entry | str:
-    """Unpacks the payload at (offset, length) of the file and loads it. A string: why it cannot be loaded."""
-    offset, length = payload
-    if length < 8:
-        return "it does not say where its payload is"
-    start = kernel.read(offset, 8, "its payload")
-    unpack = next((f for magic, f in FORMATS.items() if start.startswith(magic)), None)
-    if unpack is None:
-        return f"its payload's format (it begins with {start[:4].hex(' ')}) is unknown here"
-    end = kernel.read(offset + length - 4, 4, "its payload")  # appended by Linux's build (boot.rst, "payload_length")
-    size = int.from_bytes(end, "little")
-    if max(size, length) > memory.size:
-        sizes = f"its payload of {length >> 20} MiB unpacks to {size >> 20}"
-        return f"{sizes} MiB, and there are {memory.size >> 20} MiB of memory"
-    content = unpack(kernel.read(offset, length, "its payload"), size)
-    if content is None:
-        return "its payload is damaged"
+def whole(kernel: Kernel) -> InMemory:
+    """The kernel in a file that is packed by gzip. Bytes behind the packed data are left alone, as by gunzip."""
+    import zlib
+
+    size = int.from_bytes(kernel.read(max(0, kernel.size - 4), min(4, kernel.size), "its size"), "little")
+    if size > WHOLE_MAX:
+        raise kernel.error(f"is packed by gzip, and says that it unpacks to {size} bytes: at most {WHOLE_MAX} are read")
+    unpacker = zlib.decompressobj(wbits=31)
     try:
-        inner = InMemory(kernel.path, content)
-        if inner.kind != "elf64":
-            return "its payload is no ELF file"
-        headers = elf.parse(inner)
-        if headers.pvh is None:
-            return "it has no PVH note (CONFIG_PVH)"
-        return pvh.load(inner, memory, headers, initrd, append)
-    except KernelError as error:
-        return error.reason
-    finally:
-        if isinstance(content, mmap.mmap):
-            content.close()
+        content = unpacker.decompress(kernel.read(0, kernel.size, "the file"), WHOLE_MAX)
+    except zlib.error as e:
+        raise kernel.error(f"is packed by gzip, and damaged ({e})") from None
+    if not unpacker.eof:
+        raise kernel.error("is packed by gzip, and cut off or longer than it says")
+    return InMemory(kernel.path, content)
+
+
+def unpack(packed: bytes, size: int) -> bytes | mmap.mmap | None:
+    """``size`` bytes, from data that begins with one of FORMATS; None: it is damaged. UnsupportedError: a library that
+    this needs is missing."""
+    return next(make(packed, size) for magic, make in FORMATS.items() if packed.startswith(magic))
 
 
 # ---- formats
@@ -89,8 +81,15 @@ def _with(module: str, make: str, **options: int) -> Callable[[bytes, int], byte
     return unpack
 
 
+def _zstd(packed: bytes, size: int) -> mmap.mmap | None:
+    from minicontainer.kvm.boot import zstd
+
+    return zstd.unpack(packed, size)
+
+
 FORMATS: dict[bytes, Callable[[bytes, int], bytes | mmap.mmap | None]] = {
     LZ4_LEGACY: lz4,
+    ZSTD: _zstd,
     b"\xfd7zXZ": _with("lzma", "LZMADecompressor", memlimit=LZMA_MEMORY),
     b"\x5d\0\0": _with("lzma", "LZMADecompressor", memlimit=LZMA_MEMORY),
     b"\x1f\x8b": _with("zlib", "decompressobj", wbits=31),  # with a gzip header

@@ -1,0 +1,116 @@
+"""Files below the user's cache directory that are used only if nobody else could have written them.
+
+``$XDG_CACHE_HOME/minicontainer`` (else below ~/.cache) has a directory for each kind. A file counts only if it and its
+directory belong to the effective user and no other user can write them. A file is written under another name and
+renamed, so that a reader gets all of it or none. Where no file can be written, none is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+
+LEVELS = 3  # of .cache/minicontainer/KIND, or of $XDG_CACHE_HOME/minicontainer/KIND
+
+
+def find(kind: str, name: str) -> int | None:
+    """A descriptor of a file, for reading; None: there is none that is the user's alone."""
+    path = directory(kind)
+    if path is None:
+        return None
+    try:
+        at = _open_directory(path)
+        try:
+            return _open(name, os.O_RDONLY | os.O_NONBLOCK, stat.S_IFREG, at)
+        finally:
+            os.close(at)
+    except OSError:
+        return None
+
+
+def keep(kind: str, name: str, data: bytes | mmap.mmap, *, most: int | None = None) -> None:
+    """Writes a file. ``most``: the bytes that all files of the kind may have, for which those go that were used longest
+    ago; such large files are on the disk before they have their names, so that a power failure leaves none of the right
+    size with other content. Errors are ignored: then it is not kept."""
+    path = directory(kind)
+    if path is None or (most is not None and len(data) > most):
+        return
+    try:
+        if not _create_directory(path):
+            return
+        at = _open_directory(path)
+        try:
+            if most is not None:
+                _make_room(at, most - len(data))
+            _replace(at, name, data, sync=most is not None)
+        finally:
+            os.close(at)
+    except OSError:
+        return
+
+
+def directory(kind: str) -> str | None:
+    """The directory of one kind; None without a home directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):  # the XDG base directory specification: a relative path is ignored
+        base = os.path.expanduser("~/.cache")
+    return f"{base}/minicontainer/{kind}" if base.startswith("/") else None
+
+
+def _open_directory(path: str) -> int:
+    return _open(path, os.O_RDONLY | os.O_DIRECTORY, stat.S_IFDIR)
+
+
+def _open(path: str, flags: int, kind: int, at: int | None = None) -> int:
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
+    info = os.fstat(fd)
+    if stat.S_IFMT(info.st_mode) != kind or info.st_uid != os.geteuid() or info.st_mode & 0o022:
+        os.close(fd)
+        raise PermissionError(f"{path} is not ours alone")
+    return fd
+
+
+def _create_directory(path: str) -> bool:
+    """Creates the directory where what it is below belongs to the effective user. False below another user's (sudo),
+    and where there is no home directory (Debian's HOME of services is /nonexistent)."""
+    existing, levels = path, 0
+    while not os.path.isdir(existing):
+        existing, levels = os.path.dirname(existing), levels + 1
+    if levels > LEVELS or os.stat(existing).st_uid != os.geteuid():
+        return False
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return True
+
+
+def _make_room(at: int, most: int) -> None:
+    """Removes the files that were used longest ago, until the others have ``most`` bytes. What a killed process left
+    behind goes as the others do."""
+    files = []
+    for name in os.listdir(at):
+        info = os.stat(name, dir_fd=at, follow_symlinks=False)
+        files.append((info.st_mtime_ns, info.st_size, name))
+    total = sum(size for _, size, _ in files)
+    for _, size, name in sorted(files):
+        if total <= most:
+            return
+        os.unlink(name, dir_fd=at)
+        total -= size
+
+
+def _replace(at: int, name: str, data: bytes | mmap.mmap, *, sync: bool) -> None:
+    new = f"{name}.{os.urandom(6).hex()}"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=at)
+    try:
+        with open(fd, "wb", buffering=0) as f:
+            if f.write(data) != len(data):
+                raise OSError("written in part")
+            if sync:
+                os.fdatasync(fd)
+        os.rename(new, name, src_dir_fd=at, dst_dir_fd=at)
+    except BaseException:
+        os.unlink(new, dir_fd=at)
+        raise
