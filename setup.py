@@ -13,9 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
-WALK = [
-    f"csrc/plan/{name}.c" for name in ("walk", "exec", "mountpoint", "clone", "parent", "spawn", "netlink", "program")
-]
+WALK = [f"csrc/plan/{name}.c" for name in "walk exec mountpoint clone now parent spawn netlink program".split()]
 WALK += ["csrc/helpers/freestanding.c"]
 EXECUTE = ["csrc/helpers/execute.c", "csrc/plan/exec.c"]
 CLOCK = "csrc/helpers/clock.c"
@@ -37,7 +35,13 @@ HELPERS = {
     "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),
 }
 if platform.machine() == "x86_64":
+    VMM = [*sorted(map(str, Path("csrc/vmm").glob("*.c"))), *sorted(map(str, Path("csrc/virtio").rglob("*.c")))]
+    VMM += ["csrc/plan/dumpable.c", "csrc/plan/now.c", *(f"csrc/kvm/{name}.c" for name in ("exits", "serial", "vcpu"))]
     HELPERS["kvmfloor"] = (["csrc/floors/kvmfloor.c"], [])
+    HELPERS["vmm"] = (VMM, ["-pthread"])
+    GUEST = [*WALK, CLOCK, "csrc/plan/check.c", "csrc/plan/lay.c", "csrc/helpers/received.c"]
+    GUEST += [f"csrc/monitor/{name}.c" for name in ("remove", "text")]
+    HELPERS["guestinit"] = ([*GUEST, *sorted(map(str, Path("csrc/guest").glob("*.c")))], FREESTANDING)
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
 
 # Guests of virtual machines: name -> kind. Their sources are csrc/guests/NAME.S, or NAME.c.

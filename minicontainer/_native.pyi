@@ -71,6 +71,7 @@ class _Lib:
     MC_NEVER: int
     MC_ON_FAILURE: int
     MC_ALWAYS: int
+    MC_ANSWERS: int
     MC_REQUEST_INPUT: int
     MC_REQUEST_EOF: int
     MC_REQUEST_WINDOW: int
@@ -102,7 +103,7 @@ class _Lib:
     MC_COMPILED_HOST_DEVICES: int
     MC_REASONS: int
     MC_WORDS: int
-    MC_PORTS: int
+    MC_IO_PORTS: int
     MC_SERIAL_PORT: int
     MC_SERIAL_IRQ: int
     MC_DEBUG_EXIT_PORT: int
@@ -115,6 +116,42 @@ class _Lib:
     MC_STOP_HALTED: int
     MC_STOP_OUTPUT: int
     MC_STOP_TRACE: int
+    MC_GUEST_CLONE_FAILED: int
+    MC_GUEST_EXEC_FAILED: int
+    MC_GUEST_EXITED: int
+    MC_GUEST_FAILED: int
+    MC_GUEST_INIT_FAILED: int
+    MC_GUEST_LONGEST: int
+    MC_GUEST_MAGIC: int
+    MC_GUEST_NO_FAILURE: int
+    MC_GUEST_OPEN_MS: int
+    MC_GUEST_PATIENCE_MS: int
+    MC_GUEST_READY: int
+    MC_GUEST_RESIZE: int
+    MC_GUEST_SIGNAL: int
+    MC_GUEST_START: int
+    MC_GUEST_STARTED: int
+    MC_GUEST_STEP_ENDED: int
+    MC_GUEST_STEP_FAILED: int
+    MC_GUEST_TTY: int
+    MC_MACHINE_MAGIC: int
+    MC_MACHINE_SELF: int
+    MC_VMM_CONSOLE: int
+    MC_VMM_CPUS: int
+    MC_VMM_FILES: int
+    MC_VMM_FILES_FD: int
+    MC_VMM_KVM_ERROR: int
+    MC_VMM_KVM_FD: int
+    MC_VMM_MACHINE_FD: int
+    MC_VMM_POWEROFF: int
+    MC_VMM_PROC_FD: int
+    MC_VMM_REPORT_FD: int
+    MC_VMM_RESET: int
+    MC_VMM_RUNS: int
+    MC_VMM_RUN_FD: int
+    MC_VMM_RUN_MAGIC: int
+    MC_VMM_TEXT: int
+    MC_VMM_TRIPLE_FAULT: int
     def mc_now(self) -> int: ...
     def mc_plan_check(self, plan: Any, size: int, /) -> int: ...
     def mc_plan_walk(self, run: Any, /) -> int: ...

@@ -53,6 +53,14 @@ def keep(kind: str, name: str, data: bytes | mmap.mmap, *, most: int | None = No
         return
 
 
+def touch(fd: int) -> None:
+    """Marks a file as used, so that others make room first."""
+    try:
+        os.utime(fd)
+    except OSError:  # a file system that is read-only now
+        pass
+
+
 def directory(kind: str) -> str | None:
     """The directory of one kind; None without a home directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")

@@ -12,6 +12,11 @@
 #include "helpers/received.h"
 #include "plan/syscalls.h"
 
+struct report {
+	int32_t error; /* 0: the program runs */
+	struct mc_program program;
+};
+
 int mc_receive_fd(int socket)
 {
 	union {
@@ -32,14 +37,10 @@ int mc_receive_fd(int socket)
 	return fd;
 }
 
-/* The pipe is empty, or the error is 0, if the program runs. Init may write more than once before it closes the pipe,
- * so the pipe is read only then. */
-int mc_receive_report(int fd, struct mc_program *program)
+/* Init may write more than once before it closes the pipe, so the pipe is read only then. Returns whether there was a
+ * report. */
+static int receive(int fd, struct report *report)
 {
-	struct {
-		int32_t error;
-		struct mc_program program;
-	} report = { 0 };
 	struct pollfd end = { .fd = fd }; /* POLLHUP alone */
 	long n;
 
@@ -47,11 +48,28 @@ int mc_receive_report(int fd, struct mc_program *program)
 		n = mc_sys5(SYS_ppoll, MC_PTR(&end), 1, 0, 0, 0);
 	while (n == -EINTR);
 	do
-		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(&report), sizeof(report));
+		n = mc_sys3(SYS_read, MC_FD(fd), MC_PTR(report), sizeof(*report));
 	while (n == -EINTR);
-	if (n > 0)
+	return n > 0;
+}
+
+int mc_receive_report(int fd, struct mc_program *program)
+{
+	struct report report = { 0 };
+
+	if (receive(fd, &report))
 		*program = report.program;
-	return n > 0 ? -report.error : 0;
+	return -report.error;
+}
+
+int mc_receive_answer(int fd, struct mc_program *program)
+{
+	struct report report = { 0 };
+
+	if (!receive(fd, &report))
+		return -ECANCELED;
+	*program = report.program;
+	return -report.error;
 }
 
 int mc_walk_error(const struct mc_run *run)

@@ -15,7 +15,7 @@
 /* CDEF BEGIN */
 #define MC_REASONS 64       /* KVM_EXIT_* are smaller                                                 */
 #define MC_WORDS 16
-#define MC_PORTS 65536
+#define MC_IO_PORTS 65536
 #define MC_SERIAL_PORT 0x3f8
 #define MC_SERIAL_IRQ 4
 #define MC_DEBUG_EXIT_PORT 0xf4
@@ -83,7 +83,7 @@ struct mc_vcpu {
 	uint64_t guest_ns;      /* spent in KVM_RUN                                                 */
 	uint64_t counts[MC_REASONS];
 	uint64_t host_ns[MC_REASONS]; /* from KVM_RUN's return to its next call, by reason          */
-	uint64_t *ports;        /* NULL, or MC_PORTS pairs: exits, ns as host_ns                    */
+	uint64_t *ports;        /* NULL, or MC_IO_PORTS pairs: exits, ns as host_ns                    */
 };
 
 int mc_ioctl(int fd, unsigned long request, void *argument);

@@ -97,7 +97,7 @@ void end_remove(const struct mc_monitor *shared);  /* the state directory, and t
 void failpoint_init(long *stack);
 void failpoint(const char *name);
 
-/* ---- start.c, and the whole monitor */
+/* ---- the whole monitor */
 
 struct monitor {
 	struct mc_monitor *shared;
@@ -110,7 +110,18 @@ struct monitor {
 	int expired, restart;
 	int64_t state_retry_at; /* mc_now(): when to try again to write `state`; 0: it is written */
 	int signals;            /* the signalfd(2) for SIGTERM */
+	int report;             /* the pipe that loop_serve waits for; -1: it waits for the end of process 1 */
 };
+
+/* ---- loop.c */
+
+int loop_record(struct monitor *m, const char *status);   /* writes the state: 0, or -errno */
+void loop_serve(struct monitor *m);                       /* until process 1, or the report, has ended */
+void loop_poll(const struct monitor *m, int64_t until);   /* mc_now(); then one of these, or both: */
+void loop_forward(struct monitor *m);
+void loop_receive(struct monitor *m);
+
+/* ---- start.c, descriptors.c */
 
 #define MC_SPARE_FDS 8 /* descriptors that the monitor needs for a while: of a log, a state, an event, directories */
 
@@ -119,5 +130,6 @@ int start(struct monitor *m); /* 0, or -errno */
 void kill_and_reap(struct mc_spawn *spawn);
 
 #define MS 1000000ll
+#define SECOND (1000 * MS)
 
 #endif

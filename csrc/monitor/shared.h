@@ -30,6 +30,7 @@ enum mc_policy { MC_NEVER, MC_ON_FAILURE, MC_ALWAYS };
 #define MC_TERMINAL 2    /* the child sends its pty                                                     */
 #define MC_REMOVE 4      /* remove the state directory after the end                                    */
 #define MC_UPPER 8       /* the child sends the upper layer of its overlay, before its pty              */
+#define MC_ANSWERS 16    /* a report of error 0 says that the program runs; without a report it does not */
 
 struct mc_monitor {
 	uint32_t magic, size;
@@ -39,7 +40,7 @@ struct mc_monitor {
 	uint32_t flags;
 	int32_t in, out, err;  /* slots of the child's plan: its streams                                */
 	int32_t socket;        /* ... the socket on which the child sends descriptors to the monitor    */
-	int32_t report;        /* ... the pipe for init's error report (init.c)                         */
+	int32_t report;        /* ... the pipe for the error report of init (init.c), or of a machine's monitor */
 	int32_t directory;     /* descriptor of the state directory                                     */
 	int32_t lock;          /* ... of its lock, which creator and monitor hold until the first start is over */
 	int32_t cgroup, cgroup_parent;  /* ... of the container's cgroup, and of its parent             */

@@ -21,19 +21,23 @@ void kill_and_reap(struct mc_spawn *spawn)
 	close_fd(&spawn->pidfd);
 }
 
-int fds_available(int count)
+/* Init's report, at once; or the answer of a program that reports its start too, as the monitor of a machine does when
+ * the guest runs the program: requests are received meanwhile. */
+static int await_report(struct monitor *m, int report)
 {
-	int fds[MC_SPARE_FDS + 1], n = 0;
+	struct mc_program *program = &m->shared->spawn.run.program;
 
-	while (n < count && n <= MC_SPARE_FDS && (fds[n] = (int)mc_sys3(SYS_fcntl, 0, F_DUPFD_CLOEXEC, 0)) >= 0)
-		n++;
-	for (int i = 0; i < n; i++)
-		close_fd(&fds[i]);
-	return n == count;
+	if (!(m->shared->flags & MC_ANSWERS))
+		return mc_receive_report(report, program);
+	m->report = report;
+	loop_serve(m);
+	m->report = -1;
+	return mc_receive_answer(report, program);
 }
 
-static int spawn_child(struct mc_monitor *shared, int report[2])
+static int spawn_child(struct monitor *m, int report[2], int socket)
 {
+	struct mc_monitor *shared = m->shared;
 	int r;
 
 	if (shared->report >= 0)
@@ -44,8 +48,10 @@ static int spawn_child(struct mc_monitor *shared, int report[2])
 	close_fd(&report[1]);
 	if (r == 0)
 		r = mc_walk_error(&shared->spawn.run);
+	if (r == 0)
+		r = streams_receive(shared, &m->streams, socket);
 	if (r == 0 && shared->report >= 0)
-		r = shared->program_error = mc_receive_report(report[0], &shared->spawn.run.program);
+		r = shared->program_error = await_report(m, report[0]);
 	if (r < 0)
 		kill_and_reap(&shared->spawn);
 	return r;
@@ -56,6 +62,8 @@ int start(struct monitor *m)
 	struct mc_monitor *shared = m->shared;
 	int child_ends[4], report[2] = { -1, -1 }, socket, r;
 
+	m->expire_at = m->control.kill_at = 0;
+	m->expired = 0;
 	mc_run_reset(&shared->spawn.run, shared, &shared->child);
 	if (shared->spawn.parent)
 		mc_run_reset(&shared->parent_side.run, shared, &shared->parent);
@@ -68,13 +76,11 @@ int start(struct monitor *m)
 	m->oom_kills = cgroup_oom_kills(shared->cgroup);
 	shared->result = r;
 	if (r == 0)
-		r = spawn_child(shared, report);
+		r = spawn_child(m, report, socket);
 	for (int i = 0; i < 4; i++)
 		close_fd(&child_ends[i]);
 	close_fd(&report[0]);
 	close_fd(&report[1]);
-	if (r == 0)
-		r = streams_receive(shared, &m->streams, socket);
 	close_fd(&socket);
 	if (r < 0)
 		streams_close(&m->streams);

@@ -21,19 +21,10 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "plan/native.h"
 #include "plan/syscalls.h"
 #include "plan/walk.h"
-
-uint64_t mc_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t); /* the vDSO: no system call, no errno */
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* openat2(2): with RESOLVE_BENEATH or RESOLVE_IN_ROOT any concurrent rename(2) on the system can cause EAGAIN. */
 #define TRIES 1000

@@ -82,6 +82,7 @@ class Signals:
         self.terminal: Terminal | None = None
         self.urgent = False  # a signal that ends the command has arrived
         self._spec = spec
+        self._starts_machine = spec.isolation == "kvm"
         self._stop = signal_number("stop-signal", spec.stop_signal)
         self._pending: list[int] = []
         self._interrupts = 0
@@ -117,6 +118,8 @@ class Signals:
         if number == _signal.SIGWINCH:
             if self.terminal is not None:
                 self.terminal.resize()
+        elif self.process is None and self._starts_machine and self.urgent:
+            raise SystemExit(128 + number)  # a kernel takes seconds to boot: nobody waits for that
         elif self.process is None:
             self._pending.append(number)
         else:
@@ -218,6 +221,8 @@ def _print_reason(process: Popen[Any], timeout: float | None) -> None:
         limit = process.spec.limits.memory
         reason = "the container ran out of memory and was killed"
         print_error(sentence("--memory", limit, reason), 0)
+    elif process.machine_end:
+        print_error(process.machine_end, 0)
 
 
 def show_timeline(timeline: Timeline, explain: str) -> None:

@@ -25,6 +25,8 @@ SAME = {  # field of Spec -> field of HostConfig
     "group_add": "GroupAdd",
     "init": "Init",
     "ipc": "IpcMode",
+    "isolation": "Isolation",
+    "kernel": "Kernel",
     "network": "NetworkMode",
     "oom_score_adj": "OomScoreAdj",
     "pid": "PidMode",

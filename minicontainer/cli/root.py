@@ -28,6 +28,7 @@ COMMANDS = {  # name -> (module, its click command or Syntax, summary)
     "help": ("minicontainer.cli.help", "command", "Show the help of a command."),
     "info": ("minicontainer.cli.about", "info", "Show the host and the number of containers."),
     "inspect": ("minicontainer.cli.inspect", "command", "Show the details of containers, as JSON."),
+    "kernel": ("minicontainer.cli.kernel", "group", "Fetch, add, list, check and remove kernels for machines."),
     "kill": ("minicontainer.cli.lifecycle", "kill", "Send a signal to containers."),
     "kvm-boot": ("minicontainer.cli.kvmboot", "SYNTAX", "Boot a kernel in a virtual machine."),
     "logs": ("minicontainer.cli.logs", "command", "Show the output of a container."),

@@ -133,6 +133,13 @@ OPTIONS = (
     Option("--umask", default="022", show_default=True, help="File mode creation mask, in octal."),
     Option("--timeout", help="Kill the container after so many seconds (exit code 124)."),
     # ---- options of minicontainer
+    Option(
+        "--isolation",
+        default="container",
+        show_default=True,
+        help="container, or kvm: run COMMAND in a virtual machine with a Linux of its own.",
+    ),
+    Option("--kernel", help="With --isolation kvm: a kernel's FILE, or the NAME of one. [default: the host's own]"),
     Option("--ephemeral", is_flag=True, help="Discard changes to ROOTFS at the end (overlay)."),
     Option("--explain", is_flag=True, help="Show every step with its time; =json:FILE writes them as JSON."),
     Option("--explain-to", hidden=True),
@@ -232,7 +239,7 @@ def spec_of(options: dict[str, Any]) -> s.Spec:
 # Options whose value is that of the field with the same name.
 SAME = (
     "name hostname user group_add read_only shm_size init cap_add cap_drop privileged pid ipc uts cgroupns"
-    " timens userns stop_signal ephemeral"
+    " timens userns stop_signal ephemeral isolation kernel"
 ).split()
 
 

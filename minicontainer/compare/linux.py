@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from time import perf_counter_ns
 from typing import Any
@@ -26,6 +26,7 @@ MARK = b"minicontainer: init"  # printed by csrc/floors/mark.c
 QEMU, OURS, OURS_64, AGAINST = "qemu-microvm", "kvm-boot", "kvm-boot-64bit", "against"
 NAMES = (QEMU, OURS, OURS_64, AGAINST)
 INIT = "init"  # the part until the mark
+MARKS = {INIT: MARK}
 PARTS = (INIT, TOTAL)
 PAIRS = ((OURS, QEMU), (OURS_64, QEMU), (OURS, AGAINST))
 TARGETS = (Target(OURS, AGAINST, 0.4), Target(OURS, QEMU, 0.6))  # of the time until the mark
@@ -38,30 +39,32 @@ WARM_UP = 1  # rounds: each takes seconds
 
 
 class Marked:
-    """A command that boots Linux with the console on stdout, timed until the mark, and until its end."""
+    """A command that prints marks, timed until the first, from each to the next, and until its end. ``marks``: what is
+    measured until a mark -> the mark."""
 
-    parts = PARTS
-
-    def __init__(self, name: str, argv: list[str]) -> None:
-        self.name, self._argv = name, argv
+    def __init__(self, name: str, argv: list[str], marks: Mapping[str, bytes] = MARKS) -> None:
+        self.name, self._argv, self._marks = name, argv, tuple(marks.values())
+        self.parts = (*marks, TOTAL)
 
     def once(self) -> tuple[int, ...]:
         """As Contender."""
-        said, marked = b"", 0
-        start = perf_counter_ns()
+        said, taken = b"", list[int]()
+        start = since = perf_counter_ns()
         with subprocess.Popen(
             self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as running:
             assert running.stdout is not None
             while data := os.read(running.stdout.fileno(), 65536):
                 said += data
-                if not marked and MARK in said:
-                    marked = perf_counter_ns() - start
+                while len(taken) < len(self._marks) and self._marks[len(taken)] in said:
+                    now = perf_counter_ns()
+                    taken.append(now - since)
+                    since = now
         took = perf_counter_ns() - start
-        if running.returncode or not marked:
+        if running.returncode or len(taken) < len(self._marks):
             last = said.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
             raise Error(f"{last[0]} (status {running.returncode})")
-        return marked, took
+        return *taken, took
 
     def close(self) -> None:
         """As Contender."""
@@ -84,7 +87,7 @@ def measure(
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="minicontainer-compare-"))
         initrd = os.path.join(scratch, "initrd")
         with open(initrd, "wb") as file:
-            file.write(_initrd())
+            file.write(marking_initrd())
         commands = _commands(kernel, initrd, memory, append, against)
         entrants: list[Contender] = [
             Marked(name, commands[name]) for name in NAMES if name in only and name in commands
@@ -99,7 +102,8 @@ def measure(
     }
 
 
-def _initrd() -> bytes:
+def marking_initrd() -> bytes:
+    """An initramfs whose init is mark.c."""
     with open(os.path.join(LIBEXEC, "mark"), "rb") as file:
         return newc(["dev"], {"init": file.read()})
 
@@ -111,11 +115,16 @@ def _commands(kernel: str, initrd: str, memory: str, append: str, against: str |
     found = {OURS: ours, OURS_64: [*ours, "--mode", "linux"]}
     if against is not None:
         found[AGAINST] = [against, *boot]
-    qemu = shutil.which("qemu-system-x86_64")
-    if qemu is not None:
-        words = (
-            "-M microvm,acpi=on,rtc=off,pit=on,pic=on,isa-serial=on -enable-kvm -cpu host -nodefaults -no-user-config"
-        )
-        words += " -display none -no-reboot -serial stdio"
-        found[QEMU] = [qemu, *words.split(), "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", append]
+    if qemu := qemu_microvm(kernel, initrd, memory, append):
+        found[QEMU] = qemu
     return found
+
+
+def qemu_microvm(kernel: str, initrd: str, memory: str, append: str) -> list[str]:
+    """The command of QEMU's smallest machine, with its serial port on stdout; none: it is not installed."""
+    qemu = shutil.which("qemu-system-x86_64")
+    if qemu is None:
+        return []
+    words = "-M microvm,acpi=on,rtc=off,pit=on,pic=on,isa-serial=on -enable-kvm -cpu host -nodefaults -no-user-config"
+    words += " -display none -no-reboot -serial stdio"
+    return [qemu, *words.split(), "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", append]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Protocol
 
+    from minicontainer.container.machine.run import Run
     from minicontainer.plan.spawn import Spawn
     from minicontainer.plan.timeline import Call
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         """A Child."""
 
         notes: list[Call]
+        machine: Run | None
         spawn: Spawn
         namespaces: str
         placed: Any
@@ -31,6 +33,8 @@ def made(child: Started) -> Iterator[Call]:
     if child.placed is not None:
         yield from _placing(child.placed, child.cgroup_path)
     yield from child.notes
+    if child.machine is not None:
+        yield from child.machine.notes()
     if child.namespaces:
         spawn, cgroup = child.spawn, "|CLONE_INTO_CGROUP" if child.placed is not None else ""
         call = f"clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD|CLONE_CLEAR_SIGHAND{cgroup}|{child.namespaces})"

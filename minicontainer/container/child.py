@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minicontainer.container.cgroup.placement import ContainerCgroup, Place
     from minicontainer.container.deathsignal import CloneThread
     from minicontainer.container.ids import ranges
+    from minicontainer.container.machine.run import Run
     from minicontainer.linux.cgroup import Cgroup
     from minicontainer.network.leases import Lease
     from minicontainer.plan import Plan
@@ -42,6 +43,7 @@ class Child:
     ownership      descriptor of the ownership lock (registry/ownership.py), or -1
     helper_output  memfd with the error output of newuidmap, newgidmap or slirp4netns, or -1
     clone_thread   the thread that cloned it, for ``die_with_parent``
+    machine        the run of its virtual machine, with ``isolation="kvm"``
     volumes        descriptors that mark its volumes as in use (volumes.hold)"""
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Child:
         "id",
         "ids",
         "lease",
+        "machine",
         "name_lock",
         "namespaces",
         "notes",
@@ -82,6 +85,7 @@ class Child:
         self.lease: Lease | None = None
         self.parent_run: ParentRun | None = None
         self.clone_thread: CloneThread | None = None
+        self.machine: Run | None = None
         self.volumes: list[int] = []
         self.disowned = self.released = False
         if identifier:
@@ -129,8 +133,10 @@ class Child:
         from minicontainer.plan.timeline import Timeline
 
         spawn, run = self.spawn, self.parent_run
-        parent_plan = None if run is None else (run.plan, run.written())
-        return Timeline(made(self), spawn.plan, spawn.written(), spawn.struct.end_ns, parent_plan)
+        others = [] if run is None else [("parent", run.plan, run.written())]
+        if self.machine is not None:
+            others.append(("guest", self.machine.plan, self.machine.records()))
+        return Timeline(made(self), spawn.plan, spawn.written(), spawn.struct.end_ns, others)
 
     def finish(self) -> int:
         """Reaps process 1, which has ended; reads the usage of its cgroup into ``used``, and removes the cgroup unless
@@ -190,6 +196,8 @@ class Child:
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
+        if self.machine is not None:
+            self.machine.keep()
 
     def discard(self) -> None:
         """Kills and reaps the process, and releases all that this object owns."""

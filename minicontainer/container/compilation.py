@@ -7,6 +7,7 @@ import os
 from minicontainer.container import compiler, facts, host, parent
 from minicontainer.container.cgroup import devices
 from minicontainer.container.facts import CALLER
+from minicontainer.errors import SpecError
 from minicontainer.linux.processes import check_proc
 from minicontainer.native import ffi, lib
 
@@ -33,7 +34,7 @@ class Compiled(NamedTuple):
     plan             the child's plan
     flags            the CLONE_NEW* flags of the child's clone3
     parent_plan      the parent-side plan; None where the child needs none
-    common_inputs    number of plan inputs that are streams or come from the parent-side plan; ``_extra_inputs`` opens
+    common_inputs    number of plan inputs that are streams or come from the parent-side plan; ``extra_inputs`` opens
                      the others
     allowed_devices  the devices that the container may use; None: any
     network          the network that the container joins; None: none, or the user-space network of an ordinary user
@@ -70,6 +71,7 @@ def compile_spec(spec: Spec, exe: str = CALLER, *, create: bool = True) -> Compi
     known: Compiled | None = cached or spec.family.compiled.get(exe)
     if known is not None and known.is_current():
         return cached or _of_family(spec, known)
+    _check_isolation(spec)
     check_proc()
     network, endpoint = _endpoint(spec, create) if spec.attached else (None, None)
     made = _renewed(spec, known, lambda: facts.gather(spec, exe, endpoint), network)
@@ -83,10 +85,18 @@ def compile_to_wait(spec: Spec) -> Compiled:
     """``compile_spec`` for the containers of a pool, which wait for their program; cached beside the other."""
     cached: Compiled | None = spec.__dict__.get("_compiled_to_wait")
     if cached is None or not cached.is_current():
+        _check_isolation(spec)
         check_proc()
         cached = _renewed(spec, cached, lambda: facts.gather(spec, waits=True))
         spec.__dict__["_compiled_to_wait"] = cached
     return cached
+
+
+def _check_isolation(spec: Spec) -> None:
+    """SpecError: the spec is for a virtual machine (container/machine/)."""
+    if spec.isolation != "container":
+        reason = "is for no pool and no compiled file yet: its program would start in a guest"
+        raise SpecError("isolation", spec.isolation, reason, "--isolation container")
 
 
 def _renewed(

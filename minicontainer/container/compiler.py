@@ -73,6 +73,28 @@ def compile(spec: Spec, host: Host) -> Plan:
     return b.plan()
 
 
+def compile_root(spec: Spec, host: Host) -> Builder:
+    """The first steps of the monitor of a machine (container/machine/): namespaces and ids as ``compile`` makes them,
+    ROOTFS with its volumes, and the streams; no /proc, /sys and /dev, which are the guest's own. The slot ``proc`` is a
+    proc that is mounted nowhere."""
+    b = Builder()
+    for name in ("stdin", "stdout", "stderr"):
+        b.input(name)
+    _call_parent(b, host)
+    _name_and_network(b, spec)
+    _make_private(b, host)
+    kernelfs.prepare_proc(b, spec, host)
+    _map_ids(b, host)
+    _take_roots(b, spec, host)
+    if spec.tty:
+        dev.prepare_pts(b, host)
+    _enter_root(b, spec, host)
+    _attach_mounts(b, spec, host)
+    _finish_root(b, spec, host)
+    _stdio(b, spec, host, console=False)
+    return b
+
+
 def for_family(plan: Plan, spec: Spec, host: Host) -> Plan:
     """The plan of ``spec``, from that of another spec of its family (spec/family.py) for the same host facts."""
     names, cwd = [hostname(spec)] if spec.uts == "private" else [], spec.cwd
@@ -196,6 +218,12 @@ def _unshare_time(b: Builder, host: Host) -> None:
 
 
 def _prepare_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
+    _make_private(b, host)
+    kernelfs.prepare(b, spec, host)
+
+
+def _make_private(b: Builder, host: Host) -> None:
+    """What is mounted from now on is seen in the child's mount namespace alone."""
     b.phase = "take sources"
     b.add(p.call("umask", 0))
     if host.chrooted:
@@ -204,16 +232,20 @@ def _prepare_kernel_filesystems(b: Builder, spec: Spec, host: Host) -> None:
     b.add(p.mount(None, "/", None, "MS_REC|MS_PRIVATE"))
     if host.chrooted:
         b.add(p.fchdir(Slot("chroot")), p.call("chroot", "."))
-    kernelfs.prepare(b, spec, host)
 
 
 def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
+    _take_roots(b, spec, host)
+    dev.prepare(b, spec, host)
+    kernelfs.prepare_masks(b, spec, host)
+
+
+def _take_roots(b: Builder, spec: Spec, host: Host) -> None:
+    """Takes the sources of mounts, and ROOTFS."""
     b.phase = "take sources"
     for i, mount in enumerate(spec.mounts):
         _take_mount(b, spec, host, mount, f"mount-{i}")
     _take_root(b, spec, host)
-    dev.prepare(b, spec, host)
-    kernelfs.prepare_masks(b, spec)
 
 
 def _take_tree(b: Builder, host: Host, path: str, name: str) -> Slot:
@@ -335,12 +367,14 @@ def _name_and_network(b: Builder, spec: Spec) -> None:
         )
 
 
-def _stdio(b: Builder, spec: Spec, host: Host) -> None:
-    """Sets the streams. A session of its own prevents TIOCSTI into the caller's terminal (ioctl_tty(2))."""
+def _stdio(b: Builder, spec: Spec, host: Host, *, console: bool = True) -> None:
+    """Sets the streams; ``console``: a terminal is /dev/console too.
+
+    A session of its own prevents TIOCSTI into the caller's terminal (ioctl_tty(2))."""
     b.phase = "stdio"
     b.add(p.call("setsid"))
     if spec.tty:
-        dev.open_terminal(b, host)
+        dev.open_terminal(b, host, console=console)
         return
     if host.waits:
         b.add(p.call("close_range", 0, 2, 0))  # the program's streams come with it

@@ -36,7 +36,7 @@ def program_error(spec: Spec, number: int, file: Any) -> Error:
         return _directory(spec, number, os.strerror(number).lower())
     paths = execute.program_paths(spec.args[0], spec.env.get("PATH", compiler.DEFAULT_PATH))
     path = paths[file.path] if 0 <= file.path < len(paths) else None
-    head = bytes(ffi.buffer(file.head, file.length))
+    head = bytes(ffi.buffer(file.head, min(file.length, lib.MC_HEAD)))
     return failure.explain(spec.args[0], number, path, file.mode, head)
 
 

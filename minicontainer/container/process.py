@@ -14,7 +14,7 @@ from _thread import RLock
 from time import monotonic
 
 from minicontainer.container.cgroup import limits
-from minicontainer.container.result import Result, Usage
+from minicontainer.container.result import Result, Usage, max_rss
 from minicontainer.container.start import start
 from minicontainer.container.stdio.streams import DEVNULL, INHERITED, PIPE, STDOUT, Streams
 from minicontainer.errors import Error, StepError, as_step_error
@@ -122,6 +122,10 @@ class Popen(Generic[AnyStr]):
                 streams.close()
 
     def _start(self, stdio: tuple[int, int, int]) -> Child:
+        if self.spec.isolation == "kvm":
+            from minicontainer.container.machine.start import start_machine
+
+            return start_machine(self.spec, stdio)
         return start(self.spec, stdio)
 
     def _abandon(self) -> None:
@@ -171,9 +175,15 @@ class Popen(Generic[AnyStr]):
 
     @property
     def reason(self) -> str:
-        """Why the container ended: ``exited``, ``signal``, ``timeout``, ``oom``; '' while it runs."""
+        """Why the container ended: ``exited``, ``signal``, ``timeout``, ``oom``, or the end of its machine before the
+        program's (``panic`` ...); '' while it runs."""
         with self._lock:
             return self._reason
+
+    @property
+    def machine_end(self) -> str:
+        """Of a virtual machine that has ended before its program: why, and the last lines of its kernel; else ''."""
+        return "" if self.returncode is None or self._started.machine is None else self._started.machine.told()
 
     # -- methods
 
@@ -291,7 +301,8 @@ class Popen(Generic[AnyStr]):
             result = child.finish()
             if self.returncode is not None:  # a signal handler has called this meanwhile
                 return
-            self.returncode = status = child.spawn.struct.status if result == 0 else UNKNOWN_STATUS
+            status = child.spawn.struct.status if result == 0 else UNKNOWN_STATUS
+            self.returncode = status = status if child.machine is None else child.machine.status(status)
             try:
                 if child.used.failed and child.place is not None:
                     child.place.group.as_usage(child.used)  # raises the error of the file
@@ -314,22 +325,24 @@ class Popen(Generic[AnyStr]):
         struct = child.spawn.struct
         until = now() if used is None else used.records[lib.MC_WAITED].start_ns
         walltime = (until - struct.start_ns) / 1e9
-        max_rss = _max_rss(struct.rusage[2], struct.caller_kib) if struct.reaped else None
+        peak = max_rss(struct.rusage[2], struct.caller_kib) if struct.reaped else None
         if child.placed is not None:
             group = child.cgroup
             counters = group.usage() if used is None and group is not None else as_usage(used)
             cputime, user, system, memory_peak, *others = counters.values()
-            return Usage(walltime, cputime, user, system, memory_peak, max_rss, *others)  # type: ignore[arg-type]
+            return Usage(walltime, cputime, user, system, memory_peak, peak, *others)  # type: ignore[arg-type]
         if not struct.reaped:
             return Usage(walltime)
         user, system = struct.rusage[0] / 1e6, struct.rusage[1] / 1e6
-        return Usage(walltime, user + system, user, system, max_rss=max_rss)
+        return Usage(walltime, user + system, user, system, max_rss=peak)
 
     def _end_reason(self, child: Child, status: int) -> str:
         if status in KILLED and child.cgroup is not None and limits.oom_killed(child.cgroup):
             return "oom"
         if self._kill_reason and status:
             return self._kill_reason
+        if child.machine is not None and child.machine.end:
+            return child.machine.end
         return "signal" if status < 0 else "exited"
 
     def expire(self) -> None:
@@ -381,11 +394,3 @@ class Popen(Generic[AnyStr]):
 
     def __repr__(self) -> str:
         return f"<minicontainer.Popen: returncode: {self.returncode} args: {self.args!r}>"
-
-
-def _max_rss(peak_kib: int, caller_kib: int) -> int | None:
-    """The peak in bytes; None where it is not clearly above the caller's resident set.
-
-    At exec the kernel counts the memory that the child shared with the caller as the child's own (exec_mmap,
-    setmax_mm_hiwater_rss). The counters are approximate."""
-    return peak_kib * 1024 if peak_kib > caller_kib + caller_kib // 8 else None

@@ -119,3 +119,11 @@ class Result(Generic[AnyStr]):
 
 def _text(data: bytes | str | None) -> str | None:
     return data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+
+
+def max_rss(peak_kib: int, caller_kib: int) -> int | None:
+    """The peak in bytes; None where it is not clearly above the caller's resident set.
+
+    At exec the kernel counts the memory that the child shared with the caller as the child's own (exec_mmap,
+    setmax_mm_hiwater_rss). The counters are approximate."""
+    return peak_kib * 1024 if peak_kib > caller_kib + caller_kib // 8 else None

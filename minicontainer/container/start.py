@@ -138,7 +138,7 @@ def clone_child(child: Child, spec: Spec, compiled: Compiled, stdio: tuple[int, 
     if len(compiled.plan.inputs) == compiled.common_inputs:
         return clone_with(child, spec, compiled, inputs)
     with ExitStack() as stack:  # ends after the parent-side plan, if there is one
-        inputs.update(_extra_inputs(child, spec, compiled, stack))
+        inputs.update(extra_inputs(child, spec, compiled, stack))
         return clone_with(child, spec, compiled, inputs)
 
 
@@ -173,9 +173,9 @@ def reusable_inputs(spec: Spec, compiled: Compiled, stack: ExitStack) -> dict[st
     return inputs
 
 
-def _extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack) -> dict[str, int]:
+def extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack) -> dict[str, int]:
     """The plan inputs beyond ``Compiled.common_inputs``: the reusable ones, a socket for the terminal, a pipe for the
-    report of init."""
+    report of init (the monitor of a machine reports to container/machine/start.py)."""
     inputs = reusable_inputs(spec, compiled, stack)
     if spec.tty:
         import socket
@@ -183,7 +183,7 @@ def _extra_inputs(child: Child, spec: Spec, compiled: Compiled, stack: ExitStack
         own_end, child_end = socket.socketpair()
         stack.callback(receive_terminal, child, own_end, child_end)
         inputs["parent-socket"] = child_end.fileno()
-    if "report" in compiled.plan.inputs:
+    if "report" in compiled.plan.inputs and child.machine is None:
         import fcntl
 
         read, write = os.pipe2(os.O_CLOEXEC)

@@ -153,6 +153,11 @@ class Client:
             raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
         return state
 
+    def refuse_machine(self, what: str) -> None:
+        """Error if the container is a virtual machine that runs; ``what`` is a command that needs a way into it."""
+        if self.config.spec.isolation == "kvm" and self.state.is_running:
+            raise Error(f"{what} {self.id[:12]}: a virtual machine has no {what} yet while it runs")
+
     def _await_end(self, timeout: float | None) -> State | None:
         """Waits for the end of the container; returns the final state, or None if the state is lost."""
         try:

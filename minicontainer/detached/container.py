@@ -161,9 +161,13 @@ class Container(Terminable):
                 boot=boot_id(),
                 link=self._entry.link,
             )
-            child = start.start_with(
-                self.config.spec, launcher.clone, self.id[:12], lambda spec: compile_spec(spec, MONITOR)
-            )
+            spec = self.config.spec
+            if spec.isolation == "kvm":
+                from minicontainer.container.machine import start as machine
+
+                child = machine.start_with(spec, launcher.clone, self.id[:12], MONITOR)
+            else:
+                child = start.start_with(spec, launcher.clone, self.id[:12], lambda spec: compile_spec(spec, MONITOR))
         finally:
             for fd in opened:
                 os.close(fd)
@@ -298,6 +302,10 @@ class Container(Terminable):
             changed = {name: value for name, value in limits.items() if value is not None}
             new = replace(config.spec.limits, **changed)
             running = self.state.is_running
+            if config.spec.isolation == "kvm":
+                from minicontainer.container.machine import division
+
+                division.check_change(replace(config.spec, limits=new), changed, running=running)
             if changed and not (running and self._entry.cgroup()):
                 cgroup_limits.check(new)  # raises the reason if this host gives the container no cgroup
             if changed and running:

@@ -67,7 +67,12 @@ def detached_spec(spec: Spec) -> Spec:
 
 
 def check_host(spec: Spec) -> None:
-    """Raises errors that can be detected before a start: in ROOTFS, sources of mounts, devices."""
+    """Raises errors that can be detected before a start: in ROOTFS, sources of mounts, devices, fields that a virtual
+    machine cannot honour."""
+    if spec.isolation == "kvm":
+        from minicontainer.container.machine import division
+
+        division.check(spec)
     host.check_rootfs(spec.rootfs)
     host.check_sources(spec)
     host.check_devices(spec)

@@ -70,6 +70,7 @@ class ExecTarget(Inspectable):
     ) -> Exec[Any]:
         """Starts another process in the container (enter.py); ``streams`` are those of Popen. Error if the container
         does not run."""
+        self.refuse_machine("exec")
         pidfd = self.open_process("exec")
         if self._entry.is_frozen():
             os.close(pidfd)

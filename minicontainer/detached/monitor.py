@@ -8,6 +8,7 @@ the caller."""
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import os
 
 from minicontainer import plan as p
@@ -16,6 +17,7 @@ from minicontainer.container.cgroup import placement
 from minicontainer.container.registry import names
 from minicontainer.container.registry.orphans import NO_CGROUP
 from minicontainer.container.start import reusable_inputs
+from minicontainer.detached.client import Client
 from minicontainer.detached.sharedmemory import Layout, copy_records, copy_result, dup_above, map_shared
 from minicontainer.errors import Error, StepError
 from minicontainer.failpoint import VARIABLE, failpoint
@@ -28,8 +30,8 @@ from minicontainer.spec import signal_number
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Callable
-    from contextlib import ExitStack
+    from collections.abc import Callable, Mapping
+    from contextlib import ExitStack, suppress
     from typing import Any
 
     from minicontainer.container.child import Child
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
     from minicontainer.network.leases import Lease
     from minicontainer.spec import Spec
 else:
-    from minicontainer.light import ExitStack
+    from minicontainer.light import ExitStack, suppress
 
 MONITOR = f"{LIBEXEC}/monitor"
+NOTHING: Mapping[str, int] = {}
 FILES = ("helper-output", "hosts-file")  # inputs of a parent-side plan that are descriptors; other inputs are numbers
 POLICIES = {
     "no": lib.MC_NEVER,
@@ -74,9 +77,10 @@ class MonitorLauncher:
         self.config, self.boot, self.link = config, boot, link
         self.directory, self.lock, self.names = directory, lock, names
 
-    def clone(self, child: Child, spec: Spec, compiled: Compiled) -> int:
+    def clone(self, child: Child, spec: Spec, compiled: Compiled, inputs: Mapping[str, int] = NOTHING) -> int:
         """Starts the monitor and waits for the end of the first start; returns the result of the monitor's clone. After
-        that ``child`` is as after a clone by this process, but it is a child of the monitor."""
+        that ``child`` is as after a clone by this process, but it is a child of the monitor. Each start uses the
+        ``inputs`` of the plan again, as those of ``start.reusable_inputs``."""
         failpoint("prepared")
         self.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
         failpoint("cgroup linked")
@@ -89,7 +93,8 @@ class MonitorLauncher:
             owned(stack, read)
             with os.fdopen(write, "wb", buffering=0):
                 inherited = Descriptors(memfd, write)
-                numbers = {name: inherited.add(fd) for name, fd in reusable_inputs(spec, compiled, stack).items()}
+                reusable = {**reusable_inputs(spec, compiled, stack), **inputs}
+                numbers = {name: inherited.add(fd) for name, fd in reusable.items()}
                 header, layout = self._fill_header(child, spec, numbers, inherited)
                 header.spawn.flags = compiled.flags
                 shared = map_shared(memfd, header, layout)
@@ -97,9 +102,19 @@ class MonitorLauncher:
                 failpoint("memfd filled")
                 _spawn(inherited.fds)
                 failpoint("monitor made")
-            if os.read(read, 1) != b"\1":
+            if self._await(read) != b"\1":
                 raise Error("monitor: it was killed before the container ran")
             return self._copy_result(child, spec, shared)
+
+    def _await(self, read: int) -> bytes:
+        """The byte that the monitor writes when the first start is over. That of a machine takes time: to interrupt it
+        ends the container."""
+        try:
+            return os.read(read, 1)
+        except BaseException:
+            with suppress(Error, OSError):
+                Client(self.config.id).send_request(lib.MC_REQUEST_STOP, _signal.SIGKILL, 0)
+            raise
 
     def _fill_header(
         self, child: Child, spec: Spec, numbers: dict[str, int], inherited: Descriptors
@@ -117,6 +132,7 @@ class MonitorLauncher:
         if child.lease is not None:
             _fill_release(header, layout, child.lease, inherited)
         self._fill_options(header, spec)
+        header.flags |= lib.MC_ANSWERS if child.machine is not None else 0
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
         return header, layout
 
@@ -172,7 +188,6 @@ class MonitorLauncher:
             result, error, unwritten = int(header.result), int(header.program_error), int(header.state_error)
             no_socket = int(header.control_error)
             del header
-        run = spawn.struct.run
         spawn.struct.parent = ffi.NULL
         spawn.struct.pidfd = -1
         spawn.struct.reaped = 1  # the monitor reaps it
@@ -182,8 +197,16 @@ class MonitorLauncher:
         if unwritten:
             raise StepError(-unwritten, f"write({names.detached(self.config.id)}/state)")
         if error:
-            raise explain.program_error(spec, -error, run.program)
+            raise self._explain(child, spec, -error)
         return result
+
+    def _explain(self, child: Child, spec: Spec, number: int) -> Error:
+        """The error of a program that could not be executed, or of a machine in which it does not run."""
+        if child.machine is None:
+            return explain.program_error(spec, number, child.spawn.struct.run.program)
+        from minicontainer.container.machine.start import failure
+
+        return failure(child, self.config.spec) or child.machine.failure()
 
 
 def _fill_release(header: Any, layout: Layout, lease: Lease, inherited: Descriptors) -> None:

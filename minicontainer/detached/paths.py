@@ -169,6 +169,7 @@ def host_root() -> Root:
 def container_root(container: Client, what: str) -> Iterator[Root]:
     """The root of a container, with its mounts; of a container that does not run, its ROOTFS. ``what`` is the
     command."""
+    container.refuse_machine(what)
     state, spec = container.state, container.config.spec
     hidden: tuple[str, ...] = ()
     if state.is_running and state.process is not None:

@@ -48,16 +48,25 @@ class RegisteredPopen(Popen[Any]):
     def _start_registered(self, container: Container, stdio: tuple[int, int, int]) -> Child:
         self._entry = entry = Entry(container.id)
 
-        def clone(child: Child, spec: Spec, compiled: Compiled) -> int:
+        def prepare(child: Child) -> None:
             entry.link("cgroup", NO_CGROUP if child.cgroup is None else child.cgroup.path)
             if child.lease is not None:
                 entry.link("lease", child.lease.path)
             entry.reserve_state()  # a container whose state could not be written is not started
+
+        def clone(child: Child, spec: Spec, compiled: Compiled) -> int:
+            prepare(child)
             return start.clone_child(child, spec, compiled, stdio)
 
         self._on_created(entry.id)
         self._started_ns = time.time_ns()
-        child = start.start_with(container.config.spec, clone, container.id[:12])
+        spec = container.config.spec
+        if spec.isolation == "kvm":
+            from minicontainer.container.machine.start import start_machine
+
+            child = start_machine(spec, stdio, container.id[:12], prepare)
+        else:
+            child = start.start_with(spec, clone, container.id[:12])
         try:
             entry.write_state(self._state(child.spawn.pid))
             self._emit("start")

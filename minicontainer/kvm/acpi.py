@@ -12,12 +12,15 @@ from minicontainer.native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from minicontainer.kvm.memory import GuestMemory
 
 ADDRESS = 0xE0000  # of the RSDP; tables follow
 OEM = b"MINICT"
 IOAPIC_ADDRESS, LAPIC_ADDRESS = 0xFEC00000, 0xFEE00000
 RESET_VALUE = 0x06
+VIRTIO_SIZE = 0x1000  # of a device's registers
 SYSTEM_IO = 1  # ACPI 6.5, 5.2.3.2: address space of a Generic Address Structure
 
 # FADT flags (5.2.9, table 5.10) and IA-PC boot architecture flags (5.2.9.3)
@@ -26,12 +29,14 @@ VGA_NOT_PRESENT, CMOS_RTC_NOT_PRESENT = 1 << 2, 1 << 5
 MADT_ENABLED, MADT_PCAT_COMPAT = 1, 1
 
 
-def write(memory: GuestMemory, cpus: int, *, vga: bool = False) -> int:
-    """Writes the tables for ``cpus`` processors to memory; returns the RSDP's address. ``vga``: there is one."""
+def write(memory: GuestMemory, cpus: int, *, vga: bool = False, virtio: Sequence[tuple[int, int]] = ()) -> int:
+    """Writes the tables for ``cpus`` processors to memory; returns the RSDP's address. ``vga``: there is one;
+    ``virtio``: (address, interrupt) of each device on virtio-mmio."""
     at = ADDRESS + 64
     addresses = []
-    dsdt_address, at = at, at + len(dsdt())
-    placed = [(dsdt_address, dsdt())]
+    devices = dsdt(virtio)
+    dsdt_address, at = at, at + len(devices)
+    placed = [(dsdt_address, devices)]
     for table in (fadt(dsdt_address, vga=vga), madt(cpus)):
         at = -(-at // 16) * 16
         addresses.append(at)
@@ -99,8 +104,9 @@ def madt(cpus: int) -> bytes:
     return table_of(b"APIC", 5, body)
 
 
-def dsdt() -> bytes:
-    """The Differentiated System Description Table: the serial port, and the sleep type of S5 ("soft off")."""
+def dsdt(virtio: Sequence[tuple[int, int]] = ()) -> bytes:
+    """The Differentiated System Description Table: the serial port, virtio devices, and the sleep type of S5 ("soft
+    off")."""
     com1 = aml_device(
         b"COM1",
         aml_name(b"_HID", aml_dword(eisa_id("PNP0501"))),
@@ -109,7 +115,20 @@ def dsdt() -> bytes:
         aml_name(b"_CRS", aml_buffer(io_ports(lib.MC_SERIAL_PORT, 8) + interrupt(lib.MC_SERIAL_IRQ) + END_TAG)),
     )
     s5 = aml_name(b"_S5_", aml_package(aml_byte(5), aml_byte(0), aml_byte(0), aml_byte(0)))
-    return table_of(b"DSDT", 2, aml_scope(b"\\_SB_", com1) + s5)
+    others = [_virtio(number, *where) for number, where in enumerate(virtio)]
+    return table_of(b"DSDT", 2, aml_scope(b"\\_SB_", com1, *others) + s5)
+
+
+def _virtio(number: int, address: int, line: int) -> bytes:
+    """A device on virtio-mmio. Debian's kernels find it by this name alone (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES is
+    off; Linux drivers/virtio/virtio_mmio.c, virtio_mmio_acpi_match)."""
+    return aml_device(
+        b"VR%02X" % number,
+        aml_name(b"_HID", aml_string("LNRO0005")),
+        aml_name(b"_UID", aml_byte(number)),
+        aml_name(b"_CCA", aml_byte(1)),
+        aml_name(b"_CRS", aml_buffer(memory_range(address, VIRTIO_SIZE) + interrupt(line) + END_TAG)),
+    )
 
 
 # ---- AML (ACPI 6.5, chapter 20): the parts that dsdt() uses
@@ -135,6 +154,11 @@ def aml_byte(value: int) -> bytes:
 def aml_dword(value: int) -> bytes:
     """DWordConst."""
     return b"\x0c" + struct.pack("<I", value)
+
+
+def aml_string(text: str) -> bytes:
+    """String."""
+    return b"\x0d" + text.encode("ascii") + b"\0"
 
 
 def aml_name(name: bytes, value: bytes) -> bytes:
@@ -181,6 +205,11 @@ END_TAG = b"\x79\x00"
 def io_ports(first: int, count: int) -> bytes:
     """I/O port descriptor (6.4.2.5): 16 bits are decoded."""
     return struct.pack("<BBHHBB", 0x47, 1, first, first, 1, count)
+
+
+def memory_range(address: int, size: int) -> bytes:
+    """32-bit fixed memory range descriptor (6.4.3.4): writable."""
+    return struct.pack("<BHBII", 0x86, 9, 1, address, size)
 
 
 def interrupt(number: int) -> bytes:

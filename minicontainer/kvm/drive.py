@@ -69,7 +69,7 @@ class Processor:
         self.control = ffi.new("struct mc_vcpu *", {"fd": vcpu.fd, "run": page, "board": board})
         self._board = board  # kept: ``control`` has but its address
         vcpu.control = self.control
-        self.ports = ports and ffi.new("uint64_t[]", 2 * lib.MC_PORTS)
+        self.ports = ports and ffi.new("uint64_t[]", 2 * lib.MC_IO_PORTS)
         if self.ports:
             self.control.ports = self.ports
         self._last_traced = 0  # the KVM_RUN that was traced last, by its start

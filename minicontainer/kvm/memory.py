@@ -17,9 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import suppress
     from functools import lru_cache
-    from typing import NamedTuple
+    from typing import NamedTuple, Protocol
 
     from minicontainer.kvm.vm import Vm
+
+    class Source(Protocol):
+        """A file that is read in parts: boot.kernel.Kernel."""
+
+        def read_into(self, view: memoryview, offset: int, what: str) -> None:
+            """Reads from ``offset`` on into ``view``."""
 else:
     from minicontainer.light import lru_cache, suppress
     from minicontainer.records import NamedTuple
@@ -51,7 +57,7 @@ class GuestMemory:
     at its first access by guest or host."""
 
     def __init__(self, size: int | str) -> None:
-        self.size = _parse_size(size)
+        self.size = parse_memory(size)
         is_large = self.size >= LARGE
         self._map = _map_anonymous(self.size + HUGE_PAGE * is_large)
         self._view = ffi.from_buffer(self._map)
@@ -59,15 +65,15 @@ class GuestMemory:
         begin = -self.host % HUGE_PAGE if is_large else 0
         if is_large:
             _advise_huge_pages(self._map, begin, self.size)
-        low = min(self.size, HOLE)
-        self.regions = [Region(0, low, begin)]
-        if self.size > low:
-            self.regions.append(Region(HIGH, self.size - low, begin + low))
+        self.regions = regions(self.size, begin)
+
+    def _check_open(self) -> None:
+        if self._map.closed:
+            raise ValueError("guest memory: it is closed")
 
     def attach(self, vm: Vm) -> None:
         """Gives this memory to ``vm``, one slot for each region. ValueError: it is closed."""
-        if self._map.closed:
-            raise ValueError("guest memory: it is closed")
+        self._check_open()
         vm.kept.append(self)
         for slot, region in enumerate(self.regions):
             vm.set_user_memory_region(slot, region.address, region.size, self.host + region.offset)
@@ -91,8 +97,7 @@ class GuestMemory:
         if not isinstance(address, int) or not isinstance(length, int):
             wrong = length if isinstance(address, int) else address
             raise TypeError(f"guest memory {wrong!r}: must be a whole number, not {type(wrong).__name__}")
-        if self._map.closed:
-            raise ValueError("guest memory: it is closed")
+        self._check_open()
         for region in self.regions:
             if region.address <= address and address + length <= region.address + region.size and length >= 0:
                 return address - region.address + region.offset
@@ -120,6 +125,11 @@ class GuestMemory:
         at = self.offset(address, len(raw))
         self._map[at : at + len(raw)] = raw
 
+    def read_from(self, file: Source, address: int, length: int, offset: int, what: str) -> None:
+        """Reads ``length`` bytes at ``offset`` of a kernel's file to ``address``; ``what`` names them in the error."""
+        with self.view(address, length) as view:
+            file.read_into(view, offset, what)
+
     def __len__(self) -> int:
         return self.size
 
@@ -132,6 +142,12 @@ class GuestMemory:
         if len(raw) != length:
             raise ValueError(f"{len(raw)} bytes for {length} at {address:#x}")
         self.write(address, raw)
+
+
+def regions(size: int, begin: int = 0) -> list[Region]:
+    """Where ``size`` bytes of memory lie; in the mapping from ``begin`` on."""
+    low = min(size, HOLE)
+    return [Region(0, low, begin)] + [Region(HIGH, size - low, begin + low)] * (size > low)
 
 
 def _span(where: int | slice) -> tuple[int, int]:
@@ -164,7 +180,7 @@ def _byte(address: int, value: int) -> bytes:
     return bytes([value])
 
 
-def _parse_size(size: int | str) -> int:
+def parse_memory(size: int | str) -> int:
     """The size in bytes. SpecError: it is malformed, not in whole pages, or more than the host has."""
     number = parse_size("memory", size, least=PAGE)
     if number % PAGE:

@@ -9,7 +9,7 @@ from minicontainer.native import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 
     from minicontainer.kvm.boot.kernel import Entry
     from minicontainer.kvm.memory import GuestMemory
@@ -27,6 +27,7 @@ STACK_TOP = 0x9FC00  # the end of a PC's memory below 640 KiB (the EBDA follows)
 # Model-specific registers that Linux expects a PC's firmware to set (Intel SDM volume 4).
 MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING = 0x1A0, 1
 MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK = 0x2FF, 0x806
+LINUX_MSRS = {MSR_MISC_ENABLE: MISC_ENABLE_FAST_STRING, MSR_MTRR_DEF_TYPE: MTRR_ENABLED_WRITE_BACK}
 # Registers of a local APIC, and delivery modes (Intel SDM volume 3, "Local APIC").
 APIC_LVT0, APIC_LVT1 = 0x350, 0x360
 DELIVER_NMI, DELIVER_EXTINT = 4 << 8, 7 << 8
@@ -79,21 +80,31 @@ class InitialState(NamedTuple):
         entry = self.entry
         if entry.mode == "reset":
             return  # KVM has just done that
-        user = entry.mode == "user64"
-        xsave = user and bool(cpuid.features(self.kvm, 1)[2] & XSAVE)
+        xsave = entry.mode == "user64" and bool(cpuid.features(self.kvm, 1)[2] & XSAVE)
         sregs = vcpu.get_sregs()
-        if entry.mode == "real":
-            x86.real(sregs, entry.segment, entry.code_segment)
-        elif entry.mode == "protected":
-            x86.protected(sregs, self.tables)
-        else:
-            x86.long(sregs, self.tables, user=user, xsave=xsave)
+        enter_mode(sregs, entry, self.tables, xsave=xsave)
         vcpu.set_sregs(sregs)
         if xsave:
             vcpu.set_xcrs(_extended_state(self.kvm))
-        stack = min(self.memory.regions[0].size, STACK_TOP)
-        registers = {"rsp": stack, "rip": entry.rip, "rflags": x86.RFLAGS_1 | (x86.RFLAGS_IOPL3 if user else 0)}
-        vcpu.set_regs(ffi.new("struct kvm_regs *", registers | entry.registers))
+        vcpu.set_regs(registers_of(entry, self.memory))
+
+
+def enter_mode(sregs: Any, entry: Entry, tables: int, *, xsave: bool = False) -> None:
+    """Changes a ``struct kvm_sregs`` to the entry's mode; ``tables``: the address of write_tables()."""
+    if entry.mode == "real":
+        x86.real(sregs, entry.segment, entry.code_segment)
+    elif entry.mode == "protected":
+        x86.protected(sregs, tables)
+    else:
+        x86.long(sregs, tables, user=entry.mode == "user64", xsave=xsave)
+
+
+def registers_of(entry: Entry, memory: GuestMemory) -> Any:
+    """The ``struct kvm_regs *`` with which a processor enters the kernel."""
+    stack = min(memory.regions[0].size, STACK_TOP)
+    iopl = x86.RFLAGS_IOPL3 if entry.mode == "user64" else 0
+    registers = {"rsp": stack, "rip": entry.rip, "rflags": x86.RFLAGS_1 | iopl}
+    return ffi.new("struct kvm_regs *", registers | entry.registers)
 
 
 def _extended_state(kvm: Kvm) -> Xcrs:
@@ -104,7 +115,7 @@ def _extended_state(kvm: Kvm) -> Xcrs:
 
 
 def _linux_registers(vcpu: Vcpu) -> None:
-    vcpu.set_msrs({MSR_MISC_ENABLE: MISC_ENABLE_FAST_STRING, MSR_MTRR_DEF_TYPE: MTRR_ENABLED_WRITE_BACK})
+    vcpu.set_msrs(LINUX_MSRS)
     fpu = vcpu.get_fpu()
     fpu.fcw = 0x37F  # as after FNINIT. MXCSR has its reset value; KVM_SET_FPU ignores it
     vcpu.set_fpu(fpu)

@@ -219,8 +219,10 @@ class Cgroup:
 
     def freeze(self, timeout: float = 10.0) -> None:
         """Freeze all processes in the subtree, and wait until they are frozen. ETIMEDOUT: they are thawed again."""
+        from minicontainer.linux import cgroupfreeze
+
         self.write("cgroup.freeze", "1")
-        if not self.wait("frozen", 1, timeout):
+        if not cgroupfreeze.wait(self.fd, timeout):
             self.write("cgroup.freeze", "0")
             raise StepError(errno.ETIMEDOUT, f"freeze({self.path!r})", hint="a process is in an uninterruptible call")
 

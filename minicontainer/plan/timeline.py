@@ -27,7 +27,7 @@ if RECORD.size != ffi.sizeof("struct mc_record"):
 class Event(NamedTuple):
     """One call that was made. Times in nanoseconds of CLOCK_MONOTONIC; ``end`` 0: the call never returned."""
 
-    side: str  # "parent" or "child"
+    side: str  # "parent", "child", or "guest"
     phase: str
     call: str
     start: int
@@ -46,7 +46,7 @@ class Timeline(Sequence[Event]):
     parent       the parent's own calls: (phase, call, start, end, result)
     plan         the child's plan, with its ``records`` (struct mc_record[])
     started      when clone3 returned to the parent, which is the end of the child's exec
-    parent_plan  the parent-side plan and its records
+    others       (side, plan, records) of the parent-side plan, and of a plan that was walked in a virtual machine
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Timeline(Sequence[Event]):
         plan: Plan | None,
         records: bytes,
         started: int,
-        parent_plan: tuple[Plan, bytes] | None = None,
+        others: Iterable[tuple[str, Plan, bytes]] = (),
     ) -> None:
         self._parent, self._started = parent, started
-        self._walks = [("parent", *parent_plan)] if parent_plan is not None else []
+        self._walks = list(others)
         if plan is not None:
             self._walks.append(("child", plan, records))
         self._events: list[Event] | None = None

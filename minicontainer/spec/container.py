@@ -58,6 +58,7 @@ NAMESPACED_SYSCTLS = (
     ("fs.mqueue.", "ipc"),
     ("kernel.domainname", "uts"),
 )
+ISOLATIONS = ("container", "kvm")
 SYSCTLS = " ".join(f"{name}*" if name.endswith((".", "shm")) else name for name, _ in NAMESPACED_SYSCTLS)
 
 
@@ -69,6 +70,10 @@ class Spec:
     args         the program and its arguments; args[0] is looked up in the container's PATH (empty: /bin/sh)
     executable   a static program of the host, executed from a sealed copy instead of args[0]
     rootfs       the directory that becomes ``/``
+    isolation    ``container``, or ``kvm``: a virtual machine with a kernel of its own, which sees rootfs and mounts
+                 through a file server
+    kernel       with ``kvm``: a kernel's file, or the name of a kernel that was added; None: the host's own, or the
+                 newest
     ephemeral    rootfs is the lower layer of an overlay, whose upper layer vanishes with the container
     user         ``[NAME|UID][:GROUP|GID]`` or a number, looked up in the container's /etc/passwd and /etc/group.
                  Without a group, the program gets the user's group and supplementary groups
@@ -96,6 +101,8 @@ class Spec:
     args: Sequence[str] = ()  # stored as a tuple
     rootfs: str = ""
     executable: str | None = None
+    isolation: str = "container"
+    kernel: str | None = None
     ephemeral: bool = False
     name: str | None = None
     hostname: str | None = None
@@ -203,8 +210,19 @@ class Spec:
             self._put("executable", absolute("executable", self.executable))
             if self.init:
                 raise SpecError("init", None, "cannot be combined with a program of the host's", "leave init out")
+        self._check_isolation()
         distinct("mounts", [os.path.normpath(mount.target) for mount in self.mounts])
         distinct("devices", [device.target for device in self.devices])
+
+    def _check_isolation(self) -> None:
+        if self.isolation not in ISOLATIONS:
+            raise SpecError("isolation", self.isolation, f"must be {' or '.join(ISOLATIONS)}")
+        if self.kernel is None:
+            return
+        kernel = text("kernel", self.kernel)
+        if self.isolation == "container":
+            raise SpecError("kernel", kernel, "is for a virtual machine: a container has the host's", "--isolation kvm")
+        self._put("kernel", os.path.abspath(kernel) if "/" in kernel else kernel)
 
     def _check_identity(self) -> None:
         if self.user is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHANGING = ("args", "env", "cwd", "hostname", "name", "limits")
-PATHS = ("mounts", "devices", "seccomp", "executable")  # their strings may be relative to the caller's directory
+PATHS = ("mounts", "devices", "seccomp", "executable", "kernel")  # may be relative to the caller's directory
 MOST = 64  # families that are found again
 
 _families: dict[object, Family] = {}  # (a dict's methods are atomic)

@@ -34,6 +34,8 @@ class Fields(TypedDict, total=False):
 
     rootfs: Path
     executable: Path | None
+    isolation: str
+    kernel: Path | None
     ephemeral: bool
     name: str | None
     hostname: str | None

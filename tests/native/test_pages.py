@@ -20,14 +20,16 @@ READER = PROJECT / "tests/reader.py"
 # What the pages say and no reader here does: set-up, whose packages tests/unit/test_documentation.py compares with the
 # Makefile's, and tests/native/test_wheel.py installs.
 SET_UP = ("make", "apt", "dnf", "pip")
-LINUX = [page for page in PAGES if "kvm-boot vmlinuz" in page.read_text(encoding="utf-8")]
+BOOTS = ("kvm-boot vmlinuz", "--isolation kvm")
+LINUX = [page for page in PAGES if any(words in page.read_text(encoding="utf-8") for words in BOOTS)]
 MIRROR = "http://deb.debian.org/debian/dists/bookworm/Release"
 # docker export, of one image alone: what the page pipes into `minicontainer rootfs tar`
 DOCKER = (
     "case $1 in create) echo 0123456789ab;; export) minicontainer rootfs busybox image && exec tar -C image -c .;; esac"
 )
 BOOT = (
-    'mount -t tmpfs boot /boot && touch "/boot/vmlinuz-$(uname -r)" && mount --bind {} "/boot/vmlinuz-$(uname -r)" && '
+    'mount -t tmpfs boot /boot && ln -s {0}/lib /boot/lib && touch "/boot/vmlinuz-$(uname -r)" && '
+    'mount --bind {0}/vmlinuz "/boot/vmlinuz-$(uname -r)" && '
 )
 
 pytestmark = [pytest.mark.needs("root", "cgroup2", "overlay", "kvm", "bridge", "gcc"), pytest.mark.timeout(1200)]
@@ -88,18 +90,18 @@ def read(tmp_path: Path, rootfs: Path) -> Callable[..., None]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page(read: Callable[..., None], page: Path) -> None:
     """But for a Linux to boot, which the next test has."""
-    read(page, *SET_UP, "vmlinuz")
+    read(page, *SET_UP, "vmlinuz", "--isolation")
 
 
 @pytest.mark.needs("rig", "kvm-hardware")
 @pytest.mark.parametrize("page", LINUX, ids=lambda page: page.stem)
 def test_page_that_boots_linux(read: Callable[..., None], page: Path) -> None:
     """The reader's own kernel is the one that the rig has for its guests."""
-    read(page, *SET_UP, before=BOOT.format(os.environ["RIG_GUESTS"] + "/vmlinuz"))
+    read(page, *SET_UP, before=BOOT.format(os.environ["RIG_GUESTS"]))
 
 
 def test_linux_is_booted_by_the_pages_that_newcomers_read() -> None:
-    assert [page.stem for page in LINUX] == ["README", "machines"]
+    assert [page.stem for page in LINUX] == ["README", "isolation", "machines"]
 
 
 def test_a_difference_is_told(read: Callable[..., None], tmp_path: Path) -> None:

@@ -115,9 +115,10 @@ def _find(cache: Path) -> Boot | None:
 def _boot(cache: Path, release: str) -> Boot:
     busybox = os.stat(tool("busybox"))
     parts = (release, ROOT_MODULES, MODULES, busybox.st_size, busybox.st_mtime_ns, (HERE / "init.sh").read_bytes())
-    name, guests = f"initrd-{_hash(parts)}", f"guests-{_hash(guestkernels.GUESTS)}"
+    guests = (guestkernels.GUESTS, guestkernels.MODULES, guestkernels.WHEEL)
     modules = cache / "kernel/lib/modules" / release
-    return Boot(cache / "kernel/image", cache / name, cache / "disk.img", modules, cache / guests)
+    names = f"initrd-{_hash(parts)}", f"guests-{_hash(guests)}"
+    return Boot(cache / "kernel/image", cache / names[0], cache / "disk.img", modules, cache / names[1])
 
 
 def _hash(of: object) -> str:

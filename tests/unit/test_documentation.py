@@ -13,7 +13,7 @@ from pages import PAGES, PROJECT, README, blocks
 from minicontainer.cli.root import cli
 
 LINKING = [*PAGES, PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md"]
-OTHERS = {"--variant": "debootstrap"}  # options of other programs
+OTHERS = {"--no-deps": "pip", "--variant": "debootstrap"}  # options of other programs
 SECTIONS = [
     *("Two commands", "The first container", "A root file system of your own", "The library", "Detached"),
     *("Networks", "Machines", "What differs from docker", "What it does not do"),

@@ -74,7 +74,7 @@ ARGUMENTS = {
     "export": ["C"], "kvm-boot": ["hello"],
     "rootfs tar": ["/dev/null", "DIR"], "network create": ["N"], "compare linux": ["KERNEL"],
 }  # fmt: skip
-ALONE = ("ps", "events", "info", "version", "doctor", "network ls", "volume ls")
+ALONE = ("ps", "events", "info", "version", "doctor", "network ls", "volume ls", "kernel ls")
 VALUED = [
     (name, spelled, option.opts)
     for name, command in COMMANDS.items()

@@ -29,8 +29,7 @@ def prepare(b: Builder, spec: Spec, host: Host) -> None:
         b.input("dev")
     else:
         create_dev(b)
-    gid = {"gid": "5"} if host.tty_group else {}
-    create_fs(b, "devpts", "pts", safe, mode="0620", ptmxmode="0666", **gid)
+    prepare_pts(b, host)
     if host.shm:
         b.add(p.open_tree("/dev/shm", f"{CLONE}|AT_RECURSIVE", "shm"))
         b.add(p.mount_setattr(Slot("shm"), "", f"{safe}|MOUNT_ATTR_NODEV", recursive=True))
@@ -104,9 +103,18 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.mkdirat(DEV, name, 0o755), p.move_mount(Slot(name), name, DEV))
 
 
-def open_terminal(b: Builder, host: Host) -> None:
-    """Opens a pty of the container's own devpts (pts(4)) and mounts it on /dev/console."""
+def prepare_pts(b: Builder, host: Host) -> None:
+    """Creates the devpts, as a detached mount."""
+    gid = {"gid": "5"} if host.tty_group else {}
+    attrs = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
+    create_fs(b, "devpts", "pts", attrs, mode="0620", ptmxmode="0666", **gid)
+
+
+def open_terminal(b: Builder, host: Host, *, console: bool = True) -> None:
+    """Opens a pty of the container's own devpts (pts(4)); with ``console``, mounts it on /dev/console."""
     attach_terminal(b, host, p.openat("ptmx", PTMX, MASTER, at=Slot("pts")))
+    if not console:
+        return
     b.add(
         p.call("mknodat", DEV, "console", p.Const("S_IFREG|0o600"), 0),
         p.open_tree("0", CLONE, "console", at=Slot("pts")),

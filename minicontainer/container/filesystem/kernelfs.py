@@ -20,30 +20,35 @@ if TYPE_CHECKING:
     from minicontainer.spec import Spec
 
 PROC, SYS = Slot("proc"), Slot("sys")
+SAFE = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NODEV"
 
 
 def prepare(b: Builder, spec: Spec, host: Host) -> None:
     """Creates proc, sysfs and cgroup2 as detached mounts. In a user namespace, a new proc needs a pid namespace of the
     container's own, a new sysfs a network namespace; else the host's are bind-mounted."""
-    safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC|MOUNT_ATTR_NODEV"
     read_only = "" if spec.privileged else "|MOUNT_ATTR_RDONLY"
-    if host.in_host_userns or spec.pid != "host":
-        create_fs(b, "proc", "proc", safe)
-    else:
-        b.add(p.open_tree("/proc", f"{CLONE}|AT_RECURSIVE", "proc"))
-        b.add(p.mount_setattr(PROC, "", safe, recursive=True))
+    prepare_proc(b, spec, host)
     if host.in_host_userns or spec.network != "host":
-        create_fs(b, "sysfs", "sys", safe + read_only)
+        create_fs(b, "sysfs", "sys", SAFE + read_only)
     else:
         b.add(p.open_tree("/sys", f"{CLONE}|AT_RECURSIVE", "sys"))
-        b.add(p.mount_setattr(SYS, "", safe + read_only, recursive=True))
+        b.add(p.mount_setattr(SYS, "", SAFE + read_only, recursive=True))
     if spec.cgroupns != "host" and host.cgroup2:
-        create_fs(b, "cgroup2", "cgroup", safe + read_only)
+        create_fs(b, "cgroup2", "cgroup", SAFE + read_only)
 
 
-def prepare_masks(b: Builder, spec: Spec) -> None:
+def prepare_proc(b: Builder, spec: Spec, host: Host) -> None:
+    """Creates proc, as a detached mount."""
+    if host.in_host_userns or spec.pid != "host":
+        create_fs(b, "proc", "proc", SAFE)
+    else:
+        b.add(p.open_tree("/proc", f"{CLONE}|AT_RECURSIVE", "proc"))
+        b.add(p.mount_setattr(PROC, "", SAFE, recursive=True))
+
+
+def prepare_masks(b: Builder, spec: Spec, host: Host) -> None:
     """Opens the mounts that mask paths: the null device for files, an empty tmpfs for directories."""
-    if not spec.privileged:
+    if host.masked and not spec.privileged:
         b.add(p.open_tree("/dev/null", CLONE, "null"), p.mount_setattr(Slot("null"), "", NODE))
         create_fs(
             b, "tmpfs", "empty", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC", mode="0"

@@ -232,8 +232,7 @@ def _load_segment(kernel: Kernel, memory: GuestMemory, s: Segment) -> None:
         raise kernel.error(
             f"its segment of {s.memsz} bytes at {s.paddr:#x} does not fit into memory ({memory.describe()})", "--memory"
         ) from None
-    with memory.view(s.paddr, s.filesz) as view:
-        kernel.read_into(view, s.offset, f"its segment at {s.paddr:#x}")
+    memory.read_from(kernel, s.paddr, s.filesz, s.offset, f"its segment at {s.paddr:#x}")
 
 
 def physical(segments: list[Segment], address: int) -> int:

@@ -54,5 +54,4 @@ def copy(kernel: Kernel, memory: GuestMemory, address: int) -> None:
         raise kernel.error(
             f"its {kernel.size} bytes at {address:#x} do not fit into memory ({memory.describe()})", "--memory"
         )
-    with memory.view(address, kernel.size) as view:
-        kernel.read_into(view, 0, "the file")
+    memory.read_from(kernel, address, kernel.size, 0, "the file")

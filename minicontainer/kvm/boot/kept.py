@@ -55,8 +55,5 @@ def _find(path: str, name: str, size: int) -> Kept | None:
     if os.fstat(fd).st_size != size:
         os.close(fd)
         return None
-    try:
-        os.utime(fd)  # it was used
-    except OSError:  # a file system that is read-only now
-        pass
+    usercache.touch(fd)
     return Kept(path, fd, size)

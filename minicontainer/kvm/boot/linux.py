@@ -59,8 +59,7 @@ class BzImage(Usual):
             if options.mode == "pvh":
                 raise SpecError("mode", "pvh", f"{kernel.path}: {entry}", "--mode linux")
         pc.check_memory(kernel, memory, setup.needed)
-        with memory.view(LOAD_ADDRESS, setup.size) as view:
-            kernel.read_into(view, setup.protected, "the kernel")
+        memory.read_from(kernel, LOAD_ADDRESS, setup.size, setup.protected, "the kernel")
         if options.mode == "linux16" or (options.mode is None and realmode.is_only_way(kernel)):
             entry = realmode.load(kernel, setup, memory, options)
         else:

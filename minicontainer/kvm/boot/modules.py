@@ -148,8 +148,7 @@ def _load_at(kernel: Kernel, memory: GuestMemory, place: Place, name: str) -> En
         raise kernel.error(where, "--memory")
     if reason := entry_error(memory, "protected", place.entry):
         raise kernel.error(f"its entry {place.entry:#x} {reason}")
-    with memory.view(place.load, size) as view:
-        kernel.read_into(view, offset, "the kernel")
+    memory.read_from(kernel, place.load, size, offset, "the kernel")
     return Entry(name, "protected", place.entry, {}, used)
 
 

@@ -128,8 +128,7 @@ def load_initrd(memory: GuestMemory, path: str | None, above: int, highest: int)
             if address < above:
                 reason = f"its {file.size} bytes do not fit between the kernel's end {above:#x} and {end:#x}"
                 raise SpecError("initrd", path, reason, _remedy(above, file.size, min(highest, HOLE)))
-            with memory.view(address, file.size) as view:
-                file.read_into(view, 0, "the initrd")
+            memory.read_from(file, address, file.size, 0, "the initrd")
             return address, file.size
     except KernelError as error:
         raise SpecError("initrd", path, error.reason) from None

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * devices.c: the devices of the machine on virtio-mmio, each with a page of registers and an interrupt of its own.
+ * What a driver writes to QueueNotify goes to the device's eventfd inside KVM, and the device's interrupts go to the
+ * guest through irqfd: neither stops a virtual CPU.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "virtio/fs/fs.h"
+#include "virtio/mmio.h"
+#include "vmm/vmm.h"
+
+#define QUEUE_NOTIFY 0x50 /* virtio 1.3, 4.2.2 */
+#define TAG "root"
+#define FIRST_OTHER 3
+
+static int event(struct mc_vmm *vmm)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		mc_vmm_fail(vmm, -errno, "eventfd()");
+	return fd;
+}
+
+static void connect_interrupt(struct mc_vmm *vmm, struct mc_virtio *device, uint32_t gsi)
+{
+	struct kvm_irqfd irqfd = { .gsi = gsi };
+	int r;
+
+	device->irq = event(vmm);
+	device->alarm = vmm->alarm;
+	irqfd.fd = (uint32_t)device->irq;
+	r = mc_ioctl(vmm->vm, KVM_IRQFD, &irqfd);
+	if (r < 0)
+		mc_vmm_fail(vmm, r, "KVM_IRQFD(gsi %u)", gsi);
+}
+
+static void connect_queues(struct mc_vmm *vmm, const struct mc_virtio *device, uint64_t address)
+{
+	for (uint32_t queue = 0; queue < device->type->nqueues; queue++) {
+		struct kvm_ioeventfd notify = {
+			.datamatch = queue, .addr = address + QUEUE_NOTIFY, .len = 4, .fd = device->kicks[queue],
+			.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+		};
+		int r = mc_ioctl(vmm->vm, KVM_IOEVENTFD, &notify);
+
+		if (r < 0)
+			mc_vmm_fail(vmm, r, "KVM_IOEVENTFD(%#llx)", (unsigned long long)notify.addr);
+	}
+}
+
+static void connect_device(struct mc_vmm *vmm, uint32_t number)
+{
+	connect_interrupt(vmm, vmm->devices[number], vmm->machine->irq + number);
+	connect_queues(vmm, vmm->devices[number], vmm->machine->devices + number * MC_VMM_DEVICE_SIZE);
+}
+
+static int opened(struct mc_vmm *vmm, int at, const char *path, int flags)
+{
+	int fd = openat(at, path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		mc_vmm_fail(vmm, -errno, "openat(%s)", path);
+	return fd;
+}
+
+/* Moves a descriptor to a number above 2. Were a stream just closed, the next file that the guest opens would have its
+ * number. What takes its place can be neither read nor written. */
+static int moved(struct mc_vmm *vmm, int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_OTHER), none = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
+
+	if (copy < 0 || dup3(none, fd, O_CLOEXEC) < 0 || close(none) < 0)
+		mc_vmm_fail(vmm, -errno, "dup3(%d)", fd);
+	return copy;
+}
+
+static void make_console(struct mc_vmm *vmm)
+{
+	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
+	int control[2], fds[MC_PORTS];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
+		mc_vmm_fail(vmm, -errno, "socketpair()");
+	vmm->control = control[0];
+	if (vmm->has_terminal)
+		vmm->terminal = fcntl(0, F_DUPFD_CLOEXEC, FIRST_OTHER);
+	for (int stream = 0; stream < 3; stream++)
+		fds[stream_of[stream]] = moved(vmm, stream);
+	fds[MC_PORT_CONTROL] = control[1];
+	vmm->console = mc_console_new(&vmm->memory, fds);
+	if (!vmm->console)
+		mc_vmm_fail(vmm, -errno, "the console");
+	vmm->devices[0] = mc_console_virtio(vmm->console);
+}
+
+static void make_files(struct mc_vmm *vmm)
+{
+	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
+	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
+	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
+
+	if (!files)
+		mc_vmm_fail(vmm, -errno, "the file server");
+	vmm->fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
+	if (!vmm->fs)
+		mc_vmm_fail(vmm, -errno, "the file system's device");
+	vmm->devices[1] = mc_virtio_fs_virtio(vmm->fs);
+}
+
+void mc_vmm_make_devices(struct mc_vmm *vmm)
+{
+	int r;
+
+	vmm->alarm = event(vmm);
+	make_console(vmm);
+	make_files(vmm);
+	for (uint32_t i = 0; i < MC_VMM_DEVICES; i++)
+		connect_device(vmm, i);
+	r = mc_console_start(vmm->console);
+	if (r == 0)
+		r = mc_virtio_fs_start(vmm->fs);
+	if (r < 0)
+		mc_vmm_fail(vmm, r, "the devices' threads");
+}
+
+static struct mc_virtio *at(struct mc_vmm *vmm, uint64_t address, uint64_t *offset)
+{
+	uint64_t from = address - vmm->machine->devices;
+
+	*offset = from % MC_VMM_DEVICE_SIZE;
+	return from / MC_VMM_DEVICE_SIZE < MC_VMM_DEVICES ? vmm->devices[from / MC_VMM_DEVICE_SIZE] : NULL;
+}
+
+uint64_t mc_vmm_device_read(struct mc_vmm *vmm, uint64_t address, uint32_t size)
+{
+	uint64_t offset;
+	struct mc_virtio *device = at(vmm, address, &offset);
+
+	return device ? mc_virtio_read(device, offset, size) : ~0ull;
+}
+
+void mc_vmm_device_write(struct mc_vmm *vmm, uint64_t address, uint32_t size, uint64_t value)
+{
+	uint64_t offset;
+	struct mc_virtio *device = at(vmm, address, &offset);
+
+	if (device)
+		mc_virtio_write(device, offset, size, (uint32_t)value);
+}

@@ -1,0 +1,183 @@
+"""Which field of a spec is for the outer container, which for the inner plan, and which a machine cannot honour."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+
+from minicontainer.errors import SpecError
+from minicontainer.native import lib
+from minicontainer.records import replace
+from minicontainer.spec.limits import NO_LIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from minicontainer.container.host import Host
+    from minicontainer.spec import Mount, Spec
+
+MEMORY = 512 << 20  # bytes of a guest whose spec has no limit
+MEMORY_LEAST = 96 << 20
+OVERHEAD = (
+    64 << 20
+)  # bytes for the monitor, its page tables and KVM: its cgroup is given them beside the guest's memory
+GUESTS_OWN = ("/proc", "/sys", "/dev")
+READ_ONLY = ("/proc/sys",)  # every kernel has it; the others of host.READ_ONLY say nothing of the host here
+
+# Fields that have to have these values, and why.
+NOT_YET = "is not there in a virtual machine yet"
+FIXED = {
+    "devices": ((), "is one of the host's: a guest has its own"),
+    "privileged": (False, "cannot give a guest's program rights on the host"),
+    "executable": (None, "is a program of the host: a guest executes those of ROOTFS"),
+    "network": ("none", NOT_YET),
+    "dns": ((), "is for a network"),
+    "add_hosts": ({}, "is for a network"),
+    "pid": ("private", "cannot be shared with a guest"),
+    "ipc": ("private", "cannot be shared with a guest"),
+    "uts": ("private", "cannot be shared with a guest"),
+    "cgroupns": ("private", "cannot be shared with a guest"),
+    "oom_score_adj": (None, NOT_YET),
+}
+REFUSED_LIMITS = ("pids", "oom_group")  # the others are of the monitor's cgroup: it does all the guest's work
+
+
+def check(spec: Spec) -> None:
+    """SpecError: the first field that a machine cannot honour, by its name."""
+    for name, (value, reason) in FIXED.items():
+        given = getattr(spec, name)
+        if given != value:
+            raise SpecError(name, None if isinstance(given, (bool, tuple)) else given, reason, "--isolation container")
+    if spec.timens == "private":
+        raise SpecError("timens", spec.timens, "is the guest's own clock", "--isolation container")
+    if spec.joined("userns"):
+        raise SpecError("userns", spec.userns, "cannot be joined by a guest", "--isolation container")
+    for name in REFUSED_LIMITS:
+        value = getattr(spec.limits, name)
+        if value is not None:
+            shown = None if isinstance(value, bool) else value
+            raise SpecError(name, shown, "is a limit of processes, which are the guest's own", "--isolation container")
+    memory = spec.limits.memory
+    if memory is not None and int(memory) < MEMORY_LEAST:
+        raise SpecError("memory", memory, "is less than Linux needs in a virtual machine", f"{MEMORY_LEAST >> 20}m")
+    if cpus(spec) > lib.MC_VMM_CPUS:
+        raise SpecError("cpus", spec.limits.cpus, f"is more than a machine has ({lib.MC_VMM_CPUS} processors)")
+    _check_mounts(spec)
+
+
+def check_change(spec: Spec, changed: Iterable[str], *, running: bool) -> None:
+    """SpecError: a ``changed`` limit of ``spec`` cannot be honoured, or not while its machine is ``running``."""
+    check(spec)
+    for name in changed:
+        if running and name.startswith("memory"):
+            reason = "is a machine's from its start on"
+            raise SpecError(name, getattr(spec.limits, name), reason, "stop it, update it, start it")
+
+
+def _check_mounts(spec: Spec) -> None:
+    """Binds are mounted outside, tmpfs inside: a bind must not lie below what the guest mounts."""
+    inside = [posixpath.normpath(mount.target) for mount in spec.mounts if mount.type == "tmpfs"]
+    for mount in spec.mounts:
+        target = posixpath.normpath(mount.target)
+        for above in (*GUESTS_OWN, *inside) if mount.type != "tmpfs" else ():
+            if f"{target}/".startswith(f"{above}/"):
+                raise SpecError("mounts", mount.target, f"lies below {above}, which the guest mounts itself")
+
+
+def memory(spec: Spec) -> int:
+    """Bytes of the guest."""
+    return int(spec.limits.memory or MEMORY) >> 21 << 21
+
+
+def cpus(spec: Spec) -> int:
+    """The number of the guest's processors."""
+    return 1 if spec.limits.cpus is None else max(1, math.ceil(float(spec.limits.cpus)))
+
+
+def outer(spec: Spec) -> Spec:
+    """The spec of the outer container, whose program is the monitor."""
+    limits = spec.limits
+    for name in ("memory", "memory_swap"):
+        value = getattr(limits, name)
+        if value is not None and value != -1:
+            limits = replace(limits, **{name: int(value) + OVERHEAD})
+    return replace(
+        spec,
+        isolation="container",
+        kernel=None,
+        args=("monitor",),
+        env={},
+        cwd="/",
+        user=None,
+        group_add=(),
+        mounts=tuple(mount for mount in spec.mounts if mount.type != "tmpfs"),
+        init=False,
+        limits=limits,
+        ulimits=(),
+        sysctls={},
+        cap_add=(),
+        cap_drop=(),
+        seccomp=None,
+        no_new_privileges=True,
+        no_new_suid=False,
+        umask=0,
+    )
+
+
+def inner(spec: Spec) -> Spec:
+    """The spec of what the guest's init starts: its root is that of the guest.
+
+    A program may not make device nodes unless the spec says so: no filter is between it and the guest's devices."""
+    asked = {name.upper().removeprefix("CAP_") for name in spec.cap_add}
+    return replace(
+        spec,
+        isolation="container",
+        kernel=None,
+        ephemeral=False,
+        name=None,
+        hostname=spec.hostname or spec.name,
+        mounts=tuple(_mount_inside(mount) for mount, _ in _inside(spec)),
+        cap_drop=spec.cap_drop if asked & {"MKNOD", "ALL"} else (*spec.cap_drop, "MKNOD"),
+        limits=NO_LIMITS,
+        userns="host",
+        die_with_parent=False,
+        timens="host",
+        rootfs="/",
+    )
+
+
+def inner_host(host: Host, spec: Spec) -> Host:
+    """The facts for the inner plan, with those that are the guest's own. ``spec``: the whole."""
+    return host._replace(
+        userns="host",
+        uid=0,
+        gid=0,
+        maps=None,
+        outer_maps=(),
+        files=tuple(host.files[i] for _, i in _inside(spec)),
+        masked=(),
+        read_only=READ_ONLY,
+        cgroup2=True,
+        permitted=-1,
+        chrooted=False,
+        timens=False,
+        exe_reachable=False,
+        idmapped=False,
+        nested=False,
+        groups=True,
+        tty_group=True,
+        lacks_mount_points=False,
+    )
+
+
+def _inside(spec: Spec) -> Iterator[tuple[Mount, int]]:
+    """The mounts that the guest makes, with their indexes: tmpfs, and of what virtio-fs has under the root's flags that
+    with flags of its own."""
+    for i, mount in enumerate(spec.mounts):
+        if mount.type == "tmpfs" or mount.readonly or mount.options:
+            yield mount, i
+
+
+def _mount_inside(mount: Mount) -> Mount:
+    return mount if mount.type == "tmpfs" else replace(mount, type="bind", source=mount.target)

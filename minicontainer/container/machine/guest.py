@@ -1,0 +1,52 @@
+"""What the guest's init gets: the payload of MC_GUEST_START (csrc/guest/control.h)."""
+
+from __future__ import annotations
+
+from minicontainer.container import compiler, placeholders
+from minicontainer.container.machine import division
+from minicontainer.native import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.container.host import Host
+    from minicontainer.plan import Plan
+    from minicontainer.spec import Spec
+
+TAG = b"root"
+
+
+def compile(spec: Spec, host: Host) -> Plan:
+    """The guest's plan for the whole spec, from the facts about the host that hold for it."""
+    inside = division.inner(spec)
+    return compiler.compile(inside, division.inner_host(host, spec))
+
+
+def start(plan: Plan, spec: Spec, host: Host, identifier: str) -> bytes:
+    """The payload for the container of this id."""
+    header = ffi.new("struct mc_guest_start *")
+    head, encoded = ffi.sizeof("struct mc_guest_start"), placeholders.buffer_with_id(plan, identifier)
+    header.magic, header.tag, header.plan = lib.MC_GUEST_MAGIC, head, _aligned(head + len(TAG) + 1)
+    inside = division.inner(spec)
+    header.clone_flags = int(compiler.clone_flags(inside, division.inner_host(host, spec)))
+    slots = plan.slots
+    header.input, header.output, header.error = (
+        -1 if spec.tty else slots[name] for name in ("stdin", "stdout", "stderr")
+    )
+    header.socket = slots.get("parent-socket", -1)
+    header.flags = lib.MC_GUEST_TTY if spec.tty else 0
+    header.init, header.report, header.filter = (slots.get(name, -1) for name in ("init", "report", "filter"))
+    filter_at = _aligned(header.plan + len(encoded))
+    content = host.seccomp if header.filter >= 0 else b""
+    if content:
+        header.filter_data, header.filter_size = filter_at, len(content)
+    header.size = filter_at + len(content)
+    payload = bytearray(header.size)
+    payload[:head] = ffi.buffer(header)
+    payload[head : head + len(TAG)] = TAG
+    payload[header.plan : header.plan + len(encoded)] = encoded
+    payload[filter_at:] = content
+    return bytes(payload)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // 8) * 8

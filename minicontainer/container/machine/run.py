@@ -1,0 +1,151 @@
+"""One run of a machine: the memfd that caller and monitor share (struct mc_vmm_run, csrc/vmm/machine.h), and what it
+says after the start and after the end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from minicontainer.errors import Error, StepError
+from minicontainer.native import ffi, lib
+from minicontainer.plan.timeline import RECORD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.plan import Plan
+    from minicontainer.plan.timeline import Call
+
+PANIC = "Kernel panic"  # after which Linux resets the machine (Linux kernel/panic.c)
+ENDS = {  # enum mc_vmm_end -> the reason of a result
+    lib.MC_VMM_RESET: "reset",
+    lib.MC_VMM_POWEROFF: "poweroff",
+    lib.MC_VMM_TRIPLE_FAULT: "triple-fault",
+    lib.MC_VMM_KVM_ERROR: "kvm-error",
+}
+LINES = 12  # of the kernel's console that an error shows
+
+
+class MachineError(Error):
+    """A virtual machine that could not run the program, or ended before it did. ``exit_code`` 125.
+
+    ``console``: the end of what its kernel has printed."""
+
+    exit_code = 125
+
+    def __init__(self, what: str, reason: str, console: str = "") -> None:
+        super().__init__(what, reason, console)
+        self.what, self.reason, self.console = what, reason, console
+
+    def __str__(self) -> str:
+        shown = "".join(f"\n  {line}" for line in self.console.splitlines()[-LINES:])
+        return f"{self.what}: {self.reason}{shown}"
+
+
+class Run:
+    """The shared memfd. ``plan``: the guest's, for its errors and its timeline."""
+
+    def __init__(self, start: bytes, plan: Plan) -> None:
+        size = ffi.sizeof("struct mc_vmm_run")
+        records = -(-(size + len(start)) // 8) * 8
+        whole = records + len(plan.steps) * ffi.sizeof("struct mc_record")
+        self.plan = plan
+        self.fd = os.memfd_create("minicontainer-run", os.MFD_CLOEXEC)
+        try:
+            os.truncate(self.fd, whole)
+            self._map = mmap.mmap(self.fd, whole)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self._view = ffi.from_buffer(self._map)
+        self._content: Any = self._map
+        self.struct = ffi.cast("struct mc_vmm_run *", self._view)
+        self._map[size : size + len(start)] = start
+        self.struct.magic, self.struct.size = lib.MC_VMM_RUN_MAGIC, whole
+        self.struct.start, self.struct.start_size = size, len(start)
+        self.struct.records, self.struct.nrecords = records, len(plan.steps)
+
+    def keep(self) -> None:
+        """Keeps the content as it is now, without the memfd: its machine has ended, or is started again with it."""
+        if self._content is not self._map:
+            return
+        content = bytearray(self._map)
+        view = ffi.from_buffer(content)
+        self.struct = ffi.cast("struct mc_vmm_run *", view)
+        ffi.release(self._view)
+        self._map.close()
+        self._view, self._content = view, content
+        self.close()
+
+    def close(self) -> None:
+        """Closes the memfd; the struct stays."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    @property
+    def console(self) -> str:
+        """The end of what the guest's kernel has printed."""
+        struct = self.struct
+        raw = bytes(ffi.buffer(struct.console, min(struct.console_size, lib.MC_VMM_CONSOLE)))
+        return raw.decode("utf-8", "replace").replace("\r", "")
+
+    @property
+    def text(self) -> str:
+        """What the guest's init could not do."""
+        return ffi.string(self.struct.text).decode("utf-8", "replace")
+
+    @property
+    def end(self) -> str:
+        """How the machine has ended whose program has not; "" for a program that has, and while it runs."""
+        if self.struct.exited or self.struct.end == lib.MC_VMM_RUNS:
+            return ""
+        return "panic" if PANIC in self.console else ENDS.get(self.struct.end, "kvm-error")
+
+    def told(self) -> str:
+        """The end of a machine whose program has not ended, with the last lines of its kernel; "" for another end."""
+        reason = f"the guest has ended before its program ({self.end})"
+        return str(MachineError("machine", reason, self.console)) if self.end else ""
+
+    def status(self, of_monitor: int) -> int:
+        """The program's exit code or minus its signal; of a program that has not ended, what the monitor's was."""
+        return int(self.struct.exit.status) if self.struct.exited else of_monitor
+
+    def failure(self) -> Error:
+        """The error of a machine that has ended before its program ran, without a word of its init."""
+        struct = self.struct
+        what = ffi.string(struct.what).decode("utf-8", "replace")
+        if struct.end == lib.MC_VMM_KVM_ERROR:
+            reason = "a Linux kernel needs KVM on a processor with virtualisation (minicontainer doctor)"
+            return MachineError("machine", f"its processor was stopped ({what}): {reason}", self.console)
+        if struct.error and what.startswith("KVM_"):
+            return StepError(-struct.error, what)
+        if struct.error:
+            return MachineError(what or "machine", os.strerror(-struct.error).lower(), self.console)
+        reason = self.end or "its monitor has ended"
+        return MachineError("machine", f"the guest has ended before its program ran ({reason})", self.console)
+
+    def records(self) -> bytes:
+        """The records of the guest's plan, on this host's clock, as if the guest's message that the program runs had
+        taken no time."""
+        struct = self.struct
+        if not struct.started:
+            return b""
+        shift = struct.started_ns - struct.guest.end_ns
+        raw = self._content[struct.records : struct.records + struct.nrecords * RECORD.size]
+        return b"".join(
+            RECORD.pack(begin and begin + shift, begin and (end or struct.guest.end_ns) + shift, result)
+            for begin, end, result in RECORD.iter_unpack(raw)
+        )
+
+    def notes(self) -> list[Call]:
+        """The phases of the machine, for the timeline."""
+        struct = self.struct
+        times = [struct.entered_ns, struct.booted_ns, struct.ready_ns, struct.started_ns]
+        names = ["the monitor makes the machine", "the kernel boots, init loads modules", "init starts the program"]
+        return [
+            ("machine", name, begin, end, 0)
+            for name, begin, end in zip(names, times, times[1:], strict=False)
+            if begin and end
+        ]

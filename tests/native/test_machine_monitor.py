@@ -1,0 +1,215 @@
+"""A detached container whose program is the monitor of a machine: with a monitor that makes none (fakevmm.c), thus
+without KVM, a kernel and a boot. tests/rig/test_machine_detached.py has the whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import until
+
+import minicontainer as mc
+from minicontainer.container.machine import monitor, start
+from minicontainer.container.machine.run import MachineError
+from minicontainer.errors import Error, ProgramError, SpecError
+from minicontainer.linux.files import sealed_memfd
+from minicontainer.native import ffi, lib
+
+pytestmark = pytest.mark.needs("root")
+
+ROOT = Path(__file__).resolve().parents[2]
+Container = mc.Container
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = str(tmp_path_factory.mktemp("fake") / "fakevmm")
+    sources = [ROOT / name for name in ("tests/native/fakevmm.c", "csrc/vmm/report.c")]
+    command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", f"-I{ROOT}/csrc", "-pthread", "-o", path]
+    subprocess.run([*command, *sources], check=True)
+    return path
+
+
+@pytest.fixture
+def fake(program: str, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Container]]:
+    """Makes a detached container whose machine does what a word says; removes it at the end."""
+    made: list[Container] = []
+
+    def make(word: str, *args: str, how: Callable[..., Container] = Container.start, **options: Any) -> Container:
+        def inputs(_: mc.Spec, stack: Any) -> dict[str, int]:
+            fds = {"machine": sealed_memfd("machine", word.encode()), "program": os.open(program, os.O_RDONLY)}
+            for name in ("kvm", *(f"file-{i}" for i in range(monitor.FILES))):
+                fds[name] = os.open("/dev/null", os.O_RDONLY)
+            for fd in fds.values():
+                stack.callback(os.close, fd)
+            return fds
+
+        monkeypatch.setattr(start, "_inputs", inputs)
+        made.append(how(args or ("true",), rootfs=str(rootfs), isolation="kvm", **options))
+        return made[-1]
+
+    yield make
+    for container in made:
+        if os.path.isdir(container.directory):
+            container.remove(force=True)
+
+
+def output(container: Container) -> str:
+    return b"".join(entry.data for entry in container.logs()).decode()
+
+
+def left() -> list[Container]:
+    return mc.containers()
+
+
+def test_a_start_that_returns_has_a_program_that_runs(fake: Callable[..., Container]) -> None:
+    container = fake("runs", "true", name="box")
+    assert container.status == "running"
+    assert {event.side for event in container.timeline or ()} >= {"parent", "child"}
+    container.kill("USR1")
+    until(lambda: "signal 10" in output(container))
+    container.stop()
+    assert (container.state.exit_code, container.state.reason) == (143, "exited")
+    assert output(container).endswith("terminated\n")
+
+
+def test_the_monitor_has_its_descriptors_and_no_others(fake: Callable[..., Container]) -> None:
+    container = fake("runs")
+    there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
+    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, monitor.PROGRAM_FD)]
+
+
+def test_a_terminal_is_the_monitors(fake: Callable[..., Container]) -> None:
+    container = fake("runs", tty=True)
+    with container.attach() as attachment:
+        attachment.resize(30, 100)
+    until(lambda: "signal 28" in output(container))
+
+
+def test_what_is_missing_is_an_error_of_the_start(fake: Callable[..., Container]) -> None:
+    with pytest.raises(ProgramError, match="/no/such") as caught:
+        fake("missing", "/no/such")
+    assert caught.value.exit_code == 127
+    assert left() == []
+
+
+@pytest.mark.parametrize(("word", "reason"), [("unable", "virtiofs"), ("killed", "ended before its program ran")])
+def test_so_is_a_machine_that_cannot_run_it(fake: Callable[..., Container], word: str, reason: str) -> None:
+    with pytest.raises(MachineError, match=reason):
+        fake(word)
+    assert left() == []
+
+
+def test_a_restart_finds_the_shared_memory_as_the_first_start_did(fake: Callable[..., Container]) -> None:
+    container = fake("ends", restart="on-failure:2")
+    assert container.wait(30) == 5
+    assert container.state.restarts == 2
+    first, second, third = output(container).splitlines()
+    records, size = first.split("records ")[1].split(", of ")
+    assert first == f"ends: started 0, exited 0, records {records}, of {size}"
+    assert int(records) > 10
+    assert second == third == f"ends: started 1, exited 1, records 0, of {size}"
+
+
+def test_created_is_started_later_and_again(fake: Callable[..., Container]) -> None:
+    container = fake("runs", how=Container.create)
+    assert container.status == "created"
+    container.start_again()
+    container.restart()
+    assert container.status == "running"
+    assert output(container).count("runs: started 0") == 2, "with a memory of its own"
+
+
+def test_a_machine_that_boots_for_ever_can_be_interrupted(fake: Callable[..., Container]) -> None:
+    timer = threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        fake("hangs")
+    timer.join()
+    assert left() == []
+
+
+@pytest.mark.parametrize("how", [Container.stop, lambda container: container.remove(force=True)])
+def test_a_restart_that_boots_for_ever_can_be_stopped(
+    fake: Callable[..., Container], how: Callable[[Container], None]
+) -> None:
+    container = fake("hangs later", restart="always", stop_timeout=0.2)
+    until(lambda: output(container).count("\n") == 2)
+    how(container)
+    assert container not in left() or container.state.status == "exited"
+
+
+@pytest.mark.parametrize("what", ["exec", "cp", "diff", "export"])
+def test_what_needs_a_way_in_is_refused_by_its_name(fake: Callable[..., Container], what: str) -> None:
+    container = fake("runs", ephemeral=True)
+    calls: dict[str, Callable[[], object]] = {
+        "exec": lambda: container.exec(["true"]),
+        "cp": lambda: container.copy_out("/etc", "/tmp/x"),
+        "diff": container.changes,
+        "export": lambda: container.export("/tmp/x"),
+    }
+    with pytest.raises(Error, match=f"^{what} {container.id[:12]}: a virtual machine has no {what} yet"):
+        calls[what]()
+    assert container.sizes()[0] == 0
+
+
+def test_the_size_of_a_machine_that_runs_stays(fake: Callable[..., Container]) -> None:
+    container = fake("runs")
+    with pytest.raises(SpecError, match="from its start on"):
+        container.update(memory="1g")
+
+
+def test_a_field_that_a_machine_cannot_honour_leaves_nothing(fake: Callable[..., Container]) -> None:
+    for how in (Container.start, Container.create):
+        with pytest.raises(SpecError, match="privileged"):
+            fake("runs", how=how, privileged=True)
+    assert left() == []
+
+
+EXECUTE = """
+import os, sys
+for pair in sys.argv[2:]:
+    number, fd = map(int, pair.split("="))
+    os.dup2(fd, number)
+os.execv(sys.argv[1], ["vmm"])
+"""
+
+
+def run_monitor(descriptors: dict[int, int]) -> int:
+    """Executes csrc/vmm with descriptors at the numbers that it is to have; its exit code."""
+    high = {number: os.dup2(fd, 100 + number) for number, fd in descriptors.items()}
+    words = [f"{number}={fd}" for number, fd in high.items()]
+    command = [sys.executable, "-c", EXECUTE, monitor.PROGRAM, *words]
+    try:
+        return subprocess.run(command, pass_fds=list(high.values()), timeout=30, check=False).returncode
+    finally:
+        for fd in high.values():
+            os.close(fd)
+
+
+def test_the_true_monitor_says_why_it_cannot_start() -> None:
+    """Without KVM: what an earlier run has left is cleared, and the report has ECANCELED."""
+    size, payload = ffi.sizeof("struct mc_vmm_run"), ffi.sizeof("struct mc_guest_start")
+    run, machine = ffi.new("struct mc_vmm_run *"), ffi.new("struct mc_machine *", {"magic": lib.MC_MACHINE_MAGIC})
+    ffi.memmove(run, b"\1" * size, size)
+    run.magic, run.start, run.start_size = lib.MC_VMM_RUN_MAGIC, size, payload
+    run.records, run.size = size + payload, size + payload + 3 * ffi.sizeof("struct mc_record")
+    shared, read, write = os.memfd_create("run"), *os.pipe()
+    data, null = sealed_memfd("machine", bytes(ffi.buffer(machine))), os.open("/dev/null", os.O_RDWR)
+    os.write(shared, bytes(ffi.buffer(run)).ljust(run.size, b"\0"))
+    assert run_monitor({3: write, 4: null, 5: data, 6: shared}) == 125
+    report = ffi.from_buffer("struct mc_vmm_report *", os.read(read, 4096))
+    ffi.memmove(run, os.pread(shared, size, 0), size)
+    for fd in (shared, read, write, data, null):
+        os.close(fd)
+    assert report.error == errno.ECANCELED
+    assert (run.started, run.failed, run.exited, run.console_size, run.nrecords) == (0, 0, 0, 0, 3)
+    assert (run.error, ffi.string(run.what)) == (-errno.ENOTTY, b"KVM_CREATE_VM")

@@ -1,0 +1,176 @@
+"""``--isolation kvm``: a container's program in a virtual machine, with Debian's cloud kernel as it is.
+
+A start takes many seconds: the rig's own processor is emulated, and the guest's by that. So each test asks much of one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import CLI, Box, refusal
+
+import minicontainer as mc
+
+pytestmark = [pytest.mark.needs("rig", "kvm-hardware"), pytest.mark.timeout(200)]
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Debian's cloud kernel, with its modules where a distribution has them."""
+    return tree(tmp_path_factory.mktemp("kernel"), "vmlinuz")
+
+
+def tree(directory: Path, name: str) -> str:
+    guests = Path(os.environ["RIG_GUESTS"])
+    (directory / "boot").mkdir()
+    (directory / "boot" / name).symlink_to(guests / name)
+    (directory / "lib").symlink_to(guests / "lib")
+    return str(directory / "boot" / name)
+
+
+@pytest.fixture
+def box(minicontainer_cli: Callable[..., Done], rootfs: Path, tmp_path: Path) -> Box:
+    """A root file system of the test's own, since programs write to it."""
+    subprocess.run(["cp", "-a", f"{rootfs}/.", tmp_path / "root"], check=True)
+    return Box(minicontainer_cli, tmp_path / "root")
+
+
+@pytest.fixture
+def machine(box: Box, kernel: str) -> Callable[..., Done]:
+    """``minicontainer run --isolation kvm``."""
+
+    def run(*words: str, options: Any = (), **more: Any) -> Done:
+        return box.run(*words, options=("--isolation", "kvm", "--kernel", kernel, *options), timeout=150, **more)
+
+    return run
+
+
+FACTS = """
+id -u; id -g; pwd; hostname; echo "$A"; echo $#; echo "$2"
+grep -c . /proc/self/mountinfo >/dev/null && echo proc
+test -c /dev/null && echo dev
+test -d /sys/class && echo sys
+mkdir /made && echo written >/made/file && chown 1000:1000 /made/file
+cat /data/from-host; echo back >/data/from-guest
+test -w /ro || echo read-only
+mknod /dev/mine c 4 64 2>/dev/null || echo no node
+echo x >/tmp/x && grep ' /tmp ' /proc/mounts | cut -d' ' -f3
+uname -r
+echo to stderr >&2
+exit 7
+"""
+
+
+def test_one_program_with_all_that_surrounds_it(machine: Callable[..., Done], box: Box, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "from-host").write_text("from the host\n", encoding="utf-8")
+    options = ["-v", f"{tmp_path}/data:/data", "-v", f"{tmp_path}/data:/ro:ro", "--tmpfs", "/tmp"]
+    options += ["-e", "A=value", "-w", "/etc", "-h", "guest", "-m", "256m"]
+    done = machine("sh", "-c", FACTS, "sh", "one", "two words", options=options)
+    expected = [
+        "0",
+        "0",
+        "/etc",
+        "guest",
+        "value",
+        "2",
+        "two words",
+        "proc",
+        "dev",
+        "sys",
+        "from the host",
+        "read-only",
+        "no node",
+    ]
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (7, "to stderr\n"), done
+    assert lines[:-1] == [*expected, "tmpfs"]
+    assert lines[-1] != os.uname().release, "a kernel of its own"
+    made = box.rootfs / "made" / "file"
+    assert made.read_text(encoding="utf-8") == "written\n"
+    assert (made.stat().st_uid, made.stat().st_gid) == (1000, 1000)
+    assert (tmp_path / "data" / "from-guest").read_text(encoding="utf-8") == "back\n"
+
+
+def test_streams_are_pipes_and_binary(machine: Callable[..., Done], box: Box, kernel: str) -> None:
+    data = bytes(range(256)) * 8192
+    command = [*CLI, "run", "--isolation", "kvm", "--kernel", kernel, str(box.rootfs)]
+    done = subprocess.run(
+        [*command, "sh", "-c", "test -p /dev/stdout && cat && echo end >/dev/stderr"],
+        input=data, capture_output=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"end\n")
+    assert done.stdout == data
+
+
+def test_a_user_without_rights(machine: Callable[..., Done], box: Box) -> None:
+    (box.rootfs / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nann:x:1000:1000::/home:/bin/sh\n")
+    script = "id -u; touch /x 2>/dev/null || echo refused; grep CapEff /proc/self/status | cut -f2; echo $HOME"
+    done = machine("sh", "-c", script, options=["-u", "ann"])
+    assert done.stdout.splitlines() == ["1000", "refused", "0000000000000000", "/home"], done
+
+
+def test_errors_are_those_of_a_container(machine: Callable[..., Done]) -> None:
+    refusal(machine("/no/such"), 127, ["/no/such"])
+    refusal(machine("true", options=["-w", "/no/such"]), 125, ["-w /no/such"])
+
+
+def test_signals_and_the_library(box: Box, kernel: str) -> None:
+    popen = mc.Popen(
+        ["sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done"],
+        rootfs=str(box.rootfs), isolation="kvm", kernel=kernel, stdout=mc.PIPE, text=True,
+    )  # fmt: skip
+    with popen as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "caught\n"
+        assert process.wait(60) == 3
+    result = process.result()
+    assert result.reason == "exited"
+    assert result.usage.walltime > 0
+    sides = {event.side for event in result.timeline}
+    assert sides == {"parent", "child", "guest"}
+
+
+def test_kill_and_timeout_leave_nothing(box: Box, kernel: str) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        mc.run(["sleep", "1000"], rootfs=str(box.rootfs), isolation="kvm", kernel=kernel, timeout=0.5)
+
+
+def test_a_panic_says_so(machine: Callable[..., Done]) -> None:
+    done = machine("sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60")
+    assert done.returncode == 125, done
+    said = done.stderr.splitlines()
+    assert said[0] == "minicontainer: machine: the guest has ended before its program (panic)"
+    assert any("sysrq triggered crash" in line for line in said), said
+
+
+BARE = """
+cat; uname -r; nproc; echo written >/made
+for path in /sys/firmware/acpi /proc/modules; do test -e $path || echo no $path; done
+"""
+
+
+def test_a_kernel_without_acpi_and_modules(box: Box) -> None:
+    """That of libkrunfw, as the default: it learns of devices by its command line, of processors by an MP table."""
+    library = f"{os.environ['RIG_GUESTS']}/libkrunfw.so"
+    subprocess.run([*CLI, "kernel", "add", "--default", "--name", "bare", library], check=True, timeout=60)
+    try:
+        options = ("--isolation", "kvm", "--cpus", "2")
+        done = box.run("sh", "-c", BARE, options=options, timeout=150, input="from the host\n")
+    finally:
+        subprocess.run([*CLI, "kernel", "rm", "bare"], check=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    first, release, *others = done.stdout.splitlines()
+    assert (first, others) == ("from the host", ["2", "no /sys/firmware/acpi", "no /proc/modules"])
+    assert release != os.uname().release
+    assert (box.rootfs / "made").read_text(encoding="utf-8") == "written\n"

@@ -1,0 +1,158 @@
+"""``isolation="kvm"``: each field of a spec is honoured by the monitor's container, by the guest's plan, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hosts import some_host
+
+from minicontainer.container.machine import division, guest, monitor
+from minicontainer.errors import SpecError
+from minicontainer.native import lib
+from minicontainer.plan import Plan
+from minicontainer.records import names
+from minicontainer.spec import Limits, Mount, Spec
+
+BIND, TMPFS = Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs")
+
+
+def spec_of(**fields: Any) -> Spec:
+    return Spec(("/bin/true",), rootfs="/srv/root", isolation="kvm", **fields)
+
+
+def lines(plan: Plan) -> str:
+    return plan.describe()
+
+
+REFUSED = {
+    "devices": ["/dev/null"],
+    "privileged": True,
+    "executable": "/bin/true",
+    "network": "host",
+    "dns": ["1.1.1.1"],
+    "add_hosts": {"a": "1.1.1.1"},
+    "pid": "host",
+    "ipc": "host",
+    "uts": "host",
+    "cgroupns": "host",
+    "timens": "private",
+    "userns": "pid:1",
+    "oom_score_adj": 5,
+    "ports": [80],
+    "ip": "10.0.0.1",
+    "mac_address": "02:00:00:00:00:01",
+}
+OUTSIDE = "rootfs isolation kernel ephemeral name read_only limits die_with_parent stop_signal stop_timeout".split()
+INSIDE = (
+    "args hostname env cwd user group_add shm_size init ulimits sysctls cap_add cap_drop seccomp no_new_privileges"
+    " no_new_suid umask tty"
+).split()
+
+
+def test_every_field_of_a_spec_is_decided_about() -> None:
+    decided = {*REFUSED, *OUTSIDE, *INSIDE, "mounts"}
+    assert decided == set(names(Spec))
+    assert set(division.FIXED) <= set(REFUSED)
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED.items())
+def test_what_a_machine_cannot_honour_is_refused_by_its_name(name: str, value: Any) -> None:
+    more = {"network": "bridge"} if name in ("ip", "mac_address", "ports") else {}
+    with pytest.raises(SpecError) as caught:
+        division.check(spec_of(**{name: value, **more}))
+    assert caught.value.what in {name, "network"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("pids", 5), ("oom_group", False), ("memory", "64m")])
+def test_so_are_limits(name: str, value: Any) -> None:
+    with pytest.raises(SpecError) as caught:
+        division.check(spec_of(limits=Limits(**{name: value})))
+    assert caught.value.what == name
+
+
+@pytest.mark.parametrize("target", ["/dev/x", "/proc/x", "/sys", "/tmp/below"])
+def test_a_bind_below_what_the_guest_mounts_is_refused(target: str) -> None:
+    with pytest.raises(SpecError, match="lies below"):
+        division.check(spec_of(mounts=[TMPFS, Mount(target, "/srv/data")]))
+
+
+def test_flags_of_a_bind_are_those_of_a_mount_inside_too() -> None:
+    spec = spec_of(mounts=[BIND, Mount("/ro", "/srv/file.txt", readonly=True), TMPFS])
+    assert division.inner(spec).mounts == (Mount("/ro", "/ro", readonly=True), TMPFS)
+    host = division.inner_host(some_host(spec), spec)
+    assert host.files == (True, False)
+
+
+def test_device_nodes_are_made_by_who_may() -> None:
+    assert division.inner(spec_of()).cap_drop == ("MKNOD",)
+    assert division.inner(spec_of(cap_add=["mknod"])).cap_drop == ()
+
+
+def test_there_are_no_more_processors_than_a_machine_has() -> None:
+    with pytest.raises(SpecError) as caught:
+        division.check(spec_of(limits=Limits(cpus=255)))
+    assert caught.value.what == "cpus"
+
+
+def test_binds_are_mounted_outside_and_tmpfs_inside() -> None:
+    spec = spec_of(mounts=[BIND, TMPFS])
+    division.check(spec)
+    assert division.outer(spec).mounts == (BIND,)
+    assert division.inner(spec).mounts == (TMPFS,)
+
+
+@pytest.mark.parametrize(("limits", "memory", "cpus"), [({}, 512, 1), ({"memory": "1g", "cpus": 1.5}, 1024, 2)])
+def test_the_size_of_the_machine_follows_the_limits(limits: dict[str, Any], memory: int, cpus: int) -> None:
+    spec = spec_of(limits=Limits(**limits))
+    assert (division.memory(spec) >> 20, division.cpus(spec)) == (memory, cpus)
+    outside = division.outer(spec).limits.memory
+    assert outside is None if not limits else int(outside or 0) == (memory << 20) + division.OVERHEAD
+
+
+def test_the_monitor_gets_no_kernel_file_systems_and_no_program_of_rootfs() -> None:
+    spec = division.outer(spec_of(mounts=[BIND], env={"A": "1"}))
+    text = lines(monitor.compile(spec, some_host(spec, userns="range", idmapped=True)))
+    assert "sysfs" not in text
+    assert "devpts" not in text
+    assert "move_mount(<proc>" not in text
+    assert text.rstrip().splitlines()[-1].lstrip().startswith("execveat(")
+
+
+def test_the_guest_gets_the_program_with_its_rights() -> None:
+    spec = spec_of(env={"A": "1"}, cwd="/srv", hostname="box", mounts=[TMPFS])
+    text = lines(guest.compile(spec, some_host(spec, seccomp=b"\0" * 8)))
+    for expected in ('sethostname("box"', 'chdir("/srv")', "A=1", "proc", "sysfs", '"/bin/true"', "seccomp"):
+        assert expected in text
+
+
+def test_the_payload_is_what_the_header_says() -> None:
+    spec = spec_of()
+    host = some_host(spec)
+    plan = guest.compile(spec, host)
+    payload = guest.start(plan, spec, host, "0123456789ab")
+    magic, size = (int.from_bytes(payload[at : at + 4], "little") for at in (0, 4))
+    assert (magic, size) == (lib.MC_GUEST_MAGIC, len(payload))
+    assert payload.count(guest.TAG + b"\0") >= 1
+    assert b"0123456789ab" in payload, "the host name"
+
+
+def test_a_limit_that_is_changed_is_one_that_a_machine_has() -> None:
+    changed = spec_of(limits=Limits(memory="1g"))
+    division.check_change(changed, ["memory"], running=False)
+    division.check_change(spec_of(limits=Limits(cpus=1)), ["cpus"], running=True)
+    with pytest.raises(SpecError, match="from its start on"):
+        division.check_change(changed, ["memory"], running=True)
+    with pytest.raises(SpecError, match="pids"):
+        division.check_change(spec_of(limits=Limits(pids=5)), ["pids"], running=False)
+
+
+def test_the_descriptors_of_the_monitor_are_numbered_without_a_gap() -> None:
+    """Whatever else its creator has left open is closed."""
+    assert sorted(monitor.NUMBERS.values()) == list(range(3, monitor.PROGRAM_FD))
+    spec = division.outer(spec_of())
+    steps = monitor.compile(spec, some_host(spec)).steps
+    first_dup = next(i for i, step in enumerate(steps) if step.call == "dup3" and step.phase == "execute")
+    assert all(step.call != "fcntl" for step in steps[first_dup:]), "each input is moved away first"
+    (closing,) = [step for step in steps[first_dup:] if step.call == "close_range"]
+    assert closing.args[0] == monitor.FIRST_FREE
