@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+CONSOLE = 12  # lines
 INTERRUPTED, CLOSED_PIPE = 128 + int(_signal.SIGINT), 128 + int(_signal.SIGPIPE)  # exit codes
 
 
@@ -29,10 +30,18 @@ def report(error: BaseException) -> int:
     if isinstance(error, OSError):
         error = as_step_error(error, type(error).__name__)
     if isinstance(error, Error):
-        return print_error(str(error), error.exit_code)
+        code = print_error(str(error), error.exit_code)
+        _print_console(getattr(error, "console", ""))
+        return code
     if isinstance(error, OSError):
         return print_error(f"{type(error).__name__}: {error}", 125)
     raise error
+
+
+def _print_console(text: str) -> None:
+    """Print the last lines of what a guest's kernel has printed, which nobody but the guest is responsible for."""
+    for line in text.splitlines()[-CONSOLE:]:
+        print("  " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
 
 
 def _report_click(error: BaseException) -> int | None:

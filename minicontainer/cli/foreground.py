@@ -8,7 +8,7 @@ import sys
 from select import POLLIN, poll
 from time import monotonic
 
-from minicontainer.cli import print_error
+from minicontainer.cli import print_error, report
 from minicontainer.cli.options import write_json
 from minicontainer.container.process import Popen
 from minicontainer.errors import sentence
@@ -221,8 +221,8 @@ def _print_reason(process: Popen[Any], timeout: float | None) -> None:
         limit = process.spec.limits.memory
         reason = "the container ran out of memory and was killed"
         print_error(sentence("--memory", limit, reason), 0)
-    elif process.machine_end:
-        print_error(process.machine_end, 0)
+    elif (error := process.machine_error) is not None:
+        report(error)
 
 
 def show_timeline(timeline: Timeline, explain: str) -> None:

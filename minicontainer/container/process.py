@@ -181,9 +181,9 @@ class Popen(Generic[AnyStr]):
             return self._reason
 
     @property
-    def machine_end(self) -> str:
-        """Of a virtual machine that has ended before its program: why, and the last lines of its kernel; else ''."""
-        return "" if self.returncode is None or self._started.machine is None else self._started.machine.told()
+    def machine_error(self) -> Error | None:
+        """Of a virtual machine that has ended before its program: why, with the end of its kernel's console."""
+        return None if self._started.machine is None else self._started.machine.ended_early()
 
     # -- methods
 

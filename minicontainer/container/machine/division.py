@@ -175,7 +175,7 @@ def _inside(spec: Spec) -> Iterator[tuple[Mount, int]]:
     """The mounts that the guest makes, with their indexes: tmpfs, and of what virtio-fs has under the root's flags that
     with flags of its own."""
     for i, mount in enumerate(spec.mounts):
-        if mount.type == "tmpfs" or mount.readonly or mount.options:
+        if mount.type == "tmpfs" or mount.readonly or mount.options or spec.read_only:
             yield mount, i
 
 

@@ -24,7 +24,6 @@ ENDS = {  # enum mc_vmm_end -> the reason of a result
     lib.MC_VMM_TRIPLE_FAULT: "triple-fault",
     lib.MC_VMM_KVM_ERROR: "kvm-error",
 }
-LINES = 12  # of the kernel's console that an error shows
 
 
 class MachineError(Error):
@@ -39,8 +38,7 @@ class MachineError(Error):
         self.what, self.reason, self.console = what, reason, console
 
     def __str__(self) -> str:
-        shown = "".join(f"\n  {line}" for line in self.console.splitlines()[-LINES:])
-        return f"{self.what}: {self.reason}{shown}"
+        return f"{self.what}: {self.reason}"
 
 
 class Run:
@@ -103,10 +101,12 @@ class Run:
             return ""
         return "panic" if PANIC in self.console else ENDS.get(self.struct.end, "kvm-error")
 
-    def told(self) -> str:
-        """The end of a machine whose program has not ended, with the last lines of its kernel; "" for another end."""
-        reason = f"the guest has ended before its program ({self.end})"
-        return str(MachineError("machine", reason, self.console)) if self.end else ""
+    def ended_early(self) -> MachineError | None:
+        """The end of a machine whose program has not ended; None for another end, and while it runs."""
+        if not self.end:
+            return None
+        panic = next((line.partition("] ")[2] for line in self.console.splitlines() if PANIC in line), "")
+        return MachineError("machine", f"the guest has ended before its program ({panic or self.end})", self.console)
 
     def status(self, of_monitor: int) -> int:
         """The program's exit code or minus its signal; of a program that has not ended, what the monitor's was."""
