@@ -20,7 +20,7 @@ READER = PROJECT / "tests/reader.py"
 # What the pages say and no reader here does: set-up, whose packages tests/unit/test_documentation.py compares with the
 # Makefile's, and tests/native/test_wheel.py installs.
 SET_UP = ("make", "apt", "dnf", "pip")
-BOOTS = ("kvm-boot vmlinuz", "--isolation kvm")
+BOOTS = ("kvm-boot vmlinuz", "$ minicontainer run --isolation kvm")
 LINUX = [page for page in PAGES if any(words in page.read_text(encoding="utf-8") for words in BOOTS)]
 MIRROR = "http://deb.debian.org/debian/dists/bookworm/Release"
 # docker export, of one image alone: what the page pipes into `minicontainer rootfs tar`
