@@ -106,6 +106,8 @@ class _Lib:
     MC_IO_PORTS: int
     MC_SERIAL_PORT: int
     MC_SERIAL_IRQ: int
+    MC_SLEEP_CONTROL: int
+    MC_SLEEP_STATUS: int
     MC_DEBUG_EXIT_PORT: int
     MC_DEBUG_CONSOLE_PORT: int
     MC_STOP_SIGNAL: int

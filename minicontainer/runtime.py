@@ -16,14 +16,16 @@ from minicontainer.errors import EXHAUSTED, StepError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import contextmanager
     from functools import lru_cache
     from typing import Any, NoReturn, TypeVar
 
     T = TypeVar("T")
 else:
-    from minicontainer.light import lru_cache
+    from minicontainer.light import contextmanager, lru_cache
 
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # for open(2)
 VARIABLE = "MINICONTAINER_ROOT"
 _ENCODED = VARIABLE.encode()
 _variables: Mapping[bytes, bytes] = getattr(os.environ, "_data", os.environb)  # a dict below os.environ, in CPython
@@ -73,6 +75,22 @@ def make_directory(path: str) -> None:
         except FileExistsError:
             if not os.path.isdir(path):  # else another process made it meanwhile
                 raise
+
+
+@contextmanager
+def locked_directory(path: str) -> Iterator[int]:
+    """Holds the lock on a directory of mode 0700, which is made if it is missing; yields a descriptor of it."""
+    import fcntl
+
+    make_directory(path)
+    fd = os.open(path, DIRECTORY)
+    try:
+        if os.fstat(fd).st_mode & 0o077:
+            os.fchmod(fd, 0o700)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @lru_cache(maxsize=8)

@@ -22,8 +22,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from minicontainer import events, runtime
@@ -34,7 +34,6 @@ from minicontainer.spec.values import NAME_PATTERN, is_name, text
 
 DATA, METADATA, USERS = "_data", "volume.json", "users"
 ANONYMOUS = re.compile(r"[0-9a-f]{64}")
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NAMED_USERS = 3  # containers that an error names
 
 
@@ -81,7 +80,7 @@ def check_name(name: str) -> str:
 def create(name: str | None = None, *, labels: Mapping[str, str] | None = None) -> Volume:
     """Creates a volume of that name, or of 64 random hexadecimal digits; returns an existing one as it is."""
     chosen = os.urandom(32).hex() if name is None else check_name(name)
-    with _locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         return _ensure(parent, chosen, labels or {})
 
 
@@ -107,7 +106,7 @@ def volumes() -> list[Volume]:
 def users(name: str) -> list[str]:
     """The ids of the containers that use the volume, running or not."""
     try:
-        parent = os.open(f"{directory()}/{check_name(name)}/{USERS}", DIRECTORY)
+        parent = os.open(f"{directory()}/{check_name(name)}/{USERS}", runtime.DIRECTORY)
     except FileNotFoundError:
         return []
     try:
@@ -119,7 +118,7 @@ def users(name: str) -> list[str]:
 def use(name: str, identifier: str) -> int:
     """Marks a volume as used by a container, creating it if it is missing; returns the locked use file (a descriptor).
     A detached container (64 digits) uses the volume until it is removed, whether or not the descriptor is open."""
-    with _locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         _ensure(parent, check_name(name), {})
         use_file = f"{directory()}/{name}/{USERS}/{identifier}"
         try:
@@ -152,7 +151,7 @@ def forget(names: Iterable[str], identifier: str) -> None:
 
 def remove(name: str) -> None:
     """Removes a volume with its files. Error if a container uses it. NoVolumeError."""
-    with _locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         find(name)
         if ids := users(name):
             others = f" and {len(ids) - NAMED_USERS} more" if len(ids) > NAMED_USERS else ""
@@ -164,7 +163,7 @@ def remove(name: str) -> None:
 def prune(*, everything: bool = False) -> list[str]:
     """Removes anonymous volumes that no container uses; with ``everything`` named ones too. Returns their names."""
     removed = []
-    with _locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         for volume in volumes():
             if (everything or volume.is_anonymous) and not users(volume.name):
                 _remove(parent, volume.name)
@@ -173,20 +172,6 @@ def prune(*, everything: bool = False) -> list[str]:
 
 
 # ---- under the lock
-
-
-@contextmanager
-def _locked() -> Iterator[int]:
-    """Holds the lock on the directory of all volumes, which is made if it is missing; yields a descriptor of it."""
-    runtime.make_directory(directory())
-    parent = os.open(directory(), DIRECTORY)
-    try:
-        if os.fstat(parent).st_mode & 0o077:
-            os.fchmod(parent, 0o700)
-        fcntl.flock(parent, fcntl.LOCK_EX)
-        yield parent
-    finally:
-        os.close(parent)
 
 
 def _ensure(parent: int, name: str, labels: Mapping[str, str]) -> Volume:

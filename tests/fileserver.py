@@ -23,6 +23,17 @@ def compile_server(program: Path, to: Path) -> Path:
     return to
 
 
+def finish(process: subprocess.Popen[bytes], error: BaseException | None) -> None:
+    """Ends a program of ``compile_server``, and checks its status unless there is an error already."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    process.stdout.close()
+    status = process.wait(60)
+    if error is None:
+        assert status == 0, "see the sanitizers' report; 3: descriptors are left"
+
+
 class Mounted:
     """The directory "source" of ``place``, served at "mount" there, in a mount namespace where nothing else can be
     written to; ``base`` is a path of the mount that works here.
@@ -49,11 +60,4 @@ class Mounted:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         os.close(self._fd)
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        process.stdout.close()
-        status = process.wait(60)
-        if error is None:
-            assert status == 0, "see the sanitizers' report"
+        finish(self._process, error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from fileserver import ROOT, compile_server
+from fileserver import ROOT, compile_server, finish
 
 HEADER = Path("/usr/include/linux/fuse.h").read_text(encoding="utf-8")
 OPCODES = {name: int(number) for name, number in re.findall(r"^\tFUSE_(\w+)\t+= (\d+),", HEADER, re.MULTILINE)}
@@ -97,11 +97,4 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        process.stdout.close()
-        status = process.wait(60)
-        if error is None:
-            assert status == 0, "see the sanitizers' report; 3: descriptors are left"
+        finish(self._process, error)

@@ -18,6 +18,8 @@
 #define MC_IO_PORTS 65536
 #define MC_SERIAL_PORT 0x3f8
 #define MC_SERIAL_IRQ 4
+#define MC_SLEEP_CONTROL 0x600 /* ACPI 6.5, 4.8.3.7; arbitrary ports, which the FADT announces      */
+#define MC_SLEEP_STATUS 0x601
 #define MC_DEBUG_EXIT_PORT 0xf4
 #define MC_DEBUG_CONSOLE_PORT 0xe9
 

@@ -15,8 +15,6 @@
 #define A20 2
 #define RESET_CONTROL 0xcf9
 #define RESET_CPU 4
-#define SLEEP_CONTROL 0x600
-#define SLEEP_STATUS 0x601
 #define SLEEP_ENABLE 0x20
 #define S5 5
 #define RTC_DATA 0x71
@@ -33,7 +31,7 @@ static enum mc_vmm_end write_port(const struct mc_exit *e)
 		return value & 1 ? MC_VMM_RESET : MC_VMM_RUNS;
 	case RESET_CONTROL:
 		return value & RESET_CPU ? MC_VMM_RESET : MC_VMM_RUNS;
-	case SLEEP_CONTROL:
+	case MC_SLEEP_CONTROL:
 		return value & SLEEP_ENABLE && (value >> 2 & 7) == S5 ? MC_VMM_POWEROFF : MC_VMM_RUNS;
 	}
 	return MC_VMM_RUNS;
@@ -46,8 +44,8 @@ enum mc_vmm_end mc_vmm_port(struct mc_exit *e)
 	switch (e->address) {
 	case I8042_COMMAND: /* nothing to read, ready for a command */
 	case RESET_CONTROL:
-	case SLEEP_CONTROL:
-	case SLEEP_STATUS:
+	case MC_SLEEP_CONTROL:
+	case MC_SLEEP_STATUS:
 		e->value = 0;
 		break;
 	case SYSTEM_CONTROL:

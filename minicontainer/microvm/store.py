@@ -37,7 +37,6 @@ else:
 KERNEL, MODULES, CONFIG, METADATA = "kernel", "modules", "config", "kernel.json"
 DEFAULT = "_default"  # no name begins so
 FORMAT = 1  # of METADATA
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NoKernelError(SpecError, LookupError):
@@ -100,7 +99,7 @@ def _sound(entry: Registered) -> Registered:
 
 def remove(name: str) -> None:
     """Removes a registered kernel, damaged or not. NoKernelError."""
-    with locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         if not is_name(name) or name not in os.listdir(parent):
             raise NoKernelError(
                 "kernel", name, "there is no such registered kernel", "minicontainer kernel ls lists them"
@@ -114,7 +113,7 @@ def remove(name: str) -> None:
 
 def make_default(name: str) -> None:
     """Makes a registered kernel the default. NoKernelError."""
-    with locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         find(name)
         part = f".{DEFAULT}.{os.urandom(4).hex()}"
         runtime.write(f"{directory()}/{part}", name)
@@ -128,11 +127,11 @@ def make_default(name: str) -> None:
 def part() -> Iterator[str]:
     """A new directory below another name, to make a kernel in; removed at the end of the context unless ``publish``
     has given it its name."""
-    with locked():
+    with runtime.locked_directory(directory()):
         _remove_left()
         path = f"{directory()}/.{os.urandom(8).hex()}"
         os.mkdir(path, 0o700)
-        lock = os.open(path, DIRECTORY)
+        lock = os.open(path, runtime.DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield path
@@ -150,7 +149,7 @@ def publish(path: str, name: str, metadata: Mapping[str, Any]) -> Registered:
 
     whole = {"format": FORMAT, "size": _size(path), **metadata}
     runtime.write(f"{path}/{METADATA}", json.dumps(whole))
-    with locked() as parent:
+    with runtime.locked_directory(directory()) as parent:
         check_free(name)
         os.rename(path, f"{directory()}/{name}")
         os.fsync(parent)
@@ -163,20 +162,6 @@ def check_free(name: str) -> None:
         raise SpecError("name", name, "is taken by a registered kernel", f"another, or minicontainer kernel rm {name}")
 
 
-@contextmanager
-def locked() -> Iterator[int]:
-    """Holds the lock on the directory of all kernels, which is made if it is missing; yields a descriptor of it."""
-    runtime.make_directory(directory())
-    parent = os.open(directory(), DIRECTORY)
-    try:
-        if os.fstat(parent).st_mode & 0o077:
-            os.fchmod(parent, 0o700)
-        fcntl.flock(parent, fcntl.LOCK_EX)
-        yield parent
-    finally:
-        os.close(parent)
-
-
 def _remove_left() -> None:
     """Removes what killed processes have left; under the lock."""
     for name in os.listdir(directory()):
@@ -185,7 +170,7 @@ def _remove_left() -> None:
             continue
         if not os.path.isdir(path):
             os.unlink(path)
-        elif runtime.is_unlocked(os.open(path, DIRECTORY)):
+        elif runtime.is_unlocked(os.open(path, runtime.DIRECTORY)):
             _delete(path)
 
 
