@@ -118,6 +118,8 @@ class _Lib:
     MC_STOP_HALTED: int
     MC_STOP_OUTPUT: int
     MC_STOP_TRACE: int
+    MC_DEVICE_CONSOLE: int
+    MC_DEVICE_FILE_SYSTEM: int
     MC_GUEST_CLONE_FAILED: int
     MC_GUEST_EXEC_FAILED: int
     MC_GUEST_EXITED: int
@@ -140,8 +142,10 @@ class _Lib:
     MC_MACHINE_SELF: int
     MC_VMM_CONSOLE: int
     MC_VMM_CPUS: int
+    MC_VMM_DEVICES: int
     MC_VMM_FILES: int
     MC_VMM_FILES_FD: int
+    MC_VMM_GIVEN_FD: int
     MC_VMM_KVM_ERROR: int
     MC_VMM_KVM_FD: int
     MC_VMM_MACHINE_FD: int

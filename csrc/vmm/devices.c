@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
 #include "vmm/vmm.h"
@@ -82,7 +83,14 @@ static int moved(struct mc_vmm *vmm, int fd)
 	return copy;
 }
 
-static void make_console(struct mc_vmm *vmm)
+/* ---- each kind: the device's registers; its threads start when its interrupt is connected */
+
+struct made {
+	struct mc_virtio *virtio;
+	void *device;
+};
+
+static struct made make_console(struct mc_vmm *vmm)
 {
 	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
 	int control[2], fds[MC_PORTS];
@@ -98,37 +106,65 @@ static void make_console(struct mc_vmm *vmm)
 	vmm->console = mc_console_new(&vmm->memory, fds);
 	if (!vmm->console)
 		mc_vmm_fail(vmm, -errno, "the console");
-	vmm->devices[0] = mc_console_virtio(vmm->console);
+	return (struct made){ mc_console_virtio(vmm->console), vmm->console };
 }
 
-static void make_files(struct mc_vmm *vmm)
+static int start_console(void *device)
+{
+	return mc_console_start(device);
+}
+
+static struct made make_files(struct mc_vmm *vmm)
 {
 	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
 	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
+	struct mc_virtio_fs *fs;
 
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
-	vmm->fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
-	if (!vmm->fs)
+	fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
+	if (!fs)
 		mc_vmm_fail(vmm, -errno, "the file system's device");
-	vmm->devices[1] = mc_virtio_fs_virtio(vmm->fs);
+	return (struct made){ mc_virtio_fs_virtio(fs), fs };
+}
+
+static int start_files(void *device)
+{
+	return mc_virtio_fs_start(device);
+}
+
+static const struct {
+	struct made (*make)(struct mc_vmm *vmm);
+	int (*start)(void *device);
+} KINDS[] = {
+	[MC_DEVICE_CONSOLE] = { make_console, start_console },
+	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files },
+};
+
+static void make_device(struct mc_vmm *vmm, uint32_t number)
+{
+	const uint32_t kind = vmm->machine->kinds[number];
+	struct made made;
+	int r;
+
+	if (kind >= sizeof(KINDS) / sizeof(KINDS[0]))
+		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
+	made = KINDS[kind].make(vmm);
+	vmm->devices[number] = made.virtio;
+	connect_device(vmm, number);
+	r = KINDS[kind].start(made.device);
+	if (r < 0)
+		mc_vmm_fail(vmm, r, "the threads of a device: %s", made.virtio->type->name);
 }
 
 void mc_vmm_make_devices(struct mc_vmm *vmm)
 {
-	int r;
-
 	vmm->alarm = event(vmm);
-	make_console(vmm);
-	make_files(vmm);
-	for (uint32_t i = 0; i < MC_VMM_DEVICES; i++)
-		connect_device(vmm, i);
-	r = mc_console_start(vmm->console);
-	if (r == 0)
-		r = mc_virtio_fs_start(vmm->fs);
-	if (r < 0)
-		mc_vmm_fail(vmm, r, "the devices' threads");
+	if (vmm->machine->ndevices > MC_VMM_DEVICES)
+		mc_vmm_fail(vmm, -EINVAL, "machine: %u devices", vmm->machine->ndevices);
+	for (uint32_t i = 0; i < vmm->machine->ndevices; i++)
+		make_device(vmm, i);
 }
 
 static struct mc_virtio *at(struct mc_vmm *vmm, uint64_t address, uint64_t *offset)
@@ -136,7 +172,7 @@ static struct mc_virtio *at(struct mc_vmm *vmm, uint64_t address, uint64_t *offs
 	uint64_t from = address - vmm->machine->devices;
 
 	*offset = from % MC_VMM_DEVICE_SIZE;
-	return from / MC_VMM_DEVICE_SIZE < MC_VMM_DEVICES ? vmm->devices[from / MC_VMM_DEVICE_SIZE] : NULL;
+	return from / MC_VMM_DEVICE_SIZE < vmm->machine->ndevices ? vmm->devices[from / MC_VMM_DEVICE_SIZE] : NULL;
 }
 
 uint64_t mc_vmm_device_read(struct mc_vmm *vmm, uint64_t address, uint32_t size)

@@ -20,9 +20,11 @@
 #define MC_VMM_RUN_FD 6     /* struct mc_vmm_run                                                        */
 #define MC_VMM_PROC_FD 7    /* the root of a proc that is mounted nowhere                               */
 #define MC_VMM_FILES_FD 8   /* the files that segments are read from                                    */
-#define MC_VMM_FILES 4      /* at most                                                                  */
+#define MC_VMM_FILES 2      /* at most: kernel and initramfs                                            */
+#define MC_VMM_GIVEN_FD 10  /* what devices serve: that of device i is the one at MC_VMM_GIVEN_FD + i    */
 
 #define MC_VMM_CPUS 254
+#define MC_VMM_DEVICES 8    /* at most                                                                  */
 #define MC_VMM_TEXT 256
 #define MC_VMM_CONSOLE 4096
 
@@ -37,6 +39,11 @@ struct mc_machine_msr {
 	uint64_t index, value;
 };
 
+enum mc_vmm_device {
+	MC_DEVICE_CONSOLE,      /* the streams, and the conversation with init                      */
+	MC_DEVICE_FILE_SYSTEM   /* the monitor's root directory                                     */
+};
+
 struct mc_machine {
 	uint32_t magic, size;
 	uint64_t memory;        /* bytes                                                            */
@@ -46,7 +53,9 @@ struct mc_machine {
 	uint32_t cpuid, cpuid_size; /* offset of struct kvm_cpuid2 of the first processor; from one to the next */
 	uint32_t regs, sregs;   /* offsets of struct kvm_regs and kvm_sregs of the first processor  */
 	uint32_t irq;           /* of the first device; those of the others follow                  */
+	uint32_t ndevices;
 	uint64_t devices;       /* address of the first device; a page for each                     */
+	uint32_t kinds[MC_VMM_DEVICES]; /* enum mc_vmm_device                                       */
 };
 
 /* How a machine has ended whose program has not. */

@@ -243,7 +243,7 @@ static void read_signals(struct conversation *c, int signals)
 /* The guest has broken a rule of virtio. Its kernel does not do that by itself. */
 __attribute__((noreturn)) static void on_broken(struct mc_vmm *vmm)
 {
-	for (int i = 0; i < MC_VMM_DEVICES; i++)
+	for (int i = 0; i < (int)vmm->machine->ndevices; i++)
 		if (vmm->devices[i]->broken)
 			mc_vmm_fail(vmm, -EPROTO, "%s: %s", vmm->devices[i]->type->name, vmm->devices[i]->broken);
 	mc_vmm_fail(vmm, -EPROTO, "a device");

@@ -9,11 +9,10 @@
 
 #include "kvm/vcpu.h"
 #include "virtio/console.h"
-#include "virtio/fs.h"
 #include "virtio/memory.h"
+#include "virtio/mmio.h"
 #include "vmm/machine.h"
 
-#define MC_VMM_DEVICES 2 /* the console, the file system */
 #define MC_VMM_DEVICE_SIZE 4096
 
 struct mc_vmm {
@@ -30,7 +29,6 @@ struct mc_vmm {
 	struct mc_vcpu *processors;
 	struct mc_virtio *devices[MC_VMM_DEVICES];
 	struct mc_console *console;
-	struct mc_virtio_fs *fs;
 	pthread_mutex_t lock;   /* of `tail`, and of the end                                        */
 };
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from minicontainer.kvm import acpi, biosdata, boot, cpuid, processor
 from minicontainer.kvm.boot import pc
 from minicontainer.kvm.boot.kernel import opened
+from minicontainer.microvm.devices import ALWAYS
 from minicontainer.microvm.recorded import Copied, RecordedMemory
 from minicontainer.native import ffi, lib
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from minicontainer.kvm.boot.kernel import Entry
     from minicontainer.kvm.system import Kvm
+    from minicontainer.microvm.devices import Device
 else:
     from minicontainer.records import NamedTuple
 
-DEVICES = 2  # console, file system: csrc/vmm/devices.c
 FIRST_DEVICE, FIRST_IRQ = 0xD0000000, 5
 ALIGNMENT = 8
 
@@ -43,11 +44,12 @@ class Boot(NamedTuple):
     append: str
     mode: str | None = None
     has_acpi: bool = True
+    devices: Sequence[Device] = ALWAYS
 
 
-def device_places() -> list[tuple[int, int]]:
+def device_places(devices: Sequence[Device]) -> list[tuple[int, int]]:
     """Address and interrupt of each device."""
-    return [(FIRST_DEVICE + i * acpi.VIRTIO_SIZE, FIRST_IRQ + i) for i in range(DEVICES)]
+    return [(FIRST_DEVICE + i * acpi.VIRTIO_SIZE, FIRST_IRQ + i) for i in range(len(devices))]
 
 
 def make(kvm: Kvm, what: Boot, memory: int, cpus: int) -> Image:
@@ -58,25 +60,25 @@ def make(kvm: Kvm, what: Boot, memory: int, cpus: int) -> Image:
             options = boot.Options(what.mode, initrd=what.initramfs, append=what.append)
             entry = boot.load(file, recorded, options)
         if what.has_acpi:
-            acpi.write(recorded, cpus, virtio=device_places())
+            acpi.write(recorded, cpus, virtio=device_places(what.devices))
         else:
             entry = biosdata.write(entry, recorded, cpus, irqchip=True)
         pc.write_reset_code(recorded)
-        tables = processor.write_tables(entry, recorded)
-        return Image(_encode(kvm, recorded, entry, tables, cpus), tuple(recorded.files))
+        return Image(_encode(kvm, recorded, entry, cpus, what.devices), tuple(recorded.files))
     except BaseException:
         recorded.close()
         raise
 
 
-def _encode(kvm: Kvm, memory: RecordedMemory, entry: Entry, tables: int, cpus: int) -> bytes:
+def _encode(kvm: Kvm, memory: RecordedMemory, entry: Entry, cpus: int, devices: Sequence[Device]) -> bytes:
     sregs = ffi.new("struct kvm_sregs *")
-    processor.enter_mode(sregs, entry, tables)
+    processor.enter_mode(sregs, entry, processor.write_tables(entry, memory))
     processors = [cpuid.for_processor(kvm, number, cpus, irqchip=True) for number in range(cpus)]
     blob = _Blob(ffi.sizeof("struct mc_machine"))
     header = ffi.new("struct mc_machine *")
     header.magic, header.memory, header.cpus = lib.MC_MACHINE_MAGIC, memory.size, cpus
     header.devices, header.irq = FIRST_DEVICE, FIRST_IRQ
+    header.ndevices, header.kinds = len(devices), [device.kind for device in devices]
     header.regs = blob.add(bytes(ffi.buffer(processor.registers_of(entry, memory))))
     header.sregs = blob.add(bytes(ffi.buffer(sregs)))
     msrs = ffi.new("struct mc_machine_msr[]", list(processor.LINUX_MSRS.items()))

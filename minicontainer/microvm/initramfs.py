@@ -17,32 +17,33 @@ import os
 from minicontainer import usercache
 from minicontainer.errors import UnsupportedError
 from minicontainer.microvm import kernelfile, stamps
+from minicontainer.microvm.devices import ALWAYS, drivers
 from minicontainer.native import LIBEXEC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from minicontainer.microvm.devices import Device
     from minicontainer.microvm.kernelfile import LinuxKernel
 
 KIND = "initramfs"
 TOTAL_MAX = 256 << 20  # bytes of all files
 FORMAT = 1  # of what is kept
-WANTED = ("virtio_mmio", "virtio_console", "virtiofs")
-OPTIONAL = ("virtio_rng",)
 DIRECTORIES = ("dev", "proc", "sys", "root", "modules")
 CONSOLE = {"dev/console": (5, 1)}  # Linux Documentation/admin-guide/devices.txt
 PROGRAMS = {"init": "guestinit", "init-helper": "init"}  # name in the archive -> file of LIBEXEC
 FORCED = "CONFIG_MODULE_SIG_FORCE"
 
 
-def open_base(kernel: LinuxKernel, wanted: Sequence[str] = WANTED, optional: Sequence[str] = OPTIONAL) -> int:
+def open_base(kernel: LinuxKernel, devices: Sequence[Device] = ALWAYS) -> int:
     """A descriptor of the initramfs for a kernel, which the caller closes: of a file, or of a memfd where no file can
-    be kept. ``wanted``, ``optional``: modules (modules.load_order).
+    be kept. It has the drivers of ``devices``.
 
     UnsupportedError: the kernel lacks a module, or cannot run a machine at all."""
     if kernel.lacks:
         _check_features(kernel)
+    wanted, optional = drivers(devices)
     index = stamps.digest(stamps.encoded(repr((FORMAT, *kernel[:4], *wanted, "", *optional, *_chosen_by(kernel)))))
     known = _known(index)
     if known is not None and (fd := usercache.find(KIND, _name(index, known))) is not None:

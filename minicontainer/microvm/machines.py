@@ -6,12 +6,16 @@ import os
 
 from minicontainer.errors import Error
 from minicontainer.microvm import initramfs, keeping, kernels
+from minicontainer.microvm.devices import ALWAYS
 from minicontainer.microvm.kernelfile import ACPI, LinuxKernel
 from minicontainer.native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NamedTuple
+
+    from minicontainer.microvm.devices import Device
 else:
     from minicontainer.records import NamedTuple
 
@@ -34,13 +38,13 @@ class Machine(NamedTuple):
     files: tuple[int, ...]
 
 
-def make(chosen: str | None, memory: int, cpus: int) -> Machine:
+def make(chosen: str | None, memory: int, cpus: int, devices: Sequence[Device] = ALWAYS) -> Machine:
     """The machine for a kernel (kernels.find), with ``memory`` bytes. UnsupportedError: there is no KVM, or no kernel
     that can be used; SpecError, KernelError: the chosen one cannot."""
     kernel = kernels.find(chosen)
-    archive = initramfs.open_base(kernel)
+    archive = initramfs.open_base(kernel, devices)
     try:
-        data, files = _kept(kernel, archive, memory, cpus)
+        data, files = _kept(kernel, archive, memory, cpus, devices)
     finally:
         os.close(archive)
     if len(files) > lib.MC_VMM_FILES:
@@ -50,9 +54,12 @@ def make(chosen: str | None, memory: int, cpus: int) -> Machine:
     return Machine(kernel, data, files)
 
 
-def _kept(kernel: LinuxKernel, archive: int, memory: int, cpus: int) -> tuple[bytes, tuple[int, ...]]:
+def _kept(
+    kernel: LinuxKernel, archive: int, memory: int, cpus: int, devices: Sequence[Device]
+) -> tuple[bytes, tuple[int, ...]]:
     """Data and files of a machine that is kept; else of one that is made, and kept."""
-    asked = (kernel.mode, kernel.announce, COMMAND_LINE, BARE_COMMAND_LINE, memory, cpus)
+    kinds = [device.kind for device in devices]
+    asked = (kernel.mode, kernel.announce, COMMAND_LINE, BARE_COMMAND_LINE, memory, cpus, kinds)
     try:
         kvm = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -61,19 +68,21 @@ def _kept(kernel: LinuxKernel, archive: int, memory: int, cpus: int) -> tuple[by
             os.close(kvm)
         found = keep.find()
     except OSError:  # what is made next says why
-        return _made(kernel, archive, memory, cpus)
+        return _made(kernel, archive, memory, cpus, devices)
     if found is None:
-        found = _made(kernel, archive, memory, cpus)
+        found = _made(kernel, archive, memory, cpus, devices)
         keep.keep(*found)
     return found
 
 
-def _made(kernel: LinuxKernel, archive: int, memory: int, cpus: int) -> tuple[bytes, tuple[int, ...]]:
+def _made(
+    kernel: LinuxKernel, archive: int, memory: int, cpus: int, devices: Sequence[Device]
+) -> tuple[bytes, tuple[int, ...]]:
     from minicontainer.kvm.system import Kvm
     from minicontainer.microvm import image
 
     has_acpi = kernel.announce == ACPI
-    words = COMMAND_LINE if has_acpi else f"{BARE_COMMAND_LINE} {kernels.device_words(image.device_places())}"
-    what = image.Boot(kernel.path, f"/proc/self/fd/{archive}", words, kernel.mode, has_acpi)
+    words = COMMAND_LINE if has_acpi else f"{BARE_COMMAND_LINE} {kernels.device_words(image.device_places(devices))}"
+    what = image.Boot(kernel.path, f"/proc/self/fd/{archive}", words, kernel.mode, has_acpi, devices)
     with Kvm() as kvm:
         return image.make(kvm, what, memory, cpus)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from supplies import Run
 
-from minicontainer.microvm import initramfs, modulefile, modules, store
+from minicontainer.microvm import modulefile, modules, store
+from minicontainer.microvm.devices import ALWAYS, drivers
 
 pytestmark = pytest.mark.needs("rig-host")  # which has packages too
 
@@ -28,7 +29,7 @@ def test_a_kernel_of_this_distribution(minicontainer_cli: Run) -> None:
     entry = store.find(done.stdout.strip())
     kernel = entry.kernel
     assert (entry.is_default, kernel.lacks, kernel.announce, kernel.mode) == (True, (), "acpi", None)
-    files = modules.load_order(kernel, initramfs.WANTED, optional=initramfs.OPTIONAL)
+    files = modules.load_order(kernel, drivers(ALWAYS)[0])
     names = [modulefile.name_of(path) for path in files]
     assert names.index("virtio_ring") < names.index("virtio_mmio") < names.index("virtiofs")
     for path in files:

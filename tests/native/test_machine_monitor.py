@@ -46,7 +46,7 @@ def fake(program: str, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     def make(word: str, *args: str, how: Callable[..., Container] = Container.start, **options: Any) -> Container:
         def inputs(_: mc.Spec, stack: Any) -> dict[str, int]:
             fds = {"machine": sealed_memfd("machine", word.encode()), "program": os.open(program, os.O_RDONLY)}
-            for name in ("kvm", *(f"file-{i}" for i in range(monitor.FILES))):
+            for name in ("kvm", *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
                 fds[name] = os.open("/dev/null", os.O_RDONLY)
             for fd in fds.values():
                 stack.callback(os.close, fd)
@@ -84,7 +84,7 @@ def test_a_start_that_returns_has_a_program_that_runs(fake: Callable[..., Contai
 def test_the_monitor_has_its_descriptors_and_no_others(fake: Callable[..., Container]) -> None:
     container = fake("runs")
     there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
-    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, monitor.PROGRAM_FD)]
+    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD)]
 
 
 def test_a_terminal_is_the_monitors(fake: Callable[..., Container]) -> None:

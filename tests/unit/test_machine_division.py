@@ -9,6 +9,7 @@ from hosts import some_host
 
 from minicontainer.container.machine import division, guest, monitor
 from minicontainer.errors import SpecError
+from minicontainer.microvm.devices import ALWAYS, Device
 from minicontainer.native import lib
 from minicontainer.plan import Plan
 from minicontainer.records import names
@@ -147,12 +148,23 @@ def test_a_limit_that_is_changed_is_one_that_a_machine_has() -> None:
         division.check_change(spec_of(limits=Limits(pids=5)), ["pids"], running=False)
 
 
-def test_the_descriptors_of_the_monitor_are_numbered_without_a_gap() -> None:
+def test_the_monitor_has_its_descriptors_alone() -> None:
     """Whatever else its creator has left open is closed."""
-    assert sorted(monitor.NUMBERS.values()) == list(range(3, monitor.PROGRAM_FD))
+    assert sorted(monitor.NUMBERS.values()) == list(range(3, lib.MC_VMM_GIVEN_FD))
     spec = division.outer(spec_of())
     steps = monitor.compile(spec, some_host(spec)).steps
     first_dup = next(i for i, step in enumerate(steps) if step.call == "dup3" and step.phase == "execute")
     assert all(step.call != "fcntl" for step in steps[first_dup:]), "each input is moved away first"
-    (closing,) = [step for step in steps[first_dup:] if step.call == "close_range"]
-    assert closing.args[0] == monitor.FIRST_FREE
+    assert [step.args[:2] for step in steps if step.call == "close_range"] == [
+        (lib.MC_VMM_GIVEN_FD, monitor.FIRST_FREE - 1),
+        (monitor.FIRST_FREE, 0xFFFFFFFF),
+    ]
+
+
+def test_what_a_device_serves_has_the_number_of_the_device() -> None:
+    devices = (*ALWAYS, Device(7, "one"), Device(8, "two", given="disk"))
+    spec = division.outer(spec_of())
+    plan = monitor.compile(spec, some_host(spec), devices)
+    assert "disk" in plan.slots
+    numbers = {step.args[1] for step in plan.steps if step.call == "dup3" and step.phase == "execute"}
+    assert numbers == {*monitor.NUMBERS.values(), lib.MC_VMM_GIVEN_FD + 3, monitor.PROGRAM_FD}

@@ -16,6 +16,7 @@ from minicontainer.kvm import acpi, mptable
 from minicontainer.kvm.boot.kernel import InMemory, Kernel
 from minicontainer.kvm.memory import HIGH, HOLE, GuestMemoryError
 from minicontainer.microvm import image
+from minicontainer.microvm.devices import ALWAYS
 from minicontainer.microvm.recorded import Copied, RecordedMemory, Written
 
 
@@ -115,7 +116,7 @@ def test_a_kernel_without_has_an_mp_table_with_the_devices_interrupts(tables: An
     assert acpi.ADDRESS not in found
     assert found[mptable.POINTER].startswith(b"_MP_")
     table = found[mptable.ADDRESS]
-    for _, irq in image.device_places():
+    for _, irq in image.device_places(ALWAYS):
         # flags 0: as the bus has them; ISA's are active high and edge (MultiProcessor Specification, 4.3.4)
         entry = struct.pack("<BBHBBBB", mptable.INTERRUPT, mptable.INT, 0, 0, irq, 2, irq)
         assert entry in table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import linuxes
@@ -16,6 +16,7 @@ from minicontainer import cpio
 from minicontainer.errors import UnsupportedError
 from minicontainer.kvm.boot.kernel import Kernel
 from minicontainer.microvm import adding, initramfs, kernelfile, modulefile, modules
+from minicontainer.microvm.devices import ALWAYS, Device
 
 Member = tuple[int, tuple[int, int], bytes]  # mode, device, content
 
@@ -56,8 +57,8 @@ def kept(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache/minicontainer/initramfs").iterdir(), key=lambda file: file.stat().st_size)
 
 
-def content(kernel: kernelfile.LinuxKernel, **options: list[str]) -> bytes:
-    fd = initramfs.open_base(kernel, **options)
+def content(kernel: kernelfile.LinuxKernel, devices: Sequence[Device] = ALWAYS) -> bytes:
+    fd = initramfs.open_base(kernel, devices)
     try:
         with Kernel(f"/proc/self/fd/{fd}") as file:  # as the loader of a machine opens it
             return file.read(0, file.size, "the initramfs")
@@ -89,16 +90,16 @@ def test_what_it_holds(kernel: kernelfile.LinuxKernel) -> None:
     assert found["init-helper"][2] == b"container's init"
     assert found["dev/console"] == (stat.S_IFCHR | 0o600, (5, 1), b"")
     files = [name for name in found if name.startswith("modules/")]
-    ordered = [*linuxes.ORDER, "virtio_rng"]
-    assert files == sorted(files) == [f"modules/{i:02}-{name}.ko" for i, name in enumerate(ordered)]
+    assert files == sorted(files) == [f"modules/{i:02}-{name}.ko" for i, name in enumerate(linuxes.ORDER)]
     assert found[files[4]][2] == modulefile.stripped(linuxes.signed(linuxes.module("fuse")))
 
 
 def test_names_sort_with_many_modules(tmp_path: Path) -> None:
-    needs = {f"m{i}": () for i in range(101)}
+    needs = {"virtio_mmio": ()} | {f"m{i}": () for i in range(101)}
     directory = linuxes.modules(tmp_path / "m", needs)
     kernel = kernelfile.LinuxKernel(str(tmp_path / "none"), "6.1", str(directory))
-    files = [name for name, _ in members(content(kernel, wanted=list(needs))) if name.startswith("modules/")]
+    devices = [Device(0, name) for name in list(needs)[1:]]
+    files = [name for name, _ in members(content(kernel, devices)) if name.startswith("modules/")]
     assert files == sorted(files)
     assert [name.partition("-")[2] for name in files] == [f"{name}.ko" for name in needs]
 
@@ -109,7 +110,7 @@ def test_it_is_made_once(kernel: kernelfile.LinuxKernel, made: list[int], tmp_pa
     assert archive.read_bytes() == first
     os.utime(archive, (1, 1))
     assert content(kernel) == first
-    assert made == [7]
+    assert made == [6]
     assert archive.stat().st_mtime > 1  # it was used
 
 
@@ -149,15 +150,15 @@ def test_what_has_changed_counts(
     change(Path(kernel.modules), programs)
     content(kernel)
     content(kernel)
-    assert made == [7, 7]
+    assert made == [6, 6]
 
 
 def test_other_modules_are_another_archive(kernel: kernelfile.LinuxKernel, made: list[int]) -> None:
     content(kernel)
-    content(kernel, wanted=["virtio_mmio"], optional=[])
-    content(kernel._replace(modules=None, config=None), wanted=[])
+    content(kernel, [])
+    content(kernel._replace(modules=None, config=None))
     content(kernel)
-    assert made == [7, 3, 0]
+    assert made == [6, 3, 0]
 
 
 SPOILS: dict[str, Callable[[Path], object]] = {

@@ -15,7 +15,8 @@ from kernels import Load, one_line
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm.boot.kernel import Kernel, KernelError
-from minicontainer.microvm import adding, initramfs, kernelfile, krunfw, modules, store
+from minicontainer.microvm import adding, kernelfile, krunfw, modules, store
+from minicontainer.microvm.devices import ALWAYS, drivers
 
 IMAGE = k.CODE.ljust(0x200, b"\x90") + linuxes.banner("6.12.9") + b"\0".join(linuxes.WHOLE)
 
@@ -106,7 +107,7 @@ def test_it_is_registered_as_an_elf_file_that_boots_by_itself(library: Path, loa
     kernel = entry.kernel
     assert (entry.name, kernel.release, kernel.kind) == ("libkrunfw-6.12.9", "6.12.9", "libkrunfw")
     assert (kernel.mode, kernel.announce, kernel.modules, kernel.lacks) == ("linux64", "command line", None, ())
-    assert modules.load_order(kernel, initramfs.WANTED) == []
+    assert modules.load_order(kernel, drivers(ALWAYS)[0]) == []
     entered, memory = load(Path(kernel.path), "64M", mode=kernel.mode, append="x")
     assert (entered.kind, entered.mode, entered.rip, entered.linux) == ("vmlinux", "long", linuxes.LOAD + 0x120, True)
     assert memory.read(linuxes.LOAD, len(IMAGE)) == IMAGE

@@ -6,6 +6,7 @@ import math
 import posixpath
 
 from minicontainer.errors import SpecError
+from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from minicontainer.container.host import Host
+    from minicontainer.microvm.devices import Device
     from minicontainer.spec import Mount, Spec
 
 MEMORY = 512 << 20  # bytes of a guest whose spec has no limit
@@ -93,6 +95,11 @@ def memory(spec: Spec) -> int:
 def cpus(spec: Spec) -> int:
     """The number of the guest's processors."""
     return 1 if spec.limits.cpus is None else max(1, math.ceil(float(spec.limits.cpus)))
+
+
+def devices(spec: Spec) -> tuple[Device, ...]:
+    """The guest's."""
+    return ALWAYS
 
 
 def outer(spec: Spec) -> Spec:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from minicontainer import plan as p
 from minicontainer.container import compiler
+from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import LIBEXEC, lib
 from minicontainer.plan import Slot
 from minicontainer.spec import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from minicontainer.container.host import Host
+    from minicontainer.microvm.devices import Device
     from minicontainer.plan import Builder, Plan
     from minicontainer.spec import Spec
 
 PROGRAM = f"{LIBEXEC}/vmm"
-FILES = 2  # kernel and initramfs
 NUMBERS = {
     "proc": lib.MC_VMM_PROC_FD,  # which the plan has opened; the others are inputs
     "report": lib.MC_VMM_REPORT_FD,
     "kvm": lib.MC_VMM_KVM_FD,
     "machine": lib.MC_VMM_MACHINE_FD,
     "run": lib.MC_VMM_RUN_FD,
-    **{f"file-{i}": lib.MC_VMM_FILES_FD + i for i in range(FILES)},
+    **{f"file-{i}": lib.MC_VMM_FILES_FD + i for i in range(lib.MC_VMM_FILES)},
 }
-PROGRAM_FD = lib.MC_VMM_FILES_FD + FILES
+PROGRAM_FD = lib.MC_VMM_GIVEN_FD + lib.MC_VMM_DEVICES
 FIRST_FREE = PROGRAM_FD + 1
 
 # What a file server needs to act for any user of the guest, within the container's ids.
@@ -34,26 +37,29 @@ RIGHTS = sum(
 )
 
 
-def compile(spec: Spec, host: Host) -> Plan:
-    """The plan of the outer spec (division.outer). Inputs: those of ``compiler.compile_root``, of NUMBERS, and
-    ``program``."""
+def compile(spec: Spec, host: Host, devices: Sequence[Device] = ALWAYS) -> Plan:
+    """The plan of the outer spec (division.outer). Inputs: those of ``compiler.compile_root``, of NUMBERS, what each of
+    the ``devices`` is given, and ``program``."""
     b = compiler.compile_root(spec, host)
     b.phase = "confine"
     rights = RIGHTS if host.permitted == -1 else RIGHTS & host.permitted
     b.add(p.capbset_drop_all_but(rights), p.capset(rights, rights, 0), p.call("umask", 0))
     b.add(p.prctl("PR_SET_NO_NEW_PRIVS", 1))
-    _execute(b, spec, host)
+    _execute(b, spec, host, devices)
     return b.plan()
 
 
-def _execute(b: Builder, spec: Spec, host: Host) -> None:
+def _execute(b: Builder, spec: Spec, host: Host, devices: Sequence[Device]) -> None:
     """Gives each descriptor its number, and executes the program. An input may have the number that another is to have,
     so each is moved away first."""
     b.phase = "execute"
-    for name in (*NUMBERS, "program"):
-        given = Slot(name) if name == "proc" else b.input(name)
-        b.add(p.call("fcntl", given, p.const("F_DUPFD_CLOEXEC"), FIRST_FREE, into=f"{name}-moved"))
-    b.add(*(p.dup3(Slot(f"{name}-moved"), number) for name, number in NUMBERS.items()))
+    given = {device.given: lib.MC_VMM_GIVEN_FD + i for i, device in enumerate(devices) if device.given}
+    numbers = NUMBERS | given
+    for name in (*numbers, "program"):
+        slot = Slot(name) if name == "proc" else b.input(name)
+        b.add(p.call("fcntl", slot, p.const("F_DUPFD_CLOEXEC"), FIRST_FREE, into=f"{name}-moved"))
+    b.add(p.call("close_range", lib.MC_VMM_GIVEN_FD, FIRST_FREE - 1, 0))  # where a device is given nothing
+    b.add(*(p.dup3(Slot(f"{name}-moved"), number) for name, number in numbers.items()))
     b.add(p.call("dup3", Slot("program-moved"), PROGRAM_FD, p.const("O_CLOEXEC")), p.close_range(FIRST_FREE))
     if spec.die_with_parent:
         b.add(p.prctl("PR_SET_PDEATHSIG", 9))

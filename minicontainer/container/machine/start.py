@@ -6,7 +6,7 @@ import fcntl
 import os
 
 from minicontainer.container import compilation, compiler, explain, facts, parent, references, start
-from minicontainer.container.cgroup import devices
+from minicontainer.container.cgroup import devices as deviceaccess
 from minicontainer.container.facts import CALLER
 from minicontainer.container.machine import division, guest, monitor
 from minicontainer.container.machine.run import MachineError, Run
@@ -20,12 +20,13 @@ from minicontainer.native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
     from minicontainer.container.child import Child
     from minicontainer.container.compilation import Compiled
     from minicontainer.errors import Error
+    from minicontainer.microvm.devices import Device
     from minicontainer.plan import Plan
     from minicontainer.spec import Spec
 
@@ -106,27 +107,28 @@ def _start(spec: Spec, clone: Clone, identifier: str, exe: str, stack: ExitStack
         stack.callback(run.close)
         return clone(child, outer, compiled, {**inputs, "run": _above(run.fd, stack)})
 
-    return start.start_with(division.outer(spec), with_run, identifier, lambda outer: _compile(outer, exe))
+    devices = division.devices(spec)
+    return start.start_with(division.outer(spec), with_run, identifier, lambda outer: _compile(outer, devices, exe))
 
 
 def compile(spec: Spec) -> tuple[Spec, Compiled, Plan]:
     """The spec of the monitor's container, compiled, and the guest's plan. Nothing is made."""
     division.check(spec)
     outer = division.outer(spec)
-    return outer, _compile(outer), guest.compile(spec, facts.gather(spec))
+    return outer, _compile(outer, division.devices(spec)), guest.compile(spec, facts.gather(spec))
 
 
 def _inputs(spec: Spec, stack: ExitStack) -> dict[str, int]:
     """The inputs of the outer plan that every start of the spec has. ``stack`` closes them."""
-    machine = machines.make(spec.kernel, division.memory(spec), division.cpus(spec))
+    machine = machines.make(spec.kernel, division.memory(spec), division.cpus(spec), division.devices(spec))
     for fd in machine.files:
         stack.callback(os.close, fd)
     data = sealed_memfd("minicontainer-machine", machine.data)
     stack.callback(os.close, data)
     kvm = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
     stack.callback(os.close, kvm)
-    files = [*machine.files, *[data] * monitor.FILES]  # a plan has the same inputs for all machines
-    given = {"kvm": kvm, "machine": data, **{f"file-{i}": files[i] for i in range(monitor.FILES)}}
+    files = [*machine.files, *[data] * lib.MC_VMM_FILES]  # a plan has the same inputs for all machines
+    given = {"kvm": kvm, "machine": data, **{f"file-{i}": files[i] for i in range(lib.MC_VMM_FILES)}}
     given["program"] = init.cached(monitor.PROGRAM)
     return {name: _above(fd, stack) for name, fd in given.items()}
 
@@ -138,11 +140,11 @@ def _above(fd: int, stack: ExitStack) -> int:
     return copy
 
 
-def _compile(outer: Spec, exe: str = CALLER) -> Compiled:
+def _compile(outer: Spec, devices: Sequence[Device], exe: str = CALLER) -> Compiled:
     """Compiles the outer spec, as compilation.compile_spec does a container's."""
     check_proc()
     host_facts = facts.gather(outer, exe)
-    plan = monitor.compile(outer, host_facts)
+    plan = monitor.compile(outer, host_facts, devices)
     parent_plan = parent.template(outer, host_facts, plan)
     return compilation.Compiled(
         host=host_facts,
@@ -150,7 +152,7 @@ def _compile(outer: Spec, exe: str = CALLER) -> Compiled:
         flags=compiler.clone_flags(outer, host_facts),
         parent_plan=parent_plan,
         common_inputs=3 + (len(parent_plan.names) if parent_plan is not None else 0),
-        allowed_devices=devices.rules(outer, host_facts),
+        allowed_devices=deviceaccess.rules(outer, host_facts),
         network=None,
         streams=0 if outer.tty else plan.slots["stdin"] + 1,
         caller=None,
