@@ -124,6 +124,7 @@ class _Lib:
     MC_GUEST_EXEC_FAILED: int
     MC_GUEST_EXITED: int
     MC_GUEST_FAILED: int
+    MC_GUEST_FORGET: int
     MC_GUEST_INIT_FAILED: int
     MC_GUEST_LONGEST: int
     MC_GUEST_MAGIC: int

@@ -7,7 +7,7 @@
  *     guest  READY      init runs, and the ports are open
  *     host   START      what to run: a plan that the guest walks as a container's child does (csrc/plan/)
  *     guest  STARTED    the plan was walked to its exec
- *     host   SIGNAL, RESIZE, any number of them
+ *     host   SIGNAL, RESIZE, FORGET, any number of them
  *     guest  EXITED     the program has ended, no other process is left, and all output is in the queues of the ports
  *
  * FAILED may come in place of any frame of the guest, and is then the last one. After EXITED or FAILED init waits until
@@ -41,6 +41,7 @@ enum mc_guest_type {
 	MC_GUEST_START = 16,   /* struct mc_guest_start, then what its offsets refer to                 */
 	MC_GUEST_SIGNAL = 17,  /* struct mc_guest_signal: for the program's process                     */
 	MC_GUEST_RESIZE = 18,  /* struct mc_guest_size: the terminal's window                           */
+	MC_GUEST_FORGET = 19,  /* struct mc_guest_forget: the kernel drops inodes that nobody uses     */
 };
 
 struct mc_guest_frame {
@@ -120,6 +121,10 @@ struct mc_guest_exited {
 
 struct mc_guest_signal {
 	int32_t number;
+};
+
+struct mc_guest_forget {
+	uint32_t caches;        /* as of /proc/sys/vm/drop_caches: 2 needs 1, which drops their pages   */
 };
 
 struct mc_guest_size {

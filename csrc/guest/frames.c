@@ -82,6 +82,8 @@ static int is_known(const struct mc_guest_frame *frame)
 		return frame->length == sizeof(struct mc_guest_signal);
 	case MC_GUEST_RESIZE:
 		return frame->length == sizeof(struct mc_guest_size);
+	case MC_GUEST_FORGET:
+		return frame->length == sizeof(struct mc_guest_forget);
 	default:
 		return 0;
 	}

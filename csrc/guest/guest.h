@@ -36,6 +36,7 @@ struct frames {
 		union {
 			struct mc_guest_signal signal;
 			struct mc_guest_size size;
+			struct mc_guest_forget forget;
 		} payload;
 	} in;
 };
@@ -83,6 +84,7 @@ struct guest {
 	int64_t opened; /* mc_now() when they were opened */
 	int kmsg;       /* /dev/kmsg, or -1 */
 	int helper;     /* the file of the slot `init`, or -1 */
+	int caches;     /* /proc/sys/vm/drop_caches, or -1 */
 	int signals;    /* a signalfd(2) for SIGCHLD; all signals are blocked */
 	const struct mc_guest_start *start;
 	struct mc_spawn *spawn;
@@ -98,7 +100,7 @@ struct guest {
 /* No descriptor is open. (As an initial value, this would put the buffers of the flows into the file.) */
 static inline void guest_init(struct guest *g)
 {
-	g->control.fd = g->kmsg = g->helper = g->signals = g->peer = -1;
+	g->control.fd = g->kmsg = g->helper = g->caches = g->signals = g->peer = -1;
 	for (int i = 0; i < 3; i++)
 		g->ports[i] = g->flows[i].from = g->flows[i].to = -1;
 }

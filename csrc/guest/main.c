@@ -59,6 +59,11 @@ static long mount_own(struct guest *g)
 	return 0;
 }
 
+static int open_if_there(const char *path)
+{
+	return (int)mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_WRONLY | O_CLOEXEC, 0);
+}
+
 static long open_streams(struct guest *g)
 {
 	long fd = mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR("/dev/console"), O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
@@ -72,7 +77,8 @@ static long open_streams(struct guest *g)
 			mc_sys3(SYS_dup3, fd, i, O_CLOEXEC);
 	if (fd > 2)
 		mc_sys1(SYS_close, fd);
-	g->kmsg = (int)mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR("/dev/kmsg"), O_WRONLY | O_CLOEXEC, 0);
+	g->kmsg = open_if_there("/dev/kmsg");
+	g->caches = open_if_there("/proc/sys/vm/drop_caches");
 	return 0;
 }
 

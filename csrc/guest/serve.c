@@ -50,16 +50,36 @@ static void resize(const struct guest *g, const struct mc_guest_size *size)
 		mc_sys3(SYS_ioctl, MC_FD(g->peer), TIOCSWINSZ, MC_PTR(&window));
 }
 
+/* The file server of the host has a descriptor for each inode that this kernel knows. */
+static void forget(const struct guest *g, const struct mc_guest_forget *what)
+{
+	const char digit[] = { (char)('0' + what->caches % 10), '\n' };
+
+	if (g->caches >= 0)
+		mc_sys3(SYS_write, MC_FD(g->caches), MC_PTR(digit), sizeof(digit));
+}
+
+static void obey(struct guest *g)
+{
+	switch (g->control.in.frame.type) {
+	case MC_GUEST_SIGNAL:
+		signals_forward(g, g->control.in.payload.signal.number);
+		break;
+	case MC_GUEST_RESIZE:
+		resize(g, &g->control.in.payload.size);
+		break;
+	case MC_GUEST_FORGET:
+		forget(g, &g->control.in.payload.forget);
+		break;
+	}
+}
+
 static long receive(struct guest *g)
 {
 	int r;
 
-	while ((r = frames_receive(&g->control)) > 0) {
-		if (g->control.in.frame.type == MC_GUEST_SIGNAL)
-			signals_forward(g, g->control.in.payload.signal.number);
-		else
-			resize(g, &g->control.in.payload.size);
-	}
+	while ((r = frames_receive(&g->control)) > 0)
+		obey(g);
 	g->is_hung_up |= r == -EPIPE;
 	return r < 0 && r != -EPIPE ? report(g, "control", "frame", r) : r;
 }

@@ -123,6 +123,8 @@ static struct made make_files(struct mc_vmm *vmm)
 
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
+	vmm->scarce = event(vmm);
+	mc_fs_tell_scarce(files, vmm->scarce);
 	fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
 	if (!fs)
 		mc_vmm_fail(vmm, -errno, "the file system's device");

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -240,6 +241,16 @@ static void read_signals(struct conversation *c, int signals)
 	}
 }
 
+/* Before the program runs, the guest expects nothing of the kind. */
+static void on_scarce(struct conversation *c)
+{
+	const struct mc_guest_forget everything = { 3 };
+	eventfd_t times;
+
+	if (eventfd_read(c->vmm->scarce, &times) == 0 && c->has_started)
+		send_frame(c->vmm, MC_GUEST_FORGET, &everything, sizeof(everything));
+}
+
 /* The guest has broken a rule of virtio. Its kernel does not do that by itself. */
 __attribute__((noreturn)) static void on_broken(struct mc_vmm *vmm)
 {
@@ -256,6 +267,7 @@ void mc_vmm_serve(struct mc_vmm *vmm, int signals)
 		{ .fd = signals, .events = POLLIN },
 		{ .fd = vmm->alarm, .events = POLLIN },
 		{ .fd = vmm->ended, .events = POLLIN },
+		{ .fd = vmm->scarce, .events = POLLIN },
 	};
 	struct conversation *c = &conversation;
 
@@ -273,5 +285,7 @@ void mc_vmm_serve(struct mc_vmm *vmm, int signals)
 			on_broken(vmm);
 		if (fds[3].revents)
 			mc_vmm_exit(vmm, FAILED); /* without a word of its init */
+		if (fds[4].revents)
+			on_scarce(c);
 	}
 }

@@ -21,6 +21,7 @@ struct mc_vmm {
 	int vm;
 	int ended;              /* an eventfd: `run->end` is set                                    */
 	int alarm;              /* an eventfd: a device is broken                                   */
+	int scarce;             /* an eventfd: the guest's kernel should forget inodes             */
 	int control;            /* the host's end of the control port                               */
 	int has_terminal;       /* the streams are a pty                                            */
 	int terminal;           /* a copy of it                                                     */

@@ -3,7 +3,8 @@
  * fuse_mount.c: DEVICE PLACE BEFORE [COMMAND...]: serves the directory "source" of PLACE by csrc/virtio/fs at "mount"
  * there, through the FUSE of this kernel, whose DEVICE is /dev/fuse; in a mount namespace of its own, confined to
  * PLACE. The shell does BEFORE at PLACE first. It runs COMMAND in "mount", or says "mounted" and waits for the end of
- * its input; then it unmounts. Exit status: that of COMMAND; 3 if the server has left descriptors open.
+ * its input; then it unmounts. Exit status: that of COMMAND; 3 if the server has left descriptors open. When the server
+ * asks for inodes to be forgotten, the shell does FORGET of the environment, if that is set.
  *
  * Requests and replies are cut into pieces as a guest's memory is: the heads, and pages.
  */
@@ -16,6 +17,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +33,8 @@
 struct server {
 	struct mc_fs *fs;
 	int device;
+	int scarce;             /* -1: nobody wants to know */
+	volatile int has_ended;
 };
 
 static int count_descriptors(void)
@@ -149,15 +153,31 @@ static void mount_device(int device)
 		err(2, "mount");
 }
 
+static void *forget(void *argument)
+{
+	struct server *server = argument;
+	eventfd_t times;
+
+	while (eventfd_read(server->scarce, &times) == 0 && !server->has_ended)
+		if (system(getenv("FORGET")))
+			errx(2, "%s", getenv("FORGET"));
+	return NULL;
+}
+
 static void serve_and_use(struct server *server, char **command, int *status)
 {
-	pthread_t threads[THREADS];
+	pthread_t threads[THREADS], forgetting;
 
 	mount_device(server->device);
+	if (server->scarce >= 0 && pthread_create(&forgetting, NULL, forget, server))
+		errx(2, "pthread_create");
 	for (int i = 0; i < THREADS; i++)
 		if (pthread_create(&threads[i], NULL, serve, server))
 			errx(2, "pthread_create");
 	*status = use(command);
+	server->has_ended = 1;
+	if (server->scarce >= 0 && (eventfd_write(server->scarce, 1) < 0 || pthread_join(forgetting, NULL)))
+		errx(2, "pthread_join");
 	if (umount2("mount", MNT_DETACH) < 0)
 		err(2, "umount");
 	for (int i = 0; i < THREADS; i++)
@@ -181,10 +201,14 @@ int main(int argc, char **argv)
 	if (root < 0)
 		err(2, "source");
 	descriptors = open_descriptors();
+	server.scarce = getenv("FORGET") ? eventfd(0, EFD_CLOEXEC) : -1;
+	server.has_ended = 0;
 	before = count_descriptors();
 	server.fs = mc_fs_new(root, descriptors, 0);
 	if (!server.fs)
 		err(2, "mc_fs_new");
+	if (server.scarce >= 0)
+		mc_fs_tell_scarce(server.fs, server.scarce);
 	serve_and_use(&server, argv + 4, &status);
 	mc_fs_free(server.fs);
 	if (count_descriptors() != before)

@@ -267,6 +267,24 @@ def test_without_descriptors_left(program: Path, source: Path, tmp_path: Path) -
         assert (source / "again").read_bytes() == b"again"
 
 
+def test_a_client_that_forgets_inodes_can_have_any_number(
+    program: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server asks for it. A remount drops the names that the kernel remembers of this file system."""
+    names = [f"{i}" for i in range(1500)]
+    for name in names:
+        (source / name).write_text(name, encoding="ascii")
+    monkeypatch.setenv("FORGET", "mount -o remount,rw mount")
+    with Mounted(program, tmp_path, limit="-n 256") as mounted:
+        assert [(mounted.base / name).read_text(encoding="ascii") for name in names] == names
+        held = [os.open(mounted.base / name, os.O_PATH) for name in names[:100]]  # which it cannot forget
+        assert [(mounted.base / name).stat().st_size for name in names] == [len(name) for name in names]
+        with pytest.raises(OSError, match="Too many open files"):
+            held.extend(os.open(mounted.base / name, os.O_PATH) for name in names)  # it has those that were opened
+        for fd in held:
+            os.close(fd)
+
+
 def test_a_file_size_limit_is_an_error(program: Path, source: Path, tmp_path: Path) -> None:
     """And not the end of the server, by SIGXFSZ."""
     with Mounted(program, tmp_path, limit="-f 100") as mounted, Tree(mounted.base) as tree:

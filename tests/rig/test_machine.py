@@ -100,14 +100,18 @@ def test_one_program_with_all_that_surrounds_it(machine: Callable[..., Done], bo
     assert (tmp_path / "data" / "from-guest").read_text(encoding="utf-8") == "back\n"
 
 
-def test_streams_are_pipes_and_binary(machine: Callable[..., Done], box: Box, kernel: str) -> None:
+def test_streams_are_pipes_and_binary_and_files_more_than_descriptors(box: Box, kernel: str) -> None:
     data = bytes(range(256)) * 8192
-    command = [*CLI, "run", "--isolation", "kvm", "--kernel", kernel, str(box.rootfs)]
+    (box.rootfs / "many").mkdir()
+    for number in range(500):
+        (box.rootfs / "many" / f"{number}").write_bytes(b"x")
+    limited = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
+    command = [*limited, *CLI, "run", "--isolation", "kvm", "--kernel", kernel, str(box.rootfs)]
     done = subprocess.run(
-        [*command, "sh", "-c", "test -p /dev/stdout && cat && echo end >/dev/stderr"],
+        [*command, "sh", "-c", "test -p /dev/stdout && cat && cat /many/* | wc -c >/dev/stderr"],
         input=data, capture_output=True, timeout=150, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, b"end\n")
+    assert (done.returncode, done.stderr) == (0, b"500\n")
     assert done.stdout == data
 
 

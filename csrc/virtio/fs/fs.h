@@ -25,6 +25,11 @@ struct mc_fs;
  * the caller raises it. */
 struct mc_fs *mc_fs_new(int root, int proc_fds, unsigned flags);
 
+/* `event`: an eventfd, which stays the caller's. It is written when descriptors become scarce: the client, which keeps
+ * inodes in its cache, had better forget those that it does not use. Until then a lookup waits for a while, and is
+ * EMFILE then. */
+void mc_fs_tell_scarce(struct mc_fs *fs, int event);
+
 /* No request may be in progress. */
 void mc_fs_free(struct mc_fs *fs);
 

@@ -10,11 +10,14 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "virtio/fs/server.h"
 
+#define PATIENCE 5 /* seconds */
 #define NODE(item, member) ((struct mc_fs_node *)((char *)(item) - offsetof(struct mc_fs_node, member)))
 
 int mc_fs_stat(int fd, struct statx *status)
@@ -122,20 +125,59 @@ int mc_fs_node_of_root(struct mc_fs *fs, int fd)
 	return 0;
 }
 
+/* ---- descriptors are scarce. `lock` is held in all of this */
+
+static void ask_to_forget(struct mc_fs *fs)
+{
+	fs->asked = 1;
+	if (fs->scarce >= 0)
+		eventfd_write(fs->scarce, 1);
+}
+
+static void note_forgotten(struct mc_fs *fs)
+{
+	if (fs->nodes.count < MC_FS_SCARCE(fs))
+		fs->asked = 0;
+	fs->in_vain = 0;
+	pthread_cond_broadcast(&fs->forgotten);
+}
+
+/* Waits until the client knows less than `most` inodes, unless it forgets none. */
+static void await_room(struct mc_fs *fs, size_t most)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PATIENCE;
+	ask_to_forget(fs);
+	while (fs->nodes.count >= most && !fs->in_vain)
+		fs->in_vain = pthread_cond_clockwait(&fs->forgotten, &fs->lock, CLOCK_MONOTONIC, &until) != 0;
+}
+
+/* Whether one more may be known; a listing does not wait for that. */
+static int has_room(struct mc_fs *fs, size_t most)
+{
+	if (!fs->asked && fs->nodes.count >= MC_FS_SCARCE(fs))
+		ask_to_forget(fs);
+	if (fs->nodes.count >= most && most > MC_FS_SCARCE(fs) && fs->scarce >= 0 && !fs->in_vain)
+		await_room(fs, most);
+	return fs->nodes.count < most;
+}
+
 /* The node of an O_PATH descriptor, which it takes, with one more reference of the client. A new one is refused if the
  * client knows `most` already: EMFILE. */
 int mc_fs_node_enter(struct mc_fs *fs, int fd, const struct statx *status, size_t most, uint64_t *id)
 {
 	struct mc_fs_node *node, *known;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&fs->lock);
-	node = known = find_inode(fs, status);
-	if (!node && fs->nodes.count >= most)
-		r = -EMFILE;
-	else if (!node && !(node = make_listed(fs, fd, status)))
+	r = find_inode(fs, status) || has_room(fs, most) ? 0 : -EMFILE;
+	node = known = find_inode(fs, status); /* another thread may have entered it meanwhile */
+	if (!node && r == 0 && !(node = make_listed(fs, fd, status)))
 		r = -ENOMEM;
 	if (node) {
+		r = 0;
 		node->lookups++;
 		*id = node->by_id.key;
 	}
@@ -202,6 +244,7 @@ void mc_fs_node_forget(struct mc_fs *fs, uint64_t id, uint64_t lookups)
 	if (node && node->listed) {
 		node->lookups -= lookups < node->lookups ? lookups : node->lookups;
 		is_last = node->lookups == 0 && unlist(fs, node);
+		note_forgotten(fs);
 	}
 	pthread_mutex_unlock(&fs->lock);
 	if (is_last)

@@ -23,8 +23,10 @@ struct statx;
 #define MC_FS_VALID_SECONDS 1
 
 /* How many inodes the client may know, each with a descriptor, as parts of RLIMIT_NOFILE: by listings, which can do
- * without, and by lookups; the rest is for the files that it opens. What it makes itself is not counted. */
+ * without, and by lookups; the rest is for the files that it opens. What it makes itself is not counted. From
+ * MC_FS_SCARCE on it is asked to forget some. */
 #define MC_FS_LISTED(fs) ((fs)->descriptors / 2)
+#define MC_FS_SCARCE(fs) ((fs)->descriptors / 4 * 3)
 #define MC_FS_LOOKED_UP(fs) ((fs)->descriptors / 8 * 7)
 #define MC_FS_MADE SIZE_MAX
 
@@ -73,6 +75,10 @@ struct mc_fs {
 	uint32_t ready;         /* INIT has been answered                                           */
 	uint32_t setxattr_ext;  /* requests have all of struct fuse_setxattr_in                      */
 	pthread_mutex_t lock;   /* of all that follows                                              */
+	int scarce;             /* an eventfd, by which the client is asked to forget inodes; or -1 */
+	int asked;              /* it was, and still knows too many                                 */
+	int in_vain;            /* and has forgotten none for as long as a lookup waits             */
+	pthread_cond_t forgotten;
 	struct mc_fs_table nodes, inodes; /* nodes by id, and by inode                               */
 	struct mc_fs_table files;         /* by id */
 	uint64_t last_node, last_file;    /* ids are not used again: the generation is always 0      */

@@ -60,8 +60,9 @@ struct mc_fs *mc_fs_new(int root, int proc_fds, unsigned flags)
 	int r = fs ? 0 : flags ? -EINVAL : -ENOMEM;
 
 	if (fs) {
-		fs->proc_fds = -1;
+		fs->proc_fds = fs->scarce = -1;
 		pthread_mutex_init(&fs->lock, NULL);
+		pthread_cond_init(&fs->forgotten, NULL);
 		r = start(fs, root, proc_fds);
 	}
 	if (r < 0 && fs)
@@ -69,6 +70,13 @@ struct mc_fs *mc_fs_new(int root, int proc_fds, unsigned flags)
 	if (r < 0)
 		errno = -r;
 	return r < 0 ? NULL : fs;
+}
+
+void mc_fs_tell_scarce(struct mc_fs *fs, int event)
+{
+	pthread_mutex_lock(&fs->lock);
+	fs->scarce = event;
+	pthread_mutex_unlock(&fs->lock);
 }
 
 static void reset(struct mc_fs *fs)
@@ -87,6 +95,7 @@ void mc_fs_free(struct mc_fs *fs)
 	mc_fs_table_free(&fs->nodes);
 	mc_fs_table_free(&fs->inodes);
 	mc_fs_table_free(&fs->files);
+	pthread_cond_destroy(&fs->forgotten);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);
 }
