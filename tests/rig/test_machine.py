@@ -17,7 +17,7 @@ from box import CLI, Box, refusal
 
 import minicontainer as mc
 
-pytestmark = [pytest.mark.needs("rig", "kvm-hardware"), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.needs("rig", "kvm-hardware"), pytest.mark.timeout(300)]
 
 Done = subprocess.CompletedProcess[str]
 
@@ -122,9 +122,22 @@ def test_a_user_without_rights(machine: Callable[..., Done], box: Box) -> None:
     assert done.stdout.splitlines() == ["1000", "refused", "0000000000000000", "/home"], done
 
 
-def test_errors_are_those_of_a_container(machine: Callable[..., Done]) -> None:
-    refusal(machine("/no/such"), 127, ["/no/such"])
-    refusal(machine("true", options=["-w", "/no/such"]), 125, ["-w /no/such"])
+@pytest.fixture(scope="module")
+def debian_13(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tree(tmp_path_factory.mktemp("kernel-13"), "vmlinuz-13")
+
+
+@pytest.fixture(scope="module")
+def generic() -> str:
+    """The rig's own kernel."""
+    return str(next((Path(os.environ["RIG_GUESTS"]).parent / "kernel/boot").glob("vmlinuz-*")))
+
+
+def test_errors_are_those_of_a_container(box: Box, debian_13: str, generic: str) -> None:
+    """With two other kernels of Debian."""
+    options = ["--isolation", "kvm", "--kernel"]
+    refusal(box.run("/no/such", options=[*options, debian_13], timeout=150), 127, ["/no/such"])
+    refusal(box.run("true", options=[*options, generic, "-w", "/no/such"], timeout=150), 125, ["-w /no/such"])
 
 
 def test_signals_and_the_library(box: Box, kernel: str) -> None:
