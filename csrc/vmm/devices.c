@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "virtio/balloon.h"
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
@@ -134,12 +135,27 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
+static struct made make_balloon(struct mc_vmm *vmm)
+{
+	struct mc_balloon *balloon = mc_balloon_new(&vmm->memory);
+
+	if (!balloon)
+		mc_vmm_fail(vmm, -errno, "the balloon");
+	return (struct made){ mc_balloon_virtio(balloon), balloon };
+}
+
+static int start_balloon(void *device)
+{
+	return mc_balloon_start(device);
+}
+
 static const struct {
 	struct made (*make)(struct mc_vmm *vmm);
 	int (*start)(void *device);
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
 	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files },
+	[MC_DEVICE_BALLOON] = { make_balloon, start_balloon },
 };
 
 static void make_device(struct mc_vmm *vmm, uint32_t number)
