@@ -59,6 +59,15 @@ struct mc_machine {
 	uint32_t kinds[MC_VMM_DEVICES]; /* enum mc_vmm_device                                       */
 };
 
+/* What a thread of the monitor is for, and thus what it may do (csrc/vmm/confine.c). */
+enum mc_vmm_role {
+	MC_ROLE_WORKER,         /* a device without a role of its own                               */
+	MC_ROLE_FILES,          /* the file server                                                  */
+	MC_ROLE_PROCESSOR,      /* a virtual CPU                                                    */
+	MC_ROLE_MAIN,           /* the conversation with init                                       */
+	MC_VMM_ROLES
+};
+
 /* How a machine has ended whose program has not. */
 enum mc_vmm_end {
 	MC_VMM_RUNS,
@@ -88,6 +97,7 @@ struct mc_vmm_run {
 	int32_t exited;         /* it has ended, as `exit` says                                     */
 	uint32_t end;           /* enum mc_vmm_end                                                  */
 	uint32_t console_size;  /* bytes of `console`                                               */
+	uint32_t calls[MC_VMM_ROLES]; /* system calls that threads of a role may make; 0: none is confined yet */
 	uint64_t entered_ns;    /* the monitor's first instruction                                  */
 	uint64_t booted_ns;     /* the first KVM_RUN                                                */
 	uint64_t ready_ns;      /* the guest's init runs                                            */

@@ -5,7 +5,8 @@
  * PLACE. The shell does BEFORE at PLACE first. It runs COMMAND in "mount", or says "mounted" and waits for the end of
  * its input; then it unmounts. Exit status: that of COMMAND; 3 if the server has left descriptors open.
  *
- * Requests and replies are cut into pieces as a guest's memory is: the heads, and pages.
+ * Requests and replies are cut into pieces as a guest's memory is: the heads, and pages. With CONFINED, the threads are
+ * confined as those of the monitor's file server are (csrc/vmm/confine.c).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -22,6 +23,9 @@
 
 #include "confine.h"
 #include "virtio/fs/fs.h"
+#ifdef CONFINED
+#include "vmm/confine.h"
+#endif
 
 #define THREADS 4
 #define PAGE 4096
@@ -83,6 +87,10 @@ static void *serve(void *argument)
 
 	if (!in || !out)
 		err(2, "malloc");
+#ifdef CONFINED
+	if (mc_confine(MC_ROLE_FILES) < 0)
+		errx(2, "mc_confine");
+#endif
 	for (;;) {
 		ssize_t size = read(server->device, in, BUFFER);
 		unsigned nin, nout;
