@@ -64,8 +64,6 @@ static const struct rule WORKER[] = {
 static const struct rule MAIN[] = {
 	{ SYS_poll }, { SYS_recvfrom }, { SYS_sendto }, { SYS_read }, COMMON,
 	{ SYS_ioctl, EQUALS, 1, TIOCGWINSZ },
-	{ SYS_ioctl, EQUALS, 1, TCGETS },
-	{ SYS_ioctl, EQUALS, 1, TCSETS },
 };
 
 /* virtio/fs.c and virtio/fs/. The calls of memory are malloc's. */

@@ -80,7 +80,7 @@ static const struct {
 	{ "ioctl(KVM_RUN)", SYS_ioctl, { NO_FD, KVM_RUN } },
 	{ "ioctl(KVM_CREATE_VM)", SYS_ioctl, { NO_FD, KVM_CREATE_VM } },
 	{ "ioctl(KVM_SET_USER_MEMORY_REGION)", SYS_ioctl, { NO_FD, (long)KVM_SET_USER_MEMORY_REGION } },
-	{ "ioctl(TCGETS)", SYS_ioctl, { NO_FD, TCGETS } },
+	{ "ioctl(TIOCGWINSZ)", SYS_ioctl, { NO_FD, TIOCGWINSZ } },
 	{ "ioctl(TIOCSTI)", SYS_ioctl, { NO_FD, TIOCSTI } },
 	{ "fcntl(F_DUPFD_CLOEXEC)", SYS_fcntl, { NO_FD, F_DUPFD_CLOEXEC } },
 	{ "fcntl(F_SETFL)", SYS_fcntl, { NO_FD, F_SETFL } },
