@@ -118,6 +118,7 @@ class _Lib:
     MC_STOP_HALTED: int
     MC_STOP_OUTPUT: int
     MC_STOP_TRACE: int
+    MC_DEVICE_BALLOON: int
     MC_DEVICE_CONSOLE: int
     MC_DEVICE_FILE_SYSTEM: int
     MC_GUEST_CLONE_FAILED: int
@@ -141,6 +142,10 @@ class _Lib:
     MC_GUEST_TTY: int
     MC_MACHINE_MAGIC: int
     MC_MACHINE_SELF: int
+    MC_ROLE_FILES: int
+    MC_ROLE_MAIN: int
+    MC_ROLE_PROCESSOR: int
+    MC_ROLE_WORKER: int
     MC_VMM_CONSOLE: int
     MC_VMM_CPUS: int
     MC_VMM_DEVICES: int
@@ -154,6 +159,7 @@ class _Lib:
     MC_VMM_PROC_FD: int
     MC_VMM_REPORT_FD: int
     MC_VMM_RESET: int
+    MC_VMM_ROLES: int
     MC_VMM_RUNS: int
     MC_VMM_RUN_FD: int
     MC_VMM_RUN_MAGIC: int

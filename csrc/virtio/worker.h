@@ -12,6 +12,10 @@
  * -errno. */
 int mc_worker_start(pthread_t *thread, void *(*body)(void *), void *argument);
 
+/* What every thread that is started from now on calls first; NULL: nothing. The caller starts threads one after the
+ * other. */
+void mc_worker_begin_with(void (*begin)(void *context, int number), void *context, int number);
+
 /* An eventfd of the kind that the functions below want, or -errno. */
 int mc_event_new(void);
 

@@ -12,9 +12,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "virtio/balloon.h"
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
+#include "virtio/worker.h"
 #include "vmm/vmm.h"
 
 #define QUEUE_NOTIFY 0x50 /* virtio 1.3, 4.2.2 */
@@ -136,13 +138,34 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
+static struct made make_balloon(struct mc_vmm *vmm)
+{
+	struct mc_balloon *balloon = mc_balloon_new(&vmm->memory);
+
+	if (!balloon)
+		mc_vmm_fail(vmm, -errno, "the balloon");
+	return (struct made){ mc_balloon_virtio(balloon), balloon };
+}
+
+static int start_balloon(void *device)
+{
+	return mc_balloon_start(device);
+}
+
 static const struct {
 	struct made (*make)(struct mc_vmm *vmm);
 	int (*start)(void *device);
+	enum mc_vmm_role role;  /* of its threads */
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
-	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files },
+	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files, MC_ROLE_FILES },
+	[MC_DEVICE_BALLOON] = { make_balloon, start_balloon },
 };
+
+static void begin_thread(void *vmm, int role)
+{
+	mc_vmm_confine(vmm, (enum mc_vmm_role)role);
+}
 
 static void make_device(struct mc_vmm *vmm, uint32_t number)
 {
@@ -155,6 +178,7 @@ static void make_device(struct mc_vmm *vmm, uint32_t number)
 	made = KINDS[kind].make(vmm);
 	vmm->devices[number] = made.virtio;
 	connect_device(vmm, number);
+	mc_worker_begin_with(begin_thread, vmm, (int)KINDS[kind].role);
 	r = KINDS[kind].start(made.device);
 	if (r < 0)
 		mc_vmm_fail(vmm, r, "the threads of a device: %s", made.virtio->type->name);

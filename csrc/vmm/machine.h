@@ -41,7 +41,8 @@ struct mc_machine_msr {
 
 enum mc_vmm_device {
 	MC_DEVICE_CONSOLE,      /* the streams, and the conversation with init                      */
-	MC_DEVICE_FILE_SYSTEM   /* the monitor's root directory                                     */
+	MC_DEVICE_FILE_SYSTEM,  /* the monitor's root directory                                     */
+	MC_DEVICE_BALLOON       /* memory that the guest has freed goes back to the host            */
 };
 
 struct mc_machine {
@@ -56,6 +57,15 @@ struct mc_machine {
 	uint32_t ndevices;
 	uint64_t devices;       /* address of the first device; a page for each                     */
 	uint32_t kinds[MC_VMM_DEVICES]; /* enum mc_vmm_device                                       */
+};
+
+/* What a thread of the monitor is for, and thus what it may do (csrc/vmm/confine.c). */
+enum mc_vmm_role {
+	MC_ROLE_WORKER,         /* a device without a role of its own                               */
+	MC_ROLE_FILES,          /* the file server                                                  */
+	MC_ROLE_PROCESSOR,      /* a virtual CPU                                                    */
+	MC_ROLE_MAIN,           /* the conversation with init                                       */
+	MC_VMM_ROLES
 };
 
 /* How a machine has ended whose program has not. */
@@ -87,6 +97,7 @@ struct mc_vmm_run {
 	int32_t exited;         /* it has ended, as `exit` says                                     */
 	uint32_t end;           /* enum mc_vmm_end                                                  */
 	uint32_t console_size;  /* bytes of `console`                                               */
+	uint32_t calls[MC_VMM_ROLES]; /* system calls that threads of a role may make; 0: none is confined yet */
 	uint64_t entered_ns;    /* the monitor's first instruction                                  */
 	uint64_t booted_ns;     /* the first KVM_RUN                                                */
 	uint64_t ready_ns;      /* the guest's init runs                                            */

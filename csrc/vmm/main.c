@@ -6,8 +6,9 @@
  * rights and no more: its root directory is what the guest sees of the host. It makes the machine that
  * MC_VMM_MACHINE_FD describes, and runs each virtual CPU in a thread. Devices have threads of their own; no access of
  * theirs waits for another device. This thread talks to the guest's init: it gives it the plan, passes signals on, and
- * waits for the program's end. The monitor then ends with the program's status, and the kernel frees the machine,
- * whatever the guest still does.
+ * waits for the program's end. Each of them is confined to what it has to do before it sees anything of the guest
+ * (confine.c). The monitor then ends with the program's status, and the kernel frees the machine, whatever the guest
+ * still does.
  *
  * What the caller learns is in the memfd that both share (struct mc_vmm_run). As soon as it is known whether the
  * program runs, a pipe says so.

@@ -227,6 +227,7 @@ static void *run(void *argument)
 	free(thread);
 	if (r < 0)
 		mc_vmm_fail(vmm, r, "mc_vcpu_attach");
+	mc_vmm_confine(vmm, MC_ROLE_PROCESSOR);
 	if (vcpu == vmm->processors)
 		vmm->run->booted_ns = mc_now();
 	while (handle(vmm, vcpu, mc_vcpu_run(vcpu)))

@@ -274,6 +274,7 @@ void mc_vmm_serve(struct mc_vmm *vmm, int signals)
 	c->vmm = vmm;
 	if (vmm->has_terminal)
 		make_raw(vmm);
+	mc_vmm_confine(vmm, MC_ROLE_MAIN);
 	for (;;) {
 		if (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0 && errno != EINTR)
 			mc_vmm_fail(vmm, -errno, "poll()");

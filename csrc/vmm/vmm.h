@@ -11,6 +11,7 @@
 #include "virtio/console.h"
 #include "virtio/memory.h"
 #include "virtio/mmio.h"
+#include "vmm/confine.h"
 #include "vmm/machine.h"
 
 #define MC_VMM_DEVICE_SIZE 4096
@@ -40,6 +41,7 @@ __attribute__((noreturn, format(printf, 3, 4))) void mc_vmm_fail(struct mc_vmm *
 __attribute__((noreturn)) void mc_vmm_exit(const struct mc_vmm *vmm, int code);
 void mc_vmm_print(struct mc_vmm *vmm, const char *text, size_t size);
 
+void mc_vmm_confine(struct mc_vmm *vmm, enum mc_vmm_role role); /* confine.c: mc_confine, or the end of the monitor */
 void mc_vmm_make_memory(struct mc_vmm *vmm);      /* memory.c: guest memory, with the segments in it */
 void mc_vmm_make_processors(struct mc_vmm *vmm);  /* processors.c: with their initial state */
 void mc_vmm_start_processors(struct mc_vmm *vmm);

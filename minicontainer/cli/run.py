@@ -148,7 +148,8 @@ OPTIONS = (
     Option(
         "--security-report",
         is_flag=True,
-        help="Run the security probe instead of COMMAND and show its results; =json:FILE.",
+        help="Run the security probe instead of COMMAND and show its results; =json:FILE. With --isolation kvm: measure"
+        " the monitor.",
     ),
     Option("--security-report-to", hidden=True),
 )

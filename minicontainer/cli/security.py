@@ -16,7 +16,8 @@ COLORS = {"pass": "green", "fail": "red", "skip": "yellow"}
 
 
 def report(spec: Spec, file: str) -> int:
-    """Run the probe in a container of ``spec``; print its results, or write them as JSON. Return 1 if a check fails."""
+    """Run the probe in a container of ``spec``, or measure the monitor of its machine; print the results, or write them
+    as JSON. Return 1 if a check fails."""
     from minicontainer.cli.options import write_json
     from minicontainer.container.security import examine
 
@@ -24,7 +25,8 @@ def report(spec: Spec, file: str) -> int:
     if file:
         write_json(file, as_data(checks))
     else:
-        click.echo("\n".join(as_text(checks)))
+        where = "of monitor and plan" if spec.isolation == "kvm" else "from inside"
+        click.echo("\n".join(as_text(checks, where)))
     return int(any(check.verdict == "fail" for check in checks))
 
 
@@ -42,7 +44,7 @@ def counts(checks: Iterable[Check]) -> list[int]:
     return [verdicts.count(verdict) for verdict in VERDICTS]
 
 
-def as_text(checks: Sequence[Check]) -> Iterator[str]:
+def as_text(checks: Sequence[Check], where: str = "from inside") -> Iterator[str]:
     """The report as text: a line for each check below its area, and the totals."""
     width = max(len(check.name) for check in checks)
     for area, each in by_area(checks).items():
@@ -52,7 +54,7 @@ def as_text(checks: Sequence[Check]) -> Iterator[str]:
             yield f"  {verdict}  {check.name:<{width}}  {check.seen}".rstrip()
         yield ""
     passed, failed, skipped = counts(checks)
-    yield f"{len(checks)} checks from inside: {passed} pass, {failed} fail, {skipped} skipped"
+    yield f"{len(checks)} checks {where}: {passed} pass, {failed} fail, {skipped} skipped"
 
 
 def compared(report: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""Runs the security probe (csrc/probe) in a container: the probe tests from inside which controls hold.
+"""Runs the security probe (csrc/probe) in a container: the probe tests from inside which controls hold. Of a virtual
+machine, the monitor is measured instead.
 
 Arguments NAME=VALUE give the probe facts of the outside: the host's namespaces, a variable of the caller's environment,
 a socket that the container must not reach. ``outside`` creates the variable and the socket, and removes them again.
@@ -65,7 +66,12 @@ def by_area(checks: Iterable[Check]) -> dict[str, list[Check]]:
 
 
 def examine(spec: Spec) -> list[Check]:
-    """Runs the container of ``spec`` with the probe as its program; returns the checks."""
+    """Runs the container of ``spec`` with the probe as its program; returns the checks. With ``isolation="kvm"`` they
+    are those of its monitor, from outside, and of the guest's plan (machine/confinement.py)."""
+    if spec.isolation == "kvm":
+        from minicontainer.container.machine import confinement
+
+        return [Check(*measured) for measured in confinement.examine(spec)]
     with outside() as facts:
         measured = replace(spec, executable=PROBE, args=("minicontainer-probe", *facts))
         with Popen(measured, stdout=None if spec.tty else PIPE) as process:

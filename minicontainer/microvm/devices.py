@@ -26,7 +26,8 @@ class Device(NamedTuple):
 
 CONSOLE = Device(lib.MC_DEVICE_CONSOLE, "virtio_console")
 FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
-ALWAYS = (CONSOLE, FILE_SYSTEM)
+BALLOON = Device(lib.MC_DEVICE_BALLOON, "virtio_balloon", optional=True)
+ALWAYS = (CONSOLE, FILE_SYSTEM, BALLOON)
 
 
 def drivers(devices: Sequence[Device]) -> tuple[list[str], list[str]]:

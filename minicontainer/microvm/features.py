@@ -40,6 +40,7 @@ FEATURES = (
     Feature("virtio-mmio", "CONFIG_VIRTIO_MMIO", "virtio_mmio", (b"virtio-mmio\0",), True),
     Feature("console", "CONFIG_VIRTIO_CONSOLE", "virtio_console", (b"virtio_console\0",), True),
     Feature("virtiofs", "CONFIG_VIRTIO_FS", "virtiofs", (b"virtiofs\0",), True),
+    Feature("balloon", "CONFIG_VIRTIO_BALLOON", "virtio_balloon", (b"virtio_balloon\0",)),
     Feature("rng", "CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", (b"virtio_rng\0",)),
     Feature("network", "CONFIG_VIRTIO_NET", "virtio_net", (b"virtio_net\0",)),
     Feature("block", "CONFIG_VIRTIO_BLK", "virtio_blk", (b"virtio_blk\0",)),

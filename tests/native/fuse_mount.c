@@ -6,7 +6,8 @@
  * its input; then it unmounts. Exit status: that of COMMAND; 3 if the server has left descriptors open. When the server
  * asks for inodes to be forgotten, the shell does FORGET of the environment, if that is set.
  *
- * Requests and replies are cut into pieces as a guest's memory is: the heads, and pages.
+ * Requests and replies are cut into pieces as a guest's memory is: the heads, and pages. With CONFINED, the threads are
+ * confined as those of the monitor's file server are (csrc/vmm/confine.c).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,6 +25,9 @@
 
 #include "confine.h"
 #include "virtio/fs/fs.h"
+#ifdef CONFINED
+#include "vmm/confine.h"
+#endif
 
 #define THREADS 4
 #define PAGE 4096
@@ -87,6 +91,10 @@ static void *serve(void *argument)
 
 	if (!in || !out)
 		err(2, "malloc");
+#ifdef CONFINED
+	if (mc_confine(MC_ROLE_FILES) < 0)
+		errx(2, "mc_confine");
+#endif
 	for (;;) {
 		ssize_t size = read(server->device, in, BUFFER);
 		unsigned nin, nout;

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import CLI, Box, refusal
+from abilities import USER_ID
+from box import CLI, Box, copy_of, refusal, until
+from supplies import Run
 
 import minicontainer as mc
 
@@ -192,3 +194,49 @@ def test_a_kernel_without_acpi_and_modules(box: Box) -> None:
     assert (first, others) == ("from the host", ["2", "no /sys/firmware/acpi", "no /proc/modules"])
     assert release != os.uname().release
     assert (box.rootfs / "made").read_text(encoding="utf-8") == "written\n"
+
+
+FREES = "dd if=/dev/zero of=/tmp/x bs=1M count=100 2>/dev/null; echo filled; read line; rm /tmp/x; read line"
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) << 10
+
+
+def test_memory_that_the_guest_frees_is_the_hosts_again(box: Box, kernel: str) -> None:
+    tmpfs = mc.Mount("/tmp", type="tmpfs", size="150m")
+    popen = mc.Popen(
+        ["sh", "-c", FREES], rootfs=str(box.rootfs), isolation="kvm", kernel=kernel, mounts=(tmpfs,),
+        stdin=mc.PIPE, stdout=mc.PIPE, text=True,
+    )  # fmt: skip
+    with popen as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "filled\n"
+        filled = resident(process.pid)
+        process.stdin.write("free it\n")
+        process.stdin.flush()
+        until(lambda: resident(process.pid) < filled - (80 << 20))
+        process.stdin.close()
+        assert process.wait(60) == 1, "the end of its input"
+
+
+USERS = "id -u; echo written >/made; chown 7:7 /made && echo given"
+
+
+def test_an_ordinary_user_who_may_open_dev_kvm(as_user: Run, rootfs: Path, user_directory: Path) -> None:
+    """Whom the host gives subordinate ids, and no cgroup: his machine, what his monitor may, and a limit."""
+    mine = copy_of(rootfs, user_directory / "root")
+    subprocess.run(["chown", "-R", f"{USER_ID}:{USER_ID}", str(mine)], check=True)
+    kernel = tree(user_directory, "vmlinuz")
+    command = [*CLI, "run", "--isolation", "kvm", "--kernel", kernel]
+    done = as_user([*command, mine, "sh", "-c", USERS], timeout=150)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert done.stdout.splitlines() == ["0", "given"], done
+    assert (mine / "made").stat().st_uid not in (0, 7, USER_ID), "a subordinate id"
+    done = as_user([*command, "--security-report", mine], timeout=100)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert " 0 fail" in done.stdout
+    refusal(as_user([*command, "-m", "256m", mine, "true"]), 125, ["-m 256m", "is not delegated to user"])

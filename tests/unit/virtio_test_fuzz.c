@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "virtio/balloon.h"
 #include "virtio/console.h"
 #include "virtio/fs.h"
 #include "virtio_driver.h"
@@ -310,5 +311,19 @@ TEST(fuzz_fs)
 	CHECK(device && mc_virtio_fs_start(device) == 0);
 	check_device(mc_virtio_fs_virtio(device), &m, 1500);
 	mc_virtio_fs_free(device);
+	free_memory(&m);
+}
+
+/* On the heap: a page that is discarded reads as zeros, as if it had been changed. */
+TEST(fuzz_balloon)
+{
+	struct mc_memory m;
+	struct mc_balloon *balloon;
+
+	make_memory(&m);
+	balloon = mc_balloon_new(&m);
+	CHECK(balloon && mc_balloon_start(balloon) == 0);
+	check_device(mc_balloon_virtio(balloon), &m, 1500);
+	mc_balloon_free(balloon);
 	free_memory(&m);
 }

@@ -50,29 +50,40 @@ def start_machine(
     SpecError: a field that a machine cannot honour; UnsupportedError: no KVM, no kernel; ProgramError: the program
     cannot be executed; MachineError: the guest has ended before; StepError: a primitive failed."""
     with ExitStack() as stack:
-        read, write = os.pipe2(os.O_CLOEXEC)
-        stack.callback(os.close, read)
-        writer = stack.enter_context(os.fdopen(write, "wb", buffering=0))
-
-        def clone(child: Child, outer: Spec, compiled: Compiled, own: dict[str, int]) -> int:
-            prepared(child)
-            inputs = dict(zip(NAMES, stdio, strict=True)) | own | {"report": _above(write, stack)}
-            child.spawn.struct.streams = compiled.streams
-            with ExitStack() as others:  # ends after the clone
-                inputs.update(start.extra_inputs(child, outer, compiled, others))
-                return start.clone_with(child, outer, compiled, inputs)
-
-        with ExitStack() as opened:
-            child = _start(spec, clone, identifier, CALLER, opened)
+        child, report = boot(spec, stdio, stack, identifier, prepared)
         try:
-            writer.close()
-            _await_report(read)
+            _await_report(report)
             if (error := failure(child, spec)) is not None:
                 raise error
         except BaseException:
             child.discard()
             raise
     return child
+
+
+def boot(
+    spec: Spec,
+    stdio: tuple[int, int, int],
+    stack: ExitStack,
+    identifier: str = "",
+    prepared: Callable[[Child], object] = lambda _: None,
+) -> tuple[Child, int]:
+    """``start_machine`` that returns while the machine boots, with the pipe of its monitor's report, which ``stack``
+    closes."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    stack.callback(os.close, read)
+    with ExitStack() as opened:
+        opened.callback(os.close, write)
+
+        def clone(child: Child, outer: Spec, compiled: Compiled, own: dict[str, int]) -> int:
+            prepared(child)
+            inputs = dict(zip(NAMES, stdio, strict=True)) | own | {"report": _above(write, opened)}
+            child.spawn.struct.streams = compiled.streams
+            with ExitStack() as others:  # ends after the clone
+                inputs.update(start.extra_inputs(child, outer, compiled, others))
+                return start.clone_with(child, outer, compiled, inputs)
+
+        return _start(spec, clone, identifier, CALLER, opened), read
 
 
 def _await_report(pipe: int) -> None:
