@@ -15,6 +15,7 @@
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
+#include "virtio/rng.h"
 #include "vmm/vmm.h"
 
 #define QUEUE_NOTIFY 0x50 /* virtio 1.3, 4.2.2 */
@@ -134,12 +135,27 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
+static struct made make_rng(struct mc_vmm *vmm)
+{
+	struct mc_rng *rng = mc_rng_new(&vmm->memory);
+
+	if (!rng)
+		mc_vmm_fail(vmm, -errno, "the entropy device");
+	return (struct made){ mc_rng_virtio(rng), rng };
+}
+
+static int start_rng(void *device)
+{
+	return mc_rng_start(device);
+}
+
 static const struct {
 	struct made (*make)(struct mc_vmm *vmm);
 	int (*start)(void *device);
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
 	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files },
+	[MC_DEVICE_RNG] = { make_rng, start_rng },
 };
 
 static void make_device(struct mc_vmm *vmm, uint32_t number)

@@ -26,7 +26,8 @@ class Device(NamedTuple):
 
 CONSOLE = Device(lib.MC_DEVICE_CONSOLE, "virtio_console")
 FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
-ALWAYS = (CONSOLE, FILE_SYSTEM)
+RNG = Device(lib.MC_DEVICE_RNG, "virtio_rng", optional=True)
+ALWAYS = (CONSOLE, FILE_SYSTEM, RNG)
 
 
 def drivers(devices: Sequence[Device]) -> tuple[list[str], list[str]]:

@@ -167,4 +167,4 @@ def test_what_a_device_serves_has_the_number_of_the_device() -> None:
     plan = monitor.compile(spec, some_host(spec), devices)
     assert "disk" in plan.slots
     numbers = {step.args[1] for step in plan.steps if step.call == "dup3" and step.phase == "execute"}
-    assert numbers == {*monitor.NUMBERS.values(), lib.MC_VMM_GIVEN_FD + 3, monitor.PROGRAM_FD}
+    assert numbers == {*monitor.NUMBERS.values(), lib.MC_VMM_GIVEN_FD + len(ALWAYS) + 1, monitor.PROGRAM_FD}

@@ -12,6 +12,7 @@
 
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/rng.h"
 #include "virtio_driver.h"
 
 #define SIZE 4096u
@@ -310,5 +311,18 @@ TEST(fuzz_fs)
 	CHECK(device && mc_virtio_fs_start(device) == 0);
 	check_device(mc_virtio_fs_virtio(device), &m, 1500);
 	mc_virtio_fs_free(device);
+	free_memory(&m);
+}
+
+TEST(fuzz_rng)
+{
+	struct mc_memory m;
+	struct mc_rng *device;
+
+	make_memory(&m);
+	device = mc_rng_new(&m);
+	CHECK(device && mc_rng_start(device) == 0);
+	check_device(mc_rng_virtio(device), &m, 1500);
+	mc_rng_free(device);
 	free_memory(&m);
 }

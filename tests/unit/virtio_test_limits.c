@@ -8,6 +8,7 @@
 
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/rng.h"
 #include "virtio_driver.h"
 
 /* The descriptor that is opened next: all below it are in use. */
@@ -46,6 +47,15 @@ static int make_fs(const struct mc_memory *memory)
 	return device != NULL;
 }
 
+static int make_rng(const struct mc_memory *memory)
+{
+	struct mc_rng *device = mc_rng_new(memory);
+
+	if (device)
+		mc_rng_free(device);
+	return device != NULL;
+}
+
 static void check_limits(int (*make)(const struct mc_memory *), int need)
 {
 	const int first = 3;
@@ -71,4 +81,9 @@ TEST(console_for_want_of_descriptors)
 TEST(fs_for_want_of_descriptors)
 {
 	check_limits(make_fs, 2 + 1 + 5); /* queues, to stop, threads */
+}
+
+TEST(rng_for_want_of_descriptors)
+{
+	check_limits(make_rng, 1 + 1 + 1); /* queue, to stop, thread */
 }
