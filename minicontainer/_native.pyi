@@ -118,6 +118,7 @@ class _Lib:
     MC_STOP_HALTED: int
     MC_STOP_OUTPUT: int
     MC_STOP_TRACE: int
+    MC_DEVICE_BLOCK: int
     MC_DEVICE_CONSOLE: int
     MC_DEVICE_FILE_SYSTEM: int
     MC_DEVICE_RNG: int

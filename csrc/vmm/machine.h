@@ -42,7 +42,8 @@ struct mc_machine_msr {
 enum mc_vmm_device {
 	MC_DEVICE_CONSOLE,      /* the streams, and the conversation with init                      */
 	MC_DEVICE_FILE_SYSTEM,  /* the monitor's root directory                                     */
-	MC_DEVICE_RNG           /* random bytes of the host                                         */
+	MC_DEVICE_RNG,          /* random bytes of the host                                         */
+	MC_DEVICE_BLOCK         /* the file or block device that it is given                        */
 };
 
 struct mc_machine {

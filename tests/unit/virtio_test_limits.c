@@ -4,8 +4,11 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/fs.h"
 #include "virtio/rng.h"
@@ -44,6 +47,15 @@ static int make_fs(const struct mc_memory *memory)
 
 	if (device)
 		mc_virtio_fs_free(device);
+	return device != NULL;
+}
+
+static int make_block(const struct mc_memory *memory)
+{
+	struct mc_block *device = mc_block_new(memory, STDIN_FILENO, "serial");
+
+	if (device)
+		mc_block_free(device);
 	return device != NULL;
 }
 
@@ -86,4 +98,12 @@ TEST(fs_for_want_of_descriptors)
 TEST(rng_for_want_of_descriptors)
 {
 	check_limits(make_rng, 1 + 1 + 1); /* queue, to stop, thread */
+}
+
+TEST(block_for_want_of_descriptors)
+{
+	const int fd = memfd_create("block", 0);
+
+	CHECK(fd >= 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO);
+	check_limits(make_block, 1 + 1 + 4); /* queue, to stop, threads */
 }
