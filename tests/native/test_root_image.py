@@ -219,7 +219,8 @@ def test_owners_are_those_that_an_ordinary_user_would_see(as_user: Run, user_dir
     (user_directory / "root/of-root").touch()
     subprocess.run(["chown", "-R", f"{USER_ID}:{USER_ID}", user_directory], check=True)
     os.chown(user_directory / "root/of-root", 0, 0)
-    done = as_user([sys.executable, "-c", AS_USER], cwd=user_directory)
+    own = {"XDG_CACHE_HOME": f"{user_directory}/cache"}
+    done = as_user([sys.executable, "-c", AS_USER], cwd=user_directory, env=own)
     assert (done.returncode, done.stderr) == (0, "")
     for userns, mine in (("private", 0), ("keep-id", USER_ID)):
         seen = extract(user_directory / userns, "erofs", tmp_path / userns)

@@ -160,7 +160,7 @@ grep ' / ' /proc/mounts | cut -d' ' -f3
 stat -c '%u:%g %a %s' /owned; cat /owned; readlink /link
 cat /sys/class/misc/hw_random/rng_current
 cat /run/link/from-host; echo back >/run/link/from-guest; cat /one-file
-echo x >/etc/new 2>/dev/null && rm /owned && mkdir /made && echo written || echo read-only
+{ echo x >/etc/new; } 2>/dev/null && rm /owned && mkdir /made && echo written || echo read-only
 test -e /share -o -e /image -o -e /minicontainer-volume-0 || echo hidden
 """
 

@@ -42,7 +42,7 @@ def open_image(spec: Spec) -> int:
     _check_owners(spec, tree)
     if kind == "ext4":
         _check_root(spec)
-    made_of = (FORMAT, kind, _userns(spec), os.geteuid(), *stamps.of_files([tool]), tree.stamp)
+    made_of = (FORMAT, kind, _ids(spec), *stamps.of_files([tool]), tree.stamp)
     name = stamps.digest(stamps.encoded(repr(made_of)))
     fd = usercache.find(KIND, name)
     if fd is not None:
@@ -57,8 +57,8 @@ def open_image(spec: Spec) -> int:
     except OSError as e:
         if isinstance(e, Error):
             raise
-        where = usercache.directory(KIND)
-        raise Error(f"root_image {kind}: {where}: {(e.strerror or str(e)).lower()} (another XDG_CACHE_HOME)") from None
+        reason = f"{usercache.directory(KIND)}: {e.strerror.lower()}" if e.strerror else str(e)
+        raise Error(f"root_image {kind}: {reason} (another XDG_CACHE_HOME)") from None
 
 
 def _tool(kind: str) -> str:
@@ -74,6 +74,16 @@ def _userns(spec: Spec) -> str | None:
     """The user namespace of the tool. ROOTFS shows root's containers the owners that it has, in whatever namespace: so
     the host's will do, in which no file system needs ID-mapped mounts."""
     return "host" if os.geteuid() == 0 else spec.userns
+
+
+def _ids(spec: Spec) -> object:
+    """By what the tool sees owners as others than they are: the id maps of an ordinary user's container."""
+    if os.geteuid() == 0:
+        return None
+    from minicontainer.container.ids import mappings
+
+    mode = host.userns_mode(spec)
+    return mappings.own_maps(mode) or mappings.outer_maps(mode)
 
 
 def _check_owners(spec: Spec, tree: Tree) -> None:
