@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT    := gcc libc6-dev python3-dev python3-venv libcap-dev libseccomp2 libnftables1 libzstd1 busybox-static
-APT_TEST := slirp4netns passt qemu-system-x86 kmod e2fsprogs iproute2 iputils-ping uidmap strace gdb
+APT_TEST := slirp4netns passt qemu-system-x86 kmod e2fsprogs erofs-utils iproute2 iputils-ping uidmap strace gdb
 SOURCES := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*) bin/minicontainer setup.py pyproject.toml
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint clean

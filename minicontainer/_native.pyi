@@ -119,8 +119,10 @@ class _Lib:
     MC_STOP_OUTPUT: int
     MC_STOP_TRACE: int
     MC_DEVICE_BALLOON: int
+    MC_DEVICE_BLOCK: int
     MC_DEVICE_CONSOLE: int
     MC_DEVICE_FILE_SYSTEM: int
+    MC_DEVICE_RNG: int
     MC_GUEST_CLONE_FAILED: int
     MC_GUEST_EXEC_FAILED: int
     MC_GUEST_EXITED: int
@@ -142,6 +144,7 @@ class _Lib:
     MC_GUEST_TTY: int
     MC_MACHINE_MAGIC: int
     MC_MACHINE_SELF: int
+    MC_ROLE_DISK: int
     MC_ROLE_FILES: int
     MC_ROLE_MAIN: int
     MC_ROLE_PROCESSOR: int

@@ -53,6 +53,50 @@ def keep(kind: str, name: str, data: bytes | mmap.mmap, *, most: int | None = No
         return
 
 
+class Draft:
+    """A file that another program writes, at ``path``; a ``with`` block removes it at its end, unless it was kept. No
+    other user can write it. OSError, PermissionError: there is no directory that is the user's alone, or no room."""
+
+    def __init__(self, kind: str) -> None:
+        path = directory(kind)
+        if path is None or not _create_directory(path):
+            raise PermissionError(f"{path or '~'} is not ours alone")
+        self._at = _open_directory(path)
+        self._name = f"draft.{os.urandom(6).hex()}"
+        self.path = f"{path}/{self._name}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self.fd = os.open(self._name, flags, 0o600, dir_fd=self._at)
+        except BaseException:
+            os.close(self._at)
+            raise
+
+    def keep(self, name: str, most: int) -> int:
+        """Gives the file its name, when it is whole on the disk; ``most`` as for ``keep``. A descriptor of it for
+        reading, also where it is too large to be kept. OSError: it cannot be written to the disk."""
+        os.fdatasync(self.fd)
+        fd = _open(self._name, os.O_RDONLY, stat.S_IFREG, self._at)
+        try:
+            if os.fstat(fd).st_size <= most:
+                _make_room(self._at, most)
+                os.rename(self._name, name, src_dir_fd=self._at, dst_dir_fd=self._at)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            os.unlink(self._name, dir_fd=self._at)
+        except FileNotFoundError:  # it was kept
+            pass
+        os.close(self.fd)
+        os.close(self._at)
+
+
 def touch(fd: int) -> None:
     """Marks a file as used, so that others make room first."""
     try:

@@ -273,6 +273,8 @@ PROBES: dict[str, Callable[[], str]] = {
     "kvm-hardware": _kvm_hardware,
     "gdb": lambda: "" if shutil.which("gdb") else "no gdb",
     "gcc": lambda: "" if shutil.which("gcc") else "no gcc",
+    "mkfs.erofs": lambda: "" if shutil.which("mkfs.erofs") else "no mkfs.erofs",
+    "mke2fs": lambda: "" if shutil.which("mke2fs") else "no mke2fs",
     "qemu": lambda: "" if shutil.which("qemu-system-x86_64") else "no qemu-system-x86_64",
     "immutable": _immutable,
     "iputils-ping": iputils.why_not,

@@ -103,7 +103,7 @@ NEEDS = {
     "fs/fuse/virtiofs": ("fuse", "virtio_ring", "virtio"),
     "drivers/char/hw_random/virtio-rng": ("virtio", "virtio_ring"),
 }
-ORDER = ["virtio", "virtio_ring", "virtio_mmio", "virtio_console", "fuse", "virtiofs"]  # for ALWAYS of devices.py
+ORDER = ["virtio", "virtio_ring", "virtio_mmio", "virtio_console", "fuse", "virtiofs"]  # for ALWAYS, but rng
 
 
 def modules(

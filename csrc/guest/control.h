@@ -27,6 +27,11 @@
 
 #include "plan/native.h"
 
+/* Of a machine with an image (division.py has the two directories too). */
+#define MC_GUEST_IMAGE_DEVICE "/dev/vda"
+#define MC_GUEST_IMAGE "/image"
+#define MC_GUEST_SHARE "/share"
+
 /* CDEF BEGIN */
 #define MC_GUEST_MAGIC 0x31747367
 #define MC_GUEST_LONGEST 0x2000000 /* bytes of the longest payload                                      */
@@ -79,6 +84,10 @@ struct mc_guest_start {
 	uint16_t rows;          /* of the terminal's window, set when the program runs; 0: as the plan has set it,
 				 * which is before that                                                 */
 	uint16_t columns;
+	uint32_t image;         /* offset of a string: the type of the file system on MC_GUEST_IMAGE_DEVICE, which is
+				 * mounted at MC_GUEST_IMAGE; the virtio-fs is then at MC_GUEST_SHARE. none: the
+				 * virtio-fs is the root                                                */
+	uint32_t reserved;
 };
 
 /* Bits of mc_guest_start.flags */

@@ -119,7 +119,7 @@ long ports_open(struct guest *g, int64_t ms);               /* ports.c */
 long ports_open_control(struct guest *g, int64_t ms);
 uint64_t boottime(void);                                    /* start.c: nanoseconds */
 long start_receive(struct guest *g);                        /* start.c: READY, then START */
-long root_switch(struct guest *g, const char *tag);         /* root.c */
+long root_switch(struct guest *g, const struct mc_guest_start *s); /* root.c */
 long program_start(struct guest *g);                        /* program.c: up to STARTED */
 long serve(struct guest *g);                                /* serve.c: up to EXITED */
 

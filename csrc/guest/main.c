@@ -139,7 +139,7 @@ static long prepare_machine(struct guest *g)
 	if (r == 0)
 		r = open_helper(g);
 	if (r == 0 && g->start->tag)
-		r = root_switch(g, (const char *)g->start + g->start->tag);
+		r = root_switch(g, g->start);
 	return r;
 }
 

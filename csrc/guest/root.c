@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * guest/root.c: makes a virtio-fs the root, in place of the initramfs (as switch_root(8)).
+ * guest/root.c: makes a virtio-fs the root, in place of the initramfs (as switch_root(8)). With an image the root is a
+ * tmpfs, which has both: the plan takes the image for its root, and what it binds from the virtio-fs.
  *
  * Theory of operation. A plan's root is then as on any host: a mount on the initramfs, which pivot_root(2) can replace.
  * Init's own /proc, /sys and /dev are detached, so that no mount namespace of the plan has them. The files of the
@@ -47,24 +48,41 @@ static long detach_own(struct guest *g)
 	return 0;
 }
 
-/* EINVAL: no device with this tag was found yet (virtio_fs_get_tree() of Linux's fs/fuse/virtio_fs.c). */
-static long mount_tag(struct guest *g, const char *tag)
+/* Mounts a file system, whose device the kernel may not have found yet: mount(2) fails with `absent` until then. */
+static long mount_at(struct guest *g, const char *source, const char *path, const char *type, uint64_t flags,
+		     long absent)
 {
 	char arguments[256];
 	struct text t = { arguments, arguments + sizeof(arguments) - 1 };
 	struct patience patience;
-	long r = mc_sys3(SYS_mkdirat, MC_FD(AT_FDCWD), MC_PTR(ROOT), 0700);
+	long r = mc_sys3(SYS_mkdirat, MC_FD(AT_FDCWD), MC_PTR(path), 0700);
 
 	if (r < 0 && r != -EEXIST)
-		return report(g, "mkdir", ROOT, r);
-	put(&t, "virtiofs, tag ");
-	put(&t, tag);
+		return report(g, "mkdir", path, r);
+	put(&t, type);
+	put(&t, ", ");
+	put(&t, source);
 	*t.at = 0;
 	patience_begin(&patience, (int64_t)mc_now() + DEVICE_MS * MS);
 	do
-		r = mc_sys5(SYS_mount, MC_PTR(tag), MC_PTR(ROOT), MC_PTR("virtiofs"), 0, 0);
-	while (r == -EINVAL && patience_sleep(&patience));
+		r = mc_sys5(SYS_mount, MC_PTR(source), MC_PTR(path), MC_PTR(type), flags, 0);
+	while (r == absent && patience_sleep(&patience));
 	return r < 0 ? report(g, "mount", arguments, r) : 0;
+}
+
+/* EINVAL: no device with this tag (virtio_fs_get_tree() of Linux's fs/fuse/virtio_fs.c). */
+static long mount_tag(struct guest *g, const char *tag, const char *path)
+{
+	return mount_at(g, tag, path, "virtiofs", 0, -EINVAL);
+}
+
+static long mount_both(struct guest *g, const char *tag, const char *image_type)
+{
+	long r = mount_at(g, "tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, 0);
+
+	if (r == 0)
+		r = mount_at(g, MC_GUEST_IMAGE_DEVICE, ROOT MC_GUEST_IMAGE, image_type, MS_RDONLY | MS_NODEV, -ENOENT);
+	return r < 0 ? r : mount_tag(g, tag, ROOT MC_GUEST_SHARE);
 }
 
 static long enter(struct guest *g)
@@ -83,9 +101,10 @@ static long enter(struct guest *g)
 	return r < 0 ? report(g, "chdir", "/", r) : 0;
 }
 
-long root_switch(struct guest *g, const char *tag)
+long root_switch(struct guest *g, const struct mc_guest_start *s)
 {
-	long r = mount_tag(g, tag);
+	const char *tag = (const char *)s + s->tag;
+	long r = s->image ? mount_both(g, tag, (const char *)s + s->image) : mount_tag(g, tag, ROOT);
 
 	if (r < 0)
 		return r;

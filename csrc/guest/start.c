@@ -70,6 +70,8 @@ static const char *unsound(const struct mc_guest_start *s)
 		return "filter";
 	if (s->tag && (!is_inside(s, s->tag, 1, 1) || !ends_in_nul(s, s->tag)))
 		return "tag";
+	if (s->image && (!s->tag || !is_inside(s, s->image, 1, 1) || !ends_in_nul(s, s->image)))
+		return "image";
 	return NULL;
 }
 

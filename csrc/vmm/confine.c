@@ -57,7 +57,13 @@ static const struct rule PROCESSOR[] = {
 
 /* Devices that move bytes between rings and descriptors that they were given. */
 static const struct rule WORKER[] = {
-	{ SYS_poll }, { SYS_read }, { SYS_writev }, COMMON, { SYS_sched_yield }, { SYS_shutdown },
+	{ SYS_poll }, { SYS_epoll_wait }, { SYS_read }, { SYS_writev }, COMMON, { SYS_sched_yield }, { SYS_shutdown },
+	{ SYS_getrandom },
+};
+
+/* virtio/block.c */
+static const struct rule DISK[] = {
+	{ SYS_epoll_wait }, { SYS_read }, { SYS_preadv }, { SYS_pwritev2 }, { SYS_fdatasync }, COMMON,
 };
 
 /* serve.c */
@@ -92,6 +98,7 @@ static const struct role {
 	size_t nrules;
 } ROLES[MC_VMM_ROLES] = {
 	[MC_ROLE_WORKER] = { "vmm-device", 0, RULES(WORKER) },
+	[MC_ROLE_DISK] = { "vmm-disk", 0, RULES(DISK) },
 	[MC_ROLE_FILES] = { "vmm-files", 1, RULES(FILES) },
 	[MC_ROLE_PROCESSOR] = { "vmm-processor", 0, RULES(PROCESSOR) },
 	[MC_ROLE_MAIN] = { "vmm", 0, RULES(MAIN) },

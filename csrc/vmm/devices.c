@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "virtio/balloon.h"
+#include "virtio/block.h"
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
+#include "virtio/rng.h"
 #include "virtio/worker.h"
 #include "vmm/vmm.h"
 
@@ -92,11 +94,12 @@ struct made {
 	void *device;
 };
 
-static struct made make_console(struct mc_vmm *vmm)
+static struct made make_console(struct mc_vmm *vmm, uint32_t number)
 {
 	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
 	int control[2], fds[MC_PORTS];
 
+	(void)number;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
 		mc_vmm_fail(vmm, -errno, "socketpair()");
 	vmm->control = control[0];
@@ -116,13 +119,14 @@ static int start_console(void *device)
 	return mc_console_start(device);
 }
 
-static struct made make_files(struct mc_vmm *vmm)
+static struct made make_files(struct mc_vmm *vmm, uint32_t number)
 {
 	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
 	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
 	struct mc_virtio_fs *fs;
 
+	(void)number;
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
 	vmm->scarce = event(vmm);
@@ -138,10 +142,11 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
-static struct made make_balloon(struct mc_vmm *vmm)
+static struct made make_balloon(struct mc_vmm *vmm, uint32_t number)
 {
 	struct mc_balloon *balloon = mc_balloon_new(&vmm->memory);
 
+	(void)number;
 	if (!balloon)
 		mc_vmm_fail(vmm, -errno, "the balloon");
 	return (struct made){ mc_balloon_virtio(balloon), balloon };
@@ -152,14 +157,45 @@ static int start_balloon(void *device)
 	return mc_balloon_start(device);
 }
 
+static struct made make_rng(struct mc_vmm *vmm, uint32_t number)
+{
+	struct mc_rng *rng = mc_rng_new(&vmm->memory);
+
+	(void)number;
+	if (!rng)
+		mc_vmm_fail(vmm, -errno, "the entropy device");
+	return (struct made){ mc_rng_virtio(rng), rng };
+}
+
+static int start_rng(void *device)
+{
+	return mc_rng_start(device);
+}
+
+static struct made make_block(struct mc_vmm *vmm, uint32_t number)
+{
+	struct mc_block *block = mc_block_new(&vmm->memory, MC_VMM_GIVEN_FD + (int)number, "minicontainer");
+
+	if (!block)
+		mc_vmm_fail(vmm, -errno, "the block device");
+	return (struct made){ mc_block_virtio(block), block };
+}
+
+static int start_block(void *device)
+{
+	return mc_block_start(device);
+}
+
 static const struct {
-	struct made (*make)(struct mc_vmm *vmm);
+	struct made (*make)(struct mc_vmm *vmm, uint32_t number);
 	int (*start)(void *device);
 	enum mc_vmm_role role;  /* of its threads */
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
 	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files, MC_ROLE_FILES },
 	[MC_DEVICE_BALLOON] = { make_balloon, start_balloon },
+	[MC_DEVICE_RNG] = { make_rng, start_rng },
+	[MC_DEVICE_BLOCK] = { make_block, start_block, MC_ROLE_DISK },
 };
 
 static void begin_thread(void *vmm, int role)
@@ -175,7 +211,7 @@ static void make_device(struct mc_vmm *vmm, uint32_t number)
 
 	if (kind >= sizeof(KINDS) / sizeof(KINDS[0]))
 		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
-	made = KINDS[kind].make(vmm);
+	made = KINDS[kind].make(vmm, number);
 	vmm->devices[number] = made.virtio;
 	connect_device(vmm, number);
 	mc_worker_begin_with(begin_thread, vmm, (int)KINDS[kind].role);

@@ -32,6 +32,7 @@ SAME = {  # field of Spec -> field of HostConfig
     "pid": "PidMode",
     "privileged": "Privileged",
     "read_only": "ReadonlyRootfs",
+    "root_image": "RootImage",
     "shm_size": "ShmSize",
     "sysctls": "Sysctls",
     "timens": "TimensMode",

@@ -140,6 +140,11 @@ OPTIONS = (
         help="container, or kvm: run COMMAND in a virtual machine with a Linux of its own.",
     ),
     Option("--kernel", help="With --isolation kvm: a kernel's FILE, or the NAME of one. [default: the host's own]"),
+    Option(
+        "--root-image",
+        metavar="TYPE",
+        help="With --isolation kvm: the guest reads ROOTFS from an image, erofs or ext4, which is made once.",
+    ),
     Option("--ephemeral", is_flag=True, help="Discard changes to ROOTFS at the end (overlay)."),
     Option("--explain", is_flag=True, help="Show every step with its time; =json:FILE writes them as JSON."),
     Option("--explain-to", hidden=True),
@@ -240,7 +245,7 @@ def spec_of(options: dict[str, Any]) -> s.Spec:
 # Options whose value is that of the field with the same name.
 SAME = (
     "name hostname user group_add read_only shm_size init cap_add cap_drop privileged pid ipc uts cgroupns"
-    " timens userns stop_signal ephemeral isolation kernel"
+    " timens userns stop_signal ephemeral isolation kernel root_image"
 ).split()
 
 

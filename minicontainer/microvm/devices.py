@@ -16,21 +16,30 @@ TRANSPORT = "virtio_mmio"  # the module that all devices need
 
 class Device(NamedTuple):
     """``kind``: MC_DEVICE_*; ``module``: its driver, which may be built in; ``optional``: a machine does without, if
-    the kernel has no such driver; ``given``: the name of the monitor's input that it serves, if it serves one."""
+    the kernel has no such driver; ``given``: the name of the monitor's input that it serves, if it serves one;
+    ``uses``: modules beside the driver, without which it is of no use."""
 
     kind: int
     module: str
     optional: bool = False
     given: str = ""
+    uses: tuple[str, ...] = ()
 
 
 CONSOLE = Device(lib.MC_DEVICE_CONSOLE, "virtio_console")
 FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
 BALLOON = Device(lib.MC_DEVICE_BALLOON, "virtio_balloon", optional=True)
-ALWAYS = (CONSOLE, FILE_SYSTEM, BALLOON)
+RNG = Device(lib.MC_DEVICE_RNG, "virtio_rng", optional=True)
+ROOT_IMAGE = "root-image"
+ALWAYS = (CONSOLE, FILE_SYSTEM, BALLOON, RNG)
+
+
+def root_image(kind: str) -> Device:
+    """The disk with an image of ROOTFS, a file system of this type, below an overlay."""
+    return Device(lib.MC_DEVICE_BLOCK, "virtio_blk", given=ROOT_IMAGE, uses=(kind, "overlay"))
 
 
 def drivers(devices: Sequence[Device]) -> tuple[list[str], list[str]]:
     """The modules without which these devices cannot be used, and those that may be missing."""
-    needed = [device.module for device in devices if not device.optional]
+    needed = [name for device in devices if not device.optional for name in (device.module, *device.uses)]
     return [TRANSPORT, *needed], [device.module for device in devices if device.optional]

@@ -45,6 +45,8 @@ FEATURES = (
     Feature("network", "CONFIG_VIRTIO_NET", "virtio_net", (b"virtio_net\0",)),
     Feature("block", "CONFIG_VIRTIO_BLK", "virtio_blk", (b"virtio_blk\0",)),
     Feature("vsock", "CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport", (b"vmw_vsock_virtio_transport\0",)),
+    Feature("erofs", "CONFIG_EROFS_FS", "erofs", (b"cannot find valid erofs superblock",)),  # fs/erofs/super.c
+    Feature("ext4", "CONFIG_EXT4_FS", "ext4", (b"VFS: Can't find ext4 filesystem",)),  # fs/ext4/super.c
     Feature("overlay", "CONFIG_OVERLAY_FS", "overlay", (b"trusted.overlay.",)),
     Feature("seccomp", "CONFIG_SECCOMP_FILTER", "", (b"actions_avail\0",)),
 )

@@ -59,6 +59,7 @@ NAMESPACED_SYSCTLS = (
     ("kernel.domainname", "uts"),
 )
 ISOLATIONS = ("container", "kvm")
+ROOT_IMAGES = ("erofs", "ext4")
 SYSCTLS = " ".join(f"{name}*" if name.endswith((".", "shm")) else name for name, _ in NAMESPACED_SYSCTLS)
 
 
@@ -74,6 +75,8 @@ class Spec:
                  through a file server
     kernel       with ``kvm``: a kernel's file, or the name of a kernel that was added; None: the host's own, or the
                  newest
+    root_image   with ``kvm``, and ``ephemeral`` or ``read_only``: ``erofs`` or ``ext4``, the file system of an image
+                 that is made of rootfs, once for each state of it; the guest reads it as a disk
     ephemeral    rootfs is the lower layer of an overlay, whose upper layer vanishes with the container
     user         ``[NAME|UID][:GROUP|GID]`` or a number, looked up in the container's /etc/passwd and /etc/group.
                  Without a group, the program gets the user's group and supplementary groups
@@ -103,6 +106,7 @@ class Spec:
     executable: str | None = None
     isolation: str = "container"
     kernel: str | None = None
+    root_image: str | None = None
     ephemeral: bool = False
     name: str | None = None
     hostname: str | None = None
@@ -217,12 +221,23 @@ class Spec:
     def _check_isolation(self) -> None:
         if self.isolation not in ISOLATIONS:
             raise SpecError("isolation", self.isolation, f"must be {' or '.join(ISOLATIONS)}")
+        if self.root_image is not None:
+            self._check_root_image(text("root_image", self.root_image))
         if self.kernel is None:
             return
         kernel = text("kernel", self.kernel)
         if self.isolation == "container":
             raise SpecError("kernel", kernel, "is for a virtual machine: a container has the host's", "--isolation kvm")
         self._put("kernel", os.path.abspath(kernel) if "/" in kernel else kernel)
+
+    def _check_root_image(self, kind: str) -> None:
+        if kind not in ROOT_IMAGES:
+            raise SpecError("root_image", kind, f"must be {' or '.join(ROOT_IMAGES)}")
+        if self.isolation == "container":
+            reason = "is for a virtual machine: a container has ROOTFS itself"
+            raise SpecError("root_image", kind, reason, "--isolation kvm")
+        if not (self.ephemeral or self.read_only):
+            raise SpecError("root_image", kind, "is read-only: changes would be lost", "--ephemeral or --read-only")
 
     def _check_identity(self) -> None:
         if self.user is not None:

@@ -36,6 +36,7 @@ class Fields(TypedDict, total=False):
     executable: Path | None
     isolation: str
     kernel: Path | None
+    root_image: str | None
     ephemeral: bool
     name: str | None
     hostname: str | None

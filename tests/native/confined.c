@@ -27,6 +27,7 @@
 static const char *const ROLES[] = {
 	[MC_ROLE_WORKER] = "worker",
 	[MC_ROLE_FILES] = "files",
+	[MC_ROLE_DISK] = "disk",
 	[MC_ROLE_PROCESSOR] = "processor",
 	[MC_ROLE_MAIN] = "main",
 };
@@ -39,6 +40,8 @@ static const struct {
 	{ "read", SYS_read, { NO_FD } },
 	{ "writev", SYS_writev, { NO_FD } },
 	{ "poll", SYS_poll },
+	{ "epoll_wait", SYS_epoll_wait, { NO_FD } },
+	{ "preadv", SYS_preadv, { NO_FD } },
 	{ "futex", SYS_futex },
 	{ "openat", SYS_openat, { NO_FD } },
 	{ "open", SYS_open },

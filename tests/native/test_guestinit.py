@@ -330,9 +330,11 @@ def test_a_clone_that_fails(init: Init) -> None:
         ({"initial_slots": 82}, "START(slots)"),
         ({"initial_slots": 0xFFFFFFFC}, "START(slots)"),
         ({"flags": 1}, "START(terminal without a socket)"),
-        ({"filter": 2, "filter_data": 80, "filter_size": 0xFFFFFFFF}, "START(filter)"),
+        ({"filter": 2, "filter_data": 88, "filter_size": 0xFFFFFFFF}, "START(filter)"),
         ({"tag": 0xFFFFFFFF}, "START(tag)"),
-        ({"tag": 80, "realtime_ns": 5}, "START(no machine)"),
+        ({"tag": 88, "realtime_ns": 5}, "START(no machine)"),
+        ({"image": 96}, "START(image)"),
+        ({"tag": 88, "image": 0xFFFFFFFF}, "START(image)"),
         ({"init": 2}, "open(descriptors of the plan)"),
     ],
 )

@@ -21,6 +21,7 @@ from minicontainer.container.machine import monitor, start
 from minicontainer.container.machine.run import MachineError
 from minicontainer.errors import Error, ProgramError, SpecError
 from minicontainer.linux.files import sealed_memfd
+from minicontainer.microvm.devices import ALWAYS, ROOT_IMAGE
 from minicontainer.native import ffi, lib
 
 pytestmark = pytest.mark.needs("root")
@@ -46,7 +47,7 @@ def fake(program: str, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     def make(word: str, *args: str, how: Callable[..., Container] = Container.start, **options: Any) -> Container:
         def inputs(_: mc.Spec, stack: Any) -> dict[str, int]:
             fds = {"machine": sealed_memfd("machine", word.encode()), "program": os.open(program, os.O_RDONLY)}
-            for name in ("kvm", *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
+            for name in ("kvm", ROOT_IMAGE, *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
                 fds[name] = os.open("/dev/null", os.O_RDONLY)
             for fd in fds.values():
                 stack.callback(os.close, fd)
@@ -85,6 +86,17 @@ def test_the_monitor_has_its_descriptors_and_no_others(fake: Callable[..., Conta
     container = fake("runs")
     there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
     assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD)]
+
+
+def test_an_image_is_given_to_its_device(fake: Callable[..., Container], tmp_path: Path) -> None:
+    """Volumes are in a root of the monitor's own, which can be written to for them."""
+    container = fake("runs", root_image="erofs", read_only=True, mounts=[mc.Mount("/data", str(tmp_path))])
+    there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
+    disk = lib.MC_VMM_GIVEN_FD + len(ALWAYS)
+    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), disk]
+    root = Path(f"/proc/{container.pid}/root")
+    assert os.path.samefile(root / "minicontainer-volume-0", tmp_path)
+    assert not (root / "data").exists()
 
 
 def test_a_terminal_is_the_monitors(fake: Callable[..., Container]) -> None:

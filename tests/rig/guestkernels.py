@@ -26,7 +26,10 @@ class Guest(NamedTuple):
     modules: bool = False
 
 
-MODULES = r"lib/modules/[^/]+/(modules\.builtin|kernel/drivers/(virtio|char)/virtio.*|kernel/fs/fuse/.*)"
+MODULES = (
+    r"lib/modules/[^/]+/(modules\.builtin|kernel/drivers/(virtio|char|block)/virtio.*|kernel/lib/libcrc32c.*"
+    r"|kernel/drivers/char/hw_random/(rng-core|virtio-rng).*|kernel/fs/(fuse|erofs|overlayfs)/.*)"
+)
 GUESTS = (
     Guest("vmlinuz", "linux-image-cloud-amd64", r"boot/vmlinuz-.*", "linux-image-", modules=True),
     Guest("vmlinuz-13", "linux-image-cloud-amd64", r"boot/vmlinuz-.*", "linux-image-", TRIXIE, modules=True),

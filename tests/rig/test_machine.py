@@ -174,6 +174,45 @@ def test_a_panic_says_so(machine: Callable[..., Done]) -> None:
     assert len(said) == 13, "and the last lines of its kernel"
 
 
+IMAGE = """
+grep ' / ' /proc/mounts | cut -d' ' -f3
+stat -c '%u:%g %a %s' /owned; cat /owned; readlink /link
+cat /sys/class/misc/hw_random/rng_current
+cat /run/link/from-host; echo back >/run/link/from-guest; cat /one-file
+{ echo x >/etc/new; } 2>/dev/null && rm /owned && mkdir /made && echo written || echo read-only
+test -e /share -o -e /image -o -e /minicontainer-volume-0 || echo hidden
+"""
+
+
+@pytest.mark.needs("mkfs.erofs", "mke2fs")
+@pytest.mark.parametrize(
+    "case", [("erofs", "--ephemeral", "overlay", "written"), ("ext4", "--read-only", "ext4", "read-only")]
+)
+def test_rootfs_as_a_disk(machine: Callable[..., Done], box: Box, tmp_path: Path, case: tuple[str, ...]) -> None:
+    """Its content and owners, with volumes of the host at places that ROOTFS has links to; and nothing is written."""
+    kind, how, root, writing = case
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/from-host").write_text("from the host\n", encoding="utf-8")
+    (tmp_path / "file").write_text("one file\n", encoding="utf-8")
+    box.rootfs.chmod(0o755)
+    owned = box.rootfs / "owned"
+    owned.write_text("owned\n", encoding="utf-8")
+    os.chown(owned, 1000, 65535)
+    owned.chmod(0o640)
+    (box.rootfs / "link").symlink_to("/etc/target")
+    (box.rootfs / "run/true").mkdir(parents=True)
+    (box.rootfs / "run/link").symlink_to("/run/true")
+    (box.rootfs / "one-file").touch()
+    before = sorted(str(path) for path in box.rootfs.rglob("*"))
+    volumes = ["-v", f"{tmp_path}/data:/run/link", "-v", f"{tmp_path}/file:/one-file:ro"]
+    done = machine("sh", "-c", IMAGE, options=["--root-image", kind, how, *volumes])
+    assert (done.returncode, done.stderr) == (0, ""), done
+    content = [root, "1000:65535 640 6", "owned", "/etc/target", "virtio_rng.0"]
+    assert done.stdout.splitlines() == [*content, "from the host", "one file", writing, "hidden"]
+    assert (tmp_path / "data/from-guest").read_text(encoding="utf-8") == "back\n"
+    assert sorted(str(path) for path in box.rootfs.rglob("*")) == before
+
+
 BARE = """
 cat; uname -r; nproc; echo written >/made
 for path in /sys/firmware/acpi /proc/modules; do test -e $path || echo no $path; done

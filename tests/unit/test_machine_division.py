@@ -9,8 +9,8 @@ from hosts import some_host
 
 from minicontainer.container.machine import division, guest, monitor
 from minicontainer.errors import SpecError
-from minicontainer.microvm.devices import ALWAYS, Device
-from minicontainer.native import lib
+from minicontainer.microvm.devices import ALWAYS, Device, drivers
+from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan
 from minicontainer.records import names
 from minicontainer.spec import Limits, Mount, Spec
@@ -44,7 +44,9 @@ REFUSED = {
     "ip": "10.0.0.1",
     "mac_address": "02:00:00:00:00:01",
 }
-OUTSIDE = "rootfs isolation kernel ephemeral name read_only limits die_with_parent stop_signal stop_timeout".split()
+OUTSIDE = (
+    "rootfs isolation kernel root_image ephemeral name read_only limits die_with_parent stop_signal stop_timeout"
+).split()
 INSIDE = (
     "args hostname env cwd user group_add shm_size init ulimits sysctls cap_add cap_drop seccomp no_new_privileges"
     " no_new_suid umask tty"
@@ -83,6 +85,55 @@ def test_flags_of_a_bind_are_those_of_a_mount_inside_too() -> None:
     assert division.inner(spec).mounts == (Mount("/ro", "/ro", readonly=True), TMPFS)
     host = division.inner_host(some_host(spec), spec)
     assert host.files == (True, False)
+
+
+def test_volumes_have_a_place_of_their_own_beside_an_image() -> None:
+    """Links of ROOTFS mean nothing to the monitor and to the guest's init."""
+    spec = spec_of(mounts=[TMPFS, BIND, Mount("/run/x", "/srv/file.txt")], root_image="erofs", ephemeral=True)
+    outside, inside = division.outer(spec), division.inner(spec)
+    places = ["/minicontainer-volume-1", "/minicontainer-volume-2"]
+    assert [mount.target for mount in outside.mounts] == places
+    assert [mount.target for mount in inside.mounts] == ["/tmp", "/data", "/run/x"]
+    assert [mount.source for mount in inside.mounts[1:]] == [division.SHARE + place for place in places]
+    assert division.inner_host(some_host(spec), spec).files == (False, False, True)
+    plan = monitor.compile(outside, some_host(outside), division.devices(spec))
+    assert "root-image" in plan.inputs
+
+
+@pytest.mark.parametrize(
+    ("fields", "lacks", "overlay", "read_only"),
+    [
+        ({"ephemeral": True}, False, True, False),
+        ({"read_only": True}, False, False, True),
+        ({"read_only": True}, True, True, True),
+        ({"ephemeral": True, "read_only": True}, False, True, True),
+    ],
+)
+def test_an_image_is_the_root_of_the_guests_plan(
+    fields: dict[str, bool], lacks: bool, overlay: bool, read_only: bool
+) -> None:
+    """Below an overlay, unless it is read-only and has all mount points. The monitor's own root can be written to."""
+    spec = spec_of(root_image="ext4", **fields)
+    host = some_host(spec, lacks_mount_points=lacks)
+    text = lines(guest.compile(spec, host))
+    assert f'root = open_tree(AT_FDCWD, "{division.IMAGE}"' in text
+    assert ("lowerdir=lower" in text) == overlay
+    assert ("attr_set=MOUNT_ATTR_RDONLY" in text.partition("# /proc")[0].partition("# take")[2]) == (
+        read_only and not overlay
+    )
+    assert ('mount_setattr(AT_FDCWD, "/"' in text) == (read_only and overlay)
+    outside = division.outer(spec)
+    assert (outside.ephemeral, outside.read_only, outside.root_image) == (True, False, None)
+
+
+def test_the_payload_names_the_file_system_of_an_image() -> None:
+    for kind in ("erofs", "ext4"):
+        spec = spec_of(root_image=kind, ephemeral=True)
+        plan = guest.compile(spec, some_host(spec))
+        payload = guest.start(plan, spec, some_host(spec), "0123456789ab")
+        header = ffi.from_buffer("struct mc_guest_start *", payload)
+        assert payload[header.image :].startswith(f"{kind}\0".encode())
+        assert drivers(division.devices(spec))[0][-3:] == ["virtio_blk", kind, "overlay"]
 
 
 def test_device_nodes_are_made_by_who_may() -> None:

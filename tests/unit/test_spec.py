@@ -114,6 +114,12 @@ def test_no_hostname(hostname: str) -> None:
         ({"hostname": "x", "uts": "pid:1"}, "uts=pid:1"),
         ({"mounts": (Mount("/x", "/a"), Mount("/y/../x", "/b"))}, "mounts /x: is given more than once"),
         ({"devices": (Device("/dev/a", "/dev/x"), Device("/dev/b", "/dev/x"))}, "devices /dev/x"),
+        ({"root_image": "zfs"}, "root_image zfs: must be erofs or ext4"),
+        ({"root_image": "erofs", "ephemeral": True}, "root_image erofs: is for a virtual machine"),
+        (
+            {"root_image": "ext4", "isolation": "kvm"},
+            "is read-only: changes would be lost (--ephemeral or --read-only)",
+        ),
     ],
 )
 def test_no_spec(fields: dict[str, Any], says: str) -> None:

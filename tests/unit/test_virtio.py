@@ -1,4 +1,4 @@
-"""Virtio devices, driven by a program in C without a machine: rings, registers, console, file system, random drivers.
+"""Virtio devices, driven by a program in C without a machine: rings, registers, each kind, random drivers.
 
 The cases are the ``TEST(name)`` of ``virtio_test_*.c``, and those that their tables of broken rings expand to.
 """

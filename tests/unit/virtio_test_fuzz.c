@@ -5,14 +5,18 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_console.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "virtio/balloon.h"
+#include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/rng.h"
 #include "virtio_driver.h"
 
 #define SIZE 4096u
@@ -224,11 +228,20 @@ static void some_driver(struct driver *d)
 		driver_status(d, VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
+/* Messages that some devices understand. */
+static void plant(const struct mc_memory *m)
+{
+	const struct virtio_console_control ready = { 0, VIRTIO_CONSOLE_DEVICE_READY, 1 };
+	const struct virtio_blk_outhdr request = { (uint32_t)below(3), 0, below(20) };
+	unsigned char *host = m->regions[below(2)].host;
+
+	memcpy(host + 8 * below(SIZE / 8), &ready, sizeof(ready));
+	memcpy(host + 8 * below(SIZE / 8 - 1), &request, sizeof(request));
+}
+
 /* What a bad driver does to a running device: notifies, writes registers, changes the memory. */
 static void drive(struct driver *d)
 {
-	static const struct virtio_console_control ready = { 0, VIRTIO_CONSOLE_DEVICE_READY, 1 };
-
 	for (uint32_t i = 0, n = below(60); i < n; i++) {
 		if (below(8) == 0) {
 			struct mc_ring r;
@@ -237,7 +250,7 @@ static void drive(struct driver *d)
 			fill(&d->memory, &r);
 		}
 		if (below(4) == 0)
-			memcpy(d->memory.regions[below(2)].host + 8 * below(SIZE / 8), &ready, 8);
+			plant(&d->memory);
 		if (below(20) == 0)
 			driver_set(d, 4 * below(64), (uint32_t)PICK(0, 1, 2, test_random(&random_state)));
 		driver_kick(d, below(d->v->type->nqueues));
@@ -325,5 +338,73 @@ TEST(fuzz_balloon)
 	CHECK(balloon && mc_balloon_start(balloon) == 0);
 	check_device(mc_balloon_virtio(balloon), &m, 1500);
 	mc_balloon_free(balloon);
+	free_memory(&m);
+}
+
+TEST(fuzz_rng)
+{
+	struct mc_memory m;
+	struct mc_rng *device;
+
+	make_memory(&m);
+	device = mc_rng_new(&m);
+	CHECK(device && mc_rng_start(device) == 0);
+	check_device(mc_rng_virtio(device), &m, 1500);
+	mc_rng_free(device);
+	free_memory(&m);
+}
+
+static uint64_t sum_of(int fd)
+{
+	unsigned char data[SIZE];
+	uint64_t sum = 0;
+
+	CHECK(pread(fd, data, sizeof(data), 0) == sizeof(data));
+	for (uint32_t i = 0; i < sizeof(data); i++)
+		sum += data[i];
+	return sum;
+}
+
+/* Buffers of whole sectors, with the headers of requests before them: else hardly a request would reach the file. */
+static void send_requests(struct driver *d, int rounds)
+{
+	for (int i = 0; i < rounds; i++) {
+		const uint64_t at = DRIVER_BASE + SIZE + GAP + 16 * below(100);
+		const uint32_t is_in = below(2), size = 512 * below(4);
+		const struct driver_buffer b[3] = {
+			{ DRIVER_BASE + 3000, 16, 0 }, { at, size + is_in, (int)is_in }, { DRIVER_BASE + 3100, 1, 1 },
+		};
+		const struct virtio_blk_outhdr header = { is_in ? 0 : 1, 0, below(10) };
+
+		memcpy(driver_at(d, DRIVER_BASE + 3000, 16), &header, sizeof(header));
+		memset(driver_at(d, at, size), i, size);
+		driver_add(d, 0, size || is_in ? b : (struct driver_buffer[]){ b[0], b[2] }, size || is_in ? 3 : 2);
+		driver_wait(d, 0);
+	}
+}
+
+TEST(fuzz_block)
+{
+	struct mc_memory m;
+	struct mc_block *device;
+	struct driver d = { .top = DRIVER_BASE };
+	const int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+	make_memory(&m);
+	CHECK(fd >= 0 && ftruncate(fd, SIZE) == 0);
+	device = mc_block_new(&m, fd, "fuzz");
+	CHECK(device && mc_block_start(device) == 0);
+	check_device(mc_block_virtio(device), &m, 1500);
+	d.memory = m;
+	memset(d.queues, 0, sizeof(d.queues));
+	d.v = mc_block_virtio(device);
+	driver_negotiate(&d);
+	driver_queue(&d, 0, 32);
+	driver_status(&d, VIRTIO_CONFIG_S_DRIVER_OK);
+	send_requests(&d, 500);
+	CHECK(sum_of(fd) > 0);
+	mc_block_free(device);
+	CHECK(lseek(fd, 0, SEEK_END) == SIZE); /* no write went beyond */
+	close(fd);
 	free_memory(&m);
 }

@@ -4,10 +4,14 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/rng.h"
 #include "virtio_driver.h"
 
 /* The descriptor that is opened next: all below it are in use. */
@@ -46,6 +50,24 @@ static int make_fs(const struct mc_memory *memory)
 	return device != NULL;
 }
 
+static int make_block(const struct mc_memory *memory)
+{
+	struct mc_block *device = mc_block_new(memory, STDIN_FILENO, "serial");
+
+	if (device)
+		mc_block_free(device);
+	return device != NULL;
+}
+
+static int make_rng(const struct mc_memory *memory)
+{
+	struct mc_rng *device = mc_rng_new(memory);
+
+	if (device)
+		mc_rng_free(device);
+	return device != NULL;
+}
+
 static void check_limits(int (*make)(const struct mc_memory *), int need)
 {
 	const int first = 3;
@@ -71,4 +93,17 @@ TEST(console_for_want_of_descriptors)
 TEST(fs_for_want_of_descriptors)
 {
 	check_limits(make_fs, 2 + 1 + 5); /* queues, to stop, threads */
+}
+
+TEST(rng_for_want_of_descriptors)
+{
+	check_limits(make_rng, 1 + 1 + 1); /* queue, to stop, thread */
+}
+
+TEST(block_for_want_of_descriptors)
+{
+	const int fd = memfd_create("block", 0);
+
+	CHECK(fd >= 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO);
+	check_limits(make_block, 1 + 1 + 4); /* queue, to stop, threads */
 }

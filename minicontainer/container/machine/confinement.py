@@ -38,6 +38,7 @@ ROLES = {  # name of a thread (csrc/vmm/confine.c) -> its role, and the capabili
     "vmm": (lib.MC_ROLE_MAIN, 0),
     "vmm-processor": (lib.MC_ROLE_PROCESSOR, 0),
     "vmm-device": (lib.MC_ROLE_WORKER, 0),
+    "vmm-disk": (lib.MC_ROLE_DISK, 0),
     "vmm-files": (lib.MC_ROLE_FILES, monitor.RIGHTS),
 }
 FILTERS = 2  # of each thread: the container's, and that of its role
@@ -78,10 +79,9 @@ def _await_confined(child: Child, spec: Spec) -> list[Status]:
     while time.monotonic() < deadline:
         if run.struct.error or run.struct.failed or run.end:
             raise start.failure(child, spec) or MachineError("machine", "its monitor has ended")
-        if all(run.struct.calls):
-            threads = _statuses(child.spawn.pid)
-            if threads and all(status["Name"] in ROLES or _is_kernels(status) for status in threads):
-                return threads
+        threads = _statuses(child.spawn.pid) if run.struct.calls[lib.MC_ROLE_MAIN] else []
+        if threads and all(_is_kernels(status) or _is_confined(child, status) for status in threads):
+            return threads
         time.sleep(0.01)
     raise MachineError("machine", f"its monitor is not confined after {CONFINED_MAX} s")
 
@@ -89,6 +89,12 @@ def _await_confined(child: Child, spec: Spec) -> list[Status]:
 def _is_kernels(status: Status) -> bool:
     """Whether a thread is one of KVM's (Linux kernel/vhost_task.c), which executes nothing of the monitor's."""
     return status["Name"].startswith("kvm-")
+
+
+def _is_confined(child: Child, status: Status) -> bool:
+    assert child.machine is not None
+    role, _ = ROLES.get(status["Name"], (None, 0))
+    return role is not None and bool(child.machine.struct.calls[role])
 
 
 def _monitor(child: Child, threads: list[Status]) -> Iterator[Measured]:
@@ -110,6 +116,8 @@ def _threads(child: Child, threads: list[Status]) -> Iterator[Measured]:
     calls = child.machine.struct.calls
     for name, (role, rights) in ROLES.items():
         these = [status for status in threads if status["Name"] == name]
+        if not calls[role]:
+            continue  # the machine has no such device
         held = _masks(these, "CapEff") | _masks(these, "CapPrm") | _masks(these, "CapInh") | _masks(these, "CapAmb")
         is_filtered = all(
             status["Seccomp"] == "2" and int(status.get("Seccomp_filters", FILTERS)) >= FILTERS for status in these

@@ -6,7 +6,7 @@ import math
 import posixpath
 
 from minicontainer.errors import SpecError
-from minicontainer.microvm.devices import ALWAYS
+from minicontainer.microvm.devices import ALWAYS, root_image
 from minicontainer.native import lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
@@ -24,6 +24,7 @@ MEMORY_LEAST = 96 << 20
 OVERHEAD = (
     64 << 20
 )  # bytes for the monitor, its page tables and KVM: its cgroup is given them beside the guest's memory
+IMAGE, SHARE = "/image", "/share"  # where the guest's init mounts them (csrc/guest/control.h)
 GUESTS_OWN = ("/proc", "/sys", "/dev")
 READ_ONLY = ("/proc/sys",)  # every kernel has it; the others of host.READ_ONLY say nothing of the host here
 
@@ -99,11 +100,13 @@ def cpus(spec: Spec) -> int:
 
 def devices(spec: Spec) -> tuple[Device, ...]:
     """The guest's."""
-    return ALWAYS
+    return ALWAYS if spec.root_image is None else (*ALWAYS, root_image(spec.root_image))
 
 
 def outer(spec: Spec) -> Spec:
-    """The spec of the outer container, whose program is the monitor."""
+    """The spec of the outer container, whose program is the monitor.
+
+    With an image, the monitor serves volumes alone: each has a name of its own, which an upper layer gets."""
     limits = spec.limits
     for name in ("memory", "memory_swap"):
         value = getattr(limits, name)
@@ -113,12 +116,15 @@ def outer(spec: Spec) -> Spec:
         spec,
         isolation="container",
         kernel=None,
+        root_image=None,
+        ephemeral=spec.ephemeral or spec.root_image is not None,
+        read_only=spec.read_only and spec.root_image is None,
         args=("monitor",),
         env={},
         cwd="/",
         user=None,
         group_add=(),
-        mounts=tuple(mount for mount in spec.mounts if mount.type != "tmpfs"),
+        mounts=tuple(_mount_outside(spec, i) for i, mount in enumerate(spec.mounts) if mount.type != "tmpfs"),
         init=False,
         limits=limits,
         ulimits=(),
@@ -133,7 +139,7 @@ def outer(spec: Spec) -> Spec:
 
 
 def inner(spec: Spec) -> Spec:
-    """The spec of what the guest's init starts: its root is that of the guest.
+    """The spec of what the guest's init starts: its root is that of the guest, or the image.
 
     A program may not make device nodes unless the spec says so: no filter is between it and the guest's devices."""
     asked = {name.upper().removeprefix("CAP_") for name in spec.cap_add}
@@ -141,16 +147,17 @@ def inner(spec: Spec) -> Spec:
         spec,
         isolation="container",
         kernel=None,
-        ephemeral=False,
+        root_image=None,
+        ephemeral=spec.ephemeral and spec.root_image is not None,
         name=None,
         hostname=spec.hostname or spec.name,
-        mounts=tuple(_mount_inside(mount) for mount, _ in _inside(spec)),
+        mounts=tuple(_mount_inside(spec, i) for i in _inside(spec)),
         cap_drop=spec.cap_drop if asked & {"MKNOD", "ALL"} else (*spec.cap_drop, "MKNOD"),
         limits=NO_LIMITS,
         userns="host",
         die_with_parent=False,
         timens="host",
-        rootfs="/",
+        rootfs="/" if spec.root_image is None else IMAGE,
     )
 
 
@@ -162,7 +169,7 @@ def inner_host(host: Host, spec: Spec) -> Host:
         gid=0,
         maps=None,
         outer_maps=(),
-        files=tuple(host.files[i] for _, i in _inside(spec)),
+        files=tuple(host.files[i] for i in _inside(spec)),
         masked=(),
         read_only=READ_ONLY,
         cgroup2=True,
@@ -174,17 +181,31 @@ def inner_host(host: Host, spec: Spec) -> Host:
         nested=False,
         groups=True,
         tty_group=True,
-        lacks_mount_points=False,
+        lacks_mount_points=host.lacks_mount_points and spec.root_image is not None,
     )
 
 
-def _inside(spec: Spec) -> Iterator[tuple[Mount, int]]:
-    """The mounts that the guest makes, with their indexes: tmpfs, and of what virtio-fs has under the root's flags that
-    with flags of its own."""
+def _inside(spec: Spec) -> Iterator[int]:
+    """The indexes of the mounts that the guest makes: tmpfs, and of what virtio-fs has under the root's flags that with
+    flags of its own. With an image that is not the root."""
     for i, mount in enumerate(spec.mounts):
-        if mount.type == "tmpfs" or mount.readonly or mount.options or spec.read_only:
-            yield mount, i
+        if mount.type == "tmpfs" or mount.readonly or mount.options or spec.read_only or spec.root_image is not None:
+            yield i
 
 
-def _mount_inside(mount: Mount) -> Mount:
-    return mount if mount.type == "tmpfs" else replace(mount, type="bind", source=mount.target)
+def _mount_inside(spec: Spec, index: int) -> Mount:
+    mount = spec.mounts[index]
+    if mount.type == "tmpfs":
+        return mount
+    source = mount.target if spec.root_image is None else SHARE + _volume(index)
+    return replace(mount, type="bind", source=source)
+
+
+def _mount_outside(spec: Spec, index: int) -> Mount:
+    mount = spec.mounts[index]
+    return mount if spec.root_image is None else replace(mount, target=_volume(index))
+
+
+def _volume(index: int) -> str:
+    """Where a volume is in the monitor's root, whatever links ROOTFS has."""
+    return f"/minicontainer-volume-{index}"

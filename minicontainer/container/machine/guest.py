@@ -35,7 +35,10 @@ def start(plan: Plan, spec: Spec, host: Host, identifier: str) -> bytes:
     header.socket = slots.get("parent-socket", -1)
     header.flags = lib.MC_GUEST_TTY if spec.tty else 0
     header.init, header.report, header.filter = (slots.get(name, -1) for name in ("init", "report", "filter"))
-    filter_at = _aligned(header.plan + len(encoded))
+    image = f"{spec.root_image}\0".encode() if spec.root_image is not None else b""
+    image_at = header.plan + len(encoded)
+    header.image = image_at if image else 0
+    filter_at = _aligned(image_at + len(image))
     content = host.seccomp if header.filter >= 0 else b""
     if content:
         header.filter_data, header.filter_size = filter_at, len(content)
@@ -44,6 +47,7 @@ def start(plan: Plan, spec: Spec, host: Host, identifier: str) -> bytes:
     payload[:head] = ffi.buffer(header)
     payload[head : head + len(TAG)] = TAG
     payload[header.plan : header.plan + len(encoded)] = encoded
+    payload[image_at : image_at + len(image)] = image
     payload[filter_at:] = content
     return bytes(payload)
 

@@ -16,6 +16,7 @@ from minicontainer.errors import StepError
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.linux.processes import check_proc
 from minicontainer.microvm import machines
+from minicontainer.microvm.devices import ROOT_IMAGE
 from minicontainer.native import lib
 
 TYPE_CHECKING = False
@@ -141,7 +142,17 @@ def _inputs(spec: Spec, stack: ExitStack) -> dict[str, int]:
     files = [*machine.files, *[data] * lib.MC_VMM_FILES]  # a plan has the same inputs for all machines
     given = {"kvm": kvm, "machine": data, **{f"file-{i}": files[i] for i in range(lib.MC_VMM_FILES)}}
     given["program"] = init.cached(monitor.PROGRAM)
+    if spec.root_image is not None:
+        given[ROOT_IMAGE] = _root_image(spec, stack)
     return {name: _above(fd, stack) for name, fd in given.items()}
+
+
+def _root_image(spec: Spec, stack: ExitStack) -> int:
+    from minicontainer.container.machine import rootimage
+
+    fd = rootimage.open_image(spec)
+    stack.callback(os.close, fd)
+    return fd
 
 
 def _above(fd: int, stack: ExitStack) -> int:
