@@ -1,7 +1,8 @@
 """The modules that a machine's kernel needs, in the order in which they are loaded.
 
 Dependencies are those of modules.dep (depmod(8)). A kernel whose package was unpacked and not installed has none: then
-they are what each module says of itself, in its section .modinfo. Soft dependencies (modules.softdep) are not followed.
+they are what each module says of itself, in its section .modinfo. Of the soft dependencies (modules.softdep) those of
+SOFT are followed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from minicontainer.microvm.kernelfile import LinuxKernel
 
+# What these ask the kernel's crypto API for by the name of an algorithm; Linux 6.14 has it in a library.
+SOFT = {"libcrc32c": "crc32c_generic", "ext4": "crc32c_generic"}
 LIST_MAX = 16 << 20  # bytes of modules.dep or modules.builtin
 
 
@@ -100,6 +103,9 @@ class Tree:
 
     def _needs(self, path: str) -> Iterator[str]:
         """The files of the modules that this one depends on."""
+        soft = self.file(SOFT.get(modulefile.name_of(path) or "", ""))
+        if soft is not None:
+            yield soft
         if self._depends:
             if path not in self._depends:
                 raise self._damaged("modules.dep", f"names {path}, and has no line of it")

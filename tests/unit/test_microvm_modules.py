@@ -42,6 +42,16 @@ def order(directory: Path, wanted: list[str] = WANTED, **options: list[str]) -> 
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["modules.dep", "modinfo"])
+def test_an_algorithm_that_a_module_asks_for_by_name_comes_before_it(tmp_path: Path, listed: bool) -> None:
+    needs = {"lib/libcrc32c": (), "fs/erofs": ("libcrc32c",), "fs/ext4": ()}
+    directory = linuxes.modules(tmp_path / "m", {**needs, "crypto/crc32c_generic": ()}, listed=listed)
+    assert order(directory, ["erofs", "ext4"]) == ["crc32c_generic", "libcrc32c", "erofs", "ext4"]
+    assert order(directory, ["ext4"]) == ["crc32c_generic", "ext4"]
+    directory = linuxes.modules(tmp_path / "n", needs, listed=listed)
+    assert order(directory, ["erofs", "ext4"]) == ["libcrc32c", "erofs", "ext4"], "where the kernel has it built in"
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["modules.dep", "modinfo"])
 @pytest.mark.parametrize("suffix", ["", ".xz", ".zst", ".gz"])
 def test_what_is_needed_comes_first(tmp_path: Path, listed: bool, suffix: str) -> None:
     directory = linuxes.modules(tmp_path / "m", listed=listed, suffix=suffix)
