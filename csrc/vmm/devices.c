@@ -7,14 +7,18 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/kvm.h>
+#include <net/if.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
+#include "virtio/net.h"
 #include "vmm/vmm.h"
 
 #define QUEUE_NOTIFY 0x50 /* virtio 1.3, 4.2.2 */
@@ -90,11 +94,12 @@ struct made {
 	void *device;
 };
 
-static struct made make_console(struct mc_vmm *vmm)
+static struct made make_console(struct mc_vmm *vmm, int given)
 {
 	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
 	int control[2], fds[MC_PORTS];
 
+	(void)given;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
 		mc_vmm_fail(vmm, -errno, "socketpair()");
 	vmm->control = control[0];
@@ -114,13 +119,14 @@ static int start_console(void *device)
 	return mc_console_start(device);
 }
 
-static struct made make_files(struct mc_vmm *vmm)
+static struct made make_files(struct mc_vmm *vmm, int given)
 {
 	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
 	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
 	struct mc_virtio_fs *fs;
 
+	(void)given;
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
 	fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
@@ -134,12 +140,38 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
+/* The address and MTU of the interface that a packet(7) socket is bound to. */
+static struct made make_network(struct mc_vmm *vmm, int given)
+{
+	struct sockaddr_ll bound = { 0 };
+	socklen_t size = sizeof(bound);
+	struct ifreq request = { 0 };
+	struct mc_virtio_net *net;
+
+	if (getsockname(given, (struct sockaddr *)&bound, &size) < 0)
+		mc_vmm_fail(vmm, -errno, "getsockname(%d)", given);
+	request.ifr_ifindex = bound.sll_ifindex;
+	if (ioctl(given, SIOCGIFNAME, &request) < 0 || ioctl(given, SIOCGIFMTU, &request) < 0)
+		mc_vmm_fail(vmm, -errno, "the interface of a packet socket");
+	net = mc_virtio_net_new(&vmm->memory, given, bound.sll_addr, (uint16_t)request.ifr_mtu);
+	if (!net)
+		mc_vmm_fail(vmm, -errno, "the network device");
+	return (struct made){ mc_virtio_net_virtio(net), net };
+}
+
+static int start_network(void *device)
+{
+	return mc_virtio_net_start(device);
+}
+
+/* `given`: the descriptor that the device has got, if it has. */
 static const struct {
-	struct made (*make)(struct mc_vmm *vmm);
+	struct made (*make)(struct mc_vmm *vmm, int given);
 	int (*start)(void *device);
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
 	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files },
+	[MC_DEVICE_NETWORK] = { make_network, start_network },
 };
 
 static void make_device(struct mc_vmm *vmm, uint32_t number)
@@ -150,7 +182,7 @@ static void make_device(struct mc_vmm *vmm, uint32_t number)
 
 	if (kind >= sizeof(KINDS) / sizeof(KINDS[0]))
 		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
-	made = KINDS[kind].make(vmm);
+	made = KINDS[kind].make(vmm, MC_VMM_GIVEN_FD + (int)number);
 	vmm->devices[number] = made.virtio;
 	connect_device(vmm, number);
 	r = KINDS[kind].start(made.device);

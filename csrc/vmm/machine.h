@@ -41,7 +41,8 @@ struct mc_machine_msr {
 
 enum mc_vmm_device {
 	MC_DEVICE_CONSOLE,      /* the streams, and the conversation with init                      */
-	MC_DEVICE_FILE_SYSTEM   /* the monitor's root directory                                     */
+	MC_DEVICE_FILE_SYSTEM,  /* the monitor's root directory                                     */
+	MC_DEVICE_NETWORK       /* an interface, by a packet(7) socket                              */
 };
 
 struct mc_machine {

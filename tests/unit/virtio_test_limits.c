@@ -8,6 +8,7 @@
 
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/net.h"
 #include "virtio_driver.h"
 
 /* The descriptor that is opened next: all below it are in use. */
@@ -46,6 +47,15 @@ static int make_fs(const struct mc_memory *memory)
 	return device != NULL;
 }
 
+static int make_net(const struct mc_memory *memory)
+{
+	struct mc_virtio_net *device = mc_virtio_net_new(memory, -1, (const uint8_t[ETH_ALEN]){ 0 }, 1500);
+
+	if (device)
+		mc_virtio_net_free(device);
+	return device != NULL;
+}
+
 static void check_limits(int (*make)(const struct mc_memory *), int need)
 {
 	const int first = 3;
@@ -71,4 +81,9 @@ TEST(console_for_want_of_descriptors)
 TEST(fs_for_want_of_descriptors)
 {
 	check_limits(make_fs, 2 + 1 + 5); /* queues, to stop, threads */
+}
+
+TEST(net_for_want_of_descriptors)
+{
+	check_limits(make_net, 2 + 1); /* queues, to stop */
 }
