@@ -19,6 +19,7 @@ class _Lib:
     MC_WAIT: int
     MC_NETLINK: int
     MC_IF_INDEX: int
+    MC_PACKET: int
     MC_END_FLOWS: int
     MC_COMMENT_OUT: int
     MC_SEND_FD: int

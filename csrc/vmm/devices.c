@@ -94,12 +94,12 @@ struct made {
 	void *device;
 };
 
-static struct made make_console(struct mc_vmm *vmm, int given)
+static struct made make_console(struct mc_vmm *vmm, uint32_t number)
 {
 	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
 	int control[2], fds[MC_PORTS];
 
-	(void)given;
+	(void)number;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
 		mc_vmm_fail(vmm, -errno, "socketpair()");
 	vmm->control = control[0];
@@ -119,14 +119,14 @@ static int start_console(void *device)
 	return mc_console_start(device);
 }
 
-static struct made make_files(struct mc_vmm *vmm, int given)
+static struct made make_files(struct mc_vmm *vmm, uint32_t number)
 {
 	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
 	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
 	struct mc_virtio_fs *fs;
 
-	(void)given;
+	(void)number;
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
 	fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
@@ -141,8 +141,9 @@ static int start_files(void *device)
 }
 
 /* The address and MTU of the interface that a packet(7) socket is bound to. */
-static struct made make_network(struct mc_vmm *vmm, int given)
+static struct made make_network(struct mc_vmm *vmm, uint32_t number)
 {
+	const int given = MC_VMM_GIVEN_FD + (int)number;
 	struct sockaddr_ll bound = { 0 };
 	socklen_t size = sizeof(bound);
 	struct ifreq request = { 0 };
@@ -164,9 +165,8 @@ static int start_network(void *device)
 	return mc_virtio_net_start(device);
 }
 
-/* `given`: the descriptor that the device has got, if it has. */
 static const struct {
-	struct made (*make)(struct mc_vmm *vmm, int given);
+	struct made (*make)(struct mc_vmm *vmm, uint32_t number);
 	int (*start)(void *device);
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
@@ -182,7 +182,7 @@ static void make_device(struct mc_vmm *vmm, uint32_t number)
 
 	if (kind >= sizeof(KINDS) / sizeof(KINDS[0]))
 		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
-	made = KINDS[kind].make(vmm, MC_VMM_GIVEN_FD + (int)number);
+	made = KINDS[kind].make(vmm, number);
 	vmm->devices[number] = made.virtio;
 	connect_device(vmm, number);
 	r = KINDS[kind].start(made.device);

@@ -26,6 +26,7 @@ class Device(NamedTuple):
 
 CONSOLE = Device(lib.MC_DEVICE_CONSOLE, "virtio_console")
 FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
+NETWORK = Device(lib.MC_DEVICE_NETWORK, "virtio_net", given="network")
 ALWAYS = (CONSOLE, FILE_SYSTEM)
 
 
