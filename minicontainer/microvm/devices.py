@@ -16,7 +16,7 @@ TRANSPORT = "virtio_mmio"  # the module that all devices need
 
 class Device(NamedTuple):
     """``kind``: MC_DEVICE_*; ``module``: its driver, which may be built in; ``optional``: a machine does without, if
-    the kernel has no such driver; ``given``: the name of the monitor's input that it serves, if it serves one."""
+    the kernel has no such driver; ``given``: the slot of the monitor's plan with what it serves, if it serves that."""
 
     kind: int
     module: str

@@ -41,7 +41,7 @@ RIGHTS = sum(
 
 def compile(spec: Spec, host: Host, devices: Sequence[Device] = ALWAYS) -> Plan:
     """The plan of the outer spec (division.outer). Inputs: those of ``compiler.compile_root``, of NUMBERS, what each of
-    the ``devices`` is given, and ``program``."""
+    the ``devices`` is given, and ``program``; but not what is OPENED."""
     b = compiler.compile_root(spec, host)
     if host.endpoint is not None:
         interface.open_socket(b, host.endpoint)
