@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Static programs that run beside or inside a container: name -> (sources, further flags).
 FREESTANDING = ["-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-Wl,--build-id=none"]
-WALK = [f"csrc/plan/{name}.c" for name in "walk exec mountpoint clone now parent spawn netlink program".split()]
+WALK = [f"csrc/plan/{name}.c" for name in "walk exec mountpoint clone now parent spawn netlink packet program".split()]
 WALK += ["csrc/helpers/freestanding.c"]
 EXECUTE = ["csrc/helpers/execute.c", "csrc/plan/exec.c"]
 CLOCK = "csrc/helpers/clock.c"

@@ -11,7 +11,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-PLAN = "check clone dumpable exec identity lay mountpoint netlink now parent program spawn walk".split()
+PLAN = "check clone dumpable exec identity lay mountpoint netlink now packet parent program spawn walk".split()
 SOURCES = [f"plan/{name}.c" for name in PLAN] + [f"start/{name}.c" for name in ("caller", "measure", "place")]
 HEADERS = ["plan/native.h", "start/start.h", "monitor/shared.h", "compiled/payload.h", "plan/constants.h"]
 FLAGS = [

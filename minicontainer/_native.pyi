@@ -19,6 +19,7 @@ class _Lib:
     MC_WAIT: int
     MC_NETLINK: int
     MC_IF_INDEX: int
+    MC_PACKET: int
     MC_END_FLOWS: int
     MC_COMMENT_OUT: int
     MC_SEND_FD: int
@@ -122,6 +123,7 @@ class _Lib:
     MC_DEVICE_BLOCK: int
     MC_DEVICE_CONSOLE: int
     MC_DEVICE_FILE_SYSTEM: int
+    MC_DEVICE_NETWORK: int
     MC_DEVICE_RNG: int
     MC_GUEST_CLONE_FAILED: int
     MC_GUEST_EXEC_FAILED: int
@@ -147,6 +149,7 @@ class _Lib:
     MC_ROLE_DISK: int
     MC_ROLE_FILES: int
     MC_ROLE_MAIN: int
+    MC_ROLE_NETWORK: int
     MC_ROLE_PROCESSOR: int
     MC_ROLE_WORKER: int
     MC_VMM_CONSOLE: int

@@ -29,7 +29,7 @@ STREAMS = ("stdin", "stdout", "stderr")
 
 def build(program: Path) -> Path:
     """Compiles init for this host, as setup.py does the helpers."""
-    plan = "walk exec mountpoint clone now parent spawn netlink program check lay".split()
+    plan = "walk exec mountpoint clone now parent spawn netlink packet program check lay".split()
     sources = [f"csrc/plan/{name}.c" for name in plan]
     sources += [f"csrc/helpers/{name}.c" for name in ("freestanding", "clock", "received")]
     sources += ["csrc/monitor/text.c", "csrc/monitor/remove.c", "tests/native/guest_main.c"]

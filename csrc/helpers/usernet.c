@@ -3,7 +3,7 @@
  * usernet.c: runs slirp4netns(1) or pasta(1) for the container of an ordinary user: starts it, forwards ports, and
  * ends it with the container.
  *
- *     usernet PID SLIRP4NETNS INTERFACE [REQUEST...]
+ *     usernet PID SLIRP4NETNS INTERFACE [--configure] [REQUEST...]
  *     usernet PID PASTA -- OPTION...
  *
  * Theory of operation. The parent-side plan of a start runs this program and waits for its end. Exit status 0: the
@@ -37,6 +37,7 @@ struct job {
 	const char *pid, *program, *interface;
 	char **requests, **options; /* slirp4netns's; pasta's */
 	char directory[64], path[80]; /* of the API's socket */
+	int configures;                 /* slirp4netns brings the interface up, with addresses and routes */
 	int output;                     /* a memfd: the program's standard output and error */
 };
 
@@ -56,7 +57,8 @@ static void slirp_arguments(const struct job *job, const char **argv)
 	snprintf(api, sizeof(api), "--api-socket=%s", job->path);
 	snprintf(number, sizeof(number), "--ready-fd=%d", READY_FD);
 	argv[n++] = "slirp4netns";
-	argv[n++] = "--configure";
+	if (job->configures)
+		argv[n++] = "--configure";
 	argv[n++] = "--mtu=65520";
 	argv[n++] = "--disable-host-loopback";
 	argv[n++] = number;
@@ -242,12 +244,13 @@ int main(int argc, char **argv)
 	syscall(SYS_close_range, 3, ~0u, 0); /* do not keep the caller's descriptors open */
 	signal(SIGPIPE, SIG_DFL); /* Python ignores it, and pasta of 2023 does not run if it is ignored */
 	if (argc < 4 || argc > MAX_ARGUMENTS)
-		fail("usernet", "PID SLIRP4NETNS INTERFACE [REQUEST...], or PID PASTA -- OPTION...");
+		fail("usernet", "PID SLIRP4NETNS INTERFACE [--configure] [REQUEST...], or PID PASTA -- OPTION...");
 	job.pid = argv[1];
 	job.program = argv[2];
 	job.interface = argv[3];
+	job.configures = argc > 4 && !strcmp(argv[4], "--configure");
 	if (strcmp(argv[3], "--"))
-		job.requests = argv + 4;
+		job.requests = argv + 4 + job.configures;
 	else
 		job.options = argv + 4;
 	job.output = memfd_create("usernet-output", MFD_CLOEXEC);

@@ -86,6 +86,7 @@ static int step_is_sound(const struct mc_plan *plan, const struct mc_step *s)
 	case MC_CHDIR:
 	case MC_IF_INDEX:
 	case MC_MOUNT_POINT:
+	case MC_PACKET:
 		return kind_of(s, 0) == MC_BYTES;
 	case MC_NETLINK:
 	case MC_END_FLOWS: /* without offsets for numbers: arg[5] is 0 */

@@ -41,6 +41,7 @@ enum mc_op {
 	MC_NETLINK,      /* send a netlink message and receive its acknowledgement; the number in one slot is written to
 			  * the first of up to four offsets of the message, that in another slot to the others  */
 	MC_IF_INDEX,     /* the index of the interface of a name (netdevice(7))                     */
+	MC_PACKET,       /* a packet(7) socket for the frames of the interface of a name            */
 	MC_END_FLOWS,    /* IPCTNL_MSG_CT_DELETE of every tracked connection that the message's filter matches */
 	MC_COMMENT_OUT,  /* write "#" at an offset of each hosts file of a directory                */
 	MC_SEND_FD,      /* sendmsg(socket, SCM_RIGHTS: descriptor)                                 */

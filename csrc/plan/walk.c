@@ -296,6 +296,8 @@ static long perform(struct mc_run *run, const struct mc_step *s, uint32_t i)
 		return do_netlink(run, s);
 	case MC_IF_INDEX:
 		return mc_if_index(bytes(run, s, 0));
+	case MC_PACKET:
+		return mc_packet_socket(bytes(run, s, 0));
 	case MC_END_FLOWS:
 		return mc_end_flows((int)value(run, s, 0), bytes(run, s, 1), s->arg[2]);
 	case MC_COMMENT_OUT:

@@ -47,6 +47,10 @@ long mc_end_flows(int sock, const char *message, uint64_t length);
 long mc_if_index(const char *name);
 long mc_comment_out(int directory, uint64_t offset);
 
+/* packet.c: a packet(7) socket (SOCK_RAW) for the frames of the interface of a name, with a struct virtio_net_hdr
+ * before each (PACKET_VNET_HDR). Returns a descriptor, or -errno. */
+long mc_packet_socket(const char *interface);
+
 /* mountpoint.c: opens a path below the root (O_PATH). Missing directories are created; a missing last component becomes
  * a file if `is_file`. Returns a descriptor, or -errno. */
 long mc_mount_point(const char *path, int is_file);

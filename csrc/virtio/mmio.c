@@ -114,7 +114,9 @@ static uint64_t offered(const struct mc_virtio *v)
 /* 2.2.2: a subset of what is offered; and 6.2: no device works without VIRTIO_F_VERSION_1 here. */
 static int are_features_right(const struct mc_virtio *v)
 {
-	return !v->features_beyond && !(v->features & ~offered(v)) && (v->features & 1ull << VIRTIO_F_VERSION_1);
+	const uint64_t needed = v->type->needed | 1ull << VIRTIO_F_VERSION_1;
+
+	return !v->features_beyond && !(v->features & ~offered(v)) && !(needed & ~v->features);
 }
 
 static void quiesce(struct mc_virtio *v)

@@ -27,6 +27,7 @@ struct mc_virtio_type {
 	uint32_t nqueues;
 	uint16_t sizes[MC_VIRTIO_QUEUES]; /* the largest size of each queue */
 	uint64_t features;       /* bits of the device type; those of transport and rings are mmio.c's */
+	uint64_t needed;         /* those of them that the driver has to accept */
 	uint32_t config_size;    /* bytes of the configuration space, which the driver can read only */
 	/* Returns when no thread of the device writes to buffers of stopped rings any more; or NULL. `lock` is held,
 	 * and may be released meanwhile. */

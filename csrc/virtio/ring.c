@@ -195,16 +195,20 @@ int mc_ring_take(struct mc_ring *r, struct mc_chain *c)
 
 /* ---- the used ring */
 
-void mc_ring_give(struct mc_ring *r, const struct mc_chain *c, uint32_t written)
+void mc_ring_put(struct mc_ring *r, const struct mc_chain *c, uint32_t written)
 {
-	struct vring_used *u;
-
 	if (!r->ready || r->broken || c->epoch != r->epoch)
 		return;
-	u = used(r);
-	u->ring[r->next_used % r->size] = (struct vring_used_elem){ c->head, written };
+	used(r)->ring[r->next_used % r->size] = (struct vring_used_elem){ c->head, written };
 	r->next_used++;
-	__atomic_store_n(&u->idx, r->next_used, __ATOMIC_RELEASE); /* behind the element (2.7.8.2) */
+}
+
+void mc_ring_give(struct mc_ring *r, const struct mc_chain *c, uint32_t written)
+{
+	if (!r->ready || r->broken || c->epoch != r->epoch)
+		return;
+	mc_ring_put(r, c, written);
+	__atomic_store_n(&used(r)->idx, r->next_used, __ATOMIC_RELEASE); /* behind the elements (2.7.8.2) */
 }
 
 int mc_ring_interrupts(const struct mc_ring *r)

@@ -62,6 +62,9 @@ int mc_ring_waiting(const struct mc_ring *ring);
  * since the chain was taken, or is broken. */
 void mc_ring_give(struct mc_ring *ring, const struct mc_chain *chain, uint32_t written);
 
+/* The same, but the driver sees it at the next mc_ring_give: one of several chains that it is to find at once. */
+void mc_ring_put(struct mc_ring *ring, const struct mc_chain *chain, uint32_t written);
+
 /* After mc_ring_give: whether the driver wants a used buffer notification (2.7.7). */
 int mc_ring_interrupts(const struct mc_ring *ring);
 

@@ -89,6 +89,11 @@ static const struct rule FILES[] = {
 	{ SYS_brk }, { SYS_munmap }, { SYS_mmap, WITHOUT, 2, PROT_EXEC }, { SYS_mprotect, WITHOUT, 2, PROT_EXEC },
 };
 
+/* virtio/net.c */
+static const struct rule NETWORK[] = {
+	{ SYS_recvmsg }, { SYS_sendmsg }, { SYS_poll }, { SYS_read }, COMMON,
+};
+
 #define RULES(rules) rules, sizeof(rules) / sizeof((rules)[0])
 
 static const struct role {
@@ -98,6 +103,7 @@ static const struct role {
 	size_t nrules;
 } ROLES[MC_VMM_ROLES] = {
 	[MC_ROLE_WORKER] = { "vmm-device", 0, RULES(WORKER) },
+	[MC_ROLE_NETWORK] = { "vmm-network", 0, RULES(NETWORK) },
 	[MC_ROLE_DISK] = { "vmm-disk", 0, RULES(DISK) },
 	[MC_ROLE_FILES] = { "vmm-files", 1, RULES(FILES) },
 	[MC_ROLE_PROCESSOR] = { "vmm-processor", 0, RULES(PROCESSOR) },

@@ -7,8 +7,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/kvm.h>
+#include <net/if.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +20,7 @@
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio/worker.h"
 #include "vmm/vmm.h"
@@ -186,6 +190,31 @@ static int start_block(void *device)
 	return mc_block_start(device);
 }
 
+/* The address and MTU of the interface that a packet(7) socket is bound to. */
+static struct made make_network(struct mc_vmm *vmm, uint32_t number)
+{
+	const int given = MC_VMM_GIVEN_FD + (int)number;
+	struct sockaddr_ll bound = { 0 };
+	socklen_t size = sizeof(bound);
+	struct ifreq request = { 0 };
+	struct mc_virtio_net *net;
+
+	if (getsockname(given, (struct sockaddr *)&bound, &size) < 0)
+		mc_vmm_fail(vmm, -errno, "getsockname(%d)", given);
+	request.ifr_ifindex = bound.sll_ifindex;
+	if (ioctl(given, SIOCGIFNAME, &request) < 0 || ioctl(given, SIOCGIFMTU, &request) < 0)
+		mc_vmm_fail(vmm, -errno, "the interface of a packet socket");
+	net = mc_virtio_net_new(&vmm->memory, given, bound.sll_addr, (uint16_t)request.ifr_mtu);
+	if (!net)
+		mc_vmm_fail(vmm, -errno, "the network device");
+	return (struct made){ mc_virtio_net_virtio(net), net };
+}
+
+static int start_network(void *device)
+{
+	return mc_virtio_net_start(device);
+}
+
 static const struct {
 	struct made (*make)(struct mc_vmm *vmm, uint32_t number);
 	int (*start)(void *device);
@@ -196,6 +225,7 @@ static const struct {
 	[MC_DEVICE_BALLOON] = { make_balloon, start_balloon },
 	[MC_DEVICE_RNG] = { make_rng, start_rng },
 	[MC_DEVICE_BLOCK] = { make_block, start_block, MC_ROLE_DISK },
+	[MC_DEVICE_NETWORK] = { make_network, start_network, MC_ROLE_NETWORK },
 };
 
 static void begin_thread(void *vmm, int role)

@@ -75,8 +75,8 @@ def compile(spec: Spec, host: Host) -> Plan:
 
 def compile_root(spec: Spec, host: Host) -> Builder:
     """The first steps of the monitor of a machine (container/machine/): namespaces and ids as ``compile`` makes them,
-    ROOTFS with its volumes, and the streams; no /proc, /sys and /dev, which are the guest's own. The slot ``proc`` is a
-    proc that is mounted nowhere."""
+    ROOTFS with its volumes and the files of /etc, and the streams; no /proc, /sys and /dev, which are the guest's own.
+    The slot ``proc`` is a proc that is mounted nowhere."""
     b = Builder()
     for name in ("stdin", "stdout", "stderr"):
         b.input(name)
@@ -90,6 +90,8 @@ def compile_root(spec: Spec, host: Host) -> Builder:
         dev.prepare_pts(b, host)
     _enter_root(b, spec, host)
     _attach_mounts(b, spec, host)
+    if host.etc:
+        dev.lend(b, host, lambda: etc.attach(b, host.etc))
     _finish_root(b, spec, host)
     _stdio(b, spec, host, console=False)
     return b
@@ -188,7 +190,12 @@ def _call_parent(b: Builder, host: Host) -> None:
 
 def needs_parent_plan(host: Host) -> bool:
     """Whether the child needs a parent-side plan, to map its ids or to connect it to a network."""
-    return maps_outside(host) or host.endpoint is not None
+    return maps_outside(host) or _is_connected(host)
+
+
+def _is_connected(host: Host) -> bool:
+    """Whether the parent-side plan connects the child to a network."""
+    return host.endpoint is not None and not host.endpoint.in_guest
 
 
 def maps_outside(host: Host) -> bool:
@@ -303,7 +310,7 @@ def _enter_root(b: Builder, spec: Spec, host: Host) -> None:
     root, and chroot(2) with ".." would lead out of it. setns(2) to the child's own mount namespace sets the namespace's
     true root, which pivot_root then replaces."""
     b.phase = "root"
-    if host.userns == "range" or host.endpoint is not None:
+    if host.userns == "range" or _is_connected(host):
         b.add(p.wait_for_parent(b.input("go")))
     layers = has_overlay(spec, host)
     top = Slot("layers" if layers else "root")

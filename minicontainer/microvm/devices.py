@@ -16,7 +16,7 @@ TRANSPORT = "virtio_mmio"  # the module that all devices need
 
 class Device(NamedTuple):
     """``kind``: MC_DEVICE_*; ``module``: its driver, which may be built in; ``optional``: a machine does without, if
-    the kernel has no such driver; ``given``: the name of the monitor's input that it serves, if it serves one;
+    the kernel has no such driver; ``given``: the slot of the monitor's plan with what it serves, if it serves that;
     ``uses``: modules beside the driver, without which it is of no use."""
 
     kind: int
@@ -30,6 +30,7 @@ CONSOLE = Device(lib.MC_DEVICE_CONSOLE, "virtio_console")
 FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
 BALLOON = Device(lib.MC_DEVICE_BALLOON, "virtio_balloon", optional=True)
 RNG = Device(lib.MC_DEVICE_RNG, "virtio_rng", optional=True)
+NETWORK = Device(lib.MC_DEVICE_NETWORK, "virtio_net", given="network")
 ROOT_IMAGE = "root-image"
 ALWAYS = (CONSOLE, FILE_SYSTEM, BALLOON, RNG)
 

@@ -28,6 +28,12 @@ def if_index(name: str, into: str) -> Step:
     return Step("if_nametoindex", (name,), lib.MC_IF_INDEX, into=Slot(into))
 
 
+def packet_socket(interface: str, into: str) -> Step:
+    """packet(7), SOCK_RAW with PACKET_VNET_HDR: a socket for the frames of an interface that are for its hardware
+    address, or for several (csrc/plan/packet.c)."""
+    return Step("packet_socket", (interface,), lib.MC_PACKET, into=Slot(into))
+
+
 def end_flows(sock: Slot, message: bytes, text: str) -> Step:
     """IPCTNL_MSG_CT_DELETE of the tracked connections that the message's filter matches."""
     args = (sock, Struct(message, f"{{{text}}}"), len(message))

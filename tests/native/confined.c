@@ -28,6 +28,7 @@ static const char *const ROLES[] = {
 	[MC_ROLE_WORKER] = "worker",
 	[MC_ROLE_FILES] = "files",
 	[MC_ROLE_DISK] = "disk",
+	[MC_ROLE_NETWORK] = "network",
 	[MC_ROLE_PROCESSOR] = "processor",
 	[MC_ROLE_MAIN] = "main",
 };
@@ -58,6 +59,7 @@ static const struct {
 	{ "sendto", SYS_sendto, { NO_FD } },
 	{ "recvfrom", SYS_recvfrom, { NO_FD } },
 	{ "sendmsg", SYS_sendmsg, { NO_FD } },
+	{ "recvmsg", SYS_recvmsg, { NO_FD } },
 	{ "ptrace", SYS_ptrace, { NO_FD } },
 	{ "process_vm_writev", SYS_process_vm_writev },
 	{ "kill", SYS_kill, { 0, 0 } },

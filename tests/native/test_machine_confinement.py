@@ -37,6 +37,7 @@ ROOT, GUESTS = Path(__file__).resolve().parents[2], Path(LIBEXEC, "guests")
 EVERY = {"write", "futex", "madvise(MADV_DONTNEED)"}
 MAY = {  # of the calls in confined.c
     "worker": EVERY | {"read", "writev", "poll", "epoll_wait"},
+    "network": EVERY | {"read", "poll", "sendmsg", "recvmsg"},
     "disk": EVERY | {"read", "epoll_wait", "preadv"},
     "files": EVERY
     | {"read", "epoll_wait", "openat", "mknodat", "setfsuid", "capset", "mmap to read"}

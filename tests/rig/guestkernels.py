@@ -28,7 +28,8 @@ class Guest(NamedTuple):
 
 MODULES = (
     r"lib/modules/[^/]+/(modules\.builtin|kernel/drivers/(virtio|char|block)/virtio.*|kernel/lib/libcrc32c.*"
-    r"|kernel/drivers/char/hw_random/(rng-core|virtio-rng).*|kernel/fs/(fuse|erofs|overlayfs)/.*)"
+    r"|kernel/drivers/char/hw_random/(rng-core|virtio-rng).*|kernel/fs/(fuse|erofs|overlayfs)/.*"
+    r"|kernel/(drivers/net|net/core)/(virtio_net|net_failover|failover)\..*)"
 )
 GUESTS = (
     Guest("vmlinuz", "linux-image-cloud-amd64", r"boot/vmlinuz-.*", "linux-image-", modules=True),

@@ -45,6 +45,7 @@ static long mc_sys(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint
 #include "plan/mountpoint.c"
 #include "plan/netlink.c"
 #include "plan/now.c"
+#include "plan/packet.c"
 #include "plan/walk.c"
 
 static volatile uint64_t sum; /* so that no read is left out */

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from hosts import some_host
 
+from minicontainer.container.filesystem.etc import EtcFile
 from minicontainer.container.machine import division, guest, monitor
+from minicontainer.container.network import usernet
+from minicontainer.container.network.veth import Endpoint
 from minicontainer.errors import SpecError
-from minicontainer.microvm.devices import ALWAYS, Device, drivers
+from minicontainer.linux.rtnetlink import Message
+from minicontainer.microvm.devices import ALWAYS, NETWORK, Device, drivers
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan
 from minicontainer.records import names
@@ -31,8 +35,6 @@ REFUSED = {
     "privileged": True,
     "executable": "/bin/true",
     "network": "host",
-    "dns": ["1.1.1.1"],
-    "add_hosts": {"a": "1.1.1.1"},
     "pid": "host",
     "ipc": "host",
     "uts": "host",
@@ -40,13 +42,11 @@ REFUSED = {
     "timens": "private",
     "userns": "pid:1",
     "oom_score_adj": 5,
-    "ports": [80],
-    "ip": "10.0.0.1",
-    "mac_address": "02:00:00:00:00:01",
 }
 OUTSIDE = (
     "rootfs isolation kernel root_image ephemeral name read_only limits die_with_parent stop_signal stop_timeout"
 ).split()
+OF_NETWORKS = "network ports ip mac_address dns add_hosts".split()
 INSIDE = (
     "args hostname env cwd user group_add shm_size init ulimits sysctls cap_add cap_drop seccomp no_new_privileges"
     " no_new_suid umask tty"
@@ -54,17 +54,23 @@ INSIDE = (
 
 
 def test_every_field_of_a_spec_is_decided_about() -> None:
-    decided = {*REFUSED, *OUTSIDE, *INSIDE, "mounts"}
+    decided = {*REFUSED, *OUTSIDE, *INSIDE, *OF_NETWORKS, "mounts"}
     assert decided == set(names(Spec))
     assert set(division.FIXED) <= set(REFUSED)
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED.items())
 def test_what_a_machine_cannot_honour_is_refused_by_its_name(name: str, value: Any) -> None:
-    more = {"network": "bridge"} if name in ("ip", "mac_address", "ports") else {}
     with pytest.raises(SpecError) as caught:
-        division.check(spec_of(**{name: value, **more}))
-    assert caught.value.what in {name, "network"}
+        division.check(spec_of(**{name: value}))
+    assert caught.value.what == name
+
+
+@pytest.mark.parametrize("network", ["host", "container:other", "pid:1", "ns:/proc/1/ns/net"])
+def test_so_is_a_network_that_is_no_bridge(network: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        division.check(spec_of(network=network))
+    assert (caught.value.what, caught.value.value) == ("network", network)
 
 
 @pytest.mark.parametrize(("name", "value"), [("pids", 5), ("oom_group", False), ("memory", "64m")])
@@ -187,6 +193,74 @@ def test_the_payload_is_what_the_header_says() -> None:
     assert (magic, size) == (lib.MC_GUEST_MAGIC, len(payload))
     assert payload.count(guest.TAG + b"\0") >= 1
     assert b"0123456789ab" in payload, "the host name"
+
+
+MESSAGES = (
+    ("veth", Message(bytes(40), (20, 24))),
+    ("up", Message(bytes(32), (20,))),
+    ("address", Message(bytes(40), (20, 28, 36))),
+)
+BRIDGED = Endpoint("mc0", MESSAGES)
+USERS = Endpoint("bridge", program=("/usernet", "/slirp4netns", "eth0", "--configure", "{}"))
+
+
+def test_a_device_of_a_network_is_there_where_there_is_a_network() -> None:
+    assert division.devices(spec_of()) == division.devices(spec_of(dns=["1.1.1.1"])) == ALWAYS
+    assert division.devices(spec_of(ports=[80])) == (*ALWAYS, NETWORK)
+
+
+@pytest.mark.parametrize("endpoint", [BRIDGED, USERS])
+def test_the_guest_has_the_addresses_and_the_monitor_has_none(endpoint: Endpoint) -> None:
+    """And the monitor's kernel would give it none of IPv6 either: it is told so before the interface is up."""
+    spec = spec_of(network="bridge")
+    outer = division.outer(spec)
+    host = some_host(outer, endpoint=endpoint, etc=(EtcFile("hosts", None), EtcFile("resolv.conf", "nameserver x\n")))
+    outside = monitor.compile(outer, host, division.devices(spec))
+    text, of_guest = lines(outside), lines(guest.compile(spec, host, endpoint))
+    order = [text.index(word) for word in ("disable_ipv6", "{eth0, IFF_UP", "packet_socket", "capset")]
+    assert order == sorted(order)
+    for word in ("RTM_NEWADDR", "SIOCSIFADDR", "if_nametoindex"):
+        assert word not in text
+    assert ("SIOCSIFMTU" in text) == bool(endpoint.program)
+    assert "packet_socket" not in of_guest
+    assert ("RTM_NEWADDR eth0" in of_guest) != ("{default, 10.0.2.2}" in of_guest)
+    assert "wait_for_parent" in text, "of which a guest has none"
+    assert "wait_for_parent" not in of_guest
+    assert outside.slots["network"] >= len(outside.inputs), "the plan opens it"
+
+
+def test_files_of_etc_are_the_monitors_to_mount() -> None:
+    spec = spec_of(network="bridge", name="box")
+    host = some_host(division.outer(spec), endpoint=BRIDGED, etc=(EtcFile("hosts", None), EtcFile("hostname", "box\n")))
+    text = lines(monitor.compile(division.outer(spec), host, division.devices(spec)))
+    places = [text.index(word) for word in ('mount_point("/etc/hosts"', "umount2", "setsid")]
+    assert text.count("umount2") == 2, "of the old root, and of the files' own tmpfs"
+    assert places[0] < text.rindex("umount2") < places[2]
+    assert "/etc/hosts" not in lines(guest.compile(spec, host, BRIDGED))
+
+
+def test_the_address_is_told_when_the_guest_starts() -> None:
+    spec = spec_of(network="bridge")
+    host = some_host(spec)
+    plan = guest.compile(spec, host, BRIDGED)
+    assert plan.inputs[-1] == "address"
+    payload = guest.start(plan, spec, host, "0123456789ab", 0x0200580A)
+    header = ffi.from_buffer("struct mc_guest_start *", payload)
+    slots = ffi.cast("int32_t *", ffi.from_buffer(payload) + header.initial_slots)
+    values = {name: slots[index] for name, index in plan.slots.items()}
+    assert values.pop("address") == 0x0200580A
+    assert set(values.values()) == {-1}
+    assert not header.clone_flags & lib.CLONE_NEWNET, "where the kernel has found eth0"
+    alone = ffi.from_buffer("struct mc_guest_start *", guest.start(plan, spec_of(), host, "0123456789ab"))
+    assert alone.clone_flags & lib.CLONE_NEWNET
+
+
+def test_programs_of_users_leave_the_addresses_to_the_guest() -> None:
+    assert usernet.for_guest(USERS).program == ("/usernet", "/slirp4netns", "eth0", "{}")
+    pasta = Endpoint("bridge", program=("/usernet", "/pasta", "--", "--quiet", "--config-net", "-t", "none"))
+    words = usernet.for_guest(pasta).program
+    assert words[:6] == ("/usernet", "/pasta", "--", "--quiet", "-t", "none")
+    assert words[6:] == ("-a", "10.0.2.100", "-n", "24", "-g", "10.0.2.2")
 
 
 def test_a_limit_that_is_changed_is_one_that_a_machine_has() -> None:

@@ -16,6 +16,7 @@
 #include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio_driver.h"
 
@@ -406,5 +407,45 @@ TEST(fuzz_block)
 	mc_block_free(device);
 	CHECK(lseek(fd, 0, SEEK_END) == SIZE); /* no write went beyond */
 	close(fd);
+	free_memory(&m);
+}
+
+/* Messages of any size for the device to receive; what it sends is read. */
+static void *busy_socket(void *argument)
+{
+	static char data[4096];
+	const int fd = *(int *)argument;
+	uint64_t state = 3;
+
+	for (;;) {
+		const ssize_t n = recv(fd, data, sizeof(data), MSG_DONTWAIT);
+
+		if (n == 1)
+			return NULL;
+		test_fill(data, 12, test_random(&state));
+		if (send(fd, data, (size_t)(test_random(&state) >> 40) % sizeof(data), MSG_DONTWAIT) < 0 && n < 0)
+			usleep(100);
+	}
+}
+
+TEST(fuzz_net)
+{
+	static const uint8_t mac[ETH_ALEN];
+	struct mc_memory m;
+	struct mc_virtio_net *device;
+	pthread_t thread;
+	int pair[2];
+
+	make_memory(&m);
+	CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+	device = mc_virtio_net_new(&m, pair[0], mac, 1500);
+	CHECK(device && mc_virtio_net_start(device) == 0);
+	CHECK(pthread_create(&thread, NULL, busy_socket, &pair[1]) == 0);
+	check_device(mc_virtio_net_virtio(device), &m, 1500);
+	mc_virtio_net_free(device);
+	CHECK(write(pair[0], "", 1) == 1);
+	CHECK(pthread_join(thread, NULL) == 0);
+	close(pair[0]);
+	close(pair[1]);
 	free_memory(&m);
 }

@@ -11,6 +11,7 @@
 #include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio_driver.h"
 
@@ -68,6 +69,15 @@ static int make_rng(const struct mc_memory *memory)
 	return device != NULL;
 }
 
+static int make_net(const struct mc_memory *memory)
+{
+	struct mc_virtio_net *device = mc_virtio_net_new(memory, -1, (const uint8_t[ETH_ALEN]){ 0 }, 1500);
+
+	if (device)
+		mc_virtio_net_free(device);
+	return device != NULL;
+}
+
 static void check_limits(int (*make)(const struct mc_memory *), int need)
 {
 	const int first = 3;
@@ -106,4 +116,9 @@ TEST(block_for_want_of_descriptors)
 
 	CHECK(fd >= 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO);
 	check_limits(make_block, 1 + 1 + 4); /* queue, to stop, threads */
+}
+
+TEST(net_for_want_of_descriptors)
+{
+	check_limits(make_net, 2 + 1); /* queues, to stop */
 }

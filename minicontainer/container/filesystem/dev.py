@@ -13,6 +13,8 @@ from minicontainer.plan import FDCWD, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minicontainer.container.host import Host
     from minicontainer.plan import Builder
     from minicontainer.spec import Spec
@@ -25,10 +27,7 @@ def prepare(b: Builder, spec: Spec, host: Host) -> None:
         for path, name in _trees(spec).items():
             b.add(p.open_tree(sources.get(path, path), CLONE, name), p.mount_setattr(Slot(name), "", NODE))
     safe = "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC"
-    if host.userns == "range":
-        b.input("dev")
-    else:
-        create_dev(b)
+    _take_dev(b, host)
     prepare_pts(b, host)
     if host.shm:
         b.add(p.open_tree("/dev/shm", f"{CLONE}|AT_RECURSIVE", "shm"))
@@ -37,6 +36,13 @@ def prepare(b: Builder, spec: Spec, host: Host) -> None:
         create_fs(b, "tmpfs", "shm", f"{safe}|MOUNT_ATTR_NODEV", mode="1777", size=str(spec.shm_size))
     if _has_mqueue(spec, host):
         create_fs(b, "mqueue", "mqueue", f"{safe}|MOUNT_ATTR_NODEV")
+
+
+def _take_dev(b: Builder, host: Host) -> None:
+    if host.userns == "range":
+        b.input("dev")
+    else:
+        create_dev(b)
 
 
 def nodes(spec: Spec, host: Host) -> dict[str, tuple[int, int, int]]:
@@ -87,7 +93,7 @@ def _trees(spec: Spec) -> dict[str, str]:
 def populate(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches /dev, and makes the nodes, links and mounts in it."""
     b.phase = "/dev"
-    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=EXISTING), p.move_mount(DEV, "/dev"))
+    _attach(b)
     if host.userns != "range":
         make_nodes(b, spec, host)
     for target, name in (
@@ -101,6 +107,19 @@ def populate(b: Builder, spec: Spec, host: Host) -> None:
         b.add(p.symlinkat(target, DEV, name))
     for name in ("pts", "shm", *(["mqueue"] if _has_mqueue(spec, host) else [])):
         b.add(p.mkdirat(DEV, name, 0o755), p.move_mount(Slot(name), name, DEV))
+
+
+def _attach(b: Builder) -> None:
+    b.add(p.mkdirat(FDCWD, "/dev", 0o755, tolerate=EXISTING), p.move_mount(DEV, "/dev"))
+
+
+def lend(b: Builder, host: Host, make: Callable[[], None]) -> None:
+    """Attaches the tmpfs of /dev for the steps of ``make`` alone, in a root that has no /dev."""
+    b.phase = "/dev"
+    _take_dev(b, host)
+    _attach(b)
+    make()
+    b.add(p.fchdir(DEV), p.umount2(".", "MNT_DETACH"), p.call("chdir", "/"))
 
 
 def prepare_pts(b: Builder, host: Host) -> None:

@@ -6,7 +6,7 @@ import math
 import posixpath
 
 from minicontainer.errors import SpecError
-from minicontainer.microvm.devices import ALWAYS, root_image
+from minicontainer.microvm.devices import ALWAYS, NETWORK, root_image
 from minicontainer.native import lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from minicontainer.container.host import Host
+    from minicontainer.container.network.veth import Endpoint
     from minicontainer.microvm.devices import Device
     from minicontainer.spec import Mount, Spec
 
@@ -34,9 +35,6 @@ FIXED = {
     "devices": ((), "is one of the host's: a guest has its own"),
     "privileged": (False, "cannot give a guest's program rights on the host"),
     "executable": (None, "is a program of the host: a guest executes those of ROOTFS"),
-    "network": ("none", NOT_YET),
-    "dns": ((), "is for a network"),
-    "add_hosts": ({}, "is for a network"),
     "pid": ("private", "cannot be shared with a guest"),
     "ipc": ("private", "cannot be shared with a guest"),
     "uts": ("private", "cannot be shared with a guest"),
@@ -52,6 +50,8 @@ def check(spec: Spec) -> None:
         given = getattr(spec, name)
         if given != value:
             raise SpecError(name, None if isinstance(given, (bool, tuple)) else given, reason, "--isolation container")
+    if spec.network != "none" and not spec.attached:
+        raise SpecError("network", spec.network, "cannot be shared with a guest", "--network bridge")
     if spec.timens == "private":
         raise SpecError("timens", spec.timens, "is the guest's own clock", "--isolation container")
     if spec.joined("userns"):
@@ -100,7 +100,9 @@ def cpus(spec: Spec) -> int:
 
 def devices(spec: Spec) -> tuple[Device, ...]:
     """The guest's."""
-    return ALWAYS if spec.root_image is None else (*ALWAYS, root_image(spec.root_image))
+    network = (NETWORK,) if spec.attached else ()
+    image = () if spec.root_image is None else (root_image(spec.root_image),)
+    return (*ALWAYS, *network, *image)
 
 
 def outer(spec: Spec) -> Spec:
@@ -161,8 +163,9 @@ def inner(spec: Spec) -> Spec:
     )
 
 
-def inner_host(host: Host, spec: Spec) -> Host:
-    """The facts for the inner plan, with those that are the guest's own. ``spec``: the whole."""
+def inner_host(host: Host, spec: Spec, endpoint: Endpoint | None = None) -> Host:
+    """The facts for the inner plan, with those that are the guest's own. ``spec``: the whole; ``endpoint``: the outer
+    container's."""
     return host._replace(
         userns="host",
         uid=0,
@@ -182,6 +185,8 @@ def inner_host(host: Host, spec: Spec) -> Host:
         groups=True,
         tty_group=True,
         lacks_mount_points=host.lacks_mount_points and spec.root_image is not None,
+        endpoint=None if endpoint is None else endpoint._replace(in_guest=True),
+        etc=(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minicontainer import plan as p
 from minicontainer.container import compiler
+from minicontainer.container.machine import interface
 from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import LIBEXEC, lib
 from minicontainer.plan import Slot
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from minicontainer.spec import Spec
 
 PROGRAM = f"{LIBEXEC}/vmm"
+OPENED = ("proc", interface.SOCKET)  # by the plan; the others are inputs
 NUMBERS = {
-    "proc": lib.MC_VMM_PROC_FD,  # which the plan has opened; the others are inputs
+    "proc": lib.MC_VMM_PROC_FD,
     "report": lib.MC_VMM_REPORT_FD,
     "kvm": lib.MC_VMM_KVM_FD,
     "machine": lib.MC_VMM_MACHINE_FD,
@@ -39,8 +41,10 @@ RIGHTS = sum(
 
 def compile(spec: Spec, host: Host, devices: Sequence[Device] = ALWAYS) -> Plan:
     """The plan of the outer spec (division.outer). Inputs: those of ``compiler.compile_root``, of NUMBERS, what each of
-    the ``devices`` is given, and ``program``."""
+    the ``devices`` is given, and ``program``; but not what is OPENED."""
     b = compiler.compile_root(spec, host)
+    if host.endpoint is not None:
+        interface.open_socket(b, host.endpoint)
     b.phase = "confine"
     rights = RIGHTS if host.permitted == -1 else RIGHTS & host.permitted
     b.add(p.capbset_drop_all_but(rights), p.capset(rights, rights, 0), p.call("umask", 0))
@@ -56,7 +60,7 @@ def _execute(b: Builder, spec: Spec, host: Host, devices: Sequence[Device]) -> N
     given = {device.given: lib.MC_VMM_GIVEN_FD + i for i, device in enumerate(devices) if device.given}
     numbers = NUMBERS | given
     for name in (*numbers, "program"):
-        slot = Slot(name) if name == "proc" else b.input(name)
+        slot = Slot(name) if name in OPENED else b.input(name)
         b.add(p.call("fcntl", slot, p.const("F_DUPFD_CLOEXEC"), FIRST_FREE, into=f"{name}-moved"))
     b.add(p.call("close_range", lib.MC_VMM_GIVEN_FD, FIRST_FREE - 1, 0))  # where a device is given nothing
     b.add(*(p.dup3(Slot(f"{name}-moved"), number) for name, number in numbers.items()))

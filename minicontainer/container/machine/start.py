@@ -23,17 +23,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
+    from typing import NamedTuple
 
     from minicontainer.container.child import Child
     from minicontainer.container.compilation import Compiled
+    from minicontainer.container.network.veth import Endpoint
     from minicontainer.errors import Error
     from minicontainer.microvm.devices import Device
+    from minicontainer.network.record import Network
     from minicontainer.plan import Plan
     from minicontainer.spec import Spec
 
     Clone = Callable[[Child, Spec, Compiled, dict[str, int]], int]  # with the inputs; returns the result of mc_spawn
 else:
     from minicontainer.light import ExitStack
+    from minicontainer.records import NamedTuple
 
 KVM = "/dev/kvm"
 BOOT_MAX = 300  # seconds
@@ -111,23 +115,43 @@ def _start(spec: Spec, clone: Clone, identifier: str, exe: str, stack: ExitStack
     """Starts the outer container. ``stack`` closes the descriptors of the inputs."""
     division.check(spec)
     spec = references.resolve(spec)
-    inside = facts.gather(spec)
-    plan, inputs = guest.compile(spec, inside), _inputs(spec, stack)
+    inside, link = facts.gather(spec), _link(spec, create=True)
+    plan, inputs = guest.compile(spec, inside, link.endpoint), _inputs(spec, stack)
 
     def with_run(child: Child, outer: Spec, compiled: Compiled) -> int:
-        child.machine = run = Run(guest.start(plan, spec, inside, child.id), plan)
+        address = 0 if child.lease is None else child.lease.address_number
+        child.machine = run = Run(guest.start(plan, spec, inside, child.id, address), plan)
         stack.callback(run.close)
         return clone(child, outer, compiled, {**inputs, "run": _above(run.fd, stack)})
 
     devices = division.devices(spec)
-    return start.start_with(division.outer(spec), with_run, identifier, lambda outer: _compile(outer, devices, exe))
+    return start.start_with(
+        division.outer(spec), with_run, identifier, lambda outer: _compile(outer, devices, link, exe)
+    )
 
 
 def compile(spec: Spec) -> tuple[Spec, Compiled, Plan]:
     """The spec of the monitor's container, compiled, and the guest's plan. Nothing is made."""
     division.check(spec)
-    outer = division.outer(spec)
-    return outer, _compile(outer, division.devices(spec)), guest.compile(spec, facts.gather(spec))
+    outer, link = division.outer(spec), _link(spec, create=False)
+    compiled = _compile(outer, division.devices(spec), link)
+    return outer, compiled, guest.compile(spec, facts.gather(spec), link.endpoint)
+
+
+class Link(NamedTuple):
+    """The network that a machine joins (None: none, or an ordinary user's), and the endpoint on it."""
+
+    network: Network | None = None
+    endpoint: Endpoint | None = None
+
+
+def _link(spec: Spec, *, create: bool) -> Link:
+    if not spec.attached:
+        return Link()
+    from minicontainer.container.network import attach, usernet
+
+    network, endpoint = attach.endpoint_of(spec, create=create)
+    return Link(network, usernet.for_guest(endpoint) if endpoint.program else endpoint)
 
 
 def _inputs(spec: Spec, stack: ExitStack) -> dict[str, int]:
@@ -162,10 +186,10 @@ def _above(fd: int, stack: ExitStack) -> int:
     return copy
 
 
-def _compile(outer: Spec, devices: Sequence[Device], exe: str = CALLER) -> Compiled:
+def _compile(outer: Spec, devices: Sequence[Device], link: Link, exe: str = CALLER) -> Compiled:
     """Compiles the outer spec, as compilation.compile_spec does a container's."""
     check_proc()
-    host_facts = facts.gather(outer, exe)
+    host_facts = facts.gather(outer, exe, link.endpoint)
     plan = monitor.compile(outer, host_facts, devices)
     parent_plan = parent.template(outer, host_facts, plan)
     return compilation.Compiled(
@@ -175,7 +199,7 @@ def _compile(outer: Spec, devices: Sequence[Device], exe: str = CALLER) -> Compi
         parent_plan=parent_plan,
         common_inputs=3 + (len(parent_plan.names) if parent_plan is not None else 0),
         allowed_devices=deviceaccess.rules(outer, host_facts),
-        network=None,
+        network=link.network,
         streams=0 if outer.tty else plan.slots["stdin"] + 1,
         caller=None,
         rootfs=os.fsencode(outer.rootfs),

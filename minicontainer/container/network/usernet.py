@@ -12,6 +12,7 @@ import shutil
 from ipaddress import ip_address
 
 from minicontainer.container.child import Child
+from minicontainer.container.network.fixed import INTERFACE, PASTA
 from minicontainer.container.network.veth import Endpoint
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.native import LIBEXEC
@@ -19,8 +20,7 @@ from minicontainer.spec import Port, Spec
 
 HELPER = f"{LIBEXEC}/usernet"
 TUN = "/dev/net/tun"
-ADDRESS, DNS = "10.0.2.100", "10.0.2.3"  # the addresses of slirp4netns --configure
-INTERFACE = "eth0"
+CONFIGURE = ("--configure", "--config-net")  # slirp4netns's and pasta's option to give the interface its addresses
 
 
 def endpoint_of(spec: Spec) -> Endpoint:
@@ -52,7 +52,7 @@ def _program(spec: Spec) -> tuple[str, ...]:
         for port in spec.ports:
             if ":" in port.address:
                 raise UnsupportedError("ports", port, "slirp4netns forwards by IPv4 alone", "install passt")
-        return (HELPER, slirp, INTERFACE, *map(_request, spec.ports))
+        return (HELPER, slirp, INTERFACE, CONFIGURE[0], *map(_request, spec.ports))
     if pasta:
         return (HELPER, pasta, "--", *_options(spec))
     reason = "as an ordinary user, a network is made by slirp4netns or pasta, and neither is here"
@@ -61,12 +61,18 @@ def _program(spec: Spec) -> tuple[str, ...]:
 
 def _options(spec: Spec) -> list[str]:
     """pasta's options: they forward the ports of the spec, and no others."""
-    options = ["--quiet", "--config-net", "--ns-ifname", INTERFACE, "--no-map-gw", "-T", "none", "-U", "none"]
+    options = ["--quiet", CONFIGURE[1], "--ns-ifname", INTERFACE, "--no-map-gw", "-T", "none", "-U", "none"]
     for option, protocol in (("-t", "tcp"), ("-u", "udp")):
         of_protocol = [port for port in spec.ports if port.protocol == protocol]
         ports = [f"{port.address + '/' * bool(port.address)}{port.host}:{port.number}" for port in of_protocol]
         options += [option, ",".join(ports) or "none"]
     return options
+
+
+def for_guest(endpoint: Endpoint) -> Endpoint:
+    """The endpoint whose program leaves the interface without addresses, which are the guest's."""
+    words = [word for word in endpoint.program if word not in CONFIGURE]
+    return endpoint._replace(program=(*words, *(PASTA if "--" in words else ())))
 
 
 def refusal(child: Child, spec: Spec) -> Error:

@@ -10,6 +10,7 @@ namespace.
 from __future__ import annotations
 
 from minicontainer import plan as p
+from minicontainer.container.network import fixed
 from minicontainer.plan import Builder, Slot
 from minicontainer.plan.netlink import if_index, netlink
 
@@ -31,11 +32,13 @@ class Endpoint(NamedTuple):
 
     interface  the bridge (for an ordinary user: the network's name)
     messages   the rtnetlink messages that create and configure the veth pair
-    program    for an ordinary user: the command that connects the child instead (network/usernet.py)"""
+    program    for an ordinary user: the command that connects the child instead (network/usernet.py)
+    in_guest   eth0 is a device of the guest's: it is there, and has no addresses yet"""
 
     interface: str
     messages: tuple[tuple[str, Message], ...] = ()
     program: tuple[str, ...] = ()
+    in_guest: bool = False
 
 
 # ---- the parent-side plan
@@ -91,6 +94,8 @@ def _open(sock: Slot) -> p.Step:
 def configure(b: Builder, endpoint: Endpoint) -> None:
     """Steps of the child: brings eth0 up, with its addresses and the default routes."""
     if endpoint.program:
+        if endpoint.in_guest:
+            fixed.configure(b)
         return
     b.phase = PHASE
     sock, index = Slot("rtnetlink"), Slot("eth0")
