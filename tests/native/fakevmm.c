@@ -1,5 +1,5 @@
 /* A monitor of a machine without one: it does what csrc/vmm does for its caller, as the word says that is its machine's
- * data. Linked with csrc/vmm/report.c, of which it thus tests what a restart clears. */
+ * data. Linked with csrc/vmm/report.c, of which it thus tests what a restart clears, and confine.c. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/vmm.h"
@@ -71,6 +72,8 @@ int main(void)
 	if (!strcmp(word, "hangs") || (!strcmp(word, "hangs later") && is_again))
 		await_end();
 	start();
+	if (!strcmp(word, "forbidden") && mc_confine(MC_ROLE_MAIN) == 0)
+		syscall(SYS_getppid);
 	if (!strcmp(word, "ends") || !strcmp(word, "hangs later")) {
 		run->exited = 1;
 		run->nrecords = 0;

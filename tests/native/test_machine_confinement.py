@@ -103,11 +103,11 @@ needs_machine = pytest.mark.needs("root", "kvm")
 def test_the_report_of_a_machine(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(machine(tty=True), "") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "20 checks of monitor and plan: 20 pass, 0 fail, 0 skipped"
+    assert re.fullmatch(r"(\d+) checks of monitor and plan: \1 pass, 0 fail, 0 skipped", lines[-1])
     seen = {words[1]: words[2] for words in (line.split(None, 2) for line in lines) if len(words) == 3}
     rights = " ".join(caps.names(monitor.RIGHTS))
     assert seen["vmm-files"].endswith(f"; capabilities: {rights}")
-    for name, count in (("vmm", 1), ("vmm-processor", 2), ("vmm-device", 8)):
+    for name, count in (("vmm", "1"), ("vmm-processor", "2"), ("vmm-device", r"\d+")):
         assert re.fullmatch(rf"{count}, with 1\d system calls; capabilities: none", seen[name])
 
 

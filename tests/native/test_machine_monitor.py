@@ -33,18 +33,17 @@ Container = mc.Container
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("fake") / "fakevmm")
-    sources = [ROOT / name for name in ("tests/native/fakevmm.c", "csrc/vmm/report.c")]
+    sources = [ROOT / name for name in ("tests/native/fakevmm.c", "csrc/vmm/report.c", "csrc/vmm/confine.c")]
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", f"-I{ROOT}/csrc", "-pthread", "-o", path]
     subprocess.run([*command, *sources], check=True)
     return path
 
 
 @pytest.fixture
-def fake(program: str, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Container]]:
-    """Makes a detached container whose machine does what a word says; removes it at the end."""
-    made: list[Container] = []
+def pretend(program: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Machines do what a word says, from now on."""
 
-    def make(word: str, *args: str, how: Callable[..., Container] = Container.start, **options: Any) -> Container:
+    def change(word: str) -> None:
         def inputs(_: mc.Spec, stack: Any) -> dict[str, int]:
             fds = {"machine": sealed_memfd("machine", word.encode()), "program": os.open(program, os.O_RDONLY)}
             for name in ("kvm", ROOT_IMAGE, *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
@@ -54,6 +53,17 @@ def fake(program: str, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
             return fds
 
         monkeypatch.setattr(start, "_inputs", inputs)
+
+    return change
+
+
+@pytest.fixture
+def fake(pretend: Callable[[str], None], rootfs: Path) -> Iterator[Callable[..., Container]]:
+    """Makes a detached container whose machine does what a word says; removes it at the end."""
+    made: list[Container] = []
+
+    def make(word: str, *args: str, how: Callable[..., Container] = Container.start, **options: Any) -> Container:
+        pretend(word)
         made.append(how(args or ("true",), rootfs=str(rootfs), isolation="kvm", **options))
         return made[-1]
 
@@ -118,6 +128,14 @@ def test_so_is_a_machine_that_cannot_run_it(fake: Callable[..., Container], word
     with pytest.raises(MachineError, match=reason):
         fake(word)
     assert left() == []
+
+
+def test_a_monitor_that_its_filter_ends_is_an_end_of_the_machine(pretend: Callable[[str], None], rootfs: Path) -> None:
+    pretend("forbidden")
+    with mc.Popen(["true"], rootfs=str(rootfs), isolation="kvm") as process:
+        assert process.wait(30) == 125
+    assert process.reason == "bad-system-call"
+    assert str(process.machine_error) == "machine: its monitor was ended at a system call that it may not make"
 
 
 def test_a_restart_finds_the_shared_memory_as_the_first_start_did(fake: Callable[..., Container]) -> None:

@@ -80,22 +80,24 @@ def _await_confined(child: Child, spec: Spec) -> list[Status]:
     while time.monotonic() < deadline:
         if run.struct.error or run.struct.failed or run.end:
             raise start.failure(child, spec) or MachineError("machine", "its monitor has ended")
-        threads = _statuses(child.spawn.pid) if run.struct.calls[lib.MC_ROLE_MAIN] else []
-        if threads and all(_is_kernels(status) or _is_confined(child, status) for status in threads):
-            return threads
+        if run.struct.calls[lib.MC_ROLE_MAIN]:  # which is confined when it has started all others
+            threads = [status for status in _statuses(child.spawn.pid) if not _is_kernels(status)]
+            if any(status["State"].startswith("Z") for status in threads):
+                raise MachineError("machine", "its monitor has ended", run.console)
+            if threads and all(_is_confined(status) for status in threads):
+                return threads
         time.sleep(0.01)
     raise MachineError("machine", f"its monitor is not confined after {CONFINED_MAX} s")
+
+
+def _is_confined(status: Status) -> bool:
+    """Whether a thread has a role's name and a filter beside the container's (a field since Linux 5.10)."""
+    return status["Name"] in ROLES and int(status.get("Seccomp_filters", FILTERS)) >= FILTERS
 
 
 def _is_kernels(status: Status) -> bool:
     """Whether a thread is one of KVM's (Linux kernel/vhost_task.c), which executes nothing of the monitor's."""
     return status["Name"].startswith("kvm-")
-
-
-def _is_confined(child: Child, status: Status) -> bool:
-    assert child.machine is not None
-    role, _ = ROLES.get(status["Name"], (None, 0))
-    return role is not None and bool(child.machine.struct.calls[role])
 
 
 def _monitor(child: Child, threads: list[Status]) -> Iterator[Measured]:
@@ -106,7 +108,7 @@ def _monitor(child: Child, threads: list[Status]) -> Iterator[Measured]:
         yield "monitor", f"{kind}-namespace", verdict, theirs or "not visible"
     ids = {(status["Uid"].split()[1], status["Gid"].split()[1]) for status in threads}
     shown = ", ".join(f"{uid}:{gid}" for uid, gid in sorted(ids))
-    yield "monitor", "ids", _verdict(all(uid != "0" for uid, _ in ids)), f"{shown} of the host"
+    yield "monitor", "ids", _verdict(all(uid != "0" for uid, _ in ids)), f"{shown}, as the caller sees them"
     bounding = _masks(threads, "CapBnd")
     yield "monitor", "bounding-capabilities", _verdict(not bounding & ~monitor.RIGHTS), _shown(bounding)
     yield "monitor", "no_new_privs", _verdict(all(status["NoNewPrivs"] == "1" for status in threads)), "of each thread"
@@ -117,13 +119,11 @@ def _threads(child: Child, threads: list[Status]) -> Iterator[Measured]:
     calls = child.machine.struct.calls
     for name, (role, rights) in ROLES.items():
         these = [status for status in threads if status["Name"] == name]
-        if not calls[role]:
-            continue  # the machine has no such device
+        if not these:  # a machine without such a device
+            continue
         held = _masks(these, "CapEff") | _masks(these, "CapPrm") | _masks(these, "CapInh") | _masks(these, "CapAmb")
-        is_filtered = all(
-            status["Seccomp"] == "2" and int(status.get("Seccomp_filters", FILTERS)) >= FILTERS for status in these
-        )
-        verdict = _verdict(bool(these) and is_filtered and not held & ~rights)
+        is_filtered = all(status["Seccomp"] == "2" for status in these)
+        verdict = _verdict(is_filtered and not held & ~rights)
         seen = f"{len(these)}, with {calls[role]} system calls; capabilities: {_shown(held)}"
         yield "monitor's threads", name, verdict, seen
 

@@ -3,6 +3,7 @@ says after the start and after the end."""
 
 from __future__ import annotations
 
+import _signal  # signal imports enum
 import mmap
 import os
 
@@ -24,6 +25,7 @@ ENDS = {  # enum mc_vmm_end -> the reason of a result
     lib.MC_VMM_TRIPLE_FAULT: "triple-fault",
     lib.MC_VMM_KVM_ERROR: "kvm-error",
 }
+FORBIDDEN = "bad-system-call"  # a thread of the monitor has called what its role may not: the kernel has ended it
 
 
 class MachineError(Error):
@@ -58,6 +60,7 @@ class Run:
             raise
         self._view = ffi.from_buffer(self._map)
         self._content: Any = self._map
+        self._is_forbidden = False
         self.struct = ffi.cast("struct mc_vmm_run *", self._view)
         self._map[size : size + len(start)] = start
         self.struct.magic, self.struct.size = lib.MC_VMM_RUN_MAGIC, whole
@@ -97,7 +100,11 @@ class Run:
     @property
     def end(self) -> str:
         """How the machine has ended whose program has not; "" for a program that has, and while it runs."""
-        if self.struct.exited or self.struct.end == lib.MC_VMM_RUNS:
+        if self.struct.exited:
+            return ""
+        if self._is_forbidden:
+            return FORBIDDEN
+        if self.struct.end == lib.MC_VMM_RUNS:
             return ""
         return "panic" if PANIC in self.console else ENDS.get(self.struct.end, "kvm-error")
 
@@ -105,12 +112,17 @@ class Run:
         """The end of a machine whose program has not ended; None for another end, and while it runs."""
         if not self.end:
             return None
+        if self.end == FORBIDDEN:
+            return MachineError("machine", "its monitor was ended at a system call that it may not make", self.console)
         panic = next((line.partition("] ")[2] for line in self.console.splitlines() if PANIC in line), "")
         return MachineError("machine", f"the guest has ended before its program ({panic or self.end})", self.console)
 
     def status(self, of_monitor: int) -> int:
         """The program's exit code or minus its signal; of a program that has not ended, what the monitor's was."""
-        return int(self.struct.exit.status) if self.struct.exited else of_monitor
+        if self.struct.exited:
+            return int(self.struct.exit.status)
+        self._is_forbidden = of_monitor == -_signal.SIGSYS
+        return MachineError.exit_code if self._is_forbidden else of_monitor
 
     def failure(self) -> Error:
         """The error of a machine that has ended before its program ran, without a word of its init."""
