@@ -11,13 +11,13 @@ from minicontainer.container.filesystem.etc import EtcFile
 from minicontainer.container.machine import division, guest, monitor
 from minicontainer.container.network import usernet
 from minicontainer.container.network.veth import Endpoint
-from minicontainer.errors import SpecError
+from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux.rtnetlink import Message
 from minicontainer.microvm.devices import ALWAYS, NETWORK, Device, drivers
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan
 from minicontainer.records import names
-from minicontainer.spec import Limits, Mount, Spec
+from minicontainer.spec import Limits, Mount, Port, Spec
 
 BIND, TMPFS = Mount("/data", "/srv/data"), Mount("/tmp", type="tmpfs")
 
@@ -256,11 +256,13 @@ def test_the_address_is_told_when_the_guest_starts() -> None:
 
 
 def test_programs_of_users_leave_the_addresses_to_the_guest() -> None:
-    assert usernet.for_guest(USERS).program == ("/usernet", "/slirp4netns", "eth0", "{}")
+    assert usernet.for_guest(USERS, Port.option("80")).program == ("/usernet", "/slirp4netns", "eth0", "{}")
     pasta = Endpoint("bridge", program=("/usernet", "/pasta", "--", "--quiet", "--config-net", "-t", "none"))
-    words = usernet.for_guest(pasta).program
+    words = usernet.for_guest(pasta, ()).program
     assert words[:6] == ("/usernet", "/pasta", "--", "--quiet", "-t", "none")
-    assert words[6:] == ("-a", "10.0.2.100", "-n", "24", "-g", "10.0.2.2")
+    assert words[6:] == ("-4", "-a", "10.0.2.100", "-n", "24", "-g", "10.0.2.2")
+    with pytest.raises(UnsupportedError, match="IPv4 alone"):
+        usernet.for_guest(pasta, Port.option("[::1]:8080:80"))
 
 
 def test_a_limit_that_is_changed_is_one_that_a_machine_has() -> None:

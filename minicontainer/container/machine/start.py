@@ -151,7 +151,7 @@ def _link(spec: Spec, *, create: bool) -> Link:
     from minicontainer.container.network import attach, usernet
 
     network, endpoint = attach.endpoint_of(spec, create=create)
-    return Link(network, usernet.for_guest(endpoint) if endpoint.program else endpoint)
+    return Link(network, usernet.for_guest(endpoint, spec.ports) if endpoint.program else endpoint)
 
 
 def _inputs(spec: Spec, stack: ExitStack) -> dict[str, int]:

@@ -1,5 +1,5 @@
 """The addresses of a guest on a user-space network, which nobody but the guest itself gives to its eth0: those of
-slirp4netns --configure. Of IPv6 addresses, pasta tells the guest's kernel by router advertisements."""
+slirp4netns --configure, with IPv4 alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 INTERFACE = "eth0"
 ADDRESS, PREFIX, NETMASK, GATEWAY = "10.0.2.100", 24, "255.255.255.0", "10.0.2.2"
 MTU = 65520  # as slirp4netns and pasta have it in containers
-PASTA = ("-a", ADDRESS, "-n", str(PREFIX), "-g", GATEWAY)  # options of pasta
+PASTA = ("-4", "-a", ADDRESS, "-n", str(PREFIX), "-g", GATEWAY)  # options of pasta
 
 
 def socket(b: Builder) -> Slot:

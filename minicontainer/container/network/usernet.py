@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from minicontainer.container.child import Child
@@ -69,8 +70,12 @@ def _options(spec: Spec) -> list[str]:
     return options
 
 
-def for_guest(endpoint: Endpoint) -> Endpoint:
-    """The endpoint whose program leaves the interface without addresses, which are the guest's."""
+def for_guest(endpoint: Endpoint, ports: Sequence[Port]) -> Endpoint:
+    """The endpoint whose program leaves the interface without addresses, which are the guest's. UnsupportedError for a
+    port of an IPv6 address."""
+    for port in ports:
+        if ":" in port.address:
+            raise UnsupportedError("ports", port, "an ordinary user's guest has IPv4 alone", "an address of IPv4")
     words = [word for word in endpoint.program if word not in CONFIGURE]
     return endpoint._replace(program=(*words, *(PASTA if "--" in words else ())))
 
