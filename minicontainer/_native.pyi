@@ -120,6 +120,7 @@ class _Lib:
     MC_STOP_TRACE: int
     MC_DEVICE_CONSOLE: int
     MC_DEVICE_FILE_SYSTEM: int
+    MC_DEVICE_VSOCK: int
     MC_GUEST_CLONE_FAILED: int
     MC_GUEST_EXEC_FAILED: int
     MC_GUEST_EXITED: int

@@ -15,6 +15,7 @@
 #include "virtio/fs.h"
 #include "virtio/fs/fs.h"
 #include "virtio/mmio.h"
+#include "virtio/vsock.h"
 #include "vmm/vmm.h"
 
 #define QUEUE_NOTIFY 0x50 /* virtio 1.3, 4.2.2 */
@@ -90,11 +91,12 @@ struct made {
 	void *device;
 };
 
-static struct made make_console(struct mc_vmm *vmm)
+static struct made make_console(struct mc_vmm *vmm, int given)
 {
 	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
 	int control[2], fds[MC_PORTS];
 
+	(void)given;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
 		mc_vmm_fail(vmm, -errno, "socketpair()");
 	vmm->control = control[0];
@@ -114,13 +116,14 @@ static int start_console(void *device)
 	return mc_console_start(device);
 }
 
-static struct made make_files(struct mc_vmm *vmm)
+static struct made make_files(struct mc_vmm *vmm, int given)
 {
 	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
 	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
 	struct mc_virtio_fs *fs;
 
+	(void)given;
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
 	fs = mc_virtio_fs_new(&vmm->memory, files, TAG);
@@ -134,12 +137,27 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
+static struct made make_vsock(struct mc_vmm *vmm, int given)
+{
+	struct mc_vsock *vsock = mc_vsock_new(&vmm->memory, given);
+
+	if (!vsock)
+		mc_vmm_fail(vmm, -errno, "the socket device");
+	return (struct made){ mc_vsock_virtio(vsock), vsock };
+}
+
+static int start_vsock(void *device)
+{
+	return mc_vsock_start(device);
+}
+
 static const struct {
-	struct made (*make)(struct mc_vmm *vmm);
+	struct made (*make)(struct mc_vmm *vmm, int given); /* the descriptor of what it serves, if it serves one */
 	int (*start)(void *device);
 } KINDS[] = {
 	[MC_DEVICE_CONSOLE] = { make_console, start_console },
 	[MC_DEVICE_FILE_SYSTEM] = { make_files, start_files },
+	[MC_DEVICE_VSOCK] = { make_vsock, start_vsock },
 };
 
 static void make_device(struct mc_vmm *vmm, uint32_t number)
@@ -150,7 +168,7 @@ static void make_device(struct mc_vmm *vmm, uint32_t number)
 
 	if (kind >= sizeof(KINDS) / sizeof(KINDS[0]))
 		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
-	made = KINDS[kind].make(vmm);
+	made = KINDS[kind].make(vmm, MC_VMM_GIVEN_FD + (int)number);
 	vmm->devices[number] = made.virtio;
 	connect_device(vmm, number);
 	r = KINDS[kind].start(made.device);

@@ -41,7 +41,8 @@ struct mc_machine_msr {
 
 enum mc_vmm_device {
 	MC_DEVICE_CONSOLE,      /* the streams, and the conversation with init                      */
-	MC_DEVICE_FILE_SYSTEM   /* the monitor's root directory                                     */
+	MC_DEVICE_FILE_SYSTEM,  /* the monitor's root directory                                     */
+	MC_DEVICE_VSOCK         /* connections that a Unix socket takes, to ports of the guest      */
 };
 
 struct mc_machine {

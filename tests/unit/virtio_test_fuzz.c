@@ -12,6 +12,7 @@
 
 #include "virtio/console.h"
 #include "virtio/fs.h"
+#include "virtio/vsock.h"
 #include "virtio_driver.h"
 
 #define SIZE 4096u
@@ -310,5 +311,41 @@ TEST(fuzz_fs)
 	CHECK(device && mc_virtio_fs_start(device) == 0);
 	check_device(mc_virtio_fs_virtio(device), &m, 1500);
 	mc_virtio_fs_free(device);
+	free_memory(&m);
+}
+
+static void *call(void *argument)
+{
+	const struct sockaddr *address = argument;
+
+	for (int i = 0; i < 300; i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (connect(fd, address, sizeof(sa_family_t) + 6) == 0) /* an address of autobind, unix(7) */
+			send(fd, "CONNECT 1\nbytes", 15, MSG_NOSIGNAL);
+		usleep(1000);
+		close(fd);
+	}
+	return NULL;
+}
+
+TEST(fuzz_vsock)
+{
+	struct sockaddr_storage address = { .ss_family = AF_UNIX };
+	socklen_t size = sizeof(address);
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct mc_memory m;
+	struct mc_vsock *device;
+	pthread_t thread;
+
+	make_memory(&m);
+	CHECK(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0 && listen(listener, 99) == 0);
+	CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
+	device = mc_vsock_new(&m, listener);
+	CHECK(device && mc_vsock_start(device) == 0);
+	CHECK(pthread_create(&thread, NULL, call, &address) == 0);
+	check_device(mc_vsock_virtio(device), &m, 1500);
+	CHECK(pthread_join(thread, NULL) == 0);
+	mc_vsock_free(device);
 	free_memory(&m);
 }
