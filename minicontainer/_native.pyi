@@ -126,11 +126,14 @@ class _Lib:
     MC_GUEST_EXITED: int
     MC_GUEST_FAILED: int
     MC_GUEST_INIT_FAILED: int
+    MC_GUEST_LISTEN: int
     MC_GUEST_LONGEST: int
     MC_GUEST_MAGIC: int
     MC_GUEST_NO_FAILURE: int
     MC_GUEST_OPEN_MS: int
     MC_GUEST_PATIENCE_MS: int
+    MC_GUEST_PORT: int
+    MC_GUEST_PROCESS_FD: int
     MC_GUEST_READY: int
     MC_GUEST_RESIZE: int
     MC_GUEST_SIGNAL: int
@@ -141,6 +144,8 @@ class _Lib:
     MC_GUEST_TTY: int
     MC_MACHINE_MAGIC: int
     MC_MACHINE_SELF: int
+    MC_VMEXEC_CONTROL_FD: int
+    MC_VMEXEC_STREAM_FD: int
     MC_VMM_CONSOLE: int
     MC_VMM_CPUS: int
     MC_VMM_DEVICES: int

@@ -26,6 +26,7 @@ class Device(NamedTuple):
 
 CONSOLE = Device(lib.MC_DEVICE_CONSOLE, "virtio_console")
 FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
+VSOCK = Device(lib.MC_DEVICE_VSOCK, "vmw_vsock_virtio_transport", optional=True, given="vsock")
 ALWAYS = (CONSOLE, FILE_SYSTEM)
 
 

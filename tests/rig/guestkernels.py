@@ -26,7 +26,10 @@ class Guest(NamedTuple):
     modules: bool = False
 
 
-MODULES = r"lib/modules/[^/]+/(modules\.builtin|kernel/drivers/(virtio|char)/virtio.*|kernel/fs/fuse/.*)"
+MODULES = (
+    r"lib/modules/[^/]+/(modules\.builtin|kernel/drivers/(virtio|char)/virtio.*|kernel/fs/fuse/.*"
+    r"|kernel/net/vmw_vsock/(vsock|vmw_vsock_virtio_).*)"
+)
 GUESTS = (
     Guest("vmlinuz", "linux-image-cloud-amd64", r"boot/vmlinuz-.*", "linux-image-", modules=True),
     Guest("vmlinuz-13", "linux-image-cloud-amd64", r"boot/vmlinuz-.*", "linux-image-", TRIXIE, modules=True),

@@ -6,7 +6,7 @@ import math
 import posixpath
 
 from minicontainer.errors import SpecError
-from minicontainer.microvm.devices import ALWAYS
+from minicontainer.microvm.devices import ALWAYS, VSOCK
 from minicontainer.native import lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
@@ -97,9 +97,9 @@ def cpus(spec: Spec) -> int:
     return 1 if spec.limits.cpus is None else max(1, math.ceil(float(spec.limits.cpus)))
 
 
-def devices(spec: Spec) -> tuple[Device, ...]:
-    """The guest's."""
-    return ALWAYS
+def devices(spec: Spec, *, is_reachable: bool) -> tuple[Device, ...]:
+    """The guest's. ``is_reachable``: clients of the host can connect to it."""
+    return (*ALWAYS, VSOCK) if is_reachable else ALWAYS
 
 
 def outer(spec: Spec) -> Spec:

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
+    from typing import Any, NamedTuple
 
     from minicontainer.container.child import Child
     from minicontainer.container.compilation import Compiled
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Clone = Callable[[Child, Spec, Compiled, dict[str, int]], int]  # with the inputs; returns the result of mc_spawn
 else:
     from minicontainer.light import ExitStack
+    from minicontainer.records import NamedTuple
 
 KVM = "/dev/kvm"
 BOOT_MAX = 300  # seconds
@@ -43,9 +45,11 @@ def start_machine(
     stdio: tuple[int, int, int],
     identifier: str = "",
     prepared: Callable[[Child], object] = lambda _: None,
+    listener: int = -1,
 ) -> Child:
     """Starts the machine of ``spec`` with three descriptors as the program's streams; returns when the program runs.
-    ``identifier`` is as for ``start.start_with``; ``prepared`` is called before the clone.
+    ``identifier`` is as for ``start.start_with``; ``prepared`` is called before the clone. ``listener``: a listening
+    Unix socket, by which the guest can be reached (detached/vsock.py); -1: it cannot.
 
     SpecError: a field that a machine cannot honour; UnsupportedError: no KVM, no kernel; ProgramError: the program
     cannot be executed; MachineError: the guest has ended before; StepError: a primitive failed."""
@@ -63,7 +67,7 @@ def start_machine(
                 return start.clone_with(child, outer, compiled, inputs)
 
         with ExitStack() as opened:
-            child = _start(spec, clone, identifier, CALLER, opened)
+            child = _start(spec, clone, identifier, CALLER, _Given(opened, listener))
         try:
             writer.close()
             _await_report(read)
@@ -85,29 +89,39 @@ def _await_report(pipe: int) -> None:
         raise MachineError("machine", f"its program does not run after {BOOT_MAX} s")
 
 
-def start_with(spec: Spec, clone: Clone, identifier: str, exe: str) -> Child:
+def start_with(spec: Spec, clone: Clone, identifier: str, exe: str, listener: int) -> Child:
     """``start.start_with``, whose ``clone`` function gets the inputs of the outer plan too, and waits until the program
-    runs. The executable ``exe`` walks the plan."""
+    runs. The executable ``exe`` walks the plan; ``listener`` is as for ``start_machine``."""
     with ExitStack() as stack:
-        child = _start(spec, clone, identifier, exe, stack)
+        child = _start(spec, clone, identifier, exe, _Given(stack, listener))
     assert child.machine is not None
     child.machine.keep()
     return child
 
 
-def _start(spec: Spec, clone: Clone, identifier: str, exe: str, stack: ExitStack) -> Child:
-    """Starts the outer container. ``stack`` closes the descriptors of the inputs."""
+class _Given(NamedTuple):
+    """``stack`` closes the descriptors of the inputs; ``listener`` is as for ``start_machine``."""
+
+    stack: ExitStack
+    listener: int
+
+
+def _start(spec: Spec, clone: Clone, identifier: str, exe: str, given: _Given) -> Child:
+    """Starts the outer container."""
+    stack, listener = given
     division.check(spec)
     spec = references.resolve(spec)
     inside = facts.gather(spec)
-    plan, inputs = guest.compile(spec, inside), _inputs(spec, stack)
+    devices = division.devices(spec, is_reachable=listener >= 0)
+    plan, inputs = guest.compile(spec, inside), _inputs(spec, devices, stack)
+    if listener >= 0:
+        inputs["vsock"] = _above(listener, stack)
 
     def with_run(child: Child, outer: Spec, compiled: Compiled) -> int:
         child.machine = run = Run(guest.start(plan, spec, inside, child.id), plan)
         stack.callback(run.close)
         return clone(child, outer, compiled, {**inputs, "run": _above(run.fd, stack)})
 
-    devices = division.devices(spec)
     return start.start_with(division.outer(spec), with_run, identifier, lambda outer: _compile(outer, devices, exe))
 
 
@@ -115,12 +129,12 @@ def compile(spec: Spec) -> tuple[Spec, Compiled, Plan]:
     """The spec of the monitor's container, compiled, and the guest's plan. Nothing is made."""
     division.check(spec)
     outer = division.outer(spec)
-    return outer, _compile(outer, division.devices(spec)), guest.compile(spec, facts.gather(spec))
+    return outer, _compile(outer, division.devices(spec, is_reachable=True)), guest.compile(spec, facts.gather(spec))
 
 
-def _inputs(spec: Spec, stack: ExitStack) -> dict[str, int]:
+def _inputs(spec: Spec, devices: Sequence[Device], stack: ExitStack) -> dict[str, int]:
     """The inputs of the outer plan that every start of the spec has. ``stack`` closes them."""
-    machine = machines.make(spec.kernel, division.memory(spec), division.cpus(spec), division.devices(spec))
+    machine = machines.make(spec.kernel, division.memory(spec), division.cpus(spec), devices)
     for fd in machine.files:
         stack.callback(os.close, fd)
     data = sealed_memfd("minicontainer-machine", machine.data)
@@ -172,16 +186,20 @@ def failure(child: Child, spec: Spec) -> Error | None:
         return None
     if not run.struct.failed:
         return run.failure()
-    failure = run.struct.failure
+    return guest_error(spec, run.plan, run.struct.failure, run.text, run.console)
+
+
+def guest_error(spec: Spec, plan: Plan, failure: Any, text: str, console: str = "") -> Error:
+    """The error of a ``plan`` that a guest could not walk. ``failure``: struct mc_guest_failed, with its ``text``."""
+    step = plan.steps[failure.step] if 0 <= failure.step < len(plan.steps) else None
     if failure.kind in (lib.MC_GUEST_STEP_FAILED, lib.MC_GUEST_EXEC_FAILED):
-        step = run.plan.steps[failure.step] if 0 <= failure.step < len(run.plan.steps) else None
         if failure.kind == lib.MC_GUEST_EXEC_FAILED or (step is not None and step.op == lib.MC_EXEC):
             return explain.program_error(spec, failure.error, failure.program)
         if step is not None:
             return explain.step_error(spec, step, failure.error)
     if failure.kind == lib.MC_GUEST_CLONE_FAILED:
         return StepError(failure.error, "clone3 in the guest")
-    if failure.kind == lib.MC_GUEST_STEP_ENDED and 0 <= failure.step < len(run.plan.steps):
-        ended = f"the guest's {run.plan.steps[failure.step].describe()} has ended with status {failure.status}"
-        return MachineError("machine", ended, run.console)
-    return MachineError("machine", f"{run.text}: {os.strerror(failure.error).lower()}", run.console)
+    if failure.kind == lib.MC_GUEST_STEP_ENDED and step is not None:
+        ended = f"the guest's {step.describe()} has ended with status {failure.status}"
+        return MachineError("machine", ended, console)
+    return MachineError("machine", f"{text}: {os.strerror(failure.error).lower()}", console)
