@@ -49,6 +49,7 @@ struct mc_vsock {
 	int has_buffer;         /* `buffer` was taken from RX, and not given back */
 	struct mc_chain buffer, chain;
 	struct mc_packet packet;
+	uint32_t top;           /* streams from here on were never used: their memory is not touched */
 	struct mc_stream streams[MC_VSOCK_STREAMS];
 };
 
@@ -68,7 +69,7 @@ static void reset(struct mc_virtio *v)
 {
 	struct mc_vsock *d = (struct mc_vsock *)v;
 
-	for (int i = 0; i < MC_VSOCK_STREAMS; i++)
+	for (uint32_t i = 0; i < d->top; i++)
 		if (d->streams[i].state != MC_STREAM_FREE)
 			mc_stream_free(&d->streams[i]);
 	d->has_buffer = d->has_refused = 0;
@@ -78,7 +79,7 @@ static void reset(struct mc_virtio *v)
 
 static int is_used(const struct mc_vsock *d, uint32_t port)
 {
-	for (int i = 0; i < MC_VSOCK_STREAMS; i++)
+	for (uint32_t i = 0; i < d->top; i++)
 		if (d->streams[i].state != MC_STREAM_FREE && d->streams[i].host_port == port)
 			return 1;
 	return 0;
@@ -102,7 +103,7 @@ static int accept_client(struct mc_vsock *d)
 	uint32_t i = 0;
 	int fd;
 
-	while (i < MC_VSOCK_STREAMS && d->streams[i].state != MC_STREAM_FREE)
+	while (i < d->top && d->streams[i].state != MC_STREAM_FREE)
 		i++;
 	if (!d->has_clients || i == MC_VSOCK_STREAMS)
 		return 0;
@@ -116,6 +117,8 @@ static int accept_client(struct mc_vsock *d)
 		close(fd);
 	else
 		mc_stream_begin(&d->streams[i], fd, free_port(d));
+	if (i == d->top)
+		d->top++;
 	return 1;
 }
 
@@ -175,7 +178,7 @@ static struct mc_stream *find(struct mc_vsock *d, const struct virtio_vsock_hdr 
 {
 	if (h->src_cid != MC_VSOCK_CID || h->dst_cid != VMADDR_CID_HOST || h->type != VIRTIO_VSOCK_TYPE_STREAM)
 		return NULL;
-	for (int i = 0; i < MC_VSOCK_STREAMS; i++) {
+	for (uint32_t i = 0; i < d->top; i++) {
 		struct mc_stream *s = &d->streams[i];
 
 		if (s->state > MC_STREAM_ASKS && s->host_port == h->dst_port && s->guest_port == h->src_port)
@@ -226,7 +229,7 @@ static int turn(struct mc_vsock *d)
 	send_refusal(d);
 	for (int i = 0; i < BATCH && receive(d); i++)
 		done = 1;
-	for (int i = 0; i < MC_VSOCK_STREAMS; i++) {
+	for (uint32_t i = 0; i < d->top; i++) {
 		struct mc_stream *s = &d->streams[i];
 
 		mc_stream_move(s);
@@ -311,8 +314,6 @@ struct mc_vsock *mc_vsock_new(const struct mc_memory *memory, int listener)
 	d->config.guest_cid = MC_VSOCK_CID;
 	d->listener = listener;
 	d->epoll = d->stop = -1;
-	for (int i = 0; i < MC_VSOCK_STREAMS; i++)
-		d->streams[i].fd = -1;
 	r = init(d);
 	if (r < 0) {
 		d->listener = -1;
