@@ -39,6 +39,7 @@ if platform.machine() == "x86_64":
     VMM += ["csrc/plan/dumpable.c", "csrc/plan/now.c", *(f"csrc/kvm/{name}.c" for name in ("exits", "serial", "vcpu"))]
     HELPERS["kvmfloor"] = (["csrc/floors/kvmfloor.c"], [])
     HELPERS["vmm"] = (VMM, ["-pthread"])
+    HELPERS["vmexec"] = (["csrc/vmexec/main.c"], ["-pthread"])
     GUEST = [*WALK, CLOCK, "csrc/plan/check.c", "csrc/plan/lay.c", "csrc/helpers/received.c"]
     GUEST += [f"csrc/monitor/{name}.c" for name in ("remove", "text")]
     HELPERS["guestinit"] = ([*GUEST, *sorted(map(str, Path("csrc/guest").glob("*.c")))], FREESTANDING)

@@ -21,7 +21,7 @@ FLAGS = [
 ]  # fmt: skip
 if platform.machine() == "x86_64":
     SOURCES += [f"kvm/{name}.c" for name in ("exits", "lz4", "serial", "vcpu")]
-    HEADERS += ["kvm/vcpu.h", "kvm/kvm.h", "guest/control.h", "vmm/machine.h"]
+    HEADERS += ["kvm/vcpu.h", "kvm/kvm.h", "guest/control.h", "vmm/machine.h", "vmexec/vmexec.h"]
 
 
 def marked(name: str, kind: str) -> str:

@@ -125,17 +125,21 @@ class _Lib:
     MC_DEVICE_FILE_SYSTEM: int
     MC_DEVICE_NETWORK: int
     MC_DEVICE_RNG: int
+    MC_DEVICE_VSOCK: int
     MC_GUEST_CLONE_FAILED: int
     MC_GUEST_EXEC_FAILED: int
     MC_GUEST_EXITED: int
     MC_GUEST_FAILED: int
     MC_GUEST_FORGET: int
     MC_GUEST_INIT_FAILED: int
+    MC_GUEST_LISTEN: int
     MC_GUEST_LONGEST: int
     MC_GUEST_MAGIC: int
     MC_GUEST_NO_FAILURE: int
     MC_GUEST_OPEN_MS: int
     MC_GUEST_PATIENCE_MS: int
+    MC_GUEST_PORT: int
+    MC_GUEST_PROCESS_FD: int
     MC_GUEST_READY: int
     MC_GUEST_RESIZE: int
     MC_GUEST_SIGNAL: int
@@ -151,7 +155,10 @@ class _Lib:
     MC_ROLE_MAIN: int
     MC_ROLE_NETWORK: int
     MC_ROLE_PROCESSOR: int
+    MC_ROLE_VSOCK: int
     MC_ROLE_WORKER: int
+    MC_VMEXEC_CONTROL_FD: int
+    MC_VMEXEC_STREAM_FD: int
     MC_VMM_CONSOLE: int
     MC_VMM_CPUS: int
     MC_VMM_DEVICES: int

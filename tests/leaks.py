@@ -71,6 +71,7 @@ def descriptors() -> Iterator[str]:
         "/memfd:minicontainer-init (deleted)",
         "/memfd:minicontainer-enter (deleted)",
         "/memfd:minicontainer-ready (deleted)",
+        "/memfd:minicontainer-vmexec (deleted)",
         "/memfd:minicontainer-vmm (deleted)",
         *(str(mount / home) for mount in cgroup2_mounts() for home in ("", *homes())),
     }

@@ -21,6 +21,16 @@
  * A port that is closed at the host MC_GUEST_OPEN_MS after init has opened it, and was never seen open, is taken as
  * closed. The end of stdin, an output that the program has closed, and one that the host has closed are passed on; the
  * host must write what is in a port's queue before it closes what the guest has closed.
+ *
+ * A further process in the container of the program (`exec`) has a connection by virtio-vsock in place of the control
+ * port: where the kernel has vsock, init listens at the port MC_GUEST_PORT while the program runs, for the host alone.
+ *
+ *     guest  LISTEN     at which port the guest listens for its streams: the host makes a connection for each that it
+ *                       has, stdin, stdout and stderr, or with MC_GUEST_TTY stdin and stdout, one after the other
+ *     host   START      a plan whose slots have MC_GUEST_PROCESS_FD; without tag and time
+ *     ...               as above, but without another wait after EXITED
+ *
+ * If the host closes the connection earlier, the process is killed. If the program ends, all these processes are.
  */
 #ifndef MC_GUEST_CONTROL_H
 #define MC_GUEST_CONTROL_H
@@ -37,12 +47,15 @@
 #define MC_GUEST_LONGEST 0x2000000 /* bytes of the longest payload                                      */
 #define MC_GUEST_OPEN_MS 100
 #define MC_GUEST_PATIENCE_MS 60000
+#define MC_GUEST_PORT 1      /* of vsock: for exec. Ports below 1024 need CAP_NET_BIND_SERVICE           */
+#define MC_GUEST_PROCESS_FD 3 /* for the plan of exec: a pidfd of the program's process                  */
 
 enum mc_guest_type {
 	MC_GUEST_READY = 1,    /* struct mc_guest_ready                                                 */
 	MC_GUEST_STARTED = 2,  /* struct mc_guest_started, then the records of the plan's steps         */
 	MC_GUEST_FAILED = 3,   /* struct mc_guest_failed, then records and text                         */
 	MC_GUEST_EXITED = 4,   /* struct mc_guest_exited                                                */
+	MC_GUEST_LISTEN = 5,   /* struct mc_guest_listen                                                */
 	MC_GUEST_START = 16,   /* struct mc_guest_start, then what its offsets refer to                 */
 	MC_GUEST_SIGNAL = 17,  /* struct mc_guest_signal: for the program's process                     */
 	MC_GUEST_RESIZE = 18,  /* struct mc_guest_size: the terminal's window                           */
@@ -126,6 +139,10 @@ struct mc_guest_exited {
 	int32_t status;         /* exit code, or minus the signal                                       */
 	uint32_t reserved;
 	uint64_t rusage[3];     /* user and system microseconds, peak resident set in KiB (wait4(2))    */
+};
+
+struct mc_guest_listen {
+	uint32_t port;
 };
 
 struct mc_guest_signal {

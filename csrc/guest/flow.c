@@ -113,7 +113,7 @@ static void look(struct flow *f)
 void flow_polled(const struct flow *f, struct pollfd *polled)
 {
 	const int from = has_room(f) && !(f->waits && f->is_input) ? f->from : -1;
-	const short events = f->start < f->end ? POLLOUT : 0;
+	const short events = POLLRDHUP | (f->start < f->end ? POLLOUT : 0); /* a vsock says no POLLHUP */
 
 	polled[0] = (struct pollfd){ from, POLLIN, 0 };
 	polled[1] = (struct pollfd){ f->waits && !f->is_input ? -1 : f->to, events, 0 };
@@ -125,7 +125,7 @@ void flow_move(struct flow *f, const struct pollfd *polled)
 
 	if (f->waits)
 		look(f);
-	if (polled[1].revents & (POLLHUP | POLLERR))
+	if (polled[1].revents & (POLLHUP | POLLERR | POLLRDHUP))
 		flow_close(f);
 	do {
 		if (may_read && f->from >= 0 && has_room(f))

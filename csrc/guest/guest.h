@@ -86,6 +86,8 @@ struct guest {
 	int helper;     /* the file of the slot `init`, or -1 */
 	int caches;     /* /proc/sys/vm/drop_caches, or -1 */
 	int signals;    /* a signalfd(2) for SIGCHLD; all signals are blocked */
+	int listener;   /* for exec, nonblocking; -1: the kernel has no vsock */
+	void (*accept)(const struct guest *g); /* called when the listener has a connection */
 	const struct mc_guest_start *start;
 	struct mc_spawn *spawn;
 	struct flow flows[3];
@@ -100,7 +102,7 @@ struct guest {
 /* No descriptor is open. (As an initial value, this would put the buffers of the flows into the file.) */
 static inline void guest_init(struct guest *g)
 {
-	g->control.fd = g->kmsg = g->helper = g->caches = g->signals = g->peer = -1;
+	g->control.fd = g->kmsg = g->helper = g->caches = g->signals = g->listener = g->peer = -1;
 	for (int i = 0; i < 3; i++)
 		g->ports[i] = g->flows[i].from = g->flows[i].to = -1;
 }
@@ -119,9 +121,19 @@ long ports_open(struct guest *g, int64_t ms);               /* ports.c */
 long ports_open_control(struct guest *g, int64_t ms);
 uint64_t boottime(void);                                    /* start.c: nanoseconds */
 long start_receive(struct guest *g);                        /* start.c: READY, then START */
+long start_await(struct guest *g);                          /* start.c: START */
 long root_switch(struct guest *g, const struct mc_guest_start *s); /* root.c */
 long program_start(struct guest *g);                        /* program.c: up to STARTED */
 long serve(struct guest *g);                                /* serve.c: up to EXITED */
+
+/* ---- exec.c */
+
+void exec_accept(const struct guest *g); /* serves a connection to the listener by a process of its own */
+
+/* ---- vsock.c: listeners and connections, nonblocking; -errno */
+
+int vsock_listen(uint32_t *port); /* VMADDR_PORT_ANY: at a free one, which is stored */
+int vsock_accept(int listener);   /* one of the host; -EAGAIN: there is none */
 
 /* ---- signals.c */
 

@@ -5,7 +5,8 @@
  * Theory of operation. Init mounts what it needs itself, loads the modules that lie beside it, and finds the ports of
  * the console device. From there on the host says what to do (control.h): a virtio-fs becomes the root, and a plan,
  * made by the compiler that makes those of containers, is walked by the same C (csrc/plan/) by a child, which executes
- * the program. Init moves bytes between the program and the ports, reaps, forwards signals, and reports the end.
+ * the program. Init moves bytes between the program and the ports, reaps, forwards signals, and reports the end. It
+ * clones itself for each further process that the host wants beside the program (exec.c).
  *
  * Process 1 must not end, or the kernel panics: every way leads to finish(), which powers the machine off.
  */
@@ -107,6 +108,8 @@ static long prepare(struct guest *g)
 		r = raise_limit(g);
 	if (r == 0)
 		r = modules_load(g, "/modules");
+	if (r == 0)
+		g->listener = vsock_listen(&(uint32_t){ MC_GUEST_PORT });
 	return r;
 }
 
@@ -172,6 +175,7 @@ __attribute__((noreturn, used)) static void guest_main(long *stack)
 
 	(void)stack;
 	guest_init(g);
+	g->accept = exec_accept;
 	g->entry_ns = boottime();
 	r = prepare(g);
 	if (r == 0)

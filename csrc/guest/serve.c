@@ -18,7 +18,7 @@
 
 #define KILL_MS 10000 /* a process in an uninterruptible system call dies later, or never */
 
-enum { CONTROL, SIGNALS, FLOWS, POLLED = FLOWS + 6 };
+enum { CONTROL, SIGNALS, LISTENER, FLOWS, POLLED = FLOWS + 6 };
 
 /* ---- one turn of the loop */
 
@@ -29,6 +29,7 @@ static void await_events(const struct guest *g, struct pollfd polled[POLLED], in
 
 	polled[CONTROL] = (struct pollfd){ g->control.fd, POLLIN, 0 };
 	polled[SIGNALS] = (struct pollfd){ g->signals, POLLIN, 0 };
+	polled[LISTENER] = (struct pollfd){ g->has_ended ? -1 : g->listener, POLLIN, 0 };
 	for (int i = 0; i < 3; i++) {
 		const struct flow *f = &g->flows[i];
 
@@ -95,6 +96,8 @@ static long turn(struct guest *g, int64_t until)
 		r = receive(g);
 	if (polled[SIGNALS].revents)
 		signals_reap(g);
+	if (polled[LISTENER].revents)
+		g->accept(g);
 	for (int i = 0; i < 3; i++)
 		flow_move(&g->flows[i], polled + FLOWS + 2 * i);
 	return r;

@@ -75,18 +75,22 @@ static const char *unsound(const struct mc_guest_start *s)
 	return NULL;
 }
 
-long start_receive(struct guest *g)
+long start_await(struct guest *g)
 {
-	const struct mc_guest_ready ready = { g->entry_ns, boottime() };
-	const struct part part = { &ready, sizeof(ready) };
 	const char *reason;
-	long r = frames_send(&g->control, MC_GUEST_READY, &part, 1);
+	long r = frames_receive_start(&g->control, &g->start);
 
-	if (r < 0)
-		return report(g, "control", "READY", r);
-	r = frames_receive_start(&g->control, &g->start);
 	if (r < 0)
 		return report(g, "control", "START", r);
 	reason = unsound(g->start);
 	return reason ? report(g, "START", reason, -EINVAL) : 0;
+}
+
+long start_receive(struct guest *g)
+{
+	const struct mc_guest_ready ready = { g->entry_ns, boottime() };
+	const struct part part = { &ready, sizeof(ready) };
+	long r = frames_send(&g->control, MC_GUEST_READY, &part, 1);
+
+	return r < 0 ? report(g, "control", "READY", r) : start_await(g);
 }

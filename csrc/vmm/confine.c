@@ -94,6 +94,12 @@ static const struct rule NETWORK[] = {
 	{ SYS_recvmsg }, { SYS_sendmsg }, { SYS_poll }, { SYS_read }, COMMON,
 };
 
+/* virtio/vsock.c */
+static const struct rule VSOCK[] = {
+	{ SYS_epoll_wait }, { SYS_read }, { SYS_recvfrom }, { SYS_sendto }, { SYS_shutdown }, { SYS_accept4 },
+	{ SYS_epoll_ctl }, COMMON,
+};
+
 #define RULES(rules) rules, sizeof(rules) / sizeof((rules)[0])
 
 static const struct role {
@@ -103,6 +109,7 @@ static const struct role {
 	size_t nrules;
 } ROLES[MC_VMM_ROLES] = {
 	[MC_ROLE_WORKER] = { "vmm-device", 0, RULES(WORKER) },
+	[MC_ROLE_VSOCK] = { "vmm-vsock", 0, RULES(VSOCK) },
 	[MC_ROLE_NETWORK] = { "vmm-network", 0, RULES(NETWORK) },
 	[MC_ROLE_DISK] = { "vmm-disk", 0, RULES(DISK) },
 	[MC_ROLE_FILES] = { "vmm-files", 1, RULES(FILES) },

@@ -22,6 +22,7 @@
 #include "virtio/mmio.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 #include "virtio/worker.h"
 #include "vmm/vmm.h"
 
@@ -98,12 +99,12 @@ struct made {
 	void *device;
 };
 
-static struct made make_console(struct mc_vmm *vmm, uint32_t number)
+static struct made make_console(struct mc_vmm *vmm, int given)
 {
 	static const int stream_of[] = { MC_PORT_STDIN, MC_PORT_STDOUT, MC_PORT_STDERR };
 	int control[2], fds[MC_PORTS];
 
-	(void)number;
+	(void)given;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0)
 		mc_vmm_fail(vmm, -errno, "socketpair()");
 	vmm->control = control[0];
@@ -123,14 +124,14 @@ static int start_console(void *device)
 	return mc_console_start(device);
 }
 
-static struct made make_files(struct mc_vmm *vmm, uint32_t number)
+static struct made make_files(struct mc_vmm *vmm, int given)
 {
 	int root = opened(vmm, AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 	int descriptors = opened(vmm, MC_VMM_PROC_FD, "self/fd", O_PATH | O_DIRECTORY);
 	struct mc_fs *files = mc_fs_new(root, descriptors, 0);
 	struct mc_virtio_fs *fs;
 
-	(void)number;
+	(void)given;
 	if (!files)
 		mc_vmm_fail(vmm, -errno, "the file server");
 	vmm->scarce = event(vmm);
@@ -146,11 +147,11 @@ static int start_files(void *device)
 	return mc_virtio_fs_start(device);
 }
 
-static struct made make_balloon(struct mc_vmm *vmm, uint32_t number)
+static struct made make_balloon(struct mc_vmm *vmm, int given)
 {
 	struct mc_balloon *balloon = mc_balloon_new(&vmm->memory);
 
-	(void)number;
+	(void)given;
 	if (!balloon)
 		mc_vmm_fail(vmm, -errno, "the balloon");
 	return (struct made){ mc_balloon_virtio(balloon), balloon };
@@ -161,11 +162,11 @@ static int start_balloon(void *device)
 	return mc_balloon_start(device);
 }
 
-static struct made make_rng(struct mc_vmm *vmm, uint32_t number)
+static struct made make_rng(struct mc_vmm *vmm, int given)
 {
 	struct mc_rng *rng = mc_rng_new(&vmm->memory);
 
-	(void)number;
+	(void)given;
 	if (!rng)
 		mc_vmm_fail(vmm, -errno, "the entropy device");
 	return (struct made){ mc_rng_virtio(rng), rng };
@@ -176,9 +177,9 @@ static int start_rng(void *device)
 	return mc_rng_start(device);
 }
 
-static struct made make_block(struct mc_vmm *vmm, uint32_t number)
+static struct made make_block(struct mc_vmm *vmm, int given)
 {
-	struct mc_block *block = mc_block_new(&vmm->memory, MC_VMM_GIVEN_FD + (int)number, "minicontainer");
+	struct mc_block *block = mc_block_new(&vmm->memory, given, "minicontainer");
 
 	if (!block)
 		mc_vmm_fail(vmm, -errno, "the block device");
@@ -191,9 +192,8 @@ static int start_block(void *device)
 }
 
 /* The address and MTU of the interface that a packet(7) socket is bound to. */
-static struct made make_network(struct mc_vmm *vmm, uint32_t number)
+static struct made make_network(struct mc_vmm *vmm, int given)
 {
-	const int given = MC_VMM_GIVEN_FD + (int)number;
 	struct sockaddr_ll bound = { 0 };
 	socklen_t size = sizeof(bound);
 	struct ifreq request = { 0 };
@@ -215,8 +215,22 @@ static int start_network(void *device)
 	return mc_virtio_net_start(device);
 }
 
+static struct made make_vsock(struct mc_vmm *vmm, int given)
+{
+	struct mc_vsock *vsock = mc_vsock_new(&vmm->memory, given);
+
+	if (!vsock)
+		mc_vmm_fail(vmm, -errno, "the socket device");
+	return (struct made){ mc_vsock_virtio(vsock), vsock };
+}
+
+static int start_vsock(void *device)
+{
+	return mc_vsock_start(device);
+}
+
 static const struct {
-	struct made (*make)(struct mc_vmm *vmm, uint32_t number);
+	struct made (*make)(struct mc_vmm *vmm, int given); /* the descriptor of what it serves, if it serves one */
 	int (*start)(void *device);
 	enum mc_vmm_role role;  /* of its threads */
 } KINDS[] = {
@@ -226,6 +240,7 @@ static const struct {
 	[MC_DEVICE_RNG] = { make_rng, start_rng },
 	[MC_DEVICE_BLOCK] = { make_block, start_block, MC_ROLE_DISK },
 	[MC_DEVICE_NETWORK] = { make_network, start_network, MC_ROLE_NETWORK },
+	[MC_DEVICE_VSOCK] = { make_vsock, start_vsock, MC_ROLE_VSOCK },
 };
 
 static void begin_thread(void *vmm, int role)
@@ -241,7 +256,7 @@ static void make_device(struct mc_vmm *vmm, uint32_t number)
 
 	if (kind >= sizeof(KINDS) / sizeof(KINDS[0]))
 		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
-	made = KINDS[kind].make(vmm, number);
+	made = KINDS[kind].make(vmm, MC_VMM_GIVEN_FD + (int)number);
 	vmm->devices[number] = made.virtio;
 	connect_device(vmm, number);
 	mc_worker_begin_with(begin_thread, vmm, (int)KINDS[kind].role);

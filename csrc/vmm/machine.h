@@ -45,7 +45,8 @@ enum mc_vmm_device {
 	MC_DEVICE_BALLOON,      /* memory that the guest has freed goes back to the host            */
 	MC_DEVICE_RNG,          /* random bytes of the host                                         */
 	MC_DEVICE_BLOCK,        /* the file or block device that it is given                        */
-	MC_DEVICE_NETWORK       /* an interface, by a packet(7) socket                              */
+	MC_DEVICE_NETWORK,      /* an interface, by a packet(7) socket                              */
+	MC_DEVICE_VSOCK         /* connections that a Unix socket takes, to ports of the guest      */
 };
 
 struct mc_machine {
@@ -68,6 +69,7 @@ enum mc_vmm_role {
 	MC_ROLE_FILES,          /* the file server                                                  */
 	MC_ROLE_DISK,           /* a disk                                                           */
 	MC_ROLE_NETWORK,        /* a network device                                                 */
+	MC_ROLE_VSOCK,          /* a socket device                                                  */
 	MC_ROLE_PROCESSOR,      /* a virtual CPU                                                    */
 	MC_ROLE_MAIN,           /* the conversation with init                                       */
 	MC_VMM_ROLES

@@ -43,6 +43,7 @@ class Child:
     ownership      descriptor of the ownership lock (registry/ownership.py), or -1
     helper_output  memfd with the error output of newuidmap, newgidmap or slirp4netns, or -1
     clone_thread   the thread that cloned it, for ``die_with_parent``
+    joined         the plan of a process in a machine that this one stands for, with its records
     machine        the run of its virtual machine, with ``isolation="kvm"``
     volumes        descriptors that mark its volumes as in use (volumes.hold)"""
 
@@ -54,6 +55,7 @@ class Child:
         "helper_output",
         "id",
         "ids",
+        "joined",
         "lease",
         "machine",
         "name_lock",
@@ -86,6 +88,7 @@ class Child:
         self.parent_run: ParentRun | None = None
         self.clone_thread: CloneThread | None = None
         self.machine: Run | None = None
+        self.joined: tuple[Plan, bytes] | None = None
         self.volumes: list[int] = []
         self.disowned = self.released = False
         if identifier:
@@ -136,6 +139,8 @@ class Child:
         others = [] if run is None else [("parent", run.plan, run.written())]
         if self.machine is not None:
             others.append(("guest", self.machine.plan, self.machine.records()))
+        if self.joined is not None:
+            others.append(("guest", *self.joined))
         return Timeline(made(self), spawn.plan, spawn.written(), spawn.struct.end_ns, others)
 
     def finish(self) -> int:

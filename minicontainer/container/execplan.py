@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 INPUTS = ("stdin", "stdout", "stderr", "process")
 
 
-def compile(spec: Spec, host: Host, namespaces: str) -> Plan:
+def compile(spec: Spec, host: Host, namespaces: str, *, has_proc: bool = True) -> Plan:
     """The plan. ``namespaces`` are those to join (CLONE_NEW* by name); the sibling joins the cgroup namespace. Inputs:
     stdin stdout stderr; process, a pidfd of process 1; cgroup, a descriptor of the cgroup directory, or -1;
-    parent-socket (``spec.tty``)."""
+    parent-socket (``spec.tty``). ``has_proc``: a /proc is mounted where the walk begins; without one the OOM score
+    stays as it is."""
     b = Builder()
     for name in INPUTS:
         b.input(name)
     b.phase = "limits"
-    kernelfs.set_oom_score(b, spec, "/proc/self/oom_score_adj", FDCWD)
+    if has_proc:
+        kernelfs.set_oom_score(b, spec, "/proc/self/oom_score_adj", FDCWD)
     b.add(*(p.prlimit64_raise(RLIMITS[limit.name], limit.hard) for limit in spec.ulimits))
     b.phase = "join namespaces"
     process = Slot("process")

@@ -164,8 +164,10 @@ class Container(Terminable):
             spec = self.config.spec
             if spec.isolation == "kvm":
                 from minicontainer.container.machine import start as machine
+                from minicontainer.detached import vsock
 
-                child = machine.start_with(spec, launcher.clone, self.id[:12], MONITOR)
+                opened.append(vsock.listen(opened[0]))
+                child = machine.start_with(spec, launcher.clone, self.id[:12], MONITOR, opened[-1])
             else:
                 child = start.start_with(spec, launcher.clone, self.id[:12], lambda spec: compile_spec(spec, MONITOR))
         finally:

@@ -36,8 +36,9 @@ else:
 
 PLANS_MAX = 64  # cached plans of one container
 # Errors of an exec while process 1 ends: the new process was killed (ECANCELED), or alloc_pid gives no pid any more
-# (kernel/pid.c: ENOMEM), or the cgroup is gone (ENODEV). Process 1 ends within END_TIMEOUT seconds then.
-ENDING_ERRNOS = (errno.ECANCELED, errno.ENOMEM, errno.ENODEV, errno.ESRCH)
+# (kernel/pid.c: ENOMEM), or the cgroup is gone (ENODEV); a machine closes its connections (ECONNRESET, EPIPE).
+# Process 1 ends within END_TIMEOUT seconds then.
+ENDING_ERRNOS = (errno.ECANCELED, errno.ENOMEM, errno.ENODEV, errno.ESRCH, errno.ECONNRESET, errno.EPIPE)
 END_TIMEOUT = 1.0
 
 
@@ -70,13 +71,16 @@ class ExecTarget(Inspectable):
     ) -> Exec[Any]:
         """Starts another process in the container (enter.py); ``streams`` are those of Popen. Error if the container
         does not run."""
-        self.refuse_machine("exec")
         pidfd = self.open_process("exec")
         if self._entry.is_frozen():
             os.close(pidfd)
             raise Error(f"exec {self.id[:12]}: is paused, so that nothing could start in it (unpause it first)")
         try:
             plan = self._exec_plan(tuple(args), env=env, cwd=cwd, user=user, tty=tty or None)
+            if self.config.spec.isolation == "kvm":
+                from minicontainer.detached.machineexec import MachineExec
+
+                return MachineExec(plan, self._entry.open, **streams)
             return Exec(plan, pidfd, self.open_cgroup, **streams)
         except (Error, OSError) as e:
             number = e.errno if isinstance(e, OSError) else None
@@ -100,7 +104,10 @@ class ExecTarget(Inspectable):
         )
         plan = self._plans.get(key)
         if plan is None or options["user"] is not None or options["tty"]:
-            plan = enter.exec_plan(self.config.spec, self._process.pid, args, hostname=self.config.hostname, **options)
+            make = enter.exec_plan
+            if self.config.spec.isolation == "kvm":
+                from minicontainer.detached.machineexec import exec_plan as make
+            plan = make(self.config.spec, self._process.pid, args, hostname=self.config.hostname, **options)
             if len(self._plans) < PLANS_MAX and options["user"] is None and not options["tty"]:
                 self._plans[key] = plan
         return plan

@@ -7,6 +7,7 @@ with RegisteredPopen(spec, labels={"a": "b"}, on_created=print) as p:  # as mc.P
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,9 +63,7 @@ class RegisteredPopen(Popen[Any]):
         self._started_ns = time.time_ns()
         spec = container.config.spec
         if spec.isolation == "kvm":
-            from minicontainer.container.machine.start import start_machine
-
-            child = start_machine(spec, stdio, container.id[:12], prepare)
+            child = self._start_machine(spec, stdio, prepare)
         else:
             child = start.start_with(spec, clone, container.id[:12])
         try:
@@ -74,6 +73,19 @@ class RegisteredPopen(Popen[Any]):
             child.discard()
             raise
         return child
+
+    def _start_machine(self, spec: Spec, stdio: tuple[int, int, int], prepare: Callable[[Child], object]) -> Child:
+        from minicontainer.container.machine.start import start_machine
+        from minicontainer.detached import vsock
+
+        assert self._entry is not None
+        opened = [self._entry.open()]
+        try:
+            opened.append(vsock.listen(opened[0]))
+            return start_machine(spec, stdio, self._entry.id[:12], prepare, opened[1])
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def _state(self, pid: int, **changes: object) -> str:
         """The content of the file ``state``, as a monitor writes it (csrc/monitor/state.c)."""

@@ -7,6 +7,7 @@
         .state              the spare file, which the monitor writes next
         log, log.1 ...      the output (csrc/monitor/log.c)
         control             the monitor's socket (csrc/monitor/control.c)
+        vsock               the socket of a machine (vsock.py)
         seccomp             the seccomp filter, if it came from a file
         cgroup              a link to the cgroup, while the container runs
         lease               a link to the file of the network lease, while the container has one (network/leases.py)

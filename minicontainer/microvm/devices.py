@@ -31,6 +31,7 @@ FILE_SYSTEM = Device(lib.MC_DEVICE_FILE_SYSTEM, "virtiofs")
 BALLOON = Device(lib.MC_DEVICE_BALLOON, "virtio_balloon", optional=True)
 RNG = Device(lib.MC_DEVICE_RNG, "virtio_rng", optional=True)
 NETWORK = Device(lib.MC_DEVICE_NETWORK, "virtio_net", given="network")
+VSOCK = Device(lib.MC_DEVICE_VSOCK, "vmw_vsock_virtio_transport", optional=True, given="vsock")
 ROOT_IMAGE = "root-image"
 ALWAYS = (CONSOLE, FILE_SYSTEM, BALLOON, RNG)
 

@@ -29,6 +29,7 @@ static const char *const ROLES[] = {
 	[MC_ROLE_FILES] = "files",
 	[MC_ROLE_DISK] = "disk",
 	[MC_ROLE_NETWORK] = "network",
+	[MC_ROLE_VSOCK] = "vsock",
 	[MC_ROLE_PROCESSOR] = "processor",
 	[MC_ROLE_MAIN] = "main",
 };
@@ -55,6 +56,7 @@ static const struct {
 	{ "clone3", SYS_clone3 },
 	{ "fork in x32", SYS_fork | X32 },
 	{ "socket", SYS_socket, { NO_FD } },
+	{ "accept4", SYS_accept4, { NO_FD } },
 	{ "connect", SYS_connect, { NO_FD } },
 	{ "sendto", SYS_sendto, { NO_FD } },
 	{ "recvfrom", SYS_recvfrom, { NO_FD } },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import select
 import signal
 import socket
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from box import until
-from guestinit import Init, build, payload, program, shell
+from guestinit import Init, build, payload, program, received, shell, terminal
 
 from minicontainer import plan as p
 from minicontainer.native import LIBEXEC, ffi, lib
@@ -426,34 +425,6 @@ def test_its_report(helped: Init, name: str) -> None:
 
 
 # ---- a terminal
-
-
-def terminal(script: str) -> Plan:
-    """The plan of a program with a pty of its own (container/filesystem/dev.py)."""
-    tty, master, flags = Slot("tty"), Slot("master"), "O_RDWR|O_NOCTTY|O_CLOEXEC"
-    steps = [
-        p.call("setsid"),
-        p.openat("/dev/ptmx", flags, master),
-        p.call("ioctl", master, p.const("TIOCSPTLCK"), p.Struct(bytes(4), "{0}")),
-        p.call("ioctl", master, p.const("TIOCGPTPEER"), p.const(flags), into=tty),
-        p.send_fd(Slot("parent-socket"), master),
-        p.call("ioctl", tty, p.const("TIOCSCTTY"), 0),
-        *(p.dup3(tty, number) for number in (0, 1, 2)),
-        p.close_range(3),
-        p.reset_signals(),
-        p.execve(["/bin/sh"], ["sh", "-c", script], ["PATH=/usr/bin:/bin"]),
-    ]
-    return Plan(steps, ["parent-socket"])
-
-
-def received(end: socket.socket, pattern: bytes) -> bytes:
-    """Reads until the pattern is in what was read."""
-    data = b""
-    while not re.search(pattern, data):
-        part = end.recv(1000)
-        assert part, data
-        data += part
-    return data
 
 
 def test_a_terminal(init: Init) -> None:

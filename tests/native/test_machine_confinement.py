@@ -37,6 +37,7 @@ ROOT, GUESTS = Path(__file__).resolve().parents[2], Path(LIBEXEC, "guests")
 EVERY = {"write", "futex", "madvise(MADV_DONTNEED)"}
 MAY = {  # of the calls in confined.c
     "worker": EVERY | {"read", "writev", "poll", "epoll_wait"},
+    "vsock": EVERY | {"read", "epoll_wait", "sendto", "recvfrom", "accept4"},
     "network": EVERY | {"read", "poll", "sendmsg", "recvmsg"},
     "disk": EVERY | {"read", "epoll_wait", "preadv"},
     "files": EVERY
@@ -83,7 +84,7 @@ def forever() -> bytes:
 def machine(monkeypatch: pytest.MonkeyPatch, rootfs: Path) -> Callable[..., mc.Spec]:
     """Makes a spec whose machine is that one."""
 
-    def inputs(_: mc.Spec, stack: Any) -> dict[str, int]:
+    def inputs(_: mc.Spec, _devices: Any, stack: Any) -> dict[str, int]:
         fds = {"machine": sealed_memfd("machine", forever()), "kvm": os.open("/dev/kvm", os.O_RDWR)}
         fds |= {f"file-{i}": os.open("/dev/null", os.O_RDONLY) for i in range(lib.MC_VMM_FILES)}
         for fd in fds.values():

@@ -9,68 +9,26 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from box import until
+from fakemachine import fake, pretend, program
 
 import minicontainer as mc
-from minicontainer.container.machine import monitor, start
+from minicontainer.container.machine import monitor
 from minicontainer.container.machine.run import MachineError
 from minicontainer.errors import Error, ProgramError, SpecError
 from minicontainer.linux.files import sealed_memfd
-from minicontainer.microvm.devices import ALWAYS, ROOT_IMAGE
+from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import ffi, lib
 
+__all__ = ["fake", "pretend", "program"]  # fixtures
 pytestmark = pytest.mark.needs("root")
 
-ROOT = Path(__file__).resolve().parents[2]
 Container = mc.Container
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = str(tmp_path_factory.mktemp("fake") / "fakevmm")
-    sources = [ROOT / name for name in ("tests/native/fakevmm.c", "csrc/vmm/report.c", "csrc/vmm/confine.c")]
-    command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", f"-I{ROOT}/csrc", "-pthread", "-o", path]
-    subprocess.run([*command, *sources], check=True)
-    return path
-
-
-@pytest.fixture
-def pretend(program: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Machines do what a word says, from now on."""
-
-    def change(word: str) -> None:
-        def inputs(_: mc.Spec, stack: Any) -> dict[str, int]:
-            fds = {"machine": sealed_memfd("machine", word.encode()), "program": os.open(program, os.O_RDONLY)}
-            for name in ("kvm", ROOT_IMAGE, *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
-                fds[name] = os.open("/dev/null", os.O_RDONLY)
-            for fd in fds.values():
-                stack.callback(os.close, fd)
-            return fds
-
-        monkeypatch.setattr(start, "_inputs", inputs)
-
-    return change
-
-
-@pytest.fixture
-def fake(pretend: Callable[[str], None], rootfs: Path) -> Iterator[Callable[..., Container]]:
-    """Makes a detached container whose machine does what a word says; removes it at the end."""
-    made: list[Container] = []
-
-    def make(word: str, *args: str, how: Callable[..., Container] = Container.start, **options: Any) -> Container:
-        pretend(word)
-        made.append(how(args or ("true",), rootfs=str(rootfs), isolation="kvm", **options))
-        return made[-1]
-
-    yield make
-    for container in made:
-        if os.path.isdir(container.directory):
-            container.remove(force=True)
+SOCKET = lib.MC_VMM_GIVEN_FD + len(ALWAYS)  # by which the guest can be reached
 
 
 def output(container: Container) -> str:
@@ -95,15 +53,15 @@ def test_a_start_that_returns_has_a_program_that_runs(fake: Callable[..., Contai
 def test_the_monitor_has_its_descriptors_and_no_others(fake: Callable[..., Container]) -> None:
     container = fake("runs")
     there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
-    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD)]
+    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), SOCKET]
 
 
 def test_an_image_is_given_to_its_device(fake: Callable[..., Container], tmp_path: Path) -> None:
     """Volumes are in a root of the monitor's own, which can be written to for them."""
     container = fake("runs", root_image="erofs", read_only=True, mounts=[mc.Mount("/data", str(tmp_path))])
     there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
-    disk = lib.MC_VMM_GIVEN_FD + len(ALWAYS)
-    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), disk]
+    disk = SOCKET + 1
+    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), SOCKET, disk]
     root = Path(f"/proc/{container.pid}/root")
     assert os.path.samefile(root / "minicontainer-volume-0", tmp_path)
     assert not (root / "data").exists()
@@ -177,11 +135,10 @@ def test_a_restart_that_boots_for_ever_can_be_stopped(
     assert container not in left() or container.state.status == "exited"
 
 
-@pytest.mark.parametrize("what", ["exec", "cp", "diff", "export"])
+@pytest.mark.parametrize("what", ["cp", "diff", "export"])
 def test_what_needs_a_way_in_is_refused_by_its_name(fake: Callable[..., Container], what: str) -> None:
     container = fake("runs", ephemeral=True)
     calls: dict[str, Callable[[], object]] = {
-        "exec": lambda: container.exec(["true"]),
         "cp": lambda: container.copy_out("/etc", "/tmp/x"),
         "diff": container.changes,
         "export": lambda: container.export("/tmp/x"),

@@ -45,7 +45,7 @@ def machine(program: str, on: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Starts a detached machine on the network."""
 
     def inputs(spec: mc.Spec, stack: Any) -> dict[str, int]:
-        number = lib.MC_VMM_GIVEN_FD + division.devices(spec).index(NETWORK)
+        number = lib.MC_VMM_GIVEN_FD + division.devices(spec, is_reachable=False).index(NETWORK)
         fds = {"machine": sealed_memfd("machine", str(number).encode()), "program": os.open(program, os.O_RDONLY)}
         for name in ("kvm", *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
             fds[name] = os.open("/dev/null", os.O_RDONLY)

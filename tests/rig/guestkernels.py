@@ -29,7 +29,8 @@ class Guest(NamedTuple):
 MODULES = (
     r"lib/modules/[^/]+/(modules\.builtin|kernel/drivers/(virtio|char|block)/virtio.*|kernel/lib/libcrc32c.*"
     r"|kernel/drivers/char/hw_random/(rng-core|virtio-rng).*|kernel/fs/(fuse|erofs|overlayfs)/.*"
-    r"|kernel/(drivers/net|net/core)/(virtio_net|net_failover|failover)\..*)"
+    r"|kernel/(drivers/net|net/core)/(virtio_net|net_failover|failover)\..*"
+    r"|kernel/net/vmw_vsock/(vsock|vmw_vsock_virtio_).*)"
 )
 GUESTS = (
     Guest("vmlinuz", "linux-image-cloud-amd64", r"boot/vmlinuz-.*", "linux-image-", modules=True),

@@ -4,6 +4,11 @@ A start takes many seconds: there are three, one of which is a restart."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
+import struct
+import termios
 from pathlib import Path
 
 import pytest
@@ -22,6 +27,29 @@ while :; do sleep 0.1; done
 """
 
 
+def check_exec(container: mc.Container) -> None:
+    """Further processes: streams, identity, exit codes, signals, a terminal, errors."""
+    data = os.urandom(300_000)
+    done = container.run(["sh", "-c", "cat; hostname >&2; exit 7"], input=data, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, data, container.id[:12].encode() + b"\n")
+    script = 'id -u; id -g; pwd; echo "$A"; grep -c sleep /proc/1/cmdline; kill -TERM $$'
+    done = container.run(["sh", "-c", script], user="12:34", cwd="/tmp", env={"A": "b  c"}, capture_output=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"12\n34\n/tmp\nb  c\n1\n")
+    assert {event.side for event in done.timeline} == {"parent", "child", "guest"}
+    with pytest.raises(mc.ProgramError) as caught:
+        container.run(["/no/such"])
+    assert caught.value.exit_code == 127
+    with container.exec(["sleep", "1001"]) as process:
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+    until(lambda: b"1001" not in container.run(["ps"], capture_output=True).stdout)
+    with container.exec(["sh", "-c", "tty; read line; stty size; exit 4"], tty=True) as process:
+        assert b"/dev/pts/" in os.read(process.terminal, 100)
+        fcntl.ioctl(process.terminal, termios.TIOCSWINSZ, struct.pack("=HHHH", 33, 99, 0, 0))
+        os.write(process.terminal, b"\n")
+        assert process.wait(60) == 4
+
+
 def test_a_machine_is_started_paused_asked_and_stopped(rootfs: Path, tmp_path: Path) -> None:
     kernel = tree(tmp_path, "vmlinuz")
     container = mc.Container.create(
@@ -38,7 +66,11 @@ def test_a_machine_is_started_paused_asked_and_stopped(rootfs: Path, tmp_path: P
         until(lambda: b"got hello\n" in output(container))
         assert container.stats().memory
         assert next(task.command for task in container.tasks()) == "minicontainer-vmm"
+        check_exec(container)
+        process = container.exec(["sleep", "1002"])
         container.stop()
+        assert process.wait(60) == -signal.SIGKILL
+        process.close()
         assert (container.wait(), output(container)[-7:]) == (3, b"caught\n")
     finally:
         container.remove(force=True)

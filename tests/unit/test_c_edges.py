@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "compiled": {"plan", "start", "monitor", "helpers"},
     "guest": {"plan", "monitor", "helpers"},
     "virtio": {"plan"},
+    "vmexec": {"guest"},
     "vmm": {"plan", "guest", "kvm", "virtio"},
     "floors": {"plan", "helpers"},
     "probe": {"plan"},

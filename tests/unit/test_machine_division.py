@@ -13,7 +13,7 @@ from minicontainer.container.network import usernet
 from minicontainer.container.network.veth import Endpoint
 from minicontainer.errors import SpecError, UnsupportedError
 from minicontainer.linux.rtnetlink import Message
-from minicontainer.microvm.devices import ALWAYS, NETWORK, Device, drivers
+from minicontainer.microvm.devices import ALWAYS, NETWORK, VSOCK, Device, drivers
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan
 from minicontainer.records import names
@@ -102,7 +102,7 @@ def test_volumes_have_a_place_of_their_own_beside_an_image() -> None:
     assert [mount.target for mount in inside.mounts] == ["/tmp", "/data", "/run/x"]
     assert [mount.source for mount in inside.mounts[1:]] == [division.SHARE + place for place in places]
     assert division.inner_host(some_host(spec), spec).files == (False, False, True)
-    plan = monitor.compile(outside, some_host(outside), division.devices(spec))
+    plan = monitor.compile(outside, some_host(outside), division.devices(spec, is_reachable=False))
     assert "root-image" in plan.inputs
 
 
@@ -139,7 +139,7 @@ def test_the_payload_names_the_file_system_of_an_image() -> None:
         payload = guest.start(plan, spec, some_host(spec), "0123456789ab")
         header = ffi.from_buffer("struct mc_guest_start *", payload)
         assert payload[header.image :].startswith(f"{kind}\0".encode())
-        assert drivers(division.devices(spec))[0][-3:] == ["virtio_blk", kind, "overlay"]
+        assert drivers(division.devices(spec, is_reachable=False))[0][-3:] == ["virtio_blk", kind, "overlay"]
 
 
 def test_device_nodes_are_made_by_who_may() -> None:
@@ -205,8 +205,12 @@ USERS = Endpoint("bridge", program=("/usernet", "/slirp4netns", "eth0", "--confi
 
 
 def test_a_device_of_a_network_is_there_where_there_is_a_network() -> None:
-    assert division.devices(spec_of()) == division.devices(spec_of(dns=["1.1.1.1"])) == ALWAYS
-    assert division.devices(spec_of(ports=[80])) == (*ALWAYS, NETWORK)
+    def devices(*, is_reachable: bool = False, **options: Any) -> tuple[Device, ...]:
+        return division.devices(spec_of(**options), is_reachable=is_reachable)
+
+    assert devices() == devices(dns=["1.1.1.1"]) == ALWAYS
+    assert devices(ports=[80]) == (*ALWAYS, NETWORK)
+    assert devices(ports=[80], is_reachable=True) == (*ALWAYS, VSOCK, NETWORK)
 
 
 @pytest.mark.parametrize("endpoint", [BRIDGED, USERS])
@@ -215,7 +219,7 @@ def test_the_guest_has_the_addresses_and_the_monitor_has_none(endpoint: Endpoint
     spec = spec_of(network="bridge")
     outer = division.outer(spec)
     host = some_host(outer, endpoint=endpoint, etc=(EtcFile("hosts", None), EtcFile("resolv.conf", "nameserver x\n")))
-    outside = monitor.compile(outer, host, division.devices(spec))
+    outside = monitor.compile(outer, host, division.devices(spec, is_reachable=False))
     text, of_guest = lines(outside), lines(guest.compile(spec, host, endpoint))
     order = [text.index(word) for word in ("disable_ipv6", "{eth0, IFF_UP", "packet_socket", "capset")]
     assert order == sorted(order)
@@ -232,7 +236,7 @@ def test_the_guest_has_the_addresses_and_the_monitor_has_none(endpoint: Endpoint
 def test_files_of_etc_are_the_monitors_to_mount() -> None:
     spec = spec_of(network="bridge", name="box")
     host = some_host(division.outer(spec), endpoint=BRIDGED, etc=(EtcFile("hosts", None), EtcFile("hostname", "box\n")))
-    text = lines(monitor.compile(division.outer(spec), host, division.devices(spec)))
+    text = lines(monitor.compile(division.outer(spec), host, division.devices(spec, is_reachable=False)))
     places = [text.index(word) for word in ('mount_point("/etc/hosts"', "umount2", "setsid")]
     assert text.count("umount2") == 2, "of the old root, and of the files' own tmpfs"
     assert places[0] < text.rindex("umount2") < places[2]

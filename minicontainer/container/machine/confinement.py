@@ -40,6 +40,7 @@ ROLES = {  # name of a thread (csrc/vmm/confine.c) -> its role, and the capabili
     "vmm-device": (lib.MC_ROLE_WORKER, 0),
     "vmm-disk": (lib.MC_ROLE_DISK, 0),
     "vmm-network": (lib.MC_ROLE_NETWORK, 0),
+    "vmm-vsock": (lib.MC_ROLE_VSOCK, 0),
     "vmm-files": (lib.MC_ROLE_FILES, monitor.RIGHTS),
 }
 FILTERS = 2  # of each thread: the container's, and that of its role

@@ -6,7 +6,7 @@ import math
 import posixpath
 
 from minicontainer.errors import SpecError
-from minicontainer.microvm.devices import ALWAYS, NETWORK, root_image
+from minicontainer.microvm.devices import ALWAYS, NETWORK, VSOCK, root_image
 from minicontainer.native import lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
@@ -98,11 +98,12 @@ def cpus(spec: Spec) -> int:
     return 1 if spec.limits.cpus is None else max(1, math.ceil(float(spec.limits.cpus)))
 
 
-def devices(spec: Spec) -> tuple[Device, ...]:
-    """The guest's."""
+def devices(spec: Spec, *, is_reachable: bool) -> tuple[Device, ...]:
+    """The guest's. ``is_reachable``: clients of the host can connect to it."""
+    vsock = (VSOCK,) if is_reachable else ()
     network = (NETWORK,) if spec.attached else ()
     image = () if spec.root_image is None else (root_image(spec.root_image),)
-    return (*ALWAYS, *network, *image)
+    return (*ALWAYS, *vsock, *network, *image)
 
 
 def outer(spec: Spec) -> Spec:

@@ -43,6 +43,16 @@ class MachineError(Error):
         return f"{self.what}: {self.reason}"
 
 
+def on_host_clock(records: bytes, guests: int, hosts: int) -> bytes:
+    """The records of a plan that a guest has walked, whose end was at ``guests`` ns of its clock and at ``hosts`` ns of
+    this host's."""
+    shift = hosts - guests
+    return b"".join(
+        RECORD.pack(begin and begin + shift, begin and (end or guests) + shift, result)
+        for begin, end, result in RECORD.iter_unpack(records[: len(records) // RECORD.size * RECORD.size])
+    )
+
+
 class Run:
     """The shared memfd. ``plan``: the guest's, for its errors and its timeline."""
 
@@ -144,12 +154,8 @@ class Run:
         struct = self.struct
         if not struct.started:
             return b""
-        shift = struct.started_ns - struct.guest.end_ns
         raw = self._content[struct.records : struct.records + struct.nrecords * RECORD.size]
-        return b"".join(
-            RECORD.pack(begin and begin + shift, begin and (end or struct.guest.end_ns) + shift, result)
-            for begin, end, result in RECORD.iter_unpack(raw)
-        )
+        return on_host_clock(raw, struct.guest.end_ns, struct.started_ns)
 
     def notes(self) -> list[Call]:
         """The phases of the machine, for the timeline."""

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 
     from minicontainer.container.child import Child
     from minicontainer.container.compilation import Compiled
@@ -48,14 +48,16 @@ def start_machine(
     stdio: tuple[int, int, int],
     identifier: str = "",
     prepared: Callable[[Child], object] = lambda _: None,
+    listener: int = -1,
 ) -> Child:
     """Starts the machine of ``spec`` with three descriptors as the program's streams; returns when the program runs.
-    ``identifier`` is as for ``start.start_with``; ``prepared`` is called before the clone.
+    ``identifier`` is as for ``start.start_with``; ``prepared`` is called before the clone. ``listener``: a listening
+    Unix socket, by which the guest can be reached (detached/vsock.py); -1: it cannot.
 
     SpecError: a field that a machine cannot honour; UnsupportedError: no KVM, no kernel; ProgramError: the program
     cannot be executed; MachineError: the guest has ended before; StepError: a primitive failed."""
     with ExitStack() as stack:
-        child, report = boot(spec, stdio, stack, identifier, prepared)
+        child, report = boot(spec, stdio, stack, identifier, prepared, listener=listener)
         try:
             _await_report(report)
             if (error := failure(child, spec)) is not None:
@@ -72,6 +74,8 @@ def boot(
     stack: ExitStack,
     identifier: str = "",
     prepared: Callable[[Child], object] = lambda _: None,
+    *,
+    listener: int = -1,
 ) -> tuple[Child, int]:
     """``start_machine`` that returns while the machine boots, with the pipe of its monitor's report, which ``stack``
     closes."""
@@ -88,7 +92,7 @@ def boot(
                 inputs.update(start.extra_inputs(child, outer, compiled, others))
                 return start.clone_with(child, outer, compiled, inputs)
 
-        return _start(spec, clone, identifier, CALLER, opened), read
+        return _start(spec, clone, identifier, CALLER, _Given(opened, listener)), read
 
 
 def _await_report(pipe: int) -> None:
@@ -101,22 +105,33 @@ def _await_report(pipe: int) -> None:
         raise MachineError("machine", f"its program does not run after {BOOT_MAX} s")
 
 
-def start_with(spec: Spec, clone: Clone, identifier: str, exe: str) -> Child:
+def start_with(spec: Spec, clone: Clone, identifier: str, exe: str, listener: int) -> Child:
     """``start.start_with``, whose ``clone`` function gets the inputs of the outer plan too, and waits until the program
-    runs. The executable ``exe`` walks the plan."""
+    runs. The executable ``exe`` walks the plan; ``listener`` is as for ``start_machine``."""
     with ExitStack() as stack:
-        child = _start(spec, clone, identifier, exe, stack)
+        child = _start(spec, clone, identifier, exe, _Given(stack, listener))
     assert child.machine is not None
     child.machine.keep()
     return child
 
 
-def _start(spec: Spec, clone: Clone, identifier: str, exe: str, stack: ExitStack) -> Child:
-    """Starts the outer container. ``stack`` closes the descriptors of the inputs."""
+class _Given(NamedTuple):
+    """``stack`` closes the descriptors of the inputs; ``listener`` is as for ``start_machine``."""
+
+    stack: ExitStack
+    listener: int
+
+
+def _start(spec: Spec, clone: Clone, identifier: str, exe: str, given: _Given) -> Child:
+    """Starts the outer container."""
+    stack, listener = given
     division.check(spec)
     spec = references.resolve(spec)
     inside, link = facts.gather(spec), _link(spec, create=True)
-    plan, inputs = guest.compile(spec, inside, link.endpoint), _inputs(spec, stack)
+    devices = division.devices(spec, is_reachable=listener >= 0)
+    plan, inputs = guest.compile(spec, inside, link.endpoint), _inputs(spec, devices, stack)
+    if listener >= 0:
+        inputs["vsock"] = _above(listener, stack)
 
     def with_run(child: Child, outer: Spec, compiled: Compiled) -> int:
         address = 0 if child.lease is None else child.lease.address_number
@@ -124,7 +139,6 @@ def _start(spec: Spec, clone: Clone, identifier: str, exe: str, stack: ExitStack
         stack.callback(run.close)
         return clone(child, outer, compiled, {**inputs, "run": _above(run.fd, stack)})
 
-    devices = division.devices(spec)
     return start.start_with(
         division.outer(spec), with_run, identifier, lambda outer: _compile(outer, devices, link, exe)
     )
@@ -134,7 +148,7 @@ def compile(spec: Spec) -> tuple[Spec, Compiled, Plan]:
     """The spec of the monitor's container, compiled, and the guest's plan. Nothing is made."""
     division.check(spec)
     outer, link = division.outer(spec), _link(spec, create=False)
-    compiled = _compile(outer, division.devices(spec), link)
+    compiled = _compile(outer, division.devices(spec, is_reachable=True), link)
     return outer, compiled, guest.compile(spec, facts.gather(spec), link.endpoint)
 
 
@@ -154,9 +168,9 @@ def _link(spec: Spec, *, create: bool) -> Link:
     return Link(network, usernet.for_guest(endpoint, spec.ports) if endpoint.program else endpoint)
 
 
-def _inputs(spec: Spec, stack: ExitStack) -> dict[str, int]:
+def _inputs(spec: Spec, devices: Sequence[Device], stack: ExitStack) -> dict[str, int]:
     """The inputs of the outer plan that every start of the spec has. ``stack`` closes them."""
-    machine = machines.make(spec.kernel, division.memory(spec), division.cpus(spec), division.devices(spec))
+    machine = machines.make(spec.kernel, division.memory(spec), division.cpus(spec), devices)
     for fd in machine.files:
         stack.callback(os.close, fd)
     data = sealed_memfd("minicontainer-machine", machine.data)
@@ -218,16 +232,20 @@ def failure(child: Child, spec: Spec) -> Error | None:
         return None
     if not run.struct.failed:
         return run.failure()
-    failure = run.struct.failure
+    return guest_error(spec, run.plan, run.struct.failure, run.text, run.console)
+
+
+def guest_error(spec: Spec, plan: Plan, failure: Any, text: str, console: str = "") -> Error:
+    """The error of a ``plan`` that a guest could not walk. ``failure``: struct mc_guest_failed, with its ``text``."""
+    step = plan.steps[failure.step] if 0 <= failure.step < len(plan.steps) else None
     if failure.kind in (lib.MC_GUEST_STEP_FAILED, lib.MC_GUEST_EXEC_FAILED):
-        step = run.plan.steps[failure.step] if 0 <= failure.step < len(run.plan.steps) else None
         if failure.kind == lib.MC_GUEST_EXEC_FAILED or (step is not None and step.op == lib.MC_EXEC):
             return explain.program_error(spec, failure.error, failure.program)
         if step is not None:
             return explain.step_error(spec, step, failure.error)
     if failure.kind == lib.MC_GUEST_CLONE_FAILED:
         return StepError(failure.error, "clone3 in the guest")
-    if failure.kind == lib.MC_GUEST_STEP_ENDED and 0 <= failure.step < len(run.plan.steps):
-        ended = f"the guest's {run.plan.steps[failure.step].describe()} has ended with status {failure.status}"
-        return MachineError("machine", ended, run.console)
-    return MachineError("machine", f"{run.text}: {os.strerror(failure.error).lower()}", run.console)
+    if failure.kind == lib.MC_GUEST_STEP_ENDED and step is not None:
+        ended = f"the guest's {step.describe()} has ended with status {failure.status}"
+        return MachineError("machine", ended, console)
+    return MachineError("machine", f"{text}: {os.strerror(failure.error).lower()}", console)
