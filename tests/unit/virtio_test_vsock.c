@@ -17,6 +17,14 @@ static void set_up(struct setup *s)
 	vsock_boot(s, 64);
 }
 
+/* The end of a client that has closed: the device may see the end of its bytes first. */
+static void expect_end(struct setup *s)
+{
+	if (expect(s, VIRTIO_VSOCK_OP_SHUTDOWN)->flags == SEND)
+		expect(s, VIRTIO_VSOCK_OP_SHUTDOWN);
+	CHECK(s->last.flags == (SEND | RECEIVE));
+}
+
 TEST(vsock_config)
 {
 	struct setup s;
@@ -43,7 +51,7 @@ TEST(vsock_both_directions)
 	read_exactly(fd, got, 6);
 	CHECK(memcmp(got, "world\n", 6) == 0);
 	close(fd);
-	CHECK(expect(&s, VIRTIO_VSOCK_OP_SHUTDOWN)->flags == (SEND | RECEIVE));
+	expect_end(&s);
 	say(&s, &p, VIRTIO_VSOCK_OP_RST, 0);
 	vsock_tear_down(&s);
 }
@@ -162,7 +170,7 @@ TEST(vsock_the_guest_reads_no_more)
 	send_data(&s, &p, "data", 4);
 	read_exactly(fd, got, 4);
 	close(fd);
-	CHECK(expect(&s, VIRTIO_VSOCK_OP_SHUTDOWN)->flags == (SEND | RECEIVE));
+	expect_end(&s);
 	vsock_tear_down(&s);
 }
 
@@ -184,7 +192,8 @@ TEST(vsock_bytes_before_the_end)
 		expect(&s, VIRTIO_VSOCK_OP_RW);
 		CHECK(memcmp(s.data, sent + got, s.last.len) == 0);
 	}
-	CHECK(got == sizeof(sent) && expect(&s, VIRTIO_VSOCK_OP_SHUTDOWN)->flags == (SEND | RECEIVE));
+	CHECK(got == sizeof(sent));
+	expect_end(&s);
 	vsock_tear_down(&s);
 }
 
