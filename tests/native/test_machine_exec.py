@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from box import CLI, until
-from fakemachine import fake, program
+from fakemachine import fake, pretend, program
 from guestinit import Init, build, received, shell
 
 import minicontainer as mc
@@ -25,7 +25,7 @@ from minicontainer.detached import vsock
 from minicontainer.errors import Error, ProgramError, SpecError
 from minicontainer.native import lib
 
-__all__ = ["fake", "program"]  # fixtures
+__all__ = ["fake", "pretend", "program"]  # fixtures
 pytestmark = pytest.mark.needs("root", "gcc")
 
 NAMESPACES = "CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWNET|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWCGROUP"

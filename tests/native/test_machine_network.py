@@ -16,7 +16,7 @@ import pytest
 from packets import ask, inside, is_reached
 
 import minicontainer as mc
-from minicontainer.container.machine import division, start
+from minicontainer.container.machine import start
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.microvm.devices import NETWORK
 from minicontainer.native import lib
@@ -44,8 +44,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 def machine(program: str, on: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Starts a detached machine on the network."""
 
-    def inputs(spec: mc.Spec, stack: Any) -> dict[str, int]:
-        number = lib.MC_VMM_GIVEN_FD + division.devices(spec, is_reachable=False).index(NETWORK)
+    def inputs(_: mc.Spec, devices: Any, stack: Any) -> dict[str, int]:
+        number = lib.MC_VMM_GIVEN_FD + devices.index(NETWORK)
         fds = {"machine": sealed_memfd("machine", str(number).encode()), "program": os.open(program, os.O_RDONLY)}
         for name in ("kvm", *(f"file-{i}" for i in range(lib.MC_VMM_FILES))):
             fds[name] = os.open("/dev/null", os.O_RDONLY)
