@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 MEMORY = 512 << 20  # bytes of a guest whose spec has no limit
 MEMORY_LEAST = 96 << 20
-OVERHEAD = (
-    64 << 20
-)  # bytes for the monitor, its page tables and KVM: its cgroup is given them beside the guest's memory
+OVERHEAD = 64 << 20  # bytes of a cgroup beside the guest's memory: for the monitor, its page tables and KVM
 IMAGE, SHARE = "/image", "/share"  # where the guest's init mounts them (csrc/guest/control.h)
 GUESTS_OWN = ("/proc", "/sys", "/dev")
 READ_ONLY = ("/proc/sys",)  # every kernel has it; the others of host.READ_ONLY say nothing of the host here
