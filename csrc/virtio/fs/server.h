@@ -22,9 +22,9 @@ struct statx;
  * exist is not remembered at all. */
 #define MC_FS_VALID_SECONDS 1
 
-/* How many inodes the client may know, each with a descriptor, as parts of RLIMIT_NOFILE: by listings, which can do
- * without, and by lookups; the rest is for the files that it opens. What it makes itself is not counted. From
- * MC_FS_SCARCE on it is asked to forget some. */
+/* How many inodes the client may know, each with a descriptor, as parts of those that there are for it: by listings,
+ * which can do without, and by lookups; the rest is for the files that it opens. What it makes itself is not counted.
+ * From MC_FS_SCARCE on it is asked to forget some. */
 #define MC_FS_LISTED(fs) ((fs)->descriptors / 2)
 #define MC_FS_SCARCE(fs) ((fs)->descriptors / 4 * 3)
 #define MC_FS_LOOKED_UP(fs) ((fs)->descriptors / 8 * 7)
@@ -70,7 +70,7 @@ void mc_fs_table_free(struct mc_fs_table *table);
 
 struct mc_fs {
 	int proc_fds;
-	size_t descriptors;     /* RLIMIT_NOFILE */
+	size_t descriptors;     /* for the client: of RLIMIT_NOFILE what nobody else needs         */
 	struct mc_fs_node *root;
 	uint32_t ready;         /* INIT has been answered                                           */
 	uint32_t setxattr_ext;  /* requests have all of struct fuse_setxattr_in                      */

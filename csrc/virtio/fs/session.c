@@ -15,6 +15,7 @@
 #define LEAST_MINOR 31 /* Linux 5.4, the first with virtiofs; with all structures of today but for what is negotiated */
 #define BACKGROUND 64  /* requests that the client may have under way without a process that waits, and when it ... */
 #define CONGESTED 48   /* ... sends less */
+#define OTHERS 40      /* descriptors that the caller may open after this server is made */
 
 /* What we can, of the flags of <linux/fuse.h>. Not among them, and why:
  * WRITEBACK_CACHE: host and client could not change a file by turns. POSIX_LOCKS, FLOCK_LOCKS: locks are the client's
@@ -27,6 +28,14 @@
 
 /* ---- the server */
 
+/* How many descriptors are for the client, if numbers below `used` are in use. */
+static size_t left_of(size_t limit, size_t used)
+{
+	const size_t others = used + OTHERS;
+
+	return limit > 2 * others ? limit - others : limit / 2;
+}
+
 static int start(struct mc_fs *fs, int root, int proc_fds)
 {
 	struct statx given, found;
@@ -35,10 +44,10 @@ static int start(struct mc_fs *fs, int root, int proc_fds)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return -errno;
-	fs->descriptors = limit.rlim_cur;
 	fs->proc_fds = fcntl(proc_fds, F_DUPFD_CLOEXEC, 0);
 	if (fs->proc_fds < 0)
 		return -errno;
+	fs->descriptors = left_of(limit.rlim_cur, (size_t)fs->proc_fds);
 	fd = mc_fs_reopen(fs, root, O_PATH | O_DIRECTORY);
 	if (fd < 0)
 		return fd == -ENOENT ? -EINVAL : fd;
