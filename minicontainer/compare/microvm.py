@@ -21,15 +21,17 @@ from minicontainer.microvm import kernels
 from minicontainer.native import LIBEXEC
 
 CONTAINER, MACHINE, CONTAINER_FILES, MACHINE_FILES = "container", "machine", "container-files", "machine-files"
-NAMES = (QEMU, CONTAINER, MACHINE, CONTAINER_FILES, MACHINE_FILES)
+IMAGE_FILES = "image-files"  # as machine-files, with --root-image
+NAMES = (QEMU, CONTAINER, MACHINE, CONTAINER_FILES, MACHINE_FILES, IMAGE_FILES)
 LARGE, SMALL = "2 MB", "1,000 files"  # parts: reads
 PARTS = (INIT, TOTAL, LARGE, SMALL)
 READING = {INIT: b"one\n", LARGE: b"two\n", SMALL: b"three\n"}
 SCRIPT = "echo one; cat /large >/dev/null; echo two; cat /small/* >/dev/null; echo three"
-PAIRS = ((MACHINE, QEMU), (MACHINE, CONTAINER), (MACHINE_FILES, CONTAINER_FILES))
+PAIRS = ((MACHINE, QEMU), (MACHINE, CONTAINER), (MACHINE_FILES, CONTAINER_FILES), (IMAGE_FILES, CONTAINER_FILES))
 TARGETS = {INIT: (Target(MACHINE, QEMU, 0.6),)}
 TARGETS |= dict.fromkeys((LARGE, SMALL), (Target(MACHINE_FILES, CONTAINER_FILES, 3.0),))
-UNABLE = {QEMU: "not installed"}
+MAKER = "mkfs.erofs"
+UNABLE = {QEMU: "not installed", IMAGE_FILES: f"{MAKER} (erofs-utils) is not installed"}
 WARM_UP = 1  # rounds: each takes seconds
 
 
@@ -78,6 +80,8 @@ def _commands(kernel: str, scratch: str, memory: str) -> dict[str, list[str]]:
         CONTAINER_FILES: [*own, root, "sh", "-c", SCRIPT],
         MACHINE_FILES: [*own, *inside, "sh", "-c", SCRIPT],
     }
+    if shutil.which(MAKER):
+        found[IMAGE_FILES] = [*own, "--root-image", "erofs", "--read-only", *inside, "sh", "-c", SCRIPT]
     if qemu := qemu_microvm(kernel, initrd, memory, APPEND):
         found[QEMU] = qemu
     return found
