@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import pytest
 from sanitizers import SANITIZED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,3 +70,23 @@ class Mounted:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         os.close(self._fd)
         finish(self._process, error)
+
+
+# ---- fixtures
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_server(PROGRAM, tmp_path_factory.mktemp("fileserver") / "fuse_mount")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def mounted(program: Path, source: Path, tmp_path: Path) -> Iterator[Mounted]:
+    with Mounted(program, tmp_path) as mounted:
+        yield mounted

@@ -12,25 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fileserver import PROGRAM, Mounted, compile_server
+from fileserver import Mounted, mounted, program, source
 from filetree import KEEP_SIZE, OPERATIONS, PUNCH_HOLE, Random, Tree, compare, in_children, outcome
 from tars import snapshot
 
 SEEDS, OPS = 4, 1500
 
+__all__ = ["mounted", "program", "source"]  # fixtures
 pytestmark = pytest.mark.needs("root")
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_server(PROGRAM, tmp_path_factory.mktemp("fileserver") / "fuse_mount")
-
-
-@pytest.fixture
-def mounted(program: Path, tmp_path: Path) -> Iterator[Mounted]:
-    """An empty directory, served."""
-    with Mounted(program, tmp_path) as mounted:
-        yield mounted
 
 
 def make_tops(mounted: Mounted, shadow: Path) -> None:

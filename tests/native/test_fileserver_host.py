@@ -1,4 +1,4 @@
-"""The FUSE server and its host: changes there, mounts below the root, limits, a user namespace; and many at once."""
+"""The FUSE server and its host: changes there, mounts below the root, a user namespace; and many at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,28 +18,12 @@ from typing import Any
 import pytest
 import userns
 from box import until
-from fileserver import DEVICE, PROGRAM, Mounted, compile_server
-from filetree import EXCHANGE, SLOTS, Random, Tree, in_children, outcome
+from fileserver import DEVICE, Mounted, mounted, program, source
+from filetree import EXCHANGE, Random, Tree, in_children, outcome
 from tars import snapshot
 
+__all__ = ["mounted", "program", "source"]  # fixtures
 pytestmark = pytest.mark.needs("root")
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_server(PROGRAM, tmp_path_factory.mktemp("fileserver") / "fuse_mount")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "source").mkdir()
-    return tmp_path / "source"
-
-
-@pytest.fixture
-def mounted(program: Path, source: Path, tmp_path: Path) -> Iterator[Mounted]:
-    with Mounted(program, tmp_path) as mounted:
-        yield mounted
 
 
 def test_changes_of_the_host_are_seen(mounted: Mounted, source: Path) -> None:
@@ -242,56 +225,6 @@ def test_append_only_files(mounted: Mounted, source: Path) -> None:
     finally:
         subprocess.run(["chattr", "-a", source / "log"], check=True)
     assert (source / "log").read_bytes() == b"onetwo"
-
-
-# ---- limits
-
-
-def test_without_descriptors_left(program: Path, source: Path, tmp_path: Path) -> None:
-    """EMFILE is what the client sees, names are listed all the same, and it works again when some are free."""
-    for i in range(300):
-        (source / f"{i}").write_bytes(b"%d" % i)
-    with Mounted(program, tmp_path, limit="-n 256") as mounted:
-        for _ in range(2):  # with READDIRPLUS, too
-            assert {entry.name for entry in os.scandir(mounted.base)} == {f"{i}" for i in range(300)}
-        with Tree(mounted.base) as tree:
-            results = {i: outcome(tree, "stat", (f"{i}", True)) for i in range(300)}
-            known = [i for i, result in results.items() if result != "EMFILE"]
-            assert 0 < len(known) < 300
-            for i in range(20):  # what is known can be opened all the same
-                tree.open(i % SLOTS, f"{known[-1 - i]}", os.O_RDONLY, 0)
-        for i in range(300):
-            (source / f"{i}").unlink()
-        until(lambda: not any((mounted.base / f"{i}").exists() for i in range(300)))
-        (mounted.base / "again").write_bytes(b"again")
-        assert (source / "again").read_bytes() == b"again"
-
-
-def test_a_client_that_forgets_inodes_can_have_any_number(
-    program: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server asks for it. A remount drops the names that the kernel remembers of this file system."""
-    names = [f"{i}" for i in range(1500)]
-    for name in names:
-        (source / name).write_text(name, encoding="ascii")
-    monkeypatch.setenv("FORGET", "mount -o remount,rw mount")
-    with Mounted(program, tmp_path, limit="-n 256") as mounted:
-        assert [(mounted.base / name).read_text(encoding="ascii") for name in names] == names
-        held = [os.open(mounted.base / name, os.O_PATH) for name in names[:100]]  # which it cannot forget
-        assert [(mounted.base / name).stat().st_size for name in names] == [len(name) for name in names]
-        with pytest.raises(OSError, match="Too many open files"):
-            held.extend(os.open(mounted.base / name, os.O_PATH) for name in names)  # it has those that were opened
-        for fd in held:
-            os.close(fd)
-
-
-def test_a_file_size_limit_is_an_error(program: Path, source: Path, tmp_path: Path) -> None:
-    """And not the end of the server, by SIGXFSZ."""
-    with Mounted(program, tmp_path, limit="-f 100") as mounted, Tree(mounted.base) as tree:
-        tree.open(0, "file", os.O_CREAT | os.O_RDWR, 0o600)
-        assert outcome(tree, "write", (0, b"x", 1 << 20)) == "EFBIG"
-        assert outcome(tree, "ftruncate", (0, 1 << 20)) == "EFBIG"
-        assert outcome(tree, "write", (0, b"x", 0)) == 1
 
 
 INSIDE = """
