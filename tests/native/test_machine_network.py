@@ -1,5 +1,5 @@
 """A machine on a network, with real packets: the outer plan and the network device are the true ones, and behind them
-is a driver that answers (fakenet.c), in place of a guest. tests/rig/test_machine_network.py has the whole."""
+is a driver that answers (fakenet.c), in place of a guest. tests/rig/test_machine_on_network.py has the whole."""
 
 from __future__ import annotations
 

@@ -231,6 +231,12 @@ def test_files_hold_one_idea() -> None:
     assert not {str(path): lines for path, lines in lengths.items() if lines > FILE}
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone, in one process."""
+    names = [path.name for path in Path(__file__).parents[1].glob("*/*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_every_public_function_says_what_it_does() -> None:
     silent = []
     for path, tree in sources().items():
