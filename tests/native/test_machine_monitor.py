@@ -50,18 +50,22 @@ def test_a_start_that_returns_has_a_program_that_runs(fake: Callable[..., Contai
     assert output(container).endswith("terminated\n")
 
 
+def await_descriptors(container: Container, *given: int) -> None:
+    """The monitor closes the pipe of its report after it has written that."""
+    expected = {0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), *given}
+    until(lambda: {int(name) for name in os.listdir(f"/proc/{container.pid}/fd")} == expected)
+
+
 def test_the_monitor_has_its_descriptors_and_no_others(fake: Callable[..., Container]) -> None:
     container = fake("runs")
-    there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
-    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), SOCKET]
+    await_descriptors(container, SOCKET)
 
 
 def test_an_image_is_given_to_its_device(fake: Callable[..., Container], tmp_path: Path) -> None:
     """Volumes are in a root of the monitor's own, which can be written to for them."""
     container = fake("runs", root_image="erofs", read_only=True, mounts=[mc.Mount("/data", str(tmp_path))])
-    there = sorted(int(name) for name in os.listdir(f"/proc/{container.pid}/fd"))
     disk = SOCKET + 1
-    assert there == [0, 1, 2, *range(lib.MC_VMM_KVM_FD, lib.MC_VMM_GIVEN_FD), SOCKET, disk]
+    await_descriptors(container, SOCKET, disk)
     root = Path(f"/proc/{container.pid}/root")
     assert os.path.samefile(root / "minicontainer-volume-0", tmp_path)
     assert not (root / "data").exists()
