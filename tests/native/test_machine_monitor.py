@@ -63,12 +63,12 @@ def test_the_monitor_has_its_descriptors_and_no_others(fake: Callable[..., Conta
 
 def test_an_image_is_given_to_its_device(fake: Callable[..., Container], tmp_path: Path) -> None:
     """Volumes are in a root of the monitor's own, which can be written to for them."""
-    container = fake("runs", root_image="erofs", read_only=True, mounts=[mc.Mount("/data", str(tmp_path))])
+    container = fake("runs", root_image="erofs", read_only=True, mounts=[mc.Mount("/not-in-rootfs", str(tmp_path))])
     disk = SOCKET + 1
     await_descriptors(container, SOCKET, disk)
     root = Path(f"/proc/{container.pid}/root")
     assert os.path.samefile(root / "minicontainer-volume-0", tmp_path)
-    assert not (root / "data").exists()
+    assert not (root / "not-in-rootfs").exists()
 
 
 def test_a_terminal_is_the_monitors(fake: Callable[..., Container]) -> None:
