@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+
 from minicontainer import plan as p
 from minicontainer.native import ffi, lib
 from minicontainer.plan import Plan, Slot
@@ -313,3 +315,9 @@ def _connected(address: bytes) -> socket.socket:
     end.settimeout(TIMEOUT)
     end.connect(address)
     return end
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, for all tests."""
+    return build(tmp_path_factory.mktemp("guest") / "guest-main")

@@ -13,21 +13,17 @@ from pathlib import Path
 
 import pytest
 from box import until
-from guestinit import Init, build, payload, program, received, shell, terminal
+from guestinit import Init, built, payload, program, received, shell, terminal
 
 from minicontainer import plan as p
 from minicontainer.native import LIBEXEC, ffi, lib
 from minicontainer.plan import Plan, Slot
 
+__all__ = ["built"]  # a fixture
 pytestmark = pytest.mark.needs("root", "gcc")
 
 BIG = os.urandom(1 << 20) * 10
 MANY = 10 << 20
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("guest") / "guest-main")
 
 
 @pytest.fixture

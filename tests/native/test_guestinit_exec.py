@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from box import until
-from guestinit import STREAMS, Exec, Init, build, received, shell, terminal
+from guestinit import STREAMS, Exec, Init, built, received, shell, terminal
 
 from minicontainer import plan as p
 from minicontainer.native import lib
 from minicontainer.plan import Plan, Slot
 
+__all__ = ["built"]  # a fixture
 pytestmark = pytest.mark.needs("root", "gcc")
 
 BIG = os.urandom(1 << 20) * 4
@@ -32,11 +33,6 @@ def joining(plan: Plan) -> Plan:
 
 def joined(script: str) -> Plan:
     return joining(shell(script))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("guest") / "guest-main")
 
 
 @pytest.fixture

@@ -18,23 +18,18 @@ from pathlib import Path
 import pytest
 from box import CLI, until
 from fakemachine import fake, pretend, program
-from guestinit import Init, build, received, shell
+from guestinit import Init, built, received, shell
 
 import minicontainer as mc
 from minicontainer.detached import vsock
 from minicontainer.errors import Error, ProgramError, SpecError
 from minicontainer.native import lib
 
-__all__ = ["fake", "pretend", "program"]  # fixtures
+__all__ = ["built", "fake", "pretend", "program"]  # fixtures
 pytestmark = pytest.mark.needs("root", "gcc")
 
 NAMESPACES = "CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWNET|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWCGROUP"
 Serve = Callable[["Way", socket.socket, int], None]
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("guest") / "guest-main")
 
 
 @pytest.fixture

@@ -169,15 +169,18 @@ static int has_room(struct mc_fs *fs, size_t most)
 int mc_fs_node_enter(struct mc_fs *fs, int fd, const struct statx *status, size_t most, uint64_t *id)
 {
 	struct mc_fs_node *node, *known;
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&fs->lock);
-	r = find_inode(fs, status) || has_room(fs, most) ? 0 : -EMFILE;
-	node = known = find_inode(fs, status); /* another thread may have entered it meanwhile */
+	known = find_inode(fs, status);
+	if (!known && !has_room(fs, most))
+		r = -EMFILE;
+	else if (!known)
+		known = find_inode(fs, status); /* another thread may have entered it while this one waited */
+	node = known;
 	if (!node && r == 0 && !(node = make_listed(fs, fd, status)))
 		r = -ENOMEM;
 	if (node) {
-		r = 0;
 		node->lookups++;
 		*id = node->by_id.key;
 	}

@@ -47,7 +47,6 @@ def start_exec(plan: Plan, spec: Spec, host: Host) -> bytes:
     payload = _Payload(plan, plan.buffer, spec)
     payload.header.rows, payload.header.columns = host.window or (0, 0)
     payload.put_numbers({"process": lib.MC_GUEST_PROCESS_FD})
-    payload.put_filter(b"")
     return payload.whole()
 
 
