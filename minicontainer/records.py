@@ -75,7 +75,10 @@ def _make(cls: type[R]) -> type[R]:
 
 def bind(cls: Any, args: tuple[object, ...], keywords: Mapping[str, object]) -> dict[str, Any]:
     """The values of all fields of a record, from the arguments of its class. TypeError as for any call."""
-    names, values = cls._names, {**cls._defaults, **dict(zip(cls._names, args, strict=False)), **keywords}
+    names = cls._names
+    if not args and keywords.keys() == cls._defaults.keys():
+        return {**keywords}
+    values = {**cls._defaults, **dict(zip(names, args, strict=False)), **keywords}
     if args:
         if len(args) > len(names):
             raise TypeError(f"{cls.__name__}() takes at most {len(names)} arguments ({len(args)} given)")

@@ -10,6 +10,7 @@ from minicontainer.kvm.ports import COM1, COM1_PORTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NamedTuple
 else:
     from minicontainer.records import NamedTuple
@@ -49,8 +50,8 @@ def _check_handler(handler: Handler) -> None:
 class Bus:
     """The handlers of ports (``ports``) and of address ranges."""
 
-    def __init__(self) -> None:
-        self.ports: dict[int, Handler] = {}
+    def __init__(self, ports: Mapping[int, Handler] | None = None) -> None:
+        self.ports = {**(ports or {})}
         self._starts: list[int] = []
         self._ranges: list[tuple[int, int, Handler]] = []
 

@@ -12,11 +12,14 @@ from minicontainer.native import check, ffi, lib, now
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from functools import lru_cache
     from typing import Any, TypeVar
 
     from minicontainer.kvm.stats import Stat
 
     Self = TypeVar("Self", bound="Descriptor")
+else:
+    from minicontainer.light import lru_cache
 
 PAGE = 4096  # bytes: the unit of guest memory, and of what is mapped from descriptors
 
@@ -50,7 +53,7 @@ def structure(call: str, kind: str, values: object) -> Any:
     """A pointer to a new ``kind`` of these values: by name, in order, or the value. SpecError: one does not fit;
     TypeError: one is no number. Both name the call, the field, the value and what is allowed."""
     try:
-        return ffi.new(f"{kind} *", values)
+        return ffi.new(_pointer_to(kind), values)
     except (IndexError, OverflowError, TypeError):
         from minicontainer.kvm.misfits import refuse_values
 
@@ -60,10 +63,24 @@ def structure(call: str, kind: str, values: object) -> Any:
 
 def must_be(call: str, kind: str, value: Any) -> None:
     """TypeError: ``value`` is no pointer to a ``kind``, as much as the ioctl reads."""
-    if not isinstance(value, ffi.CData) or ffi.typeof(value).cname != f"{kind} *" or not value:
+    if not isinstance(value, ffi.CData) or ffi.typeof(value) is not _pointer_to(kind) or not value:
         from minicontainer.kvm.misfits import kind_of
 
         raise TypeError(f"{call} takes a {kind} *, not {kind_of(value)}")
+
+
+@lru_cache(maxsize=None)
+def _pointer_to(kind: str) -> Any:
+    return ffi.typeof(f"{kind} *")
+
+
+@lru_cache(maxsize=None)
+def _request(name: str) -> int:
+    """The number of an ioctl."""
+    found = getattr(lib, name, None)
+    if not isinstance(found, int):
+        raise SpecError("ioctl", name, "is none that is known here")
+    return found
 
 
 # What the destructors of mappings and of their parts need, by the id of the pointer that they are called with. They
@@ -130,22 +147,21 @@ class Descriptor:
     def ioctl(self, name: str, argument: Any = ffi.NULL, *what: object) -> int:
         """ioctl(2) ``name`` (``"KVM_GET_REGS"``) with a structure. StepError (an OSError): its message has the ioctl
         and ``what``, the arguments as text."""
-        return self._watched(lib.mc_ioctl, name, argument, what)
+        return self._done(name, what, lib.mc_ioctl, argument)
 
     def ioctl_value(self, name: str, argument: int = 0) -> int:
         """ioctl(2) ``name`` with a number of 32 bits."""
-        number(name, argument)
-        return self._watched(lib.mc_ioctl_value, name, argument, (argument,) if argument else ())
+        if argument or type(argument) is not int:
+            number(name, argument)
+            return self._done(name, (argument,), lib.mc_ioctl_value, argument)
+        return self._done(name, (), lib.mc_ioctl_value, 0)
 
-    def _watched(self, function: Callable[..., int], name: str, argument: Any, what: tuple[object, ...]) -> int:
-        request = getattr(lib, name, None)
-        if not isinstance(request, int):
-            raise SpecError("ioctl", name, "is none that is known here")
+    def _done(self, name: str, what: tuple[object, ...], function: Callable[..., int], argument: Any) -> int:
         if self.watch is None:
-            result = function(self.fd, request, argument)
+            result = function(self.fd, _request(name), argument)
         else:
             start = now()
-            result = function(self.fd, request, argument)
+            result = function(self.fd, _request(name), argument)
             self.watch(_call(name, what), start, now(), result)
         if result < 0:
             raise StepError(-result, _call(name, what))
@@ -191,7 +207,7 @@ class Descriptor:
 
     def get(self, name: str, struct: str) -> Any:
         """The ``struct`` that the ioctl fills in."""
-        value = ffi.new(struct + " *")
+        value = ffi.new(_pointer_to(struct))
         self.ioctl(name, value)
         return value
 

@@ -99,7 +99,7 @@ class Processor:
 
     def tally(self) -> tuple[bytes, bytes]:
         """The counters of this processor, for ``Result.tallies``."""
-        return bytes(ffi.buffer(self.control)), bytes(ffi.buffer(self.ports)) if self.ports else b""
+        return ffi.buffer(self.control)[:], ffi.buffer(self.ports)[:] if self.ports else b""
 
     def kick(self) -> None:
         """Makes the processor leave its guest, or the gate, and check the board."""

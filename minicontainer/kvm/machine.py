@@ -99,7 +99,8 @@ class Machine:
         self.want_ports, self.bios_data = flag("want_ports", want_ports), flag("bios_data", bios_data)
         self.entry: Entry | None = None
         self.processors: list[Processor] = []
-        self.bus = Bus()
+        self.rtc = Rtc()
+        self.bus = Bus({**devices.PORTS, **self.rtc.ports})
         self.hooks = Hooks()
         self.on_end: Callable[[Result], None] | None = None
         self.board = ffi.new("struct mc_board *")
@@ -107,9 +108,6 @@ class Machine:
         self._stop_reason = ""
         self._turns = threads.Turns()
         self._has_begun = self._is_closed = False  # start, close
-        self.bus.ports.update(devices.PORTS)
-        self.rtc = Rtc()
-        self.bus.ports.update(self.rtc.ports())
         self._fw_cfg: FwCfg | None = None
         self._closers: list[Callable[[], None]] = []  # an ExitStack would cost 20 us with cold caches
         try:
@@ -181,10 +179,10 @@ class Machine:
         KernelError (also a FileNotFoundError ...); SpecError: an option does not apply to this kernel."""
         self._check_not_begun()
         options = boot.Options(mode, load_address, entry, initrd, append, self.screen is not None)
-        wanted = initial(registers or {})
+        wanted = initial(registers) if registers is not None else None
         with opened(kernel) as file:
             loaded = boot.load(file, self.memory, options)
-        self.entry = loaded._replace(registers=loaded.registers | wanted)
+        self.entry = loaded._replace(registers=loaded.registers | wanted) if wanted else loaded
         return self.entry
 
     def load_firmware(self, image: str | os.PathLike[str] | bytes | Kernel) -> Entry:
@@ -347,15 +345,17 @@ class Machine:
     def _run(self, limit: float | None, most: int) -> Result:
         self.start()
         self.board.trace = self.board.trace or self.hooks.tracer is not None
-        started, before = now(), sum(p.control.guest_ns for p in self.processors)
+        started, before = now(), self._guest_ns()
         self.board.deadline_ns = 0 if limit is None else started + int(limit * 1e9)
         self.board.max_exits = self.board.exits + most if most else 0
         outcome = self._run_processors()
-        guest_ns = sum(p.control.guest_ns for p in self.processors) - before
-        result = self.result(outcome, (now() - started) / 1e9, guest_ns / 1e9)
+        result = self.result(outcome, (now() - started) / 1e9, (self._guest_ns() - before) / 1e9)
         if self.on_end is not None:
             self.on_end(result)
         return result
+
+    def _guest_ns(self) -> int:
+        return sum([p.control.guest_ns for p in self.processors])
 
     def _run_processors(self) -> Outcome:
         try:
@@ -393,7 +393,7 @@ class Machine:
             vcpu=outcome.vcpu,
             output=self.serial.output,
             output_lost=self.serial.lost,
-            state=(bytes(ffi.buffer(vcpu.get_regs())), bytes(ffi.buffer(vcpu.get_sregs()))),
+            state=(ffi.buffer(vcpu.get_regs())[:], ffi.buffer(vcpu.get_sregs())[:]),
             tallies=[p.tally() for p in self.processors],
             walltime=walltime,
             guest_time=guest_time,

@@ -147,7 +147,8 @@ class GuestMemory:
 def regions(size: int, begin: int = 0) -> list[Region]:
     """Where ``size`` bytes of memory lie; in the mapping from ``begin`` on."""
     low = min(size, HOLE)
-    return [Region(0, low, begin)] + [Region(HIGH, size - low, begin + low)] * (size > low)
+    lowest = Region(0, low, begin)
+    return [lowest] if size == low else [lowest, Region(HIGH, size - low, begin + low)]
 
 
 def _span(where: int | slice) -> tuple[int, int]:

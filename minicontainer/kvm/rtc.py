@@ -26,14 +26,11 @@ STATUS = {  # registers that are read as they are
 class Rtc:
     """The clock of one machine."""
 
-    __slots__ = ("_index", "ram")
+    __slots__ = ("_index", "ports", "ram")
 
     def __init__(self) -> None:
         self._index, self.ram = 0, bytearray(SIZE)
-
-    def ports(self) -> dict[int, Handler]:
-        """The handlers for the bus."""
-        return {RTC_INDEX: self.index, RTC_DATA: self.data}
+        self.ports: dict[int, Handler] = {RTC_INDEX: self.index, RTC_DATA: self.data}  # for the bus
 
     def index(self, access: Access) -> int:
         """Selects a register."""

@@ -58,7 +58,9 @@ class Serial:
     def _read_output(self) -> None:
         with self._lock:
             buffer = _uncleared("char[]", CHUNK)
-            while count := lib.mc_serial_output(self.control, buffer, CHUNK):
+            count = CHUNK
+            while count == CHUNK:
+                count = lib.mc_serial_output(self.control, buffer, CHUNK)
                 self._output += ffi.buffer(buffer, count)
             if len(self._output) > 2 * OUTPUT_MAX:
                 self._trim()

@@ -119,7 +119,7 @@ def test_no_ends(port: int, value: int) -> None:
 
 
 def test_the_clock_tells_the_time() -> None:
-    ports = Rtc().ports()
+    ports = Rtc().ports
 
     def read(register: int) -> int:
         for nmi in (0x80, 0):

@@ -10,11 +10,13 @@ from minicontainer.kvm.boot.kernel import Entry, Kernel, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from functools import lru_cache
     from typing import Any
 
     from minicontainer.kvm.boot.format import Format
     from minicontainer.kvm.memory import GuestMemory
+else:
+    from minicontainer.light import lru_cache
 
 __all__ = ["LINUX_MEMORY", "MEMORY", "MODES", "Entry", "Kernel", "KernelError", "Options", "load", "memory_wanted"]
 
@@ -43,28 +45,25 @@ def load(kernel: Kernel, memory: GuestMemory, options: Options = Options()) -> E
     """Copies the kernel, its initrd and its command line to memory; returns the kernel's entry. SpecError: an option
     is not for this kernel, or of another type."""
     chosen, kernel = choose(kernel, options.mode)
-    options = _checked(options)
-    for name, reason in REASONS.items():
-        value = getattr(options, name)
-        if value is not None and name not in chosen.options:
-            shown = hex(value) if isinstance(value, int) else value
-            raise SpecError(name.replace("_", "-"), shown, reason.format(chosen.name))
+    given = {name: value for name in REASONS if (value := getattr(options, name)) is not None}
+    if given:
+        options = options._replace(**_checked(given, chosen))
     return chosen.load(kernel, memory, options)
 
 
-def _checked(options: Options) -> Options:
-    """The options, with ``initrd`` as a string."""
-    for name in ("load_address", "entry"):
-        value = getattr(options, name)
-        if value is not None and not isinstance(value, int):
-            raise SpecError(name.replace("_", "-"), value, f"must be a whole number, not {type(value).__name__}")
-    if isinstance(options.initrd, os.PathLike):
-        options = options._replace(initrd=os.fsdecode(options.initrd))
-    for name in ("initrd", "append"):
-        value = getattr(options, name)
-        if value is not None and not isinstance(value, str):
-            raise SpecError(name, value, f"must be a string, not {type(value).__name__}")
-    return options
+def _checked(given: dict[str, Any], chosen: Format) -> dict[str, Any]:
+    """The options that were given, with ``initrd`` as a string."""
+    if isinstance(given.get("initrd"), os.PathLike):
+        given["initrd"] = os.fsdecode(given["initrd"])
+    for name, value in given.items():
+        kind, what = (int, "whole number") if name in ("load_address", "entry") else (str, "string")
+        if not isinstance(value, kind):
+            raise SpecError(name.replace("_", "-"), value, f"must be a {what}, not {type(value).__name__}")
+    for name, value in given.items():
+        if name not in chosen.options:
+            shown = hex(value) if isinstance(value, int) else value
+            raise SpecError(name.replace("_", "-"), shown, REASONS[name].format(chosen.name))
+    return given
 
 
 def memory_wanted(kernel: Kernel, mode: str | None = None) -> int:
@@ -79,7 +78,7 @@ def choose(kernel: Kernel, mode: str | None) -> tuple[Format, Kernel]:
     check_mode(mode)
     if mode != "real":
         kernel = _unpacked(kernel)
-    found = list(_formats(kernel, mode))
+    found = _formats(kernel, mode)
     if not found[0].modes and mode != "real":
         found[0].memory(kernel)  # says why it is no kernel
     if mode is None:
@@ -93,14 +92,19 @@ def choose(kernel: Kernel, mode: str | None) -> tuple[Format, Kernel]:
     raise SpecError("mode", mode, f"a kernel of kind {found[0].name} is entered in {' or '.join(modes)}")
 
 
-def _formats(kernel: Kernel, mode: str | None = None) -> Iterator[Format]:
+def _formats(kernel: Kernel, mode: str | None = None) -> list[Format]:
     """The formats that the kernel has; the last is the flat one, which any file has."""
-    names = [name for name, magic in FORMATS if magic in kernel.head]
+    head = kernel.head
+    names = [name for name, magic in FORMATS if magic in head]
     if mode in BY_MODE:
         names.insert(-1, BY_MODE[mode])
-    for name in names:
-        module: Any = getattr(__import__(__name__, fromlist=[name]), name)
-        yield from (f for f in module.FORMATS if f.is_mine(kernel))
+    return [f for name in names for f in _formats_of(name) if f.is_mine(kernel)]
+
+
+@lru_cache(maxsize=None)
+def _formats_of(module: str) -> tuple[Format, ...]:
+    found: tuple[Format, ...] = getattr(__import__(__name__, fromlist=[module]), module).FORMATS
+    return found
 
 
 def _unpacked(kernel: Kernel) -> Kernel:
@@ -112,7 +116,7 @@ def _unpacked(kernel: Kernel) -> Kernel:
     if kernel.inner is None:
         kernel.inner = unpack.whole(kernel)
     inner = kernel.inner
-    return kernel if next(_formats(inner)).name in ("foreign", "flat") else inner
+    return kernel if _formats(inner)[0].name in ("foreign", "flat") else inner
 
 
 def check_mode(mode: str | None) -> None:

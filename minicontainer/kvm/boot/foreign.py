@@ -46,6 +46,8 @@ KNOWN = (  # offset, bytes there, what the file is, remedy; the first that fits 
     (0, b"\xd0\x0d\xfe\xed", "is a device tree", "a kernel"),  # Devicetree Specification, 5.2
     (0, b"ANDROID!", "is a boot image of Android", KERNEL_IN_IT),
 )
+OFFSETS = frozenset(offset for offset, *_ in KNOWN)
+MAGICS = {at: tuple(magic for offset, magic, *_ in KNOWN if offset == at) for at in OFFSETS}
 PARTITIONS, SECTOR = (446, 462, 478, 494), 512  # of a master boot record
 CONTROLS = frozenset(range(32)) - set(b"\t\n\f\r") | {127}
 
@@ -74,9 +76,8 @@ FORMATS = (Foreign(),)
 def _reason(kernel: Kernel) -> tuple[str, str] | None:
     """What the file is, and a remedy."""
     head = kernel.head
-    for offset, magic, what, remedy in KNOWN:
-        if head.startswith(magic, offset):
-            return what, remedy
+    if any(head.startswith(magics, offset) for offset, magics in MAGICS.items()):
+        return next((what, remedy) for offset, magic, what, remedy in KNOWN if head.startswith(magic, offset))
     if _has_partitions(kernel):
         return "is a disk image", f"the kernel that is on it; {ANYWAY}"
     return ("is plain text", ANYWAY) if _is_text(head) else None

@@ -12,15 +12,12 @@ from minicontainer.kvm.memory import GuestMemoryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Iterator
-    from contextlib import contextmanager
     from typing import NamedTuple, TypeVar
 
     from minicontainer.kvm.memory import GuestMemory
 
     Self = TypeVar("Self", bound="Kernel")
 else:
-    from minicontainer.light import contextmanager
     from minicontainer.records import NamedTuple
 
 HEAD = 36 << 10  # bytes that are read first: a multiboot2 header is in the first 32 KiB, a CD's mark behind them
@@ -126,10 +123,11 @@ class Kernel:
 
     def read_into(self, view: memoryview, offset: int, what: str) -> None:
         """Reads from ``offset`` on into ``view``, without an intermediate copy; the first bytes come from ``head``."""
-        head = self.head[offset : offset + len(view)]
+        length = len(view)
+        head = self.head[offset : offset + length]
         done = len(head)
         view[:done] = head
-        while done < len(view):
+        while done < length:
             count = os.preadv(self.fd, [view[done:]], offset + done)
             if count == 0:
                 raise self.error(f"{what} ends at {offset + done:#x}: does it change?")
@@ -161,17 +159,24 @@ class InMemory(Kernel):
             view[:] = part
 
 
-@contextmanager
-def opened(kernel: object) -> Iterator[Kernel]:
-    """The kernel of this path, of this guest's name, or of these bytes, for as long as the context; a Kernel itself."""
+class _Opened:
+    """A context without an end: its Kernel stays open."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def __enter__(self) -> Kernel:
+        return self._kernel
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def opened(kernel: object) -> Kernel | _Opened:
+    """A context: the kernel of this path, of this guest's name, or of these bytes; a Kernel itself, which stays
+    open."""
     if isinstance(kernel, Kernel):
-        yield kernel
-    else:
-        with _open(kernel) as file:
-            yield file
-
-
-def _open(kernel: object) -> Kernel:
+        return _Opened(kernel)
     if isinstance(kernel, (bytes, bytearray, memoryview)):
         return InMemory("<bytes>", bytes(kernel))
     if isinstance(kernel, str):
