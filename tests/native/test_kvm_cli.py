@@ -120,6 +120,7 @@ def test_a_guest_has_its_own_port_for_its_code(
         (("no-such-guest",), 127, ["no-such-guest", "No such file"]),
         (("helo",), 127, ["kernel helo: No such file", "(did you mean the guest hello? kvm-boot --list)"]),
         (("/",), 126, ["/", "is a directory"]),
+        (("multiboot", "--initrd", "/nowhere,x"), 125, ["--initrd /nowhere,x: /nowhere: No such file or directory"]),
         (("hello", "--mode", "unreal"), 125, ["--mode unreal", "real, protected"]),
         (("hello", "--load-address", "here"), 125, ["--load-address here", "0x100000"]),
         (("hello", "--entry", "0x200000"), 125, ["--entry 0x200000", "memory"]),

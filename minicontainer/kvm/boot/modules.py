@@ -3,6 +3,7 @@ and a description of memory."""
 
 from __future__ import annotations
 
+from minicontainer.errors import SpecError
 from minicontainer.kvm.boot import bios, elf, foreign, pc
 from minicontainer.kvm.boot.format import LINUX_MEMORY, MEMORY, Usual
 from minicontainer.kvm.boot.kernel import Entry, entry_error, remedy
@@ -162,7 +163,10 @@ def load_modules(memory: GuestMemory, given: str | None, above: int) -> list[Mod
     texts = [] if given is None else [text.replace("\0", ",") for text in given.replace(",,", "\0").split(",")]
     highest = HIGHEST
     for text in texts:
-        start, size = pc.load_initrd(memory, text.partition(" ")[0], max(above, pc.RESERVED_END), highest)
+        path = text.partition(" ")[0]
+        if not path:
+            raise SpecError("initrd", given, "has a module without a name", "two commas are one in a name")
+        start, size = pc.load_initrd(memory, path, max(above, pc.RESERVED_END), highest)
         modules.append(Module(start, start + size, text))
         highest = start
     return modules
