@@ -3,17 +3,22 @@
 ``$XDG_CACHE_HOME/minicontainer`` (else below ~/.cache) has a directory for each kind. A file counts only if it and its
 directory belong to the effective user and no other user can write them. A file is written under another name and
 renamed, so that a reader gets all of it or none. Where no file can be written, none is kept.
+
+Large files are not read to see whether they are whole. Each has got the same time of modification, MADE, after it was
+written; whoever writes to it later sets another, and it counts no more. The time of access says when it was used.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
 
+MADE = 10**18  # nanoseconds: a second that every file system can say
 LEVELS = 3  # of .cache/minicontainer/KIND, or of $XDG_CACHE_HOME/minicontainer/KIND
 
 
@@ -30,6 +35,19 @@ def find(kind: str, name: str) -> int | None:
             os.close(at)
     except OSError:
         return None
+
+
+def reuse(kind: str, name: str) -> int | None:
+    """As ``find``, of a file to which nobody has written since it was kept, and which is marked as used, so that others
+    make room first."""
+    fd = find(kind, name)
+    if fd is None:
+        return None
+    if os.fstat(fd).st_mtime_ns != MADE:
+        os.close(fd)
+        return None
+    _mark(fd)
+    return fd
 
 
 def keep(kind: str, name: str, data: bytes | mmap.mmap, *, most: int | None = None) -> None:
@@ -75,6 +93,7 @@ class Draft:
         """Gives the file its name, when it is whole on the disk; ``most`` as for ``keep``. A descriptor of it for
         reading, also where it is too large to be kept. OSError: it cannot be written to the disk."""
         os.fdatasync(self.fd)
+        _mark(self.fd)
         fd = _open(self._name, os.O_RDONLY, stat.S_IFREG, self._at)
         try:
             if os.fstat(fd).st_size <= most:
@@ -95,14 +114,6 @@ class Draft:
             pass
         os.close(self.fd)
         os.close(self._at)
-
-
-def touch(fd: int) -> None:
-    """Marks a file as used, so that others make room first."""
-    try:
-        os.utime(fd)
-    except OSError:  # a file system that is read-only now
-        pass
 
 
 def directory(kind: str) -> str | None:
@@ -144,7 +155,7 @@ def _make_room(at: int, most: int) -> None:
     files = []
     for name in os.listdir(at):
         info = os.stat(name, dir_fd=at, follow_symlinks=False)
-        files.append((info.st_mtime_ns, info.st_size, name))
+        files.append((info.st_atime_ns, info.st_size, name))
     total = sum(size for _, size, _ in files)
     for _, size, name in sorted(files):
         if total <= most:
@@ -162,7 +173,16 @@ def _replace(at: int, name: str, data: bytes | mmap.mmap, *, sync: bool) -> None
                 raise OSError("written in part")
             if sync:
                 os.fdatasync(fd)
+            _mark(fd)
         os.rename(new, name, src_dir_fd=at, dst_dir_fd=at)
     except BaseException:
         os.unlink(new, dir_fd=at)
         raise
+
+
+def _mark(fd: int) -> None:
+    """Marks a file as whole, and as used now."""
+    try:
+        os.utime(fd, ns=(time.time_ns(), MADE))
+    except OSError:  # a file system that is read-only now
+        pass

@@ -6,8 +6,10 @@
  *
  * INT 10h, AH = 0Eh: prints AL ("teletype"), here to the serial port, or to the screen if the machine has one. On a
  * screen there are also AH = 0: clears it (modes 0 to 3), 1: sets the cursor's shape to CX, 2: moves the cursor to line
- * DH and column DL, 3: returns both there. INT 10h with another AH: does nothing. Every other interrupt: returns with
- * the carry flag set, a BIOS's "error". All other registers are preserved.
+ * DH and column DL, 3: returns both there, 9: writes AL with the attribute BL from the cursor on, CX times, 0Ah: with
+ * the attributes that are there; and by what kernels know that it is a VGA (RBIL, INTERRUP.A): 0Fh: the mode, 12h with
+ * BL = 10h: an EGA's memory, 1A00h: the display. INT 10h with another AH: does nothing. Every other interrupt: returns
+ * with the carry flag set, a BIOS's "error". All other registers are preserved.
  */
 #include "guest.h"
 
@@ -19,6 +21,10 @@
 #define CURSOR_START 0x0a    /* indices: each of two bytes, the high one first                       */
 #define CURSOR_LOCATION 0x0e
 #define DATA_SEGMENT 0x40    /* of the BIOS data area                                                */
+#define MODE 3               /* text in 80 columns, 16 colours                                       */
+#define EGA_MEMORY 0x0003    /* colour; 256 KiB                                                      */
+#define EGA_SWITCHES 9       /* a colour monitor                                                     */
+#define VGA 8                /* with a colour monitor                                                */
 #define POSITION 0x50        /* in it: column and line of the cursor                                 */
 #define SHAPE 0x60           /* in it: its last and first scan line                                  */
 
@@ -46,7 +52,32 @@ other:
 	pop	%bp
 	iret
 
+mode:
+	mov	$COLUMNS << 8 | MODE, %ax
+	xor	%bh, %bh        /* the page                                             */
+	iret
+
+ega:
+	cmp	$0x10, %bl
+	jne	1f
+	mov	$EGA_MEMORY, %bx
+	mov	$EGA_SWITCHES, %cx
+1:	iret
+
+display:
+	test	%al, %al
+	jnz	1f
+	mov	$0x1a, %al      /* the call is known                                    */
+	mov	$VGA, %bx
+1:	iret
+
 screen:
+	cmp	$0x0f, %ah
+	je	mode
+	cmp	$0x12, %ah
+	je	ega
+	cmp	$0x1a, %ah
+	je	display
 	push	%ds
 	push	$DATA_SEGMENT
 	pop	%ds
@@ -67,6 +98,10 @@ screen:
 	je	move
 	cmp	$0x01, %ah
 	je	shape
+	cmp	$0x09, %ah
+	je	write
+	cmp	$0x0a, %ah
+	je	write
 	test	%ah, %ah
 	jnz	done
 	cmp	$0x03, %al      /* of the modes, text only                              */
@@ -81,6 +116,29 @@ shape:
 	mov	%cx, %bx
 	mov	$CURSOR_START, %al
 	call	set
+	jmp	done
+
+/* The cursor stays. What is beyond the last cell is not written. */
+write:
+	mov	POSITION, %dx
+	mov	%ax, %si
+	call	place
+	mov	$COLUMNS * LINES, %dx
+	sub	%ax, %dx
+	jbe	done
+	cmp	%dx, %cx
+	jbe	1f
+	mov	%dx, %cx
+1:	jcxz	done
+	shl	$1, %ax
+	mov	%ax, %di
+	mov	%si, %ax
+2:	stosb
+	cmp	$0x09, %ah
+	jne	3f
+	mov	%bl, %es:(%di)
+3:	inc	%di
+	loop	2b
 	jmp	done
 
 teletype:

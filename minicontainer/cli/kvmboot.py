@@ -221,7 +221,7 @@ class Boot:
             )
             self._load(machine, kernel)
             if self.debug_exit is not None:
-                machine.bus.add_ports(self.debug_exit, 1, devices.debug_exit)
+                self._add_debug_exit(machine.bus, self.debug_exit)
         for address, length in self.dumps:
             try:
                 machine.memory.offset(address, length)
@@ -245,6 +245,11 @@ class Boot:
             return
         given = {name: self.options[name] for name in ("mode", "initrd", "append")}
         machine.load(kernel, load_address=self.load_address, entry=self.entry, **given)
+
+    def _add_debug_exit(self, ports: bus.Bus, port: int) -> None:
+        if port in ports.ports or port in KERNEL_PORTS:
+            raise SpecError("debug-exit", hex(port), "is the port of another device", "such as 0x501")
+        ports.add_ports(port, 1, devices.debug_exit)
 
     def _observe(self, stack: ExitStack, machine: Machine) -> None:
         """Install the observers of exits."""
@@ -323,6 +328,8 @@ class Boot:
 # What a number is, its limit, and an example.
 ADDRESS = "address", 1 << 52, "0x100000"
 PORT = "port", 1 << 16, "0x501"
+# A PC's interrupt controllers and timer, for which KVM answers.
+KERNEL_PORTS = {0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1, 0x40, 0x41, 0x42, 0x43, 0x61}
 
 
 def number(what: str, text: str | None, kind: tuple[str, int, str]) -> int | None:

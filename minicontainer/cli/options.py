@@ -68,6 +68,8 @@ def _as_typed(typed: Any, rest: str, e: SpecError | UnsupportedError) -> tuple[o
     else:
         value = e.value
     part = quote(wrong) if wrong and wrong != str(value) and wrong in str(value) else ""
+    if part and e.reason[:1].isupper():  # a sentence of strerror(3), of which the part is not the subject
+        part += ":"
     return value, " ".join(filter(None, (rest, part, e.reason)))
 
 

@@ -46,8 +46,7 @@ def open_base(kernel: LinuxKernel, devices: Sequence[Device] = ALWAYS) -> int:
     wanted, optional = drivers(devices)
     index = stamps.digest(stamps.encoded(repr((FORMAT, *kernel[:4], *wanted, "", *optional, *_chosen_by(kernel)))))
     known = _known(index)
-    if known is not None and (fd := usercache.find(KIND, _name(index, known))) is not None:
-        usercache.touch(fd)
+    if known is not None and (fd := usercache.reuse(KIND, _name(index, known))) is not None:
         return fd
     from minicontainer.microvm import modules
 
@@ -56,7 +55,7 @@ def open_base(kernel: LinuxKernel, devices: Sequence[Device] = ALWAYS) -> int:
     archive = base(kernel, files)
     usercache.keep(KIND, _name(index, made_of), archive, most=TOTAL_MAX)
     usercache.keep(KIND, index, made_of)
-    fd = usercache.find(KIND, _name(index, made_of))
+    fd = usercache.reuse(KIND, _name(index, made_of))
     return _in_memory(archive) if fd is None else fd
 
 

@@ -52,12 +52,11 @@ class Keeping:
 
     def find(self) -> Made | None:
         """Data, and new descriptors of the files; None: none is kept, or some of it has changed."""
-        fd = usercache.find(KIND, self._name)
+        fd = usercache.reuse(KIND, self._name)
         if fd is None:
             return None
         with open(fd, "rb", buffering=0) as file:
             raw = file.read()
-            usercache.touch(fd)
         try:
             code, files, data = marshal.loads(raw)
         except (ValueError, EOFError, TypeError):
@@ -104,10 +103,7 @@ class Keeping:
             return os.dup(self._initramfs)
         if name == KERNEL:
             return os.open(self._kernel, os.O_RDONLY | os.O_CLOEXEC)
-        fd = usercache.find(UNPACKED, name)
-        if fd is not None:
-            usercache.touch(fd)
-        return fd
+        return usercache.reuse(UNPACKED, name)
 
     def _name_of(self, fd: int) -> str:
         """The name of a file; "": it could not be found again."""

@@ -75,9 +75,17 @@ def put_a_link(file: Path) -> None:
     file.symlink_to(moved)
 
 
+def write_at(file: Path, at: int, content: bytes) -> None:
+    with file.open("r+b") as f:
+        f.seek(at)
+        f.write(content)
+
+
 SPOILS: dict[str, Callable[[Path], object]] = {
     "cut off": lambda file: os.truncate(file, 1000),
     "longer": lambda file: os.truncate(file, len(BIG) + 1),
+    "another byte": lambda file: write_at(file, len(BIG) // 2, b"x"),
+    "other bytes": lambda file: file.write_bytes(bytes(len(BIG))),
     "writable by a group": lambda file: file.chmod(0o620),
     "in a directory that others can write": lambda file: file.parent.chmod(0o777),
     "a link": put_a_link,
@@ -89,11 +97,14 @@ SPOILS: dict[str, Callable[[Path], object]] = {
 def test_what_is_not_ours_and_whole_is_not_believed(
     load: Load, place: Path, unpacks: list[int], spoil: Callable[[Path], object]
 ) -> None:
-    entry, _ = load(image())
+    entry, before = load(image())
     (file,) = place.iterdir()
     spoil(file)
-    assert load(image())[0] == entry
+    again, memory = load(image())
+    assert again == entry
     assert len(unpacks) == 2
+    for address, size in entry.used:
+        assert memory.read(address, size) == before.read(address, size)
 
 
 def test_a_file_that_cannot_be_touched_is_used(
@@ -102,7 +113,7 @@ def test_a_file_that_cannot_be_touched_is_used(
     """As on a file system that is read-only now."""
     load(image())
 
-    def utime(*_: object) -> None:
+    def utime(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(os, "utime", utime)
@@ -116,8 +127,8 @@ def test_those_used_longest_ago_make_room(
     monkeypatch.setattr(kept, "TOTAL_MAX", 2 * len(BIG) + 100)
     for byte in b"ab":
         load(image(BIG[:-1] + bytes([byte])))
-    for age, file in enumerate(sorted(place.iterdir(), key=lambda f: f.stat().st_mtime_ns, reverse=True)):
-        os.utime(file, (10**9 - age, 10**9 - age))
+    for age, file in enumerate(sorted(place.iterdir(), key=lambda f: f.stat().st_atime_ns, reverse=True)):
+        os.utime(file, ns=(10**18 - age, file.stat().st_mtime_ns))
     load(image(BIG[:-1] + b"a"))  # used again: b is the oldest now
     load(image(BIG[:-1] + b"c"))
     assert {file.read_bytes()[-1:] for file in place.iterdir()} == {b"a", b"c"}

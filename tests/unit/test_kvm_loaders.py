@@ -476,7 +476,7 @@ def test_a_boot_sector_gets_a_bios(load: Load) -> None:
 def test_a_boot_sector_may_be_a_flat_binary(load: Load) -> None:
     for options in ({"load_address": 0x1000}, {"entry": 0x1000}, {"mode": "protected"}):
         assert load(k.boot_sector(), "2M", **options)[0].kind == "flat"
-    assert load(k.boot_sector() + b"x", "2M")[0].kind == "flat"
+    assert load(k.boot_sector() + b"x", "2M", mode="real")[0].kind == "flat"
 
 
 # ---- memory that is wanted, and tables beside what is there

@@ -148,9 +148,21 @@ def test_what_cannot_be_opened_again_is_not_kept(keep: Callable[..., Keeping], t
 
 def test_a_damaged_file_is_ignored(stored: Callable[..., Keeping], cache: Path) -> None:
     (file,) = (cache / keeping.KIND).iterdir()
-    for content in (b"", file.read_bytes()[:-20], b"i\1\0\0\0"):
+    whole = file.read_bytes()
+    for content in (b"", whole[:-20], b"i\1\0\0\0", whole.replace(DATA, DATA[::-1])):
         file.write_bytes(content)
         assert found(stored()) is None
+
+
+def test_a_damaged_kernel_is_not_used(keep: Callable[..., Keeping], cache: Path) -> None:
+    usercache.keep(kept.KIND, "abc-8", b"unpacked")
+    file = cache / kept.KIND / "abc-8"
+    fd = opened(file)
+    kept_with(keep(), fd)
+    os.close(fd)
+    assert found(keep()) == (DATA, [b"unpacked"])
+    file.write_bytes(b"dunpacke")
+    assert found(keep()) is None
 
 
 def test_the_code_that_makes_machines_is_known() -> None:

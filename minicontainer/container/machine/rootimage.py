@@ -44,9 +44,8 @@ def open_image(spec: Spec) -> int:
         _check_root(spec)
     made_of = (FORMAT, kind, _ids(spec), *stamps.of_files([tool]), tree.stamp)
     name = stamps.digest(stamps.encoded(repr(made_of)))
-    fd = usercache.find(KIND, name)
+    fd = usercache.reuse(KIND, name)
     if fd is not None:
-        usercache.touch(fd)
         return fd
     try:
         with usercache.Draft(KIND) as draft:

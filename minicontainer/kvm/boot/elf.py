@@ -6,7 +6,7 @@ import struct
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm.boot.format import Usual, memory_up_to
-from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, entry_error
+from minicontainer.kvm.boot.kernel import CPUS_MAX, Entry, entry_error, remedy
 from minicontainer.kvm.memory import GuestMemoryError
 
 TYPE_CHECKING = False
@@ -38,6 +38,7 @@ MAGIC = b"\x7fELF"
 HEADER = {32: struct.Struct("<HHIIIIIHHH"), 64: struct.Struct("<HHIQQQIHHH")}  # from e_type to e_phnum
 PROGRAM = {32: struct.Struct("<IIIIIIII"), 64: struct.Struct("<IIQQQQQQ")}
 NO_LOADER = b"/nonexistent/"
+LOWER = "link it for lower addresses, in the linker script with AT() if those of its symbols are high"
 NOTES_MAX = 1 << 20  # bytes, of all note segments
 HEADERS_MAX = 1024
 
@@ -97,7 +98,7 @@ def parse(kernel: Kernel) -> Elf:
         raise kernel.error(f"is built for {NAMES.get(machine, f'machine {machine}')}, not for x86")
     segments = list(_segments(kernel, table, entsize, count))
     if any(s.type == PT_INTERP and not _names_no_loader(kernel, s) for s in segments):
-        raise kernel.error("is a program for Linux, not a kernel: it wants a loader")
+        raise kernel.error("is a program for Linux, not a kernel: it wants a loader", "link it with -static -no-pie")
     if kind == ET_CORE:
         raise kernel.error("is a core dump (ELF type 4)")
     if kind != ET_EXEC:
@@ -229,9 +230,8 @@ def _load_segment(kernel: Kernel, memory: GuestMemory, s: Segment) -> None:
     try:
         memory.offset(s.paddr, s.memsz)
     except GuestMemoryError:
-        raise kernel.error(
-            f"its segment of {s.memsz} bytes at {s.paddr:#x} does not fit into memory ({memory.describe()})", "--memory"
-        ) from None
+        reason = f"its segment of {s.memsz} bytes at {s.paddr:#x} does not fit into memory ({memory.describe()})"
+        raise kernel.error(reason, remedy(s.paddr, s.memsz, LOWER)) from None
     memory.read_from(kernel, s.paddr, s.filesz, s.offset, f"its segment at {s.paddr:#x}")
 
 

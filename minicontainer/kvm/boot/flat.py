@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicontainer.errors import SpecError
 from minicontainer.kvm.boot.format import Usual, memory_up_to
-from minicontainer.kvm.boot.kernel import Entry, entry_error
+from minicontainer.kvm.boot.kernel import Entry, entry_error, remedy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def copy(kernel: Kernel, memory: GuestMemory, address: int) -> None:
     """Copies the file to an address of the first region of memory."""
     size = memory.regions[0].size
     if address < 0 or address + kernel.size > size:
-        raise kernel.error(
-            f"its {kernel.size} bytes at {address:#x} do not fit into memory ({memory.describe()})", "--memory"
-        )
+        reason = f"its {kernel.size} bytes at {address:#x} do not fit into memory ({memory.describe()})"
+        raise kernel.error(reason, remedy(address, kernel.size, "--load-address"))
     memory.read_from(kernel, address, kernel.size, 0, "the file")

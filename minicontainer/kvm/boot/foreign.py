@@ -48,7 +48,11 @@ KNOWN = (  # offset, bytes there, what the file is, remedy; the first that fits 
 )
 OFFSETS = frozenset(offset for offset, *_ in KNOWN)
 MAGICS = {at: tuple(magic for offset, magic, *_ in KNOWN if offset == at) for at in OFFSETS}
-PARTITIONS, SECTOR = (446, 462, 478, 494), 512  # of a master boot record
+PARTITIONS, SECTOR, MARK = (446, 462, 478, 494), 512, b"\x55\xaa"  # of a master boot record
+# Firmware: its size, and what it begins with 16 bytes before its end, behind nop, cli and cld: a jump; to F000 if it is
+# a far one; or EDK2's question whether the processor is in protected mode.
+BLOCK, RESET, HARMLESS = 64 << 10, 16, b"\x90\xfa\xfc"
+JUMPS, FAR_JUMP, BIOS_SEGMENT, EDK2 = (b"\xe9", b"\xeb"), b"\xea", b"\x00\xf0", bytes.fromhex("0f 20 c0 a8 01")
 CONTROLS = frozenset(range(32)) - set(b"\t\n\f\r") | {127}
 
 
@@ -59,11 +63,11 @@ class Foreign(Usual):
 
     def is_mine(self, kernel: Kernel) -> bool:
         """As Format."""
-        return _reason(kernel) is not None
+        return reason(kernel) is not None
 
     def memory(self, kernel: Kernel) -> NoReturn:
         """KernelError: the file is no kernel."""
-        raise kernel.error(*(_reason(kernel) or ("", "")))
+        raise kernel.error(*(reason(kernel) or ("", "")))
 
     def load(self, kernel: Kernel, memory: GuestMemory, options: Options) -> NoReturn:
         """KernelError: the file is no kernel."""
@@ -73,20 +77,33 @@ class Foreign(Usual):
 FORMATS = (Foreign(),)
 
 
-def _reason(kernel: Kernel) -> tuple[str, str] | None:
+def reason(kernel: Kernel) -> tuple[str, str] | None:
     """What the file is, and a remedy."""
     head = kernel.head
     if any(head.startswith(magics, offset) for offset, magics in MAGICS.items()):
         return next((what, remedy) for offset, magic, what, remedy in KNOWN if head.startswith(magic, offset))
     if _has_partitions(kernel):
         return "is a disk image", f"the kernel that is on it; {ANYWAY}"
+    if is_firmware(kernel):
+        return "is firmware", f"--firmware; {ANYWAY}"
+    if kernel.size > SECTOR and head[510:512] == MARK:
+        return "is a boot sector with more behind it, which it would read from a disk", f"its first 512 bytes; {ANYWAY}"
     return ("is plain text", ANYWAY) if _is_text(head) else None
+
+
+def is_firmware(kernel: Kernel) -> bool:
+    """Whether a processor may begin 16 bytes before the end of the file."""
+    if kernel.size % BLOCK or kernel.size == 0:
+        return False
+    start = kernel.read(kernel.size - RESET, RESET, "its end").lstrip(HARMLESS)
+    is_far = start.startswith(FAR_JUMP) and start[3:5] == BIOS_SEGMENT
+    return is_far or start.startswith((*JUMPS, EDK2))
 
 
 def _has_partitions(kernel: Kernel) -> bool:
     """Whether a master boot record has a partition that is in the file."""
     head = kernel.head
-    if kernel.size <= SECTOR or head[510:512] != b"\x55\xaa" or any(head[at] & 0x7F for at in PARTITIONS):
+    if kernel.size <= SECTOR or head[510:512] != MARK or any(head[at] & 0x7F for at in PARTITIONS):
         return False
     starts = [int.from_bytes(head[at + 8 : at + 12], "little") for at in PARTITIONS if head[at + 4]]
     return any(0 < start * SECTOR < kernel.size for start in starts)

@@ -49,11 +49,10 @@ def _name(packed: bytes, size: int) -> str:
 
 
 def _find(path: str, name: str, size: int) -> Kept | None:
-    fd = usercache.find(KIND, name)
+    fd = usercache.reuse(KIND, name)
     if fd is None:
         return None
     if os.fstat(fd).st_size != size:
         os.close(fd)
         return None
-    usercache.touch(fd)
     return Kept(path, fd, size)

@@ -7,7 +7,7 @@ import stat
 
 from minicontainer.errors import Error, SpecError, sentence, with_errno_class
 from minicontainer.kvm import guests
-from minicontainer.kvm.memory import GuestMemoryError
+from minicontainer.kvm.memory import HIGH, HOLE, GuestMemoryError, host_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,6 +184,22 @@ def opened(kernel: object) -> Kernel | _Opened:
     if isinstance(kernel, os.PathLike):
         return Kernel(os.fsdecode(kernel))
     raise SpecError("kernel", kernel, f"must be a path, a guest's name or bytes, not {type(kernel).__name__}")
+
+
+def remedy(address: int, size: int, otherwise: str) -> str:
+    """The memory with which ``size`` bytes fit at ``address``; ``otherwise``, where no machine has memory."""
+    end = address + size
+    if address >= 0 and end <= HOLE:
+        return f"--memory {_mib(end)}m"
+    needed = end - (HIGH - HOLE)
+    if address >= HIGH and needed <= host_memory():
+        return f"--memory {_mib(needed)}m"
+    return otherwise
+
+
+def _mib(size: int) -> int:
+    """Whole MiB, and one for the processor's tables."""
+    return -(-size >> 20) + 1
 
 
 def entry_error(memory: GuestMemory, mode: str, address: int) -> str:

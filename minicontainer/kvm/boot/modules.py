@@ -3,9 +3,10 @@ and a description of memory."""
 
 from __future__ import annotations
 
-from minicontainer.kvm.boot import bios, elf, pc
+from minicontainer.errors import SpecError
+from minicontainer.kvm.boot import bios, elf, foreign, pc
 from minicontainer.kvm.boot.format import LINUX_MEMORY, MEMORY, Usual
-from minicontainer.kvm.boot.kernel import Entry, entry_error
+from minicontainer.kvm.boot.kernel import Entry, entry_error, remedy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ class Version(Usual):
     def _placed(self, kernel: Kernel, *, screen: bool) -> tuple[Place | None, int | None]:
         at = self._find(kernel)
         assert at is not None
-        return self.parse(kernel, at, screen=screen)
+        place, entry = self.parse(kernel, at, screen=screen)
+        if place is None and not kernel.head.startswith(elf.MAGIC):
+            reason = f"its {self.name} header does not say where it goes, and it is no ELF file"
+            raise kernel.error(*(foreign.reason(kernel) or (reason, "")))
+        return place, entry
 
     def _find(self, kernel: Kernel) -> int | None:
         head = kernel.head[: self.searched]
@@ -112,8 +117,6 @@ def load_kernel(kernel: Kernel, memory: GuestMemory, place: Place | None, entry:
     pc.check_memory(kernel, memory, 0, MEMORY)
     if place is not None:
         return _load_at(kernel, memory, place, name)
-    if not kernel.head.startswith(elf.MAGIC):
-        raise kernel.error(f"its {name} header does not say where it goes, and it is no ELF file")
     headers = elf.parse(kernel)
     pc.check_low(kernel, [(s.paddr, s.memsz) for s in headers.segments], LOW)
     if entry is not None:
@@ -145,7 +148,8 @@ def _load_at(kernel: Kernel, memory: GuestMemory, place: Place, name: str) -> En
     pc.check_low(kernel, used, LOW)
     if place.load + used[0][1] > memory.regions[0].size:
         where = f"its {used[0][1]} bytes at {place.load:#x} do not fit into memory ({memory.describe()})"
-        raise kernel.error(where, "--memory")
+        otherwise = "--firmware" if foreign.is_firmware(kernel) else elf.LOWER
+        raise kernel.error(where, remedy(place.load, used[0][1], otherwise))
     if reason := entry_error(memory, "protected", place.entry):
         raise kernel.error(f"its entry {place.entry:#x} {reason}")
     memory.read_from(kernel, place.load, size, offset, "the kernel")
@@ -159,7 +163,10 @@ def load_modules(memory: GuestMemory, given: str | None, above: int) -> list[Mod
     texts = [] if given is None else [text.replace("\0", ",") for text in given.replace(",,", "\0").split(",")]
     highest = HIGHEST
     for text in texts:
-        start, size = pc.load_initrd(memory, text.partition(" ")[0], max(above, pc.RESERVED_END), highest)
+        path = text.partition(" ")[0]
+        if not path:
+            raise SpecError("initrd", given, "has a module without a name", "two commas are one in a name")
+        start, size = pc.load_initrd(memory, path, max(above, pc.RESERVED_END), highest)
         modules.append(Module(start, start + size, text))
         highest = start
     return modules
