@@ -125,7 +125,7 @@ def outer(spec: Spec) -> Spec:
         cwd="/",
         user=None,
         group_add=(),
-        mounts=tuple(_mount_outside(spec, i) for i, mount in enumerate(spec.mounts) if mount.type != "tmpfs"),
+        mounts=tuple(_mount_outside(spec, i) for i in _outside(spec)),
         init=False,
         limits=limits,
         ulimits=(),
@@ -187,6 +187,25 @@ def inner_host(host: Host, spec: Spec, endpoint: Endpoint | None = None) -> Host
         endpoint=None if endpoint is None else endpoint._replace(in_guest=True),
         etc=(),
     )
+
+
+def of_guest(spec: Spec) -> Spec:
+    """The spec as its user has written it, with the mounts of ``inner``: for errors of the guest's plan."""
+    return replace(spec, mounts=tuple(spec.mounts[i] for i in _inside(spec)))
+
+
+def _outside(spec: Spec) -> Iterator[int]:
+    """The indexes of the mounts of the outer container: binds, and where the guest sees a read-only root, each tmpfs
+    whose mount point the guest cannot make."""
+    own = [*GUESTS_OWN]
+    for i, mount in enumerate(spec.mounts):
+        target = posixpath.normpath(mount.target)
+        if mount.type != "tmpfs":
+            yield i
+        elif spec.read_only and spec.root_image is None:
+            if not any(f"{target}/".startswith(f"{above}/") for above in own):
+                yield i
+            own.append(target)
 
 
 def _inside(spec: Spec) -> Iterator[int]:
