@@ -7,7 +7,7 @@ import posixpath
 
 from minicontainer.errors import SpecError
 from minicontainer.microvm.devices import ALWAYS, NETWORK, VSOCK, root_image
-from minicontainer.native import lib
+from minicontainer.native import ffi, lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MEMORY = 512 << 20  # bytes of a guest whose spec has no limit
 MEMORY_LEAST = 96 << 20
 OVERHEAD = 64 << 20  # bytes of a cgroup beside the guest's memory: for the monitor, its page tables and KVM
-IMAGE, SHARE = "/image", "/share"  # where the guest's init mounts them (csrc/guest/control.h)
+IMAGE, SHARE = (ffi.string(path).decode() for path in (lib.MC_GUEST_IMAGE, lib.MC_GUEST_SHARE))  # in the guest
 GUESTS_OWN = ("/proc", "/sys", "/dev")
 READ_ONLY = ("/proc/sys",)  # every kernel has it; the others of host.READ_ONLY say nothing of the host here
 
