@@ -194,6 +194,11 @@ def of_guest(spec: Spec) -> Spec:
     return replace(spec, mounts=tuple(spec.mounts[i] for i in _inside(spec)))
 
 
+def mounted_inside(spec: Spec) -> tuple[str, ...]:
+    """What the guest mounts that the host does not see."""
+    return (*GUESTS_OWN, *(mount.target for mount in spec.mounts if mount.type == "tmpfs"))
+
+
 def _outside(spec: Spec) -> Iterator[int]:
     """The indexes of the mounts of the outer container: binds, and where the guest sees a read-only root, each tmpfs
     whose mount point the guest cannot make."""
