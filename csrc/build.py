@@ -1,11 +1,12 @@
 """The cffi builder of ``minicontainer._native`` (out-of-line API mode, one extension).
 
 The declarations are the text between the CDEF marks of the headers, and the names between the NAMES marks: kernel
-constants, declared as ``#define NAME ...``, whose values the C compiler fills in. Virtual machines (``kvm/``) are for
-x86_64 alone.
+constants, declared as ``#define NAME ...``, whose values the C compiler fills in; so are those of the macros between
+the STRINGS marks. Virtual machines (``kvm/``) are for x86_64 alone.
 """
 
 import platform
+import re
 from pathlib import Path
 
 from cffi import FFI
@@ -35,6 +36,8 @@ def declare(ffi: FFI) -> None:
     for name in HEADERS:
         ffi.cdef(marked(name, "CDEF"))
         ffi.cdef("\n".join(f"#define {constant} ..." for constant in marked(name, "NAMES").split()))
+        strings = re.findall(r"#define (\w+)", marked(name, "STRINGS"))
+        ffi.cdef("\n".join(f"static char *const {string};" for string in strings))
 
 
 ffibuilder = FFI()

@@ -131,6 +131,7 @@ class _Lib:
     MC_GUEST_EXITED: int
     MC_GUEST_FAILED: int
     MC_GUEST_FORGET: int
+    MC_GUEST_IMAGE: Any
     MC_GUEST_INIT_FAILED: int
     MC_GUEST_LISTEN: int
     MC_GUEST_LONGEST: int
@@ -142,6 +143,7 @@ class _Lib:
     MC_GUEST_PROCESS_FD: int
     MC_GUEST_READY: int
     MC_GUEST_RESIZE: int
+    MC_GUEST_SHARE: Any
     MC_GUEST_SIGNAL: int
     MC_GUEST_START: int
     MC_GUEST_STARTED: int

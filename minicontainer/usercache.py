@@ -10,6 +10,7 @@ written; whoever writes to it later sets another, and it counts no more. The tim
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import mmap
 
 MADE = 10**18  # nanoseconds: a second that every file system can say
+DRAFT = "draft."  # what the names of files begin with that are not whole
 LEVELS = 3  # of .cache/minicontainer/KIND, or of $XDG_CACHE_HOME/minicontainer/KIND
 
 
@@ -72,48 +74,83 @@ def keep(kind: str, name: str, data: bytes | mmap.mmap, *, most: int | None = No
 
 
 class Draft:
-    """A file that another program writes, at ``path``; a ``with`` block removes it at its end, unless it was kept. No
-    other user can write it. OSError, PermissionError: there is no directory that is the user's alone, or no room."""
+    """A file that another program writes, by its ``fd``; at the end of a ``with`` block it is gone, unless it was kept.
+    There is one of a kind at a time: another process, or thread, waits for the end of it. No other user can write it.
+
+    A process that is killed leaves nothing: the file has no name until it is kept. Where the file system has none such
+    (open(2), O_TMPFILE) it has one, and the next draft removes it.
+
+    OSError, PermissionError: there is no directory that is the user's alone, or no room."""
 
     def __init__(self, kind: str) -> None:
-        path = directory(kind)
-        if path is None or not _create_directory(path):
-            raise PermissionError(f"{path or '~'} is not ours alone")
-        self._at = _open_directory(path)
-        self._name = f"draft.{os.urandom(6).hex()}"
-        self.path = f"{path}/{self._name}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._at = _open_directory(place(kind))
+        self._name: str | None = None
         try:
-            self.fd = os.open(self._name, flags, 0o600, dir_fd=self._at)
+            _lock(self._at)
+            for name in os.listdir(self._at):
+                if name.startswith(DRAFT):
+                    os.unlink(name, dir_fd=self._at)
+            self._open()
         except BaseException:
             os.close(self._at)
             raise
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            self.fd = os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=self._at)
+        except OSError as e:
+            if e.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
+            self._name = f"{DRAFT}{os.urandom(6).hex()}"
+            self.fd = os.open(self._name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self._at)
 
     def keep(self, name: str, most: int) -> int:
         """Gives the file its name, when it is whole on the disk; ``most`` as for ``keep``. A descriptor of it for
         reading, also where it is too large to be kept. OSError: it cannot be written to the disk."""
         os.fdatasync(self.fd)
         _mark(self.fd)
-        fd = _open(self._name, os.O_RDONLY, stat.S_IFREG, self._at)
+        fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if os.fstat(fd).st_size <= most:
-                _make_room(self._at, most)
-                os.rename(self._name, name, src_dir_fd=self._at, dst_dir_fd=self._at)
+            size = os.fstat(fd).st_size
+            if size <= most:
+                _make_room(self._at, most - (0 if self._name else size))
+                self._give_name(name)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def _give_name(self, name: str) -> None:
+        if self._name is not None:
+            os.rename(self._name, name, src_dir_fd=self._at, dst_dir_fd=self._at)
+            return
+        try:
+            os.unlink(name, dir_fd=self._at)  # one that somebody else could have written
+        except FileNotFoundError:
+            pass
+        os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self._at, follow_symlinks=True)
 
     def __enter__(self) -> Draft:
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            os.unlink(self._name, dir_fd=self._at)
+            if self._name is not None:
+                os.unlink(self._name, dir_fd=self._at)
         except FileNotFoundError:  # it was kept
             pass
         os.close(self.fd)
         os.close(self._at)
+
+
+def place(kind: str) -> str:
+    """The directory of one kind, made where it is missing. PermissionError: it is not the user's alone."""
+    path = directory(kind)
+    if path is None or not _create_directory(path):
+        raise PermissionError(f"{path or '~'} is not ours alone")
+    os.close(_open_directory(path))
+    return path
 
 
 def directory(kind: str) -> str | None:
@@ -122,6 +159,15 @@ def directory(kind: str) -> str | None:
     if not base.startswith("/"):  # the XDG base directory specification: a relative path is ignored
         base = os.path.expanduser("~/.cache")
     return f"{base}/minicontainer/{kind}" if base.startswith("/") else None
+
+
+def _lock(at: int) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(at, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks of directories
+        pass
 
 
 def _open_directory(path: str) -> int:

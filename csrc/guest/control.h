@@ -37,10 +37,12 @@
 
 #include "plan/native.h"
 
-/* Of a machine with an image (division.py has the two directories too). */
+/* Of a machine with an image: its device, and the directories at which image and virtio-fs are mounted. */
 #define MC_GUEST_IMAGE_DEVICE "/dev/vda"
+/* STRINGS BEGIN */
 #define MC_GUEST_IMAGE "/image"
 #define MC_GUEST_SHARE "/share"
+/* STRINGS END */
 
 /* CDEF BEGIN */
 #define MC_GUEST_MAGIC 0x31747367

@@ -14,7 +14,7 @@ import posixpath
 from minicontainer import plan as p
 from minicontainer.container import placeholders
 from minicontainer.container.filesystem import dev, etc, kernelfs
-from minicontainer.container.filesystem.mounting import CLONE, create_fs, mount_on
+from minicontainer.container.filesystem.mounting import CLONE, create_fs, mount_on, mount_point
 from minicontainer.container.program import execute
 from minicontainer.native import lib
 from minicontainer.plan import FDCWD, Builder, Slot
@@ -76,7 +76,8 @@ def compile(spec: Spec, host: Host) -> Plan:
 def compile_root(spec: Spec, host: Host) -> Builder:
     """The first steps of the monitor of a machine (container/machine/): namespaces and ids as ``compile`` makes them,
     ROOTFS with its volumes and the files of /etc, and the streams; no /proc, /sys and /dev, which are the guest's own.
-    The slot ``proc`` is a proc that is mounted nowhere."""
+    A tmpfs of the spec is the guest's too, and here a mount point alone. The slot ``proc`` is a proc that is mounted
+    nowhere."""
     b = Builder()
     for name in ("stdin", "stdout", "stderr"):
         b.input(name)
@@ -85,11 +86,13 @@ def compile_root(spec: Spec, host: Host) -> Builder:
     _make_private(b, host)
     kernelfs.prepare_proc(b, spec, host)
     _map_ids(b, host)
-    _take_roots(b, spec, host)
+    _take_roots(b, spec, host, with_tmpfs=False)
     if spec.tty:
         dev.prepare_pts(b, host)
     _enter_root(b, spec, host)
-    _attach_mounts(b, spec, host)
+    if spec.read_only and has_overlay(spec, host):
+        kernelfs.make_mount_points(b)
+    _attach_mounts(b, spec, host, with_tmpfs=False)
     if host.etc:
         dev.lend(b, host, lambda: etc.attach(b, host.etc))
     _finish_root(b, spec, host)
@@ -247,11 +250,12 @@ def _take_sources(b: Builder, spec: Spec, host: Host) -> None:
     kernelfs.prepare_masks(b, spec, host)
 
 
-def _take_roots(b: Builder, spec: Spec, host: Host) -> None:
+def _take_roots(b: Builder, spec: Spec, host: Host, *, with_tmpfs: bool = True) -> None:
     """Takes the sources of mounts, and ROOTFS."""
     b.phase = "take sources"
     for i, mount in enumerate(spec.mounts):
-        _take_mount(b, spec, host, mount, f"mount-{i}")
+        if with_tmpfs or mount.type != "tmpfs":
+            _take_mount(b, spec, host, mount, f"mount-{i}")
     _take_root(b, spec, host)
 
 
@@ -346,10 +350,14 @@ def _overlay(b: Builder, spec: Spec, host: Host) -> Slot:
     return merged
 
 
-def _attach_mounts(b: Builder, spec: Spec, host: Host) -> None:
+def _attach_mounts(b: Builder, spec: Spec, host: Host, *, with_tmpfs: bool = True) -> None:
     b.phase = "mounts"
     for i, (mount, is_file) in enumerate(zip(spec.mounts, host.files, strict=True)):
-        mount_on(b, Slot(f"mount-{i}"), posixpath.normpath(mount.target), f"target-{i}", is_file=is_file)
+        target, at = posixpath.normpath(mount.target), f"target-{i}"
+        if with_tmpfs or mount.type != "tmpfs":
+            mount_on(b, Slot(f"mount-{i}"), target, at, is_file=is_file)
+        else:
+            b.add(mount_point(target, at, is_file=is_file), p.close(Slot(at)))
 
 
 def _finish_root(b: Builder, spec: Spec, host: Host) -> None:

@@ -53,7 +53,7 @@ class _Level(NamedTuple):
 
 def changes(container: Client) -> list[Change]:
     """All changes, by path. Error if the container is not ephemeral, or does not run."""
-    container.refuse_machine("diff")
+    container.refuse_image("diff")
     spec = container.config.spec
     if not spec.ephemeral:
         raise Error(f"diff {container.id[:12]}: is not ephemeral: its writes go to ROOTFS itself, {spec.rootfs}")

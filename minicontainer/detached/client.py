@@ -153,10 +153,13 @@ class Client:
             raise Error(f"{what} {self.id[:12]}: is not running ({state.status})")
         return state
 
-    def refuse_machine(self, what: str) -> None:
-        """Error if the container is a virtual machine that runs; ``what`` is a command that needs a way into it."""
-        if self.config.spec.isolation == "kvm" and self.state.is_running:
-            raise Error(f"{what} {self.id[:12]}: a virtual machine has no {what} yet while it runs")
+    def refuse_image(self, what: str) -> None:
+        """Error if the container is a virtual machine that runs and reads its root from an image; ``what`` is a command
+        that needs a way to its files."""
+        if self.config.spec.root_image is not None and self.state.is_running:
+            raise Error(
+                f"{what} {self.id[:12]}: its files are in the guest alone, above an image of ROOTFS (root_image)"
+            )
 
     def _await_end(self, timeout: float | None) -> State | None:
         """Waits for the end of the container; returns the final state, or None if the state is lost."""

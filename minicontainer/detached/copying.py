@@ -37,6 +37,7 @@ ENTRY = lib.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SET_ID = stat.S_ISUID | stat.S_ISGID
 OF_TARGET = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a copy that concern the target
+GUESTS = "is a file system of the guest's own"
 KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
@@ -168,6 +169,9 @@ class _Copy:
             if status.st_dev != level.status.st_dev and is_kernel_filesystem(fd):
                 self._skip(paths.source, "is a file system of the kernel's")
                 return None
+            if self._source.is_guests(fd):
+                self._skip(paths.source, GUESTS)
+                return None
             return self._put(fd, status, level.target, name, paths)
         finally:
             os.close(fd)
@@ -206,6 +210,8 @@ class _Copy:
                 is_new = False
             target = os.open(name, DIRECTORY, dir_fd=at)
         try:
+            if self._target.is_guests(target):
+                raise Error(sentence("cp", paths.target, GUESTS))
             source = os.open(".", DIRECTORY, dir_fd=fd)
             try:
                 return _Level(source, target, status, is_new, paths, iter(os.listdir(source)))

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from minicontainer.container import host
-from minicontainer.detached.paths import IdMap, Map, container_root
+from minicontainer.detached.paths import IdMap, Map, Root, container_root
 from minicontainer.errors import Error, SpecError, sentence
 from minicontainer.linux.files import openat2, reopen
 from minicontainer.native import lib
@@ -53,9 +53,9 @@ def export(container: Client, target: str | IO[bytes]) -> list[str]:
         try:
             ids = root.ids if container.state.is_running else _ids_of(container.config.spec)
             if not isinstance(target, str):
-                return _Export(target, ids, str(getattr(target, "name", "")).strip("<>")).run(top)
+                return _Export(target, root, ids, str(getattr(target, "name", "")).strip("<>")).run(top)
             with replaced(target) as file:
-                return _Export(file, ids, target).run(top)
+                return _Export(file, root, ids, target).run(top)
         finally:
             os.close(top)
 
@@ -102,11 +102,11 @@ def replaced(path: str) -> Iterator[IO[bytes]]:
 
 
 class _Export:
-    """One archive, written to ``file``; ``name`` is for errors."""
+    """One archive of ``root``, written to ``file``; ``name`` is for errors."""
 
-    def __init__(self, file: IO[bytes], ids: IdMap, name: str) -> None:
+    def __init__(self, file: IO[bytes], root: Root, ids: IdMap, name: str) -> None:
         self._tar = tarfile.TarFile(fileobj=_Output(file, name), mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
-        self._ids = ids
+        self._root, self._ids = root, ids
         self._links: dict[tuple[int, int], str] = {}  # (device, inode) of a file with hard links -> its first name
         self._skipped: list[str] = []
 
@@ -142,6 +142,9 @@ class _Export:
                 return -1
             raise
         try:
+            if self._root.is_guests(fd):
+                self._mount_point(os.fstat(fd), path)
+                return -1
             return self._add(fd, path)
         finally:
             os.close(fd)

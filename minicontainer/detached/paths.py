@@ -20,7 +20,7 @@ from minicontainer.native import lib, syscall_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import ExitStack, contextmanager
     from typing import NamedTuple
 
@@ -78,10 +78,13 @@ def _translate(ranges: Map, number: int, side: int) -> int:
 class Root:
     """The root of a file tree."""
 
-    def __init__(self, root: int, resolve: int, ids: IdMap, hidden: tuple[str, ...] = ()) -> None:
+    def __init__(self, root: int, resolve: int, ids: IdMap, hidden: Sequence[str] = (), guests: Sequence[str] = ()):
         """``root``: a descriptor, or AT_FDCWD; ``resolve``: RESOLVE_* of openat2(2); ``ids``: the owners of files in
-        it; ``hidden``: directories on which something would be mounted if the container ran."""
+        it; ``hidden``: directories on which something would be mounted if the container ran; ``guests``: those on which
+        a guest has mounted something of its own."""
         self._root, self._resolve, self.ids, self._hidden = root, resolve, ids, hidden
+        self._guests: Sequence[str] = ()
+        self._guests = [self._resolved(path) for path in guests]
         root_user = ids.to_host(0, 0)
         same = ids == IdMap() or root_user in (None, (os.geteuid(), os.getegid()))
         self._owner = (os.geteuid(), os.getegid()) if same or root_user is None else root_user
@@ -95,9 +98,13 @@ class Root:
             except OSError as e:
                 if e.errno != errno.EAGAIN or attempt == LOOKUP_TRIES - 1:
                     raise OSError(e.errno, os.strerror(e.errno or 0), path) from None
-        if self._hidden:
+        if self._hidden or self._guests:
             self._check_visible(fd, path)
         return fd
+
+    def is_guests(self, fd: int) -> bool:
+        """Whether a guest has mounted something of its own on a directory, of which nothing is seen here."""
+        return bool(self._guests) and self._path_of(fd) in self._guests
 
     def locate(self, path: str) -> tuple[int, str]:
         """The directory (a descriptor) and the name of the file that ``path`` resolves to, existing or not. The name
@@ -117,12 +124,32 @@ class Root:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def _check_visible(self, fd: int, path: str) -> None:
-        top, path_of_fd = (os.readlink(f"/proc/self/fd/{at}") for at in (self._root, fd))
-        below = f"/{os.path.relpath(path_of_fd, top)}/"
-        for hidden in self._hidden:
-            if below.startswith(f"{hidden}/"):
+        below = f"{self._path_of(fd)}/"
+        for directories, reason in (
+            (self._hidden, "is in a volume, which is there only while the container runs"),
+            (
+                self._guests,
+                "is in a file system of the guest's own; ROOTFS and volumes are shared with the host",
+            ),
+        ):
+            if any(below.startswith(f"{directory}/") for directory in directories):
                 os.close(fd)
-                raise Error(sentence("cp", path, "is in a volume, which is there only while the container runs"))
+                raise Error(sentence("cp", path, reason))
+
+    def _path_of(self, fd: int) -> str:
+        top, path = (os.readlink(f"/proc/self/fd/{at}") for at in (self._root, fd))
+        return f"/{os.path.relpath(path, top)}"
+
+    def _resolved(self, path: str) -> str:
+        """The path without links, where there is such a directory."""
+        try:
+            fd = self.open(path, lib.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return os.path.normpath(path)
+        try:
+            return self._path_of(fd)
+        finally:
+            os.close(fd)
 
     # -- new entries of the directory ``at``, under a free name; they belong to the container's root
 
@@ -167,12 +194,17 @@ def host_root() -> Root:
 
 @contextmanager
 def container_root(container: Client, what: str) -> Iterator[Root]:
-    """The root of a container, with its mounts; of a container that does not run, its ROOTFS. ``what`` is the
-    command."""
-    container.refuse_machine(what)
+    """The root of a container, with its mounts; of a container that does not run, its ROOTFS. Of a machine that runs it
+    is the monitor's, which the guest has by virtio-fs. ``what`` is the command."""
     state, spec = container.state, container.config.spec
     hidden: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
     if state.is_running and state.process is not None:
+        if spec.isolation == "kvm":
+            container.refuse_image(what)
+            from minicontainer.container.machine import division
+
+            guests = division.mounted_inside(spec)
         root, ids = _enter(state.process, f"{what} {container.id[:12]}")
     elif spec.ephemeral:
         raise Error(f"{what} {container.id[:12]}: is not running ({state.status}); what it wrote is gone (ephemeral)")
@@ -180,7 +212,7 @@ def container_root(container: Client, what: str) -> Iterator[Root]:
         root, ids = os.open(spec.rootfs, lib.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), IdMap()
         hidden = tuple(os.path.normpath(mount.target) for mount in spec.mounts)
     try:
-        yield Root(root, IN_ROOT, ids, hidden)
+        yield Root(root, IN_ROOT, ids, hidden, guests)
     finally:
         os.close(root)
 

@@ -19,7 +19,7 @@ from fakemachine import fake, pretend, program
 import minicontainer as mc
 from minicontainer.container.machine import monitor
 from minicontainer.container.machine.run import MachineError
-from minicontainer.errors import Error, ProgramError, SpecError
+from minicontainer.errors import ProgramError, SpecError
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import ffi, lib
@@ -137,19 +137,6 @@ def test_a_restart_that_boots_for_ever_can_be_stopped(
     until(lambda: output(container).count("\n") == 2)
     how(container)
     assert container not in left() or container.state.status == "exited"
-
-
-@pytest.mark.parametrize("what", ["cp", "diff", "export"])
-def test_what_needs_a_way_in_is_refused_by_its_name(fake: Callable[..., Container], what: str) -> None:
-    container = fake("runs", ephemeral=True)
-    calls: dict[str, Callable[[], object]] = {
-        "cp": lambda: container.copy_out("/etc", "/tmp/x"),
-        "diff": container.changes,
-        "export": lambda: container.export("/tmp/x"),
-    }
-    with pytest.raises(Error, match=f"^{what} {container.id[:12]}: a virtual machine has no {what} yet"):
-        calls[what]()
-    assert container.sizes()[0] == 0
 
 
 def test_the_size_of_a_machine_that_runs_stays(fake: Callable[..., Container]) -> None:

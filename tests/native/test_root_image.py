@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from abilities import USER_ID
+from box import until
 from kernels import one_line
 from supplies import Run
 
+from minicontainer.container.cgroup import orphans
 from minicontainer.container.machine import rootimage
 from minicontainer.errors import Error, SpecError, UnsupportedError
 from minicontainer.spec import Spec
@@ -208,6 +212,61 @@ def test_a_change_meanwhile_is_no_image(tree: Path, cache: Path, monkeypatch: py
         open_image(tree, "erofs")
     assert one_line(caught.value, "root_image erofs", "has changed while its image was made")
     assert list(cache.iterdir()) == []
+
+
+# ---- several starts, and one that is killed
+
+
+@pytest.fixture(params=["without a name", "with a name"])
+def draft(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that has files without a name, and on one that has none."""
+    if request.param == "with a name":
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # EISDIR
+
+
+@pytest.mark.needs("mkfs.erofs")
+def test_simultaneous_starts_make_it_once(
+    tree: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, draft: None
+) -> None:
+    make, made = rootimage._make, []
+
+    def make_slowly(*args: Any) -> None:
+        made.append(args)
+        make(*args)
+
+    monkeypatch.setattr(rootimage, "_make", make_slowly)
+    with ThreadPoolExecutor(8) as pool:
+        images = {image.result() for image in [pool.submit(open_image, tree, "erofs") for _ in range(8)]}
+    assert (len(images), len(made), len(list(cache.iterdir()))) == (1, 1, 1)
+
+
+MAKE = """
+import os, sys
+from minicontainer.container.machine import rootimage
+from minicontainer.spec import Spec
+if sys.argv[1] == "with a name":
+    os.O_TMPFILE = os.O_DIRECTORY
+rootimage._arguments = lambda *_: ("/bin/sh", "-c", "cat /tree/fifo")
+rootimage.open_image(Spec(rootfs="root", isolation="kvm", ephemeral=True, root_image="erofs"))
+"""
+
+
+@pytest.mark.needs("mkfs.erofs")
+@pytest.mark.parametrize("draft", ["without a name", "with a name"])
+def test_one_that_is_killed_leaves_nothing(
+    tree: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draft: str
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    process = subprocess.Popen([sys.executable, "-c", MAKE, draft], cwd=tmp_path)
+    with open(tree / "fifo", "wb"):  # when the tool reads it
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        until(lambda: bool(orphans.clean()))  # a control group, as of each container
+    assert len(list(cache.iterdir())) == (draft == "with a name")
+    assert list((tmp_path / "tmp").iterdir()) == []
+    open_image(tree, "erofs")
+    assert len(list(cache.iterdir())) == 1, "and what has a name goes with the next one"
 
 
 AS_USER = """

@@ -142,6 +142,19 @@ def test_errors_are_those_of_a_container(box: Box, debian_13: str, generic: str)
     refusal(box.run("true", options=[*options, generic, "-w", "/no/such"], timeout=150), 125, ["-w /no/such"])
 
 
+def test_mount_points_that_a_read_only_root_has_not(machine: Callable[..., Done], box: Box) -> None:
+    """The container makes them in a layer above; and so does the monitor's for the guest."""
+    for name in ("proc", "sys", "dev"):
+        if (box.rootfs / name).exists():
+            (box.rootfs / name).rmdir()
+    before = sorted(os.listdir(box.rootfs))
+    options = ["--read-only", "--tmpfs", "/made/here"]
+    done = machine("sh", "-c", "cut -d' ' -f2 /proc/mounts; ls -d /sys/class; ! touch /x", options=options)
+    assert done.returncode == 0, done
+    assert {"/dev", "/proc", "/sys", "/made/here", "/sys/class"} <= set(done.stdout.split())
+    assert sorted(os.listdir(box.rootfs)) == before
+
+
 def test_signals_and_the_library(box: Box, kernel: str) -> None:
     popen = mc.Popen(
         ["sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done"],

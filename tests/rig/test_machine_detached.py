@@ -50,11 +50,23 @@ def check_exec(container: mc.Container) -> None:
         assert process.wait(60) == 4
 
 
+def check_files(container: mc.Container, place: Path) -> None:
+    """What the host copies is seen in the guest, and the other way round."""
+    (place / "one").write_text("of the host\n", encoding="utf-8")
+    container.copy_in(f"{place}/one", "/data/in")
+    script = "cat /data/in; echo of the guest >/data/out"
+    assert container.run(["sh", "-c", script], capture_output=True).stdout == b"of the host\n"
+    container.copy_out("/data/out", f"{place}/other")
+    assert (place / "other").read_text(encoding="utf-8") == "of the guest\n"
+
+
 def test_a_machine_is_started_paused_asked_and_stopped(rootfs: Path, tmp_path: Path) -> None:
     kernel = tree(tmp_path, "vmlinuz")
+    (tmp_path / "data").mkdir()
     container = mc.Container.create(
-        ["sh", "-c", ASKED], rootfs=str(rootfs), isolation="kvm", kernel=kernel, interactive=True, read_only=True
-    )
+        ["sh", "-c", ASKED], rootfs=str(rootfs), isolation="kvm", kernel=kernel, interactive=True, read_only=True,
+        mounts=(mc.Mount("/data", f"{tmp_path}/data"),),
+    )  # fmt: skip
     try:
         container.start_again()
         assert {event.side for event in container.timeline or ()} == {"parent", "child", "guest"}
@@ -67,6 +79,7 @@ def test_a_machine_is_started_paused_asked_and_stopped(rootfs: Path, tmp_path: P
         assert container.stats().memory
         assert next(task.command for task in container.tasks()) == "minicontainer-vmm"
         check_exec(container)
+        check_files(container, tmp_path)
         process = container.exec(["sleep", "1002"])
         container.stop()
         assert process.wait(60) == -signal.SIGKILL

@@ -301,6 +301,26 @@ def test_a_mount_is_a_submount(program: Path, tmp_path: Path) -> None:
             assert ATTRIBUTES.unpack_from(reply.data, ENTRY.size)[-1] == flags, word
 
 
+def test_an_access_control_list_of_ids_that_the_server_does_not_have(
+    program: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Linux takes no list with the id -1, and then refuses every use of the file; no process has the id -2."""
+    other, none = tmp_path_factory.mktemp("other"), 2**32 - 1
+    (other / "file").touch()
+
+    def entries(user: int, group: int) -> bytes:
+        found = [(1, 6, none), (2, 6, user), (4, 0, none), (8, 4, group), (16, 6, none), (32, 0, none)]  # acl(5)
+        return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in found)
+
+    os.setxattr(other / "file", "system.posix_acl_access", entries(1234, os.getegid()))
+    with Client(program, tmp_path, f"mkdir root/other; mount --bind {other} root/other") as client:
+        client.start()
+        node = client.lookup("file", client.lookup("other"))
+        for size, data in ((100, entries(2**32 - 2, 0)), (0, struct.pack("<II", 52, 0))):
+            wanted = struct.pack("<II", size, 0) + name("system.posix_acl_access")
+            assert client.call("GETXATTR", node, wanted) == (0, data)
+
+
 def test_extended_attributes(client: Client) -> None:
     (client.root / "file").touch()
     node = client.lookup("file")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hosts import some_host
 
 from minicontainer.container.filesystem.etc import EtcFile
-from minicontainer.container.machine import division, guest, monitor
+from minicontainer.container.machine import division, guest, monitor, start
 from minicontainer.container.network import usernet
 from minicontainer.container.network.veth import Endpoint
 from minicontainer.errors import SpecError, UnsupportedError
@@ -158,6 +160,35 @@ def test_binds_are_mounted_outside_and_tmpfs_inside() -> None:
     division.check(spec)
     assert division.outer(spec).mounts == (BIND,)
     assert division.inner(spec).mounts == (TMPFS,)
+
+
+def test_mount_points_in_a_read_only_root_are_made_outside() -> None:
+    """But not those that no file system of the host has, and none where the guest makes them itself."""
+    below = [Mount("/tmp/x", type="tmpfs"), Mount("/dev/x", type="tmpfs"), Mount("/tmpx", type="tmpfs")]
+    mounts = [TMPFS, BIND, *below]
+    assert division.outer(spec_of(mounts=mounts)).mounts == (BIND,)
+    assert division.outer(spec_of(mounts=mounts, read_only=True)).mounts == (TMPFS, BIND, below[2])
+    image = spec_of(mounts=mounts, read_only=True, root_image="ext4")
+    assert [mount.type for mount in division.outer(image).mounts] == ["bind"]
+    for fields, lacks in (({}, True), ({}, False), ({"ephemeral": True}, False)):
+        outer = division.outer(spec_of(mounts=mounts, read_only=True, **fields))
+        text = lines(monitor.compile(outer, some_host(outer, lacks_mount_points=lacks)))
+        kernels = [text.find(f'"{path}"') for path in ("/dev", "/proc", "/sys")]
+        places = [text.index(f'mount_point("{path}"') for path in ("/tmp", "/data", "/tmpx")]
+        assert places == sorted(places)
+        assert all(0 < place < places[0] for place in kernels) == (lacks or bool(fields))
+        assert (text.rindex("MOUNT_ATTR_RDONLY") > places[-1]) == (lacks or bool(fields))
+
+
+def test_an_error_of_the_guest_names_the_mount_as_it_was_given() -> None:
+    spec = spec_of(mounts=[BIND, TMPFS, Mount("/ro", "/srv/file.txt", readonly=True)])
+    plan = guest.compile(spec, some_host(spec))
+    for point, named in (("/tmp", "/tmp"), ("/ro", "/srv/file.txt")):
+        number = next(i for i, step in enumerate(plan.steps) if step.call == "mount_point" and step.args[0] == point)
+        failure = SimpleNamespace(kind=lib.MC_GUEST_STEP_FAILED, step=number, error=errno.ENOTDIR)
+        error = str(start.guest_error(spec, plan, failure, ""))
+        assert error.startswith(f"{'tmpfs' if point == '/tmp' else 'bind'} target {point}: ")
+        assert named in error
 
 
 @pytest.mark.parametrize(("limits", "memory", "cpus"), [({}, 512, 1), ({"memory": "1g", "cpus": 1.5}, 1024, 2)])

@@ -22,6 +22,13 @@ NATIVE_H = "".join(
     for name in ("plan/native.h", "start/start.h", "kvm/vcpu.h")
 )
 
+STRINGS = {  # macros of csrc that are no numbers
+    name: value.encode()
+    for header in (ROOT / "csrc").glob("*/*.h")
+    for part in header.read_text(encoding="utf-8").split("/* STRINGS BEGIN */")[1:]
+    for name, value in re.findall(r'#define (\w+) "([^"]*)"', part.split("/* STRINGS END */")[0])
+}
+
 
 def members(name: str) -> dict[str, ast.stmt]:
     """What the stub says of a class."""
@@ -51,7 +58,8 @@ def test_the_stub_has_every_function_with_its_arguments() -> None:
 def test_the_stub_has_every_name_of_the_contract() -> None:
     stated = {name for name, node in members("_Lib").items() if isinstance(node, ast.AnnAssign)}
     assert stated == {name for name in dir(lib) if name.startswith("MC_")}
-    assert all(isinstance(getattr(lib, name), int) for name in stated)
+    strings = {name for name in stated if not isinstance(getattr(lib, name), int)}
+    assert {name: ffi.string(getattr(lib, name)) for name in strings} == STRINGS
 
 
 def test_what_the_stub_says_of_ffi_is_there() -> None:

@@ -6,12 +6,17 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/limits.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "virtio/fs/server.h"
+
+#define NO_ID ((uint32_t)-1) /* what the kernel says for one that this user namespace does not have */
+#define NOBODYS ((uint32_t)-2)
 
 typedef char xattr_name[XATTR_NAME_MAX + 1];
 
@@ -31,6 +36,22 @@ static int is_acl(const char *name)
 	return strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_default") == 0;
 }
 
+/* Entries for users and groups that the server does not have get an id that no process of the client has. Linux takes
+ * no list with one that has none, and refuses every use of the file (posix_acl_from_xattr() in fs/posix_acl.c). Linux
+ * 6.1 has none for any entry of a file on an ID-mapped mount. */
+static void give_ids(char *acl, size_t size)
+{
+	for (size_t at = sizeof(struct posix_acl_xattr_header); at + sizeof(struct posix_acl_xattr_entry) <= size;
+	     at += sizeof(struct posix_acl_xattr_entry)) {
+		struct posix_acl_xattr_entry entry;
+
+		memcpy(&entry, acl + at, sizeof(entry));
+		if ((entry.e_tag == ACL_USER || entry.e_tag == ACL_GROUP) && entry.e_id == NO_ID)
+			entry.e_id = NOBODYS;
+		memcpy(acl + at, &entry, sizeof(entry));
+	}
+}
+
 /* ---- FUSE_GETXATTR, FUSE_LISTXATTR */
 
 /* Answers with the attribute of a name, or for NULL with the list of names; for size 0 with its size. */
@@ -48,6 +69,8 @@ static int answer(struct mc_fs_call *call, const char *name)
 	n = name ? getxattr(path, name, value, room) : listxattr(path, value, room);
 	r = n < 0 ? -errno : 0;
 	if (r == 0 && room) {
+		if (name && is_acl(name))
+			give_ids(value, (size_t)n);
 		r = call->out.left < (size_t)n ? -ERANGE : mc_fs_put(&call->out, value, (size_t)n);
 	} else if (r == 0) {
 		struct fuse_getxattr_out out = { .size = (uint32_t)n };

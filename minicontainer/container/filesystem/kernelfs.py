@@ -55,6 +55,13 @@ def prepare_masks(b: Builder, spec: Spec, host: Host) -> None:
         )
 
 
+def make_mount_points(b: Builder) -> None:
+    """Makes /dev, /proc and /sys where they are missing: for a guest, which sees a read-only root."""
+    b.phase = "root"
+    for path, mode in (("/dev", 0o755), ("/proc", 0o555), ("/sys", 0o555)):
+        b.add(p.mkdirat(FDCWD, path, mode, tolerate=EXISTING))
+
+
 def attach_proc(b: Builder, spec: Spec, host: Host) -> None:
     """Attaches /proc, writes sysctls, masks paths and makes paths read-only."""
     b.phase = "/proc"

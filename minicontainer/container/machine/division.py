@@ -7,7 +7,7 @@ import posixpath
 
 from minicontainer.errors import SpecError
 from minicontainer.microvm.devices import ALWAYS, NETWORK, VSOCK, root_image
-from minicontainer.native import lib
+from minicontainer.native import ffi, lib
 from minicontainer.records import replace
 from minicontainer.spec.limits import NO_LIMITS
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MEMORY = 512 << 20  # bytes of a guest whose spec has no limit
 MEMORY_LEAST = 96 << 20
 OVERHEAD = 64 << 20  # bytes of a cgroup beside the guest's memory: for the monitor, its page tables and KVM
-IMAGE, SHARE = "/image", "/share"  # where the guest's init mounts them (csrc/guest/control.h)
+IMAGE, SHARE = (ffi.string(path).decode() for path in (lib.MC_GUEST_IMAGE, lib.MC_GUEST_SHARE))  # in the guest
 GUESTS_OWN = ("/proc", "/sys", "/dev")
 READ_ONLY = ("/proc/sys",)  # every kernel has it; the others of host.READ_ONLY say nothing of the host here
 
@@ -125,7 +125,7 @@ def outer(spec: Spec) -> Spec:
         cwd="/",
         user=None,
         group_add=(),
-        mounts=tuple(_mount_outside(spec, i) for i, mount in enumerate(spec.mounts) if mount.type != "tmpfs"),
+        mounts=tuple(_mount_outside(spec, i) for i in _outside(spec)),
         init=False,
         limits=limits,
         ulimits=(),
@@ -187,6 +187,30 @@ def inner_host(host: Host, spec: Spec, endpoint: Endpoint | None = None) -> Host
         endpoint=None if endpoint is None else endpoint._replace(in_guest=True),
         etc=(),
     )
+
+
+def of_guest(spec: Spec) -> Spec:
+    """The spec as its user has written it, with the mounts of ``inner``: for errors of the guest's plan."""
+    return replace(spec, mounts=tuple(spec.mounts[i] for i in _inside(spec)))
+
+
+def mounted_inside(spec: Spec) -> tuple[str, ...]:
+    """What the guest mounts that the host does not see."""
+    return (*GUESTS_OWN, *(mount.target for mount in spec.mounts if mount.type == "tmpfs"))
+
+
+def _outside(spec: Spec) -> Iterator[int]:
+    """The indexes of the mounts of the outer container: binds, and where the guest sees a read-only root, each tmpfs
+    whose mount point the guest cannot make."""
+    own = [*GUESTS_OWN]
+    for i, mount in enumerate(spec.mounts):
+        target = posixpath.normpath(mount.target)
+        if mount.type != "tmpfs":
+            yield i
+        elif spec.read_only and spec.root_image is None:
+            if not any(f"{target}/".startswith(f"{above}/") for above in own):
+                yield i
+            own.append(target)
 
 
 def _inside(spec: Spec) -> Iterator[int]:

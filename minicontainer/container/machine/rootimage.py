@@ -1,9 +1,9 @@
 """The image of ROOTFS (``root_image``): a file system in a file, which a machine reads as a disk.
 
 Theory of operation. mkfs.erofs(1) or mke2fs(8) runs in a container: ROOTFS is a read-only volume of it, and the image
-the only file that it can write. So it sees owners as the program's container would, and what a program of ROOTFS does
-to its directories meanwhile leads nowhere. The image is kept in ``~/.cache/minicontainer/root-images`` (usercache.py),
-and found again as long as ROOTFS stays as it is (roottree.py).
+its standard input, the only file that it can write. So it sees owners as the program's container would, and what a
+program of ROOTFS does to its directories meanwhile leads nowhere. The image is kept in
+``~/.cache/minicontainer/root-images`` (usercache.py), and found again as long as ROOTFS stays as it is (roottree.py).
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from minicontainer.container.machine.roottree import Tree
 
 KIND = "root-images"
+MOUNT_POINTS = "root-image-tools"  # the root of a tool's container, where it has nothing but mount points
 TOTAL_MAX = 16 << 30  # bytes of all images
 FORMAT = 1  # of an image, and of what it is found by
-TREE, IMAGE = "/tree", "/image"  # in the container of the tool
+TREE, IMAGE = "/tree", "/proc/self/fd/0"  # in the container of the tool; the image may have no name
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")  # directories of the host: what a tool of a distribution needs
 PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/sbin", "/bin")
 TOOLS = {"erofs": ("mkfs.erofs", "erofs-utils"), "ext4": ("mke2fs", "e2fsprogs")}  # and their packages
@@ -33,22 +34,21 @@ SAID_MAX = 4096  # bytes of what a tool has said
 
 
 def open_image(spec: Spec) -> int:
-    """A descriptor of the image, for reading, which the caller closes. It is made if there is none of ROOTFS as it is.
+    """A descriptor of the image, for reading, which the caller closes. It is made if there is none of ROOTFS as it is,
+    by one start at a time: the others wait for it.
 
     UnsupportedError: the tool is missing; SpecError: an image of ROOTFS cannot be what the container would see; Error:
     the tool has failed, or ROOTFS has changed meanwhile."""
     kind = spec.root_image or ""
-    tool, tree = _tool(kind), roottree.look(spec.rootfs)
-    _check_owners(spec, tree)
-    if kind == "ext4":
-        _check_root(spec)
-    made_of = (FORMAT, kind, _ids(spec), *stamps.of_files([tool]), tree.stamp)
-    name = stamps.digest(stamps.encoded(repr(made_of)))
-    fd = usercache.reuse(KIND, name)
-    if fd is not None:
+    tool = _tool(kind)
+    if (fd := usercache.reuse(KIND, _name(spec, tool, _look(spec)))) is not None:
         return fd
     try:
         with usercache.Draft(KIND) as draft:
+            tree = _look(spec)  # it may have changed while another start made its image
+            name = _name(spec, tool, tree)
+            if (fd := usercache.reuse(KIND, name)) is not None:
+                return fd
             _make(spec, tool, tree, draft)
             if roottree.look(spec.rootfs).stamp != tree.stamp:
                 raise Error(f"root_image {kind}: {spec.rootfs} has changed while its image was made (once more)")
@@ -58,6 +58,21 @@ def open_image(spec: Spec) -> int:
             raise
         reason = f"{usercache.directory(KIND)}: {e.strerror.lower()}" if e.strerror else str(e)
         raise Error(f"root_image {kind}: {reason} (another XDG_CACHE_HOME)") from None
+
+
+def _look(spec: Spec) -> Tree:
+    """SpecError: the image of ROOTFS would not be as the container sees it."""
+    tree = roottree.look(spec.rootfs)
+    _check_owners(spec, tree)
+    if spec.root_image == "ext4":
+        _check_root(spec)
+    return tree
+
+
+def _name(spec: Spec, tool: str, tree: Tree) -> str:
+    """By which an image is found."""
+    made_of = (FORMAT, spec.root_image, _ids(spec), *stamps.of_files([tool]), tree.stamp)
+    return stamps.digest(stamps.encoded(repr(made_of)))
 
 
 def _tool(kind: str) -> str:
@@ -112,22 +127,19 @@ def _check_root(spec: Spec) -> None:
 
 def _make(spec: Spec, tool: str, tree: Tree, draft: usercache.Draft) -> None:
     """Writes the image. Error: the tool has failed."""
-    import tempfile
-
     kind = spec.root_image or ""
-    with tempfile.TemporaryDirectory(prefix="minicontainer-") as empty:
-        binds = [Mount(path, path, readonly=True) for path in SYSTEM if os.path.isdir(path)]
-        binds += [Mount(TREE, spec.rootfs, readonly=True), Mount(IMAGE, draft.path)]
-        tools = Spec(
-            args=_arguments(kind, tool, tree),
-            rootfs=empty,
-            mounts=tuple(binds),
-            userns=_userns(spec),
-            cap_drop=("ALL",),
-            cap_add=("DAC_READ_SEARCH",),
-            die_with_parent=True,
-        )
-        status, said = _run(tools)
+    binds = [Mount(path, path, readonly=True) for path in SYSTEM if os.path.isdir(path)]
+    binds.append(Mount(TREE, spec.rootfs, readonly=True))
+    tools = Spec(
+        args=_arguments(kind, tool, tree),
+        rootfs=usercache.place(MOUNT_POINTS),
+        mounts=tuple(binds),
+        userns=_userns(spec),
+        cap_drop=("ALL",),
+        cap_add=("DAC_READ_SEARCH",),
+        die_with_parent=True,
+    )
+    status, said = _run(tools, draft.fd)
     if status:
         raise Error(f"root_image {kind}: {os.path.basename(tool)} has ended with status {status}: {said or 'silently'}")
 
@@ -142,12 +154,11 @@ def _arguments(kind: str, tool: str, tree: Tree) -> tuple[str, ...]:
     return (tool, "-q", "-F", "-t", "ext4", *options, IMAGE, f"{kibibytes}k")
 
 
-def _run(spec: Spec) -> tuple[int, str]:
+def _run(spec: Spec, image: int) -> tuple[int, str]:
     """The status of the container's program, and the last line of its output."""
     output = os.memfd_create("minicontainer-output", os.MFD_CLOEXEC)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
-        child = start.start(spec, (null, output, output))
+        child = start.start(spec, (image, output, output))
         try:
             status = child.spawn.wait()
         finally:
@@ -155,7 +166,6 @@ def _run(spec: Spec) -> tuple[int, str]:
         size = os.fstat(output).st_size
         text = os.pread(output, SAID_MAX, max(0, size - SAID_MAX)).decode("utf-8", "replace")
     finally:
-        os.close(null)
         os.close(output)
     printable = "".join(c if c.isprintable() else "?" if c not in "\r\n" else "\n" for c in text)
     return status, next((line.strip() for line in reversed(printable.splitlines()) if line.strip()), "")

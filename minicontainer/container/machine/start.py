@@ -242,7 +242,7 @@ def guest_error(spec: Spec, plan: Plan, failure: Any, text: str, console: str = 
         if failure.kind == lib.MC_GUEST_EXEC_FAILED or (step is not None and step.op == lib.MC_EXEC):
             return explain.program_error(spec, failure.error, failure.program)
         if step is not None:
-            return explain.step_error(spec, step, failure.error)
+            return explain.step_error(division.of_guest(spec), step, failure.error)
     if failure.kind == lib.MC_GUEST_CLONE_FAILED:
         return StepError(failure.error, "clone3 in the guest")
     if failure.kind == lib.MC_GUEST_STEP_ENDED and step is not None:
