@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -25,6 +26,8 @@
 #include <sys/stat.h>
 
 #include "vmm/vmm.h"
+
+#define STACK (256 << 10) /* bytes of each thread's */
 
 static struct mc_vmm vmm = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -66,6 +69,17 @@ static void raise_descriptors(void)
 	}
 }
 
+/* In usual ones, of 8 MiB, the kernel would give a huge page of 2 MiB at the first byte that is used. */
+static void make_stacks_small(void)
+{
+	pthread_attr_t attributes;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK);
+	pthread_setattr_default_np(&attributes);
+	pthread_attr_destroy(&attributes);
+}
+
 int main(void)
 {
 	uint64_t entered = mc_now();
@@ -80,6 +94,7 @@ int main(void)
 	vmm.has_terminal = ((const struct mc_guest_start *)((char *)vmm.run + vmm.run->start))->flags & MC_GUEST_TTY;
 	signals = take_signals();
 	raise_descriptors();
+	make_stacks_small();
 	vmm.ended = eventfd(0, EFD_CLOEXEC);
 	if (vmm.ended < 0)
 		mc_vmm_fail(&vmm, -errno, "eventfd()");

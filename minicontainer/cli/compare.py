@@ -178,20 +178,28 @@ def linux(kernel: str, memory: str, append: str | None, against: str | None, **c
 @figures(5)
 @click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Memory of each machine.")
 @click.option("--kernel", metavar="FILE", help="Kernel of the machines. [default: as run --isolation kvm]")
-def microvm(kernel: str | None, memory: str, **common: Any) -> None:
+@click.option("--libkrun", metavar="FILE", help="A libkrun.so, with libkrunfw.so.5 beside it: measured too.")
+def microvm(kernel: str | None, memory: str, libkrun: str | None, **common: Any) -> None:
     """Measure a program in a container and in a virtual machine (run --isolation kvm), beside QEMU's microvm.
 
     QEMU executes the same program from an initramfs. The reads are of files that the host shares.
     """
+    from minicontainer.compare import krunpeers
     from minicontainer.compare.microvm import NAMES, WARM_UP, measure
 
     size("memory", memory)
-    report = _measured(measure, NAMES, common, WARM_UP, kernel=kernel, memory=memory)
+    if libkrun is not None:
+        krunpeers.check(libkrun)
+    report = _measured(measure, NAMES, common, WARM_UP, kernel=kernel, memory=memory, libkrun=libkrun)
     if not report:
         return
     _machine(report)
     for part, compared in report["microvm"].items():
         _rows(compared, part, versus="qemu")
+    if report["memory"]:
+        click.echo("\nmemory beside the guests' (PSS):")
+    for what, mebibytes in report["memory"].items():
+        click.echo(f"{what}: {mebibytes:.2f}")
     _targets(report)
     _unable(report)
 

@@ -40,11 +40,11 @@ WARM_UP = 1  # rounds: each takes seconds
 
 class Marked:
     """A command that prints marks, timed until the first, from each to the next, and until its end. ``marks``: what is
-    measured until a mark -> the mark."""
+    measured until a mark -> the mark. Without ``ends`` it is killed after the last mark."""
 
-    def __init__(self, name: str, argv: list[str], marks: Mapping[str, bytes] = MARKS) -> None:
-        self.name, self._argv, self._marks = name, argv, tuple(marks.values())
-        self.parts = (*marks, TOTAL)
+    def __init__(self, name: str, argv: list[str], marks: Mapping[str, bytes] = MARKS, *, ends: bool = True) -> None:
+        self.name, self._argv, self._marks, self._ends = name, argv, tuple(marks.values()), ends
+        self.parts = (*marks, TOTAL) if ends else (*marks,)
 
     def once(self) -> tuple[int, ...]:
         """As Contender."""
@@ -60,11 +60,14 @@ class Marked:
                     now = perf_counter_ns()
                     taken.append(now - since)
                     since = now
+                if len(taken) == len(self._marks) and not self._ends:
+                    running.kill()
+                    break
         took = perf_counter_ns() - start
-        if running.returncode or len(taken) < len(self._marks):
+        if len(taken) < len(self._marks) or (running.returncode and self._ends):
             last = said.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
             raise Error(f"{last[0]} (status {running.returncode})")
-        return *taken, took
+        return (*taken, took) if self._ends else (*taken,)
 
     def close(self) -> None:
         """As Contender."""

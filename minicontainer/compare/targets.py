@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from minicontainer.compare.statistics import Samples, percentile
@@ -28,6 +28,22 @@ class Target(NamedTuple):
         own = by_name[self.own] if self.own else [0] * len(by_name[self.name])
         rounds = zip(by_name[self.name], by_name[self.base], own, strict=True)
         return percentile([(a - c) / b for a, b, c in rounds], 50)
+
+
+class Limit(NamedTuple):
+    """The figure ``name``, which has its unit, is ``most`` at the most."""
+
+    name: str
+    most: float
+
+
+def within(limits: Sequence[Limit], figures: Mapping[str, float]) -> list[dict[str, object]]:
+    """As ``judged``, of figures by name; ``ratio`` is the figure."""
+    found = []
+    for name, most in limits:
+        value = figures.get(name)
+        found.append({"target": name, "most": most, "ratio": value, "kept": None if value is None else value <= most})
+    return found
 
 
 def judged(targets: Sequence[Target], samples: Sequence[Samples]) -> list[dict[str, object]]:

@@ -116,7 +116,7 @@ DOORS = {
     "_libzstd": "kvm/boot/zstd.py",
 }
 PRINTERS = {"cli"}  # who may print or exit; programs that are run by themselves are named in PROGRAMS
-PROGRAMS = {"compare/bootworker.py", "compare/networkworker.py", "compare/worker.py"}
+PROGRAMS = {f"compare/{name}.py" for name in ("bootworker", "machinememory", "networkworker", "worker")}
 
 
 @cache

@@ -1,0 +1,35 @@
+"""``compare microvm``: it boots its machines, and its data is whole. No figure is asserted."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from box import CLI
+from test_machine import tree
+
+from minicontainer.compare.machinememory import COMMAND, FURTHER, MONITOR
+
+pytestmark = [pytest.mark.needs("rig", "kvm-hardware"), pytest.mark.timeout(420)]
+
+
+def test_a_machine_beside_qemus_and_its_memory(tmp_path: Path) -> None:
+    target, kernel = tmp_path / "figures.json", tree(tmp_path, "vmlinuz")
+    chosen = [word for name in ("machine", "qemu-microvm", "memory") for word in ("--only", name)]
+    words = ["compare", "microvm", "-n", "1", "--kernel", kernel, *chosen, "--meta", str(target)]
+    done = subprocess.run([*CLI, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(target.read_text(encoding="utf-8"))
+    samples, memory = report["samples_ns"], report["memory"]
+    for name in ("machine", "qemu-microvm"):
+        (init,), (total,) = samples["init"][name], samples["total"][name]
+        assert 0 < init < total
+    assert set(memory) == {MONITOR, COMMAND, FURTHER}
+    assert all(mebibytes > 0 for mebibytes in memory.values())
+    assert "machine / qemu-microvm: " in done.stdout
+    assert re.search(r"^(kept|MISSED): init: machine / qemu-microvm [0-9.]+ \(at most 0.60\)$", done.stdout, re.M)
+    for name, most in ((MONITOR, "12.00"), (FURTHER, "1.00")):
+        assert re.search(rf"^(kept|MISSED): {re.escape(name)} [0-9.]+ \(at most {most}\)$", done.stdout, re.M)
