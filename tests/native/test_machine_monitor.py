@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from fakemachine import fake, pretend, program
 import minicontainer as mc
 from minicontainer.container.machine import monitor
 from minicontainer.container.machine.run import MachineError
-from minicontainer.errors import Error, ProgramError, SpecError
+from minicontainer.errors import Error, ProgramError, SpecError, UnsupportedError
+from minicontainer.linux import caps
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import ffi, lib
@@ -163,6 +165,22 @@ def test_a_field_that_a_machine_cannot_honour_leaves_nothing(fake: Callable[...,
         with pytest.raises(SpecError, match="privileged"):
             fake("runs", how=how, privileged=True)
     assert left() == []
+
+
+def test_a_capability_that_the_caller_does_not_have_is_named(pretend: Callable[[str], None], rootfs: Path) -> None:
+    """In the host's user namespace; by a thread that has less rights."""
+    pretend("ends")
+
+    def refused() -> str:
+        held = caps.capabilities().permitted & ~caps.mask(("SYS_RESOURCE", "SETFCAP"))
+        caps.capset(held, held, 0)
+        with pytest.raises(UnsupportedError) as caught:
+            mc.Popen(["true"], rootfs=str(rootfs), isolation="kvm", userns="host")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(1) as pool:
+        message = pool.submit(refused).result()
+    assert message.startswith("isolation kvm: its monitor needs CAP_SYS_RESOURCE, CAP_SETFCAP, which"), message
 
 
 EXECUTE = """
