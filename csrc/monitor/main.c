@@ -135,6 +135,17 @@ static void kill_remaining(void)
 	}
 }
 
+/* Of the run that has ended. What a guest has told is cleared at each start (csrc/vmm/report.c). */
+static int was_out_of_memory(void)
+{
+	const struct mc_monitor *shared = self.shared;
+	uint32_t guests = 0;
+
+	if (shared->guest >= 0)
+		mc_sys4(SYS_pread64, MC_FD(shared->guest), MC_PTR(&guests), sizeof(guests), shared->guest_oom_kills);
+	return guests || cgroup_oom_kills(shared->cgroup) > self.oom_kills;
+}
+
 static void record_exit(void)
 {
 	struct mc_spawn *spawn = &self.shared->spawn;
@@ -150,7 +161,7 @@ static void record_exit(void)
 	kill_remaining();
 	failpoint("killed");
 	drain();
-	self.run.oom_killed = cgroup_oom_kills(self.shared->cgroup) > self.oom_kills;
+	self.run.oom_killed = was_out_of_memory();
 	is_oom = self.run.oom_killed && self.run.exit_code == 128 + SIGKILL;
 	self.run.reason = self.expired ? "timeout" : is_oom ? "oom" : spawn->status < 0 ? "signal" : "exited";
 	if (self.run.oom_killed)

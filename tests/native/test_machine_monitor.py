@@ -113,6 +113,23 @@ def test_a_restart_finds_the_shared_memory_as_the_first_start_did(fake: Callable
     assert second == third == f"ends: started 1, exited 1, records 0, of {size}"
 
 
+def test_a_program_that_the_guests_kernel_killed_for_memory(fake: Callable[..., Container]) -> None:
+    """A restart forgets it."""
+    container = fake("out of memory", restart="on-failure:1")
+    assert container.wait(30) == 5
+    assert (container.state.reason, container.state.oom_killed) == ("exited", False)
+    container = fake("out of memory")
+    assert container.wait(30) == 137
+    assert (container.state.reason, container.state.oom_killed) == ("oom", True)
+
+
+def test_so_says_the_result(pretend: Callable[[str], None], rootfs: Path) -> None:
+    pretend("out of memory")
+    with mc.Popen(["true"], rootfs=str(rootfs), isolation="kvm") as process:
+        assert process.wait(30) == -signal.SIGKILL
+    assert process.reason == "oom"
+
+
 def test_created_is_started_later_and_again(fake: Callable[..., Container]) -> None:
     container = fake("runs", how=Container.create)
     assert container.status == "created"
