@@ -32,7 +32,7 @@ MC_START(monitor_main);
 #define BACKOFF_MOST (60000 * MS)
 #define STABLE (10000 * MS) /* a run of this length resets the backoff */
 
-static struct monitor self = { .report = -1 };
+static struct monitor self = { .creator = MC_STARTED_FD, .report = -1 };
 
 /* The monitor's memory holds no secret: there is no dumpable attribute to save. */
 void mc_dumpable_save(void)
@@ -239,6 +239,7 @@ static void report_start(int r)
 	const char byte = 1;
 	int lock = self.shared->lock;
 
+	self.creator = -1;
 	if (r == 0) {
 		r = self.shared->state_error = record_start();
 		failpoint("started");
@@ -247,11 +248,14 @@ static void report_start(int r)
 		kill_and_reap(&self.shared->spawn);
 		state_unreserve(self.shared);
 	}
+	if (r < 0) { /* the creator reports the error, and cleans up, if it is there */
+		if (mc_sys3(SYS_write, MC_STARTED_FD, MC_PTR(&byte), 1) < 0)
+			end_release(self.shared);
+		end(1);
+	}
 	close_fd(&lock);
 	mc_sys3(SYS_write, MC_STARTED_FD, MC_PTR(&byte), 1);
 	mc_sys1(SYS_close, MC_STARTED_FD);
-	if (r < 0)
-		end(1); /* the creator reports the error, and cleans up */
 }
 
 /* A container whose socket or state file could not be created is not started. */
