@@ -179,7 +179,7 @@ def test_a_program_that_is_killed_for_memory(machine: Callable[..., Done], tmp_p
     meta = tmp_path / "meta.json"
     done = machine("sh", "-c", "tail /dev/zero", options=("-m", "128m", "--meta", meta))
     assert (done.returncode, json.loads(meta.read_text(encoding="utf-8"))["reason"]) == (137, "oom"), done
-    assert "--memory 128m: the guest ran out of memory, and its kernel killed the program" in done.stderr
+    assert "--memory 134217728: the guest ran out of memory, and its kernel killed the program" in done.stderr
 
 
 IMAGE = """
