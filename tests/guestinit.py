@@ -196,8 +196,9 @@ class Host:
 class Init(Host):
     """A running init."""
 
-    def __init__(self, program: Path, helper: int = -1, room: int = 0) -> None:
-        """``helper``: a descriptor of its /init-helper; ``room``: bytes that its outputs hold until they are read."""
+    def __init__(self, program: Path, helper: int = -1, room: int = 0, vmstat: int = -1) -> None:
+        """``helper``, ``vmstat``: descriptors of its /init-helper and /proc/vmstat; ``room``: bytes that its outputs
+        hold until they are read."""
         pairs = {name: socket.socketpair() for name in NAMES}
         self.listener = _listener()
         self.ends = [pair[0] for pair in pairs.values()]
@@ -208,9 +209,8 @@ class Init(Host):
             pairs[name][1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
         with open(os.devnull, "rb+", buffering=0) as null:
             given = {name: pair[1].fileno() for name, pair in pairs.items()}
-            given |= {"null": null.fileno(), "listener": self.listener.fileno()} | (
-                {} if helper < 0 else {"helper": helper}
-            )
+            given |= {"null": null.fileno(), "listener": self.listener.fileno()}
+            given |= {name: fd for name, fd in (("helper", helper), ("vmstat", vmstat)) if fd >= 0}
             for _, end in pairs.values():
                 end.setblocking(False)
             self._start(program, given)
@@ -222,7 +222,8 @@ class Init(Host):
         numbers = [3 + i for i in range(len(names))]
         steps = [p.prctl("PR_SET_PDEATHSIG", 9), *(p.dup3(Slot("null"), number) for number in (0, 1, 2))]
         steps += [p.dup3(Slot(name), number) for name, number in zip(names, numbers, strict=True)]
-        words = [*map(str, numbers), *(() if "helper" in names else "-")]
+        known = dict(zip(names, numbers, strict=True))
+        words = [str(known.get(name, "-")) for name in (*NAMES, "listener", "helper", "vmstat")]
         steps += [p.close_range(3 + len(names)), p.execve([str(program)], ["guest-main", *words], [])]
         self.child = Spawn(Plan(steps, given))
         copies = {name: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE) for name, fd in given.items()}

@@ -139,7 +139,7 @@ struct mc_guest_failed {
 
 struct mc_guest_exited {
 	int32_t status;         /* exit code, or minus the signal                                       */
-	uint32_t reserved;
+	uint32_t oom_kills;     /* processes that the kernel has killed for memory meanwhile; of exec: 0 */
 	uint64_t rusage[3];     /* user and system microseconds, peak resident set in KiB (wait4(2))    */
 };
 

@@ -85,6 +85,8 @@ struct guest {
 	int kmsg;       /* /dev/kmsg, or -1 */
 	int helper;     /* the file of the slot `init`, or -1 */
 	int caches;     /* /proc/sys/vm/drop_caches, or -1 */
+	int vmstat;     /* /proc/vmstat, or -1 */
+	uint64_t oom_kills; /* before the program */
 	int signals;    /* a signalfd(2) for SIGCHLD; all signals are blocked */
 	int listener;   /* for exec, nonblocking; -1: the kernel has no vsock */
 	void (*accept)(const struct guest *g); /* called when the listener has a connection */
@@ -102,7 +104,7 @@ struct guest {
 /* No descriptor is open. (As an initial value, this would put the buffers of the flows into the file.) */
 static inline void guest_init(struct guest *g)
 {
-	g->control.fd = g->kmsg = g->helper = g->caches = g->signals = g->listener = g->peer = -1;
+	g->control.fd = g->kmsg = g->helper = g->caches = g->vmstat = g->signals = g->listener = g->peer = -1;
 	for (int i = 0; i < 3; i++)
 		g->ports[i] = g->flows[i].from = g->flows[i].to = -1;
 }
@@ -125,6 +127,10 @@ long start_await(struct guest *g);                          /* start.c: START */
 long root_switch(struct guest *g, const struct mc_guest_start *s); /* root.c */
 long program_start(struct guest *g);                        /* program.c: up to STARTED */
 long serve(struct guest *g);                                /* serve.c: up to EXITED */
+
+/* ---- memory.c */
+
+uint64_t oom_kills(int vmstat); /* how many processes the kernel has killed since its boot as it had no memory */
 
 /* ---- exec.c */
 

@@ -60,9 +60,9 @@ static long mount_own(struct guest *g)
 	return 0;
 }
 
-static int open_if_there(const char *path)
+static int open_if_there(const char *path, uint64_t flags)
 {
-	return (int)mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), O_WRONLY | O_CLOEXEC, 0);
+	return (int)mc_sys4(SYS_openat, MC_FD(AT_FDCWD), MC_PTR(path), flags | O_CLOEXEC, 0);
 }
 
 static long open_streams(struct guest *g)
@@ -78,8 +78,9 @@ static long open_streams(struct guest *g)
 			mc_sys3(SYS_dup3, fd, i, O_CLOEXEC);
 	if (fd > 2)
 		mc_sys1(SYS_close, fd);
-	g->kmsg = open_if_there("/dev/kmsg");
-	g->caches = open_if_there("/proc/sys/vm/drop_caches");
+	g->kmsg = open_if_there("/dev/kmsg", O_WRONLY);
+	g->caches = open_if_there("/proc/sys/vm/drop_caches", O_WRONLY);
+	g->vmstat = open_if_there("/proc/vmstat", O_RDONLY);
 	return 0;
 }
 

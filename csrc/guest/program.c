@@ -254,6 +254,7 @@ long program_start(struct guest *g)
 	struct ends e = { .mine = { -1, -1, -1 }, .report = -1, .socket = -1 };
 	long r = lay(g);
 
+	g->oom_kills = oom_kills(g->vmstat);
 	if (r == 0)
 		r = open_all(g, &e);
 	if (r == 0)

@@ -31,6 +31,7 @@ static uint64_t microseconds(struct timeval t)
 static void record_end(struct guest *g, int status, const struct rusage *usage)
 {
 	g->has_ended = 1;
+	g->exited.oom_kills = (uint32_t)(oom_kills(g->vmstat) - g->oom_kills);
 	g->exited.status = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 	g->exited.rusage[0] = microseconds(usage->ru_utime);
 	g->exited.rusage[1] = microseconds(usage->ru_stime);

@@ -12,7 +12,7 @@
 
 #include "monitor/monitor.h"
 
-enum { SIGNALS, CHILD, REPORT, OUT, ERR, INPUT, LISTENER, CLIENTS, POLLED = CLIENTS + MC_CLIENTS };
+enum { SIGNALS, CHILD, REPORT, CREATOR, OUT, ERR, INPUT, LISTENER, CLIENTS, POLLED = CLIENTS + MC_CLIENTS };
 
 static struct pollfd polled[POLLED];
 
@@ -41,6 +41,7 @@ static size_t fill_pollfds(const struct monitor *m)
 	polled[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
 	polled[CHILD] = (struct pollfd){ m->report >= 0 ? -1 : m->shared->spawn.pidfd, POLLIN, 0 };
 	polled[REPORT] = (struct pollfd){ m->report, 0, 0 }; /* POLLHUP */
+	polled[CREATOR] = (struct pollfd){ m->creator, 0, 0 }; /* POLLERR: nobody reads */
 	polled[OUT] = (struct pollfd){ s->out, POLLIN, 0 };
 	polled[ERR] = (struct pollfd){ s->err, POLLIN, 0 };
 	polled[INPUT] = (struct pollfd){ has_input ? (s->peer >= 0 ? s->out : s->in) : -1, POLLOUT, 0 };
@@ -108,6 +109,16 @@ static void kill_process(const struct monitor *m)
 		mc_sys4(SYS_pidfd_send_signal, MC_FD(m->shared->spawn.pidfd), SIGKILL, 0, 0);
 }
 
+/* A start that takes time, as that of a machine, ends with the process that waits for it. */
+static void heed_creator(struct monitor *m)
+{
+	if (!polled[CREATOR].revents)
+		return;
+	m->creator = -1;
+	m->control.stopping = 1;
+	kill_process(m);
+}
+
 static void handle_deadlines(struct monitor *m)
 {
 	int64_t now = (int64_t)mc_now();
@@ -131,6 +142,7 @@ void loop_serve(struct monitor *m)
 		loop_poll(m, next_deadline(m));
 		loop_forward(m);
 		loop_receive(m);
+		heed_creator(m);
 		handle_deadlines(m);
 	} while (!polled[CHILD].revents && !polled[REPORT].revents);
 }

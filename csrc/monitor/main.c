@@ -32,7 +32,7 @@ MC_START(monitor_main);
 #define BACKOFF_MOST (60000 * MS)
 #define STABLE (10000 * MS) /* a run of this length resets the backoff */
 
-static struct monitor self = { .report = -1 };
+static struct monitor self = { .creator = MC_STARTED_FD, .report = -1 };
 
 /* The monitor's memory holds no secret: there is no dumpable attribute to save. */
 void mc_dumpable_save(void)
@@ -135,6 +135,17 @@ static void kill_remaining(void)
 	}
 }
 
+/* Of the run that has ended. What a guest has told is cleared at each start (csrc/vmm/report.c). */
+static int was_out_of_memory(void)
+{
+	const struct mc_monitor *shared = self.shared;
+	uint32_t guests = 0;
+
+	if (shared->guest >= 0)
+		mc_sys4(SYS_pread64, MC_FD(shared->guest), MC_PTR(&guests), sizeof(guests), shared->guest_oom_kills);
+	return guests || cgroup_oom_kills(shared->cgroup) > self.oom_kills;
+}
+
 static void record_exit(void)
 {
 	struct mc_spawn *spawn = &self.shared->spawn;
@@ -150,7 +161,7 @@ static void record_exit(void)
 	kill_remaining();
 	failpoint("killed");
 	drain();
-	self.run.oom_killed = cgroup_oom_kills(self.shared->cgroup) > self.oom_kills;
+	self.run.oom_killed = was_out_of_memory();
 	is_oom = self.run.oom_killed && self.run.exit_code == 128 + SIGKILL;
 	self.run.reason = self.expired ? "timeout" : is_oom ? "oom" : spawn->status < 0 ? "signal" : "exited";
 	if (self.run.oom_killed)
@@ -228,6 +239,7 @@ static void report_start(int r)
 	const char byte = 1;
 	int lock = self.shared->lock;
 
+	self.creator = -1;
 	if (r == 0) {
 		r = self.shared->state_error = record_start();
 		failpoint("started");
@@ -236,11 +248,14 @@ static void report_start(int r)
 		kill_and_reap(&self.shared->spawn);
 		state_unreserve(self.shared);
 	}
+	if (r < 0) { /* the creator reports the error, and cleans up, if it is there */
+		if (mc_sys3(SYS_write, MC_STARTED_FD, MC_PTR(&byte), 1) < 0)
+			end_release(self.shared);
+		end(1);
+	}
 	close_fd(&lock);
 	mc_sys3(SYS_write, MC_STARTED_FD, MC_PTR(&byte), 1);
 	mc_sys1(SYS_close, MC_STARTED_FD);
-	if (r < 0)
-		end(1); /* the creator reports the error, and cleans up */
 }
 
 /* A container whose socket or state file could not be created is not started. */

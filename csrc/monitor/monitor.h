@@ -110,6 +110,7 @@ struct monitor {
 	int expired, restart;
 	int64_t state_retry_at; /* mc_now(): when to try again to write `state`; 0: it is written */
 	int signals;            /* the signalfd(2) for SIGTERM */
+	int creator;            /* MC_STARTED_FD until the first start is over; then -1 */
 	int report;             /* the pipe that loop_serve waits for; -1: it waits for the end of process 1 */
 };
 

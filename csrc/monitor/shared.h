@@ -48,6 +48,9 @@ struct mc_monitor {
 	int32_t names;         /* ... of the directory of names                                         */
 	uint32_t cgroup_name;  /* offset: the cgroup's name in its parent                               */
 	uint32_t boot;         /* offset: the boot id                                                   */
+	int32_t guest;         /* ... of what the monitor of a machine tells: a memfd                    */
+	uint32_t guest_oom_kills;  /* offset in it of a number, 32 bits: processes that the guest's kernel has killed
+				    * for memory                                                         */
 	uint64_t ids_byte;
 	char name[MC_NAME];    /* the container's name                                                  */
 	char id[65];           /* 64 hexadecimal digits                                                 */

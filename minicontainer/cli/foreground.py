@@ -220,6 +220,9 @@ def _print_reason(process: Popen[Any], timeout: float | None) -> None:
     elif process.reason == "oom":
         limit = process.spec.limits.memory
         reason = "the container ran out of memory and was killed"
+        if process.spec.isolation == "kvm":
+            limit = "512m" if limit is None else limit  # division.MEMORY
+            reason = "the guest ran out of memory, and its kernel killed the program"
         print_error(sentence("--memory", limit, reason), 0)
     elif (error := process.machine_error) is not None:
         report(error)

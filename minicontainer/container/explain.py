@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 
 from minicontainer.container import compiler
 from minicontainer.container.program import execute, failure
@@ -124,13 +125,31 @@ def _identity(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
     return UnsupportedError(what, value, "has no mapping in this user namespace", RANGES)
 
 
-def _capabilities(spec: Spec, _step: Step, number: int, reason: str) -> Error | None:
+def _capabilities(spec: Spec, step: Step, number: int, reason: str) -> Error | None:
+    """What the step asks for, and the caller does not have: of the spec, or what minicontainer needs itself."""
     if number != errno.EPERM:
         return None
-    missing = caps.names(spec.capabilities() & ~caps.capabilities().permitted)
-    return UnsupportedError(
-        "capabilities", " ".join(missing), "the caller does not have them", "--cap-drop, or more rights"
-    )
+    from minicontainer.container.machine.monitor import PHASE
+
+    missing, hint = _asked(step) & ~caps.capabilities().permitted, "--userns private, or more rights"
+    if not missing:
+        return None
+    if step.phase == PHASE:
+        shown = ", ".join(f"CAP_{name}" for name in caps.names(missing))
+        return UnsupportedError("isolation", "kvm", f"its monitor needs {shown}, which the caller does not have", hint)
+    if step.call == "capset" and not missing & ~spec.capabilities():
+        hint = "--cap-drop, or more rights"
+    shown = " ".join(caps.names(missing))
+    return UnsupportedError("capabilities", shown, "the caller does not have them", hint)
+
+
+def _asked(step: Step) -> int:
+    """The capabilities that a step needs, as a mask."""
+    if step.call != "capset":
+        return caps.mask(("SETPCAP",))
+    data: Any = step.args[1]
+    _, low, _, _, high, _ = struct.unpack("=6I", data)  # capset(2): struct __user_cap_data_struct of both words
+    return int(low | high << 32)
 
 
 def _setting(spec: Spec, step: Step, number: int, reason: str) -> Error | None:

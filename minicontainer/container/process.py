@@ -337,7 +337,10 @@ class Popen(Generic[AnyStr]):
         return Usage(walltime, user + system, user, system, max_rss=peak)
 
     def _end_reason(self, child: Child, status: int) -> str:
-        if status in KILLED and child.cgroup is not None and limits.oom_killed(child.cgroup):
+        if status in KILLED and (
+            (child.machine is not None and child.machine.was_out_of_memory)
+            or (child.cgroup is not None and limits.oom_killed(child.cgroup))
+        ):
             return "oom"
         if self._kill_reason and status:
             return self._kill_reason

@@ -206,6 +206,7 @@ class Container(Terminable):
         checked = check_timeout(timeout)
         limit = self.config.spec.stop_timeout if checked is None else checked
         if not self.state.is_running:
+            self._end_start("stop")
             return
         self._emit("kill", signal=signal_number("stop_signal", self.config.spec.stop_signal))
         if self.config.foreground:
@@ -255,6 +256,10 @@ class Container(Terminable):
 
     def remove(self, *, force: bool = False) -> None:
         """Removes the container's files. Error if it runs, unless ``force``, which kills it."""
+        if force:
+            self._end_start("rm")
+        elif self._boots() and self._entry.is_owner_alive():
+            raise Error(f"rm {self.id[:12]}: is being started (stop it first, or rm -f)")
         with self._entry.locked():
             if not force and self._runs():
                 raise Error(f"rm {self.id[:12]}: is running (stop it first, or rm -f)")

@@ -132,7 +132,10 @@ class MonitorLauncher:
         if child.lease is not None:
             _fill_release(header, layout, child.lease, inherited)
         self._fill_options(header, spec)
-        header.flags |= lib.MC_ANSWERS if child.machine is not None else 0
+        header.guest = -1
+        if child.machine is not None:
+            header.flags |= lib.MC_ANSWERS
+            header.guest, header.guest_oom_kills = numbers["run"], child.machine.OOM_KILLS
         header.magic, header.size = lib.MC_MONITOR_MAGIC, layout.size
         return header, layout
 

@@ -168,8 +168,8 @@ class Entry:
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
-            if self.is_locked() and self.config().foreground:  # its creator is starting it: wait for that
-                os.close(self.lock())
+            if self.is_locked() and (config := self.config()).foreground and config.spec.isolation == "container":
+                os.close(self.lock())  # its creator is starting it: wait for that, as it is done at once
                 return self.state()
             return State("created")
         if state.status == "running" and self.is_frozen():

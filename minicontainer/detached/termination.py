@@ -49,6 +49,22 @@ class Terminable(ExecTarget):
         except CorruptError:
             return False
 
+    def _end_start(self, what: str) -> None:
+        """Ends the start of a machine that boots; ``what`` is the command. Error if that is in the foreground."""
+        if not self._boots():
+            return
+        if self.config.foreground:
+            reason = "its machine boots in the foreground (end the command that starts it)"
+            raise Error(f"{what} {self.id[:12]}: {reason}")
+        self._kill_by_monitor()
+
+    def _boots(self) -> bool:
+        """Whether it is a machine that a process starts, which takes time and holds the lock meanwhile."""
+        try:
+            return self.config.spec.isolation == "kvm" and not self.state.is_running and self._entry.is_locked()
+        except CorruptError:
+            return False
+
     def _kill_by_monitor(self) -> None:
         """Sends the monitor a request to kill the container, whatever the state file says, and waits for the monitor's
         end. Error if a process survives."""

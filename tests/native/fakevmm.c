@@ -74,7 +74,12 @@ int main(void)
 	start();
 	if (!strcmp(word, "forbidden") && mc_confine(MC_ROLE_MAIN) == 0)
 		syscall(SYS_getppid);
-	if (!strcmp(word, "ends") || !strcmp(word, "hangs later")) {
+	if (!strcmp(word, "out of memory") && !is_again) {
+		run->exited = 1;
+		run->exit = (struct mc_guest_exited){ .status = -SIGKILL, .oom_kills = 1 };
+		return 128 + SIGKILL;
+	}
+	if (!strcmp(word, "ends") || !strcmp(word, "out of memory") || !strcmp(word, "hangs later")) {
 		run->exited = 1;
 		run->nrecords = 0;
 		return 5;

@@ -2,9 +2,9 @@
  *
  * guest_main.c: what the init of a microVM's guest (csrc/guest/) does from READY to the end, without a machine:
  *
- *     guest-main CONTROL STDIN STDOUT STDERR LISTENER HELPER
+ *     guest-main CONTROL STDIN STDOUT STDERR LISTENER HELPER VMSTAT
  *
- * The arguments are descriptors, all but HELPER nonblocking; HELPER may be "-". It must be process 1 of a pid
+ * The arguments are descriptors, all but the last two nonblocking; HELPER, and VMSTAT in place of /proc/vmstat, may be "-". It must be process 1 of a pid
  * namespace, since init kills all processes that it sees. A root and a clock of START are refused. In place of vsock
  * (guest/vsock.c) there are Unix sockets: a port is a name of the kernel's choice (unix(7), autobind).
  */
@@ -71,7 +71,7 @@ __attribute__((noreturn, used)) static void test_main(long *stack)
 	struct guest *g = &guest;
 	long r;
 
-	if (stack[0] != 7 || mc_sys0(SYS_getpid) != 1)
+	if (stack[0] != 8 || mc_sys0(SYS_getpid) != 1)
 		end(125);
 	guest_init(g);
 	g->entry_ns = boottime();
@@ -82,6 +82,7 @@ __attribute__((noreturn, used)) static void test_main(long *stack)
 	g->listener = number(argv[5]);
 	g->accept = exec_accept;
 	g->helper = number(argv[6]);
+	g->vmstat = number(argv[7]);
 	mc_sys3(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
 	r = signals_open(g);
 	if (r == 0)

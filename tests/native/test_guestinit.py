@@ -80,6 +80,18 @@ def test_usage(init: Init) -> None:
     assert resident > 100
 
 
+def test_processes_that_the_kernel_killed_for_memory(built: Path, tmp_path: Path) -> None:
+    """Those since the program's start; the file is that of the kernel, before and after it."""
+    before, others = Path("/proc/vmstat").read_text(encoding="ascii").split("\noom_kill ")
+    _, newline, rest = others.partition("\n")
+    (tmp_path / "vmstat").write_text(f"{before}\noom_kill 7{newline}{rest}", encoding="ascii")
+    (tmp_path / "later").write_text(f"{before}\noom_kill 12{newline}{rest}", encoding="ascii")
+    with open(tmp_path / "vmstat", "rb") as file, Init(built, vmstat=file.fileno()) as init:
+        init.start(shell(f"cat {tmp_path}/later >{tmp_path}/vmstat; kill -KILL $$"))
+        exited = init.exited()
+    assert (exited.status, exited.oom_kills) == (-signal.SIGKILL, 5)
+
+
 def test_values_of_slots(init: Init) -> None:
     plan = shell("umask", steps=[p.call("umask", Slot("mask"))])
     init.start(Plan(plan.steps, [*plan.inputs, "mask"]), numbers={"mask": 0o27})

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,10 @@ from fakemachine import fake, pretend, program
 import minicontainer as mc
 from minicontainer.container.machine import monitor
 from minicontainer.container.machine.run import MachineError
-from minicontainer.errors import ProgramError, SpecError
+from minicontainer.detached.registered import RegisteredPopen
+from minicontainer.detached.store import NotFoundError
+from minicontainer.errors import Error, ProgramError, SpecError, UnsupportedError
+from minicontainer.linux import caps
 from minicontainer.linux.files import sealed_memfd
 from minicontainer.microvm.devices import ALWAYS
 from minicontainer.native import ffi, lib
@@ -111,6 +116,23 @@ def test_a_restart_finds_the_shared_memory_as_the_first_start_did(fake: Callable
     assert second == third == f"ends: started 1, exited 1, records 0, of {size}"
 
 
+def test_a_program_that_the_guests_kernel_killed_for_memory(fake: Callable[..., Container]) -> None:
+    """A restart forgets it."""
+    container = fake("out of memory", restart="on-failure:1")
+    assert container.wait(30) == 5
+    assert (container.state.reason, container.state.oom_killed) == ("exited", False)
+    container = fake("out of memory")
+    assert container.wait(30) == 137
+    assert (container.state.reason, container.state.oom_killed) == ("oom", True)
+
+
+def test_so_says_the_result(pretend: Callable[[str], None], rootfs: Path) -> None:
+    pretend("out of memory")
+    with mc.Popen(["true"], rootfs=str(rootfs), isolation="kvm") as process:
+        assert process.wait(30) == -signal.SIGKILL
+    assert process.reason == "oom"
+
+
 def test_created_is_started_later_and_again(fake: Callable[..., Container]) -> None:
     container = fake("runs", how=Container.create)
     assert container.status == "created"
@@ -150,6 +172,97 @@ def test_a_field_that_a_machine_cannot_honour_leaves_nothing(fake: Callable[...,
         with pytest.raises(SpecError, match="privileged"):
             fake("runs", how=how, privileged=True)
     assert left() == []
+
+
+def test_a_capability_that_the_caller_does_not_have_is_named(pretend: Callable[[str], None], rootfs: Path) -> None:
+    """In the host's user namespace; by a thread that has less rights."""
+    pretend("ends")
+
+    def refused() -> str:
+        held = caps.capabilities().permitted & ~caps.mask(("SYS_RESOURCE", "SETFCAP"))
+        caps.capset(held, held, 0)
+        with pytest.raises(UnsupportedError) as caught:
+            mc.Popen(["true"], rootfs=str(rootfs), isolation="kvm", userns="host")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(1) as pool:
+        message = pool.submit(refused).result()
+    assert message.startswith("isolation kvm: its monitor needs CAP_SYS_RESOURCE, CAP_SETFCAP, which"), message
+
+
+# ---- a start that is under way
+
+
+Begin = Callable[..., tuple[int, Container]]
+
+
+@pytest.fixture
+def booting(pretend: Callable[[str], None], rootfs: Path) -> Iterator[Begin]:
+    """Makes a process that starts a machine which boots for ever: its pid, and the container."""
+    pids: list[int] = []
+
+    def begin(*, is_foreground: bool = False) -> tuple[int, Container]:
+        pretend("hangs")
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            with suppress(Error):
+                spec = mc.Spec(["true"], str(rootfs), isolation="kvm", die_with_parent=is_foreground)
+                if is_foreground:
+                    RegisteredPopen(spec, labels={}, on_created=str)
+                Container.start(spec)
+            os._exit(7)
+        known = until(lambda: [c for c in left() if boots(pids[-1], c, is_foreground)])
+        return pids[-1], known[0]
+
+    yield begin
+    for pid in pids:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    for container in left():
+        container.remove(force=True)
+
+
+def boots(creator: int, container: Container, is_foreground: bool) -> bool:
+    """Whether the machine's monitor was started."""
+    if is_foreground:
+        return bool(Path(f"/proc/{creator}/task/{creator}/children").read_text(encoding="ascii"))
+    return os.path.exists(f"{container.directory}/control") and container._entry.is_owner_alive()
+
+
+def test_a_start_ends_with_its_creator(booting: Begin) -> None:
+    """The container stays, and can be started again."""
+    pid, container = booting()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not container._entry.is_owner_alive())
+    assert container.status == "created"
+    assert not {"control", "cgroup", "lease", ".state"} & set(os.listdir(container.directory))
+
+
+def test_a_start_can_be_stopped_by_another_process(booting: Begin) -> None:
+    pid, container = booting()
+    with pytest.raises(Error, match=r"is being started \(stop it first, or rm -f\)"):
+        container.remove()
+    container.stop()
+    assert os.waitpid(pid, 0)[1] == 7 << 8
+    assert left() == []
+
+
+def test_a_start_can_be_ended_by_the_removal(booting: Begin) -> None:
+    pid, container = booting()
+    with suppress(NotFoundError):  # the creator has removed it
+        container.remove(force=True)
+    assert os.waitpid(pid, 0)[1] == 7 << 8
+    assert left() == []
+
+
+def test_a_machine_that_boots_in_the_foreground_holds_nobody_up(booting: Begin) -> None:
+    _, container = booting(is_foreground=True)
+    assert container.status == "created"
+    with pytest.raises(Error, match=r"^stop .* boots in the foreground"):
+        container.stop()
+    with pytest.raises(Error, match=r"^rm .* boots in the foreground"):
+        container.remove(force=True)
 
 
 EXECUTE = """

@@ -5,6 +5,7 @@ A start takes many seconds: the rig's own processor is emulated, and the guest's
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -185,6 +186,13 @@ def test_a_panic_says_so(machine: Callable[..., Done]) -> None:
     why = "Kernel panic - not syncing: sysrq triggered crash"
     assert said[0] == f"minicontainer: machine: the guest has ended before its program ({why})"
     assert len(said) == 13, "and the last lines of its kernel"
+
+
+def test_a_program_that_is_killed_for_memory(machine: Callable[..., Done], tmp_path: Path) -> None:
+    meta = tmp_path / "meta.json"
+    done = machine("sh", "-c", "tail /dev/zero", options=("-m", "128m", "--meta", meta))
+    assert (done.returncode, json.loads(meta.read_text(encoding="utf-8"))["reason"]) == (137, "oom"), done
+    assert "--memory 134217728: the guest ran out of memory, and its kernel killed the program" in done.stderr
 
 
 IMAGE = """

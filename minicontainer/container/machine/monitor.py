@@ -29,6 +29,7 @@ NUMBERS = {
     "run": lib.MC_VMM_RUN_FD,
     **{f"file-{i}": lib.MC_VMM_FILES_FD + i for i in range(lib.MC_VMM_FILES)},
 }
+PHASE = "monitor"  # in which it gives up rights
 PROGRAM_FD = lib.MC_VMM_GIVEN_FD + lib.MC_VMM_DEVICES
 FIRST_FREE = PROGRAM_FD + 1
 
@@ -45,7 +46,7 @@ def compile(spec: Spec, host: Host, devices: Sequence[Device] = ALWAYS) -> Plan:
     b = compiler.compile_root(spec, host)
     if host.endpoint is not None:
         interface.open_socket(b, host.endpoint)
-    b.phase = "confine"
+    b.phase = PHASE
     rights = RIGHTS if host.permitted == -1 else RIGHTS & host.permitted
     b.add(p.capbset_drop_all_but(rights), p.capset(rights, rights, 0), p.call("umask", 0))
     b.add(p.prctl("PR_SET_NO_NEW_PRIVS", 1))

@@ -56,6 +56,8 @@ def on_host_clock(records: bytes, guests: int, hosts: int) -> bytes:
 class Run:
     """The shared memfd. ``plan``: the guest's, for its errors and its timeline."""
 
+    OOM_KILLS = ffi.offsetof("struct mc_vmm_run", "exit") + ffi.offsetof("struct mc_guest_exited", "oom_kills")
+
     def __init__(self, start: bytes, plan: Plan) -> None:
         size = ffi.sizeof("struct mc_vmm_run")
         records = -(-(size + len(start)) // 8) * 8
@@ -126,6 +128,11 @@ class Run:
             return MachineError("machine", "its monitor was ended at a system call that it may not make", self.console)
         panic = next((line.partition("] ")[2] for line in self.console.splitlines() if PANIC in line), "")
         return MachineError("machine", f"the guest has ended before its program ({panic or self.end})", self.console)
+
+    @property
+    def was_out_of_memory(self) -> bool:
+        """Whether the guest's kernel has killed a process for memory, while the program ran."""
+        return bool(self.struct.exited and self.struct.exit.oom_kills)
 
     def status(self, of_monitor: int) -> int:
         """The program's exit code or minus its signal; of a program that has not ended, what the monitor's was."""
