@@ -168,7 +168,9 @@ class Entry:
         except CorruptError:
             if os.path.exists(f"{self.path}/state") or not os.path.isdir(self.path):
                 raise
-            if self.is_locked() and (config := self.config()).foreground and config.spec.isolation == "container":
+            if not self.is_locked():
+                return self._unstarted()
+            if (config := self.config()).foreground and config.spec.isolation == "container":
                 os.close(self.lock())  # its creator is starting it: wait for that, as it is done at once
                 return self.state()
             return State("created")
@@ -176,17 +178,36 @@ class Entry:
             return replace(state, status="paused")
         return state
 
+    def _unstarted(self) -> State:
+        """The state of a container without a state file that nobody creates any more."""
+        try:
+            return self._read_state()  # its creator has just written it
+        except CorruptError:  # its creator was killed, or has not locked it yet
+            return State("dead" if os.path.exists(f"{self.path}/config.json") else "created")
+
+    def has_state(self) -> bool:
+        """Whether a state was written: else the container was never started."""
+        try:
+            return not self._read("state").isspace()
+        except CorruptError:
+            return False
+
     def _read_state(self) -> State:
         """The state file, and whether the owner lived before it was read. A slow reader may see the monitor's next
         write to the same file: then it reads ``state`` again, which is the newer file by then."""
+        error: CorruptError | None = None
         for _ in range(3):
             alive, text = self.is_owner_alive(), self._read("state")
-            if text and not text.strip():  # blanks: reserved, not written yet
-                return State("created")
+            if text and not text.strip():  # blanks: reserved by a start, not written yet
+                if alive or self.is_locked():
+                    return State("created")
+                continue  # the start may just have ended
             try:
                 return State.from_json(text, owner_alive=alive)
             except CorruptError as e:
                 error = e
+        if error is None:
+            return State("dead")  # who started it was killed
         raise error
 
     def is_owner_alive(self) -> bool:
@@ -323,7 +344,7 @@ def is_left_behind(entry: Entry) -> bool:
     try:
         entry.config()
         status = entry.state().status
-        return status == "dead" or (status == "created" and not os.path.exists(f"{entry.path}/state"))
+        return status == "dead" or (status == "created" and not entry.has_state())
     except NotFoundError:
         return False
     except CorruptError:

@@ -133,6 +133,20 @@ def test_ps_says_which_is_corrupt_and_goes_on(home: Path, kind: str) -> None:
     assert "Exited (0)" in done.stdout
 
 
+@pytest.mark.parametrize("written", [None, " " * 100])
+def test_a_start_whose_process_is_gone(home: Path, written: str | None) -> None:
+    """It has not written the state, or only reserved it."""
+    state = Path(names.detached(GOOD), "state")
+    state.unlink() if written is None else state.write_text(written, encoding="ascii")
+    entry = store.Entry(GOOD)
+    lock = entry.lock()
+    assert entry.state() == State("created")
+    assert store.left_behind() == []
+    os.close(lock)
+    assert entry.state() == State("dead")
+    assert [left.id for left in store.left_behind()] == [GOOD]
+
+
 @pytest.mark.parametrize("link_name", ["cgroup", "lease"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_links(home: Path, link_name: str, kind: str) -> None:
