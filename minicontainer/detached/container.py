@@ -268,16 +268,13 @@ class Container(Terminable):
     def remove_left_behind(self) -> bool:
         """Removes the container if a killed creator or monitor has left it behind; returns whether that was so."""
         try:
-            lock = self._entry.lock(wait=False)
+            with self._entry.locked(wait=False):
+                is_left_behind = store.is_left_behind(self._entry)
+                if is_left_behind:
+                    self._remove()
+                return is_left_behind
         except (BlockingIOError, NotFoundError):
             return False
-        try:
-            is_left_behind = store.is_left_behind(self._entry)
-            if is_left_behind:
-                self._remove()
-            return is_left_behind
-        finally:
-            os.close(lock)
 
     def _remove(self) -> None:
         """``remove``, whose caller holds the lock."""

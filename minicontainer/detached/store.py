@@ -53,10 +53,11 @@ class NotFoundError(SpecError, LookupError):
 class Entry:
     """The directory of one container."""
 
-    __slots__ = ("id", "path")
+    __slots__ = ("_holds", "id", "path")
 
     def __init__(self, identifier: str) -> None:
         self.id, self.path = identifier, names.detached(identifier)
+        self._holds = False  # the lock
 
     @classmethod
     def create(cls) -> tuple[Entry, int]:
@@ -94,12 +95,14 @@ class Entry:
         return fd
 
     @contextmanager
-    def locked(self) -> Iterator[int]:
+    def locked(self, *, wait: bool = True) -> Iterator[int]:
         """Holds ``lock`` within the ``with`` block."""
-        fd = self.lock()
+        fd = self.lock(wait=wait)
         try:
+            self._holds = True
             yield fd
         finally:
+            self._holds = False
             os.close(fd)
 
     def config(self) -> Config:
@@ -179,35 +182,25 @@ class Entry:
         return state
 
     def _unstarted(self) -> State:
-        """The state of a container without a state file that nobody creates any more."""
+        """The state of a container without a state file that nobody starts any more: its creator was killed, without
+        whom one in the foreground is of no use."""
         try:
             return self._read_state()  # its creator has just written it
-        except CorruptError:  # its creator was killed, or has not locked it yet
-            return State("dead" if os.path.exists(f"{self.path}/config.json") else "created")
-
-    def has_state(self) -> bool:
-        """Whether a state was written: else the container was never started."""
-        try:
-            return not self._read("state").isspace()
         except CorruptError:
-            return False
+            has_config = os.path.exists(f"{self.path}/config.json")
+            return State("dead" if has_config and self.config().foreground else "created")
 
     def _read_state(self) -> State:
         """The state file, and whether the owner lived before it was read. A slow reader may see the monitor's next
         write to the same file: then it reads ``state`` again, which is the newer file by then."""
-        error: CorruptError | None = None
         for _ in range(3):
             alive, text = self.is_owner_alive(), self._read("state")
-            if text and not text.strip():  # blanks: reserved by a start, not written yet
-                if alive or self.is_locked():
-                    return State("created")
-                continue  # the start may just have ended
+            if text and not text.strip():  # blanks: reserved, not written yet
+                return State("created")
             try:
                 return State.from_json(text, owner_alive=alive)
             except CorruptError as e:
                 error = e
-        if error is None:
-            return State("dead")  # who started it was killed
         raise error
 
     def is_owner_alive(self) -> bool:
@@ -240,7 +233,9 @@ class Entry:
             raise CorruptError(f"{name}: {e}") from None
 
     def is_locked(self) -> bool:
-        """Whether a process holds the lock: it creates or changes the container."""
+        """Whether somebody else holds the lock: he creates or changes the container."""
+        if self._holds:
+            return False
         try:
             os.close(self.lock(wait=False))
         except BlockingIOError:
@@ -344,7 +339,7 @@ def is_left_behind(entry: Entry) -> bool:
     try:
         entry.config()
         status = entry.state().status
-        return status == "dead" or (status == "created" and not entry.has_state())
+        return status == "dead" or (status == "created" and not os.path.exists(f"{entry.path}/state"))
     except NotFoundError:
         return False
     except CorruptError:

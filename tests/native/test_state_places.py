@@ -104,11 +104,14 @@ class Home:
         others = [word for name in ("other", "exited", "created") for word in (name, self.ids[name])]
         found = [Path(top, name) for top, _, names in os.walk(self.path) for name in names]
         own = [path for path in found if not set(others) & set(path.parts)]
-        owners = {path for path in own if path.parent.name == "owners"} - {self.owner()}
+        owners = {path for path in own if path.parent.name == "owners"}
+        if not any(self.owner("running") == self.owner(name) for name in ("other", "exited", "created")):
+            owners -= {self.owner("running")}
         return sorted(path for path in own if not path.is_socket() and path not in owners)
 
-    def owner(self) -> Path:
-        return self.path / "owners" / self.ids["running"][10:12]
+    def owner(self, name: str) -> Path:
+        """A file that containers share whose ids have these two digits."""
+        return self.path / "owners" / self.ids[name][10:12]
 
     def look(self) -> None:
         """Every command that changes nothing, and one that takes what there is of a network."""

@@ -23,6 +23,7 @@ from minicontainer.linux.process import boot_id
 from minicontainer.network import members
 from minicontainer.network.record import CorruptNetworkError
 from minicontainer.network.store import read as read_network
+from minicontainer.records import replace
 from minicontainer.spec import Spec
 
 BAD, GOOD = "b" * 64, "a" * 64
@@ -133,18 +134,21 @@ def test_ps_says_which_is_corrupt_and_goes_on(home: Path, kind: str) -> None:
     assert "Exited (0)" in done.stdout
 
 
-@pytest.mark.parametrize("written", [None, " " * 100])
-def test_a_start_whose_process_is_gone(home: Path, written: str | None) -> None:
-    """It has not written the state, or only reserved it."""
-    state = Path(names.detached(GOOD), "state")
-    state.unlink() if written is None else state.write_text(written, encoding="ascii")
+@pytest.mark.parametrize(("foreground", "status"), [(True, "dead"), (False, "created")])
+def test_a_start_whose_process_is_gone(home: Path, foreground: bool, status: str) -> None:
+    """It has not written the state. One in the foreground cannot be started again."""
     entry = store.Entry(GOOD)
-    lock = entry.lock()
-    assert entry.state() == State("created")
-    assert store.left_behind() == []
-    os.close(lock)
-    assert entry.state() == State("dead")
+    entry.write_config(replace(entry.config(), foreground=foreground))
+    Path(names.detached(GOOD), "state").unlink()
+    if not foreground:  # a start in the foreground is waited for
+        lock = entry.lock()
+        assert entry.state() == State("created")
+        assert store.left_behind() == []
+        os.close(lock)
+    assert entry.state() == State(status)
     assert [left.id for left in store.left_behind()] == [GOOD]
+    assert Container(GOOD).remove_left_behind()  # who removes it holds the lock
+    assert not Path(names.detached(GOOD)).exists()
 
 
 @pytest.mark.parametrize("link_name", ["cgroup", "lease"])
