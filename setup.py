@@ -30,6 +30,7 @@ HELPERS = {
     "monitor": (MONITOR, FREESTANDING),
     "mark": (["csrc/floors/mark.c"], FREESTANDING),
     "pause": (["csrc/floors/pause.c"], FREESTANDING),
+    "transfer": (["csrc/floors/transfer.c"], []),
     "usernet": (["csrc/helpers/usernet.c"], []),
     "ready": (["csrc/helpers/ready.c", *EXECUTE], FREESTANDING),
     "probe": (sorted(map(str, Path("csrc/probe").glob("*.c"))), []),

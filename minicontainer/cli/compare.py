@@ -204,6 +204,28 @@ def microvm(kernel: str | None, memory: str, libkrun: str | None, **common: Any)
     _unable(report)
 
 
+@group.command("devices")
+@figures(5)
+@click.option("--memory", default="256M", show_default=True, metavar="SIZE", help="Memory of each machine.")
+@click.option("--kernel", metavar="FILE", help="Kernel of the machines. [default: as run --isolation kvm]")
+def devices(kernel: str | None, memory: str, **common: Any) -> None:
+    """Measure the disk and the network of a virtual machine (run --isolation kvm), beside QEMU's microvm.
+
+    Both have the same disk image, and are on the same bridge. One program reads blocks and exchanges bytes by TCP.
+    """
+    from minicontainer.compare.devices import NAMES, WARM_UP, measure
+
+    size("memory", memory)
+    report = _measured(measure, NAMES, common, WARM_UP, kernel=kernel, memory=memory)
+    if not report:
+        return
+    _machine(report)
+    for part, compared in report["devices"].items():
+        _rows(compared, part, versus="qemu")
+    _targets(report)
+    _unable(report)
+
+
 @group.command("security")
 @meta_option
 @format_option

@@ -123,7 +123,7 @@ def _packets(
         entrants: list[Contender] = []
 
         def add(name: str, server: int, client: int, address: str, published: int = 0) -> None:
-            port = stack.enter_context(_serving(server))
+            port = stack.enter_context(serving(server))
             words = ("client", str(client), address, str(published or port))
             entrants.append(_worker(name, *words, parts=(PACKETS, BYTES)))
             stack.callback(entrants[-1].close)
@@ -146,9 +146,9 @@ def _packets(
 
 
 @contextmanager
-def _serving(pid: int) -> Iterator[int]:
-    """A server in the network namespace of a process; yields its port."""
-    command = [sys.executable, "-m", "minicontainer.compare.networkworker", "server", str(pid), str(SERVED)]
+def serving(pid: int, port: int = SERVED) -> Iterator[int]:
+    """A server in the network namespace of a process (0: of this one); yields its port. ``port`` 0: a free one."""
+    command = [sys.executable, "-m", "minicontainer.compare.networkworker", "server", str(pid), str(port)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
         assert process.stdout is not None

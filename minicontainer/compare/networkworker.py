@@ -34,7 +34,7 @@ def pin(choose: Callable[[Iterable[int]], int]) -> None:
 
 
 def serve(pid: int, port: int) -> None:
-    """Echo each byte; after a ``b``, receive BULK bytes before the answer."""
+    """Echo each byte; after a ``b``, receive BULK bytes before the answer; after a ``d``, send BULK bytes before it."""
     pin(max)
     enter(pid)
     with socket.create_server(("0.0.0.0", port)) as s:
@@ -57,6 +57,8 @@ def _answer(connection: socket.socket) -> None:
             left = BULK if word == b"b" else 0
             while left:
                 left -= connection.recv_into(buffer, min(left, len(buffer)))
+            for _ in range(BULK // len(CHUNK) if word == b"d" else 0):
+                connection.sendall(CHUNK)
             connection.sendall(word)
 
 
