@@ -5,8 +5,8 @@
  *     transfer FILE READS ADDRESS PORT BYTES TRIPS
  *
  * It reads READS blocks of 4 KiB of FILE at pseudo-random offsets, past the page cache, one after the other. Then it
- * sends BYTES bytes by TCP to a server (compare/networkworker.py), receives as many, and exchanges TRIPS single bytes. A
- * mark is on its standard output before the first and after each of these, so that the host's clock measures them.
+ * sends BYTES bytes by TCP to a server (compare/networkworker.py), receives as many, and exchanges TRIPS single bytes.
+ * A mark is on its standard output before the first and after each of these, so that the host's clock measures them.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
