@@ -102,6 +102,9 @@ static void exchange(int fd, long bytes, long trips)
 		hear(fd, 1);
 	}
 	mark('5');
+	shutdown(fd, SHUT_WR);
+	if (read(fd, buffer, 1) != 0) /* the server has ended the connection before the machine ends */
+		err(FAILED, "read(socket)");
 }
 
 int main(int argc, char **argv)

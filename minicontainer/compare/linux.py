@@ -65,12 +65,17 @@ class Marked:
                     break
         took = perf_counter_ns() - start
         if len(taken) < len(self._marks) or (running.returncode and self._ends):
-            last = said.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
-            raise Error(f"{last[0]} (status {running.returncode})")
+            raise Error(f"{_reason(said.decode(errors='replace'))} (status {running.returncode})")
         return (*taken, took) if self._ends else (*taken,)
 
     def close(self) -> None:
         """As Contender."""
+
+
+def _reason(said: str) -> str:
+    """Why a command failed: its own error, below which is what a guest's kernel has printed; else its last line."""
+    lines = said.strip().splitlines() or ["no output"]
+    return next((line for line in lines if line.startswith("minicontainer: ")), lines[-1])
 
 
 def measure(

@@ -48,6 +48,12 @@ def test_a_program_that_fails_is_an_error_with_its_reason(data: str) -> None:
             Marked("here", [TRANSFER, *words, "1", "1"], devices.MARKS).once()
 
 
+def test_the_reason_of_a_machines_failure_is_not_what_its_kernel_printed() -> None:
+    script = "echo 'minicontainer: machine: it has ended'; echo '[ 0.1] a line of its kernel'; exit 125"
+    with pytest.raises(Error, match=r"^minicontainer: machine: it has ended \(status 125\)$"):
+        Marked("here", ["sh", "-c", script], devices.MARKS).once()
+
+
 def test_qemus_guest_loads_drivers_and_runs_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/busybox").write_bytes(b"the shell")
