@@ -134,6 +134,17 @@ static void await(struct mc_virtio_net *d, int fd, short events)
 	pthread_mutex_lock(&d->virtio.lock);
 }
 
+/* Waits for buffers in a ring that had none. Until then a kick would stop a virtual CPU for nothing. */
+static void await_buffers(struct mc_virtio_net *d, int direction)
+{
+	struct mc_ring *ring = &d->virtio.rings[direction];
+
+	mc_ring_want_kicks(ring, 1);
+	if (!mc_virtio_is_running(&d->virtio) || !mc_ring_waiting(ring))
+		await(d, d->virtio.kicks[direction], POLLIN);
+	mc_ring_want_kicks(ring, 0);
+}
+
 static int is_stopping(const struct mc_virtio_net *d)
 {
 	return __atomic_load_n(&d->stopping, __ATOMIC_RELAXED);
@@ -142,19 +153,6 @@ static int is_stopping(const struct mc_virtio_net *d)
 static int has_all(const struct mc_virtio_net *d, uint64_t features)
 {
 	return (d->virtio.features & features) == features;
-}
-
-/* Adds the parts of a chain without their first `skip` bytes to the `n` there are; returns how many there are then. */
-static uint32_t add(struct iovec *to, uint32_t n, uint32_t most, const struct iovec *parts, uint32_t count, size_t skip)
-{
-	for (uint32_t i = 0; i < count && n < most; i++) {
-		const size_t here = skip < parts[i].iov_len ? skip : parts[i].iov_len;
-
-		skip -= here;
-		if (here < parts[i].iov_len)
-			to[n++] = (struct iovec){ (char *)parts[i].iov_base + here, parts[i].iov_len - here };
-	}
-	return n;
 }
 
 /* ---- from the guest (5.1.6.2) */
@@ -191,7 +189,7 @@ static uint32_t message_of(struct mc_virtio_net *d)
 		return 0;
 	parts[0] = (struct iovec){ &d->sent.copy.header, OF_SOCKET };
 	parts[1] = (struct iovec){ &d->sent.copy.ethernet, ETH_HLEN };
-	return add(parts, 2, MC_RING_PARTS + 2, c->parts, c->nread, size);
+	return mc_parts_add(parts, 2, MC_RING_PARTS + 2, c->parts, c->nread, size);
 }
 
 /* Returns whether the socket has no room for it. What the kernel refuses is lost, as on a wire. */
@@ -225,7 +223,7 @@ static void *run_transmitter(void *argument)
 		if (mc_virtio_take(&d->virtio, &d->virtio.rings[TRANSMIT], &d->sent.chain))
 			transmit(d);
 		else
-			await(d, d->virtio.kicks[TRANSMIT], POLLIN);
+			await_buffers(d, TRANSMIT);
 	pthread_mutex_unlock(&d->virtio.lock);
 	return NULL;
 }
@@ -270,7 +268,7 @@ static long read_frame(struct mc_virtio_net *d)
 	for (uint32_t i = 0; i < d->held.count && n < VECTORS; i++) {
 		const struct mc_chain *c = held(d, i);
 
-		n = add(parts, n, VECTORS, c->parts + c->nread, c->nwrite, i == 0 ? HEADER : 0);
+		n = mc_parts_add(parts, n, VECTORS, c->parts + c->nread, c->nwrite, i == 0 ? HEADER : 0);
 	}
 	message.msg_iovlen = n;
 	begin(d, RECEIVE);
@@ -323,9 +321,11 @@ static void *run_receiver(void *argument)
 	pthread_mutex_lock(&d->virtio.lock);
 	while (!is_stopping(d))
 		if (!hold(d))
-			await(d, d->virtio.kicks[RECEIVE], POLLIN);
-		else if (!receive(d))
+			await_buffers(d, RECEIVE);
+		else if (!receive(d)) {
+			mc_ring_want_kicks(&d->virtio.rings[RECEIVE], 0); /* if it has never lacked buffers */
 			await(d, d->socket, POLLIN);
+		}
 	pthread_mutex_unlock(&d->virtio.lock);
 	return NULL;
 }

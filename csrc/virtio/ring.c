@@ -221,6 +221,14 @@ int mc_ring_interrupts(const struct mc_ring *r)
 	return !(__atomic_load_n(&avail(r)->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
+void mc_ring_want_kicks(struct mc_ring *r, int wanted)
+{
+	if (!r->ready || r->broken)
+		return;
+	__atomic_store_n(&used(r)->flags, wanted ? 0 : VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* as in mc_ring_interrupts, the other way round */
+}
+
 /* ---- bytes */
 
 size_t mc_chain_read(const struct mc_chain *c, void *data, size_t size)
@@ -248,4 +256,17 @@ size_t mc_chain_write(const struct mc_chain *c, const void *data, size_t size)
 		done += n;
 	}
 	return done;
+}
+
+uint32_t mc_parts_add(struct iovec *to, uint32_t n, uint32_t most, const struct iovec *parts, uint32_t count,
+		      size_t skip)
+{
+	for (uint32_t i = 0; i < count && n < most; i++) {
+		const size_t here = skip < parts[i].iov_len ? skip : parts[i].iov_len;
+
+		skip -= here;
+		if (here < parts[i].iov_len)
+			to[n++] = (struct iovec){ (char *)parts[i].iov_base + here, parts[i].iov_len - here };
+	}
+	return n;
 }

@@ -68,8 +68,16 @@ void mc_ring_put(struct mc_ring *ring, const struct mc_chain *chain, uint32_t wr
 /* After mc_ring_give: whether the driver wants a used buffer notification (2.7.7). */
 int mc_ring_interrupts(const struct mc_ring *ring);
 
+/* Whether the driver shall notify the device of the chains that it makes available, as it does from the ring's start on
+ * (2.7.10): a hint. Chains that it has made available before it sees the wish are found by mc_ring_waiting. */
+void mc_ring_want_kicks(struct mc_ring *ring, int wanted);
+
 /* Copies from the device-readable, or to the device-writable bytes of a chain; returns how many, at most `size`. */
 size_t mc_chain_read(const struct mc_chain *chain, void *data, size_t size);
 size_t mc_chain_write(const struct mc_chain *chain, const void *data, size_t size);
+
+/* Adds `parts` without their first `skip` bytes to the `n` of `most` that `to` has; returns how many there are then. */
+uint32_t mc_parts_add(struct iovec *to, uint32_t n, uint32_t most, const struct iovec *parts, uint32_t count,
+		      size_t skip);
 
 #endif

@@ -206,6 +206,14 @@ static inline void driver_kick(struct driver *d, uint32_t queue)
 	driver_set(d, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
 }
 
+/* Notifies the device of what is available, if it wants that (2.7.10.1). */
+static inline void driver_notify(struct driver *d, uint32_t queue)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!(__atomic_load_n(&driver_used_ring(d, queue)->flags, __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY))
+		driver_kick(d, queue);
+}
+
 static inline int driver_free_descriptor(struct driver_queue *q)
 {
 	for (int i = 0; i < q->size; i++)
@@ -216,7 +224,7 @@ static inline int driver_free_descriptor(struct driver_queue *q)
 	return -1;
 }
 
-/* Adds a chain and notifies the device. Returns its head; -1: the table is full. */
+/* Adds a chain, and notifies the device if it wants that. Returns its head; -1: the table is full. */
 static inline int driver_add(struct driver *d, uint32_t queue, const struct driver_buffer *buffers, int n)
 {
 	int at[MC_RING_SIZE];
@@ -233,7 +241,7 @@ static inline int driver_add(struct driver *d, uint32_t queue, const struct driv
 		*driver_desc(d, queue, (uint32_t)at[i]) =
 			driver_element(&buffers[i], i + 1 < n, i + 1 < n ? (uint16_t)at[i + 1] : 0);
 	driver_publish(d, queue, (uint16_t)at[0]);
-	driver_kick(d, queue);
+	driver_notify(d, queue);
 	return at[0];
 }
 

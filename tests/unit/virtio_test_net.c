@@ -410,6 +410,20 @@ TEST(net_receives_into_several_buffers)
 	tear_down(&s);
 }
 
+/* Where there are buffers for the longest frame, more of them are no news. */
+TEST(net_wants_kicks_while_it_lacks_buffers)
+{
+	struct setup s;
+
+	set_up(&s);
+	CHECK(driver_used_ring(&s.d, RECEIVE)->flags == 0);
+	give_all(&s, 200, SMALLEST);
+	until(driver_used_ring(&s.d, RECEIVE)->flags == VRING_USED_F_NO_NOTIFY);
+	CHECK(driver_used_ring(&s.d, TRANSMIT)->flags == 0);
+	CHECK(!s.d.v->broken);
+	tear_down(&s);
+}
+
 /* The longest frame may come next, so a frame waits until there is room for that. */
 TEST(net_waits_for_buffers)
 {

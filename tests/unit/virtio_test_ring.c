@@ -158,6 +158,21 @@ TEST(ring_asks_for_interrupts)
 	driver_free(&s.d);
 }
 
+TEST(ring_asks_for_kicks)
+{
+	struct setup s;
+
+	set_up(&s);
+	mc_ring_want_kicks(&s.ring, 0); /* it is not ready */
+	CHECK(driver_used_ring(&s.d, 0)->flags == 0);
+	CHECK(mc_ring_start(&s.ring) == 0 && driver_used_ring(&s.d, 0)->flags == 0);
+	mc_ring_want_kicks(&s.ring, 0);
+	CHECK(driver_used_ring(&s.d, 0)->flags == VRING_USED_F_NO_NOTIFY);
+	mc_ring_want_kicks(&s.ring, 1);
+	CHECK(driver_used_ring(&s.d, 0)->flags == 0);
+	driver_free(&s.d);
+}
+
 /* Nothing of a stopped ring is touched, and a chain of it is not given back to the ring that comes after it. */
 TEST(ring_stops)
 {
