@@ -52,6 +52,36 @@ def test_changes_of_the_host_are_seen(mounted: Mounted, source: Path) -> None:
     until(lambda: (there / "file").stat().st_size == 0)
 
 
+def test_an_open_after_a_change_reads_it(mounted: Mounted, source: Path) -> None:
+    """Also if the change is of the same size, and as soon as can be."""
+    there = mounted.base / "file"
+    for i in range(500):
+        (source / "file").write_bytes(b"%03d" % i)
+        assert there.read_bytes() == b"%03d" % i
+
+
+def test_what_has_not_changed_is_not_read_again(mounted: Mounted, source: Path) -> None:
+    content = os.urandom(1 << 20)
+    (source / "file").write_bytes(content)
+    before = os.stat(source / "file")
+
+    def is_read() -> bool:
+        was = mounted.bytes_read()
+        assert (mounted.base / "file").read_bytes() == content
+        return mounted.bytes_read() - was >= len(content)
+
+    assert is_read()
+    until(lambda: not is_read())
+    content = os.urandom(1 << 20)
+    with open(source / "file", "r+b") as file:
+        file.write(content)
+    os.utime(source / "file", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert is_read()
+    until(lambda: not is_read())
+    (mounted.base / "file").write_bytes(content)
+    assert is_read()
+
+
 def test_a_name_that_has_come_meanwhile_is_opened_by_its_own_rights(mounted: Mounted, source: Path) -> None:
     """Once the client has seen that there is none: open(2) with O_CREAT finds the host's."""
     for _ in range(50):

@@ -7,14 +7,17 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from box import until
 from fuse import ATTRIBUTES, ENTRY, FLAGS, INIT, IO, REQUEST, ROOT_ID, SETATTR, Client, compile_program, request
 
 pytestmark = pytest.mark.needs("userns")
 
+KEEP_CACHE = 1 << 1  # FOPEN_KEEP_CACHE of <linux/fuse.h>
 NOBODY = 99  # a node, or a handle, that does not exist
 
 
@@ -130,6 +133,62 @@ def test_nodes_and_handles_that_the_client_does_not_have(client: Client) -> None
     assert client.call("COPY_FILE_RANGE", file, copying).error == errno.EBADF
     for opcode, data in (("LOOKUP", name("x")), ("MKDIR", bytes(8) + name("x")), ("OPENDIR", bytes(8))):
         assert client.call(opcode, file, data).error == errno.ENOTDIR
+
+
+class Opened:
+    """An open file, and whether the client was told to keep what it has of it in its cache."""
+
+    def __init__(self, client: Client, node: int) -> None:
+        reply = client.call("OPEN", node, struct.pack("<II", os.O_RDONLY, 0))
+        assert reply.error == 0
+        self.handle, flags = struct.unpack_from("<QI", reply.data)
+        self.keeps = bool(flags & KEEP_CACHE)
+        self._client = client
+
+    def release(self) -> None:
+        assert self._client.call("RELEASE", ROOT_ID, IO.pack(self.handle, 0, 0, 0, 0, 0)).error == 0
+
+
+def opens_and_keeps(client: Client, node: int) -> bool:
+    opened = Opened(client, node)
+    opened.release()
+    return opened.keeps
+
+
+def test_the_cache_is_kept_of_what_has_not_changed(client: Client) -> None:
+    """Since an open that the client has ended, and only once a further change would have another time."""
+    for called in ("file", "other"):
+        (client.root / called).write_bytes(b"one")
+    file, other = client.lookup("file"), client.lookup("other")
+    young = [opens_and_keeps(client, file), opens_and_keeps(client, file)]
+    assert young == [False, False] or time.time() >= os.stat(client.root / "file").st_ctime + 2
+    until(lambda: opens_and_keeps(client, file))
+    assert opens_and_keeps(client, file)
+    first = Opened(client, other)
+    assert not Opened(client, other).keeps, "the client may not have seen the reply to the first"
+    first.release()
+    assert Opened(client, other).keeps
+    assert client.call("RELEASE", ROOT_ID, IO.pack(first.handle, 0, 0, 0, 0, 0)).error == errno.EBADF
+
+
+@pytest.mark.parametrize("change", ["content", "length", "mode", "forgotten"])
+def test_the_cache_is_not_kept_of_what_has_changed(client: Client, change: str) -> None:
+    path = client.root / "file"
+    path.write_bytes(b"one")
+    before, node = path.stat(), client.lookup("file")
+    until(lambda: opens_and_keeps(client, node))
+    if change == "content":
+        path.write_bytes(b"two")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "length":
+        os.truncate(path, 1)
+    elif change == "mode":
+        path.chmod(0o600)
+    else:
+        client.send(request("FORGET", node, struct.pack("<Q", 1)))
+        node = client.lookup("file")
+    assert not opens_and_keeps(client, node)
+    until(lambda: opens_and_keeps(client, node))
 
 
 def test_special_files_are_not_opened(client: Client) -> None:

@@ -119,7 +119,7 @@ static int enter_opened(struct mc_fs_call *call, int fd)
 		close(fd);
 		return r;
 	}
-	r = mc_fs_file_enter(call->fs, fd, 0, 0, &call->result.created.open.fh);
+	r = mc_fs_file_enter(call->fs, &(struct mc_fs_file){ .fd = fd }, &call->result.created.open.fh);
 	if (r < 0)
 		mc_fs_node_forget(call->fs, entry->nodeid, 1);
 	return r;

@@ -20,12 +20,12 @@
 
 int mc_fs_op_opendir(struct mc_fs_call *call)
 {
-	int fd;
+	struct mc_fs_file directory = { .is_directory = 1 };
 
 	if (call->node->type != S_IFDIR)
 		return -ENOTDIR;
-	fd = mc_fs_reopen_node(call->fs, call->node, O_RDONLY | O_DIRECTORY);
-	return fd < 0 ? fd : mc_fs_file_enter(call->fs, fd, 1, 0, &call->result.open.fh);
+	directory.fd = mc_fs_reopen_node(call->fs, call->node, O_RDONLY | O_DIRECTORY);
+	return directory.fd < 0 ? directory.fd : mc_fs_file_enter(call->fs, &directory, &call->result.open.fh);
 }
 
 /* ---- batches; under the lock of the open directory */

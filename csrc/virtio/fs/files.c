@@ -32,11 +32,27 @@ static int open_node(const struct mc_fs_call *call, int flags, int *is_append_on
 	return *is_append_only ? mc_fs_reopen_node(call->fs, call->node, host_flags((uint32_t)flags) | O_APPEND) : fd;
 }
 
+/* Answers with the open file. */
+static int enter_opened(struct mc_fs_call *call, const struct mc_fs_file *opened)
+{
+	struct fuse_open_out *out = &call->result.open;
+
+	if (mc_fs_node_has_cached(call->fs, call->node, &opened->version))
+		out->open_flags |= FOPEN_KEEP_CACHE;
+#ifdef FOPEN_NOFLUSH
+	if ((call->arguments.open.flags & O_ACCMODE) == O_RDONLY)
+		out->open_flags |= FOPEN_NOFLUSH; /* close(2) has nothing to write */
+#endif
+	return mc_fs_file_enter(call->fs, opened, &out->fh);
+}
+
 int mc_fs_op_open(struct mc_fs_call *call)
 {
 	const struct fuse_open_in *in = &call->arguments.open;
+	struct mc_fs_file opened = { .node = call->header.nodeid };
 	struct mc_fs_identity before = { 0 };
-	int fd, is_append_only, r;
+	struct statx status;
+	int r;
 
 	if (call->node->type == S_IFDIR)
 		return -EISDIR;
@@ -45,19 +61,20 @@ int mc_fs_op_open(struct mc_fs_call *call)
 	r = in->open_flags & FUSE_OPEN_KILL_SUIDGID ? mc_fs_drop_fsetid(&before) : 0;
 	if (r < 0)
 		return r;
-	fd = open_node(call, (int)in->flags, &is_append_only);
+	opened.fd = open_node(call, (int)in->flags, &opened.is_append_only);
 	mc_fs_restore_fsetid(&before);
-	if (fd < 0)
-		return fd;
-#ifdef FOPEN_NOFLUSH
-	if ((in->flags & O_ACCMODE) == O_RDONLY)
-		call->result.open.open_flags = FOPEN_NOFLUSH; /* close(2) has nothing to write */
-#endif
-	return mc_fs_file_enter(call->fs, fd, 0, is_append_only, &call->result.open.fh);
+	if (opened.fd < 0)
+		return opened.fd;
+	if (mc_fs_stat(opened.fd, &status) == 0)
+		opened.version = mc_fs_version_of(&status);
+	return enter_opened(call, &opened);
 }
 
+/* Now the client has seen the reply to the open, and dropped what it had in its cache if it was not told to keep it. */
 int mc_fs_op_release(struct mc_fs_call *call)
 {
+	if (!call->file->is_directory)
+		mc_fs_node_note_cached(call->fs, call->file->node, &call->file->version);
 	mc_fs_file_release(call->fs, call->file);
 	return 0;
 }

@@ -236,7 +236,33 @@ void mc_fs_node_unpin(struct mc_fs *fs, struct mc_fs_node *node)
 		discard(node);
 }
 
-/* Takes references of the client back. The root stays. */
+/* ---- the client's cache of a file's content (cached.c) */
+
+int mc_fs_node_has_cached(struct mc_fs *fs, const struct mc_fs_node *node, const struct mc_fs_version *version)
+{
+	int has;
+
+	pthread_mutex_lock(&fs->lock);
+	has = mc_fs_is_same_version(&node->cached, version);
+	pthread_mutex_unlock(&fs->lock);
+	return has;
+}
+
+/* If the client still knows the node. */
+void mc_fs_node_note_cached(struct mc_fs *fs, uint64_t id, const struct mc_fs_version *version)
+{
+	struct mc_fs_node *node;
+
+	pthread_mutex_lock(&fs->lock);
+	node = find(fs, id);
+	if (node)
+		node->cached = *version;
+	pthread_mutex_unlock(&fs->lock);
+}
+
+/* ---- the client's references */
+
+/* Takes some back. The root stays. */
 void mc_fs_node_forget(struct mc_fs *fs, uint64_t id, uint64_t lookups)
 {
 	struct mc_fs_node *node;

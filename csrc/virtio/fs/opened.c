@@ -19,19 +19,17 @@ static void discard(struct mc_fs_file *file)
 	free(file);
 }
 
-/* An open file of a descriptor, which it takes. */
-int mc_fs_file_enter(struct mc_fs *fs, int fd, int is_directory, int is_append_only, uint64_t *id)
+/* An open file like `opened`, whose descriptor it takes. */
+int mc_fs_file_enter(struct mc_fs *fs, const struct mc_fs_file *opened, uint64_t *id)
 {
-	struct mc_fs_file *file = calloc(1, sizeof(*file));
+	struct mc_fs_file *file = malloc(sizeof(*file));
 	int r;
 
 	if (!file) {
-		close(fd);
+		close(opened->fd);
 		return -ENOMEM;
 	}
-	file->fd = fd;
-	file->is_directory = is_directory;
-	file->is_append_only = is_append_only;
+	*file = *opened;
 	file->listed = 1;
 	pthread_mutex_init(&file->lock, NULL);
 	pthread_mutex_lock(&fs->lock);

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/fuse.h>
+#include <linux/stat.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -99,6 +100,17 @@ void mc_fs_act_as_before(const struct mc_fs_identity *before);
 int mc_fs_drop_fsetid(struct mc_fs_identity *before);
 void mc_fs_restore_fsetid(const struct mc_fs_identity *before);
 
+/* ---- cached.c: what tells that a file's content is the same as before */
+
+struct mc_fs_version {
+	struct statx_timestamp changed, modified;
+	uint64_t size;
+	int is_settled;         /* a later change would give other times; else nothing is the same as it */
+};
+
+struct mc_fs_version mc_fs_version_of(const struct statx *status);
+int mc_fs_is_same_version(const struct mc_fs_version *version, const struct mc_fs_version *other);
+
 /* ---- nodes.c: the inodes that the client knows, each with an O_PATH descriptor */
 
 struct mc_fs_node {
@@ -109,6 +121,7 @@ struct mc_fs_node {
 	int listed;             /* is in the tables */
 	unsigned pins;          /* requests in progress that use it */
 	uint64_t lookups;       /* references of the client */
+	struct mc_fs_version cached; /* what the client's cache has nothing older than */
 };
 
 int mc_fs_stat(int fd, struct statx *status);
@@ -117,6 +130,8 @@ int mc_fs_node_of_root(struct mc_fs *fs, int fd);
 int mc_fs_node_enter(struct mc_fs *fs, int fd, const struct statx *status, size_t most, uint64_t *id);
 struct mc_fs_node *mc_fs_node_pin(struct mc_fs *fs, uint64_t id);
 void mc_fs_node_unpin(struct mc_fs *fs, struct mc_fs_node *node);
+int mc_fs_node_has_cached(struct mc_fs *fs, const struct mc_fs_node *node, const struct mc_fs_version *version);
+void mc_fs_node_note_cached(struct mc_fs *fs, uint64_t id, const struct mc_fs_version *version);
 void mc_fs_node_forget(struct mc_fs *fs, uint64_t id, uint64_t lookups);
 void mc_fs_nodes_reset(struct mc_fs *fs);
 
@@ -132,6 +147,8 @@ struct mc_fs_file {
 	int fd;
 	int is_directory;
 	int is_append_only;     /* opened with O_APPEND, since the file is append-only: chattr(1), +a */
+	uint64_t node;          /* of a file that FUSE_OPEN opened: its id, */
+	struct mc_fs_version version; /* and what it was then */
 	int listed;
 	unsigned pins;
 	pthread_mutex_t lock;   /* of a directory's batch: entries that were read and not yet given */
@@ -140,7 +157,7 @@ struct mc_fs_file {
 	uint64_t offset;        /* of that entry: d_off of the one before it */
 };
 
-int mc_fs_file_enter(struct mc_fs *fs, int fd, int is_directory, int is_append_only, uint64_t *id);
+int mc_fs_file_enter(struct mc_fs *fs, const struct mc_fs_file *opened, uint64_t *id);
 struct mc_fs_file *mc_fs_file_pin(struct mc_fs *fs, uint64_t id, int is_directory);
 void mc_fs_file_unpin(struct mc_fs *fs, struct mc_fs_file *file);
 void mc_fs_file_release(struct mc_fs *fs, struct mc_fs_file *file);
