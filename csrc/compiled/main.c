@@ -6,7 +6,8 @@
  * Theory of operation. The file is opened by descriptor, and trusted if nobody else can have written to it; then what
  * was true at compile time is checked again (host.c). The plan gets the arguments and variables of this run
  * (arguments.c), resources are taken by the locks that all of minicontainer takes (resources.c), and mc_spawn walks the
- * plan (start.c). One loop waits for the end (watch.c). There is no libc and no heap: a start costs few pages.
+ * plan (start.c). One loop waits for the end (watch.c). Of a machine (--isolation kvm) that plan starts the monitor,
+ * and guest.c, machine.c and ended.c are about what it runs. There is no libc and no heap: a start costs few pages.
  */
 #define _GNU_SOURCE
 #include <asm/ioctls.h>
