@@ -71,8 +71,7 @@ def program(made: Guest) -> Variant:
 def put(payload: Payload, monitors: Sequence[Variant], guests: Sequence[Guest], name: Name) -> None:
     """Writes the struct mc_machine_part. UnsupportedError: there is no KVM, or no kernel that can be used."""
     target, spec = payload.struct.machine, guests[0].spec
-    devices = division.devices(spec, is_reachable=False)
-    made = machines.make(spec.kernel, division.memory(spec), division.cpus(spec), devices)
+    made = _made(spec)
     try:
         rows = [_file(payload, fd, made.kernel.path) for fd in made.files]
     finally:
@@ -88,6 +87,19 @@ def put(payload: Payload, monitors: Sequence[Variant], guests: Sequence[Guest], 
         os.close(kvm)
     for outer, inner in zip(monitors, guests, strict=True):
         _put_guest(payload, target.terminal if inner.spec.tty else target.plain, outer, inner, name)
+
+
+def _made(spec: Spec) -> machines.Machine:
+    """The machine. The first one of a packed kernel has the unpacked one in its data, which each run would copy; the
+    next one names the file in which it was then kept."""
+    devices = division.devices(spec, is_reachable=False)
+    asked = spec.kernel, division.memory(spec), division.cpus(spec), devices
+    made = machines.make(*asked)
+    if len(made.data) <= keeping.DATA_MAX:
+        return made
+    for fd in made.files:
+        os.close(fd)
+    return machines.make(*asked)
 
 
 def _file(payload: Payload, fd: int, kernel: str) -> tuple[int, ...]:

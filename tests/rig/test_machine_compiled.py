@@ -136,6 +136,7 @@ def test_kernel_files_that_are_others(files: Compiler, kernel: str) -> None:
     file = write(files, kernel, "true")
     found = re.search(rb"/[^\0]*/initramfs/[^\0]+", file.read_bytes())
     assert found
+    assert b"/kernels/" in file.read_bytes(), "the unpacked kernel is a file of the cache"
     kept = Path(os.fsdecode(found[0]))
     away, before = kept.with_name("away"), kept.stat()
     try:
