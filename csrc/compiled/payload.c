@@ -155,7 +155,7 @@ static int guest_is_sound(const struct mc_compiled *c, const struct mc_guest_par
 			return 0;
 	return plan_is_inside(c, inner) && ids_are_inside(c, g->ids, g->start, sizeof(*start)) &&
 	       are_slots(plan, &g->kvm, 5 + MC_MACHINE_FILES) && g->kvm >= 0 && g->machine >= 0 && g->run >= 0 &&
-	       g->report >= 0 && g->program >= 0 && v->report < 0;
+	       g->report >= 0 && g->program >= 0 && v->report < 0 && !v->namespaces.count;
 }
 
 static int machine_is_sound(const struct mc_compiled *c)

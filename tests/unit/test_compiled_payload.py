@@ -54,7 +54,9 @@ def some_payload(*, staged: bool = False, machine: bool = False) -> bytes:
         variant.ready, variant.go, variant.answer = 3, 4, 5
         variant.socket = variant.report = variant.init = variant.filter = -1
         variant.shared = payload.array("int32_t", [1, 2])
-        variant.namespaces = payload.array("struct mc_namespace", [(0, payload.string("net"), payload.string("/x"))])
+        if not machine:  # which joins none
+            joined = 0, payload.string("net"), payload.string("/x")
+            variant.namespaces = payload.array("struct mc_namespace", [joined])
     c.parent.plan, c.parent.texts = payload.span(parent.buffer), payload.list(["", "", "", ""])[0]
     c.parent.ninputs, c.parent.uid, c.parent.gid, c.parent.count, c.parent.helper_output = 2, -1, -1, -1, -1
     c.args, c.kept = payload.list(["x", "one", "two"]), 2
