@@ -39,12 +39,14 @@ if platform.machine() == "x86_64":
     VMM = [*sorted(map(str, Path("csrc/vmm").glob("*.c"))), *sorted(map(str, Path("csrc/virtio").rglob("*.c")))]
     VMM += ["csrc/plan/dumpable.c", "csrc/plan/now.c", *(f"csrc/kvm/{name}.c" for name in ("exits", "serial", "vcpu"))]
     HELPERS["kvmfloor"] = (["csrc/floors/kvmfloor.c"], [])
+    HELPERS["krun"] = (["csrc/floors/krun.c"], ["-Wl,--no-as-needed", "-ldl"])
     HELPERS["vmm"] = (VMM, ["-pthread"])
     HELPERS["vmexec"] = (["csrc/vmexec/main.c"], ["-pthread"])
     GUEST = [*WALK, CLOCK, "csrc/plan/check.c", "csrc/plan/lay.c", "csrc/helpers/received.c"]
     GUEST += [f"csrc/monitor/{name}.c" for name in ("remove", "text")]
     HELPERS["guestinit"] = ([*GUEST, *sorted(map(str, Path("csrc/guest").glob("*.c")))], FREESTANDING)
-FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-static", "-s", "-Icsrc"]
+FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-s", "-Icsrc"]
+DYNAMIC = {"krun"}  # loads a library; the others are static
 
 # Guests of virtual machines: name -> kind. Their sources are csrc/guests/NAME.S, or NAME.c.
 GUESTS = {
@@ -109,7 +111,8 @@ class BuildWithHelpers(build_ext):
         base = Path("." if self.inplace else self.build_lib) / "minicontainer" / "libexec"
         base.mkdir(parents=True, exist_ok=True)
         for name, (sources, flags) in HELPERS.items():
-            subprocess.run(["cc", *FLAGS, *flags, "-o", str(base / name), *sources], check=True)
+            linked = [] if name in DYNAMIC else ["-static"]
+            subprocess.run(["cc", *FLAGS, *linked, *flags, "-o", str(base / name), *sources], check=True)
         if platform.machine() == "x86_64":
             build_guests(base / "guests")
         if not self.inplace:

@@ -82,6 +82,7 @@ class _Lib:
     MC_REQUEST_POLICY: int
     MC_COMPILED_MAGIC: int
     MC_COMPILED_VERSION: int
+    MC_MACHINE_FILES: int
     MC_CHECKS: int
     MC_CHECKSUM_FACTOR: int
     MC_SETTINGS_MAX: int

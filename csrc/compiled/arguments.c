@@ -14,6 +14,8 @@
 #include "compiled/memory.h"
 #include "plan/walk.h"
 
+#define NUMBER 24 /* bytes of one, as a string, at most */
+
 void arguments_parse(struct runner *r, long argc, char **argv)
 {
 	if (argc > 1 && same(argv[1], "--explain")) {
@@ -53,12 +55,10 @@ static void add(struct list *l, const char *text)
 	l->count++;
 }
 
-static int begins(const char *text, const char *start, size_t length)
+static void add_list(struct list *l, const char *text, uint32_t count)
 {
-	for (size_t i = 0; i < length; i++)
-		if (text[i] != start[i] || !text[i])
-			return 0;
-	return 1;
+	for (uint32_t i = 0; i < count; i++, text = after(text))
+		add(l, text);
 }
 
 /* The caller's variable NAME as "NAME=VALUE"; NULL: it has none. */
@@ -142,11 +142,7 @@ static void add_paths(struct list *l, const char *program, const char *path)
 
 static void add_arguments(const struct runner *r, struct list *l)
 {
-	const char *given = at(r->c, r->c->args.at);
-	const uint32_t count = *r->arguments ? r->c->kept : r->c->args.count;
-
-	for (uint32_t i = 0; i < count; i++, given = after(given))
-		add(l, given);
+	add_list(l, at(r->c, r->c->args.at), *r->arguments ? r->c->kept : r->c->args.count);
 	for (char **a = r->arguments; *a; a++)
 		add(l, *a);
 }
@@ -154,30 +150,26 @@ static void add_arguments(const struct runner *r, struct list *l)
 /* Init takes its own arguments, the number of paths, and the paths; then the program's arguments follow. */
 static void add_stage(const struct runner *r, struct list *l)
 {
-	const char *text = at(r->c, r->c->stage.at);
-	char number[24];
+	char number[NUMBER];
 	struct text t = { number, number + sizeof(number) - 1 };
 
-	for (uint32_t i = 0; i < r->c->stage.count; i++, text = after(text))
-		add(l, text);
+	add_list(l, at(r->c, r->c->stage.at), r->c->stage.count);
 	if (!r->c->stage.count)
 		return;
 	put_number(&t, r->npaths);
 	*t.at = 0;
 	add(l, number);
-	text = r->paths;
-	for (uint32_t i = 0; i < r->npaths; i++, text = after(text))
-		add(l, text);
+	add_list(l, r->paths, r->npaths);
 }
 
 /* ---- the plan */
 
-static void put_id(const struct runner *r, char *plan)
+void arguments_put_id(const struct runner *r, struct mc_span ids, void *to)
 {
-	const uint32_t *offsets = at(r->c, r->variant->ids.at);
+	const uint32_t *offsets = at(r->c, ids.at);
 
-	for (uint32_t i = 0; i < r->variant->ids.count; i++)
-		memcpy(plan + offsets[i], r->place.id, MC_ID_DIGITS);
+	for (uint32_t i = 0; i < ids.count; i++)
+		memcpy((char *)to + offsets[i], r->place.id, MC_ID_DIGITS);
 }
 
 struct lists {
@@ -191,16 +183,22 @@ static const char *first_argument(const struct runner *r)
 	return *r->arguments;
 }
 
-static uint64_t measure(struct runner *r, struct lists *lists)
+uint64_t arguments_measure(struct runner *r)
 {
-	const char *path = search_path(r);
+	struct lists lists = { 0 };
 
+	if (check_environment(r))
+		return 0;
 	r->program = first_argument(r);
-	add_paths(&lists->paths, r->program, path);
-	r->npaths = (uint32_t)lists->paths.count;
-	add_environment(r, &lists->envp);
-	add_arguments(r, &lists->argv);
-	return lists->paths.size + lists->argv.size + lists->envp.size;
+	add_paths(&lists.paths, r->program, search_path(r));
+	r->npaths = (uint32_t)lists.paths.count;
+	r->paths = "";
+	add_environment(r, &lists.envp);
+	add_arguments(r, &lists.argv);
+	add_list(&lists.argv, at(r->c, r->c->stage.at), r->c->stage.count);
+	if (r->c->stage.count) /* after init's own arguments, the paths once more, and how many */
+		lists.argv.size += lists.paths.size + NUMBER;
+	return lists.paths.size + lists.argv.size + lists.envp.size;
 }
 
 static void write_lists(struct runner *r, struct lists *lists, char *to)
@@ -237,37 +235,48 @@ static int set_exec(struct mc_plan *plan, const struct lists *lists, uint64_t fr
 	return 0;
 }
 
+int arguments_put(struct runner *r, struct mc_plan *plan)
+{
+	const uint32_t from = plan->size;
+	struct lists written = { 0 };
+
+	write_lists(r, &written, (char *)plan + from);
+	plan->size = (uint32_t)(written.envp.at - (char *)plan);
+	if (set_exec(plan, &written, from) < 0 || mc_plan_check(plan, plan->size) < 0)
+		return stale("file", r->name, "is damaged");
+	return 0;
+}
+
+int arguments_too_long(const struct runner *r, long error)
+{
+	complain_errno("program", r->program, error, NULL);
+	return error == -E2BIG ? CANNOT_INVOKE : FAILED;
+}
+
+/* The plan of a machine's monitor has arguments of its own. */
 int arguments_plan(struct runner *r)
 {
 	const struct mc_variant *v = r->variant;
-	struct lists lists = { 0 }, written = { 0 };
+	const uint64_t length = r->guest ? 1 : arguments_measure(r);
 	struct mc_plan *plan;
-	uint64_t size, length;
-	char *memory;
 	void *room;
 
-	if (check_environment(r))
+	if (!length)
 		return FAILED;
-	length = measure(r, &lists);
-	r->paths = "";
-	if (r->c->stage.count) /* the arguments of init: its own, and the paths once more */
-		length += lists.paths.size + r->c->size;
-	size = v->plan.count + length + 1;
-	if (size > UINT32_MAX)
-		return complain_errno("program", r->program, -E2BIG, NULL), CANNOT_INVOKE;
-	memory = take_memory(size);
-	if (!memory)
-		return complain_errno("program", r->program, -ENOMEM, NULL);
-	memcpy(memory, at(r->c, v->plan.at), v->plan.count);
-	put_id(r, memory);
-	plan = (struct mc_plan *)memory;
-	write_lists(r, &written, memory + v->plan.count);
-	plan->size = (uint32_t)size;
-	if (set_exec(plan, &written, v->plan.count) < 0 || mc_plan_check(plan, size) < 0)
+	if (v->plan.count + length > UINT32_MAX)
+		return arguments_too_long(r, -E2BIG);
+	plan = take_memory(v->plan.count + length);
+	if (!plan)
+		return arguments_too_long(r, -ENOMEM);
+	memcpy(plan, at(r->c, v->plan.at), v->plan.count);
+	arguments_put_id(r, v->ids, plan);
+	if (r->guest && mc_plan_check(plan, plan->size) < 0)
 		return stale("file", r->name, "is damaged");
+	if (!r->guest && arguments_put(r, plan))
+		return FAILED;
 	room = take_memory(sizeof(*r->spawn) + mc_run_room(plan) + 8);
 	if (!room)
-		return complain_errno("program", r->program, -ENOMEM, NULL);
+		return complain_errno("plan", NULL, -ENOMEM, NULL);
 	r->spawn = mc_spawn_lay(room, plan);
 	return 0;
 }

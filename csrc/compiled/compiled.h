@@ -31,6 +31,7 @@ const char *error_name(long error);  /* "ENOENT"; NULL: unknown */
 void put_capital(struct text *t, const char *text);
 long write_all(int fd, const char *data, size_t size); /* 0, or -errno */
 int same(const char *a, const char *b);
+int begins(const char *text, const char *start, size_t length);
 
 /* ---- quote.c: pure */
 
@@ -68,6 +69,9 @@ int host_check(const struct mc_compiled *c, char **environment); /* 0, or FAILED
 
 /* ---- The whole of one run */
 
+struct mc_vmm_run;
+struct mc_guest_start;
+
 struct note { /* a call of this process, for the timeline */
 	const char *phase, *call;
 	uint64_t start_ns, end_ns;
@@ -79,6 +83,7 @@ struct note { /* a call of this process, for the timeline */
 struct runner {
 	const struct mc_compiled *c;
 	const struct mc_variant *variant;
+	const struct mc_guest_part *guest; /* of a machine; NULL: there is none */
 	char **environment, **arguments; /* the caller's; arguments without those of this program */
 	const char *name;                /* of the file, as it was called */
 	int is_explained;
@@ -90,6 +95,10 @@ struct runner {
 	const char *program;             /* argv[0] of the program */
 	int helper_output;
 	int terminal;                    /* the master of the pty; -1: none */
+	/* guest.c, machine.c */
+	struct mc_guest_start *start;    /* what the guest's init gets */
+	struct mc_vmm_run *machine;      /* what the monitor and this program share */
+	int machine_fd, report;          /* its memfd; the pipe that says whether the program runs */
 	/* resources.c */
 	struct mc_place place;           /* id, ownership and cgroup; `cgroup` -1: none */
 	struct mc_usage usage;           /* the records of its end */
@@ -98,8 +107,11 @@ struct runner {
 	uint32_t uid, gid, id_count;
 	/* signals.c, watch.c */
 	int signals;                     /* signalfd(2) */
-	int interrupts, is_urgent, is_expired, was_killed;
+	int interrupts, is_urgent, is_expired;
+	int is_booting, given_up;        /* a machine whose program does not run yet; the signal that has ended it */
+	uint64_t pending;                /* signals that have come meanwhile */
 	int64_t kill_at, end_at;         /* mc_now(); 0: never */
+	int status;                      /* of the program: exit code, or minus the signal */
 	int is_oom;
 	/* the timeline */
 	struct note notes[NOTES];
@@ -111,6 +123,10 @@ struct runner {
 void arguments_parse(struct runner *r, long argc, char **argv);
 /* The child's plan, with the program, its arguments and its environment: 0, or an exit code and a message. */
 int arguments_plan(struct runner *r);
+uint64_t arguments_measure(struct runner *r); /* the bytes that arguments_put needs, at most; 0: a message, FAILED */
+int arguments_put(struct runner *r, struct mc_plan *plan); /* behind a plan */
+void arguments_put_id(const struct runner *r, struct mc_span ids, void *to);
+int arguments_too_long(const struct runner *r, long error); /* the message, and the exit code */
 
 /* ---- resources.c: id, ownership, cgroup and ids */
 
@@ -127,12 +143,31 @@ int start(struct runner *r);
 
 int explain_failure(struct runner *r, int result);
 int explain_program(struct runner *r, int error, const struct mc_program *file);
+int explain_step(const struct runner *r, uint32_t texts, uint32_t index, long error);
+
+/* ---- guest.c, machine.c, kvm.c, ended.c: the program runs in a virtual machine */
+
+struct opened;
+
+int guest_prepare(struct runner *r); /* what its init gets: 0, or an exit code and a message */
+const struct mc_plan *guest_plan(const struct runner *r);
+/* The plan that its init has walked, with records on the host's clock, if the program has run. Once. */
+void guest_walk(const struct runner *r, struct mc_run *run);
+int machine_open(struct runner *r, struct opened *o);
+int machine_await(struct runner *r); /* until the program runs: 0, or an exit code and a message */
+int kvm_open(const struct mc_compiled *c); /* descriptors; -1: a message has been printed */
+int kvm_open_file(const struct mc_compiled *c, const struct mc_machine_file *file);
+int ended_before(struct runner *r);  /* a machine in which the program does not run: its exit code, after a message */
+int ended_status(const struct runner *r);
+int ended_out_of_memory(const struct runner *r); /* the guest's kernel has killed a process for memory */
+void ended_explain(const struct runner *r); /* a machine that has ended before its program has */
 
 /* ---- signals.c */
 
 int signals_open(struct runner *r);
 void signals_close(void); /* from now on they end this program, which may wait for a reader of its messages */
 void signals_receive(struct runner *r);
+void signals_resume(struct runner *r); /* the program runs: it gets those that are pending */
 void signals_hang_up(struct runner *r);
 void kill_all(struct runner *r);
 

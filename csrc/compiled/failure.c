@@ -156,7 +156,7 @@ int explain_program(struct runner *r, int error, const struct mc_program *file)
 
 /* ---- a step that failed */
 
-static int explain_step(const struct runner *r, uint32_t texts, uint32_t index, long error)
+int explain_step(const struct runner *r, uint32_t texts, uint32_t index, long error)
 {
 	const char *label = step_text(r->c, texts, index, TEXT_LABEL), *hint = step_text(r->c, texts, index, TEXT_HINT);
 	char what[1024], reason[64];

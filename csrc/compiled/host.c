@@ -21,7 +21,7 @@ static int kernel_is_same(const struct mc_compiled *c)
 	struct utsname name;
 
 	mc_sys1(SYS_uname, MC_PTR(&name));
-	if (!same(name.machine, at(c, c->machine)))
+	if (!same(name.machine, at(c, c->hardware)))
 		return stale("machine", name.machine, "is another than when it was compiled"), 0;
 	if (!same(name.release, at(c, c->release)))
 		return stale("kernel", name.release, "is another release than when it was compiled"), 0;

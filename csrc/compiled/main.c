@@ -6,7 +6,8 @@
  * Theory of operation. The file is opened by descriptor, and trusted if nobody else can have written to it; then what
  * was true at compile time is checked again (host.c). The plan gets the arguments and variables of this run
  * (arguments.c), resources are taken by the locks that all of minicontainer takes (resources.c), and mc_spawn walks the
- * plan (start.c). One loop waits for the end (watch.c). There is no libc and no heap: a start costs few pages.
+ * plan (start.c). One loop waits for the end (watch.c). Of a machine (--isolation kvm) that plan starts the monitor,
+ * and guest.c, machine.c and ended.c are about what it runs. There is no libc and no heap: a start costs few pages.
  */
 #define _GNU_SOURCE
 #include <asm/ioctls.h>
@@ -88,6 +89,8 @@ static int choose_variant(struct runner *r)
 		return complain("--tty", NULL, "stdin and stdout are not both a terminal",
 				"compile it without -t to pass the streams");
 	r->variant = has_both ? &r->c->terminal : &r->c->plain;
+	if (r->c->machine.data.count)
+		r->guest = has_both ? &r->c->machine.terminal : &r->c->machine.plain;
 	return 0;
 }
 
@@ -99,8 +102,12 @@ static int explain_result(const struct runner *r)
 	}
 	if (r->is_oom)
 		complain("--memory", r->c->memory_text ? at(r->c, r->c->memory_text) : NULL,
-			 "the container ran out of memory and was killed", NULL);
-	return r->spawn->status >= 0 ? r->spawn->status : 128 - r->spawn->status;
+			 r->guest ? "the guest ran out of memory, and its kernel killed the program"
+				  : "the container ran out of memory and was killed",
+			 NULL);
+	else if (r->guest)
+		ended_explain(r);
+	return r->status >= 0 ? r->status : 128 - r->status;
 }
 
 static int wait_for_end(struct runner *r)
@@ -130,6 +137,8 @@ static int run(struct runner *r)
 	code = resources_take(r);
 	if (code == 0)
 		code = arguments_plan(r);
+	if (code == 0 && r->guest)
+		code = guest_prepare(r);
 	if (code == 0)
 		code = start(r);
 	has_started = code == 0;
@@ -146,7 +155,7 @@ static int run(struct runner *r)
 __attribute__((noreturn, used)) static void compiled_main(long *stack)
 {
 	static struct runner self = { .terminal = -1, .helper_output = -1, .signals = -1, .ids = { -1, -1 },
-				      .ids_byte = -1 };
+				      .ids_byte = -1, .machine_fd = -1, .report = -1 };
 	char **argv = (char **)(stack + 1);
 	uint64_t vector[VECTOR];
 

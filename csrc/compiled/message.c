@@ -79,6 +79,14 @@ const char *error_name(long error)
 	return i < ERRORS ? errors[i].name : NULL;
 }
 
+int begins(const char *text, const char *start, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (text[i] != start[i] || !text[i])
+			return 0;
+	return 1;
+}
+
 int same(const char *a, const char *b)
 {
 	while (*a && *a == *b)

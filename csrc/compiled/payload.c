@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "compiled/compiled.h"
+#include "vmm/machine.h"
 
 #define LANES 4 /* sums that a processor computes at the same time */
 
@@ -95,14 +96,17 @@ static int pairs_are_slots(const struct mc_compiled *c, const struct mc_variant 
 	return v->ready >= 0 && v->go >= 0 && v->answer >= 0;
 }
 
-static int offsets_are_inside(const struct mc_compiled *c, const struct mc_variant *v)
+/* Whether the places of the id lie in `within`, behind its `head` bytes. */
+static int ids_are_inside(const struct mc_compiled *c, struct mc_span ids, struct mc_span within, size_t head)
 {
-	const uint32_t *offsets = at(c, v->ids.at);
+	const uint32_t *offsets = at(c, ids.at);
 
-	for (uint32_t i = 0; i < v->ids.count; i++)
-		if ((uint64_t)offsets[i] + MC_ID_DIGITS > v->plan.count || offsets[i] < sizeof(struct mc_plan))
+	if (!is_inside(c, ids, sizeof(*offsets), 4))
+		return 0;
+	for (uint32_t i = 0; i < ids.count; i++)
+		if ((uint64_t)offsets[i] + MC_ID_DIGITS > within.count || offsets[i] < head)
 			return 0;
-	return (uint64_t)v->window + 8 <= v->plan.count;
+	return 1;
 }
 
 static int variant_is_sound(const struct mc_compiled *c, const struct mc_variant *v)
@@ -112,14 +116,15 @@ static int variant_is_sound(const struct mc_compiled *c, const struct mc_variant
 	const int32_t slots[] = { v->input, v->output, v->error, v->socket, v->report,
 				  v->init,  v->filter, v->ready, v->go,	    v->answer };
 
-	if (!plan_is_inside(c, v->plan) || !is_inside(c, v->ids, 4, 4) || !is_inside(c, v->shared, 4, 4) ||
+	if (!plan_is_inside(c, v->plan) || !is_inside(c, v->shared, 4, 4) ||
 	    !is_inside(c, v->namespaces, sizeof(*n), 4) || v->texts >= c->size)
 		return 0;
 	for (uint32_t i = 0; i < v->namespaces.count; i++)
 		if (n[i].slot < 0 || !are_slots(plan, &n[i].slot, 1) || n[i].path >= c->size || n[i].what >= c->size)
 			return 0;
 	return are_slots(plan, slots, 10) && v->input >= 0 && v->output >= 0 && v->error >= 0 &&
-	       offsets_are_inside(c, v) && (!c->parent.plan.count || pairs_are_slots(c, v));
+	       ids_are_inside(c, v->ids, v->plan, sizeof(*plan)) && (uint64_t)v->window + 8 <= v->plan.count &&
+	       (!c->parent.plan.count || pairs_are_slots(c, v));
 }
 
 static int parent_is_sound(const struct mc_compiled *c)
@@ -130,6 +135,41 @@ static int parent_is_sound(const struct mc_compiled *c)
 
 	return plan_is_inside(c, p->plan) && mc_plan_check(plan, p->plan.count) == 0 && plan->nslots >= 2 &&
 	       p->ninputs <= plan->nslots && are_slots(plan, slots, 4) && p->texts < c->size;
+}
+
+/* The plan in what the guest's init gets is checked again when it is complete (arguments_put). */
+static int guest_is_sound(const struct mc_compiled *c, const struct mc_guest_part *g, const struct mc_variant *v)
+{
+	const struct mc_guest_start *start = at(c, g->start.at);
+	const struct mc_plan *plan = at(c, v->plan.at);
+	struct mc_span inner;
+
+	if (!v->plan.count)
+		return 1;
+	if (!is_inside(c, g->start, 1, 8) || g->start.count < sizeof(*start) || start->plan < sizeof(*start) ||
+	    start->plan >= g->start.count || g->texts >= c->size)
+		return 0;
+	inner = (struct mc_span){ g->start.at + start->plan, g->start.count - start->plan };
+	for (int i = 0; i < MC_MACHINE_FILES; i++)
+		if (g->files[i] < 0)
+			return 0;
+	return plan_is_inside(c, inner) && ids_are_inside(c, g->ids, g->start, sizeof(*start)) &&
+	       are_slots(plan, &g->kvm, 5 + MC_MACHINE_FILES) && g->kvm >= 0 && g->machine >= 0 && g->run >= 0 &&
+	       g->report >= 0 && g->program >= 0 && v->report < 0 && !v->namespaces.count;
+}
+
+static int machine_is_sound(const struct mc_compiled *c)
+{
+	const struct mc_machine_part *m = &c->machine;
+	const struct mc_machine_file *file = at(c, m->files.at);
+
+	if (!is_inside(c, m->data, 1, 8) || !is_inside(c, m->program, 1, 1) ||
+	    !is_inside(c, m->files, sizeof(*file), 8) || m->files.count > MC_MACHINE_FILES)
+		return 0;
+	for (uint32_t i = 0; i < m->files.count; i++)
+		if (file[i].what >= c->size || file[i].path >= c->size)
+			return 0;
+	return guest_is_sound(c, &m->plain, &c->plain) && guest_is_sound(c, &m->terminal, &c->terminal);
 }
 
 static int tables_are_sound(const struct mc_compiled *c)
@@ -152,7 +192,7 @@ static int tables_are_sound(const struct mc_compiled *c)
 
 static int strings_are_sound(const struct mc_compiled *c)
 {
-	const uint32_t offsets[] = { c->release, c->machine,   c->nodename, c->state,	     c->base,
+	const uint32_t offsets[] = { c->release, c->hardware,  c->nodename, c->state,	     c->base,
 				     c->needed,	 c->accounted, c->pids,	    c->timeout_text, c->memory_text };
 
 	for (unsigned i = 0; i < sizeof(offsets) / sizeof(*offsets); i++)
@@ -170,7 +210,8 @@ int payload_check(const struct mc_compiled *c)
 			     (!c->parent.plan.count || parent_is_sound(c)) &&
 			     (!c->plain.plan.count || variant_is_sound(c, &c->plain)) &&
 			     (!c->terminal.plan.count || variant_is_sound(c, &c->terminal)) &&
-			     (c->plain.plan.count || c->terminal.plan.count);
+			     (c->plain.plan.count || c->terminal.plan.count) &&
+			     (!c->machine.data.count || machine_is_sound(c));
 
 	return is_sound ? 0 : -EINVAL;
 }

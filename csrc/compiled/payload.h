@@ -15,7 +15,7 @@
 
 /* CDEF BEGIN */
 #define MC_COMPILED_MAGIC 0x64656c69706d6f63
-#define MC_COMPILED_VERSION 1
+#define MC_COMPILED_VERSION 2
 #define MC_CHECKSUM_FACTOR 0x9e3779b97f4a7c15
 #define MC_SETTINGS_MAX 32 /* lines that are written to files of the cgroup */
 
@@ -81,6 +81,31 @@ struct mc_parent_part {
 	int32_t uid, gid, count, helper_output; /* slots                                            */
 };
 
+/* A file of a machine, which its monitor reads: opened by path, and the same as at compile time. */
+struct mc_machine_file {
+	uint32_t what, path;   /* offsets                                                           */
+	uint64_t device, inode, size;
+	uint64_t modified, changed; /* nanoseconds; changed 0: of the cache, where each use sets the time of access */
+};
+
+#define MC_MACHINE_FILES 2 /* at most: MC_VMM_FILES of vmm/machine.h */
+
+/* What the guest's init gets, and what the plan of the monitor, which is the child's, needs beside its streams. */
+struct mc_guest_part {
+	struct mc_span start;  /* bytes: struct mc_guest_start, whose plan ends it; the exec is the plan's last step */
+	struct mc_span ids;    /* as of mc_variant: offsets in `start`                              */
+	uint32_t texts;        /* as of mc_variant                                                  */
+	int32_t kvm, machine, run, report, program, files[MC_MACHINE_FILES]; /* slots of the child's plan */
+};
+
+struct mc_machine_part {
+	struct mc_span data;   /* bytes: struct mc_machine; count 0: there is no machine            */
+	struct mc_span program; /* bytes: csrc/vmm                                                  */
+	struct mc_span files;  /* struct mc_machine_file                                            */
+	struct mc_guest_part plain, terminal;
+	uint64_t processor;    /* checksum of what KVM supports of the processor                    */
+};
+
 /* A line for a file of the cgroup. */
 struct mc_line {
 	uint32_t file, data;   /* offsets                                                           */
@@ -105,11 +130,12 @@ struct mc_compiled {
 	uint32_t flags;
 	uint32_t uid, gid;     /* the caller's effective ids                                       */
 	uint64_t permitted;
-	uint32_t release, machine; /* offsets: of uname(2)                                         */
+	uint32_t release, hardware; /* offsets: of uname(2)                                        */
 	uint32_t nodename;     /* ... with the host's UTS namespace; 0: any                         */
 	struct mc_span checks; /* struct mc_check                                                  */
 	struct mc_variant plain, terminal; /* the second one where stdin and stdout are a terminal  */
 	struct mc_parent_part parent;
+	struct mc_machine_part machine;
 	struct mc_span args;   /* strings                                                          */
 	uint32_t kept;         /* of them, in front of arguments that are given to the run         */
 	struct mc_span env;    /* strings: "=KEY=VALUE"; "tKEY=VALUE" with a terminal; "iKEY=" and the id follows;

@@ -41,7 +41,8 @@ int resources_finish(struct runner *r)
 	note_record(r, "wait", "waitid", &r->usage.records[MC_WAITED]);
 	if (r->place.cgroup < 0 && has_cgroup)
 		note_record(r, "remove", "rmdir", &r->usage.records[MC_REMOVED]);
-	r->is_oom = !failed && (r->spawn->status == -SIGKILL || r->spawn->status == 128 + SIGKILL) &&
-		    cgroup_oom_kills(r->place.cgroup) > 0;
+	r->status = r->guest ? ended_status(r) : r->spawn->status;
+	r->is_oom = !failed && (r->status == -SIGKILL || r->status == 128 + SIGKILL) &&
+		    (ended_out_of_memory(r) || cgroup_oom_kills(r->place.cgroup) > 0);
 	return resources_release(r) || failed ? FAILED : 0;
 }

@@ -76,9 +76,22 @@ static void kill_later(struct runner *r)
 		r->kill_at = (int64_t)mc_now() + (int64_t)r->c->stop_timeout_ns;
 }
 
+/* A kernel takes seconds to boot: who ends the program now does not wait for that. */
+static void keep(struct runner *r, int number)
+{
+	if (r->is_urgent && !r->given_up)
+		r->given_up = number;
+	if (number != SIGWINCH)
+		r->pending |= bit(number);
+}
+
 static void forward(struct runner *r, int number)
 {
 	r->is_urgent |= number == SIGTERM || number == SIGINT || number == SIGHUP || number == SIGQUIT;
+	if (r->is_booting) {
+		keep(r, number);
+		return;
+	}
 	if (number == SIGWINCH) {
 		terminal_resize(r);
 		return;
@@ -102,6 +115,14 @@ void signals_receive(struct runner *r)
 
 	while (mc_sys3(SYS_read, MC_FD(r->signals), MC_PTR(&info), sizeof(info)) == sizeof(info))
 		forward(r, (int)info.ssi_signo);
+}
+
+void signals_resume(struct runner *r)
+{
+	r->is_booting = 0;
+	for (unsigned i = 0; i < sizeof(forwarded) / sizeof(*forwarded); i++)
+		if (r->pending & bit(forwarded[i]))
+			forward(r, forwarded[i]);
 }
 
 void signals_hang_up(struct runner *r)

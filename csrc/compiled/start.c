@@ -14,61 +14,15 @@
 
 #include "compiled/compiled.h"
 #include "compiled/memory.h"
+#include "compiled/opened.h"
 #include "helpers/received.h"
-
-#ifndef F_ADD_SEALS
-#include <linux/fcntl.h>
-#endif
-
-#define ABOVE_STREAMS 3
-#define ABOVE_PLAN 6 /* the numbers that a plan gives to init, its report and its filter end before it */
-#define KEPT 14      /* descriptors that are closed after the clone */
-
-struct opened {
-	int fds[KEPT], count;
-};
-
-static void close_all(struct opened *o)
-{
-	while (o->count > 0)
-		mc_sys1(SYS_close, MC_FD(o->fds[--o->count]));
-}
-
-/* Moves a descriptor to a number that no dup3 of the plan overwrites. */
-static int keep(struct opened *o, long fd, uint64_t least, int is_ours)
-{
-	long moved = fd < 0 ? fd : mc_sys3(SYS_fcntl, (uint64_t)fd, F_DUPFD_CLOEXEC, least);
-
-	if (fd >= 0 && is_ours)
-		mc_sys1(SYS_close, (uint64_t)fd);
-	if (moved >= 0)
-		o->fds[o->count++] = (int)moved;
-	return (int)moved;
-}
-
-/* A program or filter of the payload as a sealed memfd (minicontainer/linux/files.py). */
-static int sealed(struct opened *o, const char *name, const struct mc_compiled *c, struct mc_span bytes)
-{
-	const uint64_t seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-	long fd = mc_sys2(SYS_memfd_create, MC_PTR(name), MFD_CLOEXEC | MFD_ALLOW_SEALING), n = fd;
-
-	if (fd >= 0)
-		n = mc_sys3(SYS_write, (uint64_t)fd, MC_PTR(at(c, bytes.at)), bytes.count);
-	if (n == (long)bytes.count)
-		n = mc_sys3(SYS_fcntl, (uint64_t)fd, F_ADD_SEALS, seals);
-	else if (n >= 0)
-		n = -ENOSPC;
-	if (n < 0 && fd >= 0)
-		mc_sys1(SYS_close, (uint64_t)fd);
-	return n < 0 ? (int)n : keep(o, fd, ABOVE_PLAN, 1);
-}
 
 static int open_streams(struct runner *r, struct opened *o)
 {
 	const int32_t slots[] = { r->variant->input, r->variant->output, r->variant->error };
 
 	for (int i = 0; i < 3; i++) {
-		int fd = r->variant == &r->c->terminal ? i : keep(o, i, ABOVE_STREAMS, 0);
+		int fd = r->variant == &r->c->terminal ? i : opened_keep(o, i, ABOVE_STREAMS, 0);
 
 		if (fd < 0)
 			return fd;
@@ -88,7 +42,7 @@ static int open_namespaces(struct runner *r, struct opened *o)
 
 		if (fd < 0)
 			return complain_errno(at(r->c, n[i].what), path, fd, "a /proc/PID/ns file of a live process");
-		r->spawn->run.slots[n[i].slot] = keep(o, fd, ABOVE_PLAN, 1);
+		r->spawn->run.slots[n[i].slot] = opened_keep(o, fd, ABOVE_PLAN, 1);
 	}
 	return 0;
 }
@@ -102,17 +56,17 @@ static int open_others(struct runner *r, struct opened *o, int own[2])
 	long e = 0;
 
 	if (v->init >= 0)
-		e = slots[v->init] = sealed(o, "minicontainer-init", r->c, r->c->init);
+		e = slots[v->init] = opened_sealed(o, "minicontainer-init", r->c, r->c->init);
 	if (e >= 0 && v->filter >= 0)
-		e = slots[v->filter] = sealed(o, "filter", r->c, r->c->filter);
+		e = slots[v->filter] = opened_sealed(o, "filter", r->c, r->c->filter);
 	if (e >= 0 && v->report >= 0 && (e = mc_sys2(SYS_pipe2, MC_PTR(pair), O_CLOEXEC)) >= 0) {
 		own[0] = pair[0];
-		e = slots[v->report] = keep(o, pair[1], ABOVE_PLAN, 1);
+		e = slots[v->report] = opened_keep(o, pair[1], ABOVE_PLAN, 1);
 	}
 	if (e >= 0 && v->socket >= 0 &&
 	    (e = mc_sys4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, MC_PTR(pair))) >= 0) {
 		own[1] = pair[0];
-		e = slots[v->socket] = keep(o, pair[1], ABOVE_PLAN, 1);
+		e = slots[v->socket] = opened_keep(o, pair[1], ABOVE_PLAN, 1);
 	}
 	return e < 0 ? (int)e : 0;
 }
@@ -176,7 +130,7 @@ static int clone_child(struct runner *r, struct opened *o, int own[2])
 {
 	int e = mc_spawn(r->spawn), code;
 
-	close_all(o);
+	opened_close(o);
 	note(r, "clone", "clone3", r->spawn->start_ns, e < 0 ? e : r->spawn->pid);
 	code = explain_failure(r, e);
 	if (code == 0 && own[0] >= 0) {
@@ -187,6 +141,8 @@ static int clone_child(struct runner *r, struct opened *o, int own[2])
 		r->terminal = mc_receive_fd(own[1]);
 		code = r->terminal < 0 ? complain("terminal", NULL, "the container has sent none", NULL) : 0;
 	}
+	if (code == 0 && r->guest)
+		code = machine_await(r);
 	if (code)
 		kill_and_reap(r->spawn);
 	return code;
@@ -206,9 +162,11 @@ int start(struct runner *r)
 	if (e == 0)
 		e = open_others(r, &o, own);
 	code = e < 0 ? complain_errno("descriptors", NULL, e, NULL) : open_namespaces(r, &o);
+	if (code == 0 && r->guest)
+		code = machine_open(r, &o);
 	if (code == 0)
 		code = clone_child(r, &o, own);
-	close_all(&o);
+	opened_close(&o);
 	for (int i = 0; i < 2; i++)
 		if (own[i] >= 0)
 			mc_sys1(SYS_close, MC_FD(own[i]));

@@ -17,7 +17,7 @@ struct event {
 	const char *side, *phase, *call;
 	uint64_t start, end;
 	int64_t result;
-	int is_exec;
+	const struct mc_plan *exec; /* whose last step it is; NULL: another call */
 };
 
 static char line[8192];
@@ -85,7 +85,7 @@ static size_t add_walk(const struct runner *r, struct event *events, const struc
 					      record->start_ns,
 					      record->end_ns || !is_exec ? record->end_ns : r->spawn->end_ns,
 					      record->result,
-					      is_exec };
+					      is_exec ? run->plan : NULL };
 	}
 	return n;
 }
@@ -139,9 +139,8 @@ static void put_list(struct text *t, const char *list, uint64_t count)
 	put(t, "]");
 }
 
-static void put_exec(struct text *t, const struct runner *r)
+static void put_exec(struct text *t, const struct runner *r, const struct mc_plan *plan)
 {
-	const struct mc_plan *plan = r->spawn->run.plan;
 	const struct mc_step *exec = step_at(plan, plan->nsteps - 1);
 
 	if (exec->op == MC_EXEC) {
@@ -173,8 +172,8 @@ static void print_event(const struct runner *r, const struct event *e, uint64_t 
 	put(&t, "  ");
 	put(&t, e->side);
 	put(&t, strlen(e->side) < 6 ? "   " : "  ");
-	if (e->is_exec)
-		put_exec(&t, r);
+	if (e->exec)
+		put_exec(&t, r, e->exec);
 	else
 		put_call(&t, e->call, r->place.id);
 	if (e->end) {
@@ -228,20 +227,29 @@ static void print_line(const char *text)
 int timeline_print(struct runner *r)
 {
 	const struct mc_run *child = r->spawn ? &r->spawn->run : NULL, *parent = r->parent ? &r->parent->run : NULL;
-	const size_t steps = (child ? child->plan->nsteps : 0) + (parent ? parent->plan->nsteps : 0);
-	struct event *events = take_memory((NOTES + steps) * sizeof(*events));
-	size_t count = 0;
+	struct mc_run guest = { 0 };
+	struct event *events;
+	size_t count = 0, steps;
 
-	if (!events || !child)
+	if (!child)
+		return 0;
+	if (r->machine)
+		guest_walk(r, &guest);
+	steps = child->plan->nsteps + (parent ? parent->plan->nsteps : 0) + (guest.plan ? guest.plan->nsteps : 0);
+	events = take_memory((NOTES + steps) * sizeof(*events));
+	if (!events)
 		return 0;
 	for (int i = 0; i < r->nnotes; i++) {
 		const struct note *n = r->notes + i;
 
-		events[count++] = (struct event){ "parent", n->phase, n->call, n->start_ns, n->end_ns, n->result, 0 };
+		events[count++] = (struct event){ "parent",   n->phase,  n->call, n->start_ns,
+						  n->end_ns, n->result, NULL };
 	}
 	if (parent)
 		count += add_walk(r, events + count, parent, r->c->parent.texts, "parent");
 	count += add_walk(r, events + count, child, r->variant->texts, "child");
+	if (guest.plan)
+		count += add_walk(r, events + count, &guest, r->guest->texts, "guest");
 	sort(events, count);
 	print_line("   at us    took  side    primitive");
 	for (size_t i = 0; i < count; i++)

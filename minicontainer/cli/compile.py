@@ -24,6 +24,7 @@ REFUSED = {  # options of run that a file cannot have
     "dry_run": "is for run: minicontainer run --dry-run shows the plan",
     "meta": "is for run: a file writes no report",
     "security_report": "is for run",
+    "root_image": "needs an image that each run may have to make",
     "publish": ADDRESS,
     "publish_all": ADDRESS,
     "expose": "has no effect without an address, which a file cannot get",
@@ -34,6 +35,7 @@ REFUSED = {  # options of run that a file cannot have
 
 def compile(**options: Any) -> int:
     """Write FILE, an executable that starts a container of ROOTFS with COMMAND (default: a shell) without Python.
+    With --isolation kvm it starts a virtual machine.
 
     ./FILE [ARG...] does what run would do with the same options. ARGs follow COMMAND; without a COMMAND they are the
     command. ./FILE --explain shows every step with its time; all words after -- are ARGs.

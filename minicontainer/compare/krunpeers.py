@@ -4,19 +4,20 @@ with the same kernel, and libkrun with the kernel of ours."""
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from minicontainer.compare import krun
+from minicontainer.compare.linux import APPEND
 from minicontainer.errors import SpecError
 from minicontainer.kvm.boot.kernel import Kernel
 from minicontainer.microvm import adding, kernelimage, store
+from minicontainer.native import LIBEXEC
 
-LIBKRUN, LIBKRUN_LINUX, MACHINE_KRUNFW = "libkrun", "libkrun-linux", "machine-krunfw"
-NAMES = (LIBKRUN, MACHINE_KRUNFW, LIBKRUN_LINUX)
+LIBKRUN, LIBKRUN_LINUX = "libkrun", "libkrun-linux"
+MACHINE_KRUNFW, COMPILED_KRUNFW = "machine-krunfw", "compiled-krunfw"
+NAMES = (LIBKRUN, MACHINE_KRUNFW, COMPILED_KRUNFW, LIBKRUN_LINUX)
+LAUNCHER = f"{LIBEXEC}/krun"  # csrc/floors/krun.c
 BUNDLE = "libkrunfw.so.5"  # the name by which libkrun looks for it
-APPEND = "console=ttyS0 quiet cryptomgr.notests pci=off panic=-1"
 COPY = "compare-{}"  # name of the registered copy of libkrunfw's kernel
 
 
@@ -39,9 +40,8 @@ def registered(library: str) -> Iterator[store.Registered]:
 
 def own_kernel(library: str, mib: int, root: str, program: str) -> list[str]:
     """The command of libkrun with the kernel in libkrunfw."""
-    script = krun.__file__
     path = f"LD_LIBRARY_PATH={os.path.dirname(os.path.abspath(library))}"
-    return ["env", path, sys.executable, "-I", script, os.path.abspath(library), str(mib), root, program]
+    return ["env", path, LAUNCHER, os.path.abspath(library), str(mib), root, program]
 
 
 def linux(own: Sequence[str], kernel: str, initrd: str, scratch: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""``compare microvm``: a program in a container and in a virtual machine of the same spec, and QEMU's microvm that
-executes the same program from an initramfs; libkrun's, where it is given; what files cost that the host shares; and the
-memory of machines beside their guests'. All take turns."""
+"""``compare microvm``: a program in a container and in a virtual machine of the same spec, which a compiled file starts
+too; QEMU's microvm that executes the same program from an initramfs; libkrun's, where it is given; what files cost that
+the host shares; and the memory of machines beside their guests'. All take turns."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from typing import Any
 from minicontainer import rootfs
 from minicontainer.compare import krunpeers, machine, machinememory
 from minicontainer.compare.contenders import TOTAL, Contender, own_command
-from minicontainer.compare.krunpeers import LIBKRUN, LIBKRUN_LINUX, MACHINE_KRUNFW
+from minicontainer.compare.krunpeers import COMPILED_KRUNFW, LIBKRUN, LIBKRUN_LINUX, MACHINE_KRUNFW
 from minicontainer.compare.linux import APPEND, INIT, QEMU, Marked, marking_initrd, qemu_microvm
 from minicontainer.compare.rounds import interleave
 from minicontainer.compare.statistics import compared
 from minicontainer.compare.targets import Target, judged, within
+from minicontainer.compiled.compilation import compile
 from minicontainer.microvm import kernels
 from minicontainer.native import LIBEXEC
+from minicontainer.spec import Limits
 from minicontainer.spec.values import size
 
 CONTAINER, MACHINE, CONTAINER_FILES, MACHINE_FILES = "container", "machine", "container-files", "machine-files"
+COMPILED = "compiled"  # as machine, by a compiled file
 IMAGE_FILES = "image-files"  # as machine-files, with --root-image
 MEMORY = "memory"  # no contender: machinememory.py
-NAMES = (QEMU, CONTAINER, MACHINE, *krunpeers.NAMES, CONTAINER_FILES, MACHINE_FILES, IMAGE_FILES, MEMORY)
+NAMES = (QEMU, CONTAINER, MACHINE, COMPILED, *krunpeers.NAMES, CONTAINER_FILES, MACHINE_FILES, IMAGE_FILES, MEMORY)
 LARGE, SMALL = "2 MB", "1,000 files"  # parts: reads
 PARTS = (INIT, TOTAL, LARGE, SMALL)
 READING = {INIT: b"one\n", LARGE: b"two\n", SMALL: b"three\n"}
@@ -36,6 +39,8 @@ PAIRS = (
     (MACHINE, CONTAINER),
     (MACHINE_KRUNFW, LIBKRUN),
     (MACHINE, LIBKRUN_LINUX),
+    (COMPILED_KRUNFW, LIBKRUN),
+    (COMPILED, LIBKRUN_LINUX),
     (MACHINE_FILES, CONTAINER_FILES),
     (IMAGE_FILES, CONTAINER_FILES),
 )
@@ -44,6 +49,8 @@ TARGETS: dict[str, tuple[Target, ...]] = {
         Target(MACHINE, QEMU, 0.6),
         Target(MACHINE_KRUNFW, LIBKRUN, 0.9),
         Target(MACHINE, LIBKRUN_LINUX, 1.0),
+        Target(COMPILED_KRUNFW, LIBKRUN, 0.9),
+        Target(COMPILED, LIBKRUN_LINUX, 1.0),
     )
 }
 TARGETS |= dict.fromkeys((LARGE, SMALL), (Target(MACHINE_FILES, CONTAINER_FILES, 3.0),))
@@ -69,12 +76,17 @@ def measure(
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="minicontainer-compare-"))
         commands = _commands(found, scratch, memory)
         unable = dict(UNABLE)
+        if COMPILED in only:
+            commands[COMPILED] = _compiled(COMPILED, scratch, found, memory)
         if libkrun is not None and {*krunpeers.NAMES} & {*only}:
             entry = stack.enter_context(krunpeers.registered(libkrun))
             commands |= _krun_commands(libkrun, entry.name, scratch, found, memory)
             if entry.kernel.lacks:
                 del commands[MACHINE_KRUNFW]
-                unable[MACHINE_KRUNFW] = f"the kernel in libkrunfw lacks {', '.join(entry.kernel.lacks)}"
+                lacks = f"the kernel in libkrunfw lacks {', '.join(entry.kernel.lacks)}"
+                unable |= dict.fromkeys((MACHINE_KRUNFW, COMPILED_KRUNFW), lacks)
+            elif COMPILED_KRUNFW in only:
+                commands[COMPILED_KRUNFW] = _compiled(COMPILED_KRUNFW, scratch, entry.name, memory)
         entrants: list[Contender] = [_entrant(name, commands[name]) for name in NAMES if name in {*only} & {*commands}]
         samples = interleave("compare microvm", entrants, rounds, progress, WARM_UP)
         if MEMORY in only:
@@ -96,6 +108,14 @@ def _entrant(name: str, command: list[str]) -> Contender:
     if name.endswith("files"):
         return Marked(name, command, READING)
     return Marked(name, command, ends=not name.startswith(LIBKRUN))  # mark.c does not end libkrun's machine
+
+
+def _compiled(name: str, scratch: str, kernel: str, memory: str) -> list[str]:
+    """The file of a machine with this kernel."""
+    file = os.path.join(scratch, name)
+    root = os.path.join(scratch, "root")
+    compile(["/mark"], file, rootfs=root, isolation="kvm", kernel=kernel, limits=Limits(memory=memory), terminal=False)
+    return [file]
 
 
 def _krun_commands(library: str, registered: str, scratch: str, kernel: str, memory: str) -> dict[str, list[str]]:

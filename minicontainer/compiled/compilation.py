@@ -12,14 +12,16 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minicontainer import runtime
 from minicontainer.compiled import resources, variants
 from minicontainer.compiled.checks import Checks
 from minicontainer.compiled.payload import Payload
 from minicontainer.container import compiler, placeholders
+from minicontainer.container.host import Host
 from minicontainer.container.ids import ranges
+from minicontainer.container.machine import division
 from minicontainer.container.start import start
 from minicontainer.errors import ProgramError, SpecError, StepError
 from minicontainer.linux import caps
@@ -87,6 +89,10 @@ def write(spec: Spec, file: str | os.PathLike[str], manner: Manner) -> None:
 def _refuse(spec: Spec) -> None:
     """SpecError for what needs the library at each start."""
     reason = "needs more than a file can hold"
+    if spec.isolation == "kvm":
+        from minicontainer.compiled import machine
+
+        machine.refuse(spec)
     if spec.name is not None:
         raise SpecError("name", spec.name, "cannot be that of a file, of which many may run", "leave it out")
     if spec.attached or spec.network.startswith("container:"):
@@ -110,7 +116,7 @@ def _refuse(spec: Spec) -> None:
 
 def _tried(spec: Spec) -> Spec:
     """The spec, with the user namespace that this host permits: a start up to the exec has shown it."""
-    trial = replace(spec, args=(NOWHERE,))
+    trial = replace(division.outer(spec) if spec.isolation == "kvm" else spec, args=(NOWHERE,))
     with suppress(ProgramError):
         start(trial, (-1, -1, -1)).discard()
     fallback: Spec | None = trial.__dict__.get("_fallback")
@@ -119,18 +125,16 @@ def _tried(spec: Spec) -> Spec:
 
 def _contents(spec: Spec, exe: str, manner: Manner) -> bytes:
     """The bytes of the file. ``exe``: a file with the owner and the mode that it will have."""
-    made = [variants.variant(spec, exe, tty=tty) for tty in (False, True) if manner.terminal in (None, tty)]
     payload = Payload()
     struct = payload.struct
-    for each in made:
-        variants.put_variant(payload, struct.terminal if each.spec.tty else struct.plain, each, manner.name)
+    made, programs, facts = _put_plans(payload, spec, exe, manner)
     variants.put_parent(payload, struct.parent, made[0], manner.name)
-    variants.put_stage(payload, struct, made[0])
+    variants.put_stage(payload, struct, programs[0])
     _put_caller(payload, spec, made[0].host)
-    struct.checks = payload.array("struct mc_check", Checks(payload, made[0].spec, made[0].host).all())
+    struct.checks = payload.array("struct mc_check", Checks(payload, spec, facts).all())
     struct.args, struct.kept = payload.list(spec.args), manner.kept
-    struct.env = payload.list(_environment(made, manner.inherit_env))
-    resources.put(payload, spec, made[0].host, manner.name)
+    struct.env = payload.list(_environment(programs, manner.inherit_env))
+    resources.put(payload, made[0].spec, made[0].host, manner.name)
     struct.stop_signal = signal_number("stop_signal", spec.stop_signal)
     struct.stop_timeout_ns = int(spec.stop_timeout * 10**9)
     if manner.timeout is not None:
@@ -142,11 +146,33 @@ def _contents(spec: Spec, exe: str, manner: Manner) -> bytes:
         return payload.file(file.read())
 
 
-def _put_caller(payload: Payload, spec: Spec, host: Any) -> None:
+def _put_plans(
+    payload: Payload, spec: Spec, exe: str, manner: Manner
+) -> tuple[list[variants.Variant], list[variants.Variant], Host]:
+    """Writes the child's plans. Returns what is cloned, what executes the program, without and with a terminal, and the
+    facts for the spec."""
+    ttys = [tty for tty in (False, True) if manner.terminal in (None, tty)]
+    if spec.isolation == "kvm":
+        from minicontainer.compiled import machine
+
+        made = [machine.outside(spec, exe, tty=tty) for tty in ttys]
+        guests = [machine.inside(spec, tty=tty) for tty in ttys]
+        machine.put(payload, made, guests, manner.name)
+        programs, facts, own = [machine.program(each) for each in guests], guests[0].host, machine.INPUTS
+    else:
+        programs = made = [variants.variant(spec, exe, tty=tty) for tty in ttys]
+        facts, own = made[0].host, ()
+    for each in made:
+        target = payload.struct.terminal if each.spec.tty else payload.struct.plain
+        variants.put_variant(payload, target, each, manner.name, own)
+    return made, programs, facts
+
+
+def _put_caller(payload: Payload, spec: Spec, host: Host) -> None:
     """The kernel and the caller."""
     struct, kernel = payload.struct, os.uname()
     struct.uid, struct.gid = os.geteuid(), os.getegid()
-    struct.release, struct.machine = payload.string(kernel.release), payload.string(kernel.machine)
+    struct.release, struct.hardware = payload.string(kernel.release), payload.string(kernel.machine)
     if spec.uts == "host":
         struct.nodename = payload.string(kernel.nodename)
     if is_first_user_namespace():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from minicontainer.compiled.payload import Payload, places
@@ -46,10 +46,10 @@ def variant(spec: Spec, exe: str, *, tty: bool) -> Variant:
     return Variant(spec, host, plan, parent.template(spec, host, plan))
 
 
-def put_variant(payload: Payload, target: Any, made: Variant, name: Name) -> None:
-    """Writes a struct mc_variant."""
+def put_variant(payload: Payload, target: Any, made: Variant, name: Name, others: Sequence[str] = ()) -> None:
+    """Writes a struct mc_variant. ``others``: inputs of the plan that are not of a container (machine.py)."""
     spec, host, plan, parent_plan = made
-    slots = {name: plan.slots[name] for name in plan.inputs}
+    slots = {name: plan.slots[name] for name in plan.inputs if name not in others}
     target.plan = payload.span(plan.buffer)
     target.flags = compiler.clone_flags(spec, host)
     target.ids = payload.array("uint32_t", places(plan.buffer, os_bytes(placeholders.ID)))

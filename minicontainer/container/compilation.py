@@ -95,7 +95,7 @@ def compile_to_wait(spec: Spec) -> Compiled:
 def _check_isolation(spec: Spec) -> None:
     """SpecError: the spec is for a virtual machine (container/machine/)."""
     if spec.isolation != "container":
-        reason = "is for no pool and no compiled file yet: its program would start in a guest"
+        reason = "is for no pool yet: its program would start in a guest"
         raise SpecError("isolation", spec.isolation, reason, "--isolation container")
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.needs("root")
 def test_each_contender_is_a_command_that_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microvm, "MAKER", "sh")  # it is not executed here
     commands = microvm._commands("/boot/vmlinuz", str(tmp_path), "256M")
-    assert {*commands, QEMU, *krunpeers.NAMES, microvm.MEMORY} == set(microvm.NAMES)
+    assert {*commands, QEMU, microvm.COMPILED, *krunpeers.NAMES, microvm.MEMORY} == set(microvm.NAMES)
     assert len(list((tmp_path / "root/small").iterdir())) == 1000
     for name in set(commands) - {QEMU}:
         at = commands[name].index("run") + 1

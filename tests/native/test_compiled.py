@@ -324,6 +324,10 @@ REFUSED = [
     (("--userns", "1000000:1000000:9000000"), "--userns 1000000:1000000:9000000"),
     (("-v", "named:/data"), "named"),
     (("--tty", "--no-tty"), "--no-tty"),
+    (("--isolation", "kvm", "--root-image", "erofs"), "--root-image erofs"),
+    (("--isolation", "kvm", "--network", "bridge"), "--network bridge"),
+    (("--isolation", "kvm", "--privileged"), "--privileged"),
+    (("--isolation", "kvm", "--pids-limit", "5"), "--pids-limit 5"),
 ]
 
 

@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "kvm": {"plan"},
     "monitor": {"plan", "helpers"},
     "helpers": {"plan", "monitor"},
-    "compiled": {"plan", "start", "monitor", "helpers"},
+    "compiled": {"plan", "start", "monitor", "helpers", "vmm"},
     "guest": {"plan", "monitor", "helpers"},
     "virtio": {"plan"},
     "vmexec": {"guest"},

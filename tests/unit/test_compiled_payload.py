@@ -6,6 +6,7 @@ import random
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,20 @@ def child_plan(*, staged: bool = False) -> Plan:
     return Plan(steps, [*STREAMS, "ready", "go", "answer"])
 
 
-def some_payload(*, staged: bool = False) -> bytes:
+def put_machine(payload: Payload, target: Any) -> None:
+    """A guest whose plan is that of the child, which has slots enough."""
+    plan, header = child_plan(), ffi.new("struct mc_guest_start *")
+    header.plan = ffi.sizeof("struct mc_guest_start")
+    start = bytes(ffi.buffer(header)) + plan.buffer
+    row = payload.string("kernel"), payload.string("/k"), 1, 2, 3, 4, 5
+    target.data, target.program = payload.span(bytes(64)), payload.span(b"monitor")
+    target.files = payload.array("struct mc_machine_file", [row, row])
+    for part in (target.plain, target.terminal):
+        part.start, part.ids = payload.span(start), payload.array("uint32_t", places(start, b"\x02its-own-id\x03"))
+        part.texts = payload.list(["phase", "call", "", ""] * len(plan.steps))[0]
+
+
+def some_payload(*, staged: bool = False, machine: bool = False) -> bytes:
     payload, plan, parent = Payload(), child_plan(staged=staged), Plan([p.call("umask", 0)], ["pid", "answer"])
     c = payload.struct
     for variant in (c.plain, c.terminal):
@@ -40,14 +54,18 @@ def some_payload(*, staged: bool = False) -> bytes:
         variant.ready, variant.go, variant.answer = 3, 4, 5
         variant.socket = variant.report = variant.init = variant.filter = -1
         variant.shared = payload.array("int32_t", [1, 2])
-        variant.namespaces = payload.array("struct mc_namespace", [(0, payload.string("net"), payload.string("/x"))])
+        if not machine:  # which joins none
+            joined = 0, payload.string("net"), payload.string("/x")
+            variant.namespaces = payload.array("struct mc_namespace", [joined])
     c.parent.plan, c.parent.texts = payload.span(parent.buffer), payload.list(["", "", "", ""])[0]
     c.parent.ninputs, c.parent.uid, c.parent.gid, c.parent.count, c.parent.helper_output = 2, -1, -1, -1, -1
     c.args, c.kept = payload.list(["x", "one", "two"]), 2
     c.env = payload.list(["=PATH=/a:/b", "cA", "tTERM=xterm", "iHOSTNAME="])
     if staged:
         c.stage, c.init = payload.list(["minicontainer-exec", "", "0"]), payload.span(b"program")
-    c.release, c.machine, c.state, c.base = map(payload.string, ("6", "x86", "/run/x", "/sys/fs/cgroup"))
+    if machine:
+        put_machine(payload, c.machine)
+    c.release, c.hardware, c.state, c.base = map(payload.string, ("6", "x86", "/run/x", "/sys/fs/cgroup"))
     c.checks = payload.array("struct mc_check", [(1, payload.string("w"), payload.string("/p"), 0, 1, 2, 3, 4, 5)])
     c.lines = payload.array("struct mc_line", [(payload.string("f"), payload.string("d"), 0, 0, 1, 0)])
     c.devices, c.excluded = payload.span(bytes(16)), payload.array("uint32_t", [1, 2])
@@ -74,7 +92,7 @@ def fuzz(program: Path, payloads: list[bytes]) -> tuple[int, int]:
 
 
 def test_a_sound_payload(fuzzer: Path) -> None:
-    assert fuzz(fuzzer, [some_payload(), some_payload(staged=True)]) == (2, 8)
+    assert fuzz(fuzzer, [some_payload(), some_payload(staged=True), some_payload(machine=True)]) == (3, 12)
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -93,7 +111,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 def test_mutated_payloads_are_refused_or_harmless(fuzzer: Path) -> None:
     rng = random.Random(11)
-    originals = [some_payload(), some_payload(staged=True)]
+    originals = [some_payload(), some_payload(staged=True), some_payload(machine=True)]
     accepted, made = fuzz(fuzzer, [mutated(rng.choice(originals), rng) for _ in range(20_000)])
     assert 1000 < accepted < 19_000
     assert made > 1000

@@ -55,6 +55,7 @@ class _Payload:
 
     def __init__(self, plan: Plan, encoded: bytes, spec: Spec) -> None:
         self._slots = slots = plan.slots
+        self._plan = encoded
         self._data = bytearray(ffi.sizeof("struct mc_guest_start"))
         self.header = header = ffi.new("struct mc_guest_start *")
         header.magic, header.flags = lib.MC_GUEST_MAGIC, lib.MC_GUEST_TTY if spec.tty else 0
@@ -63,7 +64,6 @@ class _Payload:
         )
         header.socket = slots.get("parent-socket", -1)
         header.init, header.report, header.filter = (slots.get(name, -1) for name in ("init", "report", "filter"))
-        header.plan = self.put(encoded)
 
     def put(self, part: bytes) -> int:
         """Its offset."""
@@ -82,6 +82,7 @@ class _Payload:
             self.header.filter_data, self.header.filter_size = self.put(content), len(content)
 
     def whole(self) -> bytes:
+        self.header.plan = self.put(self._plan)  # the last part: a compiled file puts the program's arguments behind it
         self.header.size = len(self._data)
         self._data[: ffi.sizeof("struct mc_guest_start")] = ffi.buffer(self.header)
         return bytes(self._data)
