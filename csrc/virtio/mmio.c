@@ -21,60 +21,6 @@
 #define VENDOR 0x696e696d /* "mini" */
 #define STOPPED (VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED)
 
-/* ---- what the driver reads */
-
-static uint64_t offered(const struct mc_virtio *v)
-{
-	return v->type->features | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC;
-}
-
-static struct mc_ring *selected(struct mc_virtio *v)
-{
-	return v->queue < v->type->nqueues ? &v->rings[v->queue] : NULL;
-}
-
-static uint32_t *at(const struct mc_virtio *v, uint64_t offset)
-{
-	return v->page + offset / sizeof(*v->page);
-}
-
-static void show(struct mc_virtio *v, uint64_t offset, uint32_t value)
-{
-	__atomic_store_n(at(v, offset), value, __ATOMIC_RELEASE);
-}
-
-/* What the driver's writes change. The others are constant, but for InterruptStatus; ConfigGeneration is 0, since the
- * configuration space never changes. */
-static void show_changes(struct mc_virtio *v)
-{
-	const struct mc_ring *r = selected(v);
-
-	show(v, VIRTIO_MMIO_DEVICE_FEATURES, v->feature_word < 2 ? (uint32_t)(offered(v) >> 32 * v->feature_word) : 0);
-	show(v, VIRTIO_MMIO_QUEUE_NUM_MAX, r ? r->size_max : 0);
-	show(v, VIRTIO_MMIO_QUEUE_READY, r ? r->ready : 0);
-	show(v, VIRTIO_MMIO_STATUS, v->status);
-}
-
-static void show_all(struct mc_virtio *v)
-{
-	show(v, VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
-	show(v, VIRTIO_MMIO_VERSION, VERSION);
-	show(v, VIRTIO_MMIO_DEVICE_ID, v->type->id);
-	show(v, VIRTIO_MMIO_VENDOR_ID, VENDOR);
-	show(v, VIRTIO_MMIO_SHM_LEN_LOW, UINT32_MAX); /* there are no shared memory regions: -1 */
-	show(v, VIRTIO_MMIO_SHM_LEN_HIGH, UINT32_MAX);
-	show(v, VIRTIO_MMIO_SHM_BASE_LOW, UINT32_MAX);
-	show(v, VIRTIO_MMIO_SHM_BASE_HIGH, UINT32_MAX);
-	show_changes(v);
-}
-
-void mc_virtio_place(struct mc_virtio *v, void *page)
-{
-	v->page = page;
-	show_all(v);
-	memcpy(at(v, VIRTIO_MMIO_CONFIG), v->config, v->type->config_size);
-}
-
 int mc_virtio_init(struct mc_virtio *v, const struct mc_virtio_type *type, const struct mc_memory *memory,
 		   const void *config)
 {
@@ -94,8 +40,6 @@ int mc_virtio_init(struct mc_virtio *v, const struct mc_virtio_type *type, const
 		v->rings[i].memory = memory;
 		v->rings[i].size_max = type->sizes[i];
 	}
-	v->page = v->registers;
-	show_all(v);
 	pthread_mutex_init(&v->lock, NULL);
 	return 0;
 }
@@ -111,7 +55,7 @@ void mc_virtio_end(struct mc_virtio *v)
 
 static void raise_interrupt(struct mc_virtio *v, uint32_t event)
 {
-	__atomic_fetch_or(at(v, VIRTIO_MMIO_INTERRUPT_STATUS), event, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&v->interrupts, event, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&v->raised, 1, __ATOMIC_RELAXED);
 	mc_event_signal(v->irq);
 }
@@ -137,7 +81,6 @@ void mc_virtio_break(struct mc_virtio *v, const struct mc_ring *ring, const char
 		v->broken = why;
 	}
 	v->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	show(v, VIRTIO_MMIO_STATUS, v->status);
 	if (v->status & VIRTIO_CONFIG_S_DRIVER_OK) /* 2.1.2 */
 		raise_interrupt(v, VIRTIO_MMIO_INT_CONFIG);
 	mc_event_signal(v->alarm);
@@ -162,6 +105,11 @@ void mc_virtio_give(struct mc_virtio *v, struct mc_ring *ring, const struct mc_c
 }
 
 /* ---- status */
+
+static uint64_t offered(const struct mc_virtio *v)
+{
+	return v->type->features | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC;
+}
 
 /* 2.2.2: a subset of what is offered; and 6.2: no device works without VIRTIO_F_VERSION_1 here. */
 static int are_features_right(const struct mc_virtio *v)
@@ -192,7 +140,7 @@ static void reset(struct mc_virtio *v)
 	}
 	v->features = 0;
 	v->features_beyond = v->feature_word = v->driver_word = v->queue = 0;
-	show(v, VIRTIO_MMIO_INTERRUPT_STATUS, 0); /* 4.2.2.1 */
+	__atomic_store_n(&v->interrupts, 0, __ATOMIC_SEQ_CST); /* 4.2.2.1 */
 }
 
 /* The driver sets further bits; it cannot clear one but by a reset (2.1.1). */
@@ -215,6 +163,11 @@ static void write_status(struct mc_virtio *v, uint32_t value)
 }
 
 /* ---- queues (4.2.3.2) */
+
+static struct mc_ring *selected(struct mc_virtio *v)
+{
+	return v->queue < v->type->nqueues ? &v->rings[v->queue] : NULL;
+}
 
 static void set_low(uint64_t *address, uint32_t value)
 {
@@ -278,6 +231,7 @@ static void write_queue(struct mc_virtio *v, uint64_t offset, uint32_t value)
 
 /* ---- registers */
 
+/* The configuration space never changes, so it needs no lock, and ConfigGeneration is 0. */
 static uint32_t read_config(const struct mc_virtio *v, uint64_t offset, uint32_t size)
 {
 	uint32_t value = 0;
@@ -286,6 +240,37 @@ static uint32_t read_config(const struct mc_virtio *v, uint64_t offset, uint32_t
 		return 0;
 	memcpy(&value, (const char *)v->config + offset, size);
 	return value;
+}
+
+static uint32_t read_register(struct mc_virtio *v, uint64_t offset)
+{
+	const struct mc_ring *r = selected(v);
+
+	switch (offset) {
+	case VIRTIO_MMIO_MAGIC_VALUE:
+		return MAGIC;
+	case VIRTIO_MMIO_VERSION:
+		return VERSION;
+	case VIRTIO_MMIO_DEVICE_ID:
+		return v->type->id;
+	case VIRTIO_MMIO_VENDOR_ID:
+		return VENDOR;
+	case VIRTIO_MMIO_DEVICE_FEATURES:
+		return v->feature_word < 2 ? (uint32_t)(offered(v) >> 32 * v->feature_word) : 0;
+	case VIRTIO_MMIO_QUEUE_NUM_MAX:
+		return r ? r->size_max : 0;
+	case VIRTIO_MMIO_QUEUE_READY:
+		return r ? r->ready : 0;
+	case VIRTIO_MMIO_STATUS:
+		return v->status;
+	case VIRTIO_MMIO_SHM_LEN_LOW: /* there are no shared memory regions: -1 */
+	case VIRTIO_MMIO_SHM_LEN_HIGH:
+	case VIRTIO_MMIO_SHM_BASE_LOW:
+	case VIRTIO_MMIO_SHM_BASE_HIGH:
+		return UINT32_MAX;
+	default:
+		return 0;
+	}
 }
 
 static void write_register(struct mc_virtio *v, uint64_t offset, uint32_t value)
@@ -321,11 +306,18 @@ static void write_register(struct mc_virtio *v, uint64_t offset, uint32_t value)
 
 uint32_t mc_virtio_read(struct mc_virtio *v, uint64_t offset, uint32_t size)
 {
+	uint32_t value;
+
 	if (offset >= VIRTIO_MMIO_CONFIG)
 		return read_config(v, offset - VIRTIO_MMIO_CONFIG, size);
-	if (size != 4 || offset % 4) /* 4.2.2.2: registers are accessed by 32 bits, aligned */
+	if (size != 4) /* 4.2.2.2: registers are accessed by 32 bits, aligned */
 		return 0;
-	return __atomic_load_n(at(v, offset), __ATOMIC_ACQUIRE);
+	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS)
+		return __atomic_load_n(&v->interrupts, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&v->lock);
+	value = read_register(v, offset);
+	pthread_mutex_unlock(&v->lock);
+	return value;
 }
 
 void mc_virtio_write(struct mc_virtio *v, uint64_t offset, uint32_t size, uint32_t value)
@@ -338,11 +330,10 @@ void mc_virtio_write(struct mc_virtio *v, uint64_t offset, uint32_t size, uint32
 		return;
 	}
 	if (offset == VIRTIO_MMIO_INTERRUPT_ACK) {
-		__atomic_fetch_and(at(v, VIRTIO_MMIO_INTERRUPT_STATUS), ~value, __ATOMIC_SEQ_CST);
+		__atomic_fetch_and(&v->interrupts, ~value, __ATOMIC_SEQ_CST);
 		return;
 	}
 	pthread_mutex_lock(&v->lock);
 	write_register(v, offset, value);
-	show_changes(v);
 	pthread_mutex_unlock(&v->lock);
 }

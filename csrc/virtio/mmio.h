@@ -3,12 +3,9 @@
  * mmio.h: a virtio device behind its memory-mapped registers (virtio 1.3, 4.2 Virtio Over MMIO).
  *
  * The threads of virtual CPUs call mc_virtio_read and mc_virtio_write for accesses to the device's page. The threads
- * of the device take chains of the rings and give them back. `lock` protects all that both use. Two registers are
- * written without it, since the driver uses them all the time: QueueNotify (an eventfd, which KVM_IOEVENTFD writes
- * without an exit) and InterruptACK.
- *
- * What the driver can read is in memory (`page`), which changes only when a register is written, the device breaks, or
- * an interrupt is raised. So it can be given to the guest as a page that it can only read: then no read is an exit.
+ * of the device take chains of the rings and give them back. `lock` protects all that both use. Three registers are
+ * accessed without it, since the driver uses them all the time: QueueNotify (an eventfd, which KVM_IOEVENTFD writes
+ * without an exit), InterruptStatus and InterruptACK (an atomic word).
  */
 #ifndef MC_VIRTIO_MMIO_H
 #define MC_VIRTIO_MMIO_H
@@ -20,7 +17,6 @@
 #include "virtio/ring.h"
 
 #define MC_VIRTIO_SIZE 4096 /* bytes of a device's page */
-#define MC_VIRTIO_WORDS 64  /* registers of 32 bits in front of the configuration space */
 #define MC_VIRTIO_QUEUES 16
 
 struct mc_virtio;
@@ -48,8 +44,7 @@ struct mc_virtio {
 	int kicks[MC_VIRTIO_QUEUES];
 	int irq;                 /* eventfd of KVM_IRQFD, or -1; the caller's, set before the device starts */
 	int alarm;               /* eventfd that is written when the device breaks, or -1; the same */
-	uint32_t *page;          /* the registers as the driver reads them: `registers`, or a page of the guest */
-	uint32_t registers[MC_VIRTIO_WORDS];
+	uint32_t interrupts;     /* atomic: InterruptStatus */
 	uint64_t raised;         /* atomic: how often the interrupt was raised */
 	pthread_mutex_t lock;    /* of everything below */
 	uint32_t status;         /* VIRTIO_CONFIG_S_* */
@@ -69,10 +64,6 @@ int mc_virtio_init(struct mc_virtio *virtio, const struct mc_virtio_type *type, 
 
 /* Nothing uses the device any more. */
 void mc_virtio_end(struct mc_virtio *virtio);
-
-/* The registers and the configuration space are in `page` from now on, MC_VIRTIO_SIZE bytes, which the driver may read
- * itself. Before the device starts. */
-void mc_virtio_place(struct mc_virtio *virtio, void *page);
 
 /* An access of the driver to the device's page. What the layout does not have reads as 0, and ignores a write. */
 uint32_t mc_virtio_read(struct mc_virtio *virtio, uint64_t offset, uint32_t size);

@@ -2,10 +2,7 @@
  *
  * devices.c: the devices of the machine on virtio-mmio, each with a page of registers and an interrupt of its own.
  * What a driver writes to QueueNotify goes to the device's eventfd inside KVM, and the device's interrupts go to the
- * guest through irqfd: neither stops a virtual CPU. Nor does what an interrupt's handler does: it reads
- * InterruptStatus, which is memory of the guest that it can only read (a write is still an exit), and acknowledges that
- * buffers were used, which nobody has to know: the bit stays set, and says again at the next interrupt what the driver
- * then finds in the rings.
+ * guest through irqfd: neither stops a virtual CPU.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +12,6 @@
 #include <net/if.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,8 +27,6 @@
 #include "vmm/vmm.h"
 
 #define QUEUE_NOTIFY 0x50 /* virtio 1.3, 4.2.2 */
-#define INTERRUPT_ACK 0x64
-#define USED_BUFFER 1
 #define TAG "root"
 #define FIRST_OTHER 3
 
@@ -58,27 +52,24 @@ static void connect_interrupt(struct mc_vmm *vmm, struct mc_virtio *device, uint
 		mc_vmm_fail(vmm, r, "KVM_IRQFD(gsi %u)", gsi);
 }
 
-/* The driver's writes of `value` to this address write the eventfd. */
-static void connect_write(struct mc_vmm *vmm, uint64_t address, uint32_t value, int event)
+static void connect_queues(struct mc_vmm *vmm, const struct mc_virtio *device, uint64_t address)
 {
-	struct kvm_ioeventfd write = {
-		.datamatch = value, .addr = address, .len = 4, .fd = event, .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
-	};
-	int r = mc_ioctl(vmm->vm, KVM_IOEVENTFD, &write);
+	for (uint32_t queue = 0; queue < device->type->nqueues; queue++) {
+		struct kvm_ioeventfd notify = {
+			.datamatch = queue, .addr = address + QUEUE_NOTIFY, .len = 4, .fd = device->kicks[queue],
+			.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+		};
+		int r = mc_ioctl(vmm->vm, KVM_IOEVENTFD, &notify);
 
-	if (r < 0)
-		mc_vmm_fail(vmm, r, "KVM_IOEVENTFD(%#llx)", (unsigned long long)address);
+		if (r < 0)
+			mc_vmm_fail(vmm, r, "KVM_IOEVENTFD(%#llx)", (unsigned long long)notify.addr);
+	}
 }
 
-static void connect_device(struct mc_vmm *vmm, uint32_t number, int acknowledged)
+static void connect_device(struct mc_vmm *vmm, uint32_t number)
 {
-	const uint64_t address = vmm->machine->devices + number * MC_VMM_DEVICE_SIZE;
-	struct mc_virtio *device = vmm->devices[number];
-
-	connect_interrupt(vmm, device, vmm->machine->irq + number);
-	connect_write(vmm, address + INTERRUPT_ACK, USED_BUFFER, acknowledged);
-	for (uint32_t queue = 0; queue < device->type->nqueues; queue++)
-		connect_write(vmm, address + QUEUE_NOTIFY, queue, device->kicks[queue]);
+	connect_interrupt(vmm, vmm->devices[number], vmm->machine->irq + number);
+	connect_queues(vmm, vmm->devices[number], vmm->machine->devices + number * MC_VMM_DEVICE_SIZE);
 }
 
 static int opened(struct mc_vmm *vmm, int at, const char *path, int flags)
@@ -257,7 +248,7 @@ static void begin_thread(void *vmm, int role)
 	mc_vmm_confine(vmm, (enum mc_vmm_role)role);
 }
 
-static void make_device(struct mc_vmm *vmm, uint32_t number, void *page, int acknowledged)
+static void make_device(struct mc_vmm *vmm, uint32_t number)
 {
 	const uint32_t kind = vmm->machine->kinds[number];
 	struct made made;
@@ -267,42 +258,20 @@ static void make_device(struct mc_vmm *vmm, uint32_t number, void *page, int ack
 		mc_vmm_fail(vmm, -EINVAL, "machine: device %u of kind %u", number, kind);
 	made = KINDS[kind].make(vmm, MC_VMM_GIVEN_FD + (int)number);
 	vmm->devices[number] = made.virtio;
-	mc_virtio_place(made.virtio, page);
-	connect_device(vmm, number, acknowledged);
+	connect_device(vmm, number);
 	mc_worker_begin_with(begin_thread, vmm, (int)KINDS[kind].role);
 	r = KINDS[kind].start(made.device);
 	if (r < 0)
 		mc_vmm_fail(vmm, r, "the threads of a device: %s", made.virtio->type->name);
 }
 
-/* A kernel without such memory refuses it: then reads are exits too. */
-static void show_registers(struct mc_vmm *vmm, void *pages, size_t size)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = vmm->memory.count, .flags = KVM_MEM_READONLY, .guest_phys_addr = vmm->machine->devices,
-		.memory_size = size, .userspace_addr = (uintptr_t)pages,
-	};
-
-	mc_ioctl(vmm->vm, KVM_SET_USER_MEMORY_REGION, &region);
-}
-
 void mc_vmm_make_devices(struct mc_vmm *vmm)
 {
-	const uint32_t count = vmm->machine->ndevices;
-	const size_t size = (size_t)count * MC_VMM_DEVICE_SIZE;
-	int acknowledged = event(vmm);
-	char *pages;
-
 	vmm->alarm = event(vmm);
-	if (count > MC_VMM_DEVICES)
-		mc_vmm_fail(vmm, -EINVAL, "machine: %u devices", count);
-	pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (count && pages == MAP_FAILED)
-		mc_vmm_fail(vmm, -errno, "mmap(%u devices)", count);
-	for (uint32_t i = 0; i < count; i++)
-		make_device(vmm, i, pages + i * MC_VMM_DEVICE_SIZE, acknowledged);
-	if (count)
-		show_registers(vmm, pages, size);
+	if (vmm->machine->ndevices > MC_VMM_DEVICES)
+		mc_vmm_fail(vmm, -EINVAL, "machine: %u devices", vmm->machine->ndevices);
+	for (uint32_t i = 0; i < vmm->machine->ndevices; i++)
+		make_device(vmm, i);
 }
 
 static struct mc_virtio *at(struct mc_vmm *vmm, uint64_t address, uint64_t *offset)
