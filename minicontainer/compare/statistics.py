@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 
@@ -24,12 +25,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def paired_ratio(samples: Samples, base: Samples) -> float:
     """The median of the ratios within each round: disturbances that affect a whole round cancel out."""
-    return percentile([a / b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
+    return median(a / b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True))
 
 
 def paired_difference(samples: Samples, base: Samples) -> float:
     """The median of the differences within each round, in nanoseconds."""
-    return percentile([a - b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True)], 50)
+    return median(a - b for a, b in zip(samples.nanoseconds, base.nanoseconds, strict=True))
 
 
 def row(samples: Samples, floor: Samples | None) -> dict[str, object]:

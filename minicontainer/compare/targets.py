@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
-from minicontainer.compare.statistics import Samples, percentile
+from minicontainer.compare.statistics import Samples
 
 
 class Target(NamedTuple):
@@ -27,7 +28,7 @@ class Target(NamedTuple):
             return None
         own = by_name[self.own] if self.own else [0] * len(by_name[self.name])
         rounds = zip(by_name[self.name], by_name[self.base], own, strict=True)
-        return percentile([(a - c) / b for a, b, c in rounds], 50)
+        return median((a - c) / b for a, b, c in rounds)
 
 
 class Limit(NamedTuple):
