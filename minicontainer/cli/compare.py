@@ -164,14 +164,7 @@ def linux(kernel: str, memory: str, append: str | None, against: str | None, **c
         raise SpecError("against", against, "cannot be executed", "the path of another build's command minicontainer")
     text = APPEND if append is None else append
     options = {"kernel": kernel, "memory": memory, "append": text, "against": against}
-    report = _measured(measure, NAMES, common, WARM_UP, **options)
-    if not report:
-        return
-    _machine(report)
-    for part, compared in report["boot"].items():
-        _rows(compared, part, versus="qemu")
-    _targets(report)
-    _unable(report)
+    _beside_qemu(_measured(measure, NAMES, common, WARM_UP, **options), "boot")
 
 
 @group.command("microvm")
@@ -190,18 +183,8 @@ def microvm(kernel: str | None, memory: str, libkrun: str | None, **common: Any)
     size("memory", memory)
     if libkrun is not None:
         krunpeers.check(libkrun)
-    report = _measured(measure, NAMES, common, WARM_UP, kernel=kernel, memory=memory, libkrun=libkrun)
-    if not report:
-        return
-    _machine(report)
-    for part, compared in report["microvm"].items():
-        _rows(compared, part, versus="qemu")
-    if report["memory"]:
-        click.echo("\nmemory beside the guests' (PSS):")
-    for what, mebibytes in report["memory"].items():
-        click.echo(f"{what}: {mebibytes:.2f}")
-    _targets(report)
-    _unable(report)
+    options = {"kernel": kernel, "memory": memory, "libkrun": libkrun}
+    _beside_qemu(_measured(measure, NAMES, common, WARM_UP, **options), "microvm")
 
 
 @group.command("devices")
@@ -216,14 +199,7 @@ def devices(kernel: str | None, memory: str, **common: Any) -> None:
     from minicontainer.compare.devices import NAMES, WARM_UP, measure
 
     size("memory", memory)
-    report = _measured(measure, NAMES, common, WARM_UP, kernel=kernel, memory=memory)
-    if not report:
-        return
-    _machine(report)
-    for part, compared in report["devices"].items():
-        _rows(compared, part, versus="qemu")
-    _targets(report)
-    _unable(report)
+    _beside_qemu(_measured(measure, NAMES, common, WARM_UP, kernel=kernel, memory=memory), "devices")
 
 
 @group.command("security")
@@ -304,6 +280,21 @@ def _written(report: dict[str, Any], meta: str | None, format_: str) -> bool:
 
 
 # ---- output as text
+
+
+def _beside_qemu(report: dict[str, Any] | None, key: str) -> None:
+    """A report about machines; ``key``: of its parts."""
+    if not report:
+        return
+    _machine(report)
+    for part, compared in report[key].items():
+        _rows(compared, part, versus="qemu")
+    if report.get("memory"):
+        click.echo("\nmemory beside the guests' (PSS):")
+        for what, mebibytes in report["memory"].items():
+            click.echo(f"{what}: {mebibytes:.2f}")
+    _targets(report)
+    _unable(report)
 
 
 def _machine(report: dict[str, Any]) -> None:
